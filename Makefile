@@ -1,0 +1,47 @@
+# make demo    recovers a real kernel's symbols from a dump of its memory, and compares them with its own
+# make test    style, types, unit and property tests, and the kernels of the lab's test set
+# make matrix  the same claim for every kernel of the lab; make docs writes the table of it
+# make bench   speed beside reading the file and beside other tools
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: demo test check unit lab matrix docs bench clean
+
+demo: $(READY) lab
+	@$(RUN) -m tests.lab demo
+
+test: check unit
+
+check: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+unit: $(READY) lab
+	$(RUN) -m tests.lab set test
+	$(RUN) -m pytest
+
+matrix: $(READY) lab
+	$(RUN) -m tests.lab set matrix
+	KALLSIFT_LAB_SET=matrix $(RUN) -m pytest tests/real
+
+docs: $(READY) lab
+	$(RUN) -m tests.lab table > docs/kernels.md
+
+bench: $(READY) lab
+	$(RUN) -m bench
+
+lab:
+	@tests/lab/setup.sh
+
+$(READY): pyproject.toml
+	@tests/lab/setup.sh python
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

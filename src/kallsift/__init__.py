@@ -1,0 +1,38 @@
+"""kallsift recovers the Linux kernel's symbol table from bytes that nobody prepared.
+
+import kallsift
+with kallsift.open("memory.lime") as memory:
+    kernel = kallsift.recover(memory)
+    kernel.symbols["init_task"].address
+"""
+
+from __future__ import annotations
+
+from kallsift.errors import KallsiftError, RecoveryError, SourceError, UnmappedError
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.table import Location, Symbol, SymbolTable
+from kallsift.kernel.model import Kernel, State, TablePlace
+from kallsift.kernel.recover import recover, recover_all
+from kallsift.memory.containers import open
+from kallsift.memory.model import Memory
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Check",
+    "KallsiftError",
+    "Kernel",
+    "Location",
+    "Memory",
+    "Outcome",
+    "RecoveryError",
+    "SourceError",
+    "State",
+    "Symbol",
+    "SymbolTable",
+    "TablePlace",
+    "UnmappedError",
+    "open",
+    "recover",
+    "recover_all",
+]

@@ -1,0 +1,120 @@
+"""The ``kallsift`` command: its group of commands, and what becomes of every error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from kallsift import __version__
+from kallsift.cli.exit_codes import ExitCode
+from kallsift.cli.info import info
+from kallsift.cli.lookup import lookup
+from kallsift.cli.messages import complain
+from kallsift.cli.rich_help import HelpedGroup
+from kallsift.cli.source_options import DEBUG
+from kallsift.cli.symbols import symbols
+from kallsift.errors import KallsiftError
+
+EXAMPLES = {
+    "kallsift symbols memory.lime > kallsyms": "the whole symbol table of the kernel in a memory dump",
+    "kallsift info memory.lime": "what was found, where, and why it can be trusted",
+    "kallsift lookup memory.lime init_task 0xffffffff81234567": "single symbols by name or address",
+}
+
+
+@click.group(
+    cls=HelpedGroup,
+    examples=EXAMPLES,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, message="kallsift %(version)s")
+@click.pass_context
+def app(ctx: click.Context) -> int:
+    """Recover a Linux kernel's symbol table from a memory dump, and prove it.
+
+    Exit codes: 0 proven; 1 nothing recovered or unreadable; 2 usage; 3 partial or ambiguous.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        return ExitCode.USAGE
+    return ExitCode.PROVEN
+
+
+app.add_command(symbols)
+app.add_command(info)
+app.add_command(lookup)
+
+
+def main() -> NoReturn:
+    """Runs the command with the process's arguments and ends the process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the command and returns its exit code. Every failure becomes one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        _never_fail_to_encode(stream)
+    debug = False
+    try:
+        with app.make_context("kallsift", list(arguments)) as ctx:
+            try:
+                code: int = app.invoke(ctx)
+            finally:
+                debug = ctx.meta.get(DEBUG, False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except BrokenPipeError:
+        _drop_stdout()
+        return ExitCode.PIPE_CLOSED
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        message, failure = _explained(error)
+        complain(message)
+        return failure
+    return code
+
+
+def _explained(error: BaseException) -> tuple[str, ExitCode]:
+    """What to say of an error, and the exit code it leads to."""
+    match error:
+        case click.UsageError():
+            command = error.ctx.command_path if error.ctx else "kallsift"
+            return f"{error.format_message()} Try '{command} --help'.", ExitCode.USAGE
+        case click.ClickException():
+            return error.format_message(), ExitCode.USAGE
+        case KeyboardInterrupt() | click.Abort():
+            return "interrupted", ExitCode.INTERRUPTED
+        case KallsiftError():
+            return str(error), ExitCode.NOTHING
+        case MemoryError():
+            return "out of memory; close other programs or raise the limit (ulimit -v)", ExitCode.NOTHING
+        case OSError():
+            name = f"{error.filename}: " if error.filename else ""
+            return f"{name}{error.strerror or error}", ExitCode.NOTHING
+        case _:
+            return (
+                f"internal error, {type(error).__name__}: {error} (please report it with --debug)",
+                ExitCode.NOTHING,
+            )
+
+
+def _never_fail_to_encode(stream: object) -> None:
+    """Lets a terminal without UTF-8 show escapes instead of raising."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def _drop_stdout() -> None:
+    """Sends what is still buffered nowhere, so that the interpreter does not complain when it ends."""
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

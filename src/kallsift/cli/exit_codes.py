@@ -1,0 +1,30 @@
+"""What the command's exit code says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+from kallsift.kernel.model import Kernel
+
+
+class ExitCode(IntEnum):
+    """Every code that ``kallsift`` ends with."""
+
+    PROVEN = 0
+    """All that was printed is proven."""
+    NOTHING = 1
+    """Nothing recovered or found, the source is unreadable, or the result could not be written."""
+    USAGE = 2
+    """The command line makes no sense."""
+    PARTIAL = 3
+    """Something was printed, but not all of it is there or proven."""
+    INTERRUPTED = 130
+    """Stopped from the keyboard, as shells report it."""
+    PIPE_CLOSED = 141
+    """The reader of the output went away (``| head``), as shells report it of other tools."""
+
+
+def verdict(kernels: Sequence[Kernel]) -> ExitCode:
+    """What may be said after printing these kernels."""
+    return ExitCode.PROVEN if all(kernel.proven for kernel in kernels) else ExitCode.PARTIAL

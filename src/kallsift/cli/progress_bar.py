@@ -1,0 +1,62 @@
+"""A progress bar on the terminal for whatever takes longer than a second; rich is imported only then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from kallsift.kernel.recover import Progress
+
+if TYPE_CHECKING:
+    from rich import progress
+
+PATIENCE = 1.0
+"""Seconds of silence before the bar appears."""
+
+
+@contextmanager
+def progress_on_terminal() -> Iterator[Progress | None]:
+    """A function to report progress to while the block runs; None if standard error is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    bar = _Bar()
+    try:
+        yield bar.report
+    finally:
+        bar.close()
+
+
+class _Bar:
+    """A bar that draws nothing until `PATIENCE` is over, and leaves nothing behind."""
+
+    def __init__(self) -> None:
+        self._due = time.monotonic() + PATIENCE
+        self._drawn: tuple[progress.Progress, progress.TaskID] | None = None
+
+    def report(self, step: str, done: int, total: int) -> None:
+        """Shows that ``done`` of ``total`` bytes or items of a step are behind us."""
+        if self._drawn is None:
+            if time.monotonic() < self._due:
+                return
+            self._drawn = _draw()
+        bar, task = self._drawn
+        bar.update(task, description=step, completed=done, total=total)
+
+    def close(self) -> None:
+        """Wipes the bar away."""
+        if self._drawn is not None:
+            self._drawn[0].stop()
+
+
+def _draw() -> tuple[progress.Progress, progress.TaskID]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.start()
+    return bar, bar.add_task("", total=None)

@@ -1,0 +1,106 @@
+"""Commands whose help rich draws, with examples. Rich is imported for that only, since it takes long to load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+WIDEST = 110
+"""Columns beyond which help is hard to read."""
+
+
+class HelpedCommand(click.Command):
+    """A command with examples.
+
+    Args:
+        examples: each command line, and what it does.
+    """
+
+    def __init__(self, *arguments: Any, examples: Mapping[str, str] | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.examples = dict(examples or {})
+
+    def get_help(self, ctx: click.Context) -> str:
+        """The help text with terminal escapes; click takes them out where the output is no terminal."""
+        return _help(self, ctx, self.examples)
+
+
+class HelpedGroup(click.Group):
+    """A group of commands with examples.
+
+    Args:
+        examples: each command line, and what it does.
+    """
+
+    command_class = HelpedCommand
+
+    def __init__(self, *arguments: Any, examples: Mapping[str, str] | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.examples = dict(examples or {})
+
+    def get_help(self, ctx: click.Context) -> str:
+        """The help text with terminal escapes; click takes them out where the output is no terminal."""
+        return _help(self, ctx, self.examples)
+
+
+def _help(command: click.Command, ctx: click.Context, examples: Mapping[str, str]) -> str:
+    """Usage, what the command does, its commands, arguments and options, and examples."""
+    import shutil
+
+    from rich.console import Console
+    from rich.text import Text
+
+    pieces = " ".join(command.collect_usage_pieces(ctx))
+    parts: list[RenderableType] = [Text.assemble(("Usage: ", "bold"), (ctx.command_path, "bold cyan"), " ", pieces)]
+    parts += [Text(), _indented(Text(_paragraphs(command.help or "")))]
+    if isinstance(command, click.Group):
+        found = [(name, command.get_command(ctx, name)) for name in command.list_commands(ctx)]
+        parts += _section("Commands", [(name, _summary(found_command)) for name, found_command in found])
+    options = [option for option in command.get_params(ctx) if isinstance(option, click.Option)]
+    parts += _section("Options", [record for option in options if (record := option.get_help_record(ctx))])
+    if examples:
+        parts += [Text("\nExamples", "bold")]
+        for line, purpose in examples.items():
+            parts += [_indented(Text(f"# {purpose}", "dim")), _indented(Text(f"$ {line}", "cyan"))]
+    width = min(shutil.get_terminal_size().columns, WIDEST)
+    console = Console(width=width, force_terminal=True, color_system="standard", highlight=False, emoji=False)
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    return captured.get().rstrip("\n")
+
+
+def _section(title: str, rows: Sequence[tuple[str, str]]) -> list[RenderableType]:
+    """A heading and two columns under it; nothing if there are no rows."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        return []
+    grid = Table.grid(padding=(0, 3))
+    grid.add_column(no_wrap=True)
+    for left, right in rows:
+        grid.add_row(Text(left, "cyan"), Text(right))
+    return [Text(f"\n{title}", "bold"), _indented(grid)]
+
+
+def _indented(part: RenderableType) -> RenderableType:
+    from rich.padding import Padding
+
+    return Padding(part, (0, 0, 0, 2), expand=False)
+
+
+def _summary(command: click.Command | None) -> str:
+    return "" if command is None else command.get_short_help_str(limit=WIDEST)
+
+
+def _paragraphs(text: str) -> str:
+    """The text with the line breaks inside its paragraphs taken out, so that they can be filled anew."""
+    import inspect
+
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))

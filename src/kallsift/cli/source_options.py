@@ -1,0 +1,103 @@
+"""What every command that reads a source shares: its options, and the way from them to recovered kernels."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from kallsift.cli.messages import note, warn
+from kallsift.cli.progress_bar import progress_on_terminal
+from kallsift.errors import KallsiftError
+from kallsift.kernel.model import Kernel
+from kallsift.kernel.recover import Progress, recover, recover_all
+from kallsift.memory.containers import open as open_memory
+from kallsift.memory.model import Memory
+from kallsift.output.evidence_text import doubts, evidence_lines
+
+DEBUG = "kallsift.debug"
+"""Key in a click context's ``meta`` under which ``--debug`` is kept."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the shared options ask for.
+
+    Attributes:
+        source: the memory dump's name.
+        every: whether all kernels are wanted.
+        number: the one that is wanted, counted from 0 in the order of `recover_all`; None for the best.
+        verbose: whether the evidence goes to standard error.
+    """
+
+    source: str
+    every: bool
+    number: int | None
+    verbose: bool
+
+
+def source_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Adds SOURCE and the shared options to a command, which gets them as one `Request` in front of its own."""
+
+    @click.argument("source")
+    @click.option("--all", "every", is_flag=True, help="Every kernel in the source, the running ones first.")
+    @click.option(
+        "--kernel", "number", type=click.IntRange(min=0), metavar="N", help="The Nth of all kernels, counted from 0."
+    )
+    @click.option("-v", "--verbose", is_flag=True, help="Print the evidence to standard error.")
+    @click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=_keep_debug,
+        help="Print a traceback when something fails.",
+    )
+    @functools.wraps(command)
+    def with_request(source: str, every: bool, number: int | None, verbose: bool, **rest: Any) -> int:
+        if every and number is not None:
+            raise click.UsageError("--all and --kernel exclude each other.")
+        return command(Request(source, every, number, verbose), **rest)
+
+    return with_request
+
+
+@contextmanager
+def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
+    """The source and the kernels that were asked for, at least one; says on standard error which are not proven.
+
+    Raises:
+        KallsiftError: if the source cannot be read or holds no such kernel.
+    """
+    with open_memory(request.source) as memory:
+        for remark in memory.notes:
+            warn(remark)
+        with progress_on_terminal() as progress:
+            kernels = _chosen(request, memory, progress)
+        for index, kernel in enumerate(kernels):
+            name = f"kernel {index}: " if len(kernels) > 1 else ""
+            if request.verbose:
+                for line in evidence_lines(kernel.evidence):
+                    note(name + line)
+            if not kernel.proven:
+                warn(f"{name}not proven ({doubts(kernel)})")
+        yield memory, kernels
+
+
+def _chosen(request: Request, memory: Memory, progress: Progress | None) -> tuple[Kernel, ...]:
+    if request.every:
+        return recover_all(memory, progress=progress)
+    if request.number is None:
+        return (recover(memory, progress=progress),)
+    kernels = recover_all(memory, progress=progress)
+    if request.number >= len(kernels):
+        numbers = "only kernel 0" if len(kernels) == 1 else f"kernels 0 to {len(kernels) - 1}"
+        raise KallsiftError(f"there is no kernel {request.number} in this source, {numbers}; 'info --all' lists them")
+    return (kernels[request.number],)
+
+
+def _keep_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    ctx.meta[DEBUG] = value

@@ -1,0 +1,37 @@
+"""The errors that kallsift raises: each says what was read, where, and what to try."""
+
+from __future__ import annotations
+
+
+class KallsiftError(Exception):
+    """Base of every error that kallsift raises on purpose; its text is one line."""
+
+
+class SourceError(KallsiftError):
+    """The source cannot be opened or is no memory source (missing, empty, a folder, a broken container)."""
+
+
+class UnmappedError(KallsiftError):
+    """Memory was asked for that the source does not hold.
+
+    Attributes:
+        address: first byte that was asked for.
+        size: how many bytes were asked for.
+    """
+
+    def __init__(self, address: int, size: int) -> None:
+        super().__init__(f"no memory at {address:#x} (+{size:#x} bytes) in this source")
+        self.address = address
+        self.size = size
+
+
+class RecoveryError(KallsiftError):
+    """No table could be proved; names the step that failed and the best candidate.
+
+    Attributes:
+        step: the step of the recovery that failed, e.g. ``"token table"`` or ``"addresses"``.
+    """
+
+    def __init__(self, step: str, message: str) -> None:
+        super().__init__(f"{step}: {message}")
+        self.step = step

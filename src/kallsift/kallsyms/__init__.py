@@ -1,0 +1,1 @@
+"""The kallsyms engine: tables found, decoded and proved. Knows nothing of files."""

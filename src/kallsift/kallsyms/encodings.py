@@ -1,0 +1,187 @@
+"""Address encodings: how an array of raw words becomes addresses, as rows of one table.
+
+Source: scripts/kallsyms.c and kernel/kallsyms.c of 2.6.12 to 7.3. Addresses never decrease in any release, so each
+encoding has a test on neighbouring raw words that a true array passes. Base-relative words also pass as self-relative
+ones; the smallest step tells them apart, for some symbols always share an address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Words = NDArray[np.unsignedinteger]
+
+MAX_PLACES = 32
+"""Starts that are tried at each end of a run longer than the array."""
+
+_SIGN = np.uint32(1 << 31)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One way of storing addresses.
+
+    Attributes:
+        name: as it is shown to people.
+        entry_size: bytes of an entry; 0 stands for the word size.
+        anchor: what an entry is relative to: ``"nothing"``, ``"relative_base"`` or ``"place"`` (its own address).
+        order: maps raw words (shape (n,)) to whether each step to the next fits, shape (n - 1,).
+        typical: whether words whose steps all fit can be of this encoding and of no other.
+        decode: maps raw words and the anchor's address to addresses modulo 2^64, shape (n,), uint64.
+    """
+
+    name: str
+    entry_size: int
+    anchor: str
+    order: Callable[[Words], NDArray[np.bool_]]
+    typical: Callable[[Words], bool]
+    decode: Callable[[Words, int], NDArray[np.uint64]]
+
+
+def _rises(words: Words) -> NDArray[np.bool_]:
+    result: NDArray[np.bool_] = words[1:] >= words[:-1]
+    return result
+
+
+def _grows(words: Words) -> bool:
+    return bool(words[-1] > words[0])
+
+
+def _percpu_key(words: Words) -> Words:
+    """Per-CPU offsets first (not negative), then -1 - (address - base), as one rising sequence."""
+    return np.where(words < _SIGN, words, ~words + _SIGN).astype(np.uint32)
+
+
+def _percpu_decode(words: Words, base: int) -> NDArray[np.uint64]:
+    wide = words.astype(np.uint64)
+    return np.where(words < _SIGN, wide, np.uint64(base) + (~words).astype(np.uint32).astype(np.uint64))
+
+
+def _self_relative_step(words: Words) -> NDArray[np.int64]:
+    signed = words.astype(np.uint32).view(np.int32).astype(np.int64)
+    return np.diff(signed) + 4
+
+
+def _self_relative_decode(words: Words, place: int) -> NDArray[np.uint64]:
+    signed = words.astype(np.uint32).view(np.int32).astype(np.int64)
+    own = np.uint64(place) + np.arange(len(words), dtype=np.uint64) * np.uint64(4)
+    return own + signed.view(np.uint64)
+
+
+ENCODINGS = (
+    Encoding(  # 7.0 and later
+        name="self-relative",
+        entry_size=4,
+        anchor="place",
+        order=lambda words: _self_relative_step(words) >= 0,
+        typical=lambda words: bool((_self_relative_step(words) == 0).any()),
+        decode=_self_relative_decode,
+    ),
+    Encoding(  # 4.6 to 6.14 without, 6.15 to 6.19 everywhere
+        name="offset from relative_base",
+        entry_size=4,
+        anchor="relative_base",
+        order=_rises,
+        typical=_grows,
+        decode=lambda words, base: np.uint64(base) + words.astype(np.uint64),
+    ),
+    Encoding(  # 4.6 to 6.14, KALLSYMS_ABSOLUTE_PERCPU (x86-64 SMP)
+        name="signed offset from relative_base, per-CPU absolute",
+        entry_size=4,
+        anchor="relative_base",
+        order=lambda words: _rises(_percpu_key(words)),
+        typical=lambda words: bool((words >= _SIGN).any()) and not bool(_rises(words).all()),
+        decode=_percpu_decode,
+    ),
+    Encoding(  # up to 4.5, and up to 6.10 without KALLSYMS_BASE_RELATIVE
+        name="absolute",
+        entry_size=0,
+        anchor="nothing",
+        order=_rises,
+        typical=_grows,
+        decode=lambda words, _: words.astype(np.uint64),
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class AddressArray:
+    """An array that can be the table of addresses.
+
+    Attributes:
+        offset: of the first entry in the segment's data.
+        encoding: how its words are to be read.
+        words: the raw entries, shape (n,), unsigned, native byte order.
+        relative_base_offset: where the base stands in the segment's data; None where the encoding has none.
+        relative_base: its value; None where the encoding has none.
+    """
+
+    offset: int
+    encoding: Encoding
+    words: Words
+    relative_base_offset: int | None = None
+    relative_base: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the array."""
+        return self.words.nbytes
+
+    def addresses(self, place: int) -> NDArray[np.uint64]:
+        """The symbols' addresses, shape (n,), uint64.
+
+        Args:
+            place: address of the array itself, in the space that the answer is wanted in; only self-relative words
+                need it.
+        """
+        anchor = place if self.encoding.anchor == "place" else self.relative_base or 0
+        return self.encoding.decode(self.words, anchor)
+
+
+def find_arrays(
+    data: NDArray[np.uint8], low: int, high: int, count: int, word_size: int, byte_order: str
+) -> Iterator[AddressArray]:
+    """Arrays of ``count`` entries in ``data[low:high]`` whose steps all fit one encoding.
+
+    Args:
+        data: the segment's bytes.
+        low: where to begin, at a multiple of the word size in memory.
+        high: where to end.
+        count: entries of the array.
+        word_size: bytes of an address.
+        byte_order: ``"<"`` or ``">"``.
+    """
+    low, high = max(0, low), min(high, len(data))
+    for encoding in ENCODINGS:
+        size = encoding.entry_size or word_size
+        if high - low < count * size:
+            continue
+        # up to 6.19 a table starts at a multiple of the word size, since then of four
+        stride = 1 if encoding.anchor == "place" else word_size // size
+        raw = np.frombuffer(data[low : low + (high - low) // size * size].tobytes(), f"{byte_order}u{size}")
+        words = raw.astype(raw.dtype.newbyteorder("="))
+        breaks = np.concatenate(([-1], np.flatnonzero(~encoding.order(words)), [len(words) - 1]))
+        for run in np.flatnonzero(np.diff(breaks) >= count):
+            first, last = int(breaks[run]) + 1, int(breaks[run + 1]) + 1 - count
+            places = range(-(-first // stride) * stride, last + 1, stride)
+            for index in dict.fromkeys([*places[:MAX_PLACES], *places[-MAX_PLACES:]]):
+                candidate = words[index : index + count]
+                if not encoding.typical(candidate):
+                    continue
+                array = AddressArray(low + index * size, encoding, candidate)
+                if encoding.anchor == "relative_base":
+                    yield from _with_base(data, array, word_size, byte_order)
+                else:
+                    yield array
+
+
+def _with_base(data: NDArray[np.uint8], array: AddressArray, word_size: int, byte_order: str) -> Iterator[AddressArray]:
+    """The array with the base behind it, where every release puts it."""
+    offset = -(-(array.offset + array.size) // word_size) * word_size
+    base = int.from_bytes(data[offset : offset + word_size].tobytes(), "little" if byte_order == "<" else "big")
+    if base:
+        yield AddressArray(array.offset, array.encoding, array.words, offset, base)

@@ -1,0 +1,230 @@
+"""The name stream and its markers: ``markers[k]`` is exactly the offset of entry ``256 * k`` in the stream.
+
+An entry is a length and that many token codes. The length is one byte, or, since 6.1 (commit 73bbb94466fd), two where
+the first has its top bit set: seven low bits, then eight high ones. Which of the two rules holds, where the stream
+starts, how wide a marker is and how many entries there are all follow from the equation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.tokens import TokenTable
+
+GROUP = 256
+"""Entries between two markers."""
+
+MAX_ENTRY = 0x4001
+"""Bytes of an entry at most: two of length, 0x3fff codes."""
+
+MAX_SYMBOLS = 1 << 24
+"""Entries at most: seqs_of_names stores an index in three bytes. Far above any kernel, it bounds hostile tables."""
+
+LIKELY_LAST_GROUP = GROUP * 129
+"""Bytes that the entries behind the last marker take at most, where lengths are one byte."""
+
+MAX_PADDING = 256
+"""Bytes between two neighbouring tables at most (see `tokens.MAX_GAP`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Markers:
+    """Marker candidates: a run of steps that offsets of every 256th entry can have.
+
+    Attributes:
+        offset: of the first marker in the segment's data.
+        width: bytes of a marker, 4 or 8.
+        values: shape (n,), int64, strictly increasing from 0.
+    """
+
+    offset: int
+    width: int
+    values: NDArray[np.int64]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all markers."""
+        return len(self.values) * self.width
+
+
+@dataclass(frozen=True, eq=False)
+class Names:
+    """A name stream that its markers prove.
+
+    Attributes:
+        offset: of the first entry in the segment's data.
+        size: bytes of the stream.
+        starts: offsets of each entry's first code in the segment's data, shape (n,), int64.
+        lengths: codes of each entry, shape (n,), int64.
+        touches_markers: whether nothing but padding lies between the last entry and the markers.
+        num_syms_offset: where the entries' count stands, None if it was not found before the stream.
+    """
+
+    offset: int
+    size: int
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    touches_markers: bool
+    num_syms_offset: int | None
+
+    @property
+    def two_byte_lengths(self) -> int:
+        """Entries whose length takes two bytes."""
+        return self.size - int(self.lengths.sum()) - len(self.lengths)
+
+
+def find_markers(data: NDArray[np.uint8], low: int, high: int, byte_order: str) -> Iterator[Markers]:
+    """Runs in ``data[low:high]`` that can be markers, the longest first.
+
+    Args:
+        data: the segment's bytes.
+        low: where to begin; markers lie at multiples of four from it.
+        high: where to end.
+        byte_order: of the token index.
+    """
+    runs: list[tuple[int, int, int, NDArray[np.uint64]]] = []
+    for width in (4, 8):
+        words = np.frombuffer(data[low : low + (high - low) // width * width].tobytes(), f"{byte_order}u{width}")
+        if len(words) < 2:
+            continue
+        steps = words[1:] - words[:-1]
+        fits = (steps >= 2 * GROUP) & (steps <= GROUP * MAX_ENTRY)
+        breaks = np.append(np.flatnonzero(~fits), len(fits))
+        for start in np.flatnonzero(fits & (words[:-1] == 0)):
+            end = int(breaks[np.searchsorted(breaks, start)])
+            runs.append((end - int(start) + 1, int(start), width, words))
+    for count, first, width, words in sorted(runs, key=lambda run: -run[0])[:64]:
+        yield Markers(low + first * width, width, words[first : first + count].astype(np.int64))
+
+
+def find_names(data: NDArray[np.uint8], markers: Markers, low: int, high: int, byte_order: str) -> Iterator[Names]:
+    """Name streams that the markers prove and whose first entry lies in ``data[low:high]``.
+
+    Raises nothing: a wrong candidate dies where its equation fails.
+    """
+    values = markers.values
+    if len(values) < 2 or low >= high:
+        return
+    region = data[low : high + int(values[1]) + MAX_ENTRY]
+    for two_byte_lengths in (True, False):
+        landing = _landing(region, two_byte_lengths)
+        starts = np.arange(min(high - low, len(region) - 1))
+        for start in np.flatnonzero(landing[starts] - starts == values[1])[::-1]:
+            yield from _whole_stream(data, markers, low + int(start), two_byte_lengths, byte_order)
+
+
+def _landing(region: NDArray[np.uint8], two_byte_lengths: bool) -> NDArray[np.int32]:
+    """Where a walk of 256 entries from each byte of a region ends (its length, where it leaves the region).
+
+    Walks of 2, 4, ... 256 entries by composing each with itself, all starting bytes at once.
+    """
+    outside = len(region)
+    landing = np.arange(outside + 1, dtype=np.int32)
+    length = region.astype(np.int32)
+    if two_byte_lengths:
+        second = np.append(region[1:], 0).astype(np.int32)
+        length = np.where(length & 0x80, (length & 0x7F | second << 7) + 1, length)
+    step = np.where(region == 0, outside, landing[:-1] + 1 + length)
+    landing[:-1] = np.minimum(step, outside)
+    for _ in range(GROUP.bit_length() - 1):
+        landing = landing[landing]
+    return landing
+
+
+def _whole_stream(
+    data: NDArray[np.uint8], markers: Markers, offset: int, two_byte_lengths: bool, byte_order: str
+) -> Iterator[Names]:
+    """The stream from ``offset`` on, if all its groups of 256 entries end where the next marker says."""
+    groups = markers.values + offset
+    if groups[-1] >= len(data):
+        return
+    starts = np.empty((GROUP, len(groups)), np.int64)
+    lengths = np.empty((GROUP, len(groups)), np.int64)
+    place = groups.copy()
+    last = len(data) - 2
+    for entry in range(GROUP):
+        inside = np.minimum(place, last)
+        length = data[inside].astype(np.int64)
+        head = np.ones_like(length)
+        if two_byte_lengths:
+            long = length >= 0x80
+            length = np.where(long, length & 0x7F | data[inside + 1].astype(np.int64) << 7, length)
+            head += long
+        starts[entry], lengths[entry] = place + head, length
+        place = place + head + length
+        place[length == 0] = len(data)
+    if not np.array_equal(place[:-1], groups[1:]):
+        return
+    # the last group may hold fewer: its entries end where padding and then the markers begin, or where a count says
+    ends = (starts + lengths)[:, -1]
+    valid = np.minimum.accumulate((lengths[:, -1] > 0) & (ends <= len(data)))
+    before_last = (len(groups) - 1) * GROUP
+    for last_group in np.flatnonzero(valid) + 1:
+        count, end = before_last + int(last_group), int(ends[last_group - 1])
+        touches = is_padding(data, end, markers.offset)
+        num_syms = find_num_syms(data, offset, count, byte_order)
+        if count <= MAX_SYMBOLS and (touches or num_syms is not None):
+            yield Names(
+                offset=offset,
+                size=end - offset,
+                starts=starts.T.reshape(-1)[:count],
+                lengths=lengths.T.reshape(-1)[:count],
+                touches_markers=touches,
+                num_syms_offset=num_syms,
+            )
+
+
+def find_num_syms(data: NDArray[np.uint8], names: int, count: int, byte_order: str) -> int | None:
+    """Offset of a word that holds ``count``, with nothing but padding between it and the names; None if there is none.
+
+    Every release puts num_syms directly before the names; its width (a long up to 4.19, then 32 bits) does not matter.
+    """
+    wanted = np.array([count], f"{byte_order}u4").tobytes()
+    for offset in range(names - 4, max(-1, names - 4 - MAX_PADDING), -4):
+        word = data[offset : offset + 4].tobytes()
+        if word == wanted:
+            return offset
+        if any(word):
+            break
+    return None
+
+
+def is_padding(data: NDArray[np.uint8], start: int, end: int) -> bool:
+    """Whether ``data[start:end]`` is what an assembler puts between two tables."""
+    return 0 <= end - start < MAX_PADDING and not data[start:end].any()
+
+
+def expand(
+    data: NDArray[np.uint8], names: Names, tokens: TokenTable, chunk: int = 1 << 15
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """All entries with their codes replaced by tokens.
+
+    Args:
+        data: the segment's bytes.
+        names: the proved stream.
+        tokens: the proved token table.
+        chunk: entries worked on at once; bounds the temporary arrays.
+
+    Returns:
+        The characters end to end, uint8, and the bounds of each entry, shape (n + 1,), int64.
+    """
+    token_lengths = tokens.lengths
+    token_starts = tokens.starts[:-1]
+    pieces, sizes = [], []
+    for first in range(0, len(names.starts), chunk):
+        starts, lengths = names.starts[first : first + chunk], names.lengths[first : first + chunk]
+        code_ends = np.cumsum(lengths)
+        total = int(code_ends[-1])
+        places = np.arange(total) + np.repeat(starts - (code_ends - lengths), lengths)
+        codes = data[places]
+        expanded = token_lengths[codes]
+        ends = np.cumsum(expanded)
+        source = np.arange(int(ends[-1])) + np.repeat(token_starts[codes] - (ends - expanded), expanded)
+        pieces.append(tokens.strings[source])
+        sizes.append(np.diff(ends[code_ends - 1], prepend=0))
+    bounds = np.concatenate([[0], *sizes]).cumsum()
+    return np.concatenate(pieces), bounds.astype(np.int64)

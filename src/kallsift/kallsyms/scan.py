@@ -1,0 +1,88 @@
+"""Finds where a token table can be: one vectorised pass over every byte of a memory.
+
+Every digit is its own token in every kernel, and codes are in ASCII order, so each token table holds the twenty
+bytes ``0\\0 1\\0 ... 9\\0``. Wherever they start, one aligned 64-bit lane lies wholly inside them, and the
+differences of its neighbouring 16-bit parts are a constant: a few array operations a lane find it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.memory.model import Memory, Segment
+
+DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
+"""What stands in every token table, from the token of code 0x30 on."""
+
+BLOCK = 1 << 20
+"""Bytes a pass works on at once: its temporaries stay in the processor's cache."""
+
+BATCH = 64 << 20
+"""Bytes given to the threads at once, and the grain of progress."""
+
+_STEP_CHARACTER_FIRST = np.uint64(0x0001_0001_0001_0000)
+_STEP_NUL_FIRST = np.uint64(0x0100_0100_0100_0000)
+
+
+def digit_runs(
+    memory: Memory, progress: Callable[[int, int], None] | None = None
+) -> Iterator[tuple[Segment, NDArray[np.int64]]]:
+    """Where the digits' tokens stand, batch by batch in the order of addresses.
+
+    Args:
+        memory: what to search.
+        progress: called with bytes done and bytes in all.
+
+    Yields:
+        A segment, and the offsets in it at which a digit run starts; shape (n,), ascending, n > 0.
+    """
+    done, total = 0, memory.size
+    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+        for segment in memory.segments:
+            for start in range(0, len(segment.data), BATCH):
+                batch = segment.data[start : start + BATCH]
+                blocks = [batch[i : i + BLOCK] for i in range(0, len(batch), BLOCK)]
+                found = [
+                    start + i * BLOCK + lanes for i, lanes in enumerate(threads.map(_digit_lanes, blocks)) if len(lanes)
+                ]
+                done += len(batch)
+                if progress:
+                    progress(done, total)
+                if found:
+                    runs = _whole_runs(segment.data, np.unique(np.concatenate(found)))
+                    if len(runs):
+                        yield segment, runs
+
+
+def _digit_lanes(block: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Offsets at which digit runs would have to start, were the lanes that look like part of one."""
+    skipped = -block.ctypes.data % 8
+    lanes = block[skipped : skipped + (len(block) - skipped) // 8 * 8].view(np.uint64)
+    step = lanes >> np.uint64(16)
+    step -= lanes
+    step <<= np.uint64(16)
+    hits = step == _STEP_CHARACTER_FIRST
+    hits |= step == _STEP_NUL_FIRST
+    places = np.flatnonzero(hits)
+    if not len(places):
+        return places
+    values = lanes[places]
+    nul_first = (values & np.uint64(0xFF)) == 0
+    digit = np.where(nul_first, values >> np.uint64(8), values).astype(np.uint8).astype(np.int64) - ord("0")
+    plausible = (digit >= 0) & (digit <= 9)
+    starts = places * 8 + skipped + nul_first - 2 * digit
+    result: NDArray[np.int64] = starts[plausible]
+    return result
+
+
+def _whole_runs(data: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the starts at which the whole run of digits stands."""
+    starts = starts[(starts >= 0) & (starts <= len(data) - len(DIGITS))]
+    cells = data[starts[:, None] + np.arange(len(DIGITS))]
+    result: NDArray[np.int64] = starts[(cells == np.frombuffer(DIGITS, np.uint8)).all(axis=1)]
+    return result

@@ -1,0 +1,143 @@
+"""The symbol table: the kernel's own order, duplicates kept, arrays first and Python objects on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.addresses import VirtualAddress
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """One entry of the table.
+
+    Attributes:
+        address: as the running kernel has it (per-CPU symbols of x86-64 up to 6.14: the per-CPU offset).
+        type: the letter that ``nm`` and ``/proc/kallsyms`` print.
+        name: without the letter.
+        index: place in the kernel's own order.
+    """
+
+    address: VirtualAddress
+    type: str
+    name: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Location:
+    """An address named by the symbol before it.
+
+    Attributes:
+        symbol: the nearest symbol at or below the address.
+        offset: distance from the symbol, in bytes.
+        size: distance from the symbol to the next greater address in the table; None for the last.
+    """
+
+    symbol: Symbol
+    offset: int
+    size: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class SymbolTable:
+    """All symbols of one kernel.
+
+    Attributes:
+        addresses: shape (n,), uint64, in table order (non-decreasing).
+        characters: type letter and name of each symbol, end to end without separators, uint8.
+        bounds: shape (n + 1,), int64; symbol i is ``characters[bounds[i]:bounds[i + 1]]``.
+        word_size: bytes of an address, 4 or 8.
+    """
+
+    addresses: NDArray[np.uint64]
+    characters: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
+    word_size: int
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+    def __iter__(self) -> Iterator[Symbol]:
+        return (self.symbol(index) for index in range(len(self)))
+
+    def symbol(self, index: int) -> Symbol:
+        """The symbol at ``index`` of the kernel's own order."""
+        text = self._text[self.bounds[index] : self.bounds[index + 1]].decode("latin-1")
+        return Symbol(VirtualAddress(int(self.addresses[index])), text[0], text[1:], index)
+
+    def __getitem__(self, name: str) -> Symbol:
+        """The first symbol of that name in the kernel's order.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        index = self.find(name)
+        if index is None:
+            raise KeyError(name)
+        return self.symbol(index)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.find(name) is not None
+
+    def all(self, name: str) -> tuple[Symbol, ...]:
+        """Every symbol of that name, in the kernel's order; empty if there is none."""
+        return tuple(self.symbol(int(index)) for index in self._matches(name))
+
+    def find(self, name: str) -> int | None:
+        """Index of the first symbol of that name, or None."""
+        matches = self._matches(name)
+        return int(matches[0]) if len(matches) else None
+
+    def at(self, address: int) -> Location | None:
+        """The symbol that an address belongs to, and the distance from it, as the kernel's own look-up names it.
+
+        Of several symbols at one address the first in table order is meant. None below the first symbol.
+        """
+        if not 0 <= address < 1 << 64:
+            return None
+        after = int(np.searchsorted(self.addresses, np.uint64(address), side="right"))
+        if not after:
+            return None
+        start = self.addresses[after - 1]
+        first = int(np.searchsorted(self.addresses, start, side="left"))
+        size = int(self.addresses[after] - start) if after < len(self) else None
+        return Location(self.symbol(first), address - int(start), size)
+
+    def names(self) -> list[str]:
+        """All names in table order, without their letters."""
+        text, bounds = self._text.decode("latin-1"), self.bounds.tolist()
+        return [text[a + 1 : b] for a, b in pairwise(bounds)]
+
+    def types(self) -> NDArray[np.uint8]:
+        """The type letters, shape (n,), uint8."""
+        return self.characters[self.bounds[:-1]]
+
+    @cached_property
+    def _text(self) -> bytes:
+        return self.characters.tobytes()
+
+    def _matches(self, name: str) -> NDArray[np.int64]:
+        """Indices of the symbols called ``name``: found in the joined text, then held against the bounds."""
+        try:
+            wanted = name.encode("latin-1")
+        except UnicodeEncodeError:
+            return np.empty(0, np.int64)
+        if not wanted:
+            return np.empty(0, np.int64)
+        places = []
+        place = self._text.find(wanted)
+        while place >= 0:
+            places.append(place)
+            place = self._text.find(wanted, place + 1)
+        starts = np.array(places, np.int64)
+        owner = np.searchsorted(self.bounds, starts, side="right") - 1
+        whole = (self.bounds[owner] + 1 == starts) & (self.bounds[owner + 1] == starts + len(wanted))
+        result: NDArray[np.int64] = owner[whole].astype(np.int64)
+        return result

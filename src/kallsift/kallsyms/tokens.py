@@ -1,0 +1,80 @@
+"""The token table and its index: 256 strings, and 256 16-bit numbers which are exactly their offsets.
+
+Holds in every release since 2.6.10 (scripts/kallsyms.c); the equation is practically unique, also fixes the byte
+order, and gives the table's start even where the bytes before it are not zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.memory.model import Segment
+
+FIRST_DIGIT = ord("0")
+CODES = 256
+INDEX_SIZE = 2 * CODES
+MAX_TABLE = 1 << 16
+"""Bytes of a token table at most: the index holds 16-bit offsets."""
+
+MAX_GAP = 256
+"""Bytes between the table's end and the index at most: the widest alignment that a release used (.align 8 on
+powers-of-two assemblers, up to 4.20)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenTable:
+    """A token table that its index proves.
+
+    Attributes:
+        offset: of the first string in its segment's data.
+        index_offset: of the index in its segment's data.
+        starts: shape (257,), int64; token k is ``strings[starts[k]:starts[k + 1] - 1]``, a NUL behind it.
+        strings: the table's bytes, uint8.
+        byte_order: ``"<"`` or ``">"``, as the index shows it.
+    """
+
+    offset: int
+    index_offset: int
+    starts: NDArray[np.int64]
+    strings: NDArray[np.uint8]
+    byte_order: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of the table, the last NUL included."""
+        return len(self.strings)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Characters of each token, shape (256,)."""
+        return np.diff(self.starts) - 1
+
+
+def token_tables(segment: Segment, digits: int) -> Iterator[TokenTable]:
+    """The token tables whose digits stand at offset ``digits`` of the segment (one, unless the bytes are contrived)."""
+    low = max(0, digits - MAX_TABLE)
+    data = segment.data[low : digits + MAX_TABLE + MAX_GAP + INDEX_SIZE]
+    origin = digits - low
+    nuls = np.flatnonzero(data[origin:] == 0)[: CODES - FIRST_DIGIT] + origin
+    if len(nuls) < CODES - FIRST_DIGIT:
+        return
+    end = int(nuls[-1]) + 1
+    known = np.concatenate(([origin], nuls + 1)) - origin
+    for gap in range(min(MAX_GAP, len(data) - end - INDEX_SIZE) + 1):
+        for byte_order in "<>":
+            index = np.frombuffer(data[end + gap : end + gap + INDEX_SIZE].tobytes(), byte_order + "u2").astype(
+                np.int64
+            )
+            if index[0] != 0 or index[-1] - index[FIRST_DIGIT] != known[-2]:
+                continue
+            start = origin - int(index[FIRST_DIGIT])
+            if start < 0:
+                continue
+            strings = data[start:end]
+            starts = np.concatenate(([0], np.flatnonzero(strings == 0) + 1))
+            if len(starts) == CODES + 1 and np.array_equal(starts[:-1], index):
+                yield TokenTable(low + start, low + end + gap, starts, strings, byte_order)

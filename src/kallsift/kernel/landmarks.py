@@ -1,0 +1,107 @@
+"""Landmarks: symbols that name things we can see must point at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kallsift.errors import UnmappedError
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.recover import Tables
+from kallsift.kallsyms.table import SymbolTable
+from kallsift.kernel.placement import Placement
+from kallsift.memory.model import Memory
+
+BANNER = b"Linux version "
+MAX_BANNER = 1024
+BTF_MAGIC = (b"\x9f\xeb\x01", b"\xeb\x9f\x01")
+NEAR = 24 << 20
+
+
+def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Iterator[Check]:
+    """Checks that the banner, the BTF header and the tables themselves lie where the symbols say."""
+    symbols = placement.symbols
+    text = read_banner(memory, symbols, placement)
+    if "linux_banner" not in symbols:
+        yield Check("linux_banner", Outcome.ABSENT, "the table has no linux_banner (text symbols only)")
+    else:
+        yield Check.that(
+            "linux_banner",
+            text is not None,
+            "points at the text 'Linux version ...'" if text else "does not point at the text 'Linux version ...'",
+        )
+    btf = symbols.find("__start_BTF")
+    if btf is not None and placement.distance is not None:
+        start = _read(memory, placement.physical(symbols.symbol(btf).address), 3)
+        empty = "__stop_BTF" in symbols and symbols["__stop_BTF"].address == symbols.symbol(btf).address
+        if not empty:
+            yield Check.that(
+                "__start_BTF",
+                start in BTF_MAGIC,
+                "points at a BTF header" if start in BTF_MAGIC else "does not point at a BTF header",
+            )
+    yield from _own_names(tables, symbols, placement)
+
+
+def _own_names(tables: Tables, symbols: SymbolTable, placement: Placement) -> Iterator[Check]:
+    """Since 6.11 (and 6.10.7) the tables' own names are in the table."""
+    if placement.distance is None:
+        return
+    right: list[str] = []
+    wrong: list[str] = []
+    for name, place, _ in tables.places:
+        index = symbols.find(f"kallsyms_{name}")
+        if index is not None:
+            at = placement.physical(symbols.symbol(index).address)
+            (right if at == place else wrong).append(name)
+    if right or wrong:
+        yield Check.that(
+            "kallsyms_*",
+            not wrong,
+            f"{len(right)} symbols name the tables where they were found"
+            + (f", but not {', '.join(wrong)}" if wrong else ""),
+        )
+    else:
+        yield Check("kallsyms_*", Outcome.ABSENT, "the tables' own names are not in the table (normal up to 6.10)")
+
+
+def read_banner(memory: Memory, symbols: SymbolTable, placement: Placement) -> str | None:
+    """The banner line that ``linux_banner`` points at; None without that symbol or that text."""
+    index = symbols.find("linux_banner")
+    if index is not None:
+        return _banner_at(memory, placement.physical(symbols.symbol(index).address))
+    return None
+
+
+def nearest_banner(memory: Memory, around: int) -> str | None:
+    """The banner nearest to an address, for tables without data symbols; shown, never used as proof."""
+    window = memory.window(around, NEAR, NEAR)
+    text = window.data.tobytes()
+    places: list[int] = []
+    place = text.find(BANNER)
+    while place >= 0 and len(places) < 64:
+        if text[place + len(BANNER) : place + len(BANNER) + 1].isdigit():
+            places.append(window.start + place)
+        place = text.find(BANNER, place + 1)
+    for place in sorted(places, key=lambda p: abs(p - around)):
+        if banner := _banner_at(memory, place):
+            return banner
+    return None
+
+
+def _banner_at(memory: Memory, address: int | None) -> str | None:
+    if address is None:
+        return None
+    try:
+        text = memory.window(address, 0, MAX_BANNER).data.tobytes()
+    except UnmappedError:
+        return None
+    if not text.startswith(BANNER):
+        return None
+    return text.split(b"\0", 1)[0].rstrip(b"\n").decode("latin-1")
+
+
+def _read(memory: Memory, address: int | None, size: int) -> bytes:
+    try:
+        return b"" if address is None else memory.read(address, size).tobytes()
+    except UnmappedError:
+        return b""

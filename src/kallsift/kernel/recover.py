@@ -1,0 +1,171 @@
+"""From a memory to its kernels: tables found, placed, checked against all that the source says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from kallsift.addresses import PhysicalAddress, VirtualAddress
+from kallsift.errors import RecoveryError
+from kallsift.kallsyms.evidence import Check, Outcome, proven
+from kallsift.kallsyms.recover import Attempt, Tables, recover_tables
+from kallsift.kallsyms.scan import digit_runs
+from kallsift.kallsyms.tokens import token_tables
+from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
+from kallsift.kernel.model import Kernel, State, TablePlace
+from kallsift.kernel.placement import Placement, cpu_checks, placements
+from kallsift.kernel.vmcoreinfo import Vmcoreinfo, all_vmcoreinfo
+from kallsift.machine.registry import LINK_BASES
+from kallsift.memory.model import Memory
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+WORD_SIZE = 8
+MAX_TOKEN_TABLES = 4096
+MAX_CANDIDATES = 64
+"""Ways to read one token table's surroundings that are followed at most."""
+
+
+def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
+    """The running kernel; the search ends as soon as it has proved itself.
+
+    Args:
+        memory: physical memory.
+        progress: is told how far the search came.
+
+    Returns:
+        The running kernel, or, if none can be shown to run, the best candidate, with state UNPLACED.
+
+    Raises:
+        RecoveryError: if no table could be recovered; names the step that failed.
+    """
+    found: list[Kernel] = []
+    attempt = Attempt()
+    for kernel in _kernels(memory, attempt, progress):
+        if kernel.proven:
+            return kernel
+        found.append(kernel)
+    return _ranked(found, attempt)[0]
+
+
+def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Kernel, ...]:
+    """Every kernel whose table is whole, running ones first.
+
+    Raises:
+        RecoveryError: as `recover`.
+    """
+    attempt = Attempt()
+    return _ranked(list(_kernels(memory, attempt, progress)), attempt)
+
+
+def _ranked(kernels: list[Kernel], attempt: Attempt) -> tuple[Kernel, ...]:
+    if not kernels:
+        raise RecoveryError(attempt.step, attempt.message)
+    return tuple(sorted(kernels, key=lambda kernel: (not kernel.proven, kernel.state is not State.RUNNING)))
+
+
+def _kernels(memory: Memory, attempt: Attempt, progress: Progress | None) -> Iterator[Kernel]:
+    """Kernels in the order of their token tables' addresses."""
+    scanned = (lambda done, total: progress("searching for token tables", done, total)) if progress else None
+    seen = 0
+    for segment, runs in digit_runs(memory, scanned):
+        for run in runs:
+            for tokens in token_tables(segment, int(run)):
+                seen += 1
+                if seen > MAX_TOKEN_TABLES:
+                    raise RecoveryError("token table", f"more than {MAX_TOKEN_TABLES} token tables: a contrived source")
+                best: Kernel | None = None
+                for number, tables in enumerate(recover_tables(segment, tokens, WORD_SIZE, attempt)):
+                    candidates = [_kernel(memory, tables, placement) for placement in placements(memory, tables)]
+                    if not candidates:
+                        attempt.reached(
+                            4,
+                            "placement",
+                            f"{tables.count} symbols at {tables.array_address:#x}, but no sign where they are mapped",
+                        )
+                    best = max([k for k in (best, *candidates) if k], key=_merit, default=None)
+                    if number >= MAX_CANDIDATES or (best and best.proven):
+                        break
+                if best:
+                    yield best
+
+
+def _merit(kernel: Kernel) -> tuple[bool, bool, int]:
+    failed = sum(check.outcome is Outcome.FAILED for check in kernel.evidence)
+    return kernel.proven, kernel.state is State.RUNNING, -failed
+
+
+def _kernel(memory: Memory, tables: Tables, placement: Placement) -> Kernel:
+    symbols = placement.symbols
+    checks = [*tables.checks, *placement.checks, *landmark_checks(memory, tables, placement)]
+    checks += cpu_checks(memory, tables, placement)
+    info, check = _vmcoreinfo(memory, tables, placement)
+    checks.append(check)
+    base = next((s.address for name in ("_text", "_stext") for s in symbols.all(name)), None)
+    architecture = placement.mode.architecture if placement.mode else None
+    slide = info.kernel_offset if info else None
+    if slide is None and base is not None and architecture in LINK_BASES and "_text" in symbols:
+        slide = base - LINK_BASES[architecture]
+    physical_base = placement.physical(base) if base is not None else None
+    banner = read_banner(memory, symbols, placement) or nearest_banner(memory, tables.array_address)
+    return Kernel(
+        symbols=symbols,
+        evidence=tuple(checks),
+        state=State.RUNNING if placement.running and proven(tuple(placement.checks)) else State.UNPLACED,
+        architecture=architecture,
+        banner=banner,
+        encoding=tables.array.encoding.name,
+        tables=tuple(
+            TablePlace(
+                name,
+                PhysicalAddress(place),
+                None if placement.distance is None else VirtualAddress(place + placement.distance & (1 << 64) - 1),
+                size,
+            )
+            for name, place, size in tables.places
+        ),
+        virtual_base=base,
+        physical_base=None if physical_base is None else PhysicalAddress(physical_base),
+        kaslr_slide=slide,
+        page_table_root=None if placement.root is None else PhysicalAddress(placement.root),
+        paging=placement.mode.name if placement.mode else None,
+    )
+
+
+def _vmcoreinfo(memory: Memory, tables: Tables, placement: Placement) -> tuple[Vmcoreinfo | None, Check]:
+    """The VMCOREINFO that speaks of this kernel, and whether it agrees."""
+    symbols = placement.symbols
+    own_places = {f"kallsyms_{name}": place for name, place, _ in tables.places}
+
+    def agrees(name: str, address: int) -> bool | None:
+        """Whether a symbol's address is that; some keys give the pointer that the symbol holds (mem_section)."""
+        if name in own_places and placement.distance is not None:
+            return placement.physical(address) == own_places[name]
+        own = [symbol.address for symbol in symbols.all(name)]
+        if not own:
+            return None
+        held = np.array([placement.physical(at) or 0 for at in own], np.uint64)
+        return address in own or address in memory.words(held, np.dtype("<u8"))[0].tolist()
+
+    others = 0
+    for info in all_vmcoreinfo(memory):
+        names = [key[len("SYMBOL(") : -1] for key in info.values if key.startswith("SYMBOL(")]
+        verdicts = [agrees(name, info.symbol(name) or 0) for name in names]
+        right, wrong = verdicts.count(True), verdicts.count(False)
+        if right and not wrong:
+            place = "the note" if info.origin == "note" else f"the text at {info.origin}"
+            return info, Check.that(
+                "VMCOREINFO", True, f"{place} gives the same address for all {right} symbols that both have"
+            )
+        if info.origin == "note":
+            return None, Check.that(
+                "VMCOREINFO", False, f"the note gives other addresses for {wrong} of {right + wrong} symbols"
+            )
+        others += 1
+    if others:
+        return None, Check.that(
+            "VMCOREINFO", False, f"{others} found in memory, none of which speaks of this kernel", essential=False
+        )
+    return None, Check("VMCOREINFO", Outcome.ABSENT, "none was found")

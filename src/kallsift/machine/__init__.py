@@ -1,0 +1,1 @@
+"""Architectures: word size, byte order and page tables, one module each."""

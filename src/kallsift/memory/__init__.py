@@ -1,0 +1,1 @@
+"""Memory containers: bytes with addresses. Knows nothing of kernels."""

@@ -1,0 +1,129 @@
+"""Opening a source: maps the file once, and finds out by its content which container format holds the memory."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError
+from kallsift.memory.model import Memory, printable
+
+HEADER_SIZE = 4096
+"""Bytes from the start of a source that container modules are recognised by."""
+
+
+class Container(Protocol):
+    """What a module for one container format offers."""
+
+    def probe(self, header: bytes) -> bool:
+        """Whether a source that begins with ``header`` (`HEADER_SIZE` bytes or all there are) is in this format."""
+        ...
+
+    def open(self, name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
+        """The memory in ``view`` (shape (size,), uint8), for a source called ``name`` in messages."""
+        ...
+
+
+CONTAINERS = ("elf_core", "lime", "raw")
+"""Modules of this package in the order in which they are asked; raw comes last because it takes everything."""
+
+if TYPE_CHECKING:
+    from kallsift.memory import elf_core, lime, raw
+
+    _CHECKED: tuple[Container, ...] = (elf_core, lime, raw)
+
+NOT_YET = (
+    (b"AVML", "an AVML dump", "convert it with avml-convert to LiME format"),
+    (b"KDUMP   ", "a compressed kdump", "write it as ELF (makedumpfile -E, or dump-guest-memory without -z)"),
+    (b"makedumpfile\0", "a flattened kdump", "write it as ELF (makedumpfile -E, or dump-guest-memory without -z)"),
+    (b"QEVM", "a QEMU migration stream", "take the dump with QEMU's dump-guest-memory"),
+    (b"LibvirtQemud", "a libvirt save file", "take the dump with virsh dump --memory-only"),
+    (b"\x1f\x8b\x08", "compressed by gzip", "unpack it"),
+    (b"\xfd7zXZ\0", "compressed by xz", "unpack it"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it"),
+    (b"PK\x03\x04", "a zip archive", "unpack it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
+)
+"""Beginnings of what would pass for raw memory but never is: the bytes, what they are, and what to do."""
+
+_UNFIT_KINDS = (
+    (stat.S_ISDIR, "is a folder; name a memory dump in it"),
+    (stat.S_ISFIFO, "is a pipe, which cannot be mapped; save what it carries into a file"),
+    (stat.S_ISSOCK, "is a socket, not a memory dump; save what it carries into a file"),
+    (stat.S_ISCHR, "is a character device, which cannot be mapped; dump the memory into a file, e.g. with LiME"),
+)
+
+
+def open(source: str | os.PathLike[str]) -> Memory:
+    """Opens a memory dump: a file or block device that holds an ELF core of a machine, a LiME dump or raw memory.
+
+    The file is mapped, not read, and opened only once; the mapping ends with the last view of it. As with every
+    mapping, a file that somebody cuts short meanwhile ends the process with SIGBUS.
+
+    Raises:
+        SourceError: if the source cannot be opened or is no memory dump; the text is one line that says what to do.
+    """
+    path = os.fspath(source)
+    name = printable(path) or "''"
+    view = _mapped(path, name)
+    header = view[:HEADER_SIZE].tobytes()
+    for magic, what, advice in NOT_YET:
+        if header.startswith(magic):
+            raise SourceError(f"{name}: is {what}, which cannot be read yet; {advice}")
+    for module in CONTAINERS:
+        container = cast(Container, import_module(f"{__package__}.{module}"))
+        if container.probe(header):
+            return container.open(name, view, _let_go)
+    raise SourceError(f"{name}: is in no container format that is known")
+
+
+def _let_go() -> None:
+    """Nothing to do: a mapping lives as long as views of it and ends with the last one.
+
+    Closing it here would raise BufferError, or else pull memory away from under those who still hold views.
+    """
+
+
+def _mapped(path: str, name: str) -> NDArray[np.uint8]:
+    """The whole file as a read-only view, shape (size,), uint8."""
+    try:
+        # Looked at before it is opened, since opening a pipe or device may already do something to it; and without
+        # blocking and once more after that, in case it was replaced in between.
+        _refuse_unfit(Path(path).stat().st_mode, name)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise SourceError(f"{name}: no such file; check the path") from error
+    except PermissionError as error:
+        raise SourceError(f"{name}: permission denied; make it readable or run as a user who may read it") from error
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{name}: cannot be opened ({_reason(error)}); check the path") from error
+    try:
+        _refuse_unfit(os.fstat(descriptor).st_mode, name)
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        if not size:
+            raise SourceError(f"{name}: is empty; take or copy the dump again")
+        mapping = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+    except (OSError, ValueError, OverflowError) as error:
+        raise SourceError(f"{name}: cannot be mapped ({_reason(error)}); copy it into an ordinary file") from error
+    finally:
+        os.close(descriptor)
+    return np.frombuffer(mapping, np.uint8)
+
+
+def _refuse_unfit(mode: int, name: str) -> None:
+    for is_kind, advice in _UNFIT_KINDS:
+        if is_kind(mode):
+            raise SourceError(f"{name}: {advice}")
+
+
+def _reason(error: Exception) -> str:
+    """Why the system refused, without the path that it would put there unescaped."""
+    return (error.strerror if isinstance(error, OSError) else None) or printable(str(error))

@@ -1,0 +1,280 @@
+"""ELF cores of machines, as QEMU's dump-guest-memory, /proc/vmcore and makedumpfile -E write them.
+
+Format: System V gABI, chapters 4 ("ELF Header") and 5 ("Program Header"); PN_XNUM, elf(5). Only the physical address
+of a program header counts here: QEMU writes the virtual one as a copy of it, Linux as that of its direct map.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError
+from kallsift.memory import notes as elf_notes
+from kallsift.memory.model import AddressSpace, Memory, Segment, cut_short, sorted_segments
+
+MAGIC = b"\x7fELF"
+CLASSES = {1: 32, 2: 64}
+"""Width of a word in bits, by e_ident[EI_CLASS]."""
+BYTE_ORDERS: dict[int, elf_notes.ByteOrder] = {1: "<", 2: ">"}
+"""By e_ident[EI_DATA]."""
+
+TYPE_RELOCATABLE, TYPE_EXECUTABLE, TYPE_SHARED, TYPE_CORE = 1, 2, 3, 4
+LOAD, NOTE = 1, 4
+COUNT_ELSEWHERE = 0xFFFF
+"""PN_XNUM: the true number of program headers stands in sh_info of the first section header."""
+
+FILE_HEADER = {
+    bits: np.dtype(
+        [
+            ("ident", "u1", (16,)),
+            ("type", "u2"),
+            ("machine", "u2"),
+            ("version", "u4"),
+            ("entry", word),
+            ("program_offset", word),
+            ("section_offset", word),
+            ("flags", "u4"),
+            ("header_size", "u2"),
+            ("program_size", "u2"),
+            ("program_count", "u2"),
+            ("section_size", "u2"),
+            ("section_count", "u2"),
+            ("section_names", "u2"),
+        ]
+    )
+    for bits, word in ((32, "u4"), (64, "u8"))
+}
+PROGRAM_HEADER = {
+    32: np.dtype(
+        [
+            ("type", "u4"),
+            ("offset", "u4"),
+            ("virtual", "u4"),
+            ("physical", "u4"),
+            ("file_size", "u4"),
+            ("memory_size", "u4"),
+            ("flags", "u4"),
+            ("alignment", "u4"),
+        ]
+    ),
+    64: np.dtype(
+        [
+            ("type", "u4"),
+            ("flags", "u4"),
+            ("offset", "u8"),
+            ("virtual", "u8"),
+            ("physical", "u8"),
+            ("file_size", "u8"),
+            ("memory_size", "u8"),
+            ("alignment", "u8"),
+        ]
+    ),
+}
+SECTION_HEADER = {
+    32: np.dtype({"names": ["info"], "formats": ["u4"], "offsets": [28], "itemsize": 40}),
+    64: np.dtype({"names": ["info"], "formats": ["u4"], "offsets": [44], "itemsize": 64}),
+}
+
+PROGRAM_LIMIT = 1 << 17
+"""More program headers than any dump has; enough for PN_XNUM to be of use."""
+NOTE_BYTES_LIMIT = 1 << 24
+"""Bytes of notes that are looked at: a thousand processors need less than one MiB."""
+REMARK_LIMIT = 16
+"""Remarks that are told in full; a damaged file may give cause for thousands."""
+
+
+class _Core(NamedTuple):
+    """The headers of a core: its machine, word width in bits, byte order and program headers, shape (n,)."""
+
+    machine: int
+    bits: int
+    byte_order: elf_notes.ByteOrder
+    programs: NDArray[np.void]
+
+
+def probe(header: bytes) -> bool:
+    """Whether a file that begins with ``header`` is ELF; `open` tells cores from programs."""
+    return header.startswith(MAGIC)
+
+
+def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
+    """The loaded ranges of a machine's core as physical segments, with what its notes say as hints.
+
+    What a program header promises in memory but not in the file stays a gap. Where two describe the same memory the
+    first wins, and `Memory.notes` says so, as it does for ranges that run past the end of the file.
+
+    Args:
+        name: the source as messages call it.
+        view: the whole file, shape (size,), uint8.
+        release: gives the file back.
+
+    Raises:
+        SourceError: if headers are broken, or if this is a program, the core of one, or of /proc/kcore's kind.
+    """
+    core = _core(name, view)
+    notes, remarks = _notes(view, core)
+    _refuse_other_cores(name, core, notes)
+    segments, more = _segments(name, view, core)
+    if not segments:
+        raise SourceError(f"{name}: this ELF core holds no memory; take the dump again")
+    remarks += more
+    if len(remarks) > REMARK_LIMIT:
+        remarks[REMARK_LIMIT:] = [f"and {len(remarks) - REMARK_LIMIT} remarks more of this kind"]
+    return Memory(
+        source=name,
+        container="ELF core",
+        space=AddressSpace.PHYSICAL,
+        segments=segments,
+        hints=elf_notes.hints(notes, core.machine, core.byte_order),
+        release=release,
+        notes=tuple(remarks),
+    )
+
+
+def _core(name: str, view: NDArray[np.uint8]) -> _Core:
+    """Reads the headers, and sees to it that this is a core."""
+    ident = view[:16].tobytes().ljust(16, b"\0")
+    bits, byte_order = CLASSES.get(ident[4]), BYTE_ORDERS.get(ident[5])
+    if bits is None or byte_order is None:
+        raise SourceError(f"{name}: broken ELF header (class {ident[4]}, byte order {ident[5]}); copy the dump again")
+    header = _records(name, view, "ELF header", 0, 1, FILE_HEADER[bits].newbyteorder(byte_order))[0]
+    kind = int(header["type"])
+    if kind in (TYPE_RELOCATABLE, TYPE_EXECUTABLE, TYPE_SHARED):
+        raise SourceError(f"{name}: is an ELF program, not a memory dump; kernel images (vmlinux) cannot be read yet")
+    if kind != TYPE_CORE:
+        raise SourceError(f"{name}: is ELF of the unknown type {kind}, not a memory dump")
+    layout = PROGRAM_HEADER[bits].newbyteorder(byte_order)
+    count, size, offset = (int(header[f"program_{field}"]) for field in ("count", "size", "offset"))
+    if count == COUNT_ELSEWHERE:
+        section = SECTION_HEADER[bits].newbyteorder(byte_order)
+        sections = _records(name, view, "first section header", int(header["section_offset"]), 1, section)
+        count = int(sections[0]["info"])
+    if count > PROGRAM_LIMIT:
+        raise SourceError(f"{name}: {count} program headers are more than any dump has; the ELF header is broken")
+    if count and size != layout.itemsize:
+        raise SourceError(f"{name}: ELF program headers of {size} bytes (should be {layout.itemsize}); copy it again")
+    programs = _records(name, view, "program header table", offset, count, layout)
+    return _Core(int(header["machine"]), bits, byte_order, programs)
+
+
+def _records(
+    name: str, view: NDArray[np.uint8], what: str, offset: int, count: int, layout: np.dtype[np.void]
+) -> NDArray[np.void]:
+    """``count`` records of the file as a view, shape (count,), bounds checked."""
+    end = offset + count * layout.itemsize
+    if end > len(view):
+        raise SourceError(
+            f"{name}: the {what} at file offset {offset:#x} runs past the end of the file; copy the dump again"
+        )
+    return view[offset:end].view(layout)
+
+
+def _notes(view: NDArray[np.uint8], core: _Core) -> tuple[list[elf_notes.Note], list[str]]:
+    """All notes of the core up to a bound, and remarks on what could not be read."""
+    notes: list[elf_notes.Note] = []
+    remarks: list[str] = []
+    left = NOTE_BYTES_LIMIT
+    tables = core.programs[core.programs["type"] == NOTE]
+    for offset, size in zip(tables["offset"].tolist(), tables["file_size"].tolist(), strict=True):
+        data = view[offset : offset + min(size, left)].tobytes()
+        left -= len(data)
+        found, whole = elf_notes.parse(data, core.byte_order, elf_notes.NOTE_LIMIT - len(notes))
+        notes += found
+        if len(data) < size:
+            remarks.append(cut_short(f"note segment at file offset {offset:#x}", len(data), size))
+        elif not whole:
+            remarks.append(f"note segment at file offset {offset:#x} is damaged: {len(found)} notes could be read")
+        if not left or len(notes) == elf_notes.NOTE_LIMIT:
+            break
+    return notes, remarks
+
+
+def _refuse_other_cores(name: str, core: _Core, notes: list[elf_notes.Note]) -> None:
+    """Raises for cores whose program headers do not say where in a machine the bytes belong.
+
+    Linux leaves p_paddr 0 in the core of a program (fs/binfmt_elf.c). In /proc/kcore it is all ones for memory that is
+    mapped page by page, and older kernels left it 0 there everywhere (fs/proc/kcore.c).
+    """
+    loads = core.programs[core.programs["type"] == LOAD]
+    nowhere = not loads["physical"].any()
+    virtual = loads["virtual"]
+    of_user = bool(((virtual > 0) & (virtual < 1 << (core.bits - 1))).any())
+    if not elf_notes.of_machine(notes) and (elf_notes.of_program(notes) or (nowhere and of_user)):
+        program = elf_notes.program_name(notes) or "name unknown"
+        raise SourceError(
+            f"{name}: is the core of a user program ({program}), not of a machine; "
+            "dump the machine's memory, e.g. with LiME or QEMU's dump-guest-memory"
+        )
+    everywhere = (1 << core.bits) - 1
+    if (loads["physical"] == everywhere).any() or (nowhere and len(loads) > 1):
+        raise SourceError(
+            f"{name}: is a copy of /proc/kcore (a kernel's virtual memory), which cannot be read yet; "
+            "dump the machine's memory, e.g. with LiME"
+        )
+
+
+def _segments(name: str, view: NDArray[np.uint8], core: _Core) -> tuple[tuple[Segment, ...], list[str]]:
+    """The physical segments that the file holds, and remarks on what it lacks or holds twice."""
+    loads = core.programs[(core.programs["type"] == LOAD) & (core.programs["file_size"] > 0)]
+    # Dumps with paging list the same bytes once for every virtual address; that is nothing to remark on.
+    columns = (loads[field].tolist() for field in ("physical", "offset", "file_size"))
+    ranges = dict.fromkeys(zip(*columns, strict=True))
+    claimed = _Claimed()
+    pieces: list[tuple[int, int, int]] = []
+    remarks: list[str] = []
+    for start, offset, size in ranges:
+        present = min(size, max(0, len(view) - offset))
+        range_name = f"range {start:#x}-{start + size - 1:#x}"
+        if start + present > 1 << core.bits:
+            raise SourceError(f"{name}: the {range_name} runs past the end of all addresses; copy the dump again")
+        if present < size:
+            remarks.append(cut_short(range_name, present, size))
+        free = claimed.claim(start, start + present) if present else []
+        pieces.extend((low, high, offset + low - start) for low, high in free)
+        repeated = present - sum(high - low for low, high in free)
+        if repeated:
+            remarks.append(f"{range_name} repeats {repeated} bytes of ranges before it: those were kept")
+    segments = (Segment(low, view[offset : offset + high - low]) for low, high, offset in _joined(pieces))
+    return sorted_segments(segments), remarks
+
+
+def _joined(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Pieces (start, end, file offset) with those made one that follow each other in memory and in the file alike.
+
+    QEMU splits memory where its own blocks end, e.g. between NUMA nodes, which means nothing to the guest's kernel.
+    """
+    joined: list[tuple[int, int, int]] = []
+    for start, end, offset in sorted(pieces):
+        if joined and start == joined[-1][1] and offset - start == joined[-1][2] - joined[-1][0]:
+            joined[-1] = (joined[-1][0], end, joined[-1][2])
+        else:
+            joined.append((start, end, offset))
+    return joined
+
+
+class _Claimed:
+    """A set of addresses, kept as the sorted bounds of runs that never touch, so that no input makes it slow."""
+
+    def __init__(self) -> None:
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+
+    def claim(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Adds the addresses ``[start, end)``; returns the runs of them that were not in the set before."""
+        first, last = bisect_left(self.ends, start), bisect_right(self.starts, end)
+        fresh: list[tuple[int, int]] = []
+        position = start
+        for run in range(first, last):
+            if position < self.starts[run]:
+                fresh.append((position, self.starts[run]))
+            position = max(position, self.ends[run])
+        if position < end:
+            fresh.append((position, end))
+        lowest, highest = min([start, *self.starts[first:last]]), max([end, *self.ends[first:last]])
+        self.starts[first:last], self.ends[first:last] = [lowest], [highest]
+        return fresh

@@ -1,0 +1,216 @@
+"""Memory: bytes with addresses, whatever container they came in. Knows nothing of kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError, UnmappedError
+
+
+class AddressSpace(Enum):
+    """What the addresses of a memory's segments mean."""
+
+    PHYSICAL = "physical"
+    VIRTUAL = "virtual"
+    FILE = "file"
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """A run of contiguous bytes.
+
+    Attributes:
+        start: address of the first byte.
+        data: the bytes, shape (size,), uint8, a read-only view wherever the container allows it.
+    """
+
+    start: int
+    data: NDArray[np.uint8]
+
+    @property
+    def end(self) -> int:
+        """Address behind the last byte."""
+        return self.start + len(self.data)
+
+
+@dataclass(frozen=True)
+class CpuState:
+    """Registers of one processor as the container recorded them (``cr3``, ``idt_base``, ``rip`` ...)."""
+
+    number: int
+    registers: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What a container says besides the bytes; never needed, always cross-checked.
+
+    Attributes:
+        cpus: processor states, in the container's order.
+        vmcoreinfo: text of the VMCOREINFO note, or None.
+    """
+
+    cpus: tuple[CpuState, ...] = ()
+    vmcoreinfo: bytes | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """An ordered set of non-overlapping segments of one address space.
+
+    Attributes:
+        source: the name that the memory was opened by, safe to print (see `printable`).
+        container: name of the container format, e.g. ``"LiME"``.
+        space: what the segments' addresses mean.
+        segments: sorted by address, never overlapping.
+        hints: processor states and notes of the container.
+        release: gives the container's resources back; called by `close`.
+        notes: remarks on what the container lacks or holds twice, each one line, safe to print.
+    """
+
+    source: str
+    container: str
+    space: AddressSpace
+    segments: tuple[Segment, ...]
+    hints: Hints = field(default_factory=Hints)
+    release: Callable[[], None] = field(default=lambda: None, repr=False)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for before, after in zip(self.segments, self.segments[1:], strict=False):
+            if before.end > after.start:
+                raise SourceError(f"{self.source}: memory ranges overlap at {after.start:#x}")
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the source back. Views that were handed out stay valid until they are dropped."""
+        self.release()
+
+    @property
+    def size(self) -> int:
+        """Bytes in all segments."""
+        return sum(len(segment.data) for segment in self.segments)
+
+    def segment_at(self, address: int) -> Segment | None:
+        """The segment that holds ``address``, or None."""
+        low, high = 0, len(self.segments)
+        while low < high:
+            middle = (low + high) // 2
+            if self.segments[middle].start <= address:
+                low = middle + 1
+            else:
+                high = middle
+        if low and address < self.segments[low - 1].end:
+            return self.segments[low - 1]
+        return None
+
+    def window(self, address: int, before: int, after: int) -> Segment:
+        """What one segment holds of ``[address - before, address + after)``, as a view.
+
+        Raises:
+            UnmappedError: if ``address`` itself is in no segment.
+        """
+        segment = self.segment_at(address)
+        if segment is None:
+            raise UnmappedError(address, 1)
+        offset = address - segment.start
+        low = max(0, offset - before)
+        return Segment(segment.start + low, segment.data[low : offset + after])
+
+    def read(self, address: int, size: int) -> NDArray[np.uint8]:
+        """Exactly ``size`` bytes, shape (size,), a view where one segment holds them all.
+
+        Raises:
+            UnmappedError: if any byte is missing; missing memory is never made up.
+        """
+        segment = self.segment_at(address)
+        if segment is not None and address + size <= segment.end:
+            offset = address - segment.start
+            return segment.data[offset : offset + size]
+        parts: list[NDArray[np.uint8]] = []
+        position = address
+        while position < address + size:
+            segment = self.segment_at(position)
+            if segment is None:
+                raise UnmappedError(address, size)
+            offset = position - segment.start
+            parts.append(segment.data[offset : offset + address + size - position])
+            position += len(parts[-1])
+        return np.concatenate(parts) if parts else np.empty(0, np.uint8)
+
+    def words(
+        self, addresses: NDArray[np.uint64], dtype: np.dtype[np.unsignedinteger]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """The words that stand at many addresses at once.
+
+        Args:
+            addresses: shape (n,), any order, any alignment.
+            dtype: width and byte order of a word.
+
+        Returns:
+            The values, shape (n,), uint64, and a mask of those that the memory holds whole (the others are 0).
+        """
+        width = dtype.itemsize
+        values = np.zeros(len(addresses), np.uint64)
+        held = np.zeros(len(addresses), np.bool_)
+        if not self.segments:
+            return values, held
+        starts = np.array([segment.start for segment in self.segments], np.uint64)
+        owner = np.searchsorted(starts, addresses, side="right") - 1
+        # Grouped by one sort, so that the time does not grow with segments times addresses.
+        order = np.argsort(owner, kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(owner[order])) + 1)
+        straddling: list[NDArray[np.intp]] = []
+        for chosen in groups:
+            if not len(chosen) or owner[chosen[0]] < 0:
+                continue
+            segment = self.segments[int(owner[chosen[0]])]
+            offsets = addresses[chosen] - np.uint64(segment.start)
+            inside = offsets < np.uint64(len(segment.data))
+            fits = inside & (np.uint64(len(segment.data)) - offsets >= np.uint64(width))
+            straddling.append(chosen[inside & ~fits])
+            chosen, offsets = chosen[fits], offsets[fits].astype(np.int64)
+            if len(chosen):
+                cells = segment.data[offsets[:, None] + np.arange(width)]
+                values[chosen] = np.ascontiguousarray(cells).view(dtype)[:, 0]
+                held[chosen] = True
+        rest = np.concatenate(straddling) if straddling else np.empty(0, np.intp)
+        rest = rest[addresses[rest] <= np.uint64(2**64 - width)]
+        if len(rest):
+            # Words that run over into a segment that touches theirs are put together from their bytes.
+            singles = [self.words(addresses[rest] + np.uint64(place), np.dtype(np.uint8)) for place in range(width)]
+            cells = np.stack([byte for byte, _ in singles], axis=1).astype(np.uint8)
+            whole = np.all([there for _, there in singles], axis=0)
+            values[rest[whole]] = cells.view(dtype)[whole, 0]
+            held[rest] = whole
+        return values, held
+
+
+def sorted_segments(segments: Iterable[Segment]) -> tuple[Segment, ...]:
+    """Segments in the order of their addresses, empty ones left out."""
+    return tuple(sorted((s for s in segments if len(s.data)), key=lambda s: s.start))
+
+
+def printable(name: str) -> str:
+    """A name that came from outside, with everything escaped that could play tricks on a terminal or a log."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in name
+    )
+
+
+def cut_short(what: str, present: int, promised: int) -> str:
+    """The remark that a file ends before ``what`` does."""
+    return f"{what} is cut short: {present} of {promised} bytes present"

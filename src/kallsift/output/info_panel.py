@@ -1,0 +1,97 @@
+"""What was found, where, and why it can be trusted, drawn for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kernel.model import Kernel, State
+from kallsift.memory.model import Memory, printable
+from kallsift.output.evidence_text import MARKS
+
+_STYLES = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.ABSENT: "dim"}
+_UNKNOWN = Text("unknown", "dim")
+
+
+def info_panel(memory: Memory, kernels: Sequence[Kernel]) -> RenderableType:
+    """The source and each of the kernels. Strings of the dump are shown escaped and never read as markup."""
+    ranges = "one range" if len(memory.segments) == 1 else f"{len(memory.segments)} ranges"
+    source = _facts(
+        ("Source", Text(printable(memory.source))),
+        ("Container", Text(f"{printable(memory.container)}, {memory.size:,} bytes in {ranges}")),
+        *(("Note", Text(printable(remark), "yellow")) for remark in memory.notes),
+    )
+    return Group(source, *(_kernel(index, kernel) for index, kernel in enumerate(kernels)))
+
+
+def _kernel(index: int, kernel: Kernel) -> Panel:
+    verdict = "proven" if kernel.proven else "NOT PROVEN"
+    colour = "green" if kernel.proven else "yellow"
+    facts = _facts(
+        ("Banner", _text(kernel.banner)),
+        ("Architecture", _text(kernel.architecture)),
+        ("State", Text(_STATES[kernel.state])),
+        ("Symbols", Text(f"{len(kernel.symbols):,}, addresses {kernel.encoding}")),
+        ("Virtual base", _address(kernel.virtual_base)),
+        ("Physical base", _address(kernel.physical_base)),
+        ("KASLR slide", _address(kernel.kaslr_slide)),
+        ("Page table", _page_table(kernel)),
+    )
+    return Panel(
+        Group(facts, Text(), _tables(kernel), Text(), _evidence(kernel.evidence)),
+        title=Text(f"kernel {index}: {kernel.state.value}, {verdict}", colour),
+        title_align="left",
+        border_style=colour,
+    )
+
+
+_STATES = {
+    State.RUNNING: "running: its own page table maps it",
+    State.UNPLACED: "unplaced: a stale copy or an image file, nothing says that it runs",
+}
+
+
+def _page_table(kernel: Kernel) -> Text:
+    if kernel.page_table_root is None:
+        return _UNKNOWN
+    return Text(f"{kernel.page_table_root:#x}, {printable(kernel.paging or 'mode unknown')}")
+
+
+def _tables(kernel: Kernel) -> Table:
+    table = Table("table", title="kallsyms tables", title_justify="left", title_style="bold", box=None)
+    for heading in ("physical", "virtual", "bytes"):
+        table.add_column(heading, justify="right")
+    for place in kernel.tables:
+        size = Text(f"{place.size:,}")
+        table.add_row(Text(printable(place.name)), _address(place.physical), _address(place.virtual), size)
+    return table
+
+
+def _evidence(checks: Sequence[Check]) -> Table:
+    table = Table("", "check", "finding", title="evidence", title_justify="left", title_style="bold", box=None)
+    for check in checks:
+        name = Text(printable(check.name) + ("" if check.essential else " (advisory)"))
+        table.add_row(
+            Text(MARKS[check.outcome], _STYLES[check.outcome]), name, Text(printable(check.detail), overflow="fold")
+        )
+    return table
+
+
+def _facts(*rows: tuple[str, Text]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for label, value in rows:
+        grid.add_row(Text(label, "cyan"), value)
+    return grid
+
+
+def _text(value: str | None) -> Text:
+    return _UNKNOWN if value is None else Text(printable(value.strip()), overflow="fold")
+
+
+def _address(value: int | None) -> Text:
+    return _UNKNOWN if value is None else Text(f"{value:#x}")

@@ -1,0 +1,40 @@
+"""System.map: the symbols at the addresses they were linked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import KallsiftError
+from kallsift.kernel.model import Kernel
+from kallsift.output.kallsyms_text import LINE
+
+
+def system_map(kernel: Kernel) -> Iterator[memoryview]:
+    """The lines of ``/proc/kallsyms`` with the KASLR slide taken off, in chunks of bounded size.
+
+    Raises:
+        KallsiftError: if the slide is not known; at once, before the first chunk is asked for.
+    """
+    return LINE.lines(kernel.symbols, linked_addresses(kernel))
+
+
+def linked_addresses(kernel: Kernel) -> NDArray[np.uint64]:
+    """Where the linker put each symbol, shape (n,), uint64.
+
+    The rule: a symbol moved with the image if its address lies in the kernel's half of the address space, that is if
+    the top bit of the word is set. Addresses below that are absolute values or offsets into the per-CPU area (x86-64
+    up to 6.14), which no slide moves; they stay.
+
+    Raises:
+        KallsiftError: if the slide is not known.
+    """
+    if kernel.kaslr_slide is None:
+        raise KallsiftError(
+            "this kernel's KASLR slide is not known, so its System.map cannot be told; use --format kallsyms"
+        )
+    addresses, bits = kernel.symbols.addresses, 8 * kernel.symbols.word_size
+    linked = addresses - np.uint64(kernel.kaslr_slide % (1 << 64))
+    return np.where(addresses >> np.uint64(bits - 1) == 1, linked & np.uint64((1 << bits) - 1), addresses)

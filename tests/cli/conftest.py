@@ -1,0 +1,65 @@
+"""A command line whose recovery is played by kernels made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from kallsift.cli import source_options
+from kallsift.cli.app import run
+from kallsift.errors import RecoveryError
+from kallsift.kernel.model import Kernel
+from kallsift.kernel.recover import Progress
+from kallsift.memory.model import Memory
+from tests.output.sample import memory
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run of the command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Result]
+"""Takes the arguments of ``kallsift``."""
+
+Plant = Callable[..., None]
+"""Takes the kernels that the source holds from now on."""
+
+
+@pytest.fixture
+def command(capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
+    """Runs the command in this process."""
+
+    def run_it(*arguments: str | Path) -> Result:
+        code = run([str(argument) for argument in arguments])
+        captured = capfdbinary.readouterr()
+        return Result(code, captured.out.decode(), captured.err.decode())
+
+    return run_it
+
+
+@pytest.fixture
+def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
+    """Makes any source hold the given kernels."""
+
+    def plant_them(*kernels: Kernel) -> None:
+        def recover_all(_memory: Memory, *, progress: Progress | None = None) -> tuple[Kernel, ...]:
+            if not kernels:
+                raise RecoveryError("token table", "none found in 4096 bytes; is this a Linux memory dump?")
+            return kernels
+
+        def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
+            return recover_all(memory, progress=progress)[0]
+
+        monkeypatch.setattr(source_options, "open_memory", lambda source: memory(source))
+        monkeypatch.setattr(source_options, "recover_all", recover_all)
+        monkeypatch.setattr(source_options, "recover", recover)
+
+    return plant_them

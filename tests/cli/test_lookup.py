@@ -1,0 +1,61 @@
+"""``kallsift lookup``: names, addresses, and what is found where nothing is."""
+
+from __future__ import annotations
+
+import pytest
+
+from kallsift.cli.lookup import answers
+from tests.cli.conftest import Command, Plant
+from tests.output.sample import ROWS, kernel, table, unproven
+
+
+@pytest.mark.parametrize(
+    ("query", "lines"),
+    [
+        ("init", ["ffffffff9fa00040 t init", "ffffffff9fa00100 t init"]),
+        ("0xffffffff9fa00140", ["ffffffff9fa00140 init+0x40/0x100"]),
+        ("ffffffff9fa00000", ["ffffffff9fa00000 _text+0x0/0x40"]),
+        ("0xFFFFFFFF9FA0003f", ["ffffffff9fa0003f _text+0x3f/0x40"]),
+        ("0x8", ["0000000000000008 fixed_percpu_data+0x8/0x1000"]),
+        ("ffffffffa2000000", ["ffffffffa2000000 _end+0x0"]),
+        ("0xffffffffa2000001", []),
+        ("0x7fffffffffff", []),
+        ("nosuch", []),
+        ("", []),
+        ("0x", []),
+        ("\u4e00", []),
+    ],
+)
+def test_answers(query: str, lines: list[str]) -> None:
+    assert answers(table(ROWS), query) == lines
+
+
+def test_a_name_goes_before_an_address() -> None:
+    rows = [(0xC0000000, "T", "deadbeef"), (0xDEADBEE0, "T", "other"), (0xDEADBF00, "T", "end")]
+    assert answers(table(rows, 4), "deadbeef") == ["c0000000 T deadbeef"]
+    assert answers(table(rows, 4), "0xdeadbeef") == ["deadbeef other+0xf/0x20"]
+
+
+def test_exit_codes(command: Command, plant: Plant) -> None:
+    plant(kernel())
+    assert command("lookup", "dump", "init", "_text").code == 0
+    some = command("lookup", "dump", "init", "nosuch")
+    assert (some.code, some.err) == (3, "kallsift: there is no symbol called nosuch\n")
+    none = command("lookup", "dump", "nosuch", "0x7fffffffffff")
+    assert (none.code, none.out) == (1, "")
+    assert none.err.splitlines()[1] == "kallsift: there is no symbol at 0x7fffffffffff"
+    plant(unproven())
+    assert command("lookup", "dump", "init").code == 3
+
+
+def test_all_kernels_are_asked(command: Command, plant: Plant) -> None:
+    plant(kernel(), kernel(ROWS[:3]))
+    result = command("lookup", "dump", "--all", "_stext")
+    assert result.out == "kernel 0:\nffffffff9fa00000 T _stext\nkernel 1:\n"
+    assert result.err == "kallsift: there is no symbol called _stext in kernel 1\n"
+    assert result.code == 0
+
+
+def test_names_of_a_dump_are_printed_escaped(command: Command, plant: Plant) -> None:
+    plant(kernel([(1, "T", "a\x1b[2J"), (2, "T", "b")]))
+    assert command("lookup", "dump", "0x1").out == "0000000000000001 a\\x1b[2J+0x0/0x1\n"

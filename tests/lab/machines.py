@@ -1,0 +1,72 @@
+"""The QEMU recipe of every architecture the lab knows, as one table."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import LabError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How to run one Debian architecture under QEMU."""
+
+    qemu: str  # the program
+    machine: str  # -machine
+    cpu: str  # -cpu under TCG
+    console: str  # console= on the kernel's command line ("" where the kernel finds it itself)
+    unmoved: str  # regular expression: where _stext or _text lies without KASLR
+    virtio: str = "pci"  # how virtio devices attach: "pci", "device" (MMIO) or "ccw"
+    second_uart: bool = False  # a second serial port, should the kernel have no virtio console
+    processors: int = 8  # the most it takes
+    vmcoreinfo: bool = False  # has QEMU's vmcoreinfo device
+    native: tuple[str, ...] = ()  # hosts (uname -m) which can run it with KVM
+    native_cpu: str = "host"  # -cpu under KVM
+
+
+MACHINES = {
+    "amd64": Machine(
+        qemu="qemu-system-x86_64", machine="q35", cpu="max,la57=off", console="ttyS0",
+        unmoved="ffffffff81000000", second_uart=True, vmcoreinfo=True,
+        native=("x86_64",), native_cpu="host,la57=off",
+    ),
+    "arm64": Machine(
+        qemu="qemu-system-aarch64", machine="virt,gic-version=3", cpu="max,pauth-impdef=on", console="ttyAMA0",
+        unmoved="ffff8000.*", vmcoreinfo=True, native=("aarch64",),
+    ),
+    "armhf": Machine(
+        qemu="qemu-system-arm", machine="virt,highmem=off", cpu="cortex-a15", console="ttyAMA0",
+        unmoved="c0[234]00000", virtio="device", vmcoreinfo=True,
+    ),
+    "i386": Machine(
+        qemu="qemu-system-i386", machine="q35", cpu="max", console="ttyS0",
+        unmoved="c1000000", second_uart=True, vmcoreinfo=True, native=("x86_64", "i686"),
+    ),
+    "riscv64": Machine(
+        qemu="qemu-system-riscv64", machine="virt", cpu="rv64", console="ttyS0",
+        unmoved="ffffffff8000[02]000", native=("riscv64",),
+    ),
+    "s390x": Machine(
+        qemu="qemu-system-s390x", machine="s390-ccw-virtio", cpu="max", console="",
+        unmoved="0000000000100000|000003ffe0000000", virtio="ccw", native=("s390x",),
+    ),
+    "ppc64el": Machine(
+        qemu="qemu-system-ppc64", cpu="power9", console="hvc0",
+        machine="pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off",
+        unmoved="c000000000000000", native=("ppc64le",),
+    ),
+    "mips64el": Machine(
+        qemu="qemu-system-mips64el", machine="malta", cpu="5KEc", console="ttyS0",
+        unmoved="ffffffff80100[04]00", second_uart=True, processors=1,
+    ),
+    "mipsel": Machine(
+        qemu="qemu-system-mipsel", machine="malta", cpu="24Kf", console="ttyS0",
+        unmoved="80100[04]00", second_uart=True, processors=1,
+    ),
+}  # fmt: skip
+
+
+def machine_for(architecture: str) -> Machine:
+    try:
+        return MACHINES[architecture]
+    except KeyError:
+        raise LabError(f"no QEMU recipe for {architecture}: the lab knows {', '.join(MACHINES)}") from None

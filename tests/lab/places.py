@@ -1,0 +1,58 @@
+"""Where the lab keeps its data, and the small file habits every part of it shares."""
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+_started = time.monotonic()
+
+
+def lab_folder() -> Path:
+    """``$KALLSIFT_LAB``, or ``kallsift/lab`` in the user's cache folder."""
+    if chosen := os.environ.get("KALLSIFT_LAB"):
+        return Path(chosen).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kallsift" / "lab"
+
+
+def captures_folder() -> Path:
+    return lab_folder() / "captures"
+
+
+def say(what: str) -> None:
+    """One line of progress on stderr."""
+    print(f"lab {time.monotonic() - _started:6.1f}s  {what}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def building(target: Path) -> Iterator[Path]:
+    """A temporary folder beside ``target`` which takes its place when the block ends without an error."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        draft.rename(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def alone(what: str) -> Iterator[None]:
+    """Waits until no other run of the lab works on this folder: one QEMU at a time is plenty."""
+    lab_folder().mkdir(parents=True, exist_ok=True)
+    with (lab_folder() / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            say(f"{what}: waiting for another run of the lab")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

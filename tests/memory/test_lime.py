@@ -1,0 +1,118 @@
+"""LiME: what was written is read back, damage is kept where it can be and named where it cannot."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kallsift.errors import SourceError, UnmappedError
+from kallsift.memory import lime as container
+from kallsift.memory.model import Memory
+from tests.memory.builders import ByteOrder, Range, lime, lime_header
+from tests.memory.strategies import damaged, ranges
+
+
+def read(content: bytes) -> Memory:
+    assert container.probe(content[:4096])
+    return container.open("dump", np.frombuffer(content, np.uint8), lambda: None)
+
+
+def content_of(memory: Memory) -> list[Range]:
+    return [(segment.start, segment.data.tobytes()) for segment in memory.segments]
+
+
+@given(ranges(), st.sampled_from(["<", ">"]), st.randoms())
+def test_reads_back(expected: list[Range], order: ByteOrder, random: np.random.Generator) -> None:
+    shuffled = list(expected)
+    random.shuffle(shuffled)  # type: ignore[arg-type]
+    memory = read(lime(shuffled, order))
+    assert content_of(memory) == sorted(expected)
+    assert memory.notes == ()
+
+
+def test_the_last_address_of_all() -> None:
+    memory = read(lime([(2**64 - 4, b"last")]))
+    assert memory.read(2**64 - 2, 2).tobytes() == b"st"
+    with pytest.raises(UnmappedError):
+        memory.read(2**64 - 2, 3)
+
+
+def test_data_are_views() -> None:
+    content = np.frombuffer(lime([(0, b"abcd")]), np.uint8)
+    memory = container.open("dump", content, lambda: None)
+    assert np.shares_memory(memory.segments[0].data, content)
+
+
+def test_release_is_handed_on() -> None:
+    calls: list[int] = []
+    with container.open("dump", np.frombuffer(lime([(0, b"a")]), np.uint8), lambda: calls.append(1)):
+        assert not calls
+    assert calls == [1]
+
+
+TWO = [(0x1000, b"first range"), (0x9000, b"second")]
+
+
+@pytest.mark.parametrize("length", range(4, len(lime(TWO))))
+def test_truncated_everywhere(length: int) -> None:
+    whole = lime(TWO)
+    second = 32 + len(TWO[0][1])
+    cut = whole[:length]
+    if length <= 32:
+        with pytest.raises(SourceError, match="ends before any memory"):
+            read(cut)
+        return
+    memory = read(cut)
+    kept = [(0x1000, cut[32:second]), (0x9000, cut[second + 32 :])]
+    assert content_of(memory) == [(start, data) for start, data in kept if data]
+    if length < second:
+        assert memory.notes == (f"range 0x1000-0x100a is cut short: {length - 32} of 11 bytes present",)
+    elif length == second:
+        assert memory.notes == ()
+    elif length < second + 32:
+        found = length - second
+        assert memory.notes == (f"header at file offset {second:#x} is cut short: {found} of 32 bytes present",)
+    else:
+        assert memory.notes == (f"range 0x9000-0x9005 is cut short: {length - second - 32} of 6 bytes present",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lime(TWO) + b"\0" * 40, "no LiME header at file offset 0x51"),
+        (lime(TWO) + b"E\0", "no LiME header at file offset 0x51"),
+        (lime(TWO, "<") + lime([(0, b"a")], ">"), "no LiME header at file offset 0x51"),
+        (lime(TWO) + lime_header(9, 8), r"file offset 0x51 ends \(0x8\) before it starts \(0x9\)"),
+        (lime_header(0, 3, version=2) + b"abcd", "LiME version 2 at file offset 0x0"),
+        (lime([*TWO, (0x100A, b"a")]), "ranges overlap at 0x100a"),
+        (lime([*TWO, (0x1000, b"first range")]), "ranges overlap at 0x1000"),
+    ],
+)
+def test_refused(content: bytes, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        read(content)
+
+
+def test_number_of_ranges_is_bounded() -> None:
+    content = lime([(position * 2, b"x") for position in range(container.RANGE_LIMIT + 1)])
+    begin = time.perf_counter()
+    with pytest.raises(SourceError, match="more than"):
+        read(content)
+    assert time.perf_counter() - begin < 5
+
+
+@given(damaged(lime([(0x1000, b"first range"), (0x9000, b"second"), (2**63, bytes(70))])))
+def test_damage_is_an_error_of_the_source_or_none(content: bytes) -> None:
+    if not container.probe(content[:4096]):
+        return
+    try:
+        memory = read(content)
+    except SourceError as error:
+        assert str(error).isprintable()
+        return
+    assert memory.size <= len(content)
+    assert all(0 <= segment.start < segment.end <= 2**64 for segment in memory.segments)

@@ -1,0 +1,88 @@
+"""Every format must read back to the table that was written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kallsift.errors import KallsiftError
+from kallsift.output.formats import FORMATS
+from kallsift.output.json_document import info_json
+from tests.output.sample import ROWS, SLIDE, Row, kernel, memory, table, unproven
+from tests.output.test_rows import NASTY, PLAIN, TYPES, escaped
+
+TABLES = st.lists(st.tuples(st.integers(0, 2**64 - 1), TYPES, PLAIN | NASTY), max_size=20)
+
+
+@given(TABLES)
+def test_json_reads_back(rows: list[Row]) -> None:
+    document = json.loads(b"".join(FORMATS["json"].write(kernel(rows))))
+    assert [(int(s["address"], 16), s["type"], s["name"]) for s in document["symbols"]] == rows
+    assert document["kernel"]["kaslr_slide"] == hex(SLIDE)
+    assert document["kernel"]["symbol_count"] == len(rows)
+
+
+@given(st.lists(TABLES, max_size=3))
+def test_json_of_several_kernels_reads_back(tables: list[list[Row]]) -> None:
+    write_all = FORMATS["json"].write_all
+    assert write_all is not None
+    document = json.loads(b"".join(write_all([kernel(rows) for rows in tables])))
+    names = [[symbol["name"] for symbol in one["symbols"]] for one in document["kernels"]]
+    assert names == [[name for _, _, name in rows] for rows in tables]
+
+
+@given(TABLES)
+def test_csv_reads_back(rows: list[Row]) -> None:
+    text = b"".join(FORMATS["csv"].write(kernel(rows))).decode("ascii")
+    header, *records = csv.reader(io.StringIO(text, newline=""), strict=True)
+    assert header == ["address", "type", "name"]
+    assert records == [[f"0x{address:016x}", kind, escaped(name)] for address, kind, name in rows]
+
+
+def test_only_json_holds_several_kernels() -> None:
+    assert [name for name, form in FORMATS.items() if form.write_all] == ["json"]
+
+
+def test_system_map_moves_the_kernel_half_only() -> None:
+    lines = b"".join(FORMATS["system.map"].write(kernel())).decode().splitlines()
+    moved = [address - SLIDE if address >> 63 else address for address, _, _ in ROWS]
+    assert lines == [f"{address:016x} {t} {n}" for address, (_, t, n) in zip(moved, ROWS, strict=True)]
+
+
+def test_system_map_of_a_kernel_that_slid_down() -> None:
+    text = b"".join(FORMATS["system.map"].write(kernel([(0xFFFF800008000000, "T", "_text")], kaslr_slide=-0x10000)))
+    assert text == b"ffff800008010000 T _text\n"
+
+
+def test_system_map_of_32_bit() -> None:
+    rows = [(0x1000, "A", "absolute"), (0xC1800000, "T", "_text")]
+    text = b"".join(FORMATS["system.map"].write(kernel(rows, 4, kaslr_slide=0x800000)))
+    assert text == b"00001000 A absolute\nc1000000 T _text\n"
+
+
+def test_system_map_without_a_slide_is_refused_before_anything_is_written() -> None:
+    with pytest.raises(KallsiftError, match="slide is not known"):
+        FORMATS["system.map"].write(unproven())
+
+
+def test_info_json_is_complete() -> None:
+    document = json.loads(info_json(memory("a\udc80b", notes=("cut short",)), [kernel(), unproven()]))
+    proven, stale = document["kernels"]
+    assert document["container"] == "raw"
+    assert document["notes"] == ["cut short"]
+    assert proven["proven"] is True
+    assert proven["virtual_base"] == "0xffffffff9fa00000"
+    assert proven["tables"] == [
+        {"name": "names", "physical": "0x73d0f44", "virtual": "0xffffffffa0fd0f44", "size": 2943356}
+    ]
+    assert proven["evidence"][1]["outcome"] == "absent"
+    assert (stale["proven"], stale["state"], stale["kaslr_slide"]) == (False, "unplaced", None)
+
+
+def test_the_sample_is_a_table() -> None:
+    assert [(symbol.address, symbol.type, symbol.name) for symbol in table(ROWS)] == list(ROWS)
