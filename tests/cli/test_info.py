@@ -20,3 +20,9 @@ def test_json_view(command: Command, plant: Plant) -> None:
     result = command("info", "dump", "--json")
     assert result.code == 0
     assert json.loads(result.out)["kernels"][0]["architecture"] == "x86-64"
+
+
+def test_a_chosen_kernel_keeps_its_number(command: Command, plant: Plant) -> None:
+    plant(kernel(), unproven())
+    result = command("info", "dump", "--kernel", "1")
+    assert ("kernel 1" in result.out, "kernel 0" in result.out) == (True, False)

@@ -100,7 +100,10 @@ def test_a_device_is_written_to_and_stays_a_device(command: Command, plant: Plan
 def test_a_full_disk_is_one_line(command: Command, plant: Plant) -> None:
     plant(kernel())
     result = command("symbols", "dump", "-o", "/dev/full")
-    assert (result.code, result.err) == (1, "kallsift: /dev/full: No space left on device\n")
+    assert (result.code, result.err) == (
+        1,
+        "kallsift: /dev/full: No space left on device; free some space, or name another place with -o\n",
+    )
 
 
 def test_the_source_is_never_overwritten(command: Command, plant: Plant, tmp_path: Path) -> None:

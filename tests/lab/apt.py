@@ -1,6 +1,7 @@
 """Reads any suite and architecture of the system's Debian mirror, in apt state of the lab's own."""
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import time
@@ -45,7 +46,8 @@ def read_deb822(text: str) -> list[Source]:
         }
         if "deb" in fields.get("types", []) and fields.get("enabled") != ["no"]:
             components = tuple(fields.get("components", []))
-            found += [Source(u, s, components) for u in fields.get("uris", []) for s in fields.get("suites", [])]
+            pairs = itertools.product(fields.get("uris", []), fields.get("suites", []))
+            found += [Source(uri, suite, components) for uri, suite in pairs]
     return found
 
 
@@ -123,7 +125,7 @@ class Suite:
                 (here / "updated").touch()
                 return
         raise LabError(
-            f"the mirror does not hold {self.name} for {self.architecture}: set KALLSIFT_LAB_MIRROR to one that does",
+            f"the mirror has no {self.name} for {self.architecture}: set KALLSIFT_LAB_MIRROR to one that has",
             "\n".join(failures),
         )
 

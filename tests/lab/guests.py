@@ -38,11 +38,13 @@ class Guest:
         fields = dataclasses.asdict(self)
         for name in ("sets", "note", "timeout"):
             del fields[name]
-        return {**fields, "suites": list(self.suites)}
+        return {**fields, "suites": " ".join(self.suites)}
 
 
 def _read(name: str, table: dict[str, Any]) -> Guest:
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
+    }
     try:
         return Guest(name=name, **fields)
     except TypeError as error:

@@ -27,11 +27,11 @@ MACHINES = {
     "amd64": Machine(
         qemu="qemu-system-x86_64", machine="q35", cpu="max,la57=off", console="ttyS0",
         unmoved="ffffffff81000000", second_uart=True, vmcoreinfo=True,
-        native=("x86_64",), native_cpu="host,la57=off",
+        native=("x86_64",), native_cpu="host,arch-capabilities=off,la57=off",
     ),
     "arm64": Machine(
-        qemu="qemu-system-aarch64", machine="virt,gic-version=3", cpu="max,pauth-impdef=on", console="ttyAMA0",
-        unmoved="ffff8000.*", vmcoreinfo=True, native=("aarch64",),
+        qemu="qemu-system-aarch64", machine="virt,gic-version=3", cpu="max,pauth-impdef=on",
+        console="ttyAMA0", unmoved="ffff8000.*", vmcoreinfo=True, native=("aarch64",),
     ),
     "armhf": Machine(
         qemu="qemu-system-arm", machine="virt,highmem=off", cpu="cortex-a15", console="ttyAMA0",
@@ -40,6 +40,7 @@ MACHINES = {
     "i386": Machine(
         qemu="qemu-system-i386", machine="q35", cpu="max", console="ttyS0",
         unmoved="c1000000", second_uart=True, vmcoreinfo=True, native=("x86_64", "i686"),
+        native_cpu="host,arch-capabilities=off",
     ),
     "riscv64": Machine(
         qemu="qemu-system-riscv64", machine="virt", cpu="rv64", console="ttyS0",

@@ -32,8 +32,13 @@ def say(what: str) -> None:
 
 @contextlib.contextmanager
 def building(target: Path) -> Iterator[Path]:
-    """A temporary folder beside ``target`` which takes its place when the block ends without an error."""
+    """A temporary folder beside ``target`` which takes its place when the block ends without an error.
+
+    Only to be used while ``alone``: what a killed run left behind goes away first.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f".{target.name}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         yield draft

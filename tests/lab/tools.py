@@ -26,7 +26,6 @@ PACKAGES = {
     "dpkg-deb": "dpkg",
     "fallocate": "util-linux",
     "tar": "tar",
-    "zstd": "zstd",
 }
 
 

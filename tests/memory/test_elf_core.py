@@ -6,10 +6,12 @@ import io
 import struct
 import time
 from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,9 +66,9 @@ def test_reads_back(expected: list[Range], bits: Bits, order: ByteOrder, extende
 
 
 @given(ranges(touching=False), st.randoms())
-def test_order_in_the_file_does_not_matter(expected: list[Range], random: np.random.Generator) -> None:
+def test_order_in_the_file_does_not_matter(expected: list[Range], random: Random) -> None:
     shuffled = list(expected)
-    random.shuffle(shuffled)  # type: ignore[arg-type]
+    random.shuffle(shuffled)
     assert content_of(read(elf([load(start, data) for start, data in shuffled]))) == sorted(expected)
 
 
@@ -82,7 +84,8 @@ def test_agrees_with_pyelftools(content: list[Range], bits: Bits, order: ByteOrd
         assert theirs.num_segments() == len(programs)
     loads = [theirs._make_segment(theirs._get_segment_header(place)) for place in range(1, len(programs))]
     assert content_of(read(file)) == [(one["p_paddr"], one.data()) for one in loads]
-    (their_notes,) = (theirs._make_segment(theirs._get_segment_header(0)),)
+    their_notes = theirs._make_segment(theirs._get_segment_header(0))
+    assert isinstance(their_notes, NoteSegment)
     ours, whole = notes.parse(programs[0].data, order)
     assert whole
     assert [(one.name, one.data) for one in ours] == [
@@ -275,7 +278,13 @@ def test_note_segments_that_name_the_same_bytes_again_and_again_take_no_time() -
 
 
 FUZZED = [
-    elf([note_program(note(b"CORE", 1, bytes(336)), note(b"QEMU", 0, bytes(440))), load(0x1000, b"ab"), load(0x90, b"c")]),
+    elf(
+        [
+            note_program(note(b"CORE", 1, bytes(336)), note(b"QEMU", 0, bytes(440))),
+            load(0x1000, b"ab"),
+            load(0x90, b"c"),
+        ]
+    ),
     elf([note_program(note(b"VMCOREINFO", 0, b"A=1")), load(0x1000, b"ab")], bits=32, machine=3),
     elf([load(0x1000, b"ab", 7), load(0x1001, b"c")], order=">", machine=183, extended_count=True),
 ]
@@ -289,8 +298,7 @@ def test_damage_is_an_error_of_the_source_or_none(whole: bytes, data: st.DataObj
         return
     try:
         memory = read(content)
-    except SourceError as error:
-        assert str(error).isprintable()
+    except SourceError:
         return
     assert all(0 <= segment.start < segment.end <= 2**64 for segment in memory.segments)
     assert all(remark.isprintable() for remark in memory.notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from random import Random
 
 import numpy as np
 import pytest
@@ -26,9 +27,9 @@ def content_of(memory: Memory) -> list[Range]:
 
 
 @given(ranges(), st.sampled_from(["<", ">"]), st.randoms())
-def test_reads_back(expected: list[Range], order: ByteOrder, random: np.random.Generator) -> None:
+def test_reads_back(expected: list[Range], order: ByteOrder, random: Random) -> None:
     shuffled = list(expected)
-    random.shuffle(shuffled)  # type: ignore[arg-type]
+    random.shuffle(shuffled)
     memory = read(lime(shuffled, order))
     assert content_of(memory) == sorted(expected)
     assert memory.notes == ()
@@ -111,8 +112,7 @@ def test_damage_is_an_error_of_the_source_or_none(content: bytes) -> None:
         return
     try:
         memory = read(content)
-    except SourceError as error:
-        assert str(error).isprintable()
+    except SourceError:
         return
     assert memory.size <= len(content)
     assert all(0 <= segment.start < segment.end <= 2**64 for segment in memory.segments)

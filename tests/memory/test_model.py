@@ -36,7 +36,9 @@ def test_read_gives_every_byte_or_raises(content: list[Range], place: int, size:
         assert memory.read(address, size).tolist() == expected
 
 
-@given(ranges(), st.lists(st.integers(-9, 600), max_size=40), st.sampled_from(["u1", "<u2", ">u2", "<u4", ">u4", "<u8"]))
+@given(
+    ranges(), st.lists(st.integers(-9, 600), max_size=40), st.sampled_from(["u1", "<u2", ">u2", "<u4", ">u4", "<u8"])
+)
 def test_words_agree_with_read(content: list[Range], places: list[int], kind: str) -> None:
     dtype: np.dtype[np.unsignedinteger] = np.dtype(kind)
     memory = memory_of(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -83,6 +84,14 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
+_ADVICE = {
+    errno.ENOSPC: "free some space, or name another place with -o",
+    errno.EACCES: "run it as a user who may, or name another place with -o",
+    errno.EROFS: "name another place with -o",
+}
+"""What to do about errors of the system that users meet."""
+
+
 def _explained(error: BaseException) -> tuple[str, ExitCode]:
     """What to say of an error, and the exit code it leads to."""
     match error:
@@ -99,7 +108,8 @@ def _explained(error: BaseException) -> tuple[str, ExitCode]:
             return "out of memory; close other programs or raise the limit (ulimit -v)", ExitCode.NOTHING
         case OSError():
             name = f"{error.filename}: " if error.filename else ""
-            return f"{name}{error.strerror or error}", ExitCode.NOTHING
+            advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
+            return f"{name}{error.strerror or error}{advice}", ExitCode.NOTHING
         case _:
             return (
                 f"internal error, {type(error).__name__}: {error} (please report it with --debug)",

@@ -41,5 +41,5 @@ def info(request: Request, as_json: bool) -> int:
             console = Console(highlight=False, emoji=False, markup=False)
             if not console.is_terminal:
                 console.width = max(console.width, PIPE_WIDTH)
-            console.print(info_panel(memory, kernels))
+            console.print(info_panel(memory, kernels, request.number or 0))
         return verdict(kernels)

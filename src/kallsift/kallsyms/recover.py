@@ -102,7 +102,7 @@ class Attempt:
 
     def reached(self, rank: int, step: str, message: str) -> None:
         """Notes that everything before ``step`` held."""
-        if rank > self.rank:
+        if rank >= self.rank:
             self.rank, self.step, self.message = rank, step, message
 
 
@@ -143,13 +143,17 @@ def recover_tables(segment: Segment, tokens: TokenTable, word_size: int, attempt
             3, "addresses", f"{here} with {count} names, but no array of {count} addresses in order near it"
         )
         for array in _address_arrays(segment, tokens, names, markers, word_size):
+            if (blank := _blank_page(segment, array.offset, array.size)) is not None:
+                attempt.reached(3, "addresses", f"{here} with {count} names, but the page at {blank:#x} is blank")
+                continue
             ends = [array.offset + array.size, markers.offset + markers.size, tokens.index_offset + INDEX_SIZE]
             if array.relative_base_offset is not None:
                 ends.append(array.relative_base_offset + word_size)
             sequences = find_sequences(data, ends, count, tokens.byte_order)
+            order = Check.that("address order", True, f"{count} entries never decrease as {array.encoding.name}")
             yield Tables(
                 segment, word_size, tokens, markers, names, array, sequences, characters, bounds,
-                (*checks, *_array_checks(segment, array, names), _sequences_check(sequences, characters, bounds)),
+                (*checks, order, _sequences_check(sequences, characters, bounds)),
             )  # fmt: skip
 
 
@@ -179,48 +183,40 @@ def _name_streams(segment: Segment, tokens: TokenTable) -> Iterator[tuple[Marker
 def _address_arrays(
     segment: Segment, tokens: TokenTable, names: Names, markers: Markers, word_size: int
 ) -> Iterator[AddressArray]:
-    """Arrays that fit: behind the token index (6.4 and later), before the names (earlier), then anywhere near."""
+    """Arrays that fit and touch a table: behind the token index (6.4 and later) or before the names (earlier)."""
     data, count = segment.data, len(names.starts)
     behind = tokens.index_offset + INDEX_SIZE
     starts = (names.offset, markers.offset, tokens.offset, tokens.index_offset, names.num_syms_offset or names.offset)
     ends = (names.offset + names.size, markers.offset + markers.size, behind)
     room = count * word_size + 2 * MAX_PADDING + 16
 
-    def gap(array: AddressArray) -> int:
-        """Padding between the array and the nearest table that it touches; a large number where it touches none."""
+    def gap(array: AddressArray) -> int | None:
+        """Padding between the array and the nearest table that it touches; None where it touches none."""
         last = array.offset + array.size
         if array.relative_base_offset is not None:
             last = array.relative_base_offset + word_size
         gaps = [array.offset - end for end in ends if is_padding(data, end, array.offset)]
         gaps += [start - last for start in starts if is_padding(data, last, start)]
-        return min(gaps, default=FAR)
+        return min(gaps, default=None)
 
-    for low, high in (
-        (behind, behind + room),
-        (names.offset - room, names.offset),
-        (tokens.offset - FAR, tokens.offset + FAR),
-    ):
-        low = max(low, 0)
-        low -= (segment.start + low) % word_size
-        if arrays := list(find_arrays(data, max(low, 0), high, count, word_size, tokens.byte_order)):
-            yield from sorted(arrays, key=gap)
+    for low, high in ((behind, behind + room), (names.offset - room, names.offset)):
+        low = max(low - (segment.start + low) % word_size, 0)
+        arrays = list(find_arrays(data, low, high, count, word_size, tokens.byte_order))
+        gaps = [(distance, number) for number, array in enumerate(arrays) if (distance := gap(array)) is not None]
+        if gaps:
+            yield from (arrays[number] for _, number in sorted(gaps))
             return
 
 
-def _array_checks(segment: Segment, array: AddressArray, names: Names) -> Iterator[Check]:
-    """What must be true of the array beside the order of its entries."""
-    yield Check.that("address order", True, f"{len(array.words)} entries never decrease as {array.encoding.name}")
-    blank = [
-        f"{name} at {segment.start + page:#x}"
-        for name, offset, size in (("addresses", array.offset, array.size), ("names", names.offset, names.size))
-        for page in range(max(0, offset - (segment.start + offset) % PAGE), offset + size, PAGE)
-        if not segment.data[page : page + PAGE].any()
-    ]
-    yield Check.that(
-        "no blank page",
-        not blank,
-        f"a page of zeros lies in the {', '.join(blank[:3])}" if blank else "no page of zeros lies in the tables",
-    )
+def _blank_page(segment: Segment, offset: int, size: int) -> int | None:
+    """Address of the first page of zeros that reaches into a table; None if there is none.
+
+    A page that a dump lacks is often filled with zeros, and leading zeros are in order under most encodings.
+    """
+    for page in range(max(0, offset - (segment.start + offset) % PAGE), offset + size, PAGE):
+        if not segment.data[page : page + PAGE].any():
+            return segment.start + page
+    return None
 
 
 def _sequences_check(sequences: Sequences | None, characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> Check:

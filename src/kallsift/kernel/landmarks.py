@@ -16,6 +16,9 @@ MAX_BANNER = 1024
 BTF_MAGIC = (b"\x9f\xeb\x01", b"\xeb\x9f\x01")
 NEAR = 24 << 20
 
+PAGE = 4096
+"""Linker scripts of x86-64 and arm64 begin the sections of initial code at a page: of use where only text is listed."""
+
 
 def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Iterator[Check]:
     """Checks that the banner, the BTF header and the tables themselves lie where the symbols say."""
@@ -30,7 +33,7 @@ def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Ite
             "points at the text 'Linux version ...'" if text else "does not point at the text 'Linux version ...'",
         )
     btf = symbols.find("__start_BTF")
-    if btf is not None and placement.distance is not None:
+    if btf is not None:
         start = _read(memory, placement.physical(symbols.symbol(btf).address), 3)
         empty = "__stop_BTF" in symbols and symbols["__stop_BTF"].address == symbols.symbol(btf).address
         if not empty:
@@ -40,12 +43,14 @@ def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Ite
                 "points at a BTF header" if start in BTF_MAGIC else "does not point at a BTF header",
             )
     yield from _own_names(tables, symbols, placement)
+    if (index := symbols.find("_sinittext")) is not None:
+        initial = symbols.symbol(index).address
+        holds = initial % PAGE == 0
+        yield Check.that("_sinittext", holds, f"{initial:#x} is {'' if holds else 'not '}where a section can begin")
 
 
 def _own_names(tables: Tables, symbols: SymbolTable, placement: Placement) -> Iterator[Check]:
     """Since 6.11 (and 6.10.7) the tables' own names are in the table."""
-    if placement.distance is None:
-        return
     right: list[str] = []
     wrong: list[str] = []
     for name, place, _ in tables.places:
@@ -88,9 +93,7 @@ def nearest_banner(memory: Memory, around: int) -> str | None:
     return None
 
 
-def _banner_at(memory: Memory, address: int | None) -> str | None:
-    if address is None:
-        return None
+def _banner_at(memory: Memory, address: int) -> str | None:
     try:
         text = memory.window(address, 0, MAX_BANNER).data.tobytes()
     except UnmappedError:
@@ -100,8 +103,8 @@ def _banner_at(memory: Memory, address: int | None) -> str | None:
     return text.split(b"\0", 1)[0].rstrip(b"\n").decode("latin-1")
 
 
-def _read(memory: Memory, address: int | None, size: int) -> bytes:
+def _read(memory: Memory, address: int, size: int) -> bytes:
     try:
-        return b"" if address is None else memory.read(address, size).tobytes()
+        return memory.read(address, size).tobytes()
     except UnmappedError:
         return b""

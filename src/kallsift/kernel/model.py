@@ -26,13 +26,13 @@ class TablePlace:
     Attributes:
         name: the table's name in the kernel source without ``kallsyms_``, e.g. ``token_table``.
         physical: address of its first byte in the source.
-        virtual: the same in the running kernel, None if unknown.
+        virtual: the same where the image is mapped.
         size: bytes.
     """
 
     name: str
     physical: PhysicalAddress
-    virtual: VirtualAddress | None
+    virtual: VirtualAddress
     size: int
 
 

@@ -31,7 +31,10 @@ from kallsift.machine.registry import MODES, ROOT_SYMBOLS
 from kallsift.memory.model import Memory
 
 LEAST_HITS = 32
-"""Distinct pointers that must equal symbols before they prove anything."""
+"""Distinct pointers more than by chance that must equal symbols before they prove anything."""
+
+CHANCE = 1.5
+"""How many times more of them than by chance."""
 
 LEAST_LISTS = 8
 """Lists through memory outside the image that only a running kernel has."""
@@ -46,7 +49,7 @@ class Placement:
 
     Attributes:
         symbols: the table with its addresses.
-        distance: virtual less physical address of the image, modulo 2^64; None if unknown.
+        distance: virtual less physical address of the image, modulo 2^64.
         root: physical address of the page table that maps the image; None if none does.
         mode: how that table is read.
         lists: lists that run through memory outside the image and close.
@@ -54,7 +57,7 @@ class Placement:
     """
 
     symbols: SymbolTable
-    distance: int | None
+    distance: int
     root: int | None
     mode: PagingMode | None
     lists: int
@@ -65,27 +68,30 @@ class Placement:
         """Whether the page table maps the image and its lists close."""
         return self.root is not None and self.lists >= LEAST_LISTS
 
-    def physical(self, virtual: int) -> int | None:
-        """The physical address of a byte of the image; None if the image's place is unknown."""
-        return None if self.distance is None else virtual - self.distance & WORD
+    def physical(self, virtual: int) -> int:
+        """The physical address of a byte of the image."""
+        return virtual - self.distance & WORD
+
+    def virtual(self, physical: int) -> int:
+        """The virtual address of a byte of the image."""
+        return physical + self.distance & WORD
 
 
 def placements(memory: Memory, tables: Tables) -> Iterator[Placement]:
     """The ways in which a kernel's image can be mapped, the most frequent self-pointers' first.
 
     Yields:
-        One placement for each distance that agrees with the addresses, or, if there is none, one without a distance
-        where the addresses do not depend on it.
+        One placement for each distance that the pointers in the image confirm: none, rather than a guess, where they
+        confirm none.
     """
     pointers = find_pointers(memory, tables.array_address, tables.tokens.byte_order)
-    relative = tables.array.encoding.anchor == "place"
-    found = False
     for distance, votes in distances(pointers):
         symbols = _symbols(tables, tables.array_address + distance & WORD)
-        hits, chance, inside = hits_on_symbols(pointers, symbols.addresses)
-        if hits < LEAST_HITS or hits < 3 * chance:
+        if not _near(symbols.addresses, distance, tables.array_address):
             continue
-        found = True
+        hits, chance, inside = hits_on_symbols(pointers, symbols.addresses)
+        if hits < LEAST_HITS + CHANCE * chance:
+            continue
         checks = [
             Check.that("self-pointers", True, f"{votes} words point at themselves at a distance of {distance:#x}"),
             Check.that(
@@ -96,9 +102,15 @@ def placements(memory: Memory, tables: Tables) -> Iterator[Placement]:
         ]
         root, mode, lists, mapping = _mapping(memory, tables, symbols, distance, pointers)
         yield Placement(symbols, distance, root, mode, lists, (*checks, *mapping))
-    if not found and not relative:
-        failed = Check.that("pointers to symbols", False, "no pointers in the image agree with the addresses")
-        yield Placement(_symbols(tables, 0), None, None, None, 0, (failed,))
+
+
+def _near(addresses: NDArray[np.uint64], distance: int, array: int) -> bool:
+    """Whether the symbols of the image would lie around its tables at this distance.
+
+    Objects that a kernel allocates point at themselves too, through the direct map: far from the image's addresses.
+    """
+    own = addresses[addresses >= np.uint64(KERNEL_HALF)] - np.uint64(distance)
+    return bool(len(own)) and max(0, array - BEFORE) <= int(own[len(own) // 2]) <= array + AFTER
 
 
 def _symbols(tables: Tables, array_virtual: int) -> SymbolTable:
@@ -172,7 +184,7 @@ def _roots(memory: Memory, symbols: SymbolTable, distance: int, array: int) -> I
 def cpu_checks(memory: Memory, tables: Tables, placement: Placement) -> Iterator[Check]:
     """Whether the processors' CR3 registers, where the container recorded them, map the image at the same place."""
     roots = {cpu.number: cpu.registers["cr3"] for cpu in memory.hints.cpus if cpu.registers.get("cr3")}
-    if not roots or placement.mode is None or placement.distance is None or placement.mode.architecture != "x86-64":
+    if not roots or placement.mode is None or placement.mode.architecture != "x86-64":
         yield Check("CR3", Outcome.ABSENT, "the source records no CR3")
         return
     place = np.array([tables.array_address], np.uint64)

@@ -54,7 +54,7 @@ def find_pointers(memory: Memory, around: int, byte_order: str) -> Pointers:
     return Pointers(np.concatenate(places), np.concatenate(values))
 
 
-def distances(pointers: Pointers, least: int = 16, most: int = 8) -> list[tuple[int, int]]:
+def distances(pointers: Pointers, least: int = 16, most: int = 64) -> list[tuple[int, int]]:
     """Distances from physical to virtual that most self-pointing words agree on.
 
     Returns:

@@ -24,7 +24,7 @@ Progress = Callable[[str, int, int], None]
 
 WORD_SIZE = 8
 MAX_TOKEN_TABLES = 4096
-MAX_CANDIDATES = 64
+MAX_CANDIDATES = 8
 """Ways to read one token table's surroundings that are followed at most."""
 
 
@@ -78,14 +78,17 @@ def _kernels(memory: Memory, attempt: Attempt, progress: Progress | None) -> Ite
                     raise RecoveryError("token table", f"more than {MAX_TOKEN_TABLES} token tables: a contrived source")
                 best: Kernel | None = None
                 for number, tables in enumerate(recover_tables(segment, tokens, WORD_SIZE, attempt)):
-                    candidates = [_kernel(memory, tables, placement) for placement in placements(memory, tables)]
-                    if not candidates:
-                        attempt.reached(
-                            4,
-                            "placement",
-                            f"{tables.count} symbols at {tables.array_address:#x}, but no sign where they are mapped",
-                        )
-                    best = max([k for k in (best, *candidates) if k], key=_merit, default=None)
+                    found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
+                    attempt.reached(4, "placement", f"{found}, but nothing tells where they are mapped")
+                    for placement in placements(memory, tables):
+                        landmarks = tuple(landmark_checks(memory, tables, placement))
+                        if not proven(landmarks):
+                            # addresses that point past what we can see are wrong: better none than these
+                            failed = next(check for check in landmarks if check.outcome is Outcome.FAILED)
+                            attempt.reached(5, "landmarks", f"{found}, but {failed.name} {failed.detail}")
+                            continue
+                        kernel = _kernel(memory, tables, placement, landmarks)
+                        best = max([k for k in (best, kernel) if k], key=_merit)
                     if number >= MAX_CANDIDATES or (best and best.proven):
                         break
                 if best:
@@ -97,9 +100,9 @@ def _merit(kernel: Kernel) -> tuple[bool, bool, int]:
     return kernel.proven, kernel.state is State.RUNNING, -failed
 
 
-def _kernel(memory: Memory, tables: Tables, placement: Placement) -> Kernel:
+def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> Kernel:
     symbols = placement.symbols
-    checks = [*tables.checks, *placement.checks, *landmark_checks(memory, tables, placement)]
+    checks = [*tables.checks, *placement.checks, *landmarks]
     checks += cpu_checks(memory, tables, placement)
     info, check = _vmcoreinfo(memory, tables, placement)
     checks.append(check)
@@ -108,7 +111,6 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement) -> Kernel:
     slide = info.kernel_offset if info else None
     if slide is None and base is not None and architecture in LINK_BASES and "_text" in symbols:
         slide = base - LINK_BASES[architecture]
-    physical_base = placement.physical(base) if base is not None else None
     banner = read_banner(memory, symbols, placement) or nearest_banner(memory, tables.array_address)
     return Kernel(
         symbols=symbols,
@@ -121,13 +123,13 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement) -> Kernel:
             TablePlace(
                 name,
                 PhysicalAddress(place),
-                None if placement.distance is None else VirtualAddress(place + placement.distance & (1 << 64) - 1),
+                VirtualAddress(placement.virtual(place)),
                 size,
             )
             for name, place, size in tables.places
         ),
         virtual_base=base,
-        physical_base=None if physical_base is None else PhysicalAddress(physical_base),
+        physical_base=None if base is None else PhysicalAddress(placement.physical(base)),
         kaslr_slide=slide,
         page_table_root=None if placement.root is None else PhysicalAddress(placement.root),
         paging=placement.mode.name if placement.mode else None,
@@ -141,12 +143,12 @@ def _vmcoreinfo(memory: Memory, tables: Tables, placement: Placement) -> tuple[V
 
     def agrees(name: str, address: int) -> bool | None:
         """Whether a symbol's address is that; some keys give the pointer that the symbol holds (mem_section)."""
-        if name in own_places and placement.distance is not None:
+        if name in own_places:
             return placement.physical(address) == own_places[name]
         own = [symbol.address for symbol in symbols.all(name)]
         if not own:
             return None
-        held = np.array([placement.physical(at) or 0 for at in own], np.uint64)
+        held = np.array([placement.physical(at) for at in own], np.uint64)
         return address in own or address in memory.words(held, np.dtype("<u8"))[0].tolist()
 
     others = 0

@@ -7,6 +7,7 @@ header as the C structure that it is, hence in the byte order of the machine tha
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ RANGE_HEADER = np.dtype(
 RANGE_LIMIT = 1 << 16
 """A machine has dozens of ranges; more than this is no dump but an attack on our time."""
 
-_BYTE_ORDERS = {MAGIC.to_bytes(4, "little"): "<", MAGIC.to_bytes(4, "big"): ">"}
+_BYTE_ORDERS: dict[bytes, Literal["<", ">"]] = {MAGIC.to_bytes(4, "little"): "<", MAGIC.to_bytes(4, "big"): ">"}
 
 
 def probe(header: bytes) -> bool:
@@ -52,7 +53,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         SourceError: for a broken header, with its file offset; for ranges that overlap; if there is no memory at all.
     """
     magic = view[:4].tobytes()
-    layout = RANGE_HEADER.newbyteorder(">" if _BYTE_ORDERS[magic] == ">" else "<")
+    layout = RANGE_HEADER.newbyteorder(_BYTE_ORDERS[magic])
     segments: list[Segment] = []
     notes: list[str] = []
     position = 0

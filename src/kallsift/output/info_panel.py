@@ -18,15 +18,19 @@ _STYLES = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.ABSENT: 
 _UNKNOWN = Text("unknown", "dim")
 
 
-def info_panel(memory: Memory, kernels: Sequence[Kernel]) -> RenderableType:
-    """The source and each of the kernels. Strings of the dump are shown escaped and never read as markup."""
+def info_panel(memory: Memory, kernels: Sequence[Kernel], first: int = 0) -> RenderableType:
+    """The source and each of the kernels. Strings of the dump are shown escaped and never read as markup.
+
+    Args:
+        first: number of the first of the kernels among all in the source.
+    """
     ranges = "one range" if len(memory.segments) == 1 else f"{len(memory.segments)} ranges"
     source = _facts(
         ("Source", Text(printable(memory.source))),
         ("Container", Text(f"{printable(memory.container)}, {memory.size:,} bytes in {ranges}")),
         *(("Note", Text(printable(remark), "yellow")) for remark in memory.notes),
     )
-    return Group(source, *(_kernel(index, kernel) for index, kernel in enumerate(kernels)))
+    return Group(source, *(_kernel(index, kernel) for index, kernel in enumerate(kernels, first)))
 
 
 def _kernel(index: int, kernel: Kernel) -> Panel:

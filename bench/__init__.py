@@ -1,0 +1,1 @@
+"""Measures kallsift beside other tools: ``python -m bench --dump DUMP``."""

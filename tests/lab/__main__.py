@@ -1,0 +1,115 @@
+"""The lab's command line: python -m tests.lab."""
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import zlib
+from dataclasses import replace
+
+from .capture import cached, capture
+from .errors import LabError
+from .guests import Guest, guest_named, guests_of_set, load_guests
+from .kernels import find
+from .machines import machine_for
+from .places import say
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="python -m tests.lab",
+        description="Boots real kernels under QEMU and keeps their memory together with the truth about it.",
+    )
+    commands = top.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="the guests, and which of them have been captured")
+    named = commands.add_parser("guest", help="capture guests by name, and print their folders")
+    named.add_argument("names", nargs="+", metavar="NAME")
+    grouped = commands.add_parser("set", help="capture all guests of a set, and print their folders")
+    grouped.add_argument("set", metavar="SET", help="test, matrix or bench")
+    boot = commands.add_parser("boot", help="capture any kernel of the archive, and print its folder")
+    boot.add_argument("suite", metavar="SUITE", help="such as trixie-backports")
+    boot.add_argument("architecture", metavar="ARCH", help="Debian's name, such as arm64")
+    boot.add_argument("package", metavar="REGEX", help=r"of the kernel's release; the newest match wins")
+    boot.add_argument("--la57", action="store_true", help="5-level paging")
+    boot.add_argument("--memory", type=int, default=512, metavar="MIB")
+    boot.add_argument("--processors", type=int, default=2, metavar="N")
+    boot.add_argument("--no-vmcoreinfo", action="store_true", help="leave out the vmcoreinfo device")
+    boot.add_argument("--no-modules", action="store_true", help="load none")
+    boot.add_argument("--no-kaslr", action="store_true")
+    boot.add_argument("--append", default="", metavar="S", help="more kernel command line")
+    boot.add_argument("--cpu", default="", help="QEMU's CPU model")
+    boot.add_argument("--accel", default="", help="QEMU's accelerator, such as tcg,thread=multi")
+    boot.add_argument("--timeout", type=int, default=600, metavar="S", help="seconds to get ready in")
+    for one in (named, grouped, boot):
+        one.add_argument("--again", action="store_true", help="even if captured already")
+    return top
+
+
+def unlisted_guest(options: argparse.Namespace) -> Guest:
+    """A guest made of the command line; its name tells what is unusual about it."""
+    machine_for(options.architecture)  # or say right away which ones there are
+    guest = Guest(
+        name="boot",
+        suites=(options.suite,),
+        architecture=options.architecture,
+        package=options.package,
+        memory=options.memory,
+        processors=options.processors,
+        la57=options.la57,
+        vmcoreinfo=not options.no_vmcoreinfo,
+        modules=not options.no_modules,
+        kaslr=not options.no_kaslr,
+        append=options.append,
+        cpu=options.cpu,
+        accelerator=options.accel,
+        timeout=options.timeout,
+    )
+    plain = Guest("boot", guest.suites, guest.architecture, guest.package)
+    unusual = sorted(set(guest.settings().items()) - set(plain.settings().items()))
+    tag = f"-{zlib.crc32(repr(unusual).encode()):08x}" if unusual else ""
+    return replace(guest, name=f"{find(guest)[1]}{tag}")
+
+
+def show() -> None:
+    """One line per guest."""
+    for guest in load_guests().values():
+        found = cached(guest)
+        state = found.manifest["kernel"]["release"] if found else "-"
+        print(f"{guest.name:18}{','.join(guest.sets):14}{state:28}{guest.note}".rstrip())
+
+
+def take(guests: list[Guest], again: bool) -> int:
+    """Captures all of them, going on after failures; the number of failures."""
+    failures = 0
+    for guest in guests:
+        try:
+            print(capture(guest, again).folder, flush=True)
+        except LabError as error:
+            failures += 1
+            say(f"FAILED {guest.name}: {error}")
+    return failures
+
+
+def main(arguments: list[str]) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that QEMU ends with us
+    options = parser().parse_args(arguments)
+    try:
+        match options.command:
+            case "list":
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # into head, say
+                show()
+                return 0
+            case "guest":
+                guests = [guest_named(name) for name in options.names]
+            case "set":
+                guests = guests_of_set(options.set)
+            case _:
+                guests = [unlisted_guest(options)]
+    except LabError as error:
+        say(f"FAILED {error}")
+        return 1
+    return 1 if take(guests, options.again) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,154 @@
+"""The lab's own parts, as far as they can be tested without booting anything."""
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from . import dumps, guests
+from .apt import Source, read_deb822, read_one_line
+from .errors import LabError
+from .initramfs import module_order
+from .kernels import newest
+from .machines import MACHINES
+from .manifest import counts, kaslr_seen, landmarks, system_call_entries
+from .places import building
+
+
+def test_guests_are_complete() -> None:
+    loaded = guests.load_guests()
+    assert [guest.name for guest in guests.guests_of_set("test")] == [
+        "amd64-5.10", "amd64-6.1", "amd64-7.2", "arm64-6.12",
+    ]  # fmt: skip
+    for guest in loaded.values():
+        assert guest.architecture in MACHINES
+        assert guest.sets
+
+
+def test_unknown_names_are_told(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="no guest named"):
+        guests.guest_named("vax-1.0")
+    with pytest.raises(LabError, match="there are bench, matrix, test"):
+        guests.guests_of_set("all")
+    path = tmp_path / "guests.toml"
+    path.write_text('[one]\nsuites = ["sid"]\narchitecture = "amd64"\npackage = "x"\ncolour = 1\n')
+    with pytest.raises(LabError, match=r"guests\.toml, one: .*colour"):
+        guests.load_guests(path)
+
+
+def test_one_line_sources() -> None:
+    text = (
+        "# deb http://a/ x main\n"
+        "deb [arch=amd64 signed-by=/k] http://m/debian trixie main contrib # c\n"
+        "deb-src x y z\n"
+    )
+    assert read_one_line(text) == [Source("http://m/debian", "trixie", ("main", "contrib"))]
+
+
+def test_deb822_sources() -> None:
+    text = (
+        "Types: deb deb-src\n# a remark\nURIs: http://m/debian\nSuites: trixie trixie-updates\n"
+        "Components: main\nSigned-By:\n -----BEGIN\n .\n URIs: none\n\n"
+        "Types: deb\nEnabled: no\nURIs: http://n\nSuites: s\n"
+    )
+    assert read_deb822(text) == [
+        Source("http://m/debian", "trixie", ("main",)),
+        Source("http://m/debian", "trixie-updates", ("main",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "release"),
+    [
+        (r"^6\.12\.[^-]*-amd64$", "6.12.107+deb13-amd64"),
+        (r"^7\.3[^-]*-amd64$", "7.3-amd64"),
+        (r"^5\.", None),
+    ],
+)
+def test_the_newest_match_wins(pattern: str, release: str | None) -> None:
+    packages = [
+        "linux-image-6.12.94+deb13-amd64", "linux-image-6.12.107+deb13-amd64-unsigned",
+        "linux-image-amd64", "linux-image-6.12.107+deb13-cloud-amd64", "linux-image-6.12.200-amd64-dbg",
+        "linux-binary-7.3-amd64", "linux-headers-7.4-amd64", "linux-image-7.3-rc2-amd64",
+    ]  # fmt: skip
+    assert newest(packages, pattern) == release
+
+
+def test_modules_come_after_what_they_need(tmp_path: Path) -> None:
+    listing = "k/a.ko.xz: k/b-c.ko.xz k/d.ko.xz\nk/b-c.ko.xz: k/d.ko.xz\nk/d.ko.xz:\n"
+    (tmp_path / "modules.dep").write_text(listing)
+    order = [path.name for path in module_order(tmp_path, ["b_c", "a", "lost"])]
+    assert order == ["d.ko.xz", "b-c.ko.xz", "a.ko.xz"]
+    assert module_order(tmp_path / "none", ["a"]) == []
+
+
+def test_a_draft_takes_its_place_only_when_complete(tmp_path: Path) -> None:
+    target = tmp_path / "capture"
+    with pytest.raises(ZeroDivisionError), building(target):
+        _ = 1 // 0
+    assert list(tmp_path.iterdir()) == []
+    with building(target) as draft:
+        (draft / "file").touch()
+        assert not target.exists()
+    assert [path.name for path in target.iterdir()] == ["file"]
+
+
+@pytest.fixture
+def core(tmp_path: Path) -> Path:
+    """An ELF core with two stretches of memory and a PC's flash."""
+    parts = [(0x1000, b"\1" * 0x1000), (0x20000, bytes(0x20000) + b"\2" * 16), (0xFFFC0000, b"\3" * 16)]
+    head = b"\x7fELF\2\1\1" + bytes(9)
+    head += struct.pack("<HHIQQQIHHHHHH", 4, 62, 1, 0, 64, 0, 0, 64, 56, 3, 0, 0, 0)
+    place, body = 512, b""
+    for address, data in parts:
+        head += struct.pack("<IIQQQQQQ", 1, 0, place + len(body), 0, address, len(data), len(data), 0)
+        body += data
+    path = tmp_path / "memory.elf"
+    path.write_bytes(head + b"VMCOREINFO".ljust(place - len(head), b"\0") + body)
+    return path
+
+
+def test_a_core_becomes_raw(core: Path, tmp_path: Path) -> None:
+    dumps.write_raw(core, tmp_path / "raw", "amd64")
+    assert (tmp_path / "raw").read_bytes() == (
+        bytes(0x1000) + b"\1" * 0x1000 + bytes(0x1E000) + bytes(0x20000) + b"\2" * 16
+    )
+    assert dumps.has_vmcoreinfo(core)
+
+
+def test_a_core_becomes_lime(core: Path, tmp_path: Path) -> None:
+    dumps.write_lime(core, tmp_path / "lime", "amd64")
+    first = struct.pack("<4sIQQQ", b"EMiL", 1, 0x1000, 0x1FFF, 0) + b"\1" * 0x1000
+    second = struct.pack("<4sIQQQ", b"EMiL", 1, 0x20000, 0x4000F, 0) + bytes(0x20000) + b"\2" * 16
+    assert (tmp_path / "lime").read_bytes() == first + second
+
+
+def test_what_is_no_core_is_told(tmp_path: Path) -> None:
+    (tmp_path / "memory.elf").write_bytes(bytes(64))
+    with pytest.raises(LabError, match="not an ELF file"):
+        dumps.segments(tmp_path / "memory.elf")
+
+
+def test_the_truth_is_judged() -> None:
+    lines = [b"ffffffff%08x t f%d" % (0xB0000000 + n, n) for n in range(10_000)]
+    text = b"\n".join([*lines, b"ffffffffc0000000 t g\t[mod]", b""])
+    assert counts({"kallsyms": text, "modules": b"mod 1\n"}) == {
+        "core_symbols": 10_000, "module_symbols": 1, "zero_addresses": 0, "modules": 1,
+    }  # fmt: skip
+    with pytest.raises(LabError, match="only 1 kernel symbols"):
+        counts({"kallsyms": lines[0]})
+    with pytest.raises(LabError, match="hid its kernel addresses"):
+        counts({"kallsyms": b"\n".join(b"0000000000000000 t f" for _ in lines)})
+
+
+def test_kaslr_is_seen() -> None:
+    places = landmarks(b"ffffffffb1800000 T _stext\nffffffffb1800000 T _stext\t[mod]\n")
+    assert places == {"_stext": "ffffffffb1800000"}
+    assert kaslr_seen("amd64", places) is True
+    assert kaslr_seen("amd64", {"_text": "ffffffff81000000"}) is False
+    assert kaslr_seen("amd64", {}) is None
+
+
+def test_system_call_entries() -> None:
+    assert system_call_entries(b"/dev/cpu/0/msr LSTAR b1800080 ffffffff\n") == ["ffffffffb1800080"]
