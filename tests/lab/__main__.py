@@ -1,4 +1,5 @@
 """The lab's command line: python -m tests.lab."""
+
 from __future__ import annotations
 
 import argparse

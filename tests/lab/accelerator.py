@@ -1,4 +1,5 @@
 """Decides between KVM and TCG: KVM is only used where it has been seen to start a kernel."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """Reads any suite and architecture of the system's Debian mirror, in apt state of the lab's own."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,4 +1,5 @@
 """Boots a guest under QEMU, waits until it has sent its truth, and leaves it paused."""
+
 from __future__ import annotations
 
 import base64
@@ -63,7 +64,7 @@ def paused(guest: Guest, kernel: Kernel, accelerator: str) -> Iterator[Paused]:
         log = Path(folder) / "qemu.log"
         with running(words, log) as process, contextlib.ExitStack() as connection:
             try:
-                qmp = connection.enter_context(Qmp(files.qmp))
+                qmp = connection.enter_context(Qmp(files.qmp, process))
                 _wait(guest, process, files, started + guest.timeout)
                 seconds = time.monotonic() - started
                 qmp.do("stop")

@@ -1,4 +1,5 @@
 """Takes captures (a guest's memory with the truth about it) and gives them to whoever tests with them."""
+
 from __future__ import annotations
 
 import json

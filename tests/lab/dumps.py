@@ -1,4 +1,5 @@
 """Reads the ELF core QEMU writes and turns it into other dump formats, as sparse files."""
+
 from __future__ import annotations
 
 import struct

@@ -1,4 +1,5 @@
 """The lab's one exception."""
+
 from __future__ import annotations
 
 

@@ -1,4 +1,5 @@
 """The guests the lab can boot, as guests.toml declares them."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -42,9 +43,7 @@ class Guest:
 
 
 def _read(name: str, table: dict[str, Any]) -> Guest:
-    fields: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
-    }
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     try:
         return Guest(name=name, **fields)
     except TypeError as error:

@@ -1,4 +1,5 @@
 """Builds the guest's initramfs: busybox, guest-init and the modules it loads, in order."""
+
 from __future__ import annotations
 
 import gzip

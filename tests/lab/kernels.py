@@ -1,4 +1,5 @@
 """Downloads and unpacks Debian's kernels, and the static busybox their guests run."""
+
 from __future__ import annotations
 
 import hashlib

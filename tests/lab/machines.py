@@ -1,4 +1,5 @@
 """The QEMU recipe of every architecture the lab knows, as one table."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
 """Judges a fresh capture's truth and sums it up in the manifest."""
+
 from __future__ import annotations
 
 import re

@@ -1,4 +1,5 @@
 """Where the lab keeps its data, and the small file habits every part of it shares."""
+
 from __future__ import annotations
 
 import contextlib

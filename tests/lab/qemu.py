@@ -1,4 +1,5 @@
 """Writes QEMU's command line for a guest."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,8 +1,10 @@
 """A client of QEMU's machine protocol: as much of it as stopping and dumping a guest takes."""
+
 from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +16,7 @@ from .errors import LabError
 class Qmp:
     """One connection; a context manager."""
 
-    def __init__(self, path: Path, timeout: float = 30) -> None:
+    def __init__(self, path: Path, qemu: subprocess.Popen[bytes], timeout: float = 30) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         deadline = time.monotonic() + timeout
         while True:
@@ -22,9 +24,9 @@ class Qmp:
                 self._socket.connect(str(path))
                 break
             except OSError as error:
-                if time.monotonic() > deadline:
+                if qemu.poll() is not None or time.monotonic() > deadline:
                     self._socket.close()
-                    raise LabError("QEMU does not answer on its QMP socket: try again") from error
+                    raise LabError("QEMU does not run with these settings") from error
                 time.sleep(0.1)
         self._socket.settimeout(timeout)
         self._file = self._socket.makefile("rwb")

@@ -1,4 +1,5 @@
 """The lab's own parts, as far as they can be tested without booting anything."""
+
 from __future__ import annotations
 
 import struct
@@ -39,9 +40,7 @@ def test_unknown_names_are_told(tmp_path: Path) -> None:
 
 def test_one_line_sources() -> None:
     text = (
-        "# deb http://a/ x main\n"
-        "deb [arch=amd64 signed-by=/k] http://m/debian trixie main contrib # c\n"
-        "deb-src x y z\n"
+        "# deb http://a/ x main\ndeb [arch=amd64 signed-by=/k] http://m/debian trixie main contrib # c\ndeb-src x y z\n"
     )
     assert read_one_line(text) == [Source("http://m/debian", "trixie", ("main", "contrib"))]
 

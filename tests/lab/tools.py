@@ -1,4 +1,5 @@
 """Finds and runs the system's programs, and says what to install where one is missing."""
+
 from __future__ import annotations
 
 import os

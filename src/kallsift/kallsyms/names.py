@@ -31,6 +31,10 @@ MAX_PADDING = 256
 """Bytes between two neighbouring tables at most (see `tokens.MAX_GAP`)."""
 
 
+MAX_TRIMMED = 3
+"""Ends of a run that are tried: the first words of the table behind the markers can look like more of them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Markers:
     """Marker candidates: a run of steps that offsets of every 256th entry can have.
@@ -98,7 +102,9 @@ def find_markers(data: NDArray[np.uint8], low: int, high: int, byte_order: str) 
             end = int(breaks[np.searchsorted(breaks, start)])
             runs.append((end - int(start) + 1, int(start), width, words))
     for count, first, width, words in sorted(runs, key=lambda run: -run[0])[:64]:
-        yield Markers(low + first * width, width, words[first : first + count].astype(np.int64))
+        values = words[first : first + count].astype(np.int64)
+        for trimmed in range(min(MAX_TRIMMED, count - 1)):
+            yield Markers(low + first * width, width, values[: count - trimmed])
 
 
 def find_names(data: NDArray[np.uint8], markers: Markers, low: int, high: int, byte_order: str) -> Iterator[Names]:

@@ -1,0 +1,129 @@
+"""Each way of storing addresses gives back what was stored."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.encodings import ENCODINGS, MAX_PLACES, AddressArray, Encoding, find_arrays
+from tests.oracle.symbols import TEXT
+
+BY_ANCHOR = {encoding.name: encoding for encoding in ENCODINGS}
+PLACE = TEXT + 0x1400000
+
+bounded = settings(deadline=None, derandomize=True, max_examples=60)
+each_encoding = pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda encoding: encoding.name)
+
+
+def encode(encoding: Encoding, addresses: list[int]) -> NDArray[np.unsignedinteger]:
+    """Raw words, by the formulas of the kernel's own generator; the base is `TEXT`."""
+    if encoding.anchor == "nothing":
+        return np.array(addresses, np.uint64)
+    if encoding.anchor == "place":
+        values = [address - (PLACE + 4 * index) for index, address in enumerate(addresses)]
+    elif "per-CPU" in encoding.name:
+        values = [address if address < 1 << 31 else TEXT - 1 - address for address in addresses]
+    else:
+        values = [address - TEXT for address in addresses]
+    return np.array([value % (1 << 32) for value in values], np.uint32)
+
+
+@st.composite
+def address_lists(draw: st.DrawFn, encoding: Encoding) -> list[int]:
+    steps = draw(st.lists(st.sampled_from([0, 1, 4, 5, 64, 4096, 0x7FFFF]), min_size=8, max_size=60))
+    addresses = [TEXT, TEXT, TEXT + 16]
+    for step in steps:
+        addresses.append(addresses[-1] + step)
+    if "per-CPU" in encoding.name:
+        small = draw(st.lists(st.integers(0, (1 << 31) - 1), min_size=1, max_size=20))
+        addresses = sorted(small) + addresses
+    return addresses
+
+
+@each_encoding
+@bounded
+@given(data=st.data())
+def test_decode_inverts_encode(encoding: Encoding, data: st.DataObject) -> None:
+    addresses = data.draw(address_lists(encoding))
+    words = encode(encoding, addresses)
+    assert encoding.order(words).all()
+    assert encoding.typical(words)
+    anchor = {"nothing": 0, "relative_base": TEXT, "place": PLACE}[encoding.anchor]
+    decoded = encoding.decode(words, anchor)
+    assert decoded.dtype == np.uint64
+    assert decoded.tolist() == addresses
+
+
+@each_encoding
+@bounded
+@given(data=st.data())
+def test_one_address_out_of_order_is_seen(encoding: Encoding, data: st.DataObject) -> None:
+    addresses = data.draw(address_lists(encoding))
+    kernel = [index for index, address in enumerate(addresses) if address >= TEXT]
+    index = data.draw(st.sampled_from(kernel[:-1]))
+    addresses[index] = addresses[-1] + 4096
+    assert not encoding.order(encode(encoding, addresses)).all()
+
+
+def test_per_cpu_at_the_limits() -> None:
+    encoding = next(encoding for encoding in ENCODINGS if "per-CPU" in encoding.name)
+    words = np.array([0, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000], np.uint32)
+    assert encoding.order(words).all()
+    assert encoding.decode(words, TEXT).tolist() == [0, 0x7FFFFFFF, TEXT, TEXT + 0x7FFFFFFF]
+
+
+def test_addresses_wrap_modulo_2_to_64() -> None:
+    for encoding in ENCODINGS:
+        if encoding.anchor != "nothing":
+            words = np.array([0, 0x10], np.uint32)
+            assert (encoding.decode(words, (1 << 64) - 8) < 1 << 64).all()
+
+
+def test_base_relative_words_also_rise_as_self_relative_ones() -> None:
+    """Why the smallest step is asked: order alone would take them."""
+    by_name = {encoding.anchor: encoding for encoding in ENCODINGS if "per-CPU" not in encoding.name}
+    words = encode(by_name["relative_base"], [TEXT, TEXT, TEXT + 16, TEXT + 32])
+    assert by_name["place"].order(words).all()
+    assert not by_name["place"].typical(words)
+
+
+def found(content: bytes, count: int, word_size: int = 8, order: str = "<") -> list[AddressArray]:
+    data = np.frombuffer(content, np.uint8)
+    return list(find_arrays(data, 0, len(data), count, word_size, order))
+
+
+@each_encoding
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_arrays_are_found_in_random_bytes(encoding: Encoding, order: str) -> None:
+    chance = random.Random(encoding.name)
+    small = [16 * i for i in range(40)] if "per-CPU" in encoding.name else []
+    addresses = small + [TEXT, TEXT] + sorted(TEXT + chance.randrange(1 << 24) for _ in range(300 - len(small)))
+    words = encode(encoding, addresses)
+    raw = words.astype(words.dtype.newbyteorder("<" if order == "<" else ">")).tobytes()
+    raw += bytes(-len(raw) % 8) + TEXT.to_bytes(8, "little" if order == "<" else "big")
+    content = b"\xa5\x07\x5a\x91\x03\xee\x11\x42" * 100 + raw + chance.randbytes(800)
+    arrays = [array for array in found(content, len(addresses), order=order) if array.offset == 800]
+    assert [array.encoding.name for array in arrays] == [encoding.name]
+    assert arrays[0].addresses(PLACE).tolist() == addresses
+    assert arrays[0].relative_base == (TEXT if encoding.anchor == "relative_base" else None)
+
+
+def test_runs_longer_than_the_array_give_few_places() -> None:
+    content = np.arange(100_000, dtype="<u4").tobytes() + b"\1" * 8
+    assert 0 < len(found(content, 300)) <= 2 * MAX_PLACES * len(ENCODINGS)
+
+
+@bounded
+@given(
+    st.binary(max_size=600), st.integers(-50, 700), st.integers(-50, 700), st.integers(1, 40), st.sampled_from([4, 8])
+)
+def test_no_bytes_raise(content: bytes, low: int, high: int, count: int, word_size: int) -> None:
+    data = np.frombuffer(content, np.uint8)
+    for array in find_arrays(data, low, high, count, word_size, "<"):
+        assert array.offset + array.size <= len(content)
+        assert len(array.addresses(0)) == count

@@ -1,0 +1,110 @@
+"""The run of digits is found wherever it stands."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kallsift.kallsyms import scan
+from kallsift.kallsyms.scan import DIGITS, digit_runs
+from kallsift.memory.model import AddressSpace, Memory, Segment
+from tests.kallsyms.placed import memory
+
+bounded = settings(deadline=None, derandomize=True, max_examples=60)
+
+
+def runs(source: Memory) -> list[int]:
+    """Addresses of all runs found."""
+    return [segment.start + int(place) for segment, places in digit_runs(source) for place in places]
+
+
+def at_alignment(content: bytes, alignment: int) -> Memory:
+    """One segment from 0 on whose bytes lie ``alignment`` behind a multiple of 64 in this process."""
+    room = np.zeros(len(content) + 128, np.uint8)
+    skipped = -room.ctypes.data % 64 + alignment
+    data = room[skipped : skipped + len(content)]
+    data[:] = np.frombuffer(content, np.uint8)
+    return Memory("test", "test", AddressSpace.PHYSICAL, (Segment(0, data),))
+
+
+def brute(content: bytes) -> list[int]:
+    return [place for place in range(len(content)) if content.startswith(DIGITS, place)]
+
+
+def test_the_run_is_what_a_token_table_holds() -> None:
+    assert DIGITS == b"0\0001\0002\0003\0004\0005\0006\0007\0008\0009\000"
+
+
+@pytest.mark.parametrize("alignment", range(64))
+def test_every_alignment(alignment: int) -> None:
+    content = b"\xff" * 40 + DIGITS + b"\xff" * 50
+    assert runs(at_alignment(content, alignment)) == [40]
+
+
+@pytest.mark.parametrize("place", range(65))
+def test_every_place(place: int) -> None:
+    content = b"\0" * place + DIGITS + b"\x30" * (64 - place)
+    assert runs(memory((0, content))) == brute(content) == [place]
+
+
+def test_ends_of_a_segment() -> None:
+    assert runs(memory((4096, DIGITS))) == [4096]
+    assert runs(memory((4096, DIGITS + b"x"), (8192, b"xyz" + DIGITS))) == [4096, 8195]
+    assert runs(memory((4096, DIGITS[:-1]), (8192, DIGITS[1:]))) == []
+
+
+@pytest.mark.parametrize("alignment", [0, 4, 8, pytest.param(1, marks=pytest.mark.xfail(strict=True, reason="BUG: blocks of memory that is not aligned to 8 bytes drop the lane across their border"))])  # fmt: skip
+@pytest.mark.parametrize("grains", [(64, 256), (64, 64), (4096, 4096)])
+def test_borders_of_blocks_and_batches(
+    monkeypatch: pytest.MonkeyPatch, grains: tuple[int, int], alignment: int
+) -> None:
+    monkeypatch.setattr(scan, "BLOCK", grains[0])
+    monkeypatch.setattr(scan, "BATCH", grains[1])
+    border = 2 * grains[1]
+    missed = []
+    for place in range(border - 24, border + 24):
+        content = b"\xff" * place + DIGITS + b"\xff" * (3 * grains[1] - place)
+        if runs(at_alignment(content, alignment)) != [place]:
+            missed.append(place)
+    assert not missed
+
+
+def test_each_run_once_though_found_by_two_lanes_or_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "BLOCK", 16)
+    monkeypatch.setattr(scan, "BATCH", 32)
+    content = b"\xff" * 25 + DIGITS + DIGITS + b"\xff" * 30
+    found = runs(memory((0, content)))
+    assert sorted(set(found)) == [25, 45]
+
+
+@bounded
+@given(
+    st.lists(st.sampled_from([DIGITS, DIGITS[:12], DIGITS[2:], b"0\0001", b"\0", b"9", b"\xff\xff\xff"]), max_size=30)
+)
+def test_the_same_as_a_plain_search(pieces: list[bytes]) -> None:
+    content = b"".join(pieces)
+    assert runs(memory((0, content))) == brute(content)
+
+
+@bounded
+@given(st.binary(max_size=400))
+def test_random_bytes(content: bytes) -> None:
+    assert runs(memory((0, content))) == brute(content)
+
+
+def test_progress_reaches_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "BATCH", 1024)
+    seen: list[tuple[int, int]] = []
+    content = random.Random(1).randbytes(5000)
+    for _ in digit_runs(memory((0, content), (8192, content)), lambda done, total: seen.append((done, total))):
+        pass
+    assert seen[-1] == (10000, 10000)
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+
+
+def test_empty_memory() -> None:
+    assert runs(memory()) == []

@@ -1,0 +1,92 @@
+"""Look-ups in a symbol table against plain loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kallsift.kallsyms.table import SymbolTable
+from tests.oracle.symbols import Symbol
+
+bounded = settings(deadline=None, derandomize=True, max_examples=150)
+
+
+def table(symbols: list[Symbol]) -> SymbolTable:
+    texts = [(symbol.letter + symbol.name).encode("latin-1") for symbol in symbols]
+    return SymbolTable(
+        np.array([symbol.address for symbol in symbols], np.uint64),
+        np.frombuffer(b"".join(texts), np.uint8),
+        np.cumsum([0, *map(len, texts)], dtype=np.int64),
+        8,
+    )
+
+
+# few letters, so that names are in one another, and run on from one symbol's name through the next one's letter
+names = st.text("aTt_.", min_size=1, max_size=5) | st.text(
+    st.characters(min_codepoint=1, max_codepoint=255), min_size=1, max_size=3
+)
+addresses = st.integers(0, 40) | st.integers(0, (1 << 64) - 1)
+populations = st.lists(st.builds(Symbol, addresses, st.sampled_from("aTt?"), names), max_size=25).map(
+    lambda symbols: sorted(symbols, key=lambda symbol: symbol.address)
+)
+
+
+@bounded
+@given(populations, st.lists(names, max_size=5))
+def test_by_name(symbols: list[Symbol], others: list[str]) -> None:
+    made = table(symbols)
+    assert made.names() == [symbol.name for symbol in symbols]
+    assert bytes(made.types()).decode() == "".join(symbol.letter for symbol in symbols)
+    assert [Symbol(s.address, s.type, s.name) for s in made] == symbols
+    assert [symbol.index for symbol in made] == list(range(len(symbols)))
+    for name in [*others, *(symbol.name for symbol in symbols)]:
+        places = [index for index, symbol in enumerate(symbols) if symbol.name == name]
+        assert [symbol.index for symbol in made.all(name)] == places
+        assert made.find(name) == (places[0] if places else None)
+        assert (name in made) == bool(places)
+        if places:
+            assert made[name] == made.symbol(places[0])
+        else:
+            with pytest.raises(KeyError):
+                made[name]
+
+
+@bounded
+@given(populations, st.lists(addresses | st.integers(-5, 1 << 65), max_size=8))
+def test_by_address(symbols: list[Symbol], others: list[int]) -> None:
+    made = table(symbols)
+    for address in [*others, *(symbol.address + step for symbol in symbols for step in (-1, 0, 1))]:
+        location = made.at(address)
+        below = [symbol.address for symbol in symbols if symbol.address <= address]
+        if not below or address >= 1 << 64:
+            assert location is None
+            continue
+        above = [symbol.address for symbol in symbols if symbol.address > address]
+        assert location is not None
+        assert location.symbol.index == [symbol.address for symbol in symbols].index(below[-1])
+        assert location.offset == address - below[-1]
+        assert location.size == (min(above) - below[-1] if above else None)
+
+
+def test_no_symbols() -> None:
+    empty = table([])
+    assert (len(empty), empty.names(), empty.at(0), empty.find("a"), empty.all("a")) == (0, [], None, None, ())
+
+
+@pytest.mark.parametrize("name", ["", "\u20ac", "\0", "a\0"])
+def test_names_that_no_symbol_can_have(name: str) -> None:
+    made = table([Symbol(1, "T", "a"), Symbol(2, "T", "b")])
+    assert name not in made
+    assert made.all(name) == ()
+    assert object() not in made
+
+
+def test_the_last_address_of_all() -> None:
+    made = table([Symbol(0, "T", "a"), Symbol((1 << 64) - 1, "T", "b")])
+    first, last = made.at((1 << 64) - 2), made.at((1 << 64) - 1)
+    assert first is not None
+    assert (first.symbol.name, first.size) == ("a", (1 << 64) - 1)
+    assert last is not None
+    assert (last.symbol.name, last.offset, last.size) == ("b", 0, None)

@@ -1,0 +1,58 @@
+"""Damage is honest: whatever page of the tables is gone, no wrong line comes out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import kallsift
+from tests.real.comparison import text_of
+from tests.real.conftest import GUESTS, Taken, memory_of, writable
+
+PAGE = 4096
+PAGES_OF_A_TABLE = 5
+
+
+def wrong_lines(kernel: kallsift.Kernel, truth: set[bytes]) -> list[bytes]:
+    return [line for line in text_of(kernel).splitlines() if line not in truth]
+
+
+@pytest.mark.parametrize("filler", ["zeros", "noise"])
+@pytest.mark.parametrize("guest", GUESTS)
+def test_no_wrong_line_when_a_page_is_gone(taken: Taken, guest: str, filler: str) -> None:
+    capture = taken(guest)
+    data = writable(capture)
+    truth = set(capture.core_kallsyms().splitlines())
+    whole = kallsift.recover(memory_of(data))
+    assert not wrong_lines(whole, truth)
+    noise = np.random.default_rng(7).integers(0, 256, PAGE, np.uint8)
+    for table in whole.tables:
+        first, last = table.physical // PAGE, (table.physical + table.size - 1) // PAGE
+        for page in {int(p) for p in np.linspace(first, last, PAGES_OF_A_TABLE)}:
+            place = slice(page * PAGE, page * PAGE + PAGE)
+            kept = data[place].copy()
+            data[place] = 0 if filler == "zeros" else noise
+            try:
+                kernel = kallsift.recover(memory_of(data))
+            except kallsift.RecoveryError:
+                pass
+            else:
+                assert not wrong_lines(kernel, truth), (table.name, hex(page * PAGE))
+                assert len(kernel.symbols) == len(whole.symbols) or not kernel.proven
+            data[place] = kept
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_lost_page_table_leaves_a_table_that_is_not_called_proven(taken: Taken, guest: str) -> None:
+    capture = taken(guest)
+    data = writable(capture)
+    truth = set(capture.core_kallsyms().splitlines())
+    root = kallsift.recover(memory_of(data)).page_table_root
+    assert root is not None
+    data[root : root + PAGE] = 0
+    try:
+        kernel = kallsift.recover(memory_of(data))
+    except kallsift.RecoveryError:
+        return
+    assert not kernel.proven
+    assert not wrong_lines(kernel, truth)

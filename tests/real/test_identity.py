@@ -1,0 +1,76 @@
+"""The claim: what kallsift prints is what the guest's own kernel printed, from every container, with KASLR on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kallsift
+from tests.real.comparison import compare, text_of, wrong_letters
+from tests.real.conftest import GUESTS, Taken, memory_of, writable
+
+
+@pytest.mark.parametrize("container", ["raw", "elf", "lime"])
+@pytest.mark.parametrize("guest", GUESTS)
+def test_symbols_are_the_guests_own(taken: Taken, guest: str, container: str, tmp_path: Path) -> None:
+    capture = taken(guest)
+    dump, output = capture.dump(container), tmp_path / "symbols"
+    command = [sys.executable, "-m", "kallsift", "symbols", "--core", str(dump), "-o", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    with kallsift.open(dump) as memory:
+        kernel = kallsift.recover(memory)
+        found = compare(output.read_bytes(), capture.core_kallsyms(), wrong_letters(memory, kernel))
+    assert found.same, found.first
+    assert found.lines == len(kernel.symbols)
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_the_guest_was_moved_and_the_slide_is_right(taken: Taken, guest: str) -> None:
+    capture = taken(guest)
+    with kallsift.open(capture.dump("raw")) as memory:
+        kernel = kallsift.recover(memory)
+    assert capture.manifest["kaslr_seen"]
+    offsets = [line for line in capture.truth("dmesg").decode("latin-1").splitlines() if "Kernel Offset" in line]
+    assert kernel.kaslr_slide, offsets
+    assert kernel.banner == capture.truth("version").decode().strip()
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_nothing_is_needed_but_the_bytes(taken: Taken, guest: str) -> None:
+    """Without notes, and with every VMCOREINFO in memory blanked."""
+    capture = taken(guest)
+    data = writable(capture)
+    pages = data[: len(data) // 4096 * 4096].reshape(-1, 4096)
+    start = np.frombuffer(b"OSRELEASE=", np.uint8)
+    for page in np.flatnonzero((pages[:, : len(start)] == start).all(axis=1)):
+        pages[page] = 0
+    memory = memory_of(data)
+    kernel = kallsift.recover(memory)
+    checks = {check.name: check.outcome for check in kernel.evidence}
+    assert checks["VMCOREINFO"] is kallsift.Outcome.ABSENT
+    assert checks["CR3"] is kallsift.Outcome.ABSENT
+    assert kernel.proven
+    assert compare(text_of(kernel), capture.core_kallsyms(), wrong_letters(memory, kernel)).same
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_lookups_agree_with_the_guests_table(taken: Taken, guest: str) -> None:
+    capture = taken(guest)
+    with kallsift.open(capture.dump("elf")) as memory:
+        symbols = kallsift.recover(memory).symbols
+    lines = [line.split() for line in capture.core_kallsyms().decode("latin-1").splitlines()]
+    by_name: dict[str, list[int]] = {}
+    for number, _, name in lines:
+        by_name.setdefault(name, []).append(int(number, 16))
+    for name in list(by_name)[:: max(1, len(by_name) // 200)]:
+        assert [symbol.address for symbol in symbols.all(name)] == by_name[name]
+    address = by_name["_stext"][0]
+    found = symbols.at(address + 1)
+    assert found is not None
+    assert found.symbol.address + found.offset == address + 1
+    assert symbols.at(int(lines[0][0], 16) - 1) is None or int(lines[0][0], 16) == 0
