@@ -17,6 +17,20 @@ from tests.real.comparison import Comparison, compare, text_of, wrong_letters
 CONTAINERS = ("raw", "elf", "lime")
 
 
+HEADING = """\
+# Kernels that kallsift was compared with
+
+Every line of the built-in table, byte for byte against the guest's own `/proc/kallsyms`, KASLR on, from a raw, an ELF
+core and a LiME dump alike. Written by `make docs`, which boots each of these kernels.
+
+| guest | kernel | paging | address encoding | symbols | identical (raw, ELF, LiME) | wrong letters in the guest |
+|---|---|---|---|--:|---|--:|"""
+
+FOOTNOTE = """
+A wrong letter in the guest: kernels 6.1 to 6.18 before a fix (6.1.160, 6.12.64, 6.19) take the type of a name whose
+length needs two bytes from the wrong byte. kallsift prints the right one."""
+
+
 def compared(taken: Capture, container: str) -> tuple[kallsift.Kernel, Comparison, float]:
     """The recovered kernel, how its table compares with the guest's, and the seconds from opening to text."""
     path = taken.dump(container)
@@ -43,9 +57,8 @@ def demo(name: str) -> int:
         print(f"    {mark} {check.name}: {check.detail}")
     slide = "unknown" if kernel.kaslr_slide is None else f"{kernel.kaslr_slide:#x}"
     print(f"    base {kernel.virtual_base or 0:#x}, KASLR slide {slide}")
-    print(
-        f"{result.identical:,} of {result.lines:,} symbols identical to the guest's own /proc/kallsyms ({seconds:.1f} s)"
-    )
+    share = f"{result.identical:,} of {result.lines:,} symbols"
+    print(f"{share} identical to the guest's own /proc/kallsyms ({seconds:.1f} s)")
     if result.first:
         print(f"first difference: the guest has {result.first[0]!r}, kallsift {result.first[1]!r}")
     return 0 if result.same and kernel.proven else 1
@@ -53,15 +66,7 @@ def demo(name: str) -> int:
 
 def table(chosen: str) -> int:
     """Prints a Markdown table of all guests of a set."""
-    print("# Kernels that kallsift was compared with\n")
-    print(
-        "Every line of the built-in table, byte for byte against the guest's own `/proc/kallsyms`, KASLR on, from a raw,"
-    )
-    print("an ELF core and a LiME dump alike. Written by `make docs`, which boots each of these kernels.\n")
-    print(
-        "| guest | kernel | paging | address encoding | symbols | identical (raw, ELF, LiME) | wrong letters in the guest |"
-    )
-    print("|---|---|---|---|--:|---|--:|")
+    print(HEADING)
     worst = 0
     for guest in guests_of_set(chosen):
         taken = capture(guest)
@@ -92,10 +97,7 @@ def table(chosen: str) -> int:
         else:
             row = (guest.name, release, "", "", "", ", ".join(cells), "")
         print(f"| {' | '.join(row)} |", flush=True)
-    print(
-        "\nA wrong letter in the guest: kernels 6.1 to 6.18 before a fix (6.1.160, 6.12.64, 6.19) take the type of a name"
-    )
-    print("whose length needs two bytes from the wrong byte. kallsift prints the right one.")
+    print(FOOTNOTE)
     return worst
 
 

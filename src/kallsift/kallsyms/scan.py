@@ -22,6 +22,8 @@ DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
 BLOCK = 1 << 20
 """Bytes a pass works on at once: its temporaries stay in the processor's cache."""
 
+LANE = 8
+
 BATCH = 64 << 20
 """Bytes given to the threads at once, and the grain of progress."""
 
@@ -45,12 +47,13 @@ def digit_runs(
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
         for segment in memory.segments:
             for start in range(0, len(segment.data), BATCH):
-                batch = segment.data[start : start + BATCH]
-                blocks = [batch[i : i + BLOCK] for i in range(0, len(batch), BLOCK)]
+                end = min(start + BATCH, len(segment.data))
+                # a lane longer than a block: where memory is not aligned, one lies across the border
+                blocks = [segment.data[i : min(i + BLOCK, end) + LANE] for i in range(start, end, BLOCK)]
                 found = [
                     start + i * BLOCK + lanes for i, lanes in enumerate(threads.map(_digit_lanes, blocks)) if len(lanes)
                 ]
-                done += len(batch)
+                done += end - start
                 if progress:
                     progress(done, total)
                 if found:
