@@ -31,6 +31,9 @@ MAX_PADDING = 256
 """Bytes between two neighbouring tables at most (see `tokens.MAX_GAP`)."""
 
 
+MAX_RUNS = 16
+"""Runs that are tried, the longest first."""
+
 MAX_TRIMMED = 3
 """Ends of a run that are tried: the first words of the table behind the markers can look like more of them."""
 
@@ -101,7 +104,7 @@ def find_markers(data: NDArray[np.uint8], low: int, high: int, byte_order: str) 
         for start in np.flatnonzero(fits & (words[:-1] == 0)):
             end = int(breaks[np.searchsorted(breaks, start)])
             runs.append((end - int(start) + 1, int(start), width, words))
-    for count, first, width, words in sorted(runs, key=lambda run: -run[0])[:64]:
+    for count, first, width, words in sorted(runs, key=lambda run: -run[0])[:MAX_RUNS]:
         values = words[first : first + count].astype(np.int64)
         for trimmed in range(min(MAX_TRIMMED, count - 1)):
             yield Markers(low + first * width, width, values[: count - trimmed])

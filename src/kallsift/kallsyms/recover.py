@@ -24,11 +24,8 @@ from kallsift.kallsyms.sequences import Sequences, find_sequences, sorted_by_nam
 from kallsift.kallsyms.tokens import INDEX_SIZE, TokenTable
 from kallsift.memory.model import Segment
 
-NEAR = 1 << 16
-"""How far before the token table markers lie in most releases, in bytes."""
-
-FAR = 24 << 20
-"""How far from each other two tables of a kernel lie at most, in bytes."""
+MARKERS_WITHIN = 2 << 20
+"""How far before the token table the markers begin at most, in bytes: seqs_of_names lies between them in 6.1 to 6.3."""
 
 TYPE_LETTERS = np.frombuffer(b"ABDRTVWabdrtvw?GgSsNnCcIiUu-", np.uint8)
 """Letters that nm prints, and so the first character of each entry."""
@@ -158,26 +155,15 @@ def recover_tables(segment: Segment, tokens: TokenTable, word_size: int, attempt
 
 
 def _name_streams(segment: Segment, tokens: TokenTable) -> Iterator[tuple[Markers, Names]]:
-    """Markers and the name streams they prove: before the token table, where every release has them, then anywhere."""
-    data, size = segment.data, len(segment.data)
-    odd = segment.start + tokens.offset & 7
-    aligned = tokens.offset - odd
-    windows = (
-        (max(aligned & 7, aligned - NEAR), aligned + 8),
-        (max(aligned & 7, aligned - FAR), min(size, aligned + FAR)),
-    )
-    for low, high in windows:
-        found = False
-        for markers in find_markers(data, low, min(high, size), tokens.byte_order):
-            # the stream ends where the markers begin, its last group is of unknown size
-            last_start = markers.offset - int(markers.values[-1])
-            for names in find_names(
-                data, markers, max(0, last_start - LIKELY_LAST_GROUP - MAX_PADDING), last_start, tokens.byte_order
-            ):
-                found = True
-                yield markers, names
-        if found:
-            return
+    """Markers before the token table, where every release has them, and the name streams that they prove."""
+    high = tokens.offset - (segment.start + tokens.offset) % 8 + 8
+    low = high - min(high // 8 * 8, MARKERS_WITHIN)
+    for markers in find_markers(segment.data, low, high, tokens.byte_order):
+        # the stream ends where the markers begin, its last group is of unknown size
+        last_start = markers.offset - int(markers.values[-1])
+        first = max(0, last_start - LIKELY_LAST_GROUP - MAX_PADDING)
+        for names in find_names(segment.data, markers, first, last_start, tokens.byte_order):
+            yield markers, names
 
 
 def _address_arrays(

@@ -23,6 +23,8 @@ KERNEL_HALF = 0xFF00_0000_0000_0000
 
 CHUNK = 1 << 20
 MAX_LISTS = 1 << 14
+MAX_POINTERS = 1 << 21
+"""Words taken from one image at most; real ones have half a million."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +44,14 @@ def find_pointers(memory: Memory, around: int, byte_order: str) -> Pointers:
     """The words near an address that have the upper bits of a kernel address."""
     window = memory.window(around, BEFORE, AFTER)
     skipped = -window.start % 8
-    places, values = [], []
+    places, values, found = [], [], 0
     for offset in range(skipped, len(window.data) - 7, CHUNK):
         chunk = window.data[offset : offset + CHUNK]
         words = np.frombuffer(chunk[: len(chunk) // 8 * 8].tobytes(), f"{byte_order}u8")
         hits = np.flatnonzero(words >= np.uint64(KERNEL_HALF))
+        found += len(hits)
+        if found > MAX_POINTERS:
+            break
         places.append(hits.astype(np.uint64) * np.uint64(8) + np.uint64(window.start + offset))
         values.append(words[hits].astype(np.uint64))
     if not places:

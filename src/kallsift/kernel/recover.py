@@ -15,7 +15,7 @@ from kallsift.kallsyms.tokens import token_tables
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.placement import Placement, cpu_checks, placements
-from kallsift.kernel.vmcoreinfo import Vmcoreinfo, all_vmcoreinfo
+from kallsift.kernel.vmcoreinfo import Vmcoreinfo, noted, pointed, scattered
 from kallsift.machine.registry import LINK_BASES
 from kallsift.memory.model import Memory
 
@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 WORD_SIZE = 8
-MAX_TOKEN_TABLES = 4096
+MAX_TOKEN_TABLES = 1024
 MAX_CANDIDATES = 8
 """Ways to read one token table's surroundings that are followed at most."""
 
@@ -136,6 +136,17 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tup
     )
 
 
+def _vmcoreinfos(memory: Memory, placement: Placement) -> Iterator[Vmcoreinfo]:
+    """The note's; then the one that the kernel points at, or, where no symbol names it, all that memory holds."""
+    if note := noted(memory):
+        yield note
+    pointer = placement.symbols.find("vmcoreinfo_data")
+    if pointer is None:
+        yield from scattered(memory)
+    elif info := pointed(memory, placement, placement.symbols.symbol(pointer).address):
+        yield info
+
+
 def _vmcoreinfo(memory: Memory, tables: Tables, placement: Placement) -> tuple[Vmcoreinfo | None, Check]:
     """The VMCOREINFO that speaks of this kernel, and whether it agrees."""
     symbols = placement.symbols
@@ -152,7 +163,7 @@ def _vmcoreinfo(memory: Memory, tables: Tables, placement: Placement) -> tuple[V
         return address in own or address in memory.words(held, np.dtype("<u8"))[0].tolist()
 
     others = 0
-    for info in all_vmcoreinfo(memory):
+    for info in _vmcoreinfos(memory, placement):
         names = [key[len("SYMBOL(") : -1] for key in info.values if key.startswith("SYMBOL(")]
         verdicts = [agrees(name, info.symbol(name) or 0) for name in names]
         right, wrong = verdicts.count(True), verdicts.count(False)

@@ -10,12 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kallsift.errors import UnmappedError
+from kallsift.kernel.placement import Placement
+from kallsift.machine.model import translate
 from kallsift.memory.model import Memory
 
 START = b"OSRELEASE="
 MAX_SIZE = 1 << 16
 PAGE = 4096
 MAX_FOUND = 64
+
+BATCH = 256 << 20
+"""Bytes of memory looked at at once."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +66,39 @@ def parse(text: bytes, origin: str) -> Vmcoreinfo | None:
     return Vmcoreinfo(origin, values)
 
 
-def all_vmcoreinfo(memory: Memory) -> Iterator[Vmcoreinfo]:
-    """The note's text first, then those that stand at the start of a page; at most `MAX_FOUND`."""
-    if memory.hints.vmcoreinfo is not None and (info := parse(memory.hints.vmcoreinfo, "note")):
-        yield info
+def noted(memory: Memory) -> Vmcoreinfo | None:
+    """The one in the container's note."""
+    return None if memory.hints.vmcoreinfo is None else parse(memory.hints.vmcoreinfo, "note")
+
+
+def pointed(memory: Memory, placement: Placement, pointer: int) -> Vmcoreinfo | None:
+    """The one that the kernel's variable ``vmcoreinfo_data``, at the virtual address ``pointer``, points at."""
+    if placement.root is None or placement.mode is None:
+        return None
+    place = np.array([placement.physical(pointer)], np.uint64)
+    virtual, held = memory.words(place, placement.mode.entry)
+    physical, mapped = translate(memory, placement.mode, placement.root, virtual)
+    return _at(memory, int(physical[0])) if held[0] and mapped[0] else None
+
+
+def scattered(memory: Memory) -> Iterator[Vmcoreinfo]:
+    """Those that stand at the start of a page anywhere in memory; at most `MAX_FOUND`."""
+    wanted = np.uint64(int.from_bytes(START[:8], "little"))
     found = 0
     for segment in memory.segments:
-        skipped = -segment.start % PAGE
-        whole = (len(segment.data) - skipped) // PAGE * PAGE
-        if whole <= 0:
-            continue
-        pages = segment.data[skipped : skipped + whole].reshape(-1, PAGE)
-        # the first eight bytes of each page, as one number
-        first = np.ascontiguousarray(pages[:, :8]).view("<u8")[:, 0]
-        for page in np.flatnonzero(first == np.uint64(int.from_bytes(START[:8], "little"))):
-            address = segment.start + skipped + int(page) * PAGE
-            if found < MAX_FOUND and (
-                info := parse(memory.window(address, 0, MAX_SIZE).data.tobytes(), f"{address:#x}")
-            ):
-                found += 1
-                yield info
+        for offset in range(-segment.start % PAGE, len(segment.data) - PAGE + 1, BATCH):
+            batch = segment.data[offset : offset + BATCH]
+            pages = batch[: len(batch) // PAGE * PAGE].reshape(-1, PAGE)
+            # the first eight bytes of each page, as one number
+            first = np.ascontiguousarray(pages[:, :8]).view("<u8")[:, 0]
+            for page in np.flatnonzero(first == wanted):
+                if found < MAX_FOUND and (info := _at(memory, segment.start + offset + int(page) * PAGE)):
+                    found += 1
+                    yield info
+
+
+def _at(memory: Memory, address: int) -> Vmcoreinfo | None:
+    try:
+        return parse(memory.window(address, 0, MAX_SIZE).data.tobytes(), f"{address:#x}")
+    except UnmappedError:
+        return None
