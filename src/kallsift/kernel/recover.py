@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-
-import numpy as np
+from itertools import islice
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.errors import RecoveryError
 from kallsift.kallsyms.evidence import Check, Outcome, proven
 from kallsift.kallsyms.recover import Attempt, Tables, recover_tables
 from kallsift.kallsyms.scan import digit_runs
-from kallsift.kallsyms.tokens import token_tables
+from kallsift.kallsyms.tokens import TokenTable, token_tables
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.placement import Placement, cpu_checks, placements
-from kallsift.kernel.vmcoreinfo import Vmcoreinfo, noted, pointed, scattered
+from kallsift.kernel.vmcoreinfo import vmcoreinfo_check
 from kallsift.machine.registry import LINK_BASES
-from kallsift.memory.model import Memory
+from kallsift.memory.model import Memory, Segment
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -76,36 +75,39 @@ def _kernels(memory: Memory, attempt: Attempt, progress: Progress | None) -> Ite
                 seen += 1
                 if seen > MAX_TOKEN_TABLES:
                     raise RecoveryError("token table", f"more than {MAX_TOKEN_TABLES} token tables: a contrived source")
-                best: Kernel | None = None
-                for number, tables in enumerate(recover_tables(segment, tokens, WORD_SIZE, attempt)):
-                    found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
-                    attempt.reached(4, "placement", f"{found}, but nothing tells where they are mapped")
-                    for placement in placements(memory, tables):
-                        landmarks = tuple(landmark_checks(memory, tables, placement))
-                        if not proven(landmarks):
-                            # addresses that point past what we can see are wrong: better none than these
-                            failed = next(check for check in landmarks if check.outcome is Outcome.FAILED)
-                            attempt.reached(5, "landmarks", f"{found}, but {failed.name} {failed.detail}")
-                            continue
-                        kernel = _kernel(memory, tables, placement, landmarks)
-                        best = max([k for k in (best, kernel) if k], key=_merit)
-                    if number >= MAX_CANDIDATES or (best and best.proven):
-                        break
-                if best:
-                    yield best
+                if kernel := _best(memory, segment, tokens, attempt):
+                    yield kernel
 
 
-def _merit(kernel: Kernel) -> tuple[bool, bool, int]:
+def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt) -> Kernel | None:
+    """The best of the kernels that one token table can belong to; None if its landmarks contradict all of them."""
+    best: Kernel | None = None
+    for tables in islice(recover_tables(segment, tokens, WORD_SIZE, attempt), MAX_CANDIDATES):
+        found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
+        attempt.reached(4, "placement", f"{found}, but nothing tells where they are mapped")
+        for placement in placements(memory, tables):
+            landmarks = tuple(landmark_checks(memory, tables, placement))
+            if not proven(landmarks):
+                # addresses that point past what we can see are wrong: better none than these
+                failed = next(check for check in landmarks if check.outcome is Outcome.FAILED)
+                attempt.reached(5, "landmarks", f"{found}, but {failed.name} {failed.detail}")
+                continue
+            kernel = _kernel(memory, tables, placement, landmarks)
+            if kernel.proven:
+                return kernel
+            best = max([k for k in (best, kernel) if k], key=_merit)
+    return best
+
+
+def _merit(kernel: Kernel) -> tuple[bool, int]:
     failed = sum(check.outcome is Outcome.FAILED for check in kernel.evidence)
-    return kernel.proven, kernel.state is State.RUNNING, -failed
+    return kernel.state is State.RUNNING, -failed
 
 
 def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> Kernel:
     symbols = placement.symbols
-    checks = [*tables.checks, *placement.checks, *landmarks]
-    checks += cpu_checks(memory, tables, placement)
-    info, check = _vmcoreinfo(memory, tables, placement)
-    checks.append(check)
+    info, agreement = vmcoreinfo_check(memory, tables, placement)
+    cpus = cpu_checks(memory, tables, placement)
     base = next((s.address for name in ("_text", "_stext") for s in symbols.all(name)), None)
     architecture = placement.mode.architecture if placement.mode else None
     slide = info.kernel_offset if info else None
@@ -114,18 +116,13 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tup
     banner = read_banner(memory, symbols, placement) or nearest_banner(memory, tables.array_address)
     return Kernel(
         symbols=symbols,
-        evidence=tuple(checks),
+        evidence=(*tables.checks, *placement.checks, *landmarks, *cpus, agreement),
         state=State.RUNNING if placement.running and proven(tuple(placement.checks)) else State.UNPLACED,
         architecture=architecture,
         banner=banner,
         encoding=tables.array.encoding.name,
         tables=tuple(
-            TablePlace(
-                name,
-                PhysicalAddress(place),
-                VirtualAddress(placement.virtual(place)),
-                size,
-            )
+            TablePlace(name, PhysicalAddress(place), VirtualAddress(placement.virtual(place)), size)
             for name, place, size in tables.places
         ),
         virtual_base=base,
@@ -134,51 +131,3 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tup
         page_table_root=None if placement.root is None else PhysicalAddress(placement.root),
         paging=placement.mode.name if placement.mode else None,
     )
-
-
-def _vmcoreinfos(memory: Memory, placement: Placement) -> Iterator[Vmcoreinfo]:
-    """The note's; then the one that the kernel points at, or, where no symbol names it, all that memory holds."""
-    if note := noted(memory):
-        yield note
-    pointer = placement.symbols.find("vmcoreinfo_data")
-    if pointer is None:
-        yield from scattered(memory)
-    elif info := pointed(memory, placement, placement.symbols.symbol(pointer).address):
-        yield info
-
-
-def _vmcoreinfo(memory: Memory, tables: Tables, placement: Placement) -> tuple[Vmcoreinfo | None, Check]:
-    """The VMCOREINFO that speaks of this kernel, and whether it agrees."""
-    symbols = placement.symbols
-    own_places = {f"kallsyms_{name}": place for name, place, _ in tables.places}
-
-    def agrees(name: str, address: int) -> bool | None:
-        """Whether a symbol's address is that; some keys give the pointer that the symbol holds (mem_section)."""
-        if name in own_places:
-            return placement.physical(address) == own_places[name]
-        own = [symbol.address for symbol in symbols.all(name)]
-        if not own:
-            return None
-        held = np.array([placement.physical(at) for at in own], np.uint64)
-        return address in own or address in memory.words(held, np.dtype("<u8"))[0].tolist()
-
-    others = 0
-    for info in _vmcoreinfos(memory, placement):
-        names = [key[len("SYMBOL(") : -1] for key in info.values if key.startswith("SYMBOL(")]
-        verdicts = [agrees(name, info.symbol(name) or 0) for name in names]
-        right, wrong = verdicts.count(True), verdicts.count(False)
-        if right and not wrong:
-            place = "the note" if info.origin == "note" else f"the text at {info.origin}"
-            return info, Check.that(
-                "VMCOREINFO", True, f"{place} gives the same address for all {right} symbols that both have"
-            )
-        if info.origin == "note":
-            return None, Check.that(
-                "VMCOREINFO", False, f"the note gives other addresses for {wrong} of {right + wrong} symbols"
-            )
-        others += 1
-    if others:
-        return None, Check.that(
-            "VMCOREINFO", False, f"{others} found in memory, none of which speaks of this kernel", essential=False
-        )
-    return None, Check("VMCOREINFO", Outcome.ABSENT, "none was found")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kallsift.errors import UnmappedError
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.recover import Tables
 from kallsift.kernel.placement import Placement
 from kallsift.machine.model import translate
 from kallsift.memory.model import Memory
@@ -66,12 +68,60 @@ def parse(text: bytes, origin: str) -> Vmcoreinfo | None:
     return Vmcoreinfo(origin, values)
 
 
-def noted(memory: Memory) -> Vmcoreinfo | None:
+def vmcoreinfo_check(memory: Memory, tables: Tables, placement: Placement) -> tuple[Vmcoreinfo | None, Check]:
+    """The VMCOREINFO that speaks of this kernel, and whether it agrees."""
+    symbols = placement.symbols
+    own_places = {f"kallsyms_{name}": place for name, place, _ in tables.places}
+
+    def agrees(name: str, address: int) -> bool | None:
+        """Whether a symbol's address is that; some keys give the pointer that the symbol holds (mem_section)."""
+        if name in own_places:
+            return placement.physical(address) == own_places[name]
+        own = [symbol.address for symbol in symbols.all(name)]
+        if not own:
+            return None
+        held = np.array([placement.physical(at) for at in own], np.uint64)
+        return address in own or address in memory.words(held, np.dtype(f"{tables.tokens.byte_order}u8"))[0].tolist()
+
+    others = 0
+    for info in _vmcoreinfos(memory, placement):
+        names = [key[len("SYMBOL(") : -1] for key in info.values if key.startswith("SYMBOL(")]
+        verdicts = [agrees(name, info.symbol(name) or 0) for name in names]
+        right, wrong = verdicts.count(True), verdicts.count(False)
+        if right and not wrong:
+            place = "the note" if info.origin == "note" else f"the text at {info.origin}"
+            return info, Check.that(
+                "VMCOREINFO", True, f"{place} gives the same address for all {right} symbols that both have"
+            )
+        if info.origin == "note":
+            return None, Check.that(
+                "VMCOREINFO", False, f"the note gives other addresses for {wrong} of {right + wrong} symbols"
+            )
+        others += 1
+    if others:
+        return None, Check.that(
+            "VMCOREINFO", False, f"{others} found in memory, none of which speaks of this kernel", essential=False
+        )
+    return None, Check("VMCOREINFO", Outcome.ABSENT, "none was found")
+
+
+def _vmcoreinfos(memory: Memory, placement: Placement) -> Iterator[Vmcoreinfo]:
+    """The note's; then the one that the kernel points at, or, where no symbol names it, all that memory holds."""
+    if note := _noted(memory):
+        yield note
+    pointer = placement.symbols.find("vmcoreinfo_data")
+    if pointer is None:
+        yield from _scattered(memory)
+    elif info := _pointed(memory, placement, placement.symbols.symbol(pointer).address):
+        yield info
+
+
+def _noted(memory: Memory) -> Vmcoreinfo | None:
     """The one in the container's note."""
     return None if memory.hints.vmcoreinfo is None else parse(memory.hints.vmcoreinfo, "note")
 
 
-def pointed(memory: Memory, placement: Placement, pointer: int) -> Vmcoreinfo | None:
+def _pointed(memory: Memory, placement: Placement, pointer: int) -> Vmcoreinfo | None:
     """The one that the kernel's variable ``vmcoreinfo_data``, at the virtual address ``pointer``, points at."""
     if placement.root is None or placement.mode is None:
         return None
@@ -81,7 +131,7 @@ def pointed(memory: Memory, placement: Placement, pointer: int) -> Vmcoreinfo | 
     return _at(memory, int(physical[0])) if held[0] and mapped[0] else None
 
 
-def scattered(memory: Memory) -> Iterator[Vmcoreinfo]:
+def _scattered(memory: Memory) -> Iterator[Vmcoreinfo]:
     """Those that stand at the start of a page anywhere in memory; at most `MAX_FOUND`."""
     wanted = np.uint64(int.from_bytes(START[:8], "little"))
     found = 0
