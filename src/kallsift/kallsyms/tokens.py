@@ -63,18 +63,25 @@ def token_tables(segment: Segment, digits: int) -> Iterator[TokenTable]:
     if len(nuls) < CODES - FIRST_DIGIT:
         return
     end = int(nuls[-1]) + 1
-    known = np.concatenate(([origin], nuls + 1)) - origin
-    for gap in range(min(MAX_GAP, len(data) - end - INDEX_SIZE) + 1):
+    known = int(nuls[-2]) + 1 - origin
+    for gap, byte_order in _index_places(data[end : end + MAX_GAP + INDEX_SIZE], known):
+        index = np.frombuffer(data[end + gap : end + gap + INDEX_SIZE].tobytes(), byte_order + "u2").astype(np.int64)
+        start = origin - int(index[FIRST_DIGIT])
+        if start < 0:
+            continue
+        strings = data[start:end]
+        starts = np.concatenate(([0], np.flatnonzero(strings == 0) + 1))
+        if len(starts) == CODES + 1 and np.array_equal(starts[:-1], index):
+            yield TokenTable(low + start, low + end + gap, starts, strings, byte_order)
+
+
+def _index_places(region: NDArray[np.uint8], known: int) -> Iterator[tuple[int, str]]:
+    """Where an index can begin whose last entry lies ``known`` above that of the first digit, and its byte order."""
+    for odd in (0, 1):
+        raw = region[odd:].tobytes()
         for byte_order in "<>":
-            index = np.frombuffer(data[end + gap : end + gap + INDEX_SIZE].tobytes(), byte_order + "u2").astype(
-                np.int64
-            )
-            if index[0] != 0 or index[-1] - index[FIRST_DIGIT] != known[-2]:
-                continue
-            start = origin - int(index[FIRST_DIGIT])
-            if start < 0:
-                continue
-            strings = data[start:end]
-            starts = np.concatenate(([0], np.flatnonzero(strings == 0) + 1))
-            if len(starts) == CODES + 1 and np.array_equal(starts[:-1], index):
-                yield TokenTable(low + start, low + end + gap, starts, strings, byte_order)
+            entries = np.frombuffer(raw[: len(raw) // 2 * 2], byte_order + "u2").astype(np.int64)
+            places = max(0, len(entries) - CODES + 1)
+            distance = entries[CODES - 1 :] - entries[FIRST_DIGIT : FIRST_DIGIT + places]
+            for place in np.flatnonzero((distance == known) & (entries[:places] == 0)):
+                yield 2 * int(place) + odd, byte_order

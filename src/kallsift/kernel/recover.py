@@ -22,7 +22,12 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 WORD_SIZE = 8
+MAX_PLACES = 1 << 16
+"""Places with all digits that are looked at; a dump of many gigabytes has some hundreds (UTF-16 text, mostly)."""
+
 MAX_TOKEN_TABLES = 1024
+"""Token tables with their index that are followed; a host full of virtual machines has some dozens."""
+
 MAX_CANDIDATES = 8
 """Ways to read one token table's surroundings that are followed at most."""
 
@@ -68,13 +73,16 @@ def _ranked(kernels: list[Kernel], attempt: Attempt) -> tuple[Kernel, ...]:
 def _kernels(memory: Memory, attempt: Attempt, progress: Progress | None) -> Iterator[Kernel]:
     """Kernels in the order of their token tables' addresses."""
     scanned = (lambda done, total: progress("searching for token tables", done, total)) if progress else None
-    seen = 0
+    seen = places = 0
     for segment, runs in digit_runs(memory, scanned):
+        places += len(runs)
+        if places > MAX_PLACES:
+            raise RecoveryError("token table", f"over {MAX_PLACES:,} places look like one: a contrived source")
         for run in runs:
             for tokens in token_tables(segment, int(run)):
                 seen += 1
                 if seen > MAX_TOKEN_TABLES:
-                    raise RecoveryError("token table", f"more than {MAX_TOKEN_TABLES} token tables: a contrived source")
+                    raise RecoveryError("token table", f"over {MAX_TOKEN_TABLES:,} tables: a contrived source")
                 if kernel := _best(memory, segment, tokens, attempt):
                     yield kernel
 
