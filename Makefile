@@ -34,7 +34,7 @@ docs: $(READY) lab
 
 bench: $(READY) lab
 	@folders=$$($(RUN) -m tests.lab guest amd64-7.2 amd64-7.2-4g) && \
-	$(RUN) -m bench $$(for f in $$folders; do echo --dump $$f/memory.elf --truth $$f/truth/kallsyms; done)
+	$(RUN) -m bench --dump $$(printf '%s/memory.elf ' $$folders) --truth $$(printf '%s/truth/kallsyms ' $$folders)
 
 lab:
 	@tests/lab/setup.sh

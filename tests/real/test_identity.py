@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,19 @@ def test_lookups_agree_with_the_guests_table(taken: Taken, guest: str) -> None:
     assert found is not None
     assert found.symbol.address + found.offset == address + 1
     assert symbols.at(int(lines[0][0], 16) - 1) is None or int(lines[0][0], 16) == 0
+
+
+@pytest.mark.parametrize("guest", [name for name in GUESTS if name.startswith("amd64")])
+def test_registers_of_the_dump_agree(taken: Taken, guest: str) -> None:
+    with kallsift.open(taken(guest).dump("elf")) as memory:
+        kernel = kallsift.recover(memory)
+    assert {check.name: check.outcome for check in kernel.evidence}["CR3"] is kallsift.Outcome.PASSED
+
+
+def test_another_machines_registers_are_noticed(taken: Taken) -> None:
+    """A CR3 that maps nothing of this kernel: the table is whole, but it is not called proven."""
+    with kallsift.open(taken("amd64-7.2").dump("elf")) as memory:
+        cpus = tuple(replace(cpu, registers={**cpu.registers, "cr3": 0x1000}) for cpu in memory.hints.cpus)
+        kernel = kallsift.recover(replace(memory, hints=replace(memory.hints, cpus=cpus)))
+    assert {check.name: check.outcome for check in kernel.evidence}["CR3"] is kallsift.Outcome.FAILED
+    assert not kernel.proven
