@@ -18,8 +18,8 @@ from kallsift.kallsyms.tokens import TokenTable
 GROUP = 256
 """Entries between two markers."""
 
-MAX_ENTRY = 0x4001
-"""Bytes of an entry at most: two of length, 0x3fff codes."""
+MAX_ENTRY = 2 + 1024
+"""Bytes of an entry at most: two of length, and twice the codes of the longest name (512 characters since 6.1)."""
 
 MAX_SYMBOLS = 1 << 24
 """Entries at most: seqs_of_names stores an index in three bytes. Far above any kernel, it bounds hostile tables."""
@@ -31,8 +31,14 @@ MAX_PADDING = 256
 """Bytes between two neighbouring tables at most (see `tokens.MAX_GAP`)."""
 
 
-MAX_RUNS = 16
+MAX_RUNS = 8
 """Runs that are tried, the longest first."""
+
+GROUPS_TRIED = 3
+"""Groups that a stream's start must fit before all are walked: some starts in a hundred fit one by chance."""
+
+MAX_STARTS = 8
+"""Starts that are followed: a true stream leaves one."""
 
 MAX_TRIMMED = 3
 """Ends of a run that are tried: the first words of the table behind the markers can look like more of them."""
@@ -118,11 +124,14 @@ def find_names(data: NDArray[np.uint8], markers: Markers, low: int, high: int, b
     values = markers.values
     if len(values) < 2 or low >= high:
         return
-    region = data[low : high + int(values[1]) + MAX_ENTRY]
+    tried = min(len(values) - 1, GROUPS_TRIED)
+    region = data[low : high + int(values[tried]) + MAX_ENTRY]
     for two_byte_lengths in (True, False):
         landing = _landing(region, two_byte_lengths)
-        starts = np.arange(min(high - low, len(region) - 1))
-        for start in np.flatnonzero(landing[starts] - starts == values[1])[::-1]:
+        starts = np.arange(min(high - low, len(region) - int(values[tried])))
+        for group in range(tried):
+            starts = starts[landing[starts + values[group]] - starts == values[group + 1]]
+        for start in starts[::-1][:MAX_STARTS]:
             yield from _whole_stream(data, markers, low + int(start), two_byte_lengths, byte_order)
 
 

@@ -71,7 +71,8 @@ def token_tables(segment: Segment, digits: int) -> Iterator[TokenTable]:
             continue
         strings = data[start:end]
         starts = np.concatenate(([0], np.flatnonzero(strings == 0) + 1))
-        if len(starts) == CODES + 1 and np.array_equal(starts[:-1], index):
+        names_can_have = (strings > ord(" ")) & (strings != 0x7F) | (strings == 0)
+        if len(starts) == CODES + 1 and np.array_equal(starts[:-1], index) and names_can_have.all():
             yield TokenTable(low + start, low + end + gap, starts, strings, byte_order)
 
 

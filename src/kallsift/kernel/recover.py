@@ -25,7 +25,7 @@ WORD_SIZE = 8
 MAX_PLACES = 1 << 16
 """Places with all digits that are looked at; a dump of many gigabytes has some hundreds (UTF-16 text, mostly)."""
 
-MAX_TOKEN_TABLES = 1024
+MAX_TOKEN_TABLES = 256
 """Token tables with their index that are followed; a host full of virtual machines has some dozens."""
 
 MAX_CANDIDATES = 8
