@@ -182,6 +182,7 @@ def find_arrays(
 def _with_base(data: NDArray[np.uint8], array: AddressArray, word_size: int, byte_order: str) -> Iterator[AddressArray]:
     """The array with the base behind it, where every release puts it."""
     offset = -(-(array.offset + array.size) // word_size) * word_size
-    base = int.from_bytes(data[offset : offset + word_size].tobytes(), "little" if byte_order == "<" else "big")
-    if base:
+    word = data[offset : offset + word_size].tobytes()
+    base = int.from_bytes(word, "little" if byte_order == "<" else "big")
+    if base and len(word) == word_size:
         yield AddressArray(array.offset, array.encoding, array.words, offset, base)
