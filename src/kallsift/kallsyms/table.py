@@ -124,20 +124,10 @@ class SymbolTable:
         return self.characters.tobytes()
 
     def _matches(self, name: str) -> NDArray[np.int64]:
-        """Indices of the symbols called ``name``: found in the joined text, then held against the bounds."""
-        try:
-            wanted = name.encode("latin-1")
-        except UnicodeEncodeError:
-            return np.empty(0, np.int64)
-        if not wanted:
-            return np.empty(0, np.int64)
-        places = []
-        place = self._text.find(wanted)
-        while place >= 0:
-            places.append(place)
-            place = self._text.find(wanted, place + 1)
-        starts = np.array(places, np.int64)
-        owner = np.searchsorted(self.bounds, starts, side="right") - 1
-        whole = (self.bounds[owner] + 1 == starts) & (self.bounds[owner + 1] == starts + len(wanted))
-        result: NDArray[np.int64] = owner[whole].astype(np.int64)
+        """Indices of the symbols called ``name``: those of its length, then those of its characters."""
+        # a character beyond a byte is in no name: as an empty name it matches nothing
+        wanted = np.frombuffer(name.encode("latin-1") if name.isascii() or max(name) <= "\xff" else b"", np.uint8)
+        alike = np.flatnonzero(np.diff(self.bounds) == len(wanted) + 1)
+        cells = self.characters[self.bounds[alike][:, None] + np.arange(1, len(wanted) + 1)]
+        result: NDArray[np.int64] = alike[(cells == wanted).all(axis=1)]
         return result
