@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,12 +104,12 @@ def symbols_of(tables: Tables) -> list[Symbol]:
     """What kallsift reads from tables, with the addresses that the kernel has."""
     addresses = tables.array.addresses(tables.array_address + DISTANCE).tolist()
     text, bounds = tables.characters.tobytes().decode("latin-1"), tables.bounds.tolist()
-    texts = [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    texts = [text[a:b] for a, b in itertools.pairwise(bounds)]
     return [Symbol(address, text[:1], text[1:]) for address, text in zip(addresses, texts, strict=True)]
 
 
 def mistakes(data: bytes, symbols: Sequence[Symbol]) -> list[tuple[Symbol, Symbol | None]]:
-    """Symbols of the believed tables that differ from the true ones, with the true one; empty if nothing is believed."""
+    """Believed symbols that differ from the true ones, each with the true one; none where no tables are believed."""
     tables = believed(data)
     if tables is None:
         return []

@@ -102,7 +102,7 @@ def found(content: bytes, count: int, word_size: int = 8, order: str = "<") -> l
 def test_arrays_are_found_in_random_bytes(encoding: Encoding, order: str) -> None:
     chance = random.Random(encoding.name)
     small = [16 * i for i in range(40)] if "per-CPU" in encoding.name else []
-    addresses = small + [TEXT, TEXT] + sorted(TEXT + chance.randrange(1 << 24) for _ in range(300 - len(small)))
+    addresses = [*small, TEXT, TEXT, *sorted(TEXT + chance.randrange(1 << 24) for _ in range(300 - len(small)))]
     words = encode(encoding, addresses)
     raw = words.astype(words.dtype.newbyteorder("<" if order == "<" else ">")).tobytes()
     raw += bytes(-len(raw) % 8) + TEXT.to_bytes(8, "little" if order == "<" else "big")

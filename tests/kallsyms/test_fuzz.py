@@ -54,9 +54,6 @@ def words(*values: int) -> bytes:
         pytest.param(words(*range(0, 1 << 27, 1 << 22)) * 8, id="steps-beyond-the-segment"),
     ],
 )
-@pytest.mark.xfail(
-    run=False, reason="BUG: minutes for one token table; every start whose first 256 entries fit is walked whole"
-)
 def test_contrived_markers(middle: bytes) -> None:
     started = time.monotonic()
     candidates(contrived(middle))

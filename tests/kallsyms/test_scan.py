@@ -81,7 +81,6 @@ def test_borders_of_blocks_and_batches(
         assert set(found) == {place}
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: a run across the border of two batches is given twice")
 @each_grain
 def test_each_run_is_given_once(monkeypatch: pytest.MonkeyPatch, grains: tuple[int, int]) -> None:
     monkeypatch.setattr(scan, "BLOCK", grains[0])

@@ -70,7 +70,6 @@ def test_values_that_are_no_number(value: bytes) -> None:
     assert info.kernel_offset is None
 
 
-@pytest.mark.xfail(strict=True, reason="BUG: signs, underscores and numbers wider than 64 bits are taken")
 @pytest.mark.parametrize("value", [b"-5", b"1_0", b"+5", b"1" * 17, b"f" * 60_000])
 def test_values_that_are_no_address(value: bytes) -> None:
     info = parse(TEXT.replace(b"ffffffff9b600000", value).replace(b"1a600000", value), "note")

@@ -10,11 +10,11 @@ TEXT = 0xFFFF_FFFF_8100_0000
 
 LETTERS = "tTdDbBrRwWvVa?"
 
-_WORDS = (
-    "sys get set init exit read write page slab lock irq mm net tcp udp ipv4 ipv6 ext4 btrfs kvm vmx x64 acpi pci "
-    "usb dev drm i915 amdgpu snd hda crypto sha256 aes trace event probe bpf prog map cgroup sched rcu timer clock "
-    "work queue alloc free put find next prev first last node list hash tree node0 cpu percpu start end"
-).split()
+_WORDS = """
+    sys get set init exit read write page slab lock irq mm net tcp udp ipv4 ipv6 ext4 btrfs kvm vmx x64 acpi pci
+    usb dev drm i915 amdgpu snd hda crypto sha256 aes trace event probe bpf prog map cgroup sched rcu timer clock
+    work queue alloc free put find next prev first last node list hash tree node0 cpu percpu start end
+""".split()  # noqa: SIM905 (shorter so)
 _ENDS = ("", "", "", "", ".isra.0", ".constprop.3", ".cold", ".llvm.8715330127", ".cfi_jt", "$x", "@veneer")
 
 

@@ -116,6 +116,16 @@ def recover_tables(segment: Segment, tokens: TokenTable, word_size: int, attempt
     here = f"token table at {start + tokens.offset:#x}"
     attempt.reached(1, "names", f"{here}, but no markers near it fit a name stream")
     for markers, names in _name_streams(segment, tokens):
+        count = len(names.starts)
+        num_syms = Check.that("num_syms", True, f"the count {count} stands before the names")
+        if names.num_syms_offset is None:
+            if not is_padding(data, max(0, names.offset - 8), names.offset):
+                attempt.reached(2, "names", f"{here}, but what stands before the {count} names is not their count")
+                continue
+            num_syms = Check("num_syms", Outcome.ABSENT, "nothing but zeros stands before the names")
+        if not names.touches_markers:
+            attempt.reached(2, "names", f"{here}, but its markers do not follow the {count} names")
+            continue
         checks = [
             Check.that("token index", True, f"256 offsets equal the starts of 256 strings ({tokens.size} bytes)"),
             Check.that(
@@ -123,13 +133,8 @@ def recover_tables(segment: Segment, tokens: TokenTable, word_size: int, attempt
                 True,
                 f"all {len(markers.values)} markers ({markers.width} bytes each) are the offsets of every 256th entry",
             ),
+            num_syms,
         ]
-        count = len(names.starts)
-        checks.append(
-            Check.that("num_syms", True, f"the count {count} stands before the names")
-            if names.num_syms_offset is not None
-            else Check("num_syms", Outcome.ABSENT, "no count was found before the names")
-        )
         characters, bounds = expand(data, names, tokens)
         letters = np.isin(characters[bounds[:-1]], TYPE_LETTERS)
         if (np.diff(bounds) < 2).any() or not letters.all():
@@ -162,7 +167,9 @@ def _name_streams(segment: Segment, tokens: TokenTable) -> Iterator[tuple[Marker
         # the stream ends where the markers begin, its last group is of unknown size
         last_start = markers.offset - int(markers.values[-1])
         first = max(0, last_start - LIKELY_LAST_GROUP - MAX_PADDING)
-        for names in find_names(segment.data, markers, first, last_start, tokens.byte_order):
+        streams = find_names(segment.data, markers, first, last_start, tokens.byte_order)
+        # both equations before one: a stream that begins inside the names can touch the markers by chance
+        for names in sorted(streams, key=lambda names: (names.num_syms_offset is None) + (not names.touches_markers)):
             yield markers, names
 
 
@@ -174,6 +181,9 @@ def _address_arrays(
     behind = tokens.index_offset + INDEX_SIZE
     starts = (names.offset, markers.offset, tokens.offset, tokens.index_offset, names.num_syms_offset or names.offset)
     ends = (names.offset + names.size, markers.offset + markers.size, behind)
+    tables = [(names.offset, ends[0]), (markers.offset, ends[1]), (tokens.offset, behind)]
+    if names.num_syms_offset is not None:
+        tables.append((names.num_syms_offset, names.num_syms_offset + 4))
     room = count * word_size + 2 * MAX_PADDING + 16
 
     def gap(array: AddressArray) -> int | None:
@@ -181,17 +191,18 @@ def _address_arrays(
         last = array.offset + array.size
         if array.relative_base_offset is not None:
             last = array.relative_base_offset + word_size
+        if any(array.offset < high and low < last for low, high in tables):
+            return None
         gaps = [array.offset - end for end in ends if is_padding(data, end, array.offset)]
         gaps += [start - last for start in starts if is_padding(data, last, start)]
         return min(gaps, default=None)
 
+    arrays: list[AddressArray] = []
     for low, high in ((behind, behind + room), (names.offset - room, names.offset)):
         low = max(low - (segment.start + low) % word_size, 0)
-        arrays = list(find_arrays(data, low, high, count, word_size, tokens.byte_order))
-        gaps = [(distance, number) for number, array in enumerate(arrays) if (distance := gap(array)) is not None]
-        if gaps:
-            yield from (arrays[number] for _, number in sorted(gaps))
-            return
+        arrays += find_arrays(data, low, high, count, word_size, tokens.byte_order)
+    gaps = [(distance, number) for number, array in enumerate(arrays) if (distance := gap(array)) is not None]
+    yield from (arrays[number] for _, number in sorted(gaps))
 
 
 def _blank_page(segment: Segment, offset: int, size: int) -> int | None:

@@ -46,6 +46,7 @@ def digit_runs(
     done, total = 0, memory.size
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
         for segment in memory.segments:
+            given = -1
             for start in range(0, len(segment.data), BATCH):
                 end = min(start + BATCH, len(segment.data))
                 # a lane longer than a block: where memory is not aligned, one lies across the border
@@ -58,7 +59,9 @@ def digit_runs(
                     progress(done, total)
                 if found:
                     runs = _whole_runs(segment.data, np.unique(np.concatenate(found)))
+                    runs = runs[runs > given]
                     if len(runs):
+                        given = int(runs[-1])
                         yield segment, runs
 
 

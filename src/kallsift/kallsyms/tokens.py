@@ -72,7 +72,11 @@ def token_tables(segment: Segment, digits: int) -> Iterator[TokenTable]:
         strings = data[start:end]
         starts = np.concatenate(([0], np.flatnonzero(strings == 0) + 1))
         names_can_have = (strings > ord(" ")) & (strings != 0x7F) | (strings == 0)
-        if len(starts) == CODES + 1 and np.array_equal(starts[:-1], index) and names_can_have.all():
+        if len(starts) != CODES + 1 or not np.array_equal(starts[:-1], index) or not names_can_have.all():
+            continue
+        # every character of a name is a token of its own
+        characters = np.unique(strings[strings != 0]).astype(np.int64)
+        if (np.diff(starts)[characters] == 2).all() and np.array_equal(strings[starts[characters]], characters):
             yield TokenTable(low + start, low + end + gap, starts, strings, byte_order)
 
 

@@ -5,6 +5,7 @@ In a note of the container, or in memory at a page's start (kernel/vmcore_info.c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -49,10 +50,7 @@ class Vmcoreinfo:
 
 
 def _number(text: str | None, base: int) -> int | None:
-    try:
-        return int(text or "", base)
-    except ValueError:
-        return None
+    return int(text, base) if text and re.fullmatch("[0-9a-fA-F]{1,16}", text) else None
 
 
 def parse(text: bytes, origin: str) -> Vmcoreinfo | None:
