@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
@@ -46,12 +47,12 @@ def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
         RecoveryError: if no table could be recovered; names the step that failed.
     """
     found: list[Kernel] = []
-    attempt = Attempt()
-    for kernel in _kernels(memory, attempt, progress):
+    failed: list[Attempt] = []
+    for kernel in _kernels(memory, failed, progress):
         if kernel.proven:
             return kernel
         found.append(kernel)
-    return _ranked(found, attempt)[0]
+    return _ranked(found, failed)[0]
 
 
 def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Kernel, ...]:
@@ -60,18 +61,23 @@ def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Ke
     Raises:
         RecoveryError: as `recover`.
     """
-    attempt = Attempt()
-    return _ranked(list(_kernels(memory, attempt, progress)), attempt)
+    failed: list[Attempt] = []
+    return _ranked(list(_kernels(memory, failed, progress)), failed)
 
 
-def _ranked(kernels: list[Kernel], attempt: Attempt) -> tuple[Kernel, ...]:
+def _ranked(kernels: list[Kernel], failed: list[Attempt]) -> tuple[Kernel, ...]:
+    """Proven kernels first; if there is none, the others say which table could not be recovered: it may be the one."""
+    furthest = max(failed, key=lambda attempt: attempt.rank, default=Attempt())
     if not kernels:
-        raise RecoveryError(attempt.step, attempt.message)
+        raise RecoveryError(furthest.step, furthest.message)
+    if failed and not any(kernel.proven for kernel in kernels):
+        lost = Check.that("other tables", False, f"{furthest.step}: {furthest.message}", essential=False)
+        kernels = [replace(kernel, evidence=(*kernel.evidence, lost)) for kernel in kernels]
     return tuple(sorted(kernels, key=lambda kernel: (not kernel.proven, kernel.state is not State.RUNNING)))
 
 
-def _kernels(memory: Memory, attempt: Attempt, progress: Progress | None) -> Iterator[Kernel]:
-    """Kernels in the order of their token tables' addresses."""
+def _kernels(memory: Memory, failed: list[Attempt], progress: Progress | None) -> Iterator[Kernel]:
+    """Kernels in the order of their token tables' addresses; ``failed`` is told of tables that led to none."""
     scanned = (lambda done, total: progress("searching for token tables", done, total)) if progress else None
     seen = places = 0
     for segment, runs in digit_runs(memory, scanned):
@@ -83,8 +89,11 @@ def _kernels(memory: Memory, attempt: Attempt, progress: Progress | None) -> Ite
                 seen += 1
                 if seen > MAX_TOKEN_TABLES:
                     raise RecoveryError("token table", f"over {MAX_TOKEN_TABLES:,} tables: a contrived source")
+                attempt = Attempt()
                 if kernel := _best(memory, segment, tokens, attempt):
                     yield kernel
+                else:
+                    failed.append(attempt)
 
 
 def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt) -> Kernel | None:
