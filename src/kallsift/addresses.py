@@ -12,6 +12,3 @@ PhysicalAddress = NewType("PhysicalAddress", int)
 
 VirtualAddress = NewType("VirtualAddress", int)
 """A byte's place as the kernel itself names it (always non-negative, modulo the word size)."""
-
-FileOffset = NewType("FileOffset", int)
-"""A byte's place in the file that holds the dump."""

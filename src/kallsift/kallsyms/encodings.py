@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Words = NDArray[np.unsignedinteger]
+from kallsift.kallsyms.tokens import MAX_PADDING
 
-WIDE_GAP = 256
-"""What tables are aligned to where the assembler takes .align 8 for a power of two (arm64 up to 4.20, and others)."""
+Words = NDArray[np.unsignedinteger]
 
 MAX_PLACES = 32
 """Starts that are tried at each end of a run longer than the array."""
@@ -185,7 +184,7 @@ def find_arrays(
 def _with_base(data: NDArray[np.uint8], array: AddressArray, word_size: int, byte_order: str) -> Iterator[AddressArray]:
     """The array with the base behind it, where every release puts it."""
     end = -(-(array.offset + array.size) // word_size) * word_size
-    for offset in dict.fromkeys((end, -(-end // WIDE_GAP) * WIDE_GAP)):
+    for offset in dict.fromkeys((end, -(-end // MAX_PADDING) * MAX_PADDING)):
         word = data[offset : offset + word_size].tobytes()
         base = int.from_bytes(word, "little" if byte_order == "<" else "big")
         if base and len(word) == word_size and not data[end:offset].any():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.tokens import TokenTable
+from kallsift.kallsyms.tokens import MAX_PADDING, TokenTable
 
 GROUP = 256
 """Entries between two markers."""
@@ -26,10 +26,6 @@ MAX_SYMBOLS = 1 << 24
 
 LIKELY_LAST_GROUP = GROUP * 129
 """Bytes that the entries behind the last marker take at most, where lengths are one byte."""
-
-MAX_PADDING = 256
-"""Bytes between two neighbouring tables at most (see `tokens.MAX_GAP`)."""
-
 
 MAX_RUNS = 8
 """Runs that are tried, the longest first."""

@@ -12,7 +12,6 @@ from kallsift.kallsyms.encodings import AddressArray, find_arrays
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.names import (
     LIKELY_LAST_GROUP,
-    MAX_PADDING,
     Markers,
     Names,
     expand,
@@ -21,7 +20,7 @@ from kallsift.kallsyms.names import (
     is_padding,
 )
 from kallsift.kallsyms.sequences import Sequences, find_sequences, sorted_by_name
-from kallsift.kallsyms.tokens import INDEX_SIZE, TokenTable
+from kallsift.kallsyms.tokens import INDEX_SIZE, MAX_PADDING, TokenTable
 from kallsift.memory.model import Segment
 
 MARKERS_WITHIN = 2 << 20

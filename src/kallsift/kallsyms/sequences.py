@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_PADDING = 256
+from kallsift.kallsyms.tokens import MAX_PADDING
 
 
 @dataclass(frozen=True, eq=False)

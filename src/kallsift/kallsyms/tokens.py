@@ -20,9 +20,9 @@ INDEX_SIZE = 2 * CODES
 MAX_TABLE = 1 << 16
 """Bytes of a token table at most: the index holds 16-bit offsets."""
 
-MAX_GAP = 256
-"""Bytes between the table's end and the index at most: the widest alignment that a release used (.align 8 on
-powers-of-two assemblers, up to 4.20)."""
+MAX_PADDING = 256
+"""What tables are aligned to at most, so the bytes between two neighbours: .align 8 where the assembler takes it for
+a power of two (arm64 and others, up to 4.20)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +57,14 @@ class TokenTable:
 def token_tables(segment: Segment, digits: int) -> Iterator[TokenTable]:
     """The token tables whose digits stand at offset ``digits`` of the segment (one, unless the bytes are contrived)."""
     low = max(0, digits - MAX_TABLE)
-    data = segment.data[low : digits + MAX_TABLE + MAX_GAP + INDEX_SIZE]
+    data = segment.data[low : digits + MAX_TABLE + MAX_PADDING + INDEX_SIZE]
     origin = digits - low
     nuls = np.flatnonzero(data[origin:] == 0)[: CODES - FIRST_DIGIT] + origin
     if len(nuls) < CODES - FIRST_DIGIT:
         return
     end = int(nuls[-1]) + 1
     known = int(nuls[-2]) + 1 - origin
-    for gap, byte_order in _index_places(data[end : end + MAX_GAP + INDEX_SIZE], known):
+    for gap, byte_order in _index_places(data[end : end + MAX_PADDING + INDEX_SIZE], known):
         index = np.frombuffer(data[end + gap : end + gap + INDEX_SIZE].tobytes(), byte_order + "u2").astype(np.int64)
         start = origin - int(index[FIRST_DIGIT])
         if start < 0:

@@ -116,6 +116,5 @@ def closed_lists(
     chosen = np.flatnonzero(outside & (pointers.values & np.uint64(7) == 0))
     chosen = chosen[:: max(1, len(chosen) // MAX_LISTS)]
     physical, mapped = translate(memory, mode, root, pointers.values[chosen] + np.uint64(8))
-    dtype: np.dtype[np.unsignedinteger] = np.dtype(mode.entry)
-    back, held = memory.words(physical, dtype)
+    back, held = memory.words(physical, mode.entry)
     return int(np.count_nonzero(mapped & held & (back == heads[chosen])))

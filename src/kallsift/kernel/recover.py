@@ -134,7 +134,7 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tup
     return Kernel(
         symbols=symbols,
         evidence=(*tables.checks, *placement.checks, *landmarks, *cpus, agreement),
-        state=State.RUNNING if placement.running and proven(tuple(placement.checks)) else State.UNPLACED,
+        state=State.RUNNING if placement.running else State.UNPLACED,
         architecture=architecture,
         banner=banner,
         encoding=tables.array.encoding.name,

@@ -41,16 +41,16 @@ class Vmcoreinfo:
 
     def symbol(self, name: str) -> int | None:
         """The address that ``SYMBOL(name)`` gives, None if it is absent or malformed."""
-        return _number(self.values.get(f"SYMBOL({name})"), 16)
+        return _address(self.values.get(f"SYMBOL({name})"))
 
     @property
     def kernel_offset(self) -> int | None:
         """KERNELOFFSET: the KASLR slide."""
-        return _number(self.values.get("KERNELOFFSET"), 16)
+        return _address(self.values.get("KERNELOFFSET"))
 
 
-def _number(text: str | None, base: int) -> int | None:
-    return int(text, base) if text and re.fullmatch("[0-9a-fA-F]{1,16}", text) else None
+def _address(text: str | None) -> int | None:
+    return int(text, 16) if text and re.fullmatch("[0-9a-fA-F]{1,16}", text) else None
 
 
 def parse(text: bytes, origin: str) -> Vmcoreinfo | None:
