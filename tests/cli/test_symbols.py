@@ -25,7 +25,7 @@ def test_an_unproven_kernel_is_printed_with_a_warning(command: Command, plant: P
     plant(unproven())
     result = command("symbols", "dump")
     assert (result.code, result.out) == (3, TEXT)
-    assert result.err == "kallsift: warning: not proven (state unplaced; failed: page table)\n"
+    assert result.err == "kallsift: warning: not proven (state stale copy; failed: page table)\n"
 
 
 def test_verbose_prints_the_evidence(command: Command, plant: Plant) -> None:
@@ -49,9 +49,9 @@ def test_all_kernels_need_files(command: Command, plant: Plant, tmp_path: Path, 
 def test_json_holds_all_kernels(command: Command, plant: Plant) -> None:
     plant(kernel(), unproven())
     result = command("symbols", "dump", "--all", "--format", "json")
-    assert [one["kernel"]["state"] for one in json.loads(result.out)["kernels"]] == ["running", "unplaced"]
+    assert [one["kernel"]["state"] for one in json.loads(result.out)["kernels"]] == ["running", "stale copy"]
     assert result.code == 3
-    assert result.err == "kallsift: warning: kernel 1: not proven (state unplaced; failed: page table)\n"
+    assert result.err == "kallsift: warning: kernel 1: not proven (state stale copy; failed: page table)\n"
 
 
 def test_one_of_several_kernels(command: Command, plant: Plant) -> None:

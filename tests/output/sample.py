@@ -59,6 +59,8 @@ def kernel(rows: Sequence[Row] = ROWS, word_size: int = 8, **changes: Any) -> Ke
         kaslr_slide=SLIDE,
         page_table_root=PhysicalAddress(0x802A000),
         paging="4-level",
+        memory=memory(),
+        distance=0xFFFFFFFF9FA00000 - 0x5E00000,
     )
     return replace(proven, **changes)
 
@@ -66,7 +68,7 @@ def kernel(rows: Sequence[Row] = ROWS, word_size: int = 8, **changes: Any) -> Ke
 def unproven() -> Kernel:
     """A stale copy with a check that failed."""
     failed = Check("page table", Outcome.FAILED, "maps none of the tables")
-    return kernel(evidence=(failed,), state=State.UNPLACED, kaslr_slide=None, virtual_base=None, page_table_root=None)
+    return kernel(evidence=(failed,), state=State.STALE, kaslr_slide=None, virtual_base=None, page_table_root=None)
 
 
 def memory(source: str = "memory.raw", **changes: Any) -> Memory:

@@ -81,7 +81,7 @@ def test_info_json_is_complete() -> None:
         {"name": "names", "physical": "0x73d0f44", "virtual": "0xffffffffa0fd0f44", "size": 2943356}
     ]
     assert proven["evidence"][1]["outcome"] == "absent"
-    assert (stale["proven"], stale["state"], stale["kaslr_slide"]) == (False, "unplaced", None)
+    assert (stale["proven"], stale["state"], stale["kaslr_slide"]) == (False, "stale copy", None)
 
 
 def test_the_sample_is_a_table() -> None:

@@ -44,7 +44,7 @@ def test_all_facts_are_there() -> None:
 
 def test_what_is_unknown_or_failed_is_said() -> None:
     text = shown(memory(), kernel(), unproven())
-    assert "kernel 1: unplaced, NOT PROVEN" in text
+    assert "kernel 1: stale copy, NOT PROVEN" in text
     assert "unknown" in text
     assert "✗  page table" in text
 

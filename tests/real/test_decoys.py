@@ -104,6 +104,6 @@ def test_a_copy_beside_a_damaged_kernel_is_not_passed_off_as_it(taken: Taken) ->
     kernel = kallsift.recover(memory_of(data))
     failed = {check.name: check.detail for check in kernel.evidence if check.outcome is kallsift.Outcome.FAILED}
     assert not kernel.proven
-    assert kernel.state is kallsift.State.UNPLACED
+    assert kernel.state is kallsift.State.IMAGE
     assert set(failed) == {"page table", "other tables"}
     assert "names: token table at" in failed["other tables"]

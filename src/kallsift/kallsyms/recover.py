@@ -62,6 +62,11 @@ class Tables:
         return len(self.bounds) - 1
 
     @property
+    def byte_order(self) -> str:
+        """``"<"`` or ``">"``."""
+        return self.tokens.byte_order
+
+    @property
     def places(self) -> tuple[tuple[str, int, int], ...]:
         """Name without ``kallsyms_``, address and size of each table, in the order of their addresses."""
         array = self.array

@@ -8,6 +8,7 @@ from enum import Enum
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kallsyms.evidence import Check, proven
 from kallsift.kallsyms.table import SymbolTable
+from kallsift.memory.model import Memory
 
 
 class State(Enum):
@@ -15,8 +16,12 @@ class State(Enum):
 
     RUNNING = "running"
     """Its own page table maps it, and its data point into memory outside its image."""
-    UNPLACED = "unplaced"
-    """The table is whole, but nothing says that it is mapped where it lies: a stale copy or an image file."""
+    STALE = "stale copy"
+    """It ran: its words were relocated or point into memory outside the image. Nothing says that it still does."""
+    IMAGE = "image file"
+    """As the linker made it: a kernel image, or the copy of one that a machine's memory holds."""
+    GUEST = "nested guest"
+    """It runs in a virtual machine, of the machine whose memory this is."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Kernel:
         kaslr_slide: virtual base less the address it was linked at, None if that cannot be known.
         page_table_root: physical address of the kernel's own top-level table.
         paging: the mode of that table, e.g. ``"4-level"``.
+        memory: what it was found in: the source, or the image that was unpacked from it.
+        distance: virtual address less address in ``memory`` of each byte of the image, modulo 2^64.
     """
 
     symbols: SymbolTable
@@ -67,8 +74,11 @@ class Kernel:
     kaslr_slide: int | None
     page_table_root: PhysicalAddress | None
     paging: str | None
+    memory: Memory
+    distance: int
 
     @property
     def proven(self) -> bool:
-        """Whether every essential check passed and the kernel is known to be the running one."""
-        return self.state is State.RUNNING and proven(self.evidence)
+        """Whether every essential check passed, and the kernel is the running one or the source is its image."""
+        wanted = State.RUNNING if self.memory.image is None else State.IMAGE
+        return self.state is wanted and proven(self.evidence)

@@ -84,7 +84,7 @@ def placements(memory: Memory, tables: Tables) -> Iterator[Placement]:
         One placement for each distance that the pointers in the image confirm: none, rather than a guess, where they
         confirm none.
     """
-    pointers = find_pointers(memory, tables.array_address, tables.tokens.byte_order)
+    pointers = find_pointers(memory, tables.array_address, tables.byte_order)
     for distance, votes in distances(pointers):
         symbols = _symbols(tables, tables.array_address + distance & WORD)
         if not _near(symbols.addresses, distance, tables.array_address):

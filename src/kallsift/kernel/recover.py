@@ -41,7 +41,7 @@ def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
         progress: is told how far the search came.
 
     Returns:
-        The running kernel, or, if none can be shown to run, the best candidate, with state UNPLACED.
+        The running kernel, or, if none can be shown to run, the best candidate, with another state.
 
     Raises:
         RecoveryError: if no table could be recovered; names the step that failed.
@@ -134,7 +134,7 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tup
     return Kernel(
         symbols=symbols,
         evidence=(*tables.checks, *placement.checks, *landmarks, *cpus, agreement),
-        state=State.RUNNING if placement.running else State.UNPLACED,
+        state=State.RUNNING if placement.running else State.IMAGE,
         architecture=architecture,
         banner=banner,
         encoding=tables.array.encoding.name,
@@ -147,4 +147,6 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tup
         kaslr_slide=slide,
         page_table_root=None if placement.root is None else PhysicalAddress(placement.root),
         paging=placement.mode.name if placement.mode else None,
+        memory=memory,
+        distance=placement.distance,
     )

@@ -79,7 +79,7 @@ def vmcoreinfo_check(memory: Memory, tables: Tables, placement: Placement) -> tu
         if not own:
             return None
         held = np.array([placement.physical(at) for at in own], np.uint64)
-        return address in own or address in memory.words(held, np.dtype(f"{tables.tokens.byte_order}u8"))[0].tolist()
+        return address in own or address in memory.words(held, np.dtype(f"{tables.byte_order}u8"))[0].tolist()
 
     others = 0
     for info in _vmcoreinfos(memory, placement):

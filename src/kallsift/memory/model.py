@@ -60,6 +60,23 @@ class Hints:
     vmcoreinfo: bytes | None = None
 
 
+@dataclass(frozen=True)
+class ImageFacts:
+    """What the packaging of a kernel image says of it; never believed without evidence.
+
+    Attributes:
+        packaging: formats and codecs that the image was taken out of, the outermost first, e.g. ``("bzImage", "xz")``.
+        offset: where the innermost of them begins in the file that was opened.
+        architecture: as `kallsift.machine` names it; None where no header tells.
+        base: address that the image's first byte is linked at, as a header gives it; None where none does.
+    """
+
+    packaging: tuple[str, ...]
+    offset: int
+    architecture: str | None = None
+    base: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Memory:
     """An ordered set of non-overlapping segments of one address space.
@@ -72,6 +89,7 @@ class Memory:
         hints: processor states and notes of the container.
         release: gives the container's resources back; called by `close`.
         notes: remarks on what the container lacks or holds twice, each one line, safe to print.
+        image: what is known of a kernel image, as it was built; None for the memory of a machine that ran.
     """
 
     source: str
@@ -81,6 +99,7 @@ class Memory:
     hints: Hints = field(default_factory=Hints)
     release: Callable[[], None] = field(default=lambda: None, repr=False)
     notes: tuple[str, ...] = ()
+    image: ImageFacts | None = None
 
     def __post_init__(self) -> None:
         for before, after in zip(self.segments, self.segments[1:], strict=False):

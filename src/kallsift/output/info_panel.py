@@ -56,7 +56,9 @@ def _kernel(index: int, kernel: Kernel) -> Panel:
 
 _STATES = {
     State.RUNNING: "running: its own page table maps it",
-    State.UNPLACED: "unplaced: a stale copy or an image file, nothing says that it runs",
+    State.STALE: "a stale copy: it ran, but nothing says that it still does",
+    State.IMAGE: "an image file: as the linker made it",
+    State.GUEST: "a nested guest: runs in a virtual machine of this machine",
 }
 
 
