@@ -11,8 +11,9 @@ from functools import lru_cache
 import numpy as np
 
 from kallsift.kallsyms.evidence import proven
-from kallsift.kallsyms.recover import Attempt, Tables, recover_tables
+from kallsift.kallsyms.recover import recover_tables
 from kallsift.kallsyms.scan import digit_runs
+from kallsift.kallsyms.tables import Attempt, Tables
 from kallsift.kallsyms.tokens import token_tables
 from kallsift.memory.model import AddressSpace, Memory, Segment
 from tests.oracle.eras import ERAS, Era

@@ -62,31 +62,51 @@ class Markers:
 
 @dataclass(frozen=True, eq=False)
 class Names:
-    """A name stream that its markers prove.
+    """Entries of a name stream.
 
     Attributes:
         offset: of the first entry in the segment's data.
-        size: bytes of the stream.
         starts: offsets of each entry's first code in the segment's data, shape (n,), int64.
         lengths: codes of each entry, shape (n,), int64.
-        touches_markers: whether nothing but padding lies between the last entry and the markers.
-        num_syms_offset: where the entries' count stands, None if it was not found before the stream.
     """
 
     offset: int
-    size: int
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
-    touches_markers: bool
-    num_syms_offset: int | None
 
     @property
-    def two_byte_lengths(self) -> int:
-        """Entries whose length takes two bytes."""
-        return self.size - int(self.lengths.sum()) - len(self.lengths)
+    def end(self) -> int:
+        """Offset behind the last entry."""
+        return int(self.starts[-1] + self.lengths[-1])
+
+    @property
+    def size(self) -> int:
+        """Bytes of the stream."""
+        return self.end - self.offset
 
 
-def find_markers(data: NDArray[np.uint8], low: int, high: int, byte_order: str) -> Iterator[Markers]:
+@dataclass(frozen=True, eq=False)
+class Stream(Names):
+    """A name stream that its markers prove, but for how many entries the last group has.
+
+    Attributes:
+        least: how many entries it has at least; at most as many as ``starts``.
+    """
+
+    least: int
+
+    def counted(self, count: int) -> Names:
+        """The stream of ``count`` entries."""
+        return Names(self.offset, self.starts[:count], self.lengths[:count])
+
+    def counts(self) -> range:
+        """How many entries it can have."""
+        return range(self.least, len(self.starts) + 1)
+
+
+def find_markers(
+    data: NDArray[np.uint8], low: int, high: int, byte_order: str, most: int = MAX_RUNS
+) -> Iterator[Markers]:
     """Runs in ``data[low:high]`` that can be markers, the longest first.
 
     Args:
@@ -94,6 +114,7 @@ def find_markers(data: NDArray[np.uint8], low: int, high: int, byte_order: str) 
         low: where to begin; markers lie at multiples of four from it.
         high: where to end.
         byte_order: of the token index.
+        most: runs that are tried.
     """
     runs: list[tuple[int, int, int, NDArray[np.uint64]]] = []
     for width in (4, 8):
@@ -103,16 +124,17 @@ def find_markers(data: NDArray[np.uint8], low: int, high: int, byte_order: str) 
         steps = words[1:] - words[:-1]
         fits = (steps >= 2 * GROUP) & (steps <= GROUP * MAX_ENTRY)
         breaks = np.append(np.flatnonzero(~fits), len(fits))
-        for start in np.flatnonzero(fits & (words[:-1] == 0)):
-            end = int(breaks[np.searchsorted(breaks, start)])
-            runs.append((end - int(start) + 1, int(start), width, words))
-    for count, first, width, words in sorted(runs, key=lambda run: -run[0])[:MAX_RUNS]:
+        starts = np.flatnonzero(fits & (words[:-1] == 0))
+        counts = breaks[np.searchsorted(breaks, starts)] - starts + 1
+        longest = np.argsort(-counts, kind="stable")[:most]
+        runs += [(int(counts[run]), int(starts[run]), width, words) for run in longest]
+    for count, first, width, words in sorted(runs, key=lambda run: -run[0])[:most]:
         values = words[first : first + count].astype(np.int64)
         for trimmed in range(min(MAX_TRIMMED, count - 1)):
             yield Markers(low + first * width, width, values[: count - trimmed])
 
 
-def find_names(data: NDArray[np.uint8], markers: Markers, low: int, high: int, byte_order: str) -> Iterator[Names]:
+def find_streams(data: NDArray[np.uint8], markers: Markers, low: int, high: int) -> Iterator[Stream]:
     """Name streams that the markers prove and whose first entry lies in ``data[low:high]``.
 
     Raises nothing: a wrong candidate dies where its equation fails.
@@ -128,7 +150,8 @@ def find_names(data: NDArray[np.uint8], markers: Markers, low: int, high: int, b
         for group in range(tried):
             starts = starts[landing[starts + values[group]] - starts == values[group + 1]]
         for start in starts[::-1][:MAX_STARTS]:
-            yield from _whole_stream(data, markers, low + int(start), two_byte_lengths, byte_order)
+            if stream := _whole_stream(data, markers, low + int(start), two_byte_lengths):
+                yield stream
 
 
 def _landing(region: NDArray[np.uint8], two_byte_lengths: bool) -> NDArray[np.int32]:
@@ -149,13 +172,11 @@ def _landing(region: NDArray[np.uint8], two_byte_lengths: bool) -> NDArray[np.in
     return landing
 
 
-def _whole_stream(
-    data: NDArray[np.uint8], markers: Markers, offset: int, two_byte_lengths: bool, byte_order: str
-) -> Iterator[Names]:
+def _whole_stream(data: NDArray[np.uint8], markers: Markers, offset: int, two_byte_lengths: bool) -> Stream | None:
     """The stream from ``offset`` on, if all its groups of 256 entries end where the next marker says."""
     groups = markers.values + offset
     if groups[-1] >= len(data):
-        return
+        return None
     starts = np.empty((GROUP, len(groups)), np.int64)
     lengths = np.empty((GROUP, len(groups)), np.int64)
     place = groups.copy()
@@ -172,24 +193,15 @@ def _whole_stream(
         place = place + head + length
         place[length == 0] = len(data)
     if not np.array_equal(place[:-1], groups[1:]):
-        return
-    # the last group may hold fewer: its entries end where padding and then the markers begin, or where a count says
+        return None
+    # the last group may hold fewer
     ends = (starts + lengths)[:, -1]
     valid = np.minimum.accumulate((lengths[:, -1] > 0) & (ends <= len(data)))
     before_last = (len(groups) - 1) * GROUP
-    for last_group in np.flatnonzero(valid) + 1:
-        count, end = before_last + int(last_group), int(ends[last_group - 1])
-        touches = is_padding(data, end, markers.offset)
-        num_syms = find_num_syms(data, offset, count, byte_order)
-        if count <= MAX_SYMBOLS and (touches or num_syms is not None):
-            yield Names(
-                offset=offset,
-                size=end - offset,
-                starts=starts.T.reshape(-1)[:count],
-                lengths=lengths.T.reshape(-1)[:count],
-                touches_markers=touches,
-                num_syms_offset=num_syms,
-            )
+    most = before_last + int(np.count_nonzero(valid))
+    if most == before_last or before_last >= MAX_SYMBOLS:
+        return None
+    return Stream(offset, starts.T.reshape(-1)[:most], lengths.T.reshape(-1)[:most], before_last + 1)
 
 
 def find_num_syms(data: NDArray[np.uint8], names: int, count: int, byte_order: str) -> int | None:

@@ -1,9 +1,13 @@
-"""The solver: a chain of generators, each of which extends a candidate or lets it die where its equation fails."""
+"""The solver for tables that lie as every release so far puts them: each touches another one.
+
+A chain of generators, each of which extends a candidate or lets it die where its equation fails. Where nothing comes
+out, `kallsift.kallsyms.anywhere` looks for the tables in any order and at any distance.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +20,12 @@ from kallsift.kallsyms.names import (
     Names,
     expand,
     find_markers,
-    find_names,
+    find_num_syms,
+    find_streams,
     is_padding,
 )
 from kallsift.kallsyms.sequences import Sequences, find_sequences, sorted_by_name
+from kallsift.kallsyms.tables import Attempt, Row, Tables, in_order
 from kallsift.kallsyms.tokens import INDEX_SIZE, MAX_PADDING, TokenTable
 from kallsift.memory.model import Segment
 
@@ -29,82 +35,20 @@ MARKERS_WITHIN = 2 << 20
 TYPE_LETTERS = np.frombuffer(b"ABDRTVWabdrtvw?GgSsNnCcIiUu-", np.uint8)
 """Letters that nm prints, and so the first character of each entry."""
 
+COUNT_SIZE = 4
+"""Bytes of num_syms that are looked at: it is as wide as a word up to 4.19, but no kernel needs more."""
+
 PAGE = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Tables:
-    """One kernel's tables, whole and in agreement with each other; addresses still lack their place.
+class _Listing:
+    """Names that are proved, and where their tables lie."""
 
-    Attributes:
-        segment: the memory that they lie in; all offsets are into its data.
-        word_size: bytes of an address.
-        tokens, markers, names, array, sequences: the tables; sequences is None where the release has none.
-        characters: type letters and names end to end, uint8.
-        bounds: of each symbol in ``characters``, shape (n + 1,), int64.
-        checks: the equations and how they came out.
-    """
-
-    segment: Segment
-    word_size: int
-    tokens: TokenTable
-    markers: Markers
     names: Names
-    array: AddressArray
-    sequences: Sequences | None
-    characters: NDArray[np.uint8]
-    bounds: NDArray[np.int64]
-    checks: tuple[Check, ...]
-
-    @property
-    def count(self) -> int:
-        """Number of symbols."""
-        return len(self.bounds) - 1
-
-    @property
-    def byte_order(self) -> str:
-        """``"<"`` or ``">"``."""
-        return self.tokens.byte_order
-
-    @property
-    def places(self) -> tuple[tuple[str, int, int], ...]:
-        """Name without ``kallsyms_``, address and size of each table, in the order of their addresses."""
-        array = self.array
-        absolute = array.encoding.anchor == "nothing"
-        rows = [
-            ("names", self.names.offset, self.names.size),
-            ("markers", self.markers.offset, self.markers.size),
-            ("token_table", self.tokens.offset, self.tokens.size),
-            ("token_index", self.tokens.index_offset, INDEX_SIZE),
-            ("addresses" if absolute else "offsets", array.offset, array.size),
-        ]
-        if self.names.num_syms_offset is not None:
-            rows.append(("num_syms", self.names.num_syms_offset, 4))
-        if array.relative_base_offset is not None:
-            rows.append(("relative_base", array.relative_base_offset, self.word_size))
-        if self.sequences is not None:
-            rows.append(("seqs_of_names", self.sequences.offset, self.sequences.size))
-        start = self.segment.start
-        return tuple((name, start + offset, size) for name, offset, size in sorted(rows, key=lambda row: row[1]))
-
-    @property
-    def array_address(self) -> int:
-        """Where the address array lies in the source."""
-        return self.segment.start + self.array.offset
-
-
-@dataclass
-class Attempt:
-    """How far the recovery came: the furthest step reached, for the message when nothing is found."""
-
-    step: str = "token table"
-    message: str = "no 256 strings with an index that fits them were found"
-    rank: int = field(default=0, repr=False)
-
-    def reached(self, rank: int, step: str, message: str) -> None:
-        """Notes that everything before ``step`` held."""
-        if rank >= self.rank:
-            self.rank, self.step, self.message = rank, step, message
+    rows: tuple[Row, ...]
+    num_syms: Check
+    markers: Check
 
 
 def recover_tables(segment: Segment, tokens: TokenTable, word_size: int, attempt: Attempt) -> Iterator[Tables]:
@@ -116,100 +60,148 @@ def recover_tables(segment: Segment, tokens: TokenTable, word_size: int, attempt
         word_size: bytes of an address.
         attempt: is told how far it came.
     """
-    data, start = segment.data, segment.start
-    here = f"token table at {start + tokens.offset:#x}"
+    here = f"token table at {segment.start + tokens.offset:#x}"
     attempt.reached(1, "names", f"{here}, but no markers near it fit a name stream")
-    for markers, names in _name_streams(segment, tokens):
-        count = len(names.starts)
-        num_syms = Check.that("num_syms", True, f"the count {count} stands before the names")
-        if names.num_syms_offset is None:
-            if not is_padding(data, max(0, names.offset - 8), names.offset):
-                attempt.reached(2, "names", f"{here}, but what stands before the {count} names is not their count")
-                continue
-            num_syms = Check("num_syms", Outcome.ABSENT, "nothing but zeros stands before the names")
-        if not names.touches_markers:
-            attempt.reached(2, "names", f"{here}, but its markers do not follow the {count} names")
+    for listing in _listings(segment, tokens, attempt):
+        count = len(listing.names.starts)
+        expanded = expand_checked(segment, tokens, listing.names, attempt)
+        if expanded is None:
             continue
-        checks = [
-            Check.that("token index", True, f"256 offsets equal the starts of 256 strings ({tokens.size} bytes)"),
-            Check.that(
-                "markers",
-                True,
-                f"all {len(markers.values)} markers ({markers.width} bytes each) are the offsets of every 256th entry",
-            ),
-            num_syms,
-        ]
-        characters, bounds = expand(data, names, tokens)
-        letters = np.isin(characters[bounds[:-1]], TYPE_LETTERS)
-        if (np.diff(bounds) < 2).any() or not letters.all():
-            attempt.reached(2, "names", f"{here}: {np.count_nonzero(~letters)} names start with no type letter")
-            continue
-        checks.append(Check.that("type letters", True, f"all {count} entries start with a letter of nm"))
+        characters, bounds, letters = expanded
         attempt.reached(
             3, "addresses", f"{here} with {count} names, but no array of {count} addresses in order near it"
         )
-        for array in _address_arrays(segment, tokens, names, markers, word_size):
-            if (blank := _blank_page(segment, array.offset, array.size)) is not None:
+        for array in _address_arrays(segment, tokens, listing, word_size):
+            if (blank := blank_page(segment, array.offset, array.size)) is not None:
                 attempt.reached(3, "addresses", f"{here} with {count} names, but the page at {blank:#x} is blank")
                 continue
-            ends = [array.offset + array.size, markers.offset + markers.size, tokens.index_offset + INDEX_SIZE]
-            if array.relative_base_offset is not None:
-                ends.append(array.relative_base_offset + word_size)
-            sequences = find_sequences(data, ends, count, tokens.byte_order)
-            order = Check.that("address order", True, f"{count} entries never decrease as {array.encoding.name}")
-            yield Tables(
-                segment, word_size, tokens, markers, names, array, sequences, characters, bounds,
-                (*checks, order, _sequences_check(sequences, characters, bounds)),
+            rows = in_order(*listing.rows, *token_rows(tokens), *array_rows(array, word_size))
+            sequences = find_sequences(segment.data, [row.end for row in rows], count, tokens.byte_order)
+            yield assemble(
+                segment, word_size, tokens, rows, array, sequences, characters, bounds,
+                (index_check(tokens), listing.markers, listing.num_syms, letters),
             )  # fmt: skip
 
 
-def _name_streams(segment: Segment, tokens: TokenTable) -> Iterator[tuple[Markers, Names]]:
-    """Markers before the token table, where every release has them, and the name streams that they prove."""
+def assemble(
+    segment: Segment,
+    word_size: int,
+    tokens: TokenTable,
+    rows: tuple[Row, ...],
+    array: AddressArray,
+    sequences: Sequences | None,
+    characters: NDArray[np.uint8],
+    bounds: NDArray[np.int64],
+    checks: tuple[Check, ...],
+) -> Tables:
+    """Tables with the checks of the address array and the sequences added."""
+    count = len(bounds) - 1
+    order = Check.that("address order", True, f"{count} entries never decrease as {array.encoding.name}")
+    if sequences is not None:
+        rows = in_order(*rows, Row("seqs_of_names", sequences.offset, sequences.size))
+    return Tables(
+        segment, word_size, tokens.byte_order, rows, array, characters, bounds,
+        (*checks, order, sequences_check(sequences, characters, bounds)),
+    )  # fmt: skip
+
+
+def token_rows(tokens: TokenTable) -> tuple[Row, Row]:
+    """Where the token table and its index lie."""
+    return Row("token_table", tokens.offset, tokens.size), Row("token_index", tokens.index_offset, INDEX_SIZE)
+
+
+def array_rows(array: AddressArray, word_size: int) -> tuple[Row, ...]:
+    """Where the array and its base lie."""
+    row = Row("addresses" if array.encoding.name == "absolute" else "offsets", array.offset, array.size)
+    if array.relative_base_offset is None:
+        return (row,)
+    return row, Row("relative_base", array.relative_base_offset, word_size)
+
+
+def index_check(tokens: TokenTable) -> Check:
+    """The token table's proof."""
+    return Check.that("token index", True, f"256 offsets equal the starts of 256 strings ({tokens.size} bytes)")
+
+
+def markers_check(markers: Markers) -> Check:
+    """The name stream's proof."""
+    return Check.that(
+        "markers",
+        True,
+        f"all {len(markers.values)} markers ({markers.width} bytes each) are the offsets of every 256th entry",
+    )
+
+
+def expand_checked(
+    segment: Segment, tokens: TokenTable, names: Names, attempt: Attempt
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], Check] | None:
+    """Characters, bounds and the check of the letters; None if an entry lacks its letter or its name."""
+    characters, bounds = expand(segment.data, names, tokens)
+    bare = np.diff(bounds) < 2
+    letters = np.isin(characters[np.minimum(bounds[:-1], len(characters) - 1)], TYPE_LETTERS)
+    if bare.any() or not letters.all():
+        here = f"token table at {segment.start + tokens.offset:#x}"
+        attempt.reached(2, "names", f"{here}: {np.count_nonzero(bare | ~letters)} names start with no type letter")
+        return None
+    return characters, bounds, Check.that("type letters", True, f"all {len(letters)} entries start with a letter of nm")
+
+
+def _listings(segment: Segment, tokens: TokenTable, attempt: Attempt) -> Iterator[_Listing]:
+    """Markers before the token table, and the name streams directly before them, each with its count."""
+    data = segment.data
+    here = f"token table at {segment.start + tokens.offset:#x}"
     high = tokens.offset - (segment.start + tokens.offset) % 8 + 8
     low = high - min(high // 8 * 8, MARKERS_WITHIN)
-    for markers in find_markers(segment.data, low, high, tokens.byte_order):
+    for markers in find_markers(data, low, high, tokens.byte_order):
         # the stream ends where the markers begin, its last group is of unknown size
         last_start = markers.offset - int(markers.values[-1])
         first = max(0, last_start - LIKELY_LAST_GROUP - MAX_PADDING)
-        streams = find_names(segment.data, markers, first, last_start, tokens.byte_order)
+        found: list[_Listing] = []
+        for stream in find_streams(data, markers, first, last_start):
+            for count in stream.counts():
+                names = stream.counted(count)
+                if not is_padding(data, names.end, markers.offset):
+                    continue
+                rows = [Row("names", names.offset, names.size), Row("markers", markers.offset, markers.size)]
+                if (place := find_num_syms(data, names.offset, count, tokens.byte_order)) is not None:
+                    rows.append(Row("num_syms", place, COUNT_SIZE))
+                    num_syms = Check.that("num_syms", True, f"the count {count} stands before the names")
+                elif is_padding(data, max(0, names.offset - 8), names.offset):
+                    num_syms = Check("num_syms", Outcome.ABSENT, "nothing but zeros stands before the names")
+                else:
+                    message = f"{here}, but what stands before the {count} names is not their count"
+                    attempt.reached(2, "names", message)
+                    continue
+                found.append(_Listing(names, tuple(rows), num_syms, markers_check(markers)))
         # both equations before one: a stream that begins inside the names can touch the markers by chance
-        for names in sorted(streams, key=lambda names: (names.num_syms_offset is None) + (not names.touches_markers)):
-            yield markers, names
+        yield from sorted(found, key=lambda listing: listing.num_syms.outcome is not Outcome.PASSED)
 
 
-def _address_arrays(
-    segment: Segment, tokens: TokenTable, names: Names, markers: Markers, word_size: int
-) -> Iterator[AddressArray]:
+def _address_arrays(segment: Segment, tokens: TokenTable, listing: _Listing, word_size: int) -> Iterator[AddressArray]:
     """Arrays that fit and touch a table: behind the token index (6.4 and later) or before the names (earlier)."""
-    data, count = segment.data, len(names.starts)
-    behind = tokens.index_offset + INDEX_SIZE
-    starts = (names.offset, markers.offset, tokens.offset, tokens.index_offset, names.num_syms_offset or names.offset)
-    ends = (names.offset + names.size, markers.offset + markers.size, behind)
-    tables = [(names.offset, ends[0]), (markers.offset, ends[1]), (tokens.offset, behind)]
-    if names.num_syms_offset is not None:
-        tables.append((names.num_syms_offset, names.num_syms_offset + 4))
+    data, count = segment.data, len(listing.names.starts)
+    rows = (*listing.rows, *token_rows(tokens))
     room = count * word_size + 2 * MAX_PADDING + 16
 
     def gap(array: AddressArray) -> int | None:
         """Padding between the array and the nearest table that it touches; None where it touches none."""
-        last = array.offset + array.size
-        if array.relative_base_offset is not None:
-            last = array.relative_base_offset + word_size
-        if any(array.offset < high and low < last for low, high in tables):
+        last = array_rows(array, word_size)[-1].end
+        if any(array.offset < row.end and row.offset < last for row in rows):
             return None
-        gaps = [array.offset - end for end in ends if is_padding(data, end, array.offset)]
-        gaps += [start - last for start in starts if is_padding(data, last, start)]
+        gaps = [array.offset - row.end for row in rows if is_padding(data, row.end, array.offset)]
+        gaps += [row.offset - last for row in rows if is_padding(data, last, row.offset)]
         return min(gaps, default=None)
 
+    behind, before = tokens.index_offset + INDEX_SIZE, listing.names.offset
     arrays: list[AddressArray] = []
-    for low, high in ((behind, behind + room), (names.offset - room, names.offset)):
+    for low, high in ((behind, behind + room), (before - room, before)):
         low = max(low - (segment.start + low) % word_size, 0)
         arrays += find_arrays(data, low, high, count, word_size, tokens.byte_order)
     gaps = [(distance, number) for number, array in enumerate(arrays) if (distance := gap(array)) is not None]
     yield from (arrays[number] for _, number in sorted(gaps))
 
 
-def _blank_page(segment: Segment, offset: int, size: int) -> int | None:
+def blank_page(segment: Segment, offset: int, size: int) -> int | None:
     """Address of the first page of zeros that reaches into a table; None if there is none.
 
     A page that a dump lacks is often filled with zeros, and leading zeros are in order under most encodings.
@@ -220,7 +212,7 @@ def _blank_page(segment: Segment, offset: int, size: int) -> int | None:
     return None
 
 
-def _sequences_check(sequences: Sequences | None, characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> Check:
+def sequences_check(sequences: Sequences | None, characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> Check:
     """Whether the permutation sorts the names."""
     if sequences is None:
         return Check("seqs_of_names", Outcome.ABSENT, "no permutation follows a table (normal up to 6.1)")

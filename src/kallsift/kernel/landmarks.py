@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kallsyms.recover import Tables
 from kallsift.kallsyms.table import SymbolTable
+from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.placement import Placement
 from kallsift.memory.model import Memory
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kallsyms.recover import Tables
 from kallsift.kallsyms.table import SymbolTable
+from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.pointers import (
     AFTER,
     BEFORE,

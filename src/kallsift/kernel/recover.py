@@ -9,8 +9,9 @@ from itertools import islice
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.errors import RecoveryError
 from kallsift.kallsyms.evidence import Check, Outcome, proven
-from kallsift.kallsyms.recover import Attempt, Tables, recover_tables
+from kallsift.kallsyms.recover import recover_tables
 from kallsift.kallsyms.scan import digit_runs
+from kallsift.kallsyms.tables import Attempt, Tables
 from kallsift.kallsyms.tokens import TokenTable, token_tables
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
 from kallsift.kernel.model import Kernel, State, TablePlace

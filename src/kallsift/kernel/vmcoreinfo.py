@@ -13,7 +13,7 @@ import numpy as np
 
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kallsyms.recover import Tables
+from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.placement import Placement
 from kallsift.machine.model import translate
 from kallsift.memory.model import Memory

@@ -1,0 +1,93 @@
+"""Tables: what the recovery of one kernel's symbol table found, before its addresses have their place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.encodings import AddressArray
+from kallsift.kallsyms.evidence import Check
+from kallsift.memory.model import Segment
+
+
+@dataclass(frozen=True)
+class Row:
+    """One table of a kernel.
+
+    Attributes:
+        name: as in the kernel's source, without ``kallsyms_``.
+        offset: of its first byte in the segment's data.
+        size: bytes.
+    """
+
+    name: str
+    offset: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """Offset behind its last byte."""
+        return self.offset + self.size
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """One kernel's tables in agreement with each other; addresses still lack their place.
+
+    Attributes:
+        segment: the memory that they lie in; all offsets are into its data.
+        word_size: bytes of an address.
+        byte_order: ``"<"`` or ``">"``.
+        rows: the tables, in the order of their offsets.
+        array: the table of addresses.
+        characters: type letters and names end to end, uint8.
+        bounds: of each symbol in ``characters``, shape (n + 1,), int64; an unknown name is empty, without a letter.
+        checks: the equations and how they came out.
+        known_addresses: shape (n,), bool; None where all entries of the array survive.
+    """
+
+    segment: Segment
+    word_size: int
+    byte_order: str
+    rows: tuple[Row, ...]
+    array: AddressArray
+    characters: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
+    checks: tuple[Check, ...]
+    known_addresses: NDArray[np.bool_] | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of symbols."""
+        return len(self.bounds) - 1
+
+    @property
+    def places(self) -> tuple[tuple[str, int, int], ...]:
+        """Name, address in the source and size of each table, in the order of their addresses."""
+        return tuple((row.name, self.segment.start + row.offset, row.size) for row in self.rows)
+
+    @property
+    def array_address(self) -> int:
+        """Where the address array lies in the source."""
+        return self.segment.start + self.array.offset
+
+
+def in_order(*rows: Row) -> tuple[Row, ...]:
+    """Rows by their offsets."""
+    return tuple(sorted(rows, key=lambda row: row.offset))
+
+
+@dataclass
+class Attempt:
+    """How far the recovery came: the furthest step reached, for the message when nothing is found."""
+
+    step: str = "token table"
+    message: str = "no 256 strings with an index that fits them were found"
+    rank: int = field(default=0, repr=False)
+
+    def reached(self, rank: int, step: str, message: str) -> None:
+        """Notes that everything before ``step`` held."""
+        if rank >= self.rank:
+            self.rank, self.step, self.message = rank, step, message
