@@ -7,8 +7,8 @@ ones; the smallest step tells them apart, for some symbols always share an addre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ Words = NDArray[np.unsignedinteger]
 
 MAX_PLACES = 32
 """Starts that are tried at each end of a run longer than the array."""
+
+ABSURD_STEP = 1 << 28
+"""More than two neighbouring symbols of one image are ever apart."""
 
 _SIGN = np.uint32(1 << 31)
 
@@ -118,8 +121,9 @@ class AddressArray:
         offset: of the first entry in the segment's data.
         encoding: how its words are to be read.
         words: the raw entries, shape (n,), unsigned, native byte order.
-        relative_base_offset: where the base stands in the segment's data; None where the encoding has none.
-        relative_base: its value; None where the encoding has none.
+        relative_base_offset: where the base stands in the segment's data; None where the encoding has none, or where
+            the base was not found.
+        relative_base: its value; None likewise.
     """
 
     offset: int
@@ -144,10 +148,60 @@ class AddressArray:
         return self.encoding.decode(self.words, anchor)
 
 
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Neighbouring words each of whose steps fits one encoding: an array can be any part of it.
+
+    Attributes:
+        offset: of the first word in the segment's data.
+        encoding: the one that they fit.
+        words: the raw words, unsigned, native byte order.
+        stride: arrays begin at every so many words.
+    """
+
+    offset: int
+    encoding: Encoding
+    words: Words
+    stride: int
+
+    def array(self, index: int, count: int) -> AddressArray:
+        """The array of ``count`` words from the word ``index`` on."""
+        return AddressArray(self.offset + index * self.words.itemsize, self.encoding, self.words[index : index + count])
+
+
+def find_runs(
+    data: NDArray[np.uint8], low: int, high: int, word_size: int, byte_order: str, least: int
+) -> Iterator[Run]:
+    """The longest runs of words in ``data[low:high]``, of at least ``least`` words.
+
+    Args:
+        data: the segment's bytes.
+        low: where to begin, at a multiple of the word size in memory.
+        high: where to end.
+        word_size: bytes of an address.
+        byte_order: ``"<"`` or ``">"``.
+        least: words of a run at least.
+    """
+    low, high = max(0, low), min(high, len(data))
+    for encoding in ENCODINGS:
+        size = encoding.entry_size or word_size
+        if high - low < least * size:
+            continue
+        # up to 6.19 a table starts at a multiple of the word size, since then of four
+        stride = 1 if encoding.anchor == "place" else word_size // size
+        raw = np.frombuffer(data[low : low + (high - low) // size * size].tobytes(), f"{byte_order}u{size}")
+        words = raw.astype(raw.dtype.newbyteorder("="))
+        breaks = np.concatenate(([-1], np.flatnonzero(~encoding.order(words)), [len(words) - 1]))
+        for run in np.flatnonzero(np.diff(breaks) >= least):
+            first, last = int(breaks[run]) + 1, int(breaks[run + 1]) + 1
+            first = -(-first // stride) * stride
+            yield Run(low + first * size, encoding, words[first:last], stride)
+
+
 def find_arrays(
     data: NDArray[np.uint8], low: int, high: int, count: int, word_size: int, byte_order: str
 ) -> Iterator[AddressArray]:
-    """Arrays of ``count`` entries in ``data[low:high]`` whose steps all fit one encoding.
+    """Arrays of ``count`` entries in ``data[low:high]`` whose steps all fit one encoding, with their bases.
 
     Args:
         data: the segment's bytes.
@@ -157,36 +211,73 @@ def find_arrays(
         word_size: bytes of an address.
         byte_order: ``"<"`` or ``">"``.
     """
-    low, high = max(0, low), min(high, len(data))
-    for encoding in ENCODINGS:
-        size = encoding.entry_size or word_size
-        if high - low < count * size:
+    for run in find_runs(data, low, high, word_size, byte_order, count):
+        places = range(0, len(run.words) - count + 1, run.stride)
+        for index in dict.fromkeys([*places[:MAX_PLACES], *places[-MAX_PLACES:]]):
+            array = run.array(index, count)
+            if not run.encoding.typical(array.words):
+                continue
+            if run.encoding.anchor == "relative_base":
+                yield from _with_base(data, array, word_size, byte_order)
+            else:
+                yield array
+
+
+def windows(runs: Iterable[Run], count: int) -> list[AddressArray]:
+    """Arrays of ``count`` words out of runs of unknown neighbours, the likeliest first.
+
+    Padding before an array and noise behind it may go on in order. So the likeliest array leaves out nothing but
+    zeros before it and nothing but words absurdly far away behind it, and takes in none of them.
+    """
+    ranked: list[tuple[int, int, AddressArray]] = []
+    for run in runs:
+        if len(run.words) < count:
             continue
-        # up to 6.19 a table starts at a multiple of the word size, since then of four
-        stride = 1 if encoding.anchor == "place" else word_size // size
-        raw = np.frombuffer(data[low : low + (high - low) // size * size].tobytes(), f"{byte_order}u{size}")
-        words = raw.astype(raw.dtype.newbyteorder("="))
-        breaks = np.concatenate(([-1], np.flatnonzero(~encoding.order(words)), [len(words) - 1]))
-        for run in np.flatnonzero(np.diff(breaks) >= count):
-            first, last = int(breaks[run]) + 1, int(breaks[run + 1]) + 1 - count
-            places = range(-(-first // stride) * stride, last + 1, stride)
-            for index in dict.fromkeys([*places[:MAX_PLACES], *places[-MAX_PLACES:]]):
-                candidate = words[index : index + count]
-                if not encoding.typical(candidate):
-                    continue
-                array = AddressArray(low + index * size, encoding, candidate)
-                if encoding.anchor == "relative_base":
-                    yield from _with_base(data, array, word_size, byte_order)
-                else:
-                    yield array
+        end = _plausible_end(run)
+        places = range(0, len(run.words) - count + 1, run.stride)
+        for index in dict.fromkeys([*places[:MAX_PLACES], *places[-MAX_PLACES:]]):
+            array = run.array(index, count)
+            if run.encoding.typical(array.words):
+                left_out = bool(index) and bool(run.words[index - 1] != 0)
+                ranked.append((left_out + (index + count != end), len(run.words) - count, array))
+    return [array for _, _, array in sorted(ranked, key=lambda entry: entry[:2])]
+
+
+def _plausible_end(run: Run) -> int:
+    """How many words there are up to the first absurd step, or the first of the zeros, among the last ones."""
+    first = max(1, len(run.words) - MAX_PLACES)
+    tail = run.encoding.decode(run.words[first - 1 :], 0)
+    implausible = tail[1:] - tail[:-1] > np.uint64(ABSURD_STEP)
+    if run.encoding.anchor == "place":
+        # no symbol lies in the array itself: these are padding
+        implausible |= np.logical_and.accumulate(run.words[first:][::-1] == 0)[::-1]
+    absurd = np.flatnonzero(implausible)
+    return first + int(absurd[0]) if len(absurd) else len(run.words)
+
+
+def with_bases(data: NDArray[np.uint8], array: AddressArray, word_size: int, byte_order: str) -> Iterator[AddressArray]:
+    """The array as it is if it needs no base; else with the word behind it, with the one before it, and with none."""
+    if array.encoding.anchor != "relative_base":
+        yield array
+        return
+    yield from _with_base(data, array, word_size, byte_order)
+    before = array.offset // word_size * word_size - word_size
+    if before >= 0 and (base := word_at(data, before, word_size, byte_order)):
+        yield replace(array, relative_base_offset=before, relative_base=base)
+    yield array
+
+
+def word_at(data: NDArray[np.uint8], offset: int, size: int, byte_order: str) -> int:
+    """The word at ``offset``, 0 where the data end before it does."""
+    word = data[offset : offset + size].tobytes()
+    return int.from_bytes(word, "little" if byte_order == "<" else "big") if len(word) == size else 0
 
 
 def _with_base(data: NDArray[np.uint8], array: AddressArray, word_size: int, byte_order: str) -> Iterator[AddressArray]:
     """The array with the base behind it, where every release puts it."""
     end = -(-(array.offset + array.size) // word_size) * word_size
     for offset in dict.fromkeys((end, -(-end // MAX_PADDING) * MAX_PADDING)):
-        word = data[offset : offset + word_size].tobytes()
-        base = int.from_bytes(word, "little" if byte_order == "<" else "big")
-        if base and len(word) == word_size and not data[end:offset].any():
-            yield AddressArray(array.offset, array.encoding, array.words, offset, base)
+        base = word_at(data, offset, word_size, byte_order)
+        if base and not data[end:offset].any():
+            yield replace(array, relative_base_offset=offset, relative_base=base)
             return

@@ -95,6 +95,10 @@ class Stream(Names):
 
     least: int
 
+    def same_as(self, other: Stream) -> bool:
+        """Whether both read the same bytes as the same entries: without a long name, both rules of length do."""
+        return np.array_equal(self.starts, other.starts)
+
     def counted(self, count: int) -> Names:
         """The stream of ``count`` entries."""
         return Names(self.offset, self.starts[:count], self.lengths[:count])
@@ -144,32 +148,43 @@ def find_streams(data: NDArray[np.uint8], markers: Markers, low: int, high: int)
         return
     tried = min(len(values) - 1, GROUPS_TRIED)
     region = data[low : high + int(values[tried]) + MAX_ENTRY]
+    found: list[Stream] = []
     for two_byte_lengths in (True, False):
-        landing = _landing(region, two_byte_lengths)
+        walked = landing(region, two_byte_lengths)
         starts = np.arange(min(high - low, len(region) - int(values[tried])))
         for group in range(tried):
-            starts = starts[landing[starts + values[group]] - starts == values[group + 1]]
-        for start in starts[::-1][:MAX_STARTS]:
-            if stream := _whole_stream(data, markers, low + int(start), two_byte_lengths):
+            starts = starts[walked[starts + values[group]] - starts == values[group + 1]]
+        # where all entries are alike, each of them fits: the first one then
+        for start in dict.fromkeys([*starts[::-1][:MAX_STARTS].tolist(), *starts[:MAX_STARTS].tolist()]):
+            stream = _whole_stream(data, markers, low + start, two_byte_lengths)
+            if stream and not any(stream.same_as(other) for other in found):
+                found.append(stream)
                 yield stream
 
 
-def _landing(region: NDArray[np.uint8], two_byte_lengths: bool) -> NDArray[np.int32]:
+def entry_sizes(region: NDArray[np.uint8], two_byte_lengths: bool) -> tuple[NDArray[np.int32] | int, NDArray[np.int32]]:
+    """Bytes of the length, and codes behind it, of the entry that would begin at each byte of a region."""
+    length = region.astype(np.int32)
+    if not two_byte_lengths:
+        return 1, length
+    long = region >= 0x80
+    second = np.append(region[1:], 0).astype(np.int32)
+    return long.astype(np.int32) + 1, np.where(long, length & 0x7F | second << 7, length)
+
+
+def landing(region: NDArray[np.uint8], two_byte_lengths: bool) -> NDArray[np.int32]:
     """Where a walk of 256 entries from each byte of a region ends (its length, where it leaves the region).
 
     Walks of 2, 4, ... 256 entries by composing each with itself, all starting bytes at once.
     """
     outside = len(region)
-    landing = np.arange(outside + 1, dtype=np.int32)
-    length = region.astype(np.int32)
-    if two_byte_lengths:
-        second = np.append(region[1:], 0).astype(np.int32)
-        length = np.where(length & 0x80, (length & 0x7F | second << 7) + 1, length)
-    step = np.where(region == 0, outside, landing[:-1] + 1 + length)
-    landing[:-1] = np.minimum(step, outside)
+    ends = np.arange(outside + 1, dtype=np.int32)
+    head, length = entry_sizes(region, two_byte_lengths)
+    step = np.where(length == 0, outside, ends[:-1] + head + length)
+    ends[:-1] = np.minimum(step, outside)
     for _ in range(GROUP.bit_length() - 1):
-        landing = landing[landing]
-    return landing
+        ends = ends[ends]
+    return ends
 
 
 def _whole_stream(data: NDArray[np.uint8], markers: Markers, offset: int, two_byte_lengths: bool) -> Stream | None:

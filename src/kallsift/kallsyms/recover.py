@@ -105,9 +105,12 @@ def assemble(
     )  # fmt: skip
 
 
-def token_rows(tokens: TokenTable) -> tuple[Row, Row]:
+def token_rows(tokens: TokenTable) -> tuple[Row, ...]:
     """Where the token table and its index lie."""
-    return Row("token_table", tokens.offset, tokens.size), Row("token_index", tokens.index_offset, INDEX_SIZE)
+    table = Row("token_table", tokens.offset, tokens.size)
+    if tokens.index_offset is None:
+        return (table,)
+    return table, Row("token_index", tokens.index_offset, INDEX_SIZE)
 
 
 def array_rows(array: AddressArray, word_size: int) -> tuple[Row, ...]:
@@ -192,7 +195,7 @@ def _address_arrays(segment: Segment, tokens: TokenTable, listing: _Listing, wor
         gaps += [row.offset - last for row in rows if is_padding(data, last, row.offset)]
         return min(gaps, default=None)
 
-    behind, before = tokens.index_offset + INDEX_SIZE, listing.names.offset
+    behind, before = token_rows(tokens)[-1].end, listing.names.offset
     arrays: list[AddressArray] = []
     for low, high in ((behind, behind + room), (before - room, before)):
         low = max(low - (segment.start + low) % word_size, 0)

@@ -7,12 +7,20 @@ first ``.`` or at ``.llvm.``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.kallsyms.pages import Pages
 from kallsift.kallsyms.tokens import MAX_PADDING
+
+SAMPLED = 16
+"""Entries that are looked at everywhere before all are at few places."""
+
+MAX_PLACES = 64
+"""Places that are looked at more closely than that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +63,128 @@ def find_sequences(data: NDArray[np.uint8], ends: list[int], count: int, byte_or
     return None
 
 
+def scan_sequences(data: NDArray[np.uint8], low: int, high: int, count: int, byte_order: str) -> Iterator[Sequences]:
+    """Permutations of ``count`` symbols anywhere in ``data[low:high]``, at multiples of four bytes from ``low``.
+
+    Args:
+        data: the segment's bytes.
+        low: where to begin.
+        high: where to end.
+        count: number of symbols.
+        byte_order: ``"<"`` or ``">"``.
+    """
+    for entry_size in (3, 4):
+        places = np.arange(low, high - count * entry_size + 1, 4)
+        previous: NDArray[np.int64] | None = None
+        for entry in range(min(count, SAMPLED)):
+            value = _entries(data, places + entry * entry_size, entry_size, byte_order)
+            fits = value < count
+            if previous is not None:
+                # blank memory is full of equal entries
+                fits &= value != previous
+            places, previous = places[fits], value[fits]
+        for place in places[:MAX_PLACES]:
+            if (order := _permutation(data, int(place), count, entry_size, byte_order)) is not None:
+                yield Sequences(int(place), entry_size, order)
+
+
+def _entries(data: NDArray[np.uint8], places: NDArray[np.int64], entry_size: int, byte_order: str) -> NDArray[np.int64]:
+    """The entry at each of the places."""
+    significant_first = range(entry_size) if entry_size == 3 or byte_order == ">" else range(entry_size)[::-1]
+    value = np.zeros(len(places), np.int64)
+    for byte in significant_first:
+        value = value << 8 | data[places + byte]
+    return value
+
+
 def _permutation(
     data: NDArray[np.uint8], offset: int, count: int, entry_size: int, byte_order: str
 ) -> NDArray[np.int64] | None:
     """The entries from ``offset`` on if they are a permutation, else None; most candidates fail on their first few."""
     for size in (min(count, 64), count):
-        cells = data[offset : offset + size * entry_size].reshape(size, entry_size).astype(np.int64)
-        if entry_size == 4 and byte_order == "<":
-            cells = cells[:, ::-1]
-        order = cells[:, 0]
-        for column in range(1, entry_size):
-            order = order << 8 | cells[:, column]
+        order = _entries(data, offset + np.arange(size) * entry_size, entry_size, byte_order)
         if int(order.max()) >= count or np.bincount(order).max() > 1:
             return None
     return order
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """What is left of a permutation.
+
+    Attributes:
+        offset: of the first entry in the segment's data.
+        entry_size: bytes of an entry, 3 or 4.
+        order: shape (n,), int64; ``order[r]`` is the index of the r-th symbol by name, -1 where it is lost.
+        rank: shape (n,), int64; the rank of each symbol, -1 where it is lost.
+    """
+
+    offset: int
+    entry_size: int
+    order: NDArray[np.int64]
+    rank: NDArray[np.int64]
+
+
+def find_ranks(data: NDArray[np.uint8], pages: Pages, end: int, count: int, byte_order: str) -> Ranks | None:
+    """What is left of the permutation that follows a table; None if too little is, or it is none.
+
+    Args:
+        data: the segment's bytes.
+        pages: the lost ones.
+        end: offset behind the table before it.
+        count: number of symbols.
+        byte_order: ``"<"`` or ``">"``.
+    """
+    best: Ranks | None = None
+    for entry_size in (3, 4):
+        for offset in dict.fromkeys(-(-end // alignment) * alignment for alignment in (4, 8, 16, 256)):
+            if offset + count * entry_size > len(data):
+                continue
+            places = offset + np.arange(count, dtype=np.int64) * entry_size
+            order = _entries(data, places, entry_size, byte_order)
+            intact = pages.intact(places, places + entry_size)
+            number = pages.number(places)
+            # a page of something else has entries that are none
+            strange = np.unique(number[intact & (order >= count)])
+            intact &= ~np.isin(number, strange)
+            if np.count_nonzero(intact) < max(SAMPLED, count // 8):
+                continue
+            order = np.where(intact, order, -1)
+            times = np.bincount(order[intact], minlength=count)
+            if np.count_nonzero(times > 1) * 100 > count:
+                continue
+            order[intact] = np.where(times[order[intact]] == 1, order[intact], -1)
+            rank = np.full(count, -1, np.int64)
+            there = np.flatnonzero(order >= 0)
+            rank[order[there]] = there
+            if best is None or len(there) > np.count_nonzero(best.order >= 0):
+                best = Ranks(offset, entry_size, order, rank)
+    return best
+
+
+def confirmed(
+    ranks: Ranks,
+    names: Sequence[bytes],
+    indices: NDArray[np.int64],
+    proposed: Sequence[bytes],
+) -> NDArray[np.bool_]:
+    """Whether each proposed name lies between its neighbours in the order of names.
+
+    Args:
+        ranks: the permutation.
+        names: of all symbols, without their letters; empty where unknown.
+        indices: of the symbols that names are proposed for, shape (m,).
+        proposed: those names.
+    """
+    fits = np.zeros(len(indices), np.bool_)
+    last = len(ranks.order) - 1
+    for number, (index, name) in enumerate(zip(indices.tolist(), proposed, strict=True)):
+        rank = int(ranks.rank[index])
+        if 0 < rank < last and name:
+            before, behind = int(ranks.order[rank - 1]), int(ranks.order[rank + 1])
+            if before >= 0 and behind >= 0 and names[before] and names[behind]:
+                fits[number] = names[before] <= name <= names[behind]
+    return fits
 
 
 def sorted_by_name(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> bool:

@@ -50,25 +50,46 @@ class SymbolTable:
     """All symbols of one kernel.
 
     Attributes:
-        addresses: shape (n,), uint64, in table order (non-decreasing).
+        addresses: shape (n,), uint64, in table order (non-decreasing); where one is unknown, that of the last known.
         characters: type letter and name of each symbol, end to end without separators, uint8.
-        bounds: shape (n + 1,), int64; symbol i is ``characters[bounds[i]:bounds[i + 1]]``.
+        bounds: shape (n + 1,), int64; symbol i is ``characters[bounds[i]:bounds[i + 1]]``, empty where
+            its name is unknown.
         word_size: bytes of an address, 4 or 8.
+        known_addresses: shape (n,), bool; None where all are known.
     """
 
     addresses: NDArray[np.uint64]
     characters: NDArray[np.uint8]
     bounds: NDArray[np.int64]
     word_size: int
+    known_addresses: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.addresses)
 
     def __iter__(self) -> Iterator[Symbol]:
-        return (self.symbol(index) for index in range(len(self)))
+        """The symbols in the kernel's own order, without those of which something is unknown."""
+        return (self.symbol(index) for index in np.flatnonzero(self.whole).tolist())
+
+    @cached_property
+    def named(self) -> NDArray[np.bool_]:
+        """Whether the name of each symbol is known, shape (n,)."""
+        result: NDArray[np.bool_] = self.bounds[1:] > self.bounds[:-1]
+        return result
+
+    @cached_property
+    def whole(self) -> NDArray[np.bool_]:
+        """Whether name and address of each symbol are known, shape (n,)."""
+        return self.named if self.known_addresses is None else self.named & self.known_addresses
 
     def symbol(self, index: int) -> Symbol:
-        """The symbol at ``index`` of the kernel's own order."""
+        """The symbol at ``index`` of the kernel's own order.
+
+        Raises:
+            KeyError: if its name or its address is unknown.
+        """
+        if not self.whole[index]:
+            raise KeyError(index)
         text = self._text[self.bounds[index] : self.bounds[index + 1]].decode("latin-1")
         return Symbol(VirtualAddress(int(self.addresses[index])), text[0], text[1:], index)
 
@@ -91,14 +112,15 @@ class SymbolTable:
         return tuple(self.symbol(int(index)) for index in self._matches(name))
 
     def find(self, name: str) -> int | None:
-        """Index of the first symbol of that name, or None."""
+        """Index of the first symbol of that name whose address is known, or None."""
         matches = self._matches(name)
         return int(matches[0]) if len(matches) else None
 
     def at(self, address: int) -> Location | None:
         """The symbol that an address belongs to, and the distance from it, as the kernel's own look-up names it.
 
-        Of several symbols at one address the first in table order is meant. None below the first symbol.
+        Of several symbols at one address the first in table order is meant. None below the first symbol, and where the
+        symbol that it belongs to is unknown.
         """
         if not 0 <= address < 1 << 64:
             return None
@@ -108,16 +130,20 @@ class SymbolTable:
         start = self.addresses[after - 1]
         first = int(np.searchsorted(self.addresses, start, side="left"))
         size = int(self.addresses[after] - start) if after < len(self) else None
+        # a symbol whose address is unknown lies anywhere between its neighbours
+        if not self.whole[first] or (self.known_addresses is not None and not self.known_addresses[first:after].all()):
+            return None
         return Location(self.symbol(first), address - int(start), size)
 
     def names(self) -> list[str]:
-        """All names in table order, without their letters."""
+        """All names in table order, without their letters; empty where unknown."""
         text, bounds = self._text.decode("latin-1"), self.bounds.tolist()
         return [text[a + 1 : b] for a, b in pairwise(bounds)]
 
     def types(self) -> NDArray[np.uint8]:
-        """The type letters, shape (n,), uint8."""
-        return self.characters[self.bounds[:-1]]
+        """The type letters, shape (n,), uint8; ``?`` where unknown."""
+        places = np.minimum(self.bounds[:-1], max(0, len(self.characters) - 1))
+        return np.where(self.named, self.characters[places], ord("?")).astype(np.uint8)
 
     @cached_property
     def _text(self) -> bytes:
@@ -127,7 +153,7 @@ class SymbolTable:
         """Indices of the symbols called ``name``: those of its length, then those of its characters."""
         # a character beyond a byte is in no name: as an empty name it matches nothing
         wanted = np.frombuffer(name.encode("latin-1") if name.isascii() or max(name) <= "\xff" else b"", np.uint8)
-        alike = np.flatnonzero(np.diff(self.bounds) == len(wanted) + 1)
+        alike = np.flatnonzero((np.diff(self.bounds) == len(wanted) + 1) & self.named)
         cells = self.characters[self.bounds[alike][:, None] + np.arange(1, len(wanted) + 1)]
         result: NDArray[np.int64] = alike[(cells == wanted).all(axis=1)]
-        return result
+        return result[self.whole[result]]

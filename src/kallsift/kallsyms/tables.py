@@ -32,6 +32,21 @@ class Row:
         return self.offset + self.size
 
 
+@dataclass(frozen=True)
+class Damage:
+    """What one table lost.
+
+    Attributes:
+        name: the table's.
+        lost: addresses in the source of its pages that are missing, blank, or hold something else.
+        pages: how many pages it touches.
+    """
+
+    name: str
+    lost: tuple[int, ...]
+    pages: int
+
+
 @dataclass(frozen=True, eq=False)
 class Tables:
     """One kernel's tables in agreement with each other; addresses still lack their place.
@@ -46,6 +61,7 @@ class Tables:
         bounds: of each symbol in ``characters``, shape (n + 1,), int64; an unknown name is empty, without a letter.
         checks: the equations and how they came out.
         known_addresses: shape (n,), bool; None where all entries of the array survive.
+        damage: what each table lost; empty where nothing was.
     """
 
     segment: Segment
@@ -57,6 +73,7 @@ class Tables:
     bounds: NDArray[np.int64]
     checks: tuple[Check, ...]
     known_addresses: NDArray[np.bool_] | None = None
+    damage: tuple[Damage, ...] = ()
 
     @property
     def count(self) -> int:

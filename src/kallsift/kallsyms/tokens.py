@@ -24,6 +24,12 @@ MAX_PADDING = 256
 """What tables are aligned to at most, so the bytes between two neighbours: .align 8 where the assembler takes it for
 a power of two (arm64 and others, up to 4.20)."""
 
+LETTERS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz", np.uint8).astype(np.int64)
+"""Characters that are in some name of every kernel, and so are their own tokens."""
+
+ALIGNMENT = 4
+"""Of every table, in bytes, at least."""
+
 
 @dataclass(frozen=True, eq=False)
 class TokenTable:
@@ -31,17 +37,19 @@ class TokenTable:
 
     Attributes:
         offset: of the first string in its segment's data.
-        index_offset: of the index in its segment's data.
+        index_offset: of the index in its segment's data; None if it is lost.
         starts: shape (257,), int64; token k is ``strings[starts[k]:starts[k + 1] - 1]``, a NUL behind it.
         strings: the table's bytes, uint8.
         byte_order: ``"<"`` or ``">"``, as the index shows it.
+        known: shape (256,), bool, the tokens whose bytes survive; None where all do.
     """
 
     offset: int
-    index_offset: int
+    index_offset: int | None
     starts: NDArray[np.int64]
     strings: NDArray[np.uint8]
     byte_order: str
+    known: NDArray[np.bool_] | None = None
 
     @property
     def size(self) -> int:
@@ -78,6 +86,60 @@ def token_tables(segment: Segment, digits: int) -> Iterator[TokenTable]:
         characters = np.unique(strings[strings != 0]).astype(np.int64)
         if (np.diff(starts)[characters] == 2).all() and np.array_equal(strings[starts[characters]], characters):
             yield TokenTable(low + start, low + end + gap, starts, strings, byte_order)
+
+
+def lone_token_tables(segment: Segment, digits: int, within: int) -> Iterator[TokenTable]:
+    """The token table around the digits at offset ``digits`` where no index follows it.
+
+    The index is looked for elsewhere; without one, the table is proved only by its letters, and yielded once for each
+    byte order.
+
+    Args:
+        segment: the memory that holds the digits.
+        digits: offset of the digits' tokens.
+        within: how far from the table the index can lie, in bytes.
+    """
+    place = _counted_strings(segment, digits)
+    if place is None:
+        return
+    start, end = place
+    strings = segment.data[start:end]
+    starts = np.concatenate(([0], np.flatnonzero(strings == 0) + 1))
+    low = max(0, start - within)
+    around = segment.data[low : end + within].tobytes()
+    found = False
+    for byte_order in "<>":
+        index = around.find(starts[:-1].astype(f"{byte_order}u2").tobytes())
+        if index >= 0:
+            found = True
+            yield TokenTable(start, low + index, starts, strings, byte_order)
+    if not found:
+        for byte_order in "<>":
+            yield TokenTable(start, None, starts, strings, byte_order)
+
+
+def _counted_strings(segment: Segment, digits: int) -> tuple[int, int] | None:
+    """Start and end of the 256 strings around the digits, if in them the letters stand for themselves."""
+    low = max(0, digits - MAX_TABLE)
+    data = segment.data[low : digits + MAX_TABLE]
+    origin = digits - low
+    after = np.flatnonzero(data[origin:] == 0)[: CODES - FIRST_DIGIT] + origin
+    before = np.flatnonzero(data[:origin] == 0)[-FIRST_DIGIT - 1 :]
+    if len(after) < CODES - FIRST_DIGIT or len(before) < FIRST_DIGIT:
+        return None
+    starts = np.concatenate(([origin], after + 1))
+    own = LETTERS - FIRST_DIGIT
+    if not ((np.diff(starts)[own] == 2).all() and np.array_equal(data[starts[own]], LETTERS)):
+        return None
+    start = int(before[0]) + 1 if len(before) > FIRST_DIGIT else 0
+    strings = data[start : int(after[-1]) + 1]
+    strange = np.flatnonzero((strings != 0) & ((strings <= ord(" ")) | (strings >= 0x7F)))
+    if len(strange):
+        start += int(strange[-1]) + 1
+    start += -(segment.start + low + start) % ALIGNMENT
+    if np.count_nonzero(data[start : int(after[-1]) + 1] == 0) != CODES:
+        return None
+    return low + start, low + int(after[-1]) + 1
 
 
 def _index_places(region: NDArray[np.uint8], known: int) -> Iterator[tuple[int, str]]:

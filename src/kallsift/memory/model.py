@@ -149,6 +149,26 @@ class Memory:
         low = max(0, offset - before)
         return Segment(segment.start + low, segment.data[low : offset + after])
 
+    def around(self, address: int, before: int, after: int) -> Segment:
+        """All that is held of ``[address - before, address + after)``, as one segment; what is missing in it is zero.
+
+        A view where one segment holds it all, else a copy.
+
+        Raises:
+            UnmappedError: if ``address`` itself is in no segment.
+        """
+        window = self.window(address, before, after)
+        low, high = max(0, address - before), address + after
+        held = [segment for segment in self.segments if segment.start < high and low < segment.end]
+        if len(held) == 1:
+            return window
+        low, high = max(low, held[0].start), min(high, held[-1].end)
+        data = np.zeros(high - low, np.uint8)
+        for segment in held:
+            start, end = max(low, segment.start), min(high, segment.end)
+            data[start - low : end - low] = segment.data[start - segment.start : end - segment.start]
+        return Segment(low, data)
+
     def read(self, address: int, size: int) -> NDArray[np.uint8]:
         """Exactly ``size`` bytes, shape (size,), a view where one segment holds them all.
 

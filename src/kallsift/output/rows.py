@@ -44,10 +44,11 @@ class RowFormat:
     def lines(self, table: SymbolTable, addresses: NDArray[np.uint64] | None = None) -> Iterator[memoryview]:
         """The table's lines in its own order, `CHUNK` symbols at a time; 16 or 8 digits as the word size says.
 
-        A type that is no ASCII letter is written as ``?``, which is what ``nm`` calls an unknown one.
+        A type that is no ASCII letter is written as ``?``, which is what ``nm`` calls an unknown one; so are each digit
+        of an unknown address, and an unknown name.
 
         Args:
-            table: every symbol of it has a type letter at least.
+            table: what to write.
             addresses: shape (n,), uint64: printed instead of the table's own.
         """
         if addresses is None:
@@ -55,10 +56,14 @@ class RowFormat:
         for first in range(0, len(table), CHUNK):
             bounds = table.bounds[first : first + CHUNK + 1]
             characters, bounds = table.characters[bounds[0] : bounds[-1]], bounds - bounds[0]
+            characters, bounds = _with_unknown_names(characters, bounds)
             characters = _with_known_types(characters, bounds[:-1])
             if self._must_escape(characters):
                 characters, bounds = self._escaped(characters, bounds)
-            yield self._laid_out(_digits(addresses[first : first + CHUNK], table.word_size), characters, bounds)
+            digits = _digits(addresses[first : first + CHUNK], table.word_size)
+            if table.known_addresses is not None:
+                digits[~table.known_addresses[first : first + CHUNK]] = ord("?")
+            yield self._laid_out(digits, characters, bounds)
 
     def _laid_out(
         self, digits: NDArray[np.uint8], characters: NDArray[np.uint8], bounds: NDArray[np.int64]
@@ -105,6 +110,19 @@ class RowFormat:
         if byte in self.escapes:
             return self.escapes[byte]
         return bytes([byte]) if 0x20 <= byte < 0x7F else self.unprintable % byte
+
+
+def _with_unknown_names(
+    characters: NDArray[np.uint8], bounds: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The characters, with ``?`` for type and name of each symbol that has none, and the bounds they have then."""
+    empty = bounds[1:] == bounds[:-1]
+    if not empty.any():
+        return characters, bounds
+    places = np.repeat(bounds[:-1][empty], 2)
+    longer = bounds.copy()
+    longer[1:] += 2 * np.cumsum(empty)
+    return np.insert(characters, places, ord("?")), longer
 
 
 def _with_known_types(characters: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:

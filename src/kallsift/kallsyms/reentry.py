@@ -1,0 +1,253 @@
+"""Names out of a damaged stream: it is entered again at every marker that survives, and behind each lost page.
+
+Forwards from a marker every entry is certain up to the first lost byte. Backwards from a marker, to the page lost
+before it, the entry that a length begins is not: a walk from any byte soon falls into step with the true one. So of
+the walks from the bytes behind the lost page that reach the marker the longest is taken, without its first entries,
+of which fewer than `UNSURE` could be there by chance, and only from where no other long one differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.names import GROUP, entry_sizes
+from kallsift.kallsyms.pages import Pages
+
+FIRST_WHOLE = 130
+"""Behind a lost page an entry begins within so many bytes: no entry of one length byte takes more."""
+
+UNSURE = 7
+"""Entries at the begin of a walk that are not believed without other proof."""
+
+RIVAL = 3
+"""Entries that a walk must have of its own to cast doubt on a longer one."""
+
+NEIGHBOURS = 3
+"""Groups before and behind one whose letters its entries begin with."""
+
+DOUBLINGS = 20
+"""Walks of two to this power entries at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """Entries of a stream, some of them unknown.
+
+    Attributes:
+        heads: offset of each entry's length in the segment's data, shape (n,), int64; -1 where unknown.
+        ends: offset behind its last code, likewise.
+        unsure: walks from behind a lost page into a certain entry, as indices, in their order; none is certain.
+        unsure_heads: offsets of those entries' lengths.
+    """
+
+    heads: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    unsure: tuple[NDArray[np.int64], ...]
+    unsure_heads: tuple[NDArray[np.int64], ...]
+
+
+def reenter(
+    data: NDArray[np.uint8],
+    pages: Pages,
+    offset: int,
+    known: NDArray[np.int64],
+    values: NDArray[np.int64],
+    count: int,
+    firsts: NDArray[np.uint8],
+    letters: NDArray[np.bool_],
+    two_byte_lengths: bool,
+) -> tuple[Entries, NDArray[np.int64]]:
+    """All entries that can be told from a stream some of whose pages are lost.
+
+    Args:
+        data: the segment's bytes.
+        pages: which of its pages are lost.
+        offset: of the first entry.
+        known: numbers of the markers that survive, ascending, shape (k,).
+        values: those markers, shape (k,).
+        count: entries of the stream.
+        firsts: shape (256,), the first character of each token.
+        letters: shape (256,), whether an entry can begin with a character.
+        two_byte_lengths: whether a length may take two bytes.
+
+    Returns:
+        The entries, and the pages that are blank nowhere and yet cannot be what they were, counted from the first.
+    """
+    size = int(values[-1]) + GROUP * 130 * 2
+    region = data[offset : offset + size]
+    following = _following(region, pages, offset, letters[firsts], two_byte_lengths)
+    anchors = dict(zip(known.tolist(), values.tolist(), strict=True))
+    heads = np.full(count, -1, np.int64)
+    _forwards(pages, offset, following, anchors, heads)
+    suspects = _suspects(pages, offset, anchors, heads, following, count)
+    boundaries = np.array(sorted(value for value in anchors.values() if value < len(region)), np.int64)
+    fitting = _with_local_letters(following, region, heads, boundaries, firsts, two_byte_lengths)
+    reached, steps = _walked(fitting, boundaries)
+    unsure: list[NDArray[np.int64]] = []
+    unsure_heads: list[NDArray[np.int64]] = []
+    for number, value in anchors.items():
+        last = number * GROUP - 1
+        if number == 0 or last >= count or heads[last] >= 0:
+            continue
+        walk, certain = _backwards(fitting, reached, steps, _last_lost(pages, offset, value), value)
+        indices = number * GROUP - np.arange(len(walk), 0, -1)
+        free = (indices >= 0) & (heads[np.maximum(indices, 0)] < 0)
+        sure = free & (np.arange(len(walk)) >= certain)
+        heads[indices[sure]] = walk[sure]
+        unsure.append(indices[free & ~sure])
+        unsure_heads.append(walk[free & ~sure] + offset)
+    there = heads >= 0
+    ends = np.full(count, -1, np.int64)
+    ends[there] = following[heads[there]] + offset
+    heads[there] += offset
+    return Entries(heads, ends, tuple(unsure), tuple(unsure_heads)), suspects
+
+
+def _with_local_letters(
+    following: NDArray[np.int64],
+    region: NDArray[np.uint8],
+    heads: NDArray[np.int64],
+    boundaries: NDArray[np.int64],
+    firsts: NDArray[np.uint8],
+    two_byte_lengths: bool,
+) -> NDArray[np.int64]:
+    """As `_following`, but an entry must begin with a letter that certain ones around it begin with."""
+    groups = len(boundaries)
+    if not groups:
+        return following
+    head, _ = entry_sizes(region, two_byte_lengths)
+    codes = np.append(region, 0)[np.minimum(np.arange(len(region)) + head, len(region))]
+    letters = firsts[codes]
+    own = np.clip(np.searchsorted(boundaries, np.arange(len(region)), side="right") - 1, 0, groups - 1)
+    certain = heads[heads >= 0]
+    seen = np.zeros((groups, 256), np.bool_)
+    seen[own[certain], letters[certain]] = True
+    around = seen.copy()
+    for distance in range(1, NEIGHBOURS + 1):
+        around[distance:] |= seen[:-distance]
+        around[:-distance] |= seen[distance:]
+    fitting = following.copy()
+    fitting[:-1][~around[own, letters]] = len(region)
+    return fitting
+
+
+def _following(
+    region: NDArray[np.uint8], pages: Pages, offset: int, letters: NDArray[np.bool_], two_byte_lengths: bool
+) -> NDArray[np.int64]:
+    """Where the entry that begins at each byte ends, shape (n + 1,); n where none can begin there."""
+    outside = len(region)
+    head, length = entry_sizes(region, two_byte_lengths)
+    place = np.arange(outside)
+    end = place + head + length
+    possible = (length > 0) & (end <= outside)
+    possible[possible] &= letters[region[(place + head)[possible]]]
+    possible[possible] &= pages.intact(place[possible] + offset, end[possible] + offset)
+    return np.append(np.where(possible, end, outside), outside)
+
+
+def _forwards(
+    pages: Pages, offset: int, following: NDArray[np.int64], anchors: dict[int, int], heads: NDArray[np.int64]
+) -> None:
+    """Walks from each marker to where the next lost byte, or the next marker, is; finds lost markers on the way."""
+    outside = len(following) - 1
+    for number in range(-(-len(heads) // GROUP)):
+        place = anchors.get(number)
+        if place is None or place >= outside:
+            continue
+        last = min(len(heads), (number + 1) * GROUP)
+        walk = []
+        for _ in range(number * GROUP, last):
+            end = int(following[place])
+            if end == outside and place != outside:
+                break
+            walk.append(place)
+            place = end
+        whole = len(walk) == last - number * GROUP
+        if not whole and pages.intact(*(np.array([place + offset + more]) for more in (0, FIRST_WHOLE)))[0]:
+            # no byte is lost here, so one before it is not what it was
+            continue
+        following_marker = anchors.get(number + 1)
+        if whole and following_marker is None and last == (number + 1) * GROUP:
+            anchors[number + 1] = place
+        elif whole and following_marker is not None and following_marker != place:
+            # something in this group is not what it was, and nothing says where
+            continue
+        heads[number * GROUP : number * GROUP + len(walk)] = walk
+
+
+def _suspects(
+    pages: Pages,
+    offset: int,
+    anchors: dict[int, int],
+    heads: NDArray[np.int64],
+    following: NDArray[np.int64],
+    count: int,
+) -> NDArray[np.int64]:
+    """Pages of groups that do not end at the next marker though none of their bytes is blank, unless a group that
+    does shows that they are whole."""
+    trusted = np.zeros(len(pages.lost), np.bool_)
+    doubted = np.zeros(len(pages.lost), np.bool_)
+    for number, value in anchors.items():
+        end = anchors.get(number + 1)
+        if end is None or (number + 1) * GROUP > count:
+            continue
+        first, last = pages.number(np.array([value + offset, max(value, end - 1) + offset]))
+        if heads[(number + 1) * GROUP - 1] >= 0 and following[heads[(number + 1) * GROUP - 1]] == end:
+            trusted[first : last + 1] = True
+        elif not pages.lost[first : last + 1].any():
+            doubted[first : last + 1] = True
+    return np.flatnonzero(doubted & ~trusted)
+
+
+def _walked(following: NDArray[np.int64], boundaries: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The marker that a walk from each byte comes to first, and its steps; n where it comes to none."""
+    reached = following.astype(np.int32)
+    steps = np.ones(len(following), np.int32)
+    steps[-1] = 0
+    reached[boundaries] = boundaries
+    steps[boundaries] = 0
+    for _ in range(DOUBLINGS):
+        further = reached[reached]
+        if np.array_equal(further, reached):
+            break
+        steps += steps[reached]
+        reached = further
+    return reached.astype(np.int64), steps.astype(np.int64)
+
+
+def _last_lost(pages: Pages, offset: int, value: int) -> int:
+    """Where the last lost page before a marker ends, relative to the stream; 0 if there is none."""
+    page = int(pages.number(np.array([value + offset - 1]))[0])
+    lost = np.flatnonzero(pages.lost[: page + 1])
+    return max(0, (int(lost[-1]) + 1) * 4096 + pages.first - offset) if len(lost) else 0
+
+
+def _backwards(
+    following: NDArray[np.int64], reached: NDArray[np.int64], steps: NDArray[np.int64], low: int, high: int
+) -> tuple[NDArray[np.int64], int]:
+    """The longest walk from behind a lost page to a marker, and the number of its first certain entry.
+
+    Args:
+        low: where the lost page ends.
+        high: where the marker points.
+    """
+    begins = low + np.flatnonzero(reached[low : min(low + FIRST_WHOLE, high)] == high)
+    leaves = begins[~np.isin(begins, following[begins])]
+    if not len(leaves):
+        return np.empty(0, np.int64), 0
+    longest = leaves[np.argmax(steps[leaves])]
+    walk = [int(longest)]
+    while (place := int(following[walk[-1]])) != high:
+        walk.append(place)
+    numbers = {place: number for number, place in enumerate(walk)}
+    certain = UNSURE
+    for leaf in leaves.tolist():
+        place, own = leaf, 0
+        while place != high and place not in numbers:
+            place, own = int(following[place]), own + 1
+        if own >= RIVAL:
+            certain = max(certain, numbers.get(place, len(walk)))
+    return np.array(walk, np.int64), certain
