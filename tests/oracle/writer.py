@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tests.oracle.eras import Era
+from tests.oracle.names import Names, store
 from tests.oracle.symbols import Symbol
-from tests.oracle.tokens import compress
 
 ByteOrder = Literal["little", "big"]
 
@@ -35,11 +35,11 @@ class Blob:
 
     Attributes:
         era: whose tables they are.
-        symbols: what they say.
+        symbols: what they say, but for the letters where the era stores none.
         data: all tables and what pads them.
         tables: places by the tables' names.
         heads: offset in ``data`` of each entry of names.
-        tokens: the 256 tokens.
+        tokens: the 256 tokens; none where the era has no token table.
     """
 
     era: Era
@@ -69,69 +69,76 @@ def write(
         byte_order: of everything but 3-byte sequences.
         relative_base: None for what kernels since 5.6 take: the first address that is not of the per-CPU area.
     """
-    texts = tuple((symbol.letter + symbol.name).encode("latin-1") for symbol in symbols)
-    tokens, entries = compress(texts)
-    stream, heads = bytearray(), []
-    for entry in entries:
-        heads.append(len(stream))
-        stream += _length(len(entry), era.long_names) + entry
+    names = store(symbols, era)
     if relative_base is None:
-        relative_base = next((s.address for s in symbols if not _is_percpu(s.address)), 0)
-
-    def numbers(values: Sequence[int], size: int, order: ByteOrder = byte_order) -> bytes:
-        """Values modulo 2^(8 * size); zero stands for the word size."""
-        size = size or word_size
-        return b"".join((value % (1 << 8 * size)).to_bytes(size, order) for value in values)
-
-    index = [sum(len(token) + 1 for token in tokens[:code]) for code in range(256)]
-    contents = {
-        "num_syms": numbers([len(symbols)], era.count_size),
-        "names": bytes(stream),
-        "markers": numbers(heads[::GROUP], era.marker_size),
-        "seqs_of_names": numbers(by_name(texts), era.sequence_size, "big" if era.sequence_size == 3 else byte_order),
-        "token_table": b"".join(token + b"\0" for token in tokens),
-        "token_index": numbers(index, 2),
-        "addresses": numbers([symbol.address for symbol in symbols], word_size),
-        "relative_base": numbers([relative_base], word_size),
-    }
+        relative_base = first_base(symbols, era)
+    contents = fixed_tables(symbols, era, names, word_size, byte_order, relative_base)
     data, tables = bytearray(), {}
     alignment = era.alignments[word_size == 8]
     for name in era.order:
         data += bytes(-(address + len(data)) % alignment)
-        if name == "offsets":
-            contents[name] = numbers(_offsets(symbols, era, relative_base, address + len(data)), 4)
-        tables[name] = Place(len(data), len(contents[name]))
-        data += contents[name]
-    names = tables["names"].offset
-    return Blob(era, tuple(symbols), bytes(data), tables, tuple(names + head for head in heads), tokens)
+        content = contents.get(name)
+        if content is None:
+            content = offsets_table(symbols, era, byte_order, relative_base, address + len(data))
+        tables[name] = Place(len(data), len(content))
+        data += content
+    start = tables["names"].offset
+    return Blob(era, tuple(symbols), bytes(data), tables, tuple(start + head for head in names.heads), names.tokens)
 
 
-def by_name(texts: Sequence[bytes]) -> list[int]:
-    """Indices in the order of the names, the letter left out, equal ones in the table's order."""
-    return sorted(range(len(texts)), key=lambda index: texts[index][1:])
+def first_base(symbols: Sequence[Symbol], era: Era) -> int:
+    """The first address that is not of the per-CPU area."""
+    percpu = era.encoding == "percpu"
+    return next((s.address for s in symbols if not (percpu and _is_percpu(s.address))), 0)
+
+
+def fixed_tables(
+    symbols: Sequence[Symbol], era: Era, names: Names, word_size: int, byte_order: ByteOrder, relative_base: int
+) -> dict[str, bytes]:
+    """Those tables whose bytes are the same wherever they lie, and some that the era leaves out."""
+    tokens = names.tokens
+    index = [sum(len(token) + 1 for token in tokens[:code]) for code in range(len(tokens))]
+    sequence_order = "big" if era.sequence_size == 3 else byte_order
+    ordered = by_name(symbols, era.cut) if era.sequence_size else []
+    return {
+        "num_syms": _numbers([len(symbols)], era.count_size or word_size, byte_order),
+        "names": names.stream,
+        "markers": _numbers(names.heads[::GROUP], era.marker_size or word_size, byte_order),
+        "seqs_of_names": _numbers(ordered, era.sequence_size, sequence_order),
+        "token_table": b"".join(token + b"\0" for token in tokens),
+        "token_index": _numbers(index, 2, byte_order),
+        "addresses": _numbers([symbol.address for symbol in symbols], word_size, byte_order),
+        "relative_base": _numbers([relative_base], word_size, byte_order),
+    }
+
+
+def offsets_table(symbols: Sequence[Symbol], era: Era, byte_order: ByteOrder, base: int, place: int) -> bytes:
+    """kallsyms_offsets, mapped at ``place``."""
+    match era.encoding:
+        case "absolute":
+            values = [symbol.address for symbol in symbols]
+        case "offset":
+            values = [symbol.address - base for symbol in symbols]
+        case "percpu":
+            values = [s.address if _is_percpu(s.address) else base - 1 - s.address for s in symbols]
+        case "self-relative":
+            values = [symbol.address - (place + 4 * index) for index, symbol in enumerate(symbols)]
+    return _numbers(values, 4, byte_order)
+
+
+def by_name(symbols: Sequence[Symbol], cut: str = "") -> list[int]:
+    """Indices in the order of the names, equal ones in the table's order; names end where ``cut`` begins."""
+    names = [symbol.name.encode("latin-1") for symbol in symbols]
+    if cut:
+        names = [name.partition(cut.encode())[0] for name in names]
+    return sorted(range(len(names)), key=names.__getitem__)
 
 
 def _is_percpu(address: int) -> bool:
     return address < 1 << 31
 
 
-def _length(count: int, long_names: bool) -> bytes:
-    """What precedes an entry of ``count`` codes."""
-    if long_names and 0x7F < count <= 0x3FFF:
-        return bytes([count & 0x7F | 0x80, count >> 7])
-    if count > (0x7F if long_names else 0x80):
-        raise ValueError(f"an entry of {count} codes cannot be stored")
-    return bytes([count])
-
-
-def _offsets(symbols: Sequence[Symbol], era: Era, base: int, place: int) -> list[int]:
-    """The entries of kallsyms_offsets, not yet modulo 2^32."""
-    match era.encoding:
-        case "absolute":
-            return [symbol.address for symbol in symbols]
-        case "offset":
-            return [symbol.address - base for symbol in symbols]
-        case "percpu":
-            return [s.address if _is_percpu(s.address) else base - 1 - s.address for s in symbols]
-        case "self-relative":
-            return [symbol.address - (place + 4 * index) for index, symbol in enumerate(symbols)]
+def _numbers(values: Sequence[int], size: int, order: ByteOrder) -> bytes:
+    """Values modulo 2^(8 * size)."""
+    mask = (1 << 8 * size) - 1
+    return b"".join((value & mask).to_bytes(size, order) for value in values)

@@ -50,6 +50,7 @@ def kernel(rows: Sequence[Row] = ROWS, word_size: int = 8, **changes: Any) -> Ke
             Check("CR3", Outcome.ABSENT, "the source records no CR3"),
         ),
         state=State.RUNNING,
+        byte_order="<",
         architecture="x86-64",
         banner="Linux version 7.2.13 (somebody@somewhere)\n",
         encoding="self-relative",

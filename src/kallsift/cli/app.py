@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from kallsift import __version__
+from kallsift.cli.elf import elf
 from kallsift.cli.exit_codes import ExitCode
 from kallsift.cli.info import info
 from kallsift.cli.lookup import lookup
@@ -24,6 +25,7 @@ EXAMPLES = {
     "kallsift symbols memory.lime > kallsyms": "the whole symbol table of the kernel in a memory dump",
     "kallsift info memory.lime": "what was found, where, and why it can be trusted",
     "kallsift lookup memory.lime init_task 0xffffffff81234567": "single symbols by name or address",
+    "kallsift elf memory.lime -o vmlinux.elf": "the kernel for gdb, objdump, IDA, Ghidra and perf",
 }
 
 
@@ -49,6 +51,7 @@ def app(ctx: click.Context) -> int:
 app.add_command(symbols)
 app.add_command(info)
 app.add_command(lookup)
+app.add_command(elf)
 
 
 def main() -> NoReturn:

@@ -13,9 +13,9 @@ import click
 from kallsift.cli.messages import note, warn
 from kallsift.cli.progress_bar import progress_on_terminal
 from kallsift.errors import KallsiftError
+from kallsift.image.sources import open as open_memory
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.recover import Progress, recover, recover_all
-from kallsift.memory.containers import open as open_memory
 from kallsift.memory.model import Memory
 from kallsift.output.evidence_text import doubts, evidence_lines
 

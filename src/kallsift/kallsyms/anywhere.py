@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.encodings import AddressArray, Run, find_runs, windows, with_bases
+from kallsift.kallsyms.encodings import Run, find_runs, windows, with_bases
 from kallsift.kallsyms.evidence import Check
-from kallsift.kallsyms.names import MAX_STARTS, Markers, Names, Stream, find_markers, find_streams
+from kallsift.kallsyms.names import MAX_STARTS, Names, Stream, find_markers, find_streams
 from kallsift.kallsyms.recover import (
     COUNT_SIZE,
     array_rows,
@@ -43,8 +43,17 @@ MAX_RUNS = 16
 BLOCK = 4 << 20
 """Bytes at whose each a stream is tried at once."""
 
-MAX_COUNTS = 16
-"""Counts that are followed for one stream: each is a word of the surroundings in the right range."""
+
+@dataclass(frozen=True, eq=False)
+class _Listing:
+    """Names of which there are as many as a word says."""
+
+    names: Names
+    count_offset: int
+    sequences: Sequences | None
+    characters: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
+    letters: Check
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,31 +71,37 @@ def recover_anywhere(segment: Segment, tokens: TokenTable, word_size: int, attem
     here = f"token table at {segment.start + tokens.offset:#x}"
     attempt.reached(1, "names", f"{here}, but no markers around it fit a name stream")
     around = _surroundings(segment, tokens)
+    data = around.data
     runs: list[Run] | None = None
-    for markers, stream in _streams(around, tokens):
-        fixed = (
-            Row("markers", markers.offset, markers.size),
-            *token_rows(tokens),
-        )
-        if expand_checked(segment, tokens, stream.counted(stream.least), attempt) is None:
-            continue
-        for names, place, sequences in _counted(segment, around, tokens, stream, attempt):
-            count = len(names.starts)
-            expanded = expand_checked(segment, tokens, names, attempt)
-            if expanded is None:
+    for stream in _streams(around, tokens):
+        markers = stream.markers
+        attempt.reached(3, "addresses", f"{here} with some {stream.least} names, but no array of addresses in order")
+        if runs is None:
+            runs = list(find_runs(data, around.low, around.high, word_size, tokens.byte_order, stream.least))
+        listings = {
+            len(listing.names.starts): listing for listing in _listings(segment, around, tokens, stream, attempt)
+        }
+        for array in windows(runs, list(listings)):
+            listing = listings[len(array.words)]
+            names, sequences = listing.names, listing.sequences
+            rows = [
+                Row("names", names.offset, names.size),
+                Row("markers", markers.offset, markers.size),
+                Row("num_syms", listing.count_offset, COUNT_SIZE),
+                *token_rows(tokens),
+            ]
+            taken = rows if sequences is None else [*rows, Row("", sequences.offset, sequences.size)]
+            if any(array.offset < row.end and row.offset < array.offset + array.size for row in taken):
                 continue
-            characters, bounds, letters = expanded
-            attempt.reached(3, "addresses", f"{here} with {count} names, but no array of {count} addresses in order")
-            known = in_order(*fixed, Row("names", names.offset, names.size), Row("num_syms", place, COUNT_SIZE))
-            taken = known if sequences is None else (*known, Row("seqs_of_names", sequences.offset, sequences.size))
-            if runs is None:
-                least = stream.least
-                runs = list(find_runs(around.data, around.low, around.high, word_size, tokens.byte_order, least))
-            num_syms = Check.that("num_syms", True, f"the count {count} stands at {segment.start + place:#x}")
-            for array in _arrays(segment, runs, taken, count, word_size, tokens.byte_order):
+            if blank_page(segment, array.offset, array.size) is not None:
+                continue
+            where = segment.start + listing.count_offset
+            num_syms = Check.that("num_syms", True, f"the count {len(array.words)} stands at {where:#x}")
+            checks = (index_check(tokens), markers_check(markers), num_syms, listing.letters)
+            for based in with_bases(data, array, word_size, tokens.byte_order):
                 yield assemble(
-                    segment, word_size, tokens, in_order(*known, *array_rows(array, word_size)), array, sequences,
-                    characters, bounds, (index_check(tokens), markers_check(markers), num_syms, letters),
+                    segment, word_size, tokens, in_order(*rows, *array_rows(based, word_size)), based, sequences,
+                    listing.characters, listing.bounds, checks,
                 )  # fmt: skip
 
 
@@ -99,60 +114,53 @@ def _surroundings(segment: Segment, tokens: TokenTable) -> _Surroundings:
     return _Surroundings(segment.data, low, high, np.frombuffer(raw.tobytes(), f"{tokens.byte_order}u4"))
 
 
-def _streams(around: _Surroundings, tokens: TokenTable) -> Iterator[tuple[Markers, Stream]]:
-    """Markers, the longest runs first, and the streams that they prove."""
+def _streams(around: _Surroundings, tokens: TokenTable) -> Iterator[Stream]:
+    """The streams that markers prove, those of the longest runs first."""
     data, low, high = around.data, around.low, around.high
+    tried: set[tuple[int, int]] = set()
     for markers in find_markers(data, low, high, tokens.byte_order, MAX_RUNS):
-        if len(markers.values) < LEAST_MARKERS:
+        if len(markers.values) < LEAST_MARKERS or (markers.offset, markers.width) in tried:
             continue
+        tried.add((markers.offset, markers.width))
         found = 0
-        for block in range(low, high - int(markers.values[-1]), BLOCK):
-            end = min(block + BLOCK, high - int(markers.values[-1]))
-            for stream in find_streams(data, markers, block, end):
-                overlaps = stream.offset < markers.offset + markers.size and markers.offset < stream.offset + int(
-                    markers.values[-1]
-                )
-                if not overlaps:
+        end = high - int(markers.values[LEAST_MARKERS - 1])
+        for block in range(low, end, BLOCK):
+            for stream in find_streams(data, markers, block, min(block + BLOCK, end), LEAST_MARKERS):
+                table = stream.markers
+                if stream.counted(stream.least).end <= table.offset or table.offset + table.size <= stream.offset:
                     found += 1
-                    yield markers, stream
+                    yield stream
             if found >= MAX_STARTS:
                 break
 
 
-def _counted(
+def _listings(
     segment: Segment, around: _Surroundings, tokens: TokenTable, stream: Stream, attempt: Attempt
-) -> Iterator[tuple[Names, int, Sequences | None]]:
-    """The stream with each count that stands somewhere as a word, its place, and a permutation of that many.
+) -> Iterator[_Listing]:
+    """The stream with each count that stands somewhere as a word, and a permutation of that many where there is one.
 
-    A permutation that sorts the names leaves no other count; else those whose word lies nearest come first.
+    A permutation that sorts the names leaves no other count.
     """
-    counts = stream.counts()
+    expanded = expand_checked(segment, tokens, stream, attempt, least=stream.least)
+    if expanded is None:
+        return
+    characters, bounds, letters = expanded
+    counts = range(stream.least, len(bounds))
     hits = np.flatnonzero((around.words >= counts.start) & (around.words < counts.stop))
     places = hits.astype(np.int64) * COUNT_SIZE + around.low
     places = places[(places + COUNT_SIZE <= stream.offset) | (places >= stream.starts[stream.least - 1])]
-    order = np.argsort(np.abs(places - stream.offset), kind="stable")
     nearest: dict[int, int] = {}
-    for hit in order:
-        place = int(places[hit])
+    for place in places[np.argsort(np.abs(places - stream.offset), kind="stable")].tolist():
         nearest.setdefault(int(around.words[(place - around.low) // COUNT_SIZE]), place)
-        if len(nearest) >= MAX_COUNTS:
+        if len(nearest) == len(counts):
             break
+    for sequences in scan_sequences(around.data, around.low, around.high, counts, tokens.byte_order):
+        count = len(sequences.order)
+        end = bounds[count]
+        if count in nearest and sorted_by_name(sequences.order, characters[:end], bounds[: count + 1]):
+            place = nearest[count]
+            yield _Listing(stream.counted(count), place, sequences, characters[:end], bounds[: count + 1], letters)
+            return
     for count, place in nearest.items():
-        for sequences in scan_sequences(around.data, around.low, around.high, count, tokens.byte_order):
-            names = stream.counted(count)
-            expanded = expand_checked(segment, tokens, names, attempt)
-            if expanded is not None and sorted_by_name(sequences.order, expanded[0], expanded[1]):
-                yield names, place, sequences
-                return
-    yield from ((stream.counted(count), place, None) for count, place in nearest.items())
-
-
-def _arrays(
-    segment: Segment, runs: list[Run], rows: tuple[Row, ...], count: int, word_size: int, byte_order: str
-) -> Iterator[AddressArray]:
-    """Arrays of ``count`` entries that overlap no other table, the likeliest first."""
-    for array in windows(runs, count):
-        if any(array.offset < row.end and row.offset < array.offset + array.size for row in rows):
-            continue
-        if blank_page(segment, array.offset, array.size) is None:
-            yield from with_bases(segment.data, array, word_size, byte_order)
+        end = bounds[count]
+        yield _Listing(stream.counted(count), place, None, characters[:end], bounds[: count + 1], letters)

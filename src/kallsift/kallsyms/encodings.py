@@ -7,7 +7,7 @@ ones; the smallest step tells them apart, for some symbols always share an addre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -156,13 +156,11 @@ class Run:
         offset: of the first word in the segment's data.
         encoding: the one that they fit.
         words: the raw words, unsigned, native byte order.
-        stride: arrays begin at every so many words.
     """
 
     offset: int
     encoding: Encoding
     words: Words
-    stride: int
 
     def array(self, index: int, count: int) -> AddressArray:
         """The array of ``count`` words from the word ``index`` on."""
@@ -187,15 +185,12 @@ def find_runs(
         size = encoding.entry_size or word_size
         if high - low < least * size:
             continue
-        # up to 6.19 a table starts at a multiple of the word size, since then of four
-        stride = 1 if encoding.anchor == "place" else word_size // size
         raw = np.frombuffer(data[low : low + (high - low) // size * size].tobytes(), f"{byte_order}u{size}")
         words = raw.astype(raw.dtype.newbyteorder("="))
         breaks = np.concatenate(([-1], np.flatnonzero(~encoding.order(words)), [len(words) - 1]))
         for run in np.flatnonzero(np.diff(breaks) >= least):
             first, last = int(breaks[run]) + 1, int(breaks[run + 1]) + 1
-            first = -(-first // stride) * stride
-            yield Run(low + first * size, encoding, words[first:last], stride)
+            yield Run(low + first * size, encoding, words[first:last])
 
 
 def find_arrays(
@@ -211,8 +206,12 @@ def find_arrays(
         word_size: bytes of an address.
         byte_order: ``"<"`` or ``">"``.
     """
+    low = max(0, low)
     for run in find_runs(data, low, high, word_size, byte_order, count):
-        places = range(0, len(run.words) - count + 1, run.stride)
+        # up to 6.19 a table starts at a multiple of the word size, since then of four
+        stride = 1 if run.encoding.anchor == "place" else word_size // run.words.itemsize
+        first = -((run.offset - low) // run.words.itemsize) % stride
+        places = range(first, len(run.words) - count + 1, stride)
         for index in dict.fromkeys([*places[:MAX_PLACES], *places[-MAX_PLACES:]]):
             array = run.array(index, count)
             if not run.encoding.typical(array.words):
@@ -223,24 +222,23 @@ def find_arrays(
                 yield array
 
 
-def windows(runs: Iterable[Run], count: int) -> list[AddressArray]:
-    """Arrays of ``count`` words out of runs of unknown neighbours, the likeliest first.
+def windows(runs: Iterable[Run], counts: Sequence[int]) -> list[AddressArray]:
+    """Arrays out of runs of unknown neighbours, of as many words as one of the counts says, the likeliest first.
 
     Padding before an array and noise behind it may go on in order. So the likeliest array leaves out nothing but
     zeros before it and nothing but words absurdly far away behind it, and takes in none of them.
     """
     ranked: list[tuple[int, int, AddressArray]] = []
     for run in runs:
-        if len(run.words) < count:
-            continue
         end = _plausible_end(run)
-        places = range(0, len(run.words) - count + 1, run.stride)
-        for index in dict.fromkeys([*places[:MAX_PLACES], *places[-MAX_PLACES:]]):
-            array = run.array(index, count)
-            if run.encoding.typical(array.words):
+        for count in counts:
+            places = range(len(run.words) - count + 1)
+            for index in dict.fromkeys([*places[:MAX_PLACES], *places[-MAX_PLACES:]]):
                 left_out = bool(index) and bool(run.words[index - 1] != 0)
+                array = run.array(index, count)
                 ranked.append((left_out + (index + count != end), len(run.words) - count, array))
-    return [array for _, _, array in sorted(ranked, key=lambda entry: entry[:2])]
+    ranked.sort(key=lambda entry: entry[:2])
+    return [array for _, _, array in ranked if array.encoding.typical(array.words)]
 
 
 def _plausible_end(run: Run) -> int:

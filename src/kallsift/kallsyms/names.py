@@ -8,7 +8,7 @@ starts, how wide a marker is and how many entries there are all follow from the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,9 +91,11 @@ class Stream(Names):
 
     Attributes:
         least: how many entries it has at least; at most as many as ``starts``.
+        markers: those that prove it.
     """
 
     least: int
+    markers: Markers
 
     def same_as(self, other: Stream) -> bool:
         """Whether both read the same bytes as the same entries: without a long name, both rules of length do."""
@@ -138,10 +140,19 @@ def find_markers(
             yield Markers(low + first * width, width, values[: count - trimmed])
 
 
-def find_streams(data: NDArray[np.uint8], markers: Markers, low: int, high: int) -> Iterator[Stream]:
+def find_streams(
+    data: NDArray[np.uint8], markers: Markers, low: int, high: int, least: int | None = None
+) -> Iterator[Stream]:
     """Name streams that the markers prove and whose first entry lies in ``data[low:high]``.
 
     Raises nothing: a wrong candidate dies where its equation fails.
+
+    Args:
+        data: the segment's bytes.
+        markers: what can be markers.
+        low: where to begin.
+        high: where to end.
+        least: how many of them must hold, the first ones, where they may go on into something else; None for all.
     """
     values = markers.values
     if len(values) < 2 or low >= high:
@@ -156,7 +167,7 @@ def find_streams(data: NDArray[np.uint8], markers: Markers, low: int, high: int)
             starts = starts[walked[starts + values[group]] - starts == values[group + 1]]
         # where all entries are alike, each of them fits: the first one then
         for start in dict.fromkeys([*starts[::-1][:MAX_STARTS].tolist(), *starts[:MAX_STARTS].tolist()]):
-            stream = _whole_stream(data, markers, low + start, two_byte_lengths)
+            stream = _whole_stream(data, markers, low + start, two_byte_lengths, least)
             if stream and not any(stream.same_as(other) for other in found):
                 found.append(stream)
                 yield stream
@@ -187,11 +198,15 @@ def landing(region: NDArray[np.uint8], two_byte_lengths: bool) -> NDArray[np.int
     return ends
 
 
-def _whole_stream(data: NDArray[np.uint8], markers: Markers, offset: int, two_byte_lengths: bool) -> Stream | None:
-    """The stream from ``offset`` on, if all its groups of 256 entries end where the next marker says."""
+def _whole_stream(
+    data: NDArray[np.uint8], markers: Markers, offset: int, two_byte_lengths: bool, least: int | None
+) -> Stream | None:
+    """The stream from ``offset`` on, if its groups of 256 entries end where the next marker says."""
     groups = markers.values + offset
     if groups[-1] >= len(data):
-        return None
+        if least is None:
+            return None
+        groups = groups[groups < len(data)]
     starts = np.empty((GROUP, len(groups)), np.int64)
     lengths = np.empty((GROUP, len(groups)), np.int64)
     place = groups.copy()
@@ -207,8 +222,13 @@ def _whole_stream(data: NDArray[np.uint8], markers: Markers, offset: int, two_by
         starts[entry], lengths[entry] = place + head, length
         place = place + head + length
         place[length == 0] = len(data)
-    if not np.array_equal(place[:-1], groups[1:]):
-        return None
+    hold = place[:-1] == groups[1:]
+    if not hold.all():
+        proved = int(np.argmin(hold)) + 1
+        if least is None or proved < least:
+            return None
+        markers = replace(markers, values=markers.values[:proved])
+        groups, starts, lengths = groups[:proved], starts[:, :proved], lengths[:, :proved]
     # the last group may hold fewer
     ends = (starts + lengths)[:, -1]
     valid = np.minimum.accumulate((lengths[:, -1] > 0) & (ends <= len(data)))
@@ -216,7 +236,7 @@ def _whole_stream(data: NDArray[np.uint8], markers: Markers, offset: int, two_by
     most = before_last + int(np.count_nonzero(valid))
     if most == before_last or before_last >= MAX_SYMBOLS:
         return None
-    return Stream(offset, starts.T.reshape(-1)[:most], lengths.T.reshape(-1)[:most], before_last + 1)
+    return Stream(offset, starts.T.reshape(-1)[:most], lengths.T.reshape(-1)[:most], before_last + 1, markers)
 
 
 def find_num_syms(data: NDArray[np.uint8], names: int, count: int, byte_order: str) -> int | None:

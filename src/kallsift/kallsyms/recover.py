@@ -136,17 +136,22 @@ def markers_check(markers: Markers) -> Check:
 
 
 def expand_checked(
-    segment: Segment, tokens: TokenTable, names: Names, attempt: Attempt
+    segment: Segment, tokens: TokenTable, names: Names, attempt: Attempt, least: int | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], Check] | None:
-    """Characters, bounds and the check of the letters; None if an entry lacks its letter or its name."""
+    """Characters, bounds and the check of the letters; None if an entry lacks its letter or its name.
+
+    Where at least ``least`` of the entries are wanted, it is those before the first such one.
+    """
     characters, bounds = expand(segment.data, names, tokens)
-    bare = np.diff(bounds) < 2
     letters = np.isin(characters[np.minimum(bounds[:-1], len(characters) - 1)], TYPE_LETTERS)
-    if bare.any() or not letters.all():
+    wrong = np.flatnonzero((np.diff(bounds) < 2) | ~letters)
+    count = int(wrong[0]) if len(wrong) else len(letters)
+    if count < (len(letters) if least is None else least):
         here = f"token table at {segment.start + tokens.offset:#x}"
-        attempt.reached(2, "names", f"{here}: {np.count_nonzero(bare | ~letters)} names start with no type letter")
+        attempt.reached(2, "names", f"{here}: {len(wrong)} names start with no type letter")
         return None
-    return characters, bounds, Check.that("type letters", True, f"all {len(letters)} entries start with a letter of nm")
+    check = Check.that("type letters", True, f"all {count} entries start with a letter of nm")
+    return characters[: bounds[count]], bounds[: count + 1], check
 
 
 def _listings(segment: Segment, tokens: TokenTable, attempt: Attempt) -> Iterator[_Listing]:

@@ -63,29 +63,33 @@ def find_sequences(data: NDArray[np.uint8], ends: list[int], count: int, byte_or
     return None
 
 
-def scan_sequences(data: NDArray[np.uint8], low: int, high: int, count: int, byte_order: str) -> Iterator[Sequences]:
-    """Permutations of ``count`` symbols anywhere in ``data[low:high]``, at multiples of four bytes from ``low``.
+def scan_sequences(data: NDArray[np.uint8], low: int, high: int, counts: range, byte_order: str) -> Iterator[Sequences]:
+    """Permutations of any of ``counts`` symbols in ``data[low:high]``, at multiples of four bytes from ``low``.
 
     Args:
         data: the segment's bytes.
         low: where to begin.
         high: where to end.
-        count: number of symbols.
+        counts: how many symbols there can be.
         byte_order: ``"<"`` or ``">"``.
     """
     for entry_size in (3, 4):
-        places = np.arange(low, high - count * entry_size + 1, 4)
+        places = np.arange(low, high - counts.start * entry_size + 1, 4)
         previous: NDArray[np.int64] | None = None
-        for entry in range(min(count, SAMPLED)):
+        for entry in range(min(counts.start, SAMPLED)):
             value = _entries(data, places + entry * entry_size, entry_size, byte_order)
-            fits = value < count
+            fits = value < counts.stop
             if previous is not None:
                 # blank memory is full of equal entries
                 fits &= value != previous
             places, previous = places[fits], value[fits]
-        for place in places[:MAX_PLACES]:
-            if (order := _permutation(data, int(place), count, entry_size, byte_order)) is not None:
-                yield Sequences(int(place), entry_size, order)
+        for place in places[:MAX_PLACES].tolist():
+            most = min(counts.stop - 1, (high - place) // entry_size)
+            order = _entries(data, place + np.arange(most) * entry_size, entry_size, byte_order)
+            highest = np.maximum.accumulate(order)
+            for count in range(counts.start, most + 1):
+                if highest[count - 1] == count - 1 and np.bincount(order[:count]).max() == 1:
+                    yield Sequences(place, entry_size, order[:count])
 
 
 def _entries(data: NDArray[np.uint8], places: NDArray[np.int64], entry_size: int, byte_order: str) -> NDArray[np.int64]:

@@ -24,9 +24,6 @@ MAX_PADDING = 256
 """What tables are aligned to at most, so the bytes between two neighbours: .align 8 where the assembler takes it for
 a power of two (arm64 and others, up to 4.20)."""
 
-LETTERS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz", np.uint8).astype(np.int64)
-"""Characters that are in some name of every kernel, and so are their own tokens."""
-
 ALIGNMENT = 4
 """Of every table, in bytes, at least."""
 
@@ -62,30 +59,43 @@ class TokenTable:
         return np.diff(self.starts) - 1
 
 
-def token_tables(segment: Segment, digits: int) -> Iterator[TokenTable]:
-    """The token tables whose digits stand at offset ``digits`` of the segment (one, unless the bytes are contrived)."""
+def token_tables(segment: Segment, digits: int, within: int | None = None) -> Iterator[TokenTable]:
+    """The token tables whose digits stand at offset ``digits`` of the segment (one, unless the bytes are contrived).
+
+    Args:
+        segment: the memory that holds the digits.
+        digits: offset of the digits' tokens.
+        within: how far from the table its index can lie, in bytes; None where only padding is between them.
+    """
     low = max(0, digits - MAX_TABLE)
-    data = segment.data[low : digits + MAX_TABLE + MAX_PADDING + INDEX_SIZE]
+    data = segment.data[low : digits + MAX_TABLE]
     origin = digits - low
     nuls = np.flatnonzero(data[origin:] == 0)[: CODES - FIRST_DIGIT] + origin
     if len(nuls) < CODES - FIRST_DIGIT:
         return
     end = int(nuls[-1]) + 1
     known = int(nuls[-2]) + 1 - origin
-    for gap, byte_order in _index_places(data[end : end + MAX_PADDING + INDEX_SIZE], known):
-        index = np.frombuffer(data[end + gap : end + gap + INDEX_SIZE].tobytes(), byte_order + "u2").astype(np.int64)
+    first = low + end if within is None else max(0, low - within)
+    last = low + end + (MAX_PADDING if within is None else within) + INDEX_SIZE
+    for gap, byte_order in _index_places(segment.data[first:last], known):
+        place = first + gap
+        index = np.frombuffer(segment.data[place : place + INDEX_SIZE].tobytes(), byte_order + "u2").astype(np.int64)
         start = origin - int(index[FIRST_DIGIT])
         if start < 0:
             continue
         strings = data[start:end]
         starts = np.concatenate(([0], np.flatnonzero(strings == 0) + 1))
-        names_can_have = (strings > ord(" ")) & (strings != 0x7F) | (strings == 0)
-        if len(starts) != CODES + 1 or not np.array_equal(starts[:-1], index) or not names_can_have.all():
-            continue
-        # every character of a name is a token of its own
-        characters = np.unique(strings[strings != 0]).astype(np.int64)
-        if (np.diff(starts)[characters] == 2).all() and np.array_equal(strings[starts[characters]], characters):
-            yield TokenTable(low + start, low + end + gap, starts, strings, byte_order)
+        if len(starts) == CODES + 1 and np.array_equal(starts[:-1], index) and _stand_for_themselves(strings, starts):
+            yield TokenTable(low + start, place, starts, strings, byte_order)
+
+
+def _stand_for_themselves(strings: NDArray[np.uint8], starts: NDArray[np.int64]) -> bool:
+    """Whether the strings have characters of names only, each of which is a token of its own."""
+    names_can_have = (strings > ord(" ")) & (strings != 0x7F) | (strings == 0)
+    if not names_can_have.all():
+        return False
+    characters = np.unique(strings[strings != 0]).astype(np.int64)
+    return bool((np.diff(starts)[characters] == 2).all()) and np.array_equal(strings[starts[characters]], characters)
 
 
 def lone_token_tables(segment: Segment, digits: int, within: int) -> Iterator[TokenTable]:
@@ -102,18 +112,14 @@ def lone_token_tables(segment: Segment, digits: int, within: int) -> Iterator[To
     place = _counted_strings(segment, digits)
     if place is None:
         return
-    start, end = place
-    strings = segment.data[start:end]
-    starts = np.concatenate(([0], np.flatnonzero(strings == 0) + 1))
-    low = max(0, start - within)
-    around = segment.data[low : end + within].tobytes()
     found = False
-    for byte_order in "<>":
-        index = around.find(starts[:-1].astype(f"{byte_order}u2").tobytes())
-        if index >= 0:
-            found = True
-            yield TokenTable(start, low + index, starts, strings, byte_order)
+    for tokens in token_tables(segment, digits, within):
+        found = True
+        yield tokens
     if not found:
+        start, end = place
+        strings = segment.data[start:end]
+        starts = np.concatenate(([0], np.flatnonzero(strings == 0) + 1))
         for byte_order in "<>":
             yield TokenTable(start, None, starts, strings, byte_order)
 
@@ -128,13 +134,17 @@ def _counted_strings(segment: Segment, digits: int) -> tuple[int, int] | None:
     if len(after) < CODES - FIRST_DIGIT or len(before) < FIRST_DIGIT:
         return None
     starts = np.concatenate(([origin], after + 1))
-    own = LETTERS - FIRST_DIGIT
-    if not ((np.diff(starts)[own] == 2).all() and np.array_equal(data[starts[own]], LETTERS)):
+    characters = np.unique(data[origin : int(after[-1])]).astype(np.int64)
+    if not ((characters == 0) | (characters > ord(" "))).all():
+        return None
+    own = characters[characters >= FIRST_DIGIT] - FIRST_DIGIT
+    if not ((np.diff(starts)[own] == 2).all() and np.array_equal(data[starts[own]], own + FIRST_DIGIT)):
         return None
     start = int(before[0]) + 1 if len(before) > FIRST_DIGIT else 0
+    # what stands before the table can end without a zero, but hardly with characters of names
     strings = data[start : int(after[-1]) + 1]
     strange = np.flatnonzero((strings != 0) & ((strings <= ord(" ")) | (strings >= 0x7F)))
-    if len(strange):
+    if len(strange) and int(strange[-1]) < origin - start:
         start += int(strange[-1]) + 1
     start += -(segment.start + low + start) % ALIGNMENT
     if np.count_nonzero(data[start : int(after[-1]) + 1] == 0) != CODES:

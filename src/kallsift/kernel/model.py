@@ -49,6 +49,7 @@ class Kernel:
         symbols: the whole built-in table in the kernel's own order.
         evidence: every check, and how it came out.
         state: running or not.
+        byte_order: ``"<"`` or ``">"``.
         architecture: e.g. ``x86-64``; None if no page table or image header told.
         banner: the ``Linux version ...`` line, None if not found.
         encoding: name of the address encoding, e.g. ``"self-relative"``.
@@ -65,6 +66,7 @@ class Kernel:
     symbols: SymbolTable
     evidence: tuple[Check, ...]
     state: State
+    byte_order: str
     architecture: str | None
     banner: str | None
     encoding: str

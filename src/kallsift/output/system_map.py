@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError
 from kallsift.kernel.model import Kernel
+from kallsift.kernel.placement import is_near
+from kallsift.kernel.pointers import Words
 from kallsift.output.kallsyms_text import LINE
 
 
@@ -24,9 +26,8 @@ def system_map(kernel: Kernel) -> Iterator[memoryview]:
 def linked_addresses(kernel: Kernel) -> NDArray[np.uint64]:
     """Where the linker put each symbol, shape (n,), uint64.
 
-    The rule: a symbol moved with the image if its address lies in the kernel's half of the address space, that is if
-    the top bit of the word is set. Addresses below that are absolute values or offsets into the per-CPU area (x86-64
-    up to 6.14), which no slide moves; they stay.
+    The rule: a symbol moved with the image if its address lies near the image's tables. All others are absolute
+    values or offsets into the per-CPU area (x86-64 up to 6.14), which no slide moves; they stay.
 
     Raises:
         KallsiftError: if the slide is not known.
@@ -35,6 +36,6 @@ def linked_addresses(kernel: Kernel) -> NDArray[np.uint64]:
         raise KallsiftError(
             "this kernel's KASLR slide is not known, so its System.map cannot be told; use --format kallsyms"
         )
-    addresses, bits = kernel.symbols.addresses, 8 * kernel.symbols.word_size
-    linked = addresses - np.uint64(kernel.kaslr_slide % (1 << 64))
-    return np.where(addresses >> np.uint64(bits - 1) == 1, linked & np.uint64((1 << bits) - 1), addresses)
+    addresses, words = kernel.symbols.addresses, Words(kernel.symbols.word_size, kernel.byte_order)
+    linked = words.wrap(addresses - np.uint64(kernel.kaslr_slide % (1 << 64)))
+    return np.where(is_near(addresses, words, kernel.tables[0].virtual), linked, addresses)

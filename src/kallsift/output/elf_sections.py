@@ -1,0 +1,235 @@
+"""The sections of a kernel's image, from its type letters and the boundary symbols of its linker script.
+
+The letters tell what the linker's sections were, since ``nm`` made each letter from its symbol's section. So a section
+ends where the letters change, where a boundary symbol stands, and where the source lacks pages.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import KallsiftError
+
+
+class Kind(IntEnum):
+    """What a section holds, as far as type letters tell."""
+
+    CODE = 0
+    CONSTANT = 1
+    DATA = 2
+    ZEROED = 3
+
+    @property
+    def section_name(self) -> str:
+        """What linkers call a section of this kind."""
+        return (".text", ".rodata", ".data", ".bss")[self]
+
+
+LETTERS: dict[str, Kind] = {
+    "t": Kind.CODE,
+    "r": Kind.CONSTANT,
+    "n": Kind.CONSTANT,
+    "d": Kind.DATA,
+    "g": Kind.DATA,
+    "b": Kind.ZEROED,
+    "s": Kind.ZEROED,
+    "c": Kind.ZEROED,
+}
+"""The kind of section that a letter of ``nm`` stands for, in lower case (binutils, bfd_decode_symclass)."""
+
+UNTOLD = 4
+"""In place of a `Kind`, where a letter tells none: weak, absolute or unknown symbols."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """A part of the image that symbols of the linker script bound.
+
+    Attributes:
+        name: of the section.
+        starts: names of the symbol at its first byte, the preferred one first.
+        ends: of the symbol behind its last byte.
+        kind: what it holds, whatever the letters say; None if they say it.
+        only: the kinds that it gives its name to; others in it are named as if it were not there.
+        variables: whether it is written to, and its symbols are no functions. The letters alone do not tell: linkers
+            have made data executable (Debian's 7.3 for amd64).
+    """
+
+    name: str
+    starts: tuple[str, ...]
+    ends: tuple[str, ...]
+    kind: Kind | None = None
+    only: tuple[Kind, ...] = tuple(Kind)
+    variables: bool = False
+
+
+NO_CODE = (Kind.CONSTANT, Kind.DATA, Kind.ZEROED)
+INIT = ("__initdata_begin", "__init_begin"), ("__initdata_end", "__init_end")
+
+RANGES = (
+    Range(".head.text", ("_text",), ("_stext",), only=(Kind.CODE,)),
+    Range(".text", ("_stext", "_text"), ("_etext",), Kind.CODE),
+    Range(".rodata", ("__start_rodata",), ("__end_rodata",), only=NO_CODE),
+    Range(".data", ("_sdata",), ("_edata",), variables=True),
+    Range(".init.data", *INIT, only=NO_CODE),
+    Range(".init.text", *INIT, only=(Kind.CODE,)),
+    Range(".init.text", ("_sinittext",), ("_einittext",), Kind.CODE),
+    Range(".exit.text", ("__exittext_begin",), ("__exittext_end",), Kind.CODE),
+    Range(".data..percpu", ("__per_cpu_load", "__per_cpu_start"), ("__per_cpu_end",), variables=True),
+    Range("__ksymtab", ("__start___ksymtab",), ("__stop___ksymtab",)),
+    Range("__ksymtab_gpl", ("__start___ksymtab_gpl",), ("__stop___ksymtab_gpl",)),
+    Range("__param", ("__start___param",), ("__stop___param",)),
+    Range("__ex_table", ("__start___ex_table",), ("__stop___ex_table",)),
+    Range("__bug_table", ("__start___bug_table",), ("__stop___bug_table",)),
+    Range(".notes", ("__start_notes",), ("__stop_notes",)),
+    Range(".bss", ("__bss_start",), ("__bss_stop",), variables=True),
+    Range(".brk", ("__brk_base",), ("__brk_limit",), variables=True),
+)
+"""Ranges of the image, the inner ones after those that they lie in (include/asm-generic/vmlinux.lds.h)."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A run of bytes of one kind.
+
+    Attributes:
+        name: unlike that of any other section.
+        start: running address of the first byte.
+        end: running address behind the last byte.
+        kind: what it holds.
+        held: whether the source holds its bytes.
+        writable: whether the kernel writes to it.
+        variables: whether its symbols are no functions.
+        note: whether it is the build ID's note.
+    """
+
+    name: str
+    start: int
+    end: int
+    kind: Kind
+    held: bool
+    writable: bool
+    variables: bool
+    note: bool = False
+
+
+NOTE_NAME = ".note.gnu.build-id"
+MAX_SECTIONS = 4096
+"""Sections at most; a kernel has about fifty. The numbers from 0xff00 on mean other things."""
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """What divides an image into sections.
+
+    Attributes:
+        addresses: of the symbols in the image that tell a kind, ascending, shape (n,), uint64.
+        kinds: theirs, shape (n,), uint8.
+        ranges: first address, address behind the last one, and what lies there; inner ranges behind outer ones.
+        held: the parts of the image that the source holds, ascending.
+        note: where the build ID's note lies; an empty range if it is not in the image.
+    """
+
+    addresses: NDArray[np.uint64]
+    kinds: NDArray[np.uint8]
+    ranges: tuple[tuple[int, int, Range], ...]
+    held: tuple[tuple[int, int], ...]
+    note: tuple[int, int]
+
+
+def divide(start: int, end: int, division: Division) -> Iterator[Section]:
+    """The sections of an image from ``start`` to ``end``, ascending, without gaps.
+
+    Raises:
+        KallsiftError: if there would be too many of them.
+    """
+    ranges, held = division.ranges, division.held
+    changes, begins = _runs(division)
+    if len(changes) + 2 * len(held) + 2 * len(ranges) > MAX_SECTIONS:
+        raise KallsiftError(
+            f"the image falls into {len(changes)} sections and {len(held)} runs of pages that the source holds: "
+            f"too many for an ELF file; use 'symbols'"
+        )
+    bounds = {start, end, *division.note, *changes.tolist()}
+    bounds.update(at for pair in held for at in pair)
+    bounds.update(at for low, high, _ in ranges for at in (low, high))
+    cuts = sorted(at for at in bounds if start <= at <= end)
+    used: dict[str, int] = {}
+    before: Section | None = None
+    for low, high in pairwise(cuts):
+        index = max(0, int(np.searchsorted(changes, np.uint64(low), side="right")) - 1)
+        section = _section(low, high, Kind(int(begins[index])) if len(begins) else Kind.CODE, division)
+        if before and replace(before, start=low, end=high) == section:
+            before = replace(before, end=high)
+            continue
+        if before:
+            yield _named(before, used)
+        before = section
+    if before:
+        yield _named(before, used)
+
+
+def _runs(division: Division) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    """Where the kind of the image's symbols changes, and what begins there.
+
+    At an address where several kinds stand, one symbol ends what came before: what begins is what goes on behind it,
+    else any other than what came before. Where a range's kind is known anyway, letters change nothing.
+    """
+    addresses, kinds = division.addresses, division.kinds
+    for low, high, one in division.ranges:
+        if one.kind is not None:
+            outside = (addresses < np.uint64(low)) | (addresses >= np.uint64(high))
+            addresses, kinds = addresses[outside], kinds[outside]
+    places, owner = np.unique(addresses, return_inverse=True)
+    present = np.zeros((len(places), len(Kind)), np.bool_)
+    present[owner, kinds] = True
+    stands = present.copy()
+    plain = np.flatnonzero(present.sum(axis=1) == 1)
+    mixed = np.flatnonzero(present.sum(axis=1) > 1)
+    only = present.argmax(axis=1)
+    following = np.searchsorted(plain, mixed)
+    if len(plain):
+        preceded = following > 0
+        present[mixed[preceded], only[plain[following[preceded] - 1]]] = False
+    # of several that can begin, the last of Kind: never code where it may be data
+    begins = (len(Kind) - 1 - present[:, ::-1].argmax(axis=1)).astype(np.uint8)
+    if len(plain):
+        followed = following < len(plain)
+        kind = only[plain[following[followed]]]
+        goes_on = stands[mixed[followed], kind]
+        begins[mixed[followed][goes_on]] = kind[goes_on]
+    changes = np.flatnonzero(np.diff(begins, prepend=np.uint8(UNTOLD)) != 0)
+    return places[changes], begins[changes]
+
+
+def _section(start: int, end: int, kind: Kind, division: Division) -> Section:
+    """The section that a piece without any bound inside belongs to; its name may not be its own yet."""
+    name, variables = kind.section_name, False
+    for low, high, one in division.ranges:
+        if low <= start < high and (one.kind is not None or kind in one.only):
+            kind, name, variables = kind if one.kind is None else one.kind, one.name, one.variables
+    noted = division.note[0] <= start < division.note[1]
+    before = bisect_right(division.held, start, key=lambda part: part[0])
+    return Section(
+        name=NOTE_NAME if noted else name,
+        start=start,
+        end=end,
+        kind=kind,
+        held=bool(before) and start < division.held[before - 1][1],
+        writable=kind in (Kind.DATA, Kind.ZEROED) or (kind is Kind.CODE and variables),
+        variables=variables or kind is not Kind.CODE,
+        note=noted,
+    )
+
+
+def _named(section: Section, used: dict[str, int]) -> Section:
+    """The section with a number behind its name where another has the same."""
+    count = used[section.name] = used.get(section.name, -1) + 1
+    return replace(section, name=f"{section.name}.{count}") if count else section
