@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.kallsyms.adrift import first_index
 from kallsift.kallsyms.arrays_left import Left, arrays_left
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.markers_left import MarkersLeft, markers_left, stream_starts
@@ -51,6 +52,11 @@ class _Stream:
     two_byte_lengths: bool
     markers: MarkersLeft
     numbers: NDArray[np.int64]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the stream, but for those of its last group."""
+        return int(self.markers.values[-1])
 
 
 def recover_damaged(segment: Segment, tokens: TokenTable, word_size: int, attempt: Attempt) -> Iterator[Tables]:
@@ -153,7 +159,7 @@ def _assemble(
     characters, bounds = _expand(data, entries.heads, entries.ends, stream.two_byte_lengths, tokens)
     if ranks is not None:
         texts = _texts(characters, bounds)
-        heads, ends = _with_confirmed(data, entries, stream.two_byte_lengths, tokens, ranks, texts)
+        heads, ends = _with_confirmed(data, entries, stream.two_byte_lengths, tokens, ranks, texts, stream.size)
         characters, bounds = _expand(data, heads, ends, stream.two_byte_lengths, tokens)
     end = int(entries.ends.max(initial=stream.offset))
     rows = [
@@ -245,8 +251,9 @@ def _with_confirmed(
     tokens: TokenTable,
     ranks: Ranks,
     texts: list[bytes],
+    stream_size: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Heads and ends, with those of unsure walks from where `CONFIRMED` of their names fit in the order of names."""
+    """Heads and ends, with those that the order of names confirms: of unsure walks, and of those adrift."""
     heads, ends = entries.heads.copy(), entries.ends.copy()
     for indices, places in zip(entries.unsure, entries.unsure_heads, strict=True):
         if not len(indices):
@@ -259,6 +266,23 @@ def _with_confirmed(
         proposed = _texts(*_expand(data, places, stops, two_byte_lengths, tokens))
         enough = np.cumsum(confirmed(ranks, texts, indices, proposed)) >= CONFIRMED
         heads[indices[enough]], ends[indices[enough]] = places[enough], stops[enough]
+    for walk in entries.adrift:
+        places, stops = walk[:-1], walk[1:]
+        known = np.flatnonzero(heads >= 0)
+        after = int(np.searchsorted(heads[known], places[0]))
+        low = int(known[after - 1]) + 1 if after else 0
+        high = int(known[after]) - 1 if after < len(known) else len(heads) - 1
+        # from the nearest one known, as many bytes an entry as elsewhere, give or take half of them
+        if not len(known):
+            break
+        near = int(known[max(0, after - 1)])
+        apart = int(abs(places[0] - heads[near])) * len(heads) // stream_size
+        expected = near + (apart if heads[near] < places[0] else -apart)
+        slack = apart // 2 + GROUP
+        low, high = max(low, expected - slack), min(high, expected + slack + len(places))
+        first = first_index(ranks, _texts(*_expand(data, places, stops, two_byte_lengths, tokens)), low, high)
+        if first is not None:
+            heads[first : first + len(places)], ends[first : first + len(places)] = places, stops
     return heads, ends
 
 

@@ -8,19 +8,23 @@ of which fewer than `UNSURE` could be there by chance, and only from where no ot
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.names import GROUP, entry_sizes
-from kallsift.kallsyms.pages import Pages
+from kallsift.kallsyms.pages import PAGE, Pages
 
 FIRST_WHOLE = 130
 """Behind a lost page an entry begins within so many bytes: no entry of one length byte takes more."""
 
 UNSURE = 7
 """Entries at the begin of a walk that are not believed without other proof."""
+
+UNSURE_OF_ANY = 15
+"""As many where an entry may begin with any letter, not only with those of its neighbours."""
 
 RIVAL = 3
 """Entries that a walk must have of its own to cast doubt on a longer one."""
@@ -41,12 +45,15 @@ class Entries:
         ends: offset behind its last code, likewise.
         unsure: walks from behind a lost page into a certain entry, as indices, in their order; none is certain.
         unsure_heads: offsets of those entries' lengths.
+        adrift: offsets of the lengths of neighbouring entries between two lost pages, the end of the last one behind
+            them; nothing says which they are.
     """
 
     heads: NDArray[np.int64]
     ends: NDArray[np.int64]
     unsure: tuple[NDArray[np.int64], ...]
     unsure_heads: tuple[NDArray[np.int64], ...]
+    adrift: tuple[NDArray[np.int64], ...]
 
 
 def reenter(
@@ -86,24 +93,31 @@ def reenter(
     boundaries = np.array(sorted(value for value in anchors.values() if value < len(region)), np.int64)
     fitting = _with_local_letters(following, region, heads, boundaries, firsts, two_byte_lengths)
     reached, steps = _walked(fitting, boundaries)
+    wider: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
     unsure: list[NDArray[np.int64]] = []
     unsure_heads: list[NDArray[np.int64]] = []
     for number, value in anchors.items():
         last = number * GROUP - 1
         if number == 0 or last >= count or heads[last] >= 0:
             continue
-        walk, certain = _backwards(fitting, reached, steps, _last_lost(pages, offset, value), value)
+        low = _last_lost(pages, offset, value)
+        walk, certain = _backwards(fitting, reached, steps, low, value, UNSURE)
+        if not len(walk):
+            # a letter that no neighbour has: any will do, if longer walks bear it out
+            wider = wider or _walked(following, boundaries)
+            walk, certain = _backwards(following, *wider, low, value, UNSURE_OF_ANY)
         indices = number * GROUP - np.arange(len(walk), 0, -1)
         free = (indices >= 0) & (heads[np.maximum(indices, 0)] < 0)
         sure = free & (np.arange(len(walk)) >= certain)
         heads[indices[sure]] = walk[sure]
         unsure.append(indices[free & ~sure])
         unsure_heads.append(walk[free & ~sure] + offset)
+    adrift = tuple(walk + offset for walk in _adrift(following, pages, offset, boundaries, int(values[-1])))
     there = heads >= 0
     ends = np.full(count, -1, np.int64)
     ends[there] = following[heads[there]] + offset
     heads[there] += offset
-    return Entries(heads, ends, tuple(unsure), tuple(unsure_heads)), suspects
+    return Entries(heads, ends, tuple(unsure), tuple(unsure_heads), adrift), suspects
 
 
 def _with_local_letters(
@@ -222,17 +236,46 @@ def _last_lost(pages: Pages, offset: int, value: int) -> int:
     """Where the last lost page before a marker ends, relative to the stream; 0 if there is none."""
     page = int(pages.number(np.array([value + offset - 1]))[0])
     lost = np.flatnonzero(pages.lost[: page + 1])
-    return max(0, (int(lost[-1]) + 1) * 4096 + pages.first - offset) if len(lost) else 0
+    return max(0, (int(lost[-1]) + 1) * PAGE + pages.first - offset) if len(lost) else 0
+
+
+def _adrift(
+    following: NDArray[np.int64], pages: Pages, offset: int, boundaries: NDArray[np.int64], size: int
+) -> Iterator[NDArray[np.int64]]:
+    """The longest walk between each two lost pages between which no marker points, without its unsure entries."""
+    first, last = pages.number(np.array([offset, offset + size]))
+    lost = np.flatnonzero(pages.lost[first : last + 1]) + first
+    gaps = np.flatnonzero(np.diff(lost) > 1)
+    if not len(gaps):
+        return
+    outside = len(following) - 1
+    _, steps = _walked(following, np.empty(0, np.int64))
+    for low_page, high_page in zip((lost[gaps] + 1).tolist(), lost[gaps + 1].tolist(), strict=True):
+        low, high = (page * PAGE + pages.first - offset for page in (low_page, high_page))
+        if low < 0 or ((boundaries >= low) & (boundaries < high)).any():
+            continue
+        begins = np.arange(low, min(low + FIRST_WHOLE, high))
+        walk = [int(begins[np.argmax(steps[begins])])]
+        while (place := int(following[walk[-1]])) != outside:
+            walk.append(place)
+        if len(walk) > 2 * UNSURE_OF_ANY:
+            yield np.array(walk[UNSURE_OF_ANY:], np.int64)
 
 
 def _backwards(
-    following: NDArray[np.int64], reached: NDArray[np.int64], steps: NDArray[np.int64], low: int, high: int
+    following: NDArray[np.int64],
+    reached: NDArray[np.int64],
+    steps: NDArray[np.int64],
+    low: int,
+    high: int,
+    unsure: int,
 ) -> tuple[NDArray[np.int64], int]:
     """The longest walk from behind a lost page to a marker, and the number of its first certain entry.
 
     Args:
         low: where the lost page ends.
         high: where the marker points.
+        unsure: how many of its first entries are not certain.
     """
     begins = low + np.flatnonzero(reached[low : min(low + FIRST_WHOLE, high)] == high)
     leaves = begins[~np.isin(begins, following[begins])]
@@ -243,7 +286,7 @@ def _backwards(
     while (place := int(following[walk[-1]])) != high:
         walk.append(place)
     numbers = {place: number for number, place in enumerate(walk)}
-    certain = UNSURE
+    certain = unsure
     for leaf in leaves.tolist():
         place, own = leaf, 0
         while place != high and place not in numbers:
