@@ -14,11 +14,8 @@ from kallsift.kallsyms.sequences import Ranks
 LEAST_PAIRS = 16
 """Neighbours by name whose ranks survive; fewer are in order by chance."""
 
-ENOUGH = 0.97
-"""Part of them that must be in order; a wrong index puts half of them so."""
-
-CLEAR = 0.8
-"""No other index may put so many of them in order."""
+CLEAR = 0.98
+"""No other index may put so many of them in order: neighbours by address often are neighbours by name."""
 
 
 def first_index(ranks: Ranks, names: list[bytes], low: int, high: int) -> int | None:
@@ -42,6 +39,6 @@ def first_index(ranks: Ranks, names: list[bytes], low: int, high: int) -> int | 
     share[pairs < LEAST_PAIRS] = 0
     best = int(share.argmax())
     others = np.delete(share, best)
-    if share[best] < ENOUGH or (len(others) and others.max() >= CLEAR):
+    if share[best] < 1 or (len(others) and others.max() >= CLEAR):
         return None
     return int(firsts[best])
