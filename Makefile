@@ -1,14 +1,15 @@
 # make demo    recovers a real kernel's symbols from a dump of its memory, and compares them with its own
 # make test    style, types, unit and property tests, and the kernels of the lab's test set
 # make matrix  the same claim for every kernel of the lab; make docs writes the table of it
-# make bench   speed beside reading the file and beside other tools
+# make images  every kernel image of Debian's mirror, compared with other readings: the table of docs/images.md
+# make bench   speed beside reading the file and beside other tools; make bench-images the same for kernel images
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test check unit lab matrix docs bench clean
+.PHONY: demo test check unit lab matrix docs images bench bench-images clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -32,9 +33,16 @@ docs: $(READY) lab
 	$(RUN) -m tests.real table matrix > docs/.kernels.md
 	mv docs/.kernels.md docs/kernels.md
 
+images: $(READY) lab
+	@$(RUN) -m tests.real images > docs/.images.md; status=$$?; \
+	mv docs/.images.md docs/images.md; exit $$status
+
 bench: $(READY) lab
 	@folders=$$($(RUN) -m tests.lab guest amd64-7.2 amd64-7.2-4g) && \
 	$(RUN) -m bench --dump $$(printf '%s/memory.elf ' $$folders) --truth $$(printf '%s/truth/kallsyms ' $$folders)
+
+bench-images: $(READY) lab
+	@$(RUN) -m bench.images $$($(RUN) -m tests.lab guest amd64-5.10 amd64-6.1 amd64-6.12 amd64-7.2)
 
 lab:
 	@tests/lab/setup.sh

@@ -64,8 +64,13 @@ def compare(
 
 
 def report(runs: dict[Tool, list[Run]], scores: dict[Tool, Score]) -> str:
-    """The figures as a Markdown table: medians, and their ratios to those of kallsift and of ``cat``."""
-    yardstick, ours = (median(run.seconds for run in runs[tool]) for tool in TOOLS[:2])
+    """The figures as a Markdown table: medians, and their ratios to those of kallsift and of ``cat``.
+
+    Args:
+        runs: of each tool; the first two are ``cat`` and kallsift.
+        scores: of those whose answers were held against a truth.
+    """
+    yardstick, ours = (median(run.seconds for run in runs[tool]) for tool in list(runs)[:2])
     lines = [
         "| tool | runs | wall time | fastest to slowest | / kallsift | / cat | private memory | right lines | wrong |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",

@@ -86,6 +86,13 @@ TOOLS = (
 )
 """Every tool; the first is the yardstick that reads the dump and does nothing with it, the second is kallsift."""
 
+IMAGE_TOOLS = (
+    *(tool for tool in TOOLS if not tool.name.startswith("pakunoda")),
+    Tool("kallsift elf", ("{python}", "-m", "kallsift", "elf", "{dump}", "-o", "{answer}")),
+    Tool("vmlinux-to-elf 1.4.0", ("{bin}/vmlinux-to-elf", "{dump}", "{answer}"), requirement="vmlinux-to-elf==1.4.0"),
+)
+"""The same for kernel images: two tools that print symbols, and the two that write ELF files of the same makers."""
+
 
 def install(tool: Tool) -> None:
     """Installs a peer, if it is not there yet.

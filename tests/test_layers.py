@@ -13,11 +13,12 @@ MAY_IMPORT = {
     "addresses": set[str](),
     "errors": set[str](),
     "memory": {"addresses", "errors"},
+    "image": {"addresses", "errors", "memory"},
     "kallsyms": {"addresses", "errors", "memory"},
     "machine": {"addresses", "errors", "memory"},
-    "kernel": {"addresses", "errors", "memory", "kallsyms", "machine"},
+    "kernel": {"addresses", "errors", "memory", "image", "kallsyms", "machine"},
     "output": {"addresses", "errors", "memory", "kallsyms", "machine", "kernel"},
-    "cli": {"addresses", "errors", "memory", "kallsyms", "machine", "kernel", "output"},
+    "cli": {"addresses", "errors", "memory", "image", "kallsyms", "machine", "kernel", "output"},
 }
 """What each layer may import beside itself, in the order of the way of the data."""
 

@@ -9,11 +9,11 @@ with kallsift.open("memory.lime") as memory:
 from __future__ import annotations
 
 from kallsift.errors import KallsiftError, RecoveryError, SourceError, UnmappedError
+from kallsift.image.sources import open
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.table import Location, Symbol, SymbolTable
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.recover import recover, recover_all
-from kallsift.memory.containers import open
 from kallsift.memory.model import Memory
 
 __version__ = "0.1.0"

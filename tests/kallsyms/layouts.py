@@ -181,6 +181,12 @@ def layout(
     image = surroundings.image(end + IMAGE_BEHIND, start, mapped, (IMAGE_BEFORE, end))
     for offset, gap in gaps:
         image[offset : offset + len(gap)] = gap
+    array = places["offsets"] if "offsets" in places else places["addresses"]
+    # noise that happens to go on in the array's order would leave open where it begins and ends
+    image[array.offset - word_size : array.offset] = bytes(word_size)
+    image[array.end : array.end + word_size] = bytes(word_size)
+    # so would noise that happens to be one more name
+    image[places["names"].end] = 0
     for name, place in places.items():
         if len(contents[name]) != place.size:
             raise AssertionError(f"{name} takes {len(contents[name])} bytes, not {place.size}")

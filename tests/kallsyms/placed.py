@@ -92,7 +92,7 @@ def candidates(data: bytes, start: int = START) -> list[Tables]:
         for segment, runs in digit_runs(memory((start, data)))
         for run in runs
         for tokens in token_tables(segment, int(run))
-        for tables in recover_tables(segment, tokens, 8, Attempt())
+        for tables in recover_tables(segment, tokens, (8,), Attempt())
     ]
 
 

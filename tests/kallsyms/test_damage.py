@@ -9,7 +9,7 @@ Which damage is caught where:
 * codes in names: as characters in tokens.
 * offsets and addresses: here if the order breaks, else by the kernel layer, whose landmarks must lie where their
   symbols point, unless the symbol is no landmark.
-* relative_base: not here, unless it becomes zero; a wrong one puts every symbol elsewhere, and the kernel layer finds
+* relative_base: not here, unless it becomes zero (then the kernel layer looks for another); a wrong one puts every symbol elsewhere, and the kernel layer finds
   no pointer that equals a symbol.
 * seqs_of_names: nothing is read from it, so the symbols stay exact.
 * a blank page of addresses: here, though it may be in order.

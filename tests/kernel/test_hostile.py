@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 import kallsift
 from kallsift.kallsyms.scan import DIGITS
-from kallsift.kernel.pointers import MAX_POINTERS, find_pointers
+from kallsift.kernel.pointers import MAX_POINTERS, list_heads, pointers_between, self_pointers
 from kallsift.memory.model import AddressSpace, Memory, Segment
+from tests.kernel.images import WIDE
 
 
 def memory_of(data: NDArray[np.uint8]) -> Memory:
@@ -35,5 +36,9 @@ def test_a_token_table_without_the_rest_names_the_step() -> None:
 
 
 def test_pointers_are_bounded() -> None:
-    data = np.full(32 << 20, 0xFF, np.uint8)
-    assert len(find_pointers(memory_of(data), 16 << 20, "<").places) <= MAX_POINTERS
+    everything = range(0, 1 << 64)
+    all_ones = Segment(0, np.full(32 << 20, 0xF8, np.uint8))
+    assert len(pointers_between(all_ones, WIDE, 0, (1 << 64) - 1).places) <= MAX_POINTERS
+    assert len(list_heads(all_ones, WIDE, range(0, 1), everything).places) <= MAX_POINTERS
+    own_places = Segment(0, np.arange(0, 32 << 20, 8, dtype=np.uint64).view(np.uint8))
+    assert len(self_pointers(own_places, WIDE).places) <= MAX_POINTERS

@@ -9,64 +9,69 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kallsift.errors import UnmappedError
-from kallsift.kernel.pointers import KERNEL_HALF, Pointers, distances, find_pointers, hits_on_symbols
-from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.kernel.pointers import (
+    Pointers,
+    Words,
+    closed_lists,
+    distances,
+    hits_on_symbols,
+    list_heads,
+    pointers_between,
+    self_pointers,
+    single_elements,
+)
+from kallsift.machine.model import Window, Windows
+from tests.kernel.images import EACH, NARROW, WIDE, memory, pointers, segment
 
 bounded = settings(deadline=None, derandomize=True, max_examples=60)
+each_kind = pytest.mark.parametrize("words", EACH, ids=str)
 
 DISTANCE = 0xFFFF_FFFF_6A60_0000
 ALIAS = 0xFFFF_8880_0000_0000
 
 
-def pointers(*pairs: tuple[int, int]) -> Pointers:
-    """From places and values."""
-    ordered = sorted(pairs)
-    return Pointers(
-        np.array([place for place, _ in ordered], np.uint64),
-        np.array([value % (1 << 64) for _, value in ordered], np.uint64),
-    )
-
-
-def image(words: dict[int, int], start: int, size: int, order: str = "<") -> Memory:
-    """One segment of zeros but for the words, given by their addresses."""
-    data = np.zeros(size, np.uint8)
-    for place, value in words.items():
-        raw = (value % (1 << 64)).to_bytes(8, "little" if order == "<" else "big")
-        data[place - start : place - start + 8] = np.frombuffer(raw, np.uint8)
-    return Memory("test", "test", AddressSpace.PHYSICAL, (Segment(start, data),))
+def pairs_of(found: Pointers) -> dict[int, int]:
+    return dict(zip(found.places.tolist(), found.values.tolist(), strict=True))
 
 
 def test_self_pointers_tell_the_distance() -> None:
     chance = random.Random(1)
     empty = [(0x1000 + 64 * i, 0x1000 + 64 * i + DISTANCE) for i in range(100)]
-    others = [(0x9000 + 8 * i, chance.randrange(KERNEL_HALF, 1 << 64)) for i in range(1000)]
-    assert distances(pointers(*empty, *others)) == [(DISTANCE, 100)]
+    others = [(0x9000 + 8 * i, chance.randrange(1 << 63, 1 << 64)) for i in range(1000)]
+    assert distances(pointers(*empty, *others), WIDE) == [(DISTANCE, 100)]
 
 
 def test_the_most_frequent_first() -> None:
     one = [(0x1000 + 16 * i, 0x1000 + 16 * i + DISTANCE) for i in range(30)]
     other = [(0x4000 + 16 * i, 0x4000 + 16 * i + ALIAS) for i in range(50)]
-    assert distances(pointers(*one, *other)) == [(ALIAS, 50), (DISTANCE, 30)]
-    assert distances(pointers(*one, *other), most=1) == [(ALIAS, 50)]
-    assert distances(pointers(*one, *other), least=31) == [(ALIAS, 50)]
+    assert distances(pointers(*one, *other), WIDE) == [(ALIAS, 50), (DISTANCE, 30)]
+    assert distances(pointers(*one, *other), WIDE, most=1) == [(ALIAS, 50)]
+    assert distances(pointers(*one, *other), WIDE, least=31) == [(ALIAS, 50)]
 
 
 def test_distances_of_no_whole_page_do_not_count() -> None:
-    assert distances(pointers(*((0x1000 + 16 * i, 0x1008 + 16 * i + DISTANCE) for i in range(50)))) == []
+    assert distances(pointers(*((0x1000 + 16 * i, 0x1008 + 16 * i + DISTANCE) for i in range(50))), WIDE) == []
 
 
 def test_too_few_self_pointers() -> None:
     pairs = [(0x1000 + 16 * i, 0x1000 + 16 * i + DISTANCE) for i in range(15)]
-    assert distances(pointers(*pairs)) == []
-    assert distances(pointers()) == []
+    assert distances(pointers(*pairs), WIDE) == []
+    assert distances(pointers(), WIDE) == []
 
 
-def test_an_image_mapped_below_its_place() -> None:
-    """The distance is modulo 2^64."""
-    high = 0xFFFF_FFFF_FFFF_0000
-    pairs = [(high + 16 * i, 0xFFFF_FFFF_8100_0000 + 16 * i) for i in range(32)]
-    assert distances(pointers(*pairs)) == [((0xFFFF_FFFF_8100_0000 - high) % (1 << 64), 32)]
+def test_an_image_mapped_where_it_lies() -> None:
+    """As s390x up to 6.9: the distance is nothing."""
+    assert distances(pointers(*((0x1000 + 16 * i, 0x1000 + 16 * i) for i in range(32))), WIDE) == [(0, 32)]
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "address"),
+    [(WIDE, 0xFFFF_FFFF_FFFF_0000, 0xFFFF_FFFF_8100_0000), (NARROW, 0xE000_0000, 0xC000_0000)],
+)
+def test_an_image_mapped_below_its_place(words: Words, place: int, address: int) -> None:
+    """The distance is modulo the address space."""
+    pairs = [(place + 16 * i, address + 16 * i) for i in range(32)]
+    assert distances(pointers(*pairs), words) == [((address - place) & words.mask, 32)]
 
 
 @bounded
@@ -80,50 +85,87 @@ def test_distances_as_a_plain_count(pairs: list[tuple[int, int]], least: int) ->
         distance = (value - place) % (1 << 64)
         if distance % 4096 == 0:
             counted[distance] = counted.get(distance, 0) + 1
-    found = distances(pointers(*pairs), least=least, most=1000)
+    found = distances(pointers(*pairs), WIDE, least=least, most=1000)
     assert dict(found) == {distance: count for distance, count in counted.items() if count >= least}
     assert [count for _, count in found] == sorted((count for _, count in found), reverse=True)
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("start", [0x10_0000, 0x10_0004])
-def test_words_that_are_pointers(order: str, start: int) -> None:
-    words = {
-        0x10_0008: DISTANCE,
-        0x10_0010: KERNEL_HALF,
-        0x10_0018: KERNEL_HALF - 1,
+@each_kind
+@pytest.mark.parametrize("start", [0x10_0000, 0x10_0004, 0x10_0001])
+def test_words_that_can_point_at_themselves(words: Words, start: int) -> None:
+    apart = 0xC000_0000
+    values = {
+        0x10_0008: 0x10_0008 + apart,
+        0x10_0010: 0x10_0018 + apart,
         0x10_0020: 5,
-        0x30_0000: DISTANCE + 8,
-        0x30_0FF8: (1 << 64) - 1,
+        0x2F_FFF8: 0x2F_FFF8 + apart,
+        0x30_0008: 0x30_0008 + 4 * apart & words.mask,
     }
-    found = find_pointers(image(words, start, 0x20_1000 - (start & 7), order), 0x20_0000, order)
-    assert dict(zip(found.places.tolist(), found.values.tolist(), strict=True)) == {
-        place: value for place, value in words.items() if value >= KERNEL_HALF
-    }
-    assert found.places.tolist() == sorted(found.places.tolist())
+    found = pairs_of(self_pointers(segment(values, start, 0x20_1000 - (start & 7), words), words))
+    del values[0x10_0010], values[0x10_0020]
+    # zeros at the start of a page count too: their distances differ
+    assert {place: value for place, value in found.items() if value} == values
+    assert all(place % 4096 == 0 for place, value in found.items() if not value)
+
+
+@each_kind
+def test_words_of_a_range(words: Words) -> None:
+    values = {0x1008: 0x8000_0000, 0x1010: 0x7FFF_FFFF, 0x1018: 0x9000_0000, 0x1020: 0x9000_0001, 0x1028: 1}
+    found = pointers_between(segment(values, 0x1000, 0x100, words), words, 0x8000_0000, 0x9000_0000)
+    assert pairs_of(found) == {0x1008: 0x8000_0000, 0x1018: 0x9000_0000}
 
 
 def test_a_segment_without_a_word() -> None:
-    assert len(find_pointers(image({}, 0x1001, 7), 0x1004, "<").places) == 0
-    with pytest.raises(UnmappedError):
-        find_pointers(image({}, 0x1000, 8), 0x2000, "<")
+    assert len(self_pointers(segment({}, 0x1001, 6), WIDE).places) == 0
 
 
 def test_hits_on_symbols_against_chance() -> None:
     chance = random.Random(2)
-    symbols = sorted(DISTANCE + 16 * value for value in chance.sample(range(1 << 20), 2000))
-    true = [(8 * i, symbol) for i, symbol in enumerate(symbols[::4])]
+    symbols = np.array(sorted(DISTANCE + 16 * value for value in chance.sample(range(1 << 20), 2000)), np.uint64)
     # each counts once, however often it stands there
-    repeated = [(1 << 20 | 8 * i, symbols[0]) for i in range(300)]
-    addresses = np.array([0, 8, *symbols], np.uint64)
-    hits, by_chance, inside = hits_on_symbols(pointers(*true, *repeated), addresses)
+    hits, by_chance, inside = hits_on_symbols(np.concatenate((symbols[::4], np.repeat(symbols[:1], 300))), symbols)
     assert (hits, inside) == (500, 500)
     assert by_chance < 20
-    random_pairs = [(8 * i, DISTANCE + 8 * chance.randrange(1 << 21)) for i in range(4000)]
-    hits, by_chance, _ = hits_on_symbols(pointers(*random_pairs), addresses)
+    values = np.array([DISTANCE + 8 * chance.randrange(1 << 21) for _ in range(4000)], np.uint64)
+    hits, by_chance, _ = hits_on_symbols(values, symbols)
     assert hits < 32 + 1.5 * by_chance
 
 
-def test_hits_without_kernel_addresses() -> None:
-    assert hits_on_symbols(pointers((8, DISTANCE)), np.array([0, 16], np.uint64)) == (0, 0.0, 0)
-    assert hits_on_symbols(pointers(), np.array([DISTANCE], np.uint64)) == (0, 0.0, 0)
+def test_hits_without_words_or_symbols() -> None:
+    nothing, one = np.empty(0, np.uint64), np.array([DISTANCE], np.uint64)
+    assert hits_on_symbols(one, nothing) == (0, 0.0, 0)
+    assert hits_on_symbols(nothing, one) == (0, 0.0, 0)
+
+
+IMAGE, LINEAR, BASE = range(0x8010_0000, 0x8020_0000), range(0x8000_0000, 0x9000_0000), 0x8000_0000
+IDENTITY = Windows("test", "window", (Window(BASE, 0, 1 << 28),))
+
+
+def lists(words: Words, closed: int, open_: int, single: int) -> dict[int, int]:
+    """An image's lists by physical address: those that close, those that do not, and those of one element."""
+    values: dict[int, int] = {}
+    for number in range(closed + open_ + single):
+        head, element = 0x10_0000 + 64 * number, 0x40_0000 + 64 * number
+        last = element if number >= closed + open_ else element + 32
+        values |= {head: BASE + element, head + words.size: BASE + last}
+        if not closed <= number < closed + open_:
+            values |= {element: BASE + last, element + words.size: BASE + head}
+    return values
+
+
+@each_kind
+def test_lists_that_close_outside_of_the_image(words: Words) -> None:
+    whole = memory(segment(lists(words, 20, 30, 7), 0, 0x50_0000, words))
+    heads = list_heads(whole.window(0x10_0000, 0, 0x10_0000), words, IMAGE, LINEAR)
+    assert len(heads.places) == 57
+    assert len(closed_lists(whole, heads, words, BASE, IDENTITY, None).places) == 27
+    assert len(closed_lists(whole, heads, words, BASE + 0x1000, IDENTITY, None).places) == 0
+    assert single_elements(whole, heads, words, IMAGE, LINEAR) == 7
+
+
+@each_kind
+def test_lists_inside_of_the_image_tell_nothing(words: Words) -> None:
+    whole = memory(segment(lists(words, 20, 0, 7), 0, 0x50_0000, words))
+    everything = range(BASE, BASE + 0x50_0000)
+    assert len(list_heads(whole.segments[0], words, everything, LINEAR).places) == 0
+    assert len(list_heads(whole.segments[0], words, IMAGE, range(BASE, BASE + 0x20_0000)).places) == 0

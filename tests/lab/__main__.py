@@ -11,6 +11,7 @@ from dataclasses import replace
 from .capture import cached, capture
 from .errors import LabError
 from .guests import Guest, guest_named, guests_of_set, load_guests
+from .kbuild import fetch
 from .kernels import find
 from .machines import machine_for
 from .places import say
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     named = commands.add_parser("guest", help="capture guests by name, and print their folders")
     named.add_argument("names", nargs="+", metavar="NAME")
     grouped = commands.add_parser("set", help="capture all guests of a set, and print their folders")
-    grouped.add_argument("set", metavar="SET", help="test, matrix or bench")
+    grouped.add_argument("set", metavar="SET", help="test, architectures, matrix or bench")
     boot = commands.add_parser("boot", help="capture any kernel of the archive, and print its folder")
     boot.add_argument("suite", metavar="SUITE", help="such as trixie-backports")
     boot.add_argument("architecture", metavar="ARCH", help="Debian's name, such as arm64")
@@ -41,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     boot.add_argument("--cpu", default="", help="QEMU's CPU model")
     boot.add_argument("--accel", default="", help="QEMU's accelerator, such as tcg,thread=multi")
     boot.add_argument("--timeout", type=int, default=600, metavar="S", help="seconds to get ready in")
+    commands.add_parser("kbuild", help="fetch Debian's scripts/kallsyms programs, and print their folders")
     for one in (named, grouped, boot):
         one.add_argument("--again", action="store_true", help="even if captured already")
     return top
@@ -76,7 +78,7 @@ def show() -> None:
     for guest in load_guests().values():
         found = cached(guest)
         state = found.manifest["kernel"]["release"] if found else "-"
-        print(f"{guest.name:18}{','.join(guest.sets):14}{state:28}{guest.note}".rstrip())
+        print(f"{guest.name:18}{','.join(guest.sets):27}{state:28}{guest.note}".rstrip())
 
 
 def take(guests: list[Guest], again: bool) -> int:
@@ -99,6 +101,9 @@ def main(arguments: list[str]) -> int:
             case "list":
                 signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # into head, say
                 show()
+                return 0
+            case "kbuild":
+                print(*(program.folder for program in fetch()), sep="\n")
                 return 0
             case "guest":
                 guests = [guest_named(name) for name in options.names]

@@ -73,6 +73,8 @@ def mirrors(suite: str) -> list[tuple[str, str]]:
         archive = [chosen]
     if not archive:
         raise LabError("no Debian archive in /etc/apt: set KALLSIFT_LAB_MIRROR to the address of one")
+    if suite.endswith("-security"):
+        return [(uri, suite) for uri in security[:1]] or [(archive[0], suite)]
     return [(archive[0], suite), *((uri, f"{suite}-security") for uri in security[:1])]
 
 
@@ -139,6 +141,14 @@ class Suite:
         """The names of all packages which begin with ``prefix``."""
         self._refresh()
         return self._apt("apt-cache", "pkgnames", prefix, timeout=120).split()
+
+    def records(self, packages: list[str]) -> list[dict[str, str]]:
+        """What the lists say of packages: one line of each field of the newest version, by its name."""
+        self._refresh()
+        text = self._apt("apt-cache", "show", "--no-all-versions", *packages, timeout=120) if packages else ""
+        return [
+            dict(re.findall(r"^([\w-]+): (.*)$", stanza, re.MULTILINE)) for stanza in text.split("\n\n") if stanza.strip()
+        ]
 
     def download(self, packages: list[str], folder: Path) -> list[Path]:
         """The packages' files, downloaded into ``folder``."""

@@ -19,7 +19,7 @@ from .initramfs import build_initramfs
 from .kernels import Kernel
 from .machines import machine_for
 from .places import lab_folder
-from .qemu import Files, command, has_vmcoreinfo
+from .qemu import Files, command, has_vmcoreinfo, with_seed
 from .qmp import Qmp
 from .tools import tool
 
@@ -60,6 +60,8 @@ def paused(guest: Guest, kernel: Kernel, accelerator: str) -> Iterator[Paused]:
         modules = kernel.modules if guest.modules else None
         files.initramfs.write_bytes(build_initramfs(kernel.busybox, modules, extra))
         words = command(guest, machine, kernel.image, accelerator, files)
+        if machine.seedless and guest.kaslr:
+            words = with_seed(words, files)
         started = time.monotonic()
         log = Path(folder) / "qemu.log"
         with running(words, log) as process, contextlib.ExitStack() as connection:

@@ -16,7 +16,7 @@ from .boot import Paused, paused
 from .errors import LabError
 from .guests import Guest
 from .kernels import Kernel, kernel_for
-from .machines import machine_for
+from .machines import Machine, machine_for
 from .manifest import describe
 from .places import alone, building, captures_folder, say
 from .tools import tool
@@ -112,7 +112,7 @@ def _take(guest: Guest, kernel: Kernel, accelerator: str) -> Capture:
     with building(target) as draft:
         with paused(guest, kernel, accelerator) as stopped:
             say(f"{guest.name}: ready after {stopped.seconds:.0f} s, dumping {guest.memory} MiB")
-            _save(stopped, draft)
+            _save(stopped, draft, machine_for(guest.architecture))
         (draft / "memory.elf").chmod(0o644)
         dumps.make_sparse(draft / "memory.elf")
         shutil.copyfile(kernel.image, draft / "vmlinuz")
@@ -124,14 +124,30 @@ def _take(guest: Guest, kernel: Kernel, accelerator: str) -> Capture:
     return Capture(target)
 
 
-def _save(stopped: Paused, folder: Path) -> None:
+def _save(stopped: Paused, folder: Path, machine: Machine) -> None:
     """Everything that has to be read while QEMU still runs."""
     (folder / "console.log").write_bytes(stopped.console)
     (folder / "truth").mkdir()
     for name, data in stopped.truth.items():
         (folder / "truth" / name).write_bytes(data)
     (folder / "registers.txt").write_text(stopped.qmp.monitor("info registers -a"))
+    if machine.elf_machine:
+        _save_ranges(stopped, folder, machine.elf_machine)
+        return
     how = {"paging": False, "protocol": f"file:{folder}/memory.elf", "format": "elf"}
     stopped.qmp.do("dump-guest-memory", how, _DUMP_TIMEOUT)
     if not dumps.segments(folder / "memory.elf"):
-        raise LabError("QEMU puts no memory into ELF dumps of this architecture: teach capture.py pmemsave")
+        raise LabError("QEMU puts no memory into ELF dumps of this architecture: give it an elf_machine in machines.py")
+
+
+def _save_ranges(stopped: Paused, folder: Path, elf_machine: int) -> None:
+    """An ELF core out of what QEMU says is RAM, range by range."""
+    parts = []
+    for number, memory in enumerate(dumps.ram_ranges(stopped.qmp.monitor("info mtree -f"))):
+        path = folder / f".range{number}"
+        where = {"val": memory.start, "size": len(memory), "filename": str(path)}
+        stopped.qmp.do("pmemsave", where, _DUMP_TIMEOUT)
+        parts.append((memory.start, path))
+    dumps.write_core(parts, folder / "memory.elf", elf_machine)
+    for _, path in parts:
+        path.unlink()

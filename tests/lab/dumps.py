@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -69,6 +70,39 @@ def _blocks(file: BinaryIO, segment: Segment) -> Iterator[tuple[int, bytes]]:
         block = file.read(min(_BLOCK, segment.size - place))
         if block != _ZERO[: len(block)]:
             yield place, block
+
+
+def ram_ranges(flat_view: str) -> list[range]:
+    """Physical addresses that are RAM in the answer to ``info mtree -f``; memory seen at several places counts once."""
+    pattern = r"^\s+([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ram\): (\S+?)(?: @([0-9a-f]{16}))?(?: .*)?$"
+    found: list[range] = []
+    covered: dict[str, int] = {}  # how much of each RAM, from its start on, lies at a lower address
+    for first, last, name, offset in re.findall(pattern, flat_view, re.MULTILINE):
+        start, end, inside = int(first, 16), int(last, 16) + 1, int(offset or "0", 16)
+        start += max(0, covered.get(name, 0) - inside)
+        if "ram" in name and not re.search("vga|rom", name) and start < end:
+            found.append(range(start, end))
+            covered[name] = max(covered.get(name, 0), inside + end - int(first, 16))
+    return found
+
+
+def write_core(parts: list[tuple[int, Path]], target: Path, elf_machine: int) -> None:
+    """A little-endian ELF core without notes, of files by the physical addresses of their first bytes."""
+    place = 1 << 16
+    head = b"\x7fELF\2\1\1" + bytes(9)
+    head += struct.pack("<HHIQQQIHHHHHH", 4, elf_machine, 1, 0, 64, 0, 0, 64, 56, len(parts), 0, 0, 0)
+    with target.open("wb") as out:
+        for address, path in parts:
+            size = path.stat().st_size
+            head += struct.pack("<IIQQQQQQ", 1, 7, place, 0, address, size, size, 0)
+            with path.open("rb") as file:
+                for start, block in _blocks(file, Segment(address, size, 0)):
+                    out.seek(place + start)
+                    out.write(block)
+            place += size
+        out.truncate(place)
+        out.seek(0)
+        out.write(head)
 
 
 def write_raw(core: Path, target: Path, architecture: str) -> None:

@@ -20,6 +20,8 @@ class Machine:
     second_uart: bool = False  # a second serial port, should the kernel have no virtio console
     processors: int = 8  # the most it takes
     vmcoreinfo: bool = False  # has QEMU's vmcoreinfo device
+    seedless: bool = False  # QEMU 7.2's device tree gives the kernel no seed for KASLR
+    elf_machine: int = 0  # e_machine of a core, where QEMU does not write one itself
     native: tuple[str, ...] = ()  # hosts (uname -m) which can run it with KVM
     native_cpu: str = "host"  # -cpu under KVM
 
@@ -45,7 +47,7 @@ MACHINES = {
     ),
     "riscv64": Machine(
         qemu="qemu-system-riscv64", machine="virt", cpu="rv64", console="ttyS0",
-        unmoved="ffffffff8000[02]000", native=("riscv64",),
+        unmoved="ffffffff8000[02]000", seedless=True, native=("riscv64",),
     ),
     "s390x": Machine(
         qemu="qemu-system-s390x", machine="s390-ccw-virtio", cpu="max", console="",
@@ -58,11 +60,11 @@ MACHINES = {
     ),
     "mips64el": Machine(
         qemu="qemu-system-mips64el", machine="malta", cpu="5KEc", console="ttyS0",
-        unmoved="ffffffff80100[04]00", second_uart=True, processors=1,
+        unmoved="ffffffff80100[04]00", second_uart=True, processors=1, elf_machine=8,
     ),
     "mipsel": Machine(
         qemu="qemu-system-mipsel", machine="malta", cpu="24Kf", console="ttyS0",
-        unmoved="80100[04]00", second_uart=True, processors=1,
+        unmoved="80100[04]00", second_uart=True, processors=1, elf_machine=8,
     ),
 }  # fmt: skip
 

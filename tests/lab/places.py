@@ -52,10 +52,10 @@ def building(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def alone(what: str) -> Iterator[None]:
-    """Waits until no other run of the lab works on this folder: one QEMU at a time is plenty."""
+def alone(what: str, name: str = "lock") -> Iterator[None]:
+    """Waits until no other run of the lab holds the lock of this name: one QEMU at a time is plenty."""
     lab_folder().mkdir(parents=True, exist_ok=True)
-    with (lab_folder() / "lock").open("w") as lock:
+    with (lab_folder() / name).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from .guests import Guest
 from .machines import Machine
+from .tools import run
 
 TCG = "tcg,thread=single"  # several guests of 2 processors crash at random with a thread for each
 
@@ -34,6 +36,11 @@ class Files:
     def uart(self) -> Path:
         """What the guest sent through its second serial port."""
         return self.folder / "uart"
+
+    @property
+    def device_tree(self) -> Path:
+        """The device tree where QEMU's own lacks something."""
+        return self.folder / "dtb"
 
     @property
     def qmp(self) -> Path:
@@ -91,3 +98,13 @@ def command(guest: Guest, machine: Machine, kernel: Path, accelerator: str, file
     if has_vmcoreinfo(guest, machine):
         words += ["-device", "vmcoreinfo"]
     return words
+
+
+def with_seed(words: list[str], files: Files) -> list[str]:
+    """The same arguments with a device tree that has a random seed for KASLR besides what QEMU's own has."""
+    dumping = list(words)
+    dumping[words.index("-machine") + 1] += f",dumpdtb={files.device_tree}"
+    run(dumping, timeout=60)
+    halves = [secrets.token_hex(4) for _ in range(2)]
+    run(["fdtput", "-t", "x", files.device_tree, "/chosen", "kaslr-seed", *halves], timeout=60)
+    return [*words, "-dtb", str(files.device_tree)]

@@ -20,7 +20,7 @@ from .places import building
 def test_guests_are_complete() -> None:
     loaded = guests.load_guests()
     assert [guest.name for guest in guests.guests_of_set("test")] == [
-        "amd64-5.10", "amd64-6.1", "amd64-7.2", "arm64-6.12",
+        "amd64-5.10", "amd64-6.1", "amd64-7.2", "arm64-6.12", "s390x-6.12", "i386-6.1-686",
     ]  # fmt: skip
     for guest in loaded.values():
         assert guest.architecture in MACHINES
@@ -30,7 +30,7 @@ def test_guests_are_complete() -> None:
 def test_unknown_names_are_told(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="no guest named"):
         guests.guest_named("vax-1.0")
-    with pytest.raises(LabError, match="there are bench, matrix, test"):
+    with pytest.raises(LabError, match="there are architectures, bench, matrix, test"):
         guests.guests_of_set("all")
     path = tmp_path / "guests.toml"
     path.write_text('[one]\nsuites = ["sid"]\narchitecture = "amd64"\npackage = "x"\ncolour = 1\n')
@@ -121,6 +121,33 @@ def test_a_core_becomes_lime(core: Path, tmp_path: Path) -> None:
     first = struct.pack("<4sIQQQ", b"EMiL", 1, 0x1000, 0x1FFF, 0) + b"\1" * 0x1000
     second = struct.pack("<4sIQQQ", b"EMiL", 1, 0x20000, 0x4000F, 0) + bytes(0x20000) + b"\2" * 16
     assert (tmp_path / "lime").read_bytes() == first + second
+
+
+def test_ranges_become_a_core(tmp_path: Path) -> None:
+    (tmp_path / "low").write_bytes(b"\1" * 0x1000 + bytes(0x20000))
+    (tmp_path / "high").write_bytes(b"\2" * 24)
+    dumps.write_core([(0, tmp_path / "low"), (0x9000_0000, tmp_path / "high")], tmp_path / "core", 8)
+    found = dumps.segments(tmp_path / "core")
+    assert [(part.address, part.size) for part in found] == [(0, 0x21000), (0x9000_0000, 24)]
+    data = (tmp_path / "core").read_bytes()
+    assert data[found[0].offset :][:0x21000] == b"\1" * 0x1000 + bytes(0x20000)
+    assert data[found[1].offset :] == b"\2" * 24
+    dumps.write_raw(tmp_path / "core", tmp_path / "raw", "mipsel")
+    assert (tmp_path / "raw").stat().st_size == 0x9000_0018
+
+
+def test_ram_that_is_seen_twice_counts_once() -> None:
+    """Malta shows its low 256 MiB at two places."""
+    view = """FlatView #0
+      0000000000000000-000000000fffffff (prio 0, ram): mips_malta.ram
+      000000001e000000-000000001e3fffff (prio 0, romd): mips_malta.bios
+      0000000080000000-000000009fffffff (prio 0, ram): mips_malta.ram
+      00000000c0000000-00000000c0ffffff (prio 1, ram): vga.vram
+    """
+    assert dumps.ram_ranges(view) == [range(0, 0x1000_0000), range(0x9000_0000, 0xA000_0000)]
+    split = "  0000000000000000-00000000000fffff (prio 0, ram): pc.ram\n"
+    split += "  0000000000100000-00000000001fffff (prio 0, ram): pc.ram @0000000000100000\n"
+    assert dumps.ram_ranges(split) == [range(0, 0x10_0000), range(0x10_0000, 0x20_0000)]
 
 
 def test_what_is_no_core_is_told(tmp_path: Path) -> None:

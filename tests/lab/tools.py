@@ -26,6 +26,7 @@ PACKAGES = {
     "depmod": "kmod",
     "dpkg-deb": "dpkg",
     "fallocate": "util-linux",
+    "fdtput": "device-tree-compiler",
     "tar": "tar",
 }
 

@@ -2,6 +2,7 @@
 
 python -m tests.real demo               one kernel: boot, dump, recover, compare
 python -m tests.real table matrix       the table of docs/kernels.md, for all guests of a set
+python -m tests.real images             the table of docs/images.md, for all images of Debian's mirror
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 
 import kallsift
 from tests.lab import Capture, LabError, capture, guest_named, guests_of_set
+from tests.real import census
 from tests.real.comparison import Comparison, compare, text_of, wrong_letters
 
 CONTAINERS = ("raw", "elf", "lime")
@@ -108,8 +110,13 @@ def main() -> int:
     shown.add_argument("guest", nargs="?", default="amd64-7.2")
     listed = commands.add_parser("table", help="compare all guests of a set, as a Markdown table")
     listed.add_argument("set", nargs="?", default="matrix")
+    census.add_arguments(
+        commands.add_parser("images", help="recover every kernel image of the mirror: a Markdown table")
+    )
     options = top.parse_args()
     try:
+        if options.command == "images":
+            return census.run(options)
         return demo(options.guest) if options.command == "demo" else table(options.set)
     except (LabError, kallsift.KallsiftError) as error:
         print(f"tests.real: {error}", file=sys.stderr)

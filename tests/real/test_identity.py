@@ -14,6 +14,23 @@ import kallsift
 from tests.real.comparison import compare, text_of, wrong_letters
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
 
+ARCHITECTURES = {
+    "amd64": "x86-64",
+    "i386": "x86",
+    "arm64": "arm64",
+    "armhf": "arm",
+    "riscv64": "riscv64",
+    "s390x": "s390x",
+    "ppc64el": "ppc64",
+    "mips64el": "mips64",
+    "mipsel": "mips",
+    "loong64": "loongarch64",
+}
+"""Debian's names and ours."""
+
+LINKED_ANYWHERE = ("mips64el", "mipsel")
+"""Architectures whose kernels are linked at addresses of the board's choice, which nothing in them tells."""
+
 
 @pytest.mark.parametrize("container", ["raw", "elf", "lime"])
 @pytest.mark.parametrize("guest", GUESTS)
@@ -31,13 +48,16 @@ def test_symbols_are_the_guests_own(taken: Taken, guest: str, container: str, tm
 
 
 @pytest.mark.parametrize("guest", GUESTS)
-def test_the_guest_was_moved_and_the_slide_is_right(taken: Taken, guest: str) -> None:
+def test_the_slide_and_the_banner_are_right(taken: Taken, guest: str) -> None:
     capture = taken(guest)
+    architecture = capture.manifest["guest"]["architecture"]
     with kallsift.open(capture.dump("raw")) as memory:
         kernel = kallsift.recover(memory)
-    assert capture.manifest["kaslr_seen"]
-    offsets = [line for line in capture.truth("dmesg").decode("latin-1").splitlines() if "Kernel Offset" in line]
-    assert kernel.kaslr_slide, offsets
+    if architecture in LINKED_ANYWHERE:
+        assert kernel.kaslr_slide is None
+    else:
+        assert bool(kernel.kaslr_slide) is capture.manifest["kaslr_seen"]
+    assert kernel.architecture == ARCHITECTURES[architecture]
     assert kernel.banner == capture.truth("version").decode().strip()
 
 

@@ -15,6 +15,7 @@ from kallsift.cli.progress_bar import progress_on_terminal
 from kallsift.errors import KallsiftError
 from kallsift.image.sources import open as open_memory
 from kallsift.kernel.model import Kernel
+from kallsift.kernel.rebase import rebased
 from kallsift.kernel.recover import Progress, recover, recover_all
 from kallsift.memory.model import Memory
 from kallsift.output.evidence_text import doubts, evidence_lines
@@ -32,12 +33,30 @@ class Request:
         every: whether all kernels are wanted.
         number: the one that is wanted, counted from 0 in the order of `recover_all`; None for the best.
         verbose: whether the evidence goes to standard error.
+        base: where the first byte of a kernel image lies; None for what the image itself says.
     """
 
     source: str
     every: bool
     number: int | None
     verbose: bool
+    base: int | None = None
+
+
+class Address(click.ParamType[int]):
+    """An address: decimal, or hexadecimal with ``0x``."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number, which is never negative."""
+        try:
+            number = int(value, 0)
+        except ValueError:
+            number = -1
+        if number < 0:
+            self.fail(f"{value!r} is no address; write it as 0x...", param, ctx)
+        return number
 
 
 def source_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -48,6 +67,12 @@ def source_options(command: Callable[..., int]) -> Callable[..., int]:
     @click.option(
         "--kernel", "number", type=click.IntRange(min=0), metavar="N", help="The Nth of all kernels, counted from 0."
     )
+    @click.option(
+        "--base",
+        type=Address(),
+        metavar="ADDRESS",
+        help="Where the first byte of a kernel image lies, if not as linked.",
+    )
     @click.option("-v", "--verbose", is_flag=True, help="Print the evidence to standard error.")
     @click.option(
         "--debug",
@@ -57,10 +82,10 @@ def source_options(command: Callable[..., int]) -> Callable[..., int]:
         help="Print a traceback when something fails.",
     )
     @functools.wraps(command)
-    def with_request(source: str, every: bool, number: int | None, verbose: bool, **rest: Any) -> int:
+    def with_request(source: str, every: bool, number: int | None, base: int | None, verbose: bool, **rest: Any) -> int:
         if every and number is not None:
             raise click.UsageError("--all and --kernel exclude each other.")
-        return command(Request(source, every, number, verbose), **rest)
+        return command(Request(source, every, number, verbose, base), **rest)
 
     return with_request
 
@@ -77,6 +102,8 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
             warn(remark)
         with progress_on_terminal() as progress:
             kernels = _chosen(request, memory, progress)
+        if request.base is not None:
+            kernels = tuple(rebased(kernel, request.base) for kernel in kernels)
         for index, kernel in enumerate(kernels):
             name = f"kernel {index}: " if len(kernels) > 1 else ""
             if request.verbose:

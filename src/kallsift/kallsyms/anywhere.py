@@ -7,8 +7,8 @@ right size bears out, an array ends where its order does. Slower, so it is asked
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from kallsift.kallsyms.recover import (
     token_rows,
 )
 from kallsift.kallsyms.sequences import Sequences, scan_sequences, sorted_by_name
-from kallsift.kallsyms.tables import Attempt, Row, Tables, in_order
+from kallsift.kallsyms.tables import Attempt, Layout, Row, Tables, in_order
 from kallsift.kallsyms.tokens import TokenTable
 from kallsift.memory.model import Segment
 
@@ -66,23 +66,37 @@ class _Surroundings:
     words: NDArray[np.unsignedinteger]
 
 
-def recover_anywhere(segment: Segment, tokens: TokenTable, word_size: int, attempt: Attempt) -> Iterator[Tables]:
+def recover_anywhere(
+    segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
+) -> Iterator[Tables]:
     """As `kallsift.kallsyms.recover.recover_tables`, wherever the tables lie."""
     here = f"token table at {segment.start + tokens.offset:#x}"
     attempt.reached(1, "names", f"{here}, but no markers around it fit a name stream")
     around = _surroundings(segment, tokens)
     data = around.data
-    runs: list[Run] | None = None
+    runs: dict[int, list[Run]] = {}
     for stream in _streams(around, tokens):
         markers = stream.markers
         attempt.reached(3, "addresses", f"{here} with some {stream.least} names, but no array of addresses in order")
-        if runs is None:
-            runs = list(find_runs(data, around.low, around.high, word_size, tokens.byte_order, stream.least))
         listings = {
             len(listing.names.starts): listing for listing in _listings(segment, around, tokens, stream, attempt)
         }
-        for array in windows(runs, list(listings)):
+        for word_size in word_sizes:
+            if word_size not in runs:
+                found = find_runs(data, around.low, around.high, word_size, tokens.byte_order, stream.least)
+                runs[word_size] = list(found)
+        ranked = [
+            (not exact, rank, size, array)
+            for size in word_sizes
+            for rank, (array, exact) in enumerate(windows(runs[size], list(listings)))
+        ]
+        # the likeliest for each size before what is less likely for one
+        ranked.sort(key=lambda entry: entry[:2])
+        for loose, _, word_size, array in ranked:
             listing = listings[len(array.words)]
+            if loose and listing.sequences is None and stream.trimmed:
+                # nothing says how many there are: the names may be damaged behind these
+                continue
             names, sequences = listing.names, listing.sequences
             rows = [
                 Row("names", names.offset, names.size),
@@ -99,10 +113,11 @@ def recover_anywhere(segment: Segment, tokens: TokenTable, word_size: int, attem
             num_syms = Check.that("num_syms", True, f"the count {len(array.words)} stands at {where:#x}")
             checks = (index_check(tokens), markers_check(markers), num_syms, listing.letters)
             for based in with_bases(data, array, word_size, tokens.byte_order):
-                yield assemble(
+                tables = assemble(
                     segment, word_size, tokens, in_order(*rows, *array_rows(based, word_size)), based, sequences,
                     listing.characters, listing.bounds, checks,
                 )  # fmt: skip
+                yield replace(tables, layout=Layout.LOOSE if loose else Layout.EXACT)
 
 
 def _surroundings(segment: Segment, tokens: TokenTable) -> _Surroundings:
@@ -114,24 +129,25 @@ def _surroundings(segment: Segment, tokens: TokenTable) -> _Surroundings:
     return _Surroundings(segment.data, low, high, np.frombuffer(raw.tobytes(), f"{tokens.byte_order}u4"))
 
 
-def _streams(around: _Surroundings, tokens: TokenTable) -> Iterator[Stream]:
-    """The streams that markers prove, those of the longest runs first."""
+def _streams(around: _Surroundings, tokens: TokenTable) -> list[Stream]:
+    """The streams that markers prove, those that most markers prove first."""
     data, low, high = around.data, around.low, around.high
-    tried: set[tuple[int, int]] = set()
-    for markers in find_markers(data, low, high, tokens.byte_order, MAX_RUNS):
-        if len(markers.values) < LEAST_MARKERS or (markers.offset, markers.width) in tried:
-            continue
-        tried.add((markers.offset, markers.width))
-        found = 0
-        end = high - int(markers.values[LEAST_MARKERS - 1])
-        for block in range(low, end, BLOCK):
-            for stream in find_streams(data, markers, block, min(block + BLOCK, end), LEAST_MARKERS):
-                table = stream.markers
-                if stream.counted(stream.least).end <= table.offset or table.offset + table.size <= stream.offset:
-                    found += 1
-                    yield stream
-            if found >= MAX_STARTS:
-                break
+    # markers that go on into something else are cut where they stop to hold
+    longest = {
+        (markers.offset, markers.width): markers
+        for markers in reversed(list(find_markers(data, low, high, tokens.byte_order, MAX_RUNS)))
+        if len(markers.values) >= LEAST_MARKERS
+    }
+    candidates = list(longest.values())
+    found: list[Stream] = []
+    for block in range(low, high, BLOCK):
+        for stream in find_streams(data, candidates, block, min(block + BLOCK, high), LEAST_MARKERS):
+            table = stream.markers
+            if stream.counted(stream.least).end <= table.offset or table.offset + table.size <= stream.offset:
+                found.append(stream)
+        if len(found) >= MAX_STARTS:
+            break
+    return sorted(found, key=lambda stream: -len(stream.markers.values))
 
 
 def _listings(

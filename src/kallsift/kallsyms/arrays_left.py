@@ -131,9 +131,7 @@ def _left(
     if base is not None:
         value = word_at(segment.data, base, word_size, byte_order)
         intact = pages.intact(np.array([base]), np.array([base + word_size]))[0]
-        if not value or not intact:
-            return
-        relative_base = value
+        relative_base = value if value and intact else None
     # a lost entry repeats the address before it, so that the order of all holds
     source = np.maximum.accumulate(np.where(known, np.arange(count), -1))
     source[source < 0] = int(np.argmax(known))

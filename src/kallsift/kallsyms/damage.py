@@ -6,7 +6,7 @@ that survive, the order of the addresses left, the place of a table beside its n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ from kallsift.kallsyms.arrays_left import Left, arrays_left
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.markers_left import MarkersLeft, markers_left, stream_starts
 from kallsift.kallsyms.names import GROUP, Names, expand
-from kallsift.kallsyms.pages import Pages
+from kallsift.kallsyms.pages import PAGE, Pages
 from kallsift.kallsyms.recover import (
     COUNT_SIZE,
     MARKERS_WITHIN,
@@ -59,13 +59,15 @@ class _Stream:
         return int(self.markers.values[-1])
 
 
-def recover_damaged(segment: Segment, tokens: TokenTable, word_size: int, attempt: Attempt) -> Iterator[Tables]:
+def recover_damaged(
+    segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
+) -> Iterator[Tables]:
     """As `kallsift.kallsyms.recover.recover_tables`, with pages missing; what is not known is left unknown.
 
     Args:
         segment: the memory around the token table; memory that the source lacks is zero in it.
         tokens: the token table; its index may be lost.
-        word_size: bytes of an address.
+        word_sizes: bytes of an address, those to try in this order.
         attempt: is told how far it came.
     """
     here = f"token table at {segment.start + tokens.offset:#x}"
@@ -82,8 +84,16 @@ def recover_damaged(segment: Segment, tokens: TokenTable, word_size: int, attemp
             3, "addresses", f"{here} with {stream.count} names, pages of which are lost, but no addresses that fit"
         )
         entries, suspects, lost = _entries(segment.data, pages, stream, firsts, letters)
-        for left in arrays_left(segment, lost, tokens, stream.offset, stream.count, stream.count_offset, word_size):
-            yield _assemble(segment, tokens, word_size, lost, stream, entries, left, suspects)
+        arrays = (
+            (size, left)
+            for size in word_sizes
+            for left in arrays_left(segment, lost, tokens, stream.offset, stream.count, stream.count_offset, size)
+        )
+        for word_size, left in arrays:
+            tables = _assemble(segment, tokens, word_size, lost, stream, entries, left, suspects)
+            # where nothing is lost, it is not damage that kept the tables from being found
+            if any(one.lost for one in tables.damage) or tokens.index_offset is None or tokens.known is not None:
+                yield tables
 
 
 def _first_characters(tokens: TokenTable) -> NDArray[np.uint8]:
@@ -207,8 +217,9 @@ def _damage(segment: Segment, pages: Pages, rows: tuple[Row, ...]) -> Iterator[D
     for row in rows:
         first, last = pages.number(np.array([row.offset, max(row.offset, row.end - 1)]))
         numbers = np.flatnonzero(pages.lost[first : last + 1]) + first
-        lost = tuple(segment.start + pages.first + 4096 * int(number) for number in numbers)
-        yield Damage(row.name, lost, int(last - first) + 1)
+        start = segment.start + pages.first
+        lost = tuple(start + PAGE * int(number) for number in numbers)
+        yield Damage(row.name, lost, start + PAGE * int(first), int(last - first) + 1)
 
 
 def _expand(

@@ -137,6 +137,11 @@ class AddressArray:
         """Bytes of the array."""
         return self.words.nbytes
 
+    @property
+    def adrift(self) -> bool:
+        """Whether its base is needed and unknown."""
+        return self.encoding.anchor == "relative_base" and self.relative_base is None
+
     def addresses(self, place: int) -> NDArray[np.uint64]:
         """The symbols' addresses, shape (n,), uint64.
 
@@ -222,35 +227,43 @@ def find_arrays(
                 yield array
 
 
-def windows(runs: Iterable[Run], counts: Sequence[int]) -> list[AddressArray]:
+def windows(runs: Iterable[Run], counts: Sequence[int]) -> list[tuple[AddressArray, bool]]:
     """Arrays out of runs of unknown neighbours, of as many words as one of the counts says, the likeliest first.
 
-    Padding before an array and noise behind it may go on in order. So the likeliest array leaves out nothing but
-    zeros before it and nothing but words absurdly far away behind it, and takes in none of them.
+    Padding before an array and noise around it may go on in order. So the likeliest array leaves out nothing but
+    zeros and words absurdly far away from it, and takes in none of them; only then is it exact, the second value.
     """
     ranked: list[tuple[int, int, AddressArray]] = []
     for run in runs:
-        end = _plausible_end(run)
+        low, zeros, high = _plausible(run)
         for count in counts:
             places = range(len(run.words) - count + 1)
-            for index in dict.fromkeys([*places[:MAX_PLACES], *places[-MAX_PLACES:]]):
-                left_out = bool(index) and bool(run.words[index - 1] != 0)
-                array = run.array(index, count)
-                ranked.append((left_out + (index + count != end), len(run.words) - count, array))
+            likely = [place for place in (high - count, low) if place in places]
+            for index in dict.fromkeys([*likely, *places[:MAX_PLACES], *places[-MAX_PLACES:]]):
+                off = (not low <= index <= zeros) + (index + count != high)
+                ranked.append((off, len(run.words) - count, run.array(index, count)))
     ranked.sort(key=lambda entry: entry[:2])
-    return [array for _, _, array in ranked if array.encoding.typical(array.words)]
+    return [(array, not off) for off, _, array in ranked if array.encoding.typical(array.words)]
 
 
-def _plausible_end(run: Run) -> int:
-    """How many words there are up to the first absurd step, or the first of the zeros, among the last ones."""
-    first = max(1, len(run.words) - MAX_PLACES)
-    tail = run.encoding.decode(run.words[first - 1 :], 0)
-    implausible = tail[1:] - tail[:-1] > np.uint64(ABSURD_STEP)
-    if run.encoding.anchor == "place":
-        # no symbol lies in the array itself: these are padding
-        implausible |= np.logical_and.accumulate(run.words[first:][::-1] == 0)[::-1]
-    absurd = np.flatnonzero(implausible)
-    return first + int(absurd[0]) if len(absurd) else len(run.words)
+def _plausible(run: Run) -> tuple[int, int, int]:
+    """Where the array can begin first, where last (zeros may be padding or its own), and where it ends.
+
+    Words beyond an absurd step among the first or last ones are none of it; neither are zeros where an entry is
+    relative to its own place, for no symbol lies in the array itself.
+    """
+    words, relative = run.words, run.encoding.anchor == "place"
+    edge = min(MAX_PLACES, len(words) // 4)
+    addresses = run.encoding.decode(words, 0)
+    absurd = np.flatnonzero(addresses[1:] - addresses[:-1] > np.uint64(ABSURD_STEP)) + 1
+    first, last = absurd[absurd <= edge], absurd[absurd >= len(words) - edge]
+    high = int(last[0]) if len(last) else len(words)
+    while relative and high and not words[high - 1]:
+        high -= 1
+    if len(first) and run.encoding.decode(words[:1], 0)[0]:
+        return int(first[-1]), int(first[-1]), high
+    zeros = int(np.argmax(words != 0)) if words.any() else 0
+    return (zeros if relative else 0), zeros, high
 
 
 def with_bases(data: NDArray[np.uint8], array: AddressArray, word_size: int, byte_order: str) -> Iterator[AddressArray]:
@@ -272,10 +285,15 @@ def word_at(data: NDArray[np.uint8], offset: int, size: int, byte_order: str) ->
 
 
 def _with_base(data: NDArray[np.uint8], array: AddressArray, word_size: int, byte_order: str) -> Iterator[AddressArray]:
-    """The array with the base behind it, where every release puts it."""
+    """The array with the base behind it, where every release puts it; with none where only zeros are there.
+
+    An image's loader may fill it in, and a page of a dump may be lost.
+    """
     end = -(-(array.offset + array.size) // word_size) * word_size
     for offset in dict.fromkeys((end, -(-end // MAX_PADDING) * MAX_PADDING)):
         base = word_at(data, offset, word_size, byte_order)
         if base and not data[end:offset].any():
             yield replace(array, relative_base_offset=offset, relative_base=base)
-            return
+            break
+    if end + word_size <= len(data) and not data[end : end + word_size].any():
+        yield replace(array, relative_base_offset=end)

@@ -7,7 +7,7 @@ starts, how wide a marker is and how many entries there are all follow from the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -92,14 +92,16 @@ class Stream(Names):
     Attributes:
         least: how many entries it has at least; at most as many as ``starts``.
         markers: those that prove it.
+        trimmed: whether words that could be markers go on behind those.
     """
 
     least: int
     markers: Markers
+    trimmed: bool
 
     def same_as(self, other: Stream) -> bool:
         """Whether both read the same bytes as the same entries: without a long name, both rules of length do."""
-        return np.array_equal(self.starts, other.starts)
+        return self.markers.offset == other.markers.offset and np.array_equal(self.starts, other.starts)
 
     def counted(self, count: int) -> Names:
         """The stream of ``count`` entries."""
@@ -141,36 +143,38 @@ def find_markers(
 
 
 def find_streams(
-    data: NDArray[np.uint8], markers: Markers, low: int, high: int, least: int | None = None
+    data: NDArray[np.uint8], candidates: Sequence[Markers], low: int, high: int, least: int | None = None
 ) -> Iterator[Stream]:
-    """Name streams that the markers prove and whose first entry lies in ``data[low:high]``.
+    """Name streams that markers prove and whose first entry lies in ``data[low:high]``.
 
     Raises nothing: a wrong candidate dies where its equation fails.
 
     Args:
         data: the segment's bytes.
-        markers: what can be markers.
+        candidates: what can be markers, two of them at least in each.
         low: where to begin.
         high: where to end.
         least: how many of them must hold, the first ones, where they may go on into something else; None for all.
     """
-    values = markers.values
-    if len(values) < 2 or low >= high:
+    if low >= high or not candidates:
         return
-    tried = min(len(values) - 1, GROUPS_TRIED)
-    region = data[low : high + int(values[tried]) + MAX_ENTRY]
+    tried = {id(markers): min(len(markers.values) - 1, GROUPS_TRIED) for markers in candidates}
+    room = max(int(markers.values[tried[id(markers)]]) for markers in candidates) + MAX_ENTRY
+    region = data[low : high + room]
     found: list[Stream] = []
     for two_byte_lengths in (True, False):
         walked = landing(region, two_byte_lengths)
-        starts = np.arange(min(high - low, len(region) - int(values[tried])))
-        for group in range(tried):
-            starts = starts[walked[starts + values[group]] - starts == values[group + 1]]
-        # where all entries are alike, each of them fits: the first one then
-        for start in dict.fromkeys([*starts[::-1][:MAX_STARTS].tolist(), *starts[:MAX_STARTS].tolist()]):
-            stream = _whole_stream(data, markers, low + start, two_byte_lengths, least)
-            if stream and not any(stream.same_as(other) for other in found):
-                found.append(stream)
-                yield stream
+        for markers in candidates:
+            values, groups = markers.values, tried[id(markers)]
+            starts = np.arange(max(0, min(high - low, len(region) - int(values[groups]))))
+            for group in range(groups):
+                starts = starts[walked[starts + values[group]] - starts == values[group + 1]]
+            # where all entries are alike, each of them fits: the first one then
+            for start in dict.fromkeys([*starts[::-1][:MAX_STARTS].tolist(), *starts[:MAX_STARTS].tolist()]):
+                stream = _whole_stream(data, markers, low + start, two_byte_lengths, least)
+                if stream and not any(stream.same_as(other) for other in found):
+                    found.append(stream)
+                    yield stream
 
 
 def entry_sizes(region: NDArray[np.uint8], two_byte_lengths: bool) -> tuple[NDArray[np.int32] | int, NDArray[np.int32]]:
@@ -222,12 +226,13 @@ def _whole_stream(
         starts[entry], lengths[entry] = place + head, length
         place = place + head + length
         place[length == 0] = len(data)
+    trimmed = len(groups) < len(markers.values)
     hold = place[:-1] == groups[1:]
     if not hold.all():
         proved = int(np.argmin(hold)) + 1
         if least is None or proved < least:
             return None
-        markers = replace(markers, values=markers.values[:proved])
+        markers, trimmed = replace(markers, values=markers.values[:proved]), True
         groups, starts, lengths = groups[:proved], starts[:, :proved], lengths[:, :proved]
     # the last group may hold fewer
     ends = (starts + lengths)[:, -1]
@@ -236,7 +241,7 @@ def _whole_stream(
     most = before_last + int(np.count_nonzero(valid))
     if most == before_last or before_last >= MAX_SYMBOLS:
         return None
-    return Stream(offset, starts.T.reshape(-1)[:most], lengths.T.reshape(-1)[:most], before_last + 1, markers)
+    return Stream(offset, starts.T.reshape(-1)[:most], lengths.T.reshape(-1)[:most], before_last + 1, markers, trimmed)
 
 
 def find_num_syms(data: NDArray[np.uint8], names: int, count: int, byte_order: str) -> int | None:

@@ -6,7 +6,7 @@ out, `kallsift.kallsyms.anywhere` looks for the tables in any order and at any d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,13 +51,15 @@ class _Listing:
     markers: Check
 
 
-def recover_tables(segment: Segment, tokens: TokenTable, word_size: int, attempt: Attempt) -> Iterator[Tables]:
+def recover_tables(
+    segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
+) -> Iterator[Tables]:
     """All ways in which tables around a token table agree; mostly one.
 
     Args:
         segment: the memory that holds the token table.
         tokens: the proved token table.
-        word_size: bytes of an address.
+        word_sizes: bytes of an address, those to try in this order.
         attempt: is told how far it came.
     """
     here = f"token table at {segment.start + tokens.offset:#x}"
@@ -71,7 +73,8 @@ def recover_tables(segment: Segment, tokens: TokenTable, word_size: int, attempt
         attempt.reached(
             3, "addresses", f"{here} with {count} names, but no array of {count} addresses in order near it"
         )
-        for array in _address_arrays(segment, tokens, listing, word_size):
+        arrays = ((size, array) for size in word_sizes for array in _address_arrays(segment, tokens, listing, size))
+        for word_size, array in arrays:
             if (blank := blank_page(segment, array.offset, array.size)) is not None:
                 attempt.reached(3, "addresses", f"{here} with {count} names, but the page at {blank:#x} is blank")
                 continue
@@ -165,7 +168,7 @@ def _listings(segment: Segment, tokens: TokenTable, attempt: Attempt) -> Iterato
         last_start = markers.offset - int(markers.values[-1])
         first = max(0, last_start - LIKELY_LAST_GROUP - MAX_PADDING)
         found: list[_Listing] = []
-        for stream in find_streams(data, markers, first, last_start):
+        for stream in find_streams(data, [markers], first, last_start):
             for count in stream.counts():
                 names = stream.counted(count)
                 if not is_padding(data, names.end, markers.offset):

@@ -87,7 +87,8 @@ def scan_sequences(data: NDArray[np.uint8], low: int, high: int, counts: range, 
             most = min(counts.stop - 1, (high - place) // entry_size)
             order = _entries(data, place + np.arange(most) * entry_size, entry_size, byte_order)
             highest = np.maximum.accumulate(order)
-            for count in range(counts.start, most + 1):
+            # where the last name is the last symbol, one entry less is a permutation as well
+            for count in range(most, counts.start - 1, -1):
                 if highest[count - 1] == count - 1 and np.bincount(order[:count]).max() == 1:
                     yield Sequences(place, entry_size, order[:count])
 

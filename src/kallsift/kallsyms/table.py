@@ -71,6 +71,11 @@ class SymbolTable:
         """The symbols in the kernel's own order, without those of which something is unknown."""
         return (self.symbol(index) for index in np.flatnonzero(self.whole).tolist())
 
+    def same_as(self, other: SymbolTable) -> bool:
+        """Whether both have the same names at the same addresses."""
+        pairs = ((self.addresses, other.addresses), (self.bounds, other.bounds), (self.characters, other.characters))
+        return all(np.array_equal(one, another) for one, another in pairs)
+
     @cached_property
     def named(self) -> NDArray[np.bool_]:
         """Whether the name of each symbol is known, shape (n,)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,17 @@ class Row:
         return self.offset + self.size
 
 
+class Layout(Enum):
+    """How well the place of the address array is known."""
+
+    USUAL = "usual"
+    """It touches another table."""
+    EXACT = "exact"
+    """It lies anywhere, and its neighbours are none of it."""
+    LOOSE = "loose"
+    """It lies anywhere, and its neighbours could go on with it: landmarks must bear it out."""
+
+
 @dataclass(frozen=True)
 class Damage:
     """What one table lost.
@@ -39,11 +51,13 @@ class Damage:
     Attributes:
         name: the table's.
         lost: addresses in the source of its pages that are missing, blank, or hold something else.
+        first: address of the first page that it touches.
         pages: how many pages it touches.
     """
 
     name: str
     lost: tuple[int, ...]
+    first: int
     pages: int
 
 
@@ -62,6 +76,7 @@ class Tables:
         checks: the equations and how they came out.
         known_addresses: shape (n,), bool; None where all entries of the array survive.
         damage: what each table lost; empty where nothing was.
+        layout: how well the place of the array is known.
     """
 
     segment: Segment
@@ -74,6 +89,7 @@ class Tables:
     checks: tuple[Check, ...]
     known_addresses: NDArray[np.bool_] | None = None
     damage: tuple[Damage, ...] = ()
+    layout: Layout = Layout.USUAL
 
     @property
     def count(self) -> int:

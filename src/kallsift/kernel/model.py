@@ -8,6 +8,7 @@ from enum import Enum
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kallsyms.evidence import Check, proven
 from kallsift.kallsyms.table import SymbolTable
+from kallsift.kallsyms.tables import Damage
 from kallsift.memory.model import Memory
 
 
@@ -61,6 +62,7 @@ class Kernel:
         paging: the mode of that table, e.g. ``"4-level"``.
         memory: what it was found in: the source, or the image that was unpacked from it.
         distance: virtual address less address in ``memory`` of each byte of the image, modulo 2^64.
+        damage: what its tables lost; empty where nothing was.
     """
 
     symbols: SymbolTable
@@ -78,6 +80,7 @@ class Kernel:
     paging: str | None
     memory: Memory
     distance: int
+    damage: tuple[Damage, ...] = ()
 
     @property
     def proven(self) -> bool:

@@ -7,32 +7,71 @@ A list that runs through memory outside the image and comes back is one that a r
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.machine.model import PagingMode, translate
-from kallsift.memory.model import Memory
+from kallsift.machine.model import Mapping, translate
+from kallsift.memory.model import Memory, Segment
 
 BEFORE, AFTER = 32 << 20, 64 << 20
 """How far an image reaches below and above its tables at most, in bytes."""
 
-KERNEL_HALF = 0xFF00_0000_0000_0000
-"""The lowest address that can be a kernel's under any 64-bit paging mode."""
-
+PAGE = 4096
 CHUNK = 1 << 20
-MAX_LISTS = 1 << 14
+LIST_BATCH = 1 << 14
+"""Words that are followed at once, taken from the whole image."""
+
+AROUND = 64
+"""Words before and behind a place that can be of the same structure."""
+
+VAIN_BATCHES = 8
+"""Batches without any list after which no further ones are followed."""
+
+ENOUGH_LISTS = 64
+"""Lists after which no further ones are followed."""
+
 MAX_POINTERS = 1 << 21
 """Words taken from one image at most; real ones have half a million."""
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Words:
+    """How words of an image are to be read.
+
+    Attributes:
+        size: bytes of a word.
+        byte_order: ``"<"`` or ``">"``.
+    """
+
+    size: int
+    byte_order: str
+
+    @property
+    def dtype(self) -> np.dtype[np.unsignedinteger]:
+        """As NumPy has it."""
+        return np.dtype(f"{self.byte_order}u{self.size}")
+
+    @property
+    def mask(self) -> int:
+        """The greatest word."""
+        return (1 << 8 * self.size) - 1
+
+    def wrap(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Values modulo the size of the address space."""
+        return values if self.size == 8 else values & np.uint64(self.mask)
 
 
 @dataclass(frozen=True, eq=False)
 class Pointers:
-    """Words of an image that look like kernel addresses.
+    """Words of an image that were chosen.
 
     Attributes:
-        places: physical address of each, shape (n,), uint64, ascending.
+        places: address of each in the source, shape (n,), uint64, ascending.
         values: the words, shape (n,), uint64.
     """
 
@@ -40,54 +79,121 @@ class Pointers:
     values: NDArray[np.uint64]
 
 
-def find_pointers(memory: Memory, around: int, byte_order: str) -> Pointers:
-    """The words near an address that have the upper bits of a kernel address."""
-    window = memory.window(around, BEFORE, AFTER)
-    skipped = -window.start % 8
-    places, values, found = [], [], 0
-    for offset in range(skipped, len(window.data) - 7, CHUNK):
-        chunk = window.data[offset : offset + CHUNK]
-        words = np.frombuffer(chunk[: len(chunk) // 8 * 8].tobytes(), f"{byte_order}u8")
-        hits = np.flatnonzero(words >= np.uint64(KERNEL_HALF))
+def _chunks(window: Segment, words: Words) -> Iterator[tuple[int, NDArray[np.unsignedinteger]]]:
+    """The aligned words of a window, native byte order, some at a time, each time with the first one's address."""
+    whole = len(window.data) - (skipped := -window.start % words.size)
+    whole -= whole % words.size
+    for offset in range(skipped, skipped + whole, CHUNK):
+        chunk = np.ascontiguousarray(window.data[offset : min(offset + CHUNK, skipped + whole)])
+        found = chunk.view(words.dtype)
+        yield window.start + offset, found.astype(found.dtype.newbyteorder("="), copy=False)
+
+
+def _choose(
+    window: Segment, words: Words, chosen: Callable[[int, NDArray[np.unsignedinteger]], NDArray[np.intp]]
+) -> Pointers:
+    """The words at the indices that ``chosen`` gives for each chunk, `MAX_POINTERS` of them at most."""
+    places, values, found = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)], 0
+    for start, chunk in _chunks(window, words):
+        hits = chosen(start, chunk)
         found += len(hits)
         if found > MAX_POINTERS:
             break
-        places.append(hits.astype(np.uint64) * np.uint64(8) + np.uint64(window.start + offset))
-        values.append(words[hits].astype(np.uint64))
-    if not places:
-        return Pointers(np.empty(0, np.uint64), np.empty(0, np.uint64))
+        places.append(hits.astype(np.uint64) * np.uint64(words.size) + np.uint64(start))
+        values.append(chunk[hits].astype(np.uint64))
     return Pointers(np.concatenate(places), np.concatenate(values))
 
 
-def distances(pointers: Pointers, least: int = 16, most: int = 64) -> list[tuple[int, int]]:
-    """Distances from physical to virtual that most self-pointing words agree on.
+def self_pointers(window: Segment, words: Words) -> Pointers:
+    """The words whose distance from their own place is one of whole pages: self-pointers, and some by chance."""
+    steps = np.arange(CHUNK // words.size, dtype=f"u{words.size}") * words.dtype.type(words.size)
+    page = steps.dtype.type(PAGE - 1)
+
+    def chosen(start: int, chunk: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
+        return np.flatnonzero((chunk - steps[: len(chunk)]) & page == start & (PAGE - 1))
+
+    return _choose(window, words, chosen)
+
+
+def distances(pointers: Pointers, words: Words, least: int = 16, most: int = 64) -> list[tuple[int, int]]:
+    """Distances of whole pages from place to value that most words agree on.
 
     Returns:
-        (distance modulo 2^64, words that have it), the most frequent first.
+        (distance modulo the address space, words that have it), the most frequent first.
     """
-    distance = pointers.values - pointers.places
-    distance = distance[distance & np.uint64(0xFFF) == 0]
+    distance = words.wrap(pointers.values - pointers.places)
+    distance = distance[distance & np.uint64(PAGE - 1) == 0]
     found, counts = np.unique(distance, return_counts=True)
-    best = np.argsort(counts)[::-1][:most]
+    best = np.argsort(counts, kind="stable")[::-1][:most]
     return [(int(found[i]), int(counts[i])) for i in best if counts[i] >= least]
 
 
-def hits_on_symbols(pointers: Pointers, addresses: NDArray[np.uint64]) -> tuple[int, float, int]:
+def pointers_between(window: Segment, words: Words, low: int, high: int) -> Pointers:
+    """The words from ``low`` to ``high``."""
+    lowest, span = words.dtype.newbyteorder("=").type(low), words.dtype.newbyteorder("=").type(high - low)
+
+    def chosen(_: int, chunk: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
+        return np.flatnonzero(chunk - lowest <= span)
+
+    return _choose(window, words, chosen)
+
+
+def list_heads(window: Segment, words: Words, image: range, linear: range) -> Pointers:
+    """Words that can begin a list's head: they and their neighbours are aligned and point outside of the image.
+
+    Args:
+        window: the image.
+        words: how to read it.
+        image: its virtual addresses.
+        linear: virtual addresses of what can be allocated.
+    """
+    word = words.dtype.newbyteorder("=").type
+    aligned, low, span = word(words.size - 1), np.uint64(image.start), np.uint64(image.stop - image.start)
+    first, last = word(max(PAGE, linear.start)), word(linear.stop - 1)
+
+    def chosen(_: int, chunk: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
+        points = (chunk & aligned == 0) & (chunk >= first) & (chunk <= last)
+        both = np.flatnonzero(points[:-1] & points[1:])
+        for values in (chunk[both], chunk[both + 1]):
+            outside = words.wrap(values.astype(np.uint64) - low) >= span
+            points[both[~outside]] = False
+        return np.asarray(both[points[both]])
+
+    return _choose(window, words, chosen)
+
+
+def single_elements(memory: Memory, heads: Pointers, words: Words, image: range, linear: range) -> int:
+    """How many distinct places outside of the image its lists of one element point at, whatever maps these.
+
+    Both pointers of such a list are the same. A linker makes none of them; other words that come in pairs seldom look
+    like addresses: like the image's own, or, where those begin with a byte of zeros, like memory that there is.
+    """
+    behind, held = memory.words(heads.places + np.uint64(words.size), words.dtype)
+    before, _ = memory.words(heads.places - np.uint64(words.size), words.dtype)
+    after, _ = memory.words(heads.places + np.uint64(2 * words.size), words.dtype)
+    alone = held & (behind == heads.values) & (before != heads.values) & (after != heads.values)
+    found = np.unique(heads.values[alone])
+    top = np.uint64(8 * words.size - 8)
+    if words.size == 8 and image[-1] >> 56:
+        return int(np.count_nonzero(found >> top == np.uint64(image[-1] >> 56)))
+    return int(np.count_nonzero((found >= np.uint64(max(PAGE, linear.start))) & (found < np.uint64(linear.stop))))
+
+
+def hits_on_symbols(values: NDArray[np.uint64], symbols: NDArray[np.uint64]) -> tuple[int, float, int]:
     """How many distinct words equal a symbol's address.
 
     Args:
-        pointers: words of the image.
-        addresses: the symbols' addresses, ascending.
+        values: words of the image within the symbols' range.
+        symbols: the symbols' addresses, ascending.
 
     Returns:
-        Words that equal one; how many would by chance (the mean over shifted tables); words in the symbols' range.
+        Words that equal one; how many would by chance (the mean over shifted tables); distinct words.
     """
-    symbols = addresses[addresses >= np.uint64(KERNEL_HALF)]
     if not len(symbols):
         return 0, 0.0, 0
     # sorted by hand: NumPy's own unique hashes, which such regular numbers defeat
-    values = np.sort(pointers.values[(pointers.values >= symbols[0]) & (pointers.values <= symbols[-1])])
-    values = values[np.diff(values, prepend=np.uint64(0)) != 0]
+    values = np.sort(values)
+    values = values[np.concatenate(([True], values[1:] != values[:-1]))[: len(values)]]
 
     def equal(shift: int) -> int:
         wanted = values + np.uint64(shift)
@@ -99,22 +205,35 @@ def hits_on_symbols(pointers: Pointers, addresses: NDArray[np.uint64]) -> tuple[
 
 
 def closed_lists(
-    memory: Memory, pointers: Pointers, distance: int, mode: PagingMode, root: int, image: tuple[int, int]
-) -> int:
-    """Lists whose head lies in the image, whose first element lies outside of it and points back at the head.
+    memory: Memory, heads: Pointers, words: Words, distance: int, mapping: Mapping, root: int | None
+) -> Pointers:
+    """Heads of lists whose first element, outside of the image, points back at the head in the image; not all, if many.
 
     Args:
         memory: physical memory.
-        pointers: words of the image.
+        heads: words of the image, as `list_heads` has them.
+        words: how to read memory.
         distance: from physical to virtual addresses of the image.
-        mode: how to read the page table.
-        root: physical address of the page table.
-        image: lowest and highest physical address of the image.
+        mapping: how addresses are translated.
+        root: physical address of the page table; None for windows.
     """
-    heads = pointers.places + np.uint64(distance)
-    outside = (pointers.values - np.uint64(distance) - np.uint64(image[0])) > np.uint64(image[1] - image[0])
-    chosen = np.flatnonzero(outside & (pointers.values & np.uint64(7) == 0))
-    chosen = chosen[:: max(1, len(chosen) // MAX_LISTS)]
-    physical, mapped = translate(memory, mode, root, pointers.values[chosen] + np.uint64(8))
-    back, held = memory.words(physical, mode.entry)
-    return int(np.count_nonzero(mapped & held & (back == heads[chosen])))
+    chosen = np.flatnonzero(mapping.translatable(heads.values))
+    batches = -(-len(chosen) // LIST_BATCH)
+    closed = np.empty(0, np.intp)
+    for number in range(batches):
+        batch = chosen[number::batches]
+        own = words.wrap(heads.places[batch] + np.uint64(distance))
+        physical, mapped = translate(memory, mapping, root, words.wrap(heads.values[batch] + np.uint64(words.size)))
+        back, held = memory.words(physical, words.dtype)
+        closed = np.concatenate((closed, batch[mapped & held & (back == own)]))
+        if len(closed) >= ENOUGH_LISTS or (not len(closed) and number >= VAIN_BATCHES):
+            break
+    return Pointers(heads.places[closed], heads.values[closed])
+
+
+def words_around(memory: Memory, places: NDArray[np.uint64], words: Words) -> NDArray[np.uint64]:
+    """The distinct words beside some places: mostly of the structures that these are part of."""
+    steps = np.arange(-AROUND, AROUND + 1).astype(np.int64) * words.size
+    cells = np.unique(places[:, None] + steps.astype(np.uint64)[None, :])
+    values, held = memory.words(cells, words.dtype)
+    return np.asarray(np.unique(values[held]))

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.errors import RecoveryError
+from kallsift.kallsyms.anywhere import WITHIN, recover_anywhere
+from kallsift.kallsyms.damage import moved, recover_damaged
 from kallsift.kallsyms.evidence import Check, Outcome, proven
 from kallsift.kallsyms.recover import recover_tables
 from kallsift.kallsyms.scan import digit_runs
-from kallsift.kallsyms.tables import Attempt, Tables
-from kallsift.kallsyms.tokens import TokenTable, token_tables
+from kallsift.kallsyms.tables import Attempt, Layout, Tables
+from kallsift.kallsyms.tokens import TokenTable, lone_token_tables, token_tables
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.placement import Placement, cpu_checks, placements
+from kallsift.kernel.slide import kaslr_slide
 from kallsift.kernel.vmcoreinfo import vmcoreinfo_check
-from kallsift.machine.registry import LINK_BASES
 from kallsift.memory.model import Memory, Segment
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
-WORD_SIZE = 8
+Solver = Callable[[Segment, TokenTable, Sequence[int], Attempt], Iterator[Tables]]
+"""Finds all tables around a token table for words of some sizes."""
+
+WORD_SIZES = (8, 4)
 MAX_PLACES = 1 << 16
 """Places with all digits that are looked at; a dump of many gigabytes has some hundreds (UTF-16 text, mostly)."""
 
 MAX_TOKEN_TABLES = 256
 """Token tables with their index that are followed; a host full of virtual machines has some dozens."""
 
-MAX_CANDIDATES = 8
+MAX_CANDIDATES = 64
 """Ways to read one token table's surroundings that are followed at most."""
 
 
@@ -78,29 +83,57 @@ def _ranked(kernels: list[Kernel], failed: list[Attempt]) -> tuple[Kernel, ...]:
 
 
 def _kernels(memory: Memory, failed: list[Attempt], progress: Progress | None) -> Iterator[Kernel]:
-    """Kernels in the order of their token tables' addresses; ``failed`` is told of tables that led to none."""
+    """Kernels whose tables lie as usual, in the order of their token tables' addresses; then those that take longer.
+
+    ``failed`` is told of token tables that led to none.
+    """
     scanned = (lambda done, total: progress("searching for token tables", done, total)) if progress else None
+    harder: list[tuple[Segment, TokenTable, Attempt]] = []
+    lone: list[tuple[Segment, int]] = []
     seen = places = 0
     for segment, runs in digit_runs(memory, scanned):
         places += len(runs)
         if places > MAX_PLACES:
             raise RecoveryError("token table", f"over {MAX_PLACES:,} places look like one: a contrived source")
-        for run in runs:
-            for tokens in token_tables(segment, int(run)):
+        for run in runs.tolist():
+            before = seen
+            for tokens in token_tables(segment, run):
                 seen += 1
                 if seen > MAX_TOKEN_TABLES:
                     raise RecoveryError("token table", f"over {MAX_TOKEN_TABLES:,} tables: a contrived source")
                 attempt = Attempt()
-                if kernel := _best(memory, segment, tokens, attempt):
+                if kernel := _best(memory, segment, tokens, attempt, recover_tables):
                     yield kernel
                 else:
-                    failed.append(attempt)
+                    harder.append((segment, tokens, attempt))
+            if seen == before:
+                lone.append((segment, run))
+    for segment, tokens, attempt in chain(harder, _lone(lone)):
+        whole = memory.around(segment.start + tokens.offset, WITHIN, WITHIN)
+        kernel = _best(memory, whole, moved(tokens, segment.start - whole.start), attempt, recover_damaged)
+        kernel = kernel or _best(memory, segment, tokens, attempt, recover_anywhere)
+        if kernel:
+            yield kernel
+        else:
+            failed.append(attempt)
 
 
-def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt) -> Kernel | None:
+def _lone(places: list[tuple[Segment, int]]) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
+    """The token tables among places with digits that no index follows."""
+    found = 0
+    for segment, digits in places:
+        for tokens in lone_token_tables(segment, digits, WITHIN):
+            found += 1
+            if found > MAX_TOKEN_TABLES:
+                raise RecoveryError("token table", f"over {MAX_TOKEN_TABLES:,} without an index: a contrived source")
+            yield segment, tokens, Attempt()
+
+
+def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver) -> Kernel | None:
     """The best of the kernels that one token table can belong to; None if its landmarks contradict all of them."""
     best: Kernel | None = None
-    for tables in islice(recover_tables(segment, tokens, WORD_SIZE, attempt), MAX_CANDIDATES):
+    scattered: list[tuple[Tables, Placement, tuple[Check, ...]]] = []
+    for tables in islice(solver(segment, tokens, WORD_SIZES, attempt), MAX_CANDIDATES):
         found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
         attempt.reached(4, "placement", f"{found}, but nothing tells where they are mapped")
         for placement in placements(memory, tables):
@@ -110,11 +143,40 @@ def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt
                 failed = next(check for check in landmarks if check.outcome is Outcome.FAILED)
                 attempt.reached(5, "landmarks", f"{found}, but {failed.name} {failed.detail}")
                 continue
+            if tables.layout is not Layout.USUAL:
+                if _borne_out(tables, placement, landmarks):
+                    scattered.append((tables, placement, landmarks))
+                else:
+                    attempt.reached(5, "landmarks", f"{found}, but nothing that they name or point at bears it out")
+                continue
             kernel = _kernel(memory, tables, placement, landmarks)
             if kernel.proven:
                 return kernel
             best = max([k for k in (best, kernel) if k], key=_merit)
-    return best
+    return _clearest(memory, scattered) if scattered else best
+
+
+def _clearest(memory: Memory, readings: list[tuple[Tables, Placement, tuple[Check, ...]]]) -> Kernel:
+    """Of several readings the one that most pointers bear out; if another does no worse, it is not proven."""
+    readings.sort(key=lambda reading: -reading[1].hits)
+    tables, placement, landmarks = readings[0]
+    rivals = [
+        other.symbols
+        for _, other, _ in readings[1:]
+        if other.hits == placement.hits and not other.symbols.same_as(placement.symbols)
+    ]
+    if rivals:
+        detail = f"{len(rivals)} other readings of the tables are borne out by as many pointers"
+        landmarks = (*landmarks, Check.that("only reading", False, detail))
+    return _kernel(memory, tables, placement, landmarks)
+
+
+def _borne_out(tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> bool:
+    """Whether pointers, and where it could lie otherwise a landmark as well, show that an array is where it is."""
+    passed = {check.name for check in (*placement.checks, *landmarks) if check.outcome is Outcome.PASSED}
+    if tables.layout is Layout.LOOSE and not passed & {"linux_banner", "kallsyms_*"}:
+        return False
+    return "pointers to symbols" in passed
 
 
 def _merit(kernel: Kernel) -> tuple[bool, int]:
@@ -122,20 +184,30 @@ def _merit(kernel: Kernel) -> tuple[bool, int]:
     return kernel.state is State.RUNNING, -failed
 
 
+def _state(memory: Memory, placement: Placement, slide: int | None) -> State:
+    """What the kernel is, as far as its image tells."""
+    if memory.image is not None:
+        return State.IMAGE
+    if placement.running:
+        return State.RUNNING
+    return State.STALE if placement.ran or slide else State.IMAGE
+
+
 def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> Kernel:
     symbols = placement.symbols
     info, agreement = vmcoreinfo_check(memory, tables, placement)
     cpus = cpu_checks(memory, tables, placement)
     base = next((s.address for name in ("_text", "_stext") for s in symbols.all(name)), None)
-    architecture = placement.mode.architecture if placement.mode else None
-    slide = info.kernel_offset if info else None
-    if slide is None and base is not None and architecture in LINK_BASES and "_text" in symbols:
-        slide = base - LINK_BASES[architecture]
+    architecture = placement.mapping.architecture if placement.mapping else None
+    if architecture is None and memory.image is not None:
+        architecture = memory.image.architecture
+    slide = kaslr_slide(memory, placement, info)
     banner = read_banner(memory, symbols, placement) or nearest_banner(memory, tables.array_address)
     return Kernel(
         symbols=symbols,
         evidence=(*tables.checks, *placement.checks, *landmarks, *cpus, agreement),
-        state=State.RUNNING if placement.running else State.IMAGE,
+        state=_state(memory, placement, slide),
+        byte_order=tables.byte_order,
         architecture=architecture,
         banner=banner,
         encoding=tables.array.encoding.name,
@@ -147,7 +219,8 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tup
         physical_base=None if base is None else PhysicalAddress(placement.physical(base)),
         kaslr_slide=slide,
         page_table_root=None if placement.root is None else PhysicalAddress(placement.root),
-        paging=placement.mode.name if placement.mode else None,
+        paging=placement.mapping.name if placement.mapping else None,
         memory=memory,
         distance=placement.distance,
+        damage=tables.damage,
     )

@@ -79,7 +79,7 @@ def vmcoreinfo_check(memory: Memory, tables: Tables, placement: Placement) -> tu
         if not own:
             return None
         held = np.array([placement.physical(at) for at in own], np.uint64)
-        return address in own or address in memory.words(held, np.dtype(f"{tables.byte_order}u8"))[0].tolist()
+        return address in own or address in memory.words(held, placement.words.dtype)[0].tolist()
 
     others = 0
     for info in _vmcoreinfos(memory, placement):
@@ -121,11 +121,11 @@ def _noted(memory: Memory) -> Vmcoreinfo | None:
 
 def _pointed(memory: Memory, placement: Placement, pointer: int) -> Vmcoreinfo | None:
     """The one that the kernel's variable ``vmcoreinfo_data``, at the virtual address ``pointer``, points at."""
-    if placement.root is None or placement.mode is None:
+    if placement.mapping is None:
         return None
     place = np.array([placement.physical(pointer)], np.uint64)
-    virtual, held = memory.words(place, placement.mode.entry)
-    physical, mapped = translate(memory, placement.mode, placement.root, virtual)
+    virtual, held = memory.words(place, placement.words.dtype)
+    physical, mapped = translate(memory, placement.mapping, placement.root, virtual)
     return _at(memory, int(physical[0])) if held[0] and mapped[0] else None
 
 

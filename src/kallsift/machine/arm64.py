@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from kallsift.machine.model import LEAF, PRESENT, Entries, PagingMode
 
-_VALID, _TABLE = np.uint64(1), np.uint64(2)
+_VALID, _TABLE, _ACCESSED = np.uint64(1), np.uint64(2), np.uint64(1 << 10)
+_LOWEST_RESERVED = 17
+"""Between this bit and a block's address all bits are reserved (RES0)."""
 
 
 def _plain(granule_shift: int) -> Callable[[Entries], Entries]:
@@ -32,13 +34,19 @@ def _lpa2(granule_shift: int) -> Callable[[Entries], Entries]:
 
 def _mode(name: str, shifts: tuple[int, ...], virtual_bits: int, target: Callable[[Entries], Entries]) -> PagingMode:
     def classify(entries: Entries, level: int) -> NDArray[np.uint8]:
-        valid = entries & _VALID != 0
-        table = entries & _TABLE != 0
-        if level == len(shifts) - 1:
-            return np.where(valid & table, PRESENT | LEAF, 0).astype(np.uint8)
-        return (np.where(valid, PRESENT, 0) | np.where(table, 0, LEAF)).astype(np.uint8)
+        valid, table = entries & _VALID != 0, entries & _TABLE != 0
+        last = level == len(shifts) - 1
+        leaf = table if last else ~table
+        # without its access flag memory cannot be reached
+        usable = entries & _ACCESSED != 0
+        if not last:
+            usable &= entries & np.uint64((1 << shifts[level]) - (1 << _LOWEST_RESERVED)) == 0
+        present = valid & (leaf & usable | (~leaf & (not last)))
+        return (np.where(present, PRESENT, 0) | np.where(leaf, LEAF, 0)).astype(np.uint8)
 
-    return PagingMode("arm64", name, shifts, virtual_bits, np.dtype("<u8"), classify, target)
+    return PagingMode(
+        "arm64", name, shifts, virtual_bits, np.dtype("<u8"), classify, lambda entries, _: target(entries)
+    )
 
 
 MODES = (

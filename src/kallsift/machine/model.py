@@ -1,6 +1,7 @@
-"""Page tables as data: paging modes are rows, one walk serves them all.
+"""How kernels' virtual addresses become physical ones, as data: one walk serves all page tables.
 
-A kernel's page table covers the upper end of the virtual address space.
+A mapping is one of two kinds: page tables of some shape (`PagingMode`), or stretches of the address space that the
+processor itself maps, at a fixed distance (`Windows`).
 """
 
 from __future__ import annotations
@@ -20,16 +21,21 @@ PRESENT, LEAF = 1, 2
 
 @dataclass(frozen=True)
 class PagingMode:
-    """One way in which an architecture translates kernel addresses.
+    """Page tables of one shape.
 
     Attributes:
         architecture: e.g. ``"x86-64"``.
         name: e.g. ``"4-level"``.
         shifts: address bits below the index of each level, from the top table to the last.
-        virtual_bits: address bits that the tables translate; those above are all ones in a kernel address.
-        entry: dtype of a table's entry.
+        virtual_bits: address bits that the tables translate.
+        entry: dtype of a table's entry, with its byte order, which need not be the kernel's.
         classify: maps entries and their level (0 = top) to flags: PRESENT, and LEAF where no further table follows.
-        target: maps entries to the physical address of the next table or page.
+        target: maps entries and their level to the physical address of the next table or page.
+        covers: maps entries and their level to the address bits inside of what a leaf maps, where that is not what
+            its level says.
+        first: the lowest address that is translated; None for the upper end of the address space.
+        word_size: bytes of an address.
+        byte_orders: of the kernels that use it, ``"<"``, ``">"`` or both.
     """
 
     architecture: str
@@ -38,7 +44,11 @@ class PagingMode:
     virtual_bits: int
     entry: np.dtype[np.unsignedinteger]
     classify: Callable[[Entries, int], NDArray[np.uint8]]
-    target: Callable[[Entries], Entries]
+    target: Callable[[Entries, int], Entries]
+    covers: Callable[[Entries, int], Entries] | None = None
+    first: int | None = None
+    word_size: int = 8
+    byte_orders: str = "<"
 
     @property
     def page_size(self) -> int:
@@ -51,42 +61,100 @@ class PagingMode:
         shift = self.shifts[level]
         return addresses >> np.uint64(shift) & np.uint64((1 << above - shift) - 1)
 
+    def inside(self, entries: Entries, level: int) -> Entries:
+        """Mask of the address bits inside of what each leaf maps, shape (n,)."""
+        if self.covers is None:
+            return np.full(len(entries), (1 << self.shifts[level]) - 1, np.uint64)
+        return (np.uint64(1) << self.covers(entries, level)) - np.uint64(1)
+
     def translatable(self, addresses: Entries) -> NDArray[np.bool_]:
-        """Whether each address is one of the kernel's end of the address space."""
-        ones = (1 << 64) - (1 << self.virtual_bits)
-        result: NDArray[np.bool_] = addresses & np.uint64(ones) == np.uint64(ones)
+        """Whether each address is one that these tables can translate."""
+        if self.virtual_bits == 64:
+            return np.ones(len(addresses), np.bool_)
+        size = 1 << self.virtual_bits
+        first = (1 << 64) - size if self.first is None else self.first
+        result: NDArray[np.bool_] = addresses - np.uint64(first) < np.uint64(size)
         return result
 
 
-def translate(memory: Memory, mode: PagingMode, root: int, addresses: Entries) -> tuple[Entries, NDArray[np.bool_]]:
-    """Walks a page table for many addresses at once.
+@dataclass(frozen=True)
+class Window:
+    """A stretch of virtual addresses that stands for as many physical ones, in order."""
+
+    virtual: int
+    physical: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What a processor maps without any table.
+
+    Attributes:
+        architecture: e.g. ``"mips64"``.
+        name: as the architecture's manual calls it.
+        windows: never overlapping.
+        word_size: bytes of an address.
+        byte_orders: of the kernels that use it, ``"<"``, ``">"`` or both.
+    """
+
+    architecture: str
+    name: str
+    windows: tuple[Window, ...]
+    word_size: int = 8
+    byte_orders: str = "<"
+
+    def translatable(self, addresses: Entries) -> NDArray[np.bool_]:
+        """Whether each address lies in a window."""
+        return self._physical(addresses)[1]
+
+    def _physical(self, addresses: Entries) -> tuple[Entries, NDArray[np.bool_]]:
+        physical = np.zeros(len(addresses), np.uint64)
+        mapped = np.zeros(len(addresses), np.bool_)
+        for window in self.windows:
+            offsets = addresses - np.uint64(window.virtual)
+            inside = offsets < np.uint64(window.size)
+            physical[inside] = offsets[inside] + np.uint64(window.physical)
+            mapped |= inside
+        return physical, mapped
+
+
+Mapping = PagingMode | Windows
+
+
+def translate(
+    memory: Memory, mapping: Mapping, root: int | None, addresses: Entries
+) -> tuple[Entries, NDArray[np.bool_]]:
+    """The physical addresses of many virtual ones at once.
 
     Args:
         memory: physical memory.
-        mode: how to read the tables.
-        root: physical address of the top table.
+        mapping: how addresses are translated.
+        root: physical address of the top table; None for windows.
         addresses: virtual addresses, shape (n,), uint64.
 
     Returns:
         Physical addresses, shape (n,), uint64, and a mask of those that are mapped (the others are meaningless).
     """
-    return walk(memory, mode, np.full(len(addresses), root, np.uint64), addresses)
+    if isinstance(mapping, Windows):
+        return mapping._physical(addresses)
+    return walk(memory, mapping, np.full(len(addresses), root or 0, np.uint64), addresses)
 
 
 def walk(memory: Memory, mode: PagingMode, roots: Entries, addresses: Entries) -> tuple[Entries, NDArray[np.bool_]]:
-    """As `translate`, with a top table of its own for each address; shapes (n,) and (n,)."""
+    """As `translate` by page tables, with a top table of its own for each address; shapes (n,) and (n,)."""
     tables = roots.copy()
     physical = np.zeros(len(addresses), np.uint64)
     mapped = np.zeros(len(addresses), np.bool_)
     alive = np.flatnonzero(mode.translatable(addresses))
     width = np.uint64(mode.entry.itemsize)
-    for level, shift in enumerate(mode.shifts):
+    for level in range(len(mode.shifts)):
         entries, held = memory.words(tables[alive] + mode.index(addresses[alive], level) * width, mode.entry)
         flags = mode.classify(entries, level)
         usable = held & (flags & PRESENT != 0)
-        targets = mode.target(entries)
+        targets = mode.target(entries, level)
         leaf = usable & (flags & LEAF != 0)
-        inside = np.uint64((1 << shift) - 1)
+        inside = mode.inside(entries[leaf], level)
         done = alive[leaf]
         physical[done] = (targets[leaf] & ~inside) | (addresses[done] & inside)
         mapped[done] = True

@@ -1,14 +1,43 @@
-"""The architectures whose page tables are known, in the order in which they are tried."""
+"""The architectures whose address translation is known, in the order in which they are tried."""
 
 from __future__ import annotations
 
-from kallsift.machine import arm64, x86
-from kallsift.machine.model import PagingMode
+from kallsift.machine import arm, arm64, loongarch64, mips, ppc64, riscv, s390x, x86
+from kallsift.machine.model import PagingMode, Windows
 
-MODES: tuple[PagingMode, ...] = (*x86.MODES, *arm64.MODES)
+MODES: tuple[PagingMode, ...] = (
+    *x86.MODES,
+    *arm64.MODES,
+    *arm.MODES,
+    *riscv.MODES,
+    *s390x.MODES,
+    *ppc64.MODES,
+)
+
+# mips and loongarch64 agree on the addresses that they share: LoongArch's windows are some of xkphys' parts
+WINDOWS: tuple[Windows, ...] = (*loongarch64.WINDOWS, *mips.WINDOWS, *ppc64.WINDOWS)
 
 ROOT_SYMBOLS: tuple[str, ...] = (*x86.ROOT_SYMBOLS,)
-"""Names of the kernel's own top table; ``swapper_pg_dir`` is arm64's too."""
+"""Names of the kernel's own top table; ``swapper_pg_dir`` is every other architecture's."""
 
-LINK_BASES: dict[str, int] = {"x86-64": x86.LINK_BASE}
-"""Where ``_text`` is linked, for architectures where no configuration moves it."""
+LINK_BASES: dict[str, tuple[str, int]] = {
+    "x86-64": ("_text", x86.LINK_BASE),
+    "x86": ("_text", x86.LINK_BASE_32),
+    "riscv64": ("_start", riscv.LINK_BASE),
+    "s390x": ("_text", s390x.LINK_BASE),
+    "ppc64": ("_text", ppc64.LINK_BASE),
+}
+"""Symbols with the addresses that they are linked at, for architectures where few configurations move these."""
+
+UNMOVED: frozenset[str] = frozenset({"arm"})
+"""Architectures whose kernels always run at the addresses they were linked at."""
+
+
+def modes(word_size: int, byte_order: str) -> tuple[PagingMode, ...]:
+    """The kinds of page tables that kernels of this word size and byte order use."""
+    return tuple(mode for mode in MODES if mode.word_size == word_size and byte_order in mode.byte_orders)
+
+
+def windows(word_size: int, byte_order: str) -> tuple[Windows, ...]:
+    """What processors map without tables for kernels of this word size and byte order."""
+    return tuple(one for one in WINDOWS if one.word_size == word_size and byte_order in one.byte_orders)

@@ -46,9 +46,6 @@ NOT_YET = (
     (b"makedumpfile\0", "a flattened kdump", "write it as ELF (makedumpfile -E, or dump-guest-memory without -z)"),
     (b"QEVM", "a QEMU migration stream", "take the dump with QEMU's dump-guest-memory"),
     (b"LibvirtQemud", "a libvirt save file", "take the dump with virsh dump --memory-only"),
-    (b"\x1f\x8b\x08", "compressed by gzip", "unpack it"),
-    (b"\xfd7zXZ\0", "compressed by xz", "unpack it"),
-    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it"),
     (b"PK\x03\x04", "a zip archive", "unpack it"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
 )
@@ -71,9 +68,26 @@ def open(source: str | os.PathLike[str]) -> Memory:
     Raises:
         SourceError: if the source cannot be opened or is no memory dump; the text is one line that says what to do.
     """
+    return open_mapped(*mapped(source))
+
+
+def mapped(source: str | os.PathLike[str]) -> tuple[str, NDArray[np.uint8]]:
+    """A source's name as messages call it, and the whole file as a read-only view, shape (size,), uint8.
+
+    Raises:
+        SourceError: if it cannot be mapped; the text is one line that says what to do.
+    """
     path = os.fspath(source)
     name = printable(path) or "''"
-    view = _mapped(path, name)
+    return name, _mapped(path, name)
+
+
+def open_mapped(name: str, view: NDArray[np.uint8]) -> Memory:
+    """The memory in a file that is already mapped.
+
+    Raises:
+        SourceError: as `open`.
+    """
     header = view[:HEADER_SIZE].tobytes()
     for magic, what, advice in NOT_YET:
         if header.startswith(magic):
@@ -83,6 +97,16 @@ def open(source: str | os.PathLike[str]) -> Memory:
         if container.probe(header):
             return container.open(name, view, _let_go)
     raise SourceError(f"{name}: is in no container format that is known")
+
+
+def is_dump(header: bytes) -> bool:
+    """Whether a source that begins with ``header`` is in a container that is known, be it one that cannot be read yet.
+
+    Raw memory does not count, since nothing tells it from any other file.
+    """
+    if any(header.startswith(magic) for magic, _, _ in NOT_YET):
+        return True
+    return any(cast(Container, import_module(f"{__package__}.{name}")).probe(header) for name in CONTAINERS[:-1])
 
 
 def _let_go() -> None:

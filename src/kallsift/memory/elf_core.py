@@ -145,7 +145,7 @@ def _core(name: str, view: NDArray[np.uint8]) -> _Core:
     header = _records(name, view, "ELF header", 0, 1, FILE_HEADER[bits].newbyteorder(byte_order))[0]
     kind = int(header["type"])
     if kind in (TYPE_RELOCATABLE, TYPE_EXECUTABLE, TYPE_SHARED):
-        raise SourceError(f"{name}: is an ELF program, not a memory dump; kernel images (vmlinux) cannot be read yet")
+        raise SourceError(f"{name}: is an ELF program, not a memory dump, and holds no kernel")
     if kind != TYPE_CORE:
         raise SourceError(f"{name}: is ELF of the unknown type {kind}, not a memory dump")
     layout = PROGRAM_HEADER[bits].newbyteorder(byte_order)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -11,10 +12,15 @@ from rich.text import Text
 
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.rebase import image_base
 from kallsift.memory.model import Memory, printable
 from kallsift.output.evidence_text import MARKS
 
 _STYLES = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.ABSENT: "dim"}
+PAGE = 4096
+MAP_WIDTH = 64
+"""Characters of a damage map at most."""
+
 _UNKNOWN = Text("unknown", "dim")
 
 
@@ -41,13 +47,14 @@ def _kernel(index: int, kernel: Kernel) -> Panel:
         ("Architecture", _text(kernel.architecture)),
         ("State", Text(_STATES[kernel.state])),
         ("Symbols", Text(f"{len(kernel.symbols):,}, addresses {kernel.encoding}")),
+        *_image(kernel),
         ("Virtual base", _address(kernel.virtual_base)),
         ("Physical base", _address(kernel.physical_base)),
         ("KASLR slide", _address(kernel.kaslr_slide)),
         ("Page table", _page_table(kernel)),
     )
     return Panel(
-        Group(facts, Text(), _tables(kernel), Text(), _evidence(kernel.evidence)),
+        Group(facts, Text(), _tables(kernel), Text(), *_damage(kernel), _evidence(kernel.evidence)),
         title=Text(f"kernel {index}: {kernel.state.value}, {verdict}", colour),
         title_align="left",
         border_style=colour,
@@ -76,6 +83,38 @@ def _tables(kernel: Kernel) -> Table:
         size = Text(f"{place.size:,}")
         table.add_row(Text(printable(place.name)), _address(place.physical), _address(place.virtual), size)
     return table
+
+
+def _image(kernel: Kernel) -> tuple[tuple[str, Text], ...]:
+    """What a kernel image was taken out of, and where its first byte lies."""
+    image = kernel.memory.image
+    if image is None:
+        return ()
+    packaging = ", ".join(image.packaging)
+    return ("Image", Text(printable(f"{packaging}, at {image.offset:#x}"))), (
+        "Image base",
+        _address(image_base(kernel)),
+    )
+
+
+def _damage(kernel: Kernel) -> tuple[RenderableType, ...]:
+    """A map of each damaged table: a character for so many of its pages, an x where one of them is lost."""
+    rows = [one for one in kernel.damage if one.lost]
+    if not rows:
+        return ()
+    table = Table("table", title="lost pages", title_justify="left", title_style="bold", box=None)
+    table.add_column("lost", justify="right")
+    table.add_column("map", overflow="fold")
+    for one in rows:
+        lost = np.array(one.lost) // PAGE - one.first // PAGE
+        each = -(-one.pages // MAP_WIDTH)
+        cells = np.full(-(-one.pages // each), ord("."), np.uint8)
+        cells[lost // each] = ord("x")
+        scale = f" ({each} pages each)" if each > 1 else ""
+        table.add_row(
+            Text(printable(one.name)), Text(f"{len(lost)} of {one.pages}"), Text(cells.tobytes().decode() + scale)
+        )
+    return table, Text()
 
 
 def _evidence(checks: Sequence[Check]) -> Table:

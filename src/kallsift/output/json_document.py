@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kallsift.kernel.model import Kernel
+from kallsift.kernel.rebase import image_base
 from kallsift.memory.model import Memory
 from kallsift.output.rows import RowFormat
 
@@ -81,6 +82,11 @@ def kernel_document(kernel: Kernel) -> dict[str, Any]:
             }
             for place in kernel.tables
         ],
+        "image": _image(kernel),
+        "damage": [
+            {"name": one.name, "pages": one.pages, "first": _hex(one.first), "lost": [_hex(page) for page in one.lost]}
+            for one in kernel.damage
+        ],
         "evidence": [
             {
                 "name": check.name,
@@ -91,6 +97,15 @@ def kernel_document(kernel: Kernel) -> dict[str, Any]:
             for check in kernel.evidence
         ],
     }
+
+
+def _image(kernel: Kernel) -> dict[str, Any] | None:
+    """What a kernel image was taken out of, and where its first byte lies."""
+    image = kernel.memory.image
+    if image is None:
+        return None
+    base = _hex(image_base(kernel))
+    return {"packaging": list(image.packaging), "offset": image.offset, "base": base}
 
 
 def _with_symbols(kernel: Kernel) -> Iterator[bytes | memoryview]:

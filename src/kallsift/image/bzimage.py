@@ -1,0 +1,47 @@
+"""x86's bzImage (and zImage before it): setup code, then code that unpacks the kernel, which lies in it compressed.
+
+Format: Documentation/arch/x86/boot.rst; offsets count from the start of the file.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kallsift.image.model import Bytes, Packed, Part, record, starts_with
+
+SETUP_HEADER = np.dtype(
+    {
+        "names": ["setup_sectors", "boot_flag", "magic", "version", "xloadflags", "payload_offset", "payload_length"],
+        "formats": ["u1", "<u2", "S4", "<u2", "<u2", "<u4", "<u4"],
+        "offsets": [0x1F1, 0x1FE, 0x202, 0x206, 0x236, 0x248, 0x24C],
+        "itemsize": 0x250,
+    }
+)
+BOOT_FLAG, BOOT_FLAG_PLACE = b"\x55\xaa", 0x1FE
+MAGIC, MAGIC_PLACE = b"HdrS", 0x202
+SECTOR = 512
+DEFAULT_SECTORS = 4
+"""What 0 setup sectors mean."""
+
+PAYLOAD_SINCE, FLAGS_SINCE = 0x0208, 0x020C
+"""Boot protocol from which on the header says where the payload is, and whether the kernel has 64 bits."""
+FLAG_64_BIT = 1
+
+
+def probe(view: Bytes) -> bool:
+    """Whether the setup header's two magics stand at their places."""
+    return starts_with(view, BOOT_FLAG, BOOT_FLAG_PLACE) and starts_with(view, MAGIC, MAGIC_PLACE)
+
+
+def read(view: Bytes) -> Packed:
+    """The payload where the header puts it, else wherever it is behind the setup code."""
+    header = record(view, 0, SETUP_HEADER, "setup header")
+    version = int(header["version"])
+    code = (1 + (int(header["setup_sectors"]) or DEFAULT_SECTORS)) * SECTOR
+    parts = [Part(code, len(view), anywhere=True)]
+    length = int(header["payload_length"]) if version >= PAYLOAD_SINCE else 0
+    if length:
+        start = code + int(header["payload_offset"])
+        parts.insert(0, Part(start, start + length))
+    wide = version >= FLAGS_SINCE and bool(header["xloadflags"] & FLAG_64_BIT)
+    return Packed("bzImage", tuple(parts), "x86-64" if wide else None)

@@ -1,0 +1,251 @@
+"""Takes packaging and compression off, layer by layer, until a kernel lies bare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from kallsift.errors import SourceError
+from kallsift.image import codecs, elf_image, marks, relocation
+from kallsift.image.codecs import Codec, MissingCodecError
+from kallsift.image.formats import FORMATS
+from kallsift.image.model import Bare, Bytes, ImageError, Packed, Part, flat
+from kallsift.image.search import Budget, streams
+from kallsift.memory import containers
+from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment, cut_short
+
+DEPTH_LIMIT = 8
+"""Layers around a kernel: a firmware's FIT with a gzip'ed EFI zboot image has four."""
+FLAT_LIMIT = 128 << 20
+"""Size up to which the bare content of a compressed file passes for a kernel; above, it is the dump of a machine."""
+
+UNPACKS_WIDER = ("x86", "ppc")
+"""Architectures whose 32-bit programs also unpack 64-bit kernels: x86 did at first, arch/powerpc/boot still does."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """Bytes on the way inwards, and what the layers around them say.
+
+    Attributes:
+        view: the bytes.
+        packaging: labels of the layers around, the outermost first.
+        place: where ``view`` begins in the file that was opened; None once something had to be decoded.
+        offset: as `ImageFacts.offset`.
+        architecture: as the innermost of the layers around says.
+        base: as the layer right around says.
+        notes: remarks so far.
+    """
+
+    view: Bytes
+    packaging: tuple[str, ...] = ()
+    place: int | None = 0
+    offset: int = 0
+    architecture: str | None = None
+    base: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def at(self, offset: int) -> str:
+        """How messages call an offset in these bytes."""
+        return f"offset {offset:#x}" if self.place is None else f"file offset {self.place + offset:#x}"
+
+    def inside(self, start: int, end: int) -> _Layer:
+        """The bytes from ``start`` to ``end``, in the same layer."""
+        place = None if self.place is None else self.place + start
+        return replace(self, view=self.view[start:end], place=place, offset=self.offset if place is None else place)
+
+    def decoded(self, codec: Codec, stream: codecs.Decoded) -> _Layer:
+        """What the stream held that these bytes begin with."""
+        notes = self.notes
+        if stream.problem:
+            size = f"{len(stream.data)} bytes could be unpacked"
+            notes += (f"{codec.name} stream at {self.at(0)} {stream.problem}: {size}",)
+        return replace(self, view=stream.data, packaging=(*self.packaging, codec.name), place=None, notes=notes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kernel:
+    """A kernel that lies bare, and the way to it."""
+
+    layer: _Layer
+    bare: Bare
+
+
+def unwrap(name: str, view: Bytes) -> Memory | None:
+    """The kernel in a file; None if the file is no kernel image.
+
+    Args:
+        name: the source as messages call it.
+        view: the whole file.
+
+    Raises:
+        SourceError: if it is an image, but its kernel cannot be had; the text names the layer and the reason.
+    """
+    layer = _Layer(view)
+    codec = codecs.recognise(view)
+    try:
+        kernel = _compressed(layer, codec, Budget()) if codec else _kernel(layer, Budget())
+    except ImageError as error:
+        raise SourceError(f"{name}: {error}") from error
+    return _memory(name, kernel) if kernel else None
+
+
+def payloads(memory: Memory, budget: Budget | None = None) -> Iterator[Memory]:
+    """Kernels that lie compressed anywhere in a memory which is itself none, such as a firmware's or a flash chip's.
+
+    Each is unpacked when it is asked for. What holds neither a token table nor a kernel's banner is left out;
+    the search ends when ``budget`` (by default that of one opening) is spent.
+    """
+    budget = budget or Budget()
+    outer = (*memory.image.packaging, memory.container) if memory.image else (memory.container,)
+    for segment in memory.segments:
+        layer = _Layer(segment.data, outer, segment.start, segment.start)
+        for kernel in _searched(layer, budget):
+            yield _memory(memory.source, kernel)
+
+
+def _compressed(layer: _Layer, codec: Codec, budget: Budget) -> _Kernel:
+    """The kernel in a file that is compressed as a whole, as dumps can be too."""
+    beginning = codecs.beginning(codec, layer.view)
+    kernel = None
+    if elf_image.is_program(beginning) or not containers.is_dump(beginning):
+        inner = layer.decoded(codec, budget.decode(codec, layer.view))
+        kernel = _kernel(inner, budget)
+        if kernel is None and len(inner.view) <= FLAT_LIMIT:
+            kernel = _speaking(inner)
+    if kernel is None:
+        raise ImageError(f"is compressed by {codec.name} and holds no kernel image; if it is a memory dump, unpack it")
+    return kernel
+
+
+def _kernel(layer: _Layer, budget: Budget) -> _Kernel | None:
+    """The kernel in bytes that begin with an image or a stream; None if they begin with nothing of the kind."""
+    if len(layer.packaging) > DEPTH_LIMIT:
+        raise ImageError(f"is packed into itself more than {DEPTH_LIMIT} times; no kernel is")
+    codec = codecs.recognise(layer.view)
+    if codec:
+        inner = layer.decoded(codec, budget.decode(codec, layer.view))
+        return _kernel(inner, budget) or _speaking(inner)
+    for image_format in FORMATS:
+        content = image_format.read(layer.view) if image_format.probe(layer.view) else None
+        if isinstance(content, Packed):
+            return _packed(layer, content, budget)
+        if content:
+            return _bare(layer, content, budget)
+    return None
+
+
+def _bare(layer: _Layer, bare: Bare, budget: Budget) -> _Kernel | None:
+    """The kernel itself, or the one that it unpacks from inside of itself when it boots."""
+    table = marks.token_table(layer.view)
+    if table is not None and not (bare.unpacker and layer.place is not None and _is_packed(layer, table, budget)):
+        return _Kernel(layer, bare)
+    architecture = None if bare.architecture in UNPACKS_WIDER else bare.architecture
+    around = replace(layer, packaging=(*layer.packaging, bare.label), architecture=architecture)
+    speaks = any(marks.holds_banner(segment.data) for segment in bare.segments)
+    for inner in _searched(around, budget):
+        # a kernel without a token table may hold an archive for its early userland, and that again a program's text
+        if not speaks or any(marks.holds_token_table(segment.data) for segment in inner.bare.segments):
+            return inner
+    if bare.unpacker and budget.missing:
+        raise MissingCodecError(f"{bare.label}: {budget.missing}")
+    return _Kernel(layer, bare) if bare.certain or speaks or layer.notes else None
+
+
+def _is_packed(layer: _Layer, place: int, budget: Budget) -> bool:
+    """Whether what stands at ``place`` is part of a compressed stream, and shows in it because it does not repeat."""
+    found = streams(layer.view, budget, codecs.TRANSPARENT)
+    return any(not one.decoded.problem and one.offset < place < one.offset + one.decoded.used for one in found)
+
+
+def _packed(layer: _Layer, packed: Packed, budget: Budget) -> _Kernel:
+    """The kernel in the first part of an image that holds one."""
+    budget.packings -= 1
+    if budget.packings < 0:
+        raise ImageError(f"{packed.label}: refers to itself, or to more images than any kernel lies in")
+    around = replace(
+        layer,
+        packaging=(*layer.packaging, packed.label),
+        architecture=packed.architecture or layer.architecture,
+        base=packed.base,
+    )
+    reasons: list[ImageError] = []
+    for part in packed.parts:
+        try:
+            kernel = _in_part(around, part, budget)
+        except MissingCodecError as error:
+            raise MissingCodecError(f"{packed.label}, payload at {layer.at(part.start)}: {error}") from error
+        except ImageError as error:
+            reasons.append(ImageError(f"{packed.label}, payload at {layer.at(part.start)}: {error}"))
+            continue
+        if kernel:
+            return kernel
+        what = "holds no kernel, bare or compressed; copy the image again"
+        reasons.append(ImageError(f"{packed.label}, payload at {layer.at(part.start)}: {what}"))
+    if budget.missing:
+        raise MissingCodecError(f"{packed.label}: {budget.missing}")
+    raise reasons[0]
+
+
+def _in_part(layer: _Layer, part: Part, budget: Budget) -> _Kernel | None:
+    inner = layer.inside(part.start, part.end)
+    if part.anywhere:
+        return next(_searched(inner, budget), None)
+    if not len(inner.view):
+        raise ImageError("lies behind the end of the image; copy the image again")
+    if len(inner.view) < part.end - part.start:
+        remark = cut_short(f"payload at {layer.at(part.start)}", len(inner.view), part.end - part.start)
+        inner = replace(inner, notes=(*inner.notes, remark))
+    codec = codecs.recognise(inner.view) or codecs.BY_NAME.get(part.codec or "")
+    if codec:
+        inner = inner.decoded(codec, budget.decode(codec, inner.view))
+    kernel = _kernel(inner, budget) or _speaking(inner, tables_only=True)
+    kernel = kernel or next(_searched(inner, budget), None) or _speaking(inner)
+    if kernel is None and inner.notes:
+        return _flat(inner)  # cut short or damaged before the place at which a kernel would show
+    return kernel
+
+
+def _searched(layer: _Layer, budget: Budget) -> Iterator[_Kernel]:
+    """Kernels in streams that stand anywhere in some bytes."""
+    for found in streams(layer.view, budget):
+        here = replace(layer.inside(found.offset, len(layer.view)), base=None)
+        inner = here.decoded(found.codec, found.decoded)
+        try:
+            kernel = _kernel(inner, budget) or _speaking(inner)
+        except ImageError:
+            continue
+        if kernel and any(marks.holds_kernel(segment.data) for segment in kernel.bare.segments):
+            yield kernel
+
+
+def _speaking(layer: _Layer, tables_only: bool = False) -> _Kernel | None:
+    """Bytes without a header as a flat image, if they hold a token table or (unless ``tables_only``) a banner."""
+    holds = marks.holds_token_table if tables_only else marks.holds_kernel
+    return _flat(layer) if holds(layer.view) else None
+
+
+def _flat(layer: _Layer) -> _Kernel:
+    return _Kernel(layer, Bare("flat image", AddressSpace.FILE, flat(layer.view), layer.architecture, layer.base))
+
+
+def _memory(name: str, kernel: _Kernel) -> Memory:
+    """A bare kernel as memory, with link-time values where its relocations tell them."""
+    layer, bare = kernel.layer, kernel.bare
+    architecture = bare.architecture or layer.architecture
+    segments, base = bare.segments, bare.base
+    if bare.space is AddressSpace.FILE and segments:
+        orders: dict[bool | None, tuple[relocation.ByteOrder, ...]] = {True: (">",), False: ("<",), None: ("<", ">")}
+        for order in orders[bare.big_endian]:
+            relocated = relocation.relocate_flat(segments[0].data, architecture, order)
+            if relocated:
+                segments, base = (Segment(0, relocated.data),), relocated.base
+                break
+    return Memory(
+        source=name,
+        container=", ".join((*layer.packaging, bare.label)),
+        space=bare.space,
+        segments=segments,
+        notes=(*layer.notes, *bare.notes),
+        image=ImageFacts(layer.packaging, layer.offset, architecture, base),
+    )

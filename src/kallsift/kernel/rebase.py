@@ -1,0 +1,53 @@
+"""Another base for a kernel image: where somebody who knows better says that its first byte lies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from kallsift.addresses import VirtualAddress
+from kallsift.errors import KallsiftError
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kernel.model import Kernel
+from kallsift.kernel.placement import is_near
+from kallsift.kernel.pointers import Words
+
+
+def image_base(kernel: Kernel) -> VirtualAddress:
+    """The address of the first byte of the image that a kernel was found in."""
+    words = Words(kernel.symbols.word_size, kernel.byte_order)
+    return VirtualAddress(kernel.memory.segments[0].start + kernel.distance & words.mask)
+
+
+def rebased(kernel: Kernel, base: int) -> Kernel:
+    """The kernel with the first byte of its image at ``base``: all of the image moves with it.
+
+    Raises:
+        KallsiftError: if the kernel was not found in an image, or the base is no address of its.
+    """
+    words = Words(kernel.symbols.word_size, kernel.byte_order)
+    if kernel.memory.image is None:
+        raise KallsiftError("--base: the source is memory that ran, and says itself where the kernel lies")
+    if not 0 <= base <= words.mask:
+        raise KallsiftError(f"--base: {base:#x} is no address of {8 * kernel.symbols.word_size} bits")
+    move = base - image_base(kernel) & words.mask
+    addresses = kernel.symbols.addresses
+    moved = np.where(
+        is_near(addresses, words, kernel.tables[0].virtual), words.wrap(addresses + np.uint64(move)), addresses
+    )
+
+    def there(address: VirtualAddress | None) -> VirtualAddress | None:
+        return None if address is None else VirtualAddress(address + move & words.mask)
+
+    given = Check("base", Outcome.ABSENT, f"{base:#x} was given; the image itself says {image_base(kernel):#x}")
+    return replace(
+        kernel,
+        symbols=replace(kernel.symbols, addresses=moved),
+        evidence=(*kernel.evidence, given),
+        tables=tuple(
+            replace(table, virtual=VirtualAddress(table.virtual + move & words.mask)) for table in kernel.tables
+        ),
+        virtual_base=there(kernel.virtual_base),
+        distance=kernel.distance + move & words.mask,
+    )

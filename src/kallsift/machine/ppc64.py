@@ -1,0 +1,50 @@
+"""ppc64: radix tables, whose entries are big-endian in every kernel, and the linear map (Power ISA, book III, "Radix
+Tree Translation"; arch/powerpc/include/asm/page.h and book3s/64 of the kernel for what Linux puts where).
+
+A kernel's image lies in the linear map, also where hashed page tables translate it, which nothing could walk.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.machine.model import LEAF, PRESENT, Entries, PagingMode, Window, Windows
+
+_VALID, _LEAF = np.uint64(1 << 63), np.uint64(1 << 62)
+_BASE = 0xC000_0000_0000_0000
+
+
+def _classify(entries: Entries, _: int) -> NDArray[np.uint8]:
+    leaf = entries & _LEAF != 0
+    return (np.where(entries & _VALID != 0, PRESENT, 0) | np.where(leaf, LEAF, 0)).astype(np.uint8)
+
+
+def _target(entries: Entries, _: int) -> Entries:
+    page, table = np.uint64(0x01FF_FFFF_FFFF_F000), np.uint64(0x0FFF_FFFF_FFFF_FF00)
+    return np.where(entries & _LEAF != 0, entries & page, entries & table)
+
+
+def _mode(name: str, last: int) -> PagingMode:
+    return PagingMode(
+        architecture="ppc64",
+        name=name,
+        shifts=(39, 30, 21, last),
+        virtual_bits=52,
+        entry=np.dtype(">u8"),
+        classify=_classify,
+        target=_target,
+        first=_BASE,
+        byte_orders="<>",
+    )
+
+
+MODES = (_mode("radix, 64 KiB pages", 16), _mode("radix, 4 KiB pages", 12))
+
+WINDOWS = (
+    Windows("ppc64", "linear map", (Window(_BASE, 0, 1 << 51),), byte_orders="<>"),
+    Windows("ppc", "linear map", (Window(0xC000_0000, 0, 0x3000_0000),), word_size=4, byte_orders=">"),
+)
+
+LINK_BASE = _BASE
+"""Where ``_text`` is linked: KERNELBASE."""

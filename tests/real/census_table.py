@@ -1,0 +1,129 @@
+"""The census as Markdown: what it covers, and one row for each image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+HEADING = """\
+# Kernel images that kallsift was tried on
+
+Every kernel image that Debian's mirror has of these suites: of each `linux-image` (since 6.19 `linux-binary`) package
+that carries one, and of the installer's netboot folders. Written by `make images`, which downloads each image, recovers
+its symbols and compares them, line by line, with an independent reading:
+
+* **guest**: `/proc/kallsyms` of a QEMU guest that booted this very package, modules left out: names, types, order and
+  addresses, less the KASLR slide;
+* **System.map**: the linker's own listing, of the `-dbg` package where that is below 400 MB: names, addresses, types.
+  The map has more: absolute symbols and the tables themselves, which the kernel's build leaves out of them;
+* **vmlinux-to-elf**: what `kallsyms-finder` of vmlinux-to-elf 1.4.0 makes of the same file: names, types, order and
+  addresses.
+
+*identical* means that nothing differs. *proven* alone means that nobody else can read the image: kallsift's own checks
+passed, all of them. Bases are link-time addresses of `_text` or `_stext`.
+"""
+
+COLUMNS = ("package", "version", "arch.", "packaging", "word", "symbols", "encoding", "base", "compared with", "result")
+_RULE = "|---|---|---|---|---|--:|---|---|---|---|"
+_ORDERS = {"<": "LE", ">": "BE"}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The whole document."""
+    lines = [HEADING, *_summary(rows)]
+    for suite, members in groupby(rows, key=lambda row: row["suite"]):
+        lines += ["", f"## {suite}", "", f"| {' | '.join(COLUMNS)} |", _RULE]
+        lines += [f"| {' | '.join(_cells(row))} |" for row in members]
+    return "\n".join(lines)
+
+
+def _summary(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """How many images there are of each architecture, and what became of them."""
+    yield "| arch. | images | proven | as the guest | as System.map | as vmlinux-to-elf | not compared | different |"
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|"
+    architectures = sorted({row["architecture"] for row in rows})
+    for name, members in [*((a, [r for r in rows if r["architecture"] == a]) for a in architectures), ("all", rows)]:
+        kinds = Counter(_kind(row) for row in members)
+        proven = sum(bool(row.get("proven")) for row in members)
+        figures = (len(members), proven, *(kinds[kind] for kind in ("guest", "map", "peer", "alone", "different")))
+        yield f"| {name} | {' | '.join(f'{figure:,}' for figure in figures)} |"
+
+
+def _kind(row: dict[str, Any]) -> str:
+    """What a row's recovery was shown to equal."""
+    guest, peer = row.get("agreement"), row.get("peer_agreement")
+    if guest:
+        return "guest" if _same(guest, slides=True) else "different"
+    if linked := row.get("map_agreement"):
+        return "map" if _mapped(linked) else "different"
+    if peer:
+        return "peer" if _same(peer, slides=False) else "different"
+    return "alone"
+
+
+def _cells(row: dict[str, Any]) -> Iterator[str]:
+    yield row["package"].replace("debian-installer ", "installer ")
+    yield row["version"]
+    yield row["architecture"]
+    if row.get("error"):
+        yield from ("",) * 6
+        yield f"**failed**: {row['error']}".replace("|", "\\|")
+        return
+    yield row["packaging"]
+    yield f"{row['word_bits']} {_ORDERS[row['byte_order']]}"
+    yield f"{row['symbols']:,}"
+    yield row["encoding"]
+    yield "" if row["base"] is None else f"{row['base']:x}"
+    yield row.get("reading", "")
+    yield _result(row).replace("|", "\\|")
+
+
+def _result(row: dict[str, Any]) -> str:
+    words = [] if row["proven"] else [f"**not proven**: {'; '.join(row['failed']) or row['state']}"]
+    guest, linked = row.get("agreement"), row.get("map_agreement")
+    peer, problem = row.get("peer_agreement"), row.get("peer_problem")
+    if guest:
+        words.append(_agreement(guest, slides=True))
+    if linked:
+        words.append(_map_agreement(linked))
+    if peer:
+        words.append(("vmlinux-to-elf: " if guest or linked else "") + _agreement(peer, slides=False))
+    if problem:
+        words.append(f"vmlinux-to-elf fails ({problem})")
+    if not (guest or linked or peer) and row["proven"]:
+        words.insert(0, "proven")
+    return "; ".join(words)
+
+
+def _map_agreement(found: dict[str, Any]) -> str:
+    if _mapped(found):
+        return "identical"
+    return (
+        f"{found['found']:,} in it, {found['lost']:,} lost, {found['letters']:,} other types (first {found['first']!r})"
+    )
+
+
+def _mapped(found: dict[str, Any]) -> bool:
+    return found["found"] == found["lines"] and not found["lost"] and not found["letters"]
+
+
+def _agreement(found: dict[str, Any], slides: bool) -> str:
+    if not found["names"]:
+        return f"**other names** ({found['lines']:,} lines; first {found['first'][0]!r})"
+    wrong = found["letters"] - found["excused"]
+    if wrong:
+        return f"same names, {wrong:,} other types"
+    if not _same(found, slides):
+        count = found["lines"] - dict(map(tuple, found["shifts"])).get(0, 0)
+        return f"same names and types, {count:,} other addresses"
+    excused = f" but for {found['excused']:,} type letters that the guest reads wrong" if found["excused"] else ""
+    return f"identical{excused}"
+
+
+def _same(found: dict[str, Any], slides: bool) -> bool:
+    """Whether nothing differs, but for a slide of all addresses that are not absolute."""
+    distances = {shift for shift, _ in found["shifts"]}
+    moved = distances - {0}
+    return found["names"] and found["letters"] == found["excused"] and (len(moved) <= 1 if slides else not moved)
