@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.errors import KallsiftError
+from kallsift.kernel.model import TablePlace
 from kallsift.output.formats import FORMATS
 from kallsift.output.json_document import info_json
 from tests.output.sample import ROWS, SLIDE, Row, kernel, memory, table, unproven
@@ -54,14 +56,22 @@ def test_system_map_moves_the_kernel_half_only() -> None:
     assert lines == [f"{address:016x} {t} {n}" for address, (_, t, n) in zip(moved, ROWS, strict=True)]
 
 
+def table_at(address: int) -> TablePlace:
+    """A table at a virtual address."""
+    return TablePlace("names", PhysicalAddress(0x100000), VirtualAddress(address), 16)
+
+
 def test_system_map_of_a_kernel_that_slid_down() -> None:
-    text = b"".join(FORMATS["system.map"].write(kernel([(0xFFFF800008000000, "T", "_text")], kaslr_slide=-0x10000)))
+    rows = [(0xFFFF800008000000, "T", "_text")]
+    slid = kernel(rows, kaslr_slide=-0x10000, tables=(table_at(0xFFFF800008100000),))
+    text = b"".join(FORMATS["system.map"].write(slid))
     assert text == b"ffff800008010000 T _text\n"
 
 
 def test_system_map_of_32_bit() -> None:
     rows = [(0x1000, "A", "absolute"), (0xC1800000, "T", "_text")]
-    text = b"".join(FORMATS["system.map"].write(kernel(rows, 4, kaslr_slide=0x800000)))
+    slid = kernel(rows, 4, kaslr_slide=0x800000, tables=(table_at(0xC1900000),))
+    text = b"".join(FORMATS["system.map"].write(slid))
     assert text == b"00001000 A absolute\nc1000000 T _text\n"
 
 

@@ -24,7 +24,7 @@ from tests.lab.errors import LabError
 from tests.lab.places import lab_folder, say
 from tests.real.census_packages import ARCHITECTURES, SUITES, Image, listed
 from tests.real.census_table import table
-from tests.real.census_truth import compare, compare_map, guest_reading, map_reading, peer_reading
+from tests.real.census_truth import LARGE, LARGEST, compare, compare_map, guest_reading, map_reading, peer_reading
 
 Row = dict[str, Any]
 """What is kept of one image, as JSON has it."""
@@ -75,10 +75,8 @@ def chosen(options: argparse.Namespace) -> Iterator[Image]:
     else:
         images = list(listed(tuple(suite for suite in SUITES if suite in (options.suite or SUITES))))
     for image in images:
-        fits = image.suite in (options.suite or SUITES) and image.architecture in (
-            options.architecture or ARCHITECTURES
-        )
-        if fits and options.match in image.key:
+        suites, architectures = options.suite or SUITES, options.architecture or ARCHITECTURES
+        if image.suite in suites and image.architecture in architectures and options.match in image.key:
             yield image
 
 
@@ -112,9 +110,8 @@ def entry(image: Image, peer: bool, again: bool) -> Row:
     folder = census_folder() / image.key
     kept = folder / "row.json"
     row: Row = json.loads(kept.read_text()) if kept.exists() else {}
-    wants = not row.get("reading") and peer
-    if again or wants or not row.get("proven"):
-        row = {**asdict(image), **_recovered(image, folder, peer)}
+    if again or (peer and not row.get("asked")) or not row.get("proven"):
+        row = {**asdict(image), **_recovered(image, folder, peer), "asked": peer or row.get("asked", False)}
         kept.write_text(json.dumps(row, indent=1) + "\n")
         outcome = row.get("error") or row.get("reading") or "not compared"
         say(f"{image.key}: {row.get('symbols', 0):,} symbols, {outcome}")
@@ -124,12 +121,14 @@ def entry(image: Image, peer: bool, again: bool) -> Row:
 def _recovered(image: Image, folder: Path, peer: bool) -> Row:
     start = time.perf_counter()
     try:
-        with _limit(RECOVERY_TIMEOUT), kallsift.open(folder / "image") as memory:
+        with _limit(RECOVERY_TIMEOUT):
+            memory = kallsift.open(folder / "image")
             kernel = kallsift.recover(memory)
             seconds = time.perf_counter() - start
-            return {**_facts(kernel), "seconds": seconds, **_compared(image, folder, kernel, peer)}
     except Exception as error:  # whatever happens to one image, the others follow
         return {"error": f"{type(error).__name__}: {error}", "proven": False}
+    with memory:
+        return {**_facts(kernel), "seconds": seconds, **_compared(image, folder, kernel, peer)}
 
 
 def _facts(kernel: kallsift.Kernel) -> Row:
@@ -152,19 +151,22 @@ def _facts(kernel: kallsift.Kernel) -> Row:
 
 
 def _compared(image: Image, folder: Path, kernel: kallsift.Kernel, peer: bool) -> Row:
-    """How the recovered table compares with a guest's, else with the linker's map, and with the peer's."""
+    """How the recovered table compares with the peer's, and a guest's or, where there is none, the linker's map."""
     found: Row = {}
+    agrees = False
+    other = peer_reading(folder / "image", folder / "peer.gz", run=peer)
+    if other and other.problem:
+        found |= {"reading": other.source, "peer_problem": other.problem}
+    elif other:
+        agreement = compare(kernel, other)
+        agrees = agreement.identical
+        found |= {"reading": other.source, "peer_agreement": asdict(agreement)}
     if guest := guest_reading(image):
         found |= {"reading": guest.source, "agreement": asdict(compare(kernel, guest))}
-    elif linked := map_reading(image, folder / "map.gz", run=peer):
+        return found
+    largest = (LARGE if agrees else LARGEST) if peer else 0
+    if linked := map_reading(image, folder / "map.gz", largest):
         found |= {"reading": linked.source, "map_agreement": asdict(compare_map(kernel, linked))}
-    other = peer_reading(folder / "image", folder / "peer.gz", run=peer and not found)
-    if other and other.problem:
-        found |= {"peer_problem": other.problem}
-    elif other:
-        found |= {"peer_agreement": asdict(compare(kernel, other))}
-    if other and "reading" not in found:
-        found["reading"] = other.source
     return found
 
 

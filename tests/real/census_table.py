@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
@@ -16,8 +17,9 @@ its symbols and compares them, line by line, with an independent reading:
 
 * **guest**: `/proc/kallsyms` of a QEMU guest that booted this very package, modules left out: names, types, order and
   addresses, less the KASLR slide;
-* **System.map**: the linker's own listing, of the `-dbg` package where that is below 400 MB: names, addresses, types.
-  The map has more: absolute symbols and the tables themselves, which the kernel's build leaves out of them;
+* **System.map**: the linker's own listing, of the `-dbg` package where that is below 400 MB, or vmlinux-to-elf does not
+  agree: names, addresses, types. The map has more: absolute symbols and the tables themselves, which the kernel's
+  build leaves out of them;
 * **vmlinux-to-elf**: what `kallsyms-finder` of vmlinux-to-elf 1.4.0 makes of the same file: names, types, order and
   addresses.
 
@@ -27,6 +29,16 @@ passed, all of them. Bases are link-time addresses of `_text` or `_stext`.
 
 COLUMNS = ("package", "version", "arch.", "packaging", "word", "symbols", "encoding", "base", "compared with", "result")
 _RULE = "|---|---|---|---|---|--:|---|---|---|---|"
+_KINDS = {
+    "guest": "as the guest",
+    "map": "as System.map",
+    "peer": "as vmlinux-to-elf",
+    "disputed": "vmlinux-to-elf differs",
+    "unreadable": "vmlinux-to-elf fails",
+    "alone": "not compared",
+    "different": "unlike guest or map",
+    "failed": "not recovered",
+}
 _ORDERS = {"<": "LE", ">": "BE"}
 
 
@@ -40,31 +52,52 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _summary(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """How many images there are of each architecture, and what became of them."""
-    yield "| arch. | images | proven | as the guest | as System.map | as vmlinux-to-elf | not compared | different |"
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|"
-    architectures = sorted({row["architecture"] for row in rows})
-    for name, members in [*((a, [r for r in rows if r["architecture"] == a]) for a in architectures), ("all", rows)]:
+    """How many images there are of each architecture, what became of them, and how often the peer errs."""
+    yield f"| arch. | images | proven | {' | '.join(_KINDS.values())} |"
+    yield "|---|--:|--:|" + "--:|" * len(_KINDS)
+    names = sorted({row["architecture"] for row in rows})
+    for name, members in [*((a, [r for r in rows if r["architecture"] == a]) for a in names), ("all", rows)]:
         kinds = Counter(_kind(row) for row in members)
         proven = sum(bool(row.get("proven")) for row in members)
-        figures = (len(members), proven, *(kinds[kind] for kind in ("guest", "map", "peer", "alone", "different")))
-        yield f"| {name} | {' | '.join(f'{figure:,}' for figure in figures)} |"
+        counts = (len(members), proven, *(kinds[kind] for kind in _KINDS))
+        yield f"| {name} | {' | '.join(f'{figure:,}' for figure in counts)} |"
+    decided = [row for row in rows if _kind(row) in ("guest", "map") and _asked(row)]
+    by_architecture = Counter(row["architecture"] for row in decided)
+    wrong = Counter(row["architecture"] for row in decided if not row.get("peer_problem") and not _peer_agrees(row))
+    failed = Counter(row["architecture"] for row in decided if row.get("peer_problem"))
+    yield ""
+    errors = ", ".join(
+        f"{name} {wrong[name]} wrong and {failed[name]} failed of {count}"
+        for name, count in sorted(by_architecture.items())
+        if wrong[name] or failed[name]
+    )
+    yield f"Where a guest or the map shows that kallsift is right, vmlinux-to-elf errs like this: {errors or 'never'}."
+
+
+def _asked(row: dict[str, Any]) -> bool:
+    return bool(row.get("peer_problem") or row.get("peer_agreement"))
+
+
+def _peer_agrees(row: dict[str, Any]) -> bool:
+    peer = row.get("peer_agreement")
+    return peer is not None and _same(peer, slides=False)
 
 
 def _kind(row: dict[str, Any]) -> str:
-    """What a row's recovery was shown to equal."""
-    guest, peer = row.get("agreement"), row.get("peer_agreement")
-    if guest:
+    """What a row's recovery was shown to equal, as a key of _KINDS."""
+    if row.get("error"):
+        return "failed"
+    if guest := row.get("agreement"):
         return "guest" if _same(guest, slides=True) else "different"
     if linked := row.get("map_agreement"):
         return "map" if _mapped(linked) else "different"
-    if peer:
-        return "peer" if _same(peer, slides=False) else "different"
-    return "alone"
+    if row.get("peer_agreement"):
+        return "peer" if _peer_agrees(row) else "disputed"
+    return "unreadable" if row.get("peer_problem") else "alone"
 
 
 def _cells(row: dict[str, Any]) -> Iterator[str]:
-    yield row["package"].replace("debian-installer ", "installer ")
+    yield f"{row['package']}: {row['path']}" if row["path"] else row["package"]
     yield row["version"]
     yield row["architecture"]
     if row.get("error"):
@@ -91,7 +124,7 @@ def _result(row: dict[str, Any]) -> str:
     if peer:
         words.append(("vmlinux-to-elf: " if guest or linked else "") + _agreement(peer, slides=False))
     if problem:
-        words.append(f"vmlinux-to-elf fails ({problem})")
+        words.append(f"vmlinux-to-elf fails ({re.sub(r'^([a-z_]+[.])+', '', problem)})")
     if not (guest or linked or peer) and row["proven"]:
         words.insert(0, "proven")
     return "; ".join(words)

@@ -24,7 +24,16 @@ from tests.real.comparison import text_of, wrong_letters
 
 PEER = next(tool for tool in TOOLS if tool.name.startswith("kallsyms-finder"))
 PEER_TIMEOUT = 180.0  # seconds
-LARGEST_DEBUG_PACKAGE = 400 << 20  # bytes
+LARGE = 400 << 20  # bytes of a -dbg package, beyond which it is only looked into where the peer does not agree
+LARGEST = 1200 << 20
+
+
+# What the two listings that the kernel's build makes of one nm output leave out of each other.
+NOT_IN_THE_TABLE = re.compile(
+    rb"kallsyms_|__efistub_|__kvm_nvhe_|.*\.(?:long|plt)_branch\."
+)  # scripts/kallsyms.c, 5.10 to 6.12
+NO_DATA = re.compile(rb"_etext$|__start_|__stop_")  # what a table without CONFIG_KALLSYMS_ALL has for data at most
+NOT_IN_THE_MAP = re.compile(rb"\.L")  # scripts/mksysmap, 5.10
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,11 @@ class Agreement:
     shifts: tuple[tuple[int, int], ...]
     first: tuple[str, str] | None
 
+    @property
+    def identical(self) -> bool:
+        """Whether nothing differs at all."""
+        return self.names and not self.letters and all(not shift for shift, _ in self.shifts)
+
 
 @dataclass(frozen=True)
 class MapAgreement:
@@ -72,8 +86,7 @@ class MapAgreement:
         found: how many of them the map has at the same address.
         letters: how many of those have another type letter; absolute ones do not count, for so does the kernel's
             build make per-CPU variables.
-        lost: symbols of the map that were not recovered, but for the absolute ones and the tables' own, which the
-            kernel's build leaves out.
+        lost: symbols of the map that were not recovered, but for those that the kernel's build leaves out.
         first: the first symbol that differs.
     """
 
@@ -96,25 +109,25 @@ def guest_reading(image: Image) -> Reading | None:
     return None
 
 
-def map_reading(image: Image, kept: Path, run: bool) -> Reading | None:
-    """The ``System.map`` of the image's ``-dbg`` package, if that is not too large; kept.
+def map_reading(image: Image, kept: Path, largest: int) -> Reading | None:
+    """The ``System.map`` of the image's ``-dbg`` package; kept.
 
     Args:
         image: the image.
         kept: file for the map.
-        run: whether to download the package if it has not been.
+        largest: of how many bytes the package may be, if it has to be downloaded.
     """
     if not kept.exists():
-        if not run or not image.release:
+        if not largest or not image.release:
             return None
         suite, package = Suite(image.suite, image.architecture), f"linux-image-{image.release}-dbg"
         known = suite.records([package] if package in suite.packages(package) else [])
-        data = b""
-        if known and known[0]["Version"] == image.version and int(known[0]["Size"]) <= LARGEST_DEBUG_PACKAGE:
-            with TemporaryDirectory(dir=kept.parent) as folder:
-                (deb,) = suite.download([package], Path(folder))
-                wanted = re.compile(r"\./usr/lib/debug/boot/System\.map-.*")
-                data = next((data for _, data in members(deb, wanted)), b"")
+        if not known or known[0]["Version"] != image.version or int(known[0]["Size"]) > largest:
+            return None
+        with TemporaryDirectory(dir=kept.parent) as folder:
+            (deb,) = suite.download([package], Path(folder))
+            wanted = re.compile(r"\./usr/lib/debug/boot/System\.map-.*")
+            data = next((data for _, data in members(deb, wanted)), b"")
         kept.write_bytes(gzip.compress(data, 1))
     text = gzip.decompress(kept.read_bytes())
     return Reading("System.map of -dbg", text) if text else None
@@ -150,16 +163,17 @@ def compare_map(kernel: Kernel, reading: Reading) -> MapAgreement:
     """Holds a recovered table against the linker's map."""
     ours, theirs = ([_parsed(line) for line in text.splitlines()] for text in (text_of(kernel), reading.text))
     found, linked = (Counter((address, name) for address, _, name in lines) for lines in (ours, theirs))
-    extra, lost = found - linked, linked - found
+    extra = Counter({key: n for key, n in (found - linked).items() if not NOT_IN_THE_MAP.match(key[1])})
+    lost = linked - found
     types = {(address, name): letter for address, letter, name in ours}
     absolute = {(address, name) for address, letter, name in theirs if letter in b"Aa"}
-    text_only = not any(letter in b"BbDd" and name != b"_etext" for _, letter, name in ours)
+    text_only = not any(letter in b"BbDd" and not NO_DATA.match(name) for _, letter, name in ours)
     ranges = _text_ranges(theirs) if text_only else [(0, 1 << 64)]
     missing = [
         (address, name)
         for address, name in lost.elements()
         if (address, name) not in absolute
-        and not name.startswith(b"kallsyms_")
+        and not NOT_IN_THE_TABLE.match(name)
         and any(start <= address < end for start, end in ranges)
     ]
     letters = sum(

@@ -13,8 +13,20 @@ PAGE = 4096
 PAGES_OF_A_TABLE = 5
 
 
-def wrong_lines(kernel: kallsift.Kernel, truth: set[bytes]) -> list[bytes]:
-    return [line for line in text_of(kernel).splitlines() if line not in truth]
+def wrong_lines(kernel: kallsift.Kernel, truth: list[bytes]) -> list[bytes]:
+    """Lines that say something else than the guest did in the same place; what is unknown says nothing."""
+    lines = text_of(kernel).splitlines()
+    if len(lines) != len(truth):
+        return lines
+    wrong = []
+    for line, right in zip(lines, truth, strict=True):
+        address, letter, name = line.split(b" ")
+        true_address, true_letter, true_name = right.split(b" ")
+        address_fits = address in (true_address, b"?" * len(address))
+        name_fits = (letter, name) in ((true_letter, true_name), (b"?", b"?"))
+        if not (address_fits and name_fits):
+            wrong.append(line)
+    return wrong
 
 
 @pytest.mark.parametrize("filler", ["zeros", "noise"])
@@ -22,7 +34,7 @@ def wrong_lines(kernel: kallsift.Kernel, truth: set[bytes]) -> list[bytes]:
 def test_no_wrong_line_when_a_page_is_gone(taken: Taken, guest: str, filler: str) -> None:
     capture = taken(guest)
     data = writable(capture)
-    truth = set(capture.core_kallsyms().splitlines())
+    truth = capture.core_kallsyms().splitlines()
     whole = kallsift.recover(memory_of(data))
     assert not wrong_lines(whole, truth)
     noise = np.random.default_rng(7).integers(0, 256, PAGE, np.uint8)
@@ -46,7 +58,7 @@ def test_no_wrong_line_when_a_page_is_gone(taken: Taken, guest: str, filler: str
 def test_a_lost_page_table_leaves_a_table_that_is_not_called_proven(taken: Taken, guest: str) -> None:
     capture = taken(guest)
     data = writable(capture)
-    truth = set(capture.core_kallsyms().splitlines())
+    truth = capture.core_kallsyms().splitlines()
     root = kallsift.recover(memory_of(data)).page_table_root
     assert root is not None
     data[root : root + PAGE] = 0

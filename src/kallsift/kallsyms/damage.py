@@ -172,9 +172,10 @@ def _assemble(
         heads, ends = _with_confirmed(data, entries, stream.two_byte_lengths, tokens, ranks, texts, stream.size)
         characters, bounds = _expand(data, heads, ends, stream.two_byte_lengths, tokens)
     end = int(entries.ends.max(initial=stream.offset))
+    first_marker = stream.markers.offset - int(stream.numbers[0]) * stream.markers.width
     rows = [
         Row("names", stream.offset, max(end, stream.offset + int(stream.markers.values[-1])) - stream.offset),
-        Row("markers", stream.markers.offset, stream.markers.end - stream.markers.offset),
+        Row("markers", first_marker, -(-count // GROUP) * stream.markers.width),
         *token_rows(tokens),
         *array_rows(left.array, word_size),
     ]

@@ -135,7 +135,7 @@ def stream_starts(data: NDArray[np.uint8], pages: Pages, markers: MarkersLeft) -
     values, places = markers.values, markers.places
     pairs = np.flatnonzero(np.diff(places) == 1)
     pairs = pairs[:: max(1, len(pairs) // VOTERS)]
-    end = markers.offset - markers.before * markers.width * (values[0] != 0)
+    end = markers.offset - markers.before * markers.width * int(values[0] != 0)
     high = markers.offset - int(values[-1])
     low = max(0, end - int(values[-1]) - LIKELY_LAST_GROUP - MAX_PADDING - markers.after * WIDEST_GROUP)
     if high <= low or not len(pairs):

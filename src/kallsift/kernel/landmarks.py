@@ -27,6 +27,8 @@ def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Ite
     text = read_banner(memory, symbols, placement)
     if "linux_banner" not in symbols:
         yield Check("linux_banner", Outcome.ABSENT, "the table has no linux_banner (text symbols only)")
+    elif _lost(memory, tables, placement.physical(symbols["linux_banner"].address)):
+        yield Check("linux_banner", Outcome.ABSENT, "its page is lost")
     else:
         yield Check.that(
             "linux_banner",
@@ -37,7 +39,7 @@ def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Ite
     if btf is not None:
         start = _read(memory, placement.physical(symbols.symbol(btf).address), 3)
         empty = "__stop_BTF" in symbols and symbols["__stop_BTF"].address == symbols.symbol(btf).address
-        if not empty:
+        if not empty and not _lost(memory, tables, placement.physical(symbols.symbol(btf).address)):
             yield Check.that(
                 "__start_BTF",
                 start in BTF_MAGIC,
@@ -49,6 +51,12 @@ def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Ite
         initial = symbols.symbol(index).address
         holds = initial % PAGE == 0
         yield Check.that("_sinittext", holds, f"{initial:#x} is {'' if holds else 'not '}where a section can begin")
+
+
+def _lost(memory: Memory, tables: Tables, address: int) -> bool:
+    """Whether an address is on a page that is lost, where others are."""
+    page = _read(memory, address // PAGE * PAGE, PAGE)
+    return bool(tables.damage) and not page.strip(b"\0")
 
 
 def _own_names(tables: Tables, symbols: SymbolTable, placement: Placement) -> Iterator[Check]:

@@ -28,6 +28,9 @@ Progress = Callable[[str, int, int], None]
 Solver = Callable[[Segment, TokenTable, Sequence[int], Attempt], Iterator[Tables]]
 """Finds all tables around a token table for words of some sizes."""
 
+LANDMARKS = {"linux_banner", "kallsyms_*", "VMCOREINFO"}
+"""Checks that see a symbol's address in something else than the tables."""
+
 WORD_SIZES = (8, 4)
 MAX_PLACES = 1 << 16
 """Places with all digits that are looked at; a dump of many gigabytes has some hundreds (UTF-16 text, mostly)."""
@@ -132,6 +135,7 @@ def _lone(places: list[tuple[Segment, int]]) -> Iterator[tuple[Segment, TokenTab
 def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver) -> Kernel | None:
     """The best of the kernels that one token table can belong to; None if its landmarks contradict all of them."""
     best: Kernel | None = None
+    most = -1
     scattered: list[tuple[Tables, Placement, tuple[Check, ...]]] = []
     for tables in islice(solver(segment, tokens, WORD_SIZES, attempt), MAX_CANDIDATES):
         found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
@@ -150,9 +154,11 @@ def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt
                     attempt.reached(5, "landmarks", f"{found}, but nothing that they name or point at bears it out")
                 continue
             kernel = _kernel(memory, tables, placement, landmarks)
-            if kernel.proven:
+            if kernel.proven and _unmistakable(kernel):
                 return kernel
-            best = max([k for k in (best, kernel) if k], key=_merit)
+            # of readings that nothing tells apart but their pointers, the one that most of them bear out
+            if best is None or (*_merit(kernel), placement.hits) > (*_merit(best), most):
+                best, most = kernel, placement.hits
     return _clearest(memory, scattered) if scattered else best
 
 
@@ -174,14 +180,20 @@ def _clearest(memory: Memory, readings: list[tuple[Tables, Placement, tuple[Chec
 def _borne_out(tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> bool:
     """Whether pointers, and where it could lie otherwise a landmark as well, show that an array is where it is."""
     passed = {check.name for check in (*placement.checks, *landmarks) if check.outcome is Outcome.PASSED}
-    if tables.layout is Layout.LOOSE and not passed & {"linux_banner", "kallsyms_*"}:
+    if tables.layout is Layout.LOOSE and not passed & LANDMARKS:
         return False
     return "pointers to symbols" in passed
 
 
-def _merit(kernel: Kernel) -> tuple[bool, int]:
+def _unmistakable(kernel: Kernel) -> bool:
+    """Whether things that symbols name were seen where they say: another word size, or an array that begins one entry
+    later, would not have that."""
+    return any(check.name in LANDMARKS and check.outcome is Outcome.PASSED for check in kernel.evidence)
+
+
+def _merit(kernel: Kernel) -> tuple[bool, bool, int]:
     failed = sum(check.outcome is Outcome.FAILED for check in kernel.evidence)
-    return kernel.state is State.RUNNING, -failed
+    return kernel.proven, kernel.state is State.RUNNING, -failed
 
 
 def _state(memory: Memory, placement: Placement, slide: int | None) -> State:
