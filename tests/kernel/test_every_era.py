@@ -32,7 +32,8 @@ CASES = [
 def image(era: Era, word_size: int, byte_order: ByteOrder, text_only: bool) -> tuple[Blob, bytes]:
     """The tables of an era in an image that is mapped at `STARTS`."""
     start = STARTS[word_size]
-    symbols = population(1500, 3, percpu=era.encoding == "percpu", start=start, text_only=text_only)
+    percpu = era.encoding == "percpu" and not text_only
+    symbols = population(1500, 3, percpu=percpu, start=start, text_only=text_only)
     blob = write(symbols, era, address=start + BEFORE, word_size=word_size, byte_order=byte_order)
     chance = random.Random(f"{era} {word_size} {byte_order} {text_only}")
     mapped = [symbol.address for symbol in symbols if symbol.address >= start]

@@ -147,7 +147,9 @@ class Suite:
         self._refresh()
         text = self._apt("apt-cache", "show", "--no-all-versions", *packages, timeout=120) if packages else ""
         return [
-            dict(re.findall(r"^([\w-]+): (.*)$", stanza, re.MULTILINE)) for stanza in text.split("\n\n") if stanza.strip()
+            dict(re.findall(r"^([\w-]+): (.*)$", stanza, re.MULTILINE))
+            for stanza in text.split("\n\n")
+            if stanza.strip()
         ]
 
     def download(self, packages: list[str], folder: Path) -> list[Path]:

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         except (LabError, OSError) as error:
             say(f"{image.key}: {error}")
             rows.append({**asdict(image), "error": f"not to be had: {error}".splitlines()[0]})
-    print(table(rows))
+    print(table(rows, whole=not (options.offline or options.suite or options.architecture or options.match)))
     return 0 if rows and all(row.get("proven") for row in rows) else 1
 
 

@@ -27,6 +27,10 @@ its symbols and compares them, line by line, with an independent reading:
 passed, all of them. Bases are link-time addresses of `_text` or `_stext`.
 """
 
+PARTIAL = """\
+This is a part of the census: the images that had been downloaded and chosen when it was written.
+"""
+
 COLUMNS = ("package", "version", "arch.", "packaging", "word", "symbols", "encoding", "base", "compared with", "result")
 _RULE = "|---|---|---|---|---|--:|---|---|---|---|"
 _KINDS = {
@@ -42,9 +46,14 @@ _KINDS = {
 _ORDERS = {"<": "LE", ">": "BE"}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The whole document."""
-    lines = [HEADING, *_summary(rows)]
+def table(rows: list[dict[str, Any]], whole: bool) -> str:
+    """The document.
+
+    Args:
+        rows: what was found of each image, suite by suite.
+        whole: whether these are all images of the mirror.
+    """
+    lines = [HEADING, *([] if whole else [PARTIAL]), *_summary(rows)]
     for suite, members in groupby(rows, key=lambda row: row["suite"]):
         lines += ["", f"## {suite}", "", f"| {' | '.join(COLUMNS)} |", _RULE]
         lines += [f"| {' | '.join(_cells(row))} |" for row in members]

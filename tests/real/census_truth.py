@@ -126,7 +126,7 @@ def map_reading(image: Image, kept: Path, largest: int) -> Reading | None:
             return None
         with TemporaryDirectory(dir=kept.parent) as folder:
             (deb,) = suite.download([package], Path(folder))
-            wanted = re.compile(r"\./usr/lib/debug/boot/System\.map-.*")
+            wanted = re.compile(r"\./usr/lib/debug/.*/System\.map[^/]*")  # in boot/, since 7.x in lib/modules/
             data = next((data for _, data in members(deb, wanted)), b"")
         kept.write_bytes(gzip.compress(data, 1))
     text = gzip.decompress(kept.read_bytes())

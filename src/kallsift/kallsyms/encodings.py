@@ -295,5 +295,11 @@ def _with_base(data: NDArray[np.uint8], array: AddressArray, word_size: int, byt
         if base and not data[end:offset].any():
             yield replace(array, relative_base_offset=offset, relative_base=base)
             break
-    if end + word_size <= len(data) and not data[end : end + word_size].any():
+    # an array that takes in the word behind it, which is the base, would have zeros behind it as well
+    last = array.encoding.decode(array.words[-2:], 0)
+    if (
+        int(last[-1] - last[0]) <= ABSURD_STEP
+        and len(data) >= end + word_size
+        and not data[end : end + word_size].any()
+    ):
         yield replace(array, relative_base_offset=end)

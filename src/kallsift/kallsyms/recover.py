@@ -73,8 +73,10 @@ def recover_tables(
         attempt.reached(
             3, "addresses", f"{here} with {count} names, but no array of {count} addresses in order near it"
         )
-        arrays = ((size, array) for size in word_sizes for array in _address_arrays(segment, tokens, listing, size))
-        for word_size, array in arrays:
+        arrays = [entry for size in word_sizes for entry in _address_arrays(segment, tokens, listing, size)]
+        # a base that is there before one that has to be found, and what lies closest
+        arrays.sort(key=lambda entry: entry[:2])
+        for _, _, word_size, array in arrays:
             if (blank := blank_page(segment, array.offset, array.size)) is not None:
                 attempt.reached(3, "addresses", f"{here} with {count} names, but the page at {blank:#x} is blank")
                 continue
@@ -188,8 +190,13 @@ def _listings(segment: Segment, tokens: TokenTable, attempt: Attempt) -> Iterato
         yield from sorted(found, key=lambda listing: listing.num_syms.outcome is not Outcome.PASSED)
 
 
-def _address_arrays(segment: Segment, tokens: TokenTable, listing: _Listing, word_size: int) -> Iterator[AddressArray]:
-    """Arrays that fit and touch a table: behind the token index (6.4 and later) or before the names (earlier)."""
+def _address_arrays(
+    segment: Segment, tokens: TokenTable, listing: _Listing, word_size: int
+) -> Iterator[tuple[bool, int, int, AddressArray]]:
+    """Arrays that fit and touch a table: behind the token index (6.4 and later) or before the names (earlier).
+
+    Each with whether its base is lost, the gap between it and the table, and the word size.
+    """
     data, count = segment.data, len(listing.names.starts)
     rows = (*listing.rows, *token_rows(tokens))
     room = count * word_size + 2 * MAX_PADDING + 16
@@ -208,8 +215,9 @@ def _address_arrays(segment: Segment, tokens: TokenTable, listing: _Listing, wor
     for low, high in ((behind, behind + room), (before - room, before)):
         low = max(low - (segment.start + low) % word_size, 0)
         arrays += find_arrays(data, low, high, count, word_size, tokens.byte_order)
-    gaps = [(distance, number) for number, array in enumerate(arrays) if (distance := gap(array)) is not None]
-    yield from (arrays[number] for _, number in sorted(gaps))
+    for array in arrays:
+        if (distance := gap(array)) is not None:
+            yield array.adrift, distance, word_size, array
 
 
 def blank_page(segment: Segment, offset: int, size: int) -> int | None:

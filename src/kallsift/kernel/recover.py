@@ -20,6 +20,7 @@ from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.placement import Placement, cpu_checks, placements
 from kallsift.kernel.slide import kaslr_slide
 from kallsift.kernel.vmcoreinfo import vmcoreinfo_check
+from kallsift.machine.registry import MODES, WINDOWS
 from kallsift.memory.model import Memory, Segment
 
 Progress = Callable[[str, int, int], None]
@@ -38,7 +39,7 @@ MAX_PLACES = 1 << 16
 MAX_TOKEN_TABLES = 256
 """Token tables with their index that are followed; a host full of virtual machines has some dozens."""
 
-MAX_CANDIDATES = 64
+MAX_CANDIDATES = 256
 """Ways to read one token table's surroundings that are followed at most."""
 
 
@@ -137,7 +138,10 @@ def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt
     best: Kernel | None = None
     most = -1
     scattered: list[tuple[Tables, Placement, tuple[Check, ...]]] = []
-    for tables in islice(solver(segment, tokens, WORD_SIZES, attempt), MAX_CANDIDATES):
+    for tables in islice(solver(segment, tokens, _word_sizes(memory), attempt), MAX_CANDIDATES):
+        if tables.array.adrift and best is not None and best.proven:
+            # a base that is there before one that has to be found
+            continue
         found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
         attempt.reached(4, "placement", f"{found}, but nothing tells where they are mapped")
         for placement in placements(memory, tables):
@@ -160,6 +164,14 @@ def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt
             if best is None or (*_merit(kernel), placement.hits) > (*_merit(best), most):
                 best, most = kernel, placement.hits
     return _clearest(memory, scattered) if scattered else best
+
+
+def _word_sizes(memory: Memory) -> Sequence[int]:
+    """The word sizes to try: all, unless a header says which architecture an image is of."""
+    architecture = memory.image.architecture if memory.image else None
+    known = {mode.word_size for mode in MODES if mode.architecture == architecture}
+    known |= {window.word_size for window in WINDOWS if window.architecture == architecture}
+    return sorted(known, reverse=True) or WORD_SIZES
 
 
 def _clearest(memory: Memory, readings: list[tuple[Tables, Placement, tuple[Check, ...]]]) -> Kernel:
