@@ -9,8 +9,8 @@ Which damage is caught where:
 * codes in names: as characters in tokens.
 * offsets and addresses: here if the order breaks, else by the kernel layer, whose landmarks must lie where their
   symbols point, unless the symbol is no landmark.
-* relative_base: not here, unless it becomes zero (then the kernel layer looks for another); a wrong one puts every symbol elsewhere, and the kernel layer finds
-  no pointer that equals a symbol.
+* relative_base: not here; a wrong one puts every symbol elsewhere, and the kernel layer finds no pointer that equals a
+  symbol. Where it becomes zero, the kernel layer looks for another.
 * seqs_of_names: nothing is read from it, so the symbols stay exact.
 * a blank page of addresses: here, though it may be in order.
 """
