@@ -10,7 +10,7 @@ from tests.real.comparison import text_of
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
 
 PAGE = 4096
-PAGES_OF_A_TABLE = 5
+PAGES_OF_A_TABLE = 2
 
 
 def wrong_lines(kernel: kallsift.Kernel, truth: list[bytes]) -> list[bytes]:

@@ -23,6 +23,9 @@ VOTERS = 48
 
 LEAST_VOTES = 3
 
+LARGEST = 1 << 28
+"""Bytes of a name stream at most, and so a marker's value."""
+
 WIDEST_GROUP = 8192
 """Bytes of a group that are reckoned with where its marker is lost; true ones have some 3,000."""
 
@@ -94,7 +97,11 @@ def markers_left(data: NDArray[np.uint8], pages: Pages, low: int, high: int, byt
         fits = there[1:] & there[:-1] & (steps >= 2 * GROUP) & (steps <= GROUP * MAX_ENTRY)
         edges = np.flatnonzero(np.diff(np.concatenate(([False], fits, [False])).astype(np.int8)))
         pieces = [(int(a), int(b) + 1) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a + 1 >= LEAST]
-        found += [_gathered(run, words, there, low, width) for run in _runs(pieces, words, there)]
+        found += [
+            _gathered(run, words, there, low, width)
+            for run in _runs(pieces, words, there)
+            if int(words[run[-1][1] - 1]) < min(len(data), LARGEST)
+        ]
     return sorted(found, key=lambda run: -len(run.values))[:MOST_RUNS]
 
 

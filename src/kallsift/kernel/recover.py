@@ -32,6 +32,9 @@ Solver = Callable[[Segment, TokenTable, Sequence[int], Attempt], Iterator[Tables
 LANDMARKS = {"linux_banner", "kallsyms_*", "VMCOREINFO"}
 """Checks that see a symbol's address in something else than the tables."""
 
+HALF_WORDS = 0.6
+"""What a 32-bit pointer counts beside a 64-bit one."""
+
 WORD_SIZES = (8, 4)
 MAX_PLACES = 1 << 16
 """Places with all digits that are looked at; a dump of many gigabytes has some hundreds (UTF-16 text, mostly)."""
@@ -136,7 +139,7 @@ def _lone(places: list[tuple[Segment, int]]) -> Iterator[tuple[Segment, TokenTab
 def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver) -> Kernel | None:
     """The best of the kernels that one token table can belong to; None if its landmarks contradict all of them."""
     best: Kernel | None = None
-    most = -1
+    most = -1.0
     scattered: list[tuple[Tables, Placement, tuple[Check, ...]]] = []
     for tables in islice(solver(segment, tokens, _word_sizes(memory), attempt), MAX_CANDIDATES):
         if tables.array.adrift and best is not None and best.proven:
@@ -161,9 +164,17 @@ def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt
             if kernel.proven and _unmistakable(kernel):
                 return kernel
             # of readings that nothing tells apart but their pointers, the one that most of them bear out
-            if best is None or (*_merit(kernel), placement.hits) > (*_merit(best), most):
-                best, most = kernel, placement.hits
+            if best is None or (*_merit(kernel), _weight(placement)) > (*_merit(best), most):
+                best, most = kernel, _weight(placement)
     return _clearest(memory, scattered) if scattered else best
+
+
+def _weight(placement: Placement) -> float:
+    """How well pointers bear a placement out.
+
+    The lower halves of 64-bit pointers are pointers as well where 32-bit words are read, and some more are so by chance.
+    """
+    return placement.hits if placement.words.size == 8 else placement.hits * HALF_WORDS
 
 
 def _word_sizes(memory: Memory) -> Sequence[int]:
@@ -176,12 +187,12 @@ def _word_sizes(memory: Memory) -> Sequence[int]:
 
 def _clearest(memory: Memory, readings: list[tuple[Tables, Placement, tuple[Check, ...]]]) -> Kernel:
     """Of several readings the one that most pointers bear out; if another does no worse, it is not proven."""
-    readings.sort(key=lambda reading: -reading[1].hits)
+    readings.sort(key=lambda reading: -_weight(reading[1]))
     tables, placement, landmarks = readings[0]
     rivals = [
         other.symbols
         for _, other, _ in readings[1:]
-        if other.hits == placement.hits and not other.symbols.same_as(placement.symbols)
+        if _weight(other) == _weight(placement) and not other.symbols.same_as(placement.symbols)
     ]
     if rivals:
         detail = f"{len(rivals)} other readings of the tables are borne out by as many pointers"
