@@ -120,6 +120,9 @@ def lone_token_tables(segment: Segment, digits: int, within: int) -> Iterator[To
         start, end = place
         strings = segment.data[start:end]
         starts = np.concatenate(([0], np.flatnonzero(strings == 0) + 1))
+        if (np.diff(starts) == 1).any():
+            # no kernel has empty tokens: a part of the table is blank, and those behind it are not the ones they seem
+            return
         for byte_order in "<>":
             yield TokenTable(start, None, starts, strings, byte_order)
 

@@ -172,7 +172,7 @@ def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt
 def _weight(placement: Placement) -> float:
     """How well pointers bear a placement out.
 
-    The lower halves of 64-bit pointers are pointers as well where 32-bit words are read, and some more are so by chance.
+    The lower halves of 64-bit pointers are pointers as well where 32-bit words are read, and a few more by chance.
     """
     return placement.hits if placement.words.size == 8 else placement.hits * HALF_WORDS
 
