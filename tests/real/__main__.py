@@ -2,6 +2,7 @@
 
 python -m tests.real demo               one kernel: boot, dump, recover, compare
 python -m tests.real table matrix       the table of docs/kernels.md, for all guests of a set
+python -m tests.real damage GUEST...    what is recovered of damaged tables, as a table
 python -m tests.real images             the table of docs/images.md, for all images of Debian's mirror
 """
 
@@ -13,7 +14,7 @@ import time
 
 import kallsift
 from tests.lab import Capture, LabError, capture, guest_named, guests_of_set
-from tests.real import census
+from tests.real import census, damage_trials
 from tests.real.comparison import Comparison, compare, text_of, wrong_letters
 
 CONTAINERS = ("raw", "elf", "lime")
@@ -110,6 +111,10 @@ def main() -> int:
     shown.add_argument("guest", nargs="?", default="amd64-7.2")
     listed = commands.add_parser("table", help="compare all guests of a set, as a Markdown table")
     listed.add_argument("set", nargs="?", default="matrix")
+    lots = commands.add_parser("damage", help="zero pages of guests' kernel images at random: a Markdown table")
+    lots.add_argument("guests", nargs="+", metavar="GUEST")
+    lots.add_argument("--trials", type=int, default=100)
+    lots.add_argument("--percent", type=float, nargs="+", default=[1, 2, 5, 10, 25])
     census.add_arguments(
         commands.add_parser("images", help="recover every kernel image of the mirror: a Markdown table")
     )
@@ -117,6 +122,9 @@ def main() -> int:
     try:
         if options.command == "images":
             return census.run(options)
+        if options.command == "damage":
+            images = [(name, capture(guest_named(name)).kernel_image) for name in options.guests]
+            return damage_trials.table(images, options.percent, options.trials)
         return demo(options.guest) if options.command == "demo" else table(options.set)
     except (LabError, kallsift.KallsiftError) as error:
         print(f"tests.real: {error}", file=sys.stderr)
