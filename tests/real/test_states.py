@@ -1,4 +1,4 @@
-"""What is no running kernel is told apart: copies of one that ran, and images as the linker made them."""
+"""What is no running kernel is told apart: copies of one that ran, images as the linker made them, guests."""
 
 from __future__ import annotations
 
@@ -63,6 +63,30 @@ def test_a_copy_of_a_kernel_that_ran(taken: Taken, guest: str) -> None:
     assert [k.state for k in copies] == [kallsift.State.STALE]
     assert not copies[0].proven
     assert np.array_equal(copies[0].symbols.addresses, kernel.symbols.addresses)
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+@pytest.mark.parametrize("places", ["all lower", "higher"])
+def test_memory_that_is_not_at_its_addresses(taken: Taken, guest: str, places: str) -> None:
+    """As of a file with the RAM alone, or behind a header that nobody knows."""
+    segment = largest(taken(guest))
+    there = segment.start - segment.start // 2 // MIB * MIB if places == "all lower" and segment.start else 0x1234_5000
+    kernel = kallsift.recover(of(Segment(there, segment.data)))
+    right = kallsift.recover(of(segment))
+    assert kernel.proven
+    assert kernel.symbols.same_as(right.symbols)
+    assert kernel.physical_base == right.physical_base
+
+
+@pytest.mark.parametrize(("host", "guest"), [("amd64-7.2", "arm64-6.12"), ("arm64-6.12", "i386-6.1-686")])
+def test_a_guest_in_its_hosts_memory(taken: Taken, host: str, guest: str) -> None:
+    outer, inner = largest(taken(host)), largest(taken(guest))
+    data = np.concatenate((outer.data, inner.data))
+    found = kallsift.recover_all(of(Segment(outer.start, data)))
+    assert [kernel.state for kernel in found] == [kallsift.State.RUNNING, kallsift.State.GUEST]
+    assert [kernel.proven for kernel in found] == [True, False]
+    assert found[0].symbols.same_as(kallsift.recover(of(outer)).symbols)
+    assert found[1].symbols.same_as(kallsift.recover(of(inner)).symbols)
 
 
 @pytest.mark.parametrize("guest", GUESTS)

@@ -63,6 +63,7 @@ class Kernel:
         memory: what it was found in: the source, or the image that was unpacked from it.
         distance: virtual address less address in ``memory`` of each byte of the image, modulo 2^64.
         damage: what its tables lost; empty where nothing was.
+        lists: lists that run from its image through other memory and back, not all, if many: what shows it alive.
     """
 
     symbols: SymbolTable
@@ -81,6 +82,7 @@ class Kernel:
     memory: Memory
     distance: int
     damage: tuple[Damage, ...] = ()
+    lists: int = 0
 
     @property
     def proven(self) -> bool:

@@ -15,13 +15,15 @@ from kallsift.kallsyms.recover import recover_tables
 from kallsift.kallsyms.scan import digit_runs
 from kallsift.kallsyms.tables import Attempt, Layout, Tables
 from kallsift.kallsyms.tokens import TokenTable, lone_token_tables, token_tables
+from kallsift.kernel.displaced import displacements
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.placement import Placement, cpu_checks, placements
+from kallsift.kernel.pointers import ENOUGH_LISTS
 from kallsift.kernel.slide import kaslr_slide
 from kallsift.kernel.vmcoreinfo import vmcoreinfo_check
 from kallsift.machine.registry import MODES, WINDOWS
-from kallsift.memory.model import Memory, Segment
+from kallsift.memory.model import Hints, Memory, Segment
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -97,6 +99,8 @@ def _kernels(memory: Memory, failed: list[Attempt], progress: Progress | None) -
     scanned = (lambda done, total: progress("searching for token tables", done, total)) if progress else None
     harder: list[tuple[Segment, TokenTable, Attempt]] = []
     lone: list[tuple[Segment, int]] = []
+    unmapped: list[tuple[Segment, TokenTable, Kernel]] = []
+    hosted = False
     seen = places = 0
     for segment, runs in digit_runs(memory, scanned):
         places += len(runs)
@@ -110,11 +114,17 @@ def _kernels(memory: Memory, failed: list[Attempt], progress: Progress | None) -
                     raise RecoveryError("token table", f"over {MAX_TOKEN_TABLES:,} tables: a contrived source")
                 attempt = Attempt()
                 if kernel := _best(memory, segment, tokens, attempt, recover_tables):
-                    yield kernel
+                    if kernel.state is State.STALE:
+                        unmapped.append((segment, tokens, kernel))
+                    else:
+                        hosted |= kernel.state is State.RUNNING
+                        yield kernel
                 else:
                     harder.append((segment, tokens, attempt))
             if seen == before:
                 lone.append((segment, run))
+    for segment, tokens, kernel in unmapped:
+        yield _displaced(memory, segment, tokens, kernel, hosted) or kernel
     for segment, tokens, attempt in chain(harder, _lone(lone)):
         whole = memory.around(segment.start + tokens.offset, WITHIN, WITHIN)
         kernel = _best(memory, whole, moved(tokens, segment.start - whole.start), attempt, recover_damaged)
@@ -123,6 +133,36 @@ def _kernels(memory: Memory, failed: list[Attempt], progress: Progress | None) -
             yield kernel
         else:
             failed.append(attempt)
+
+
+def _displaced(memory: Memory, segment: Segment, tokens: TokenTable, kernel: Kernel, hosted: bool) -> Kernel | None:
+    """A kernel that no page table maps where it lies, in memory with its true addresses; None if that has none.
+
+    It must have many lists: a few close within a copy of a kernel's image and what was beside it.
+
+    Args:
+        memory: the source.
+        segment: where the kernel was found.
+        tokens: its token table.
+        kernel: what was made of it without that.
+        hosted: whether another kernel runs, without a displacement: then this one is its guest.
+    """
+    for displacement in displacements(memory, kernel):
+        # what the container says of processors is about the host's
+        memory_there = replace(memory.moved(-_signed(displacement)), hints=Hints())
+        there = Segment(segment.start - _signed(displacement), segment.data)
+        found = _best(memory_there, there, tokens, Attempt(), recover_tables)
+        if found is None or found.lists < ENOUGH_LISTS:
+            continue
+        detail = f"the source holds this machine's memory {_signed(displacement):+#x} from its physical addresses"
+        check = Check.that("displacement", True, detail)
+        state = State.GUEST if hosted else State.RUNNING
+        return replace(found, state=state, evidence=(*found.evidence, check))
+    return None
+
+
+def _signed(displacement: int) -> int:
+    return displacement - (1 << 64) if displacement >> 63 else displacement
 
 
 def _lone(places: list[tuple[Segment, int]]) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
@@ -258,4 +298,5 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tup
         memory=memory,
         distance=placement.distance,
         damage=tables.damage,
+        lists=placement.lists,
     )

@@ -109,7 +109,7 @@ def _vmcoreinfos(memory: Memory, placement: Placement) -> Iterator[Vmcoreinfo]:
         yield note
     pointer = placement.symbols.find("vmcoreinfo_data")
     if pointer is None:
-        yield from _scattered(memory)
+        yield from scattered(memory)
     elif info := _pointed(memory, placement, placement.symbols.symbol(pointer).address):
         yield info
 
@@ -129,8 +129,8 @@ def _pointed(memory: Memory, placement: Placement, pointer: int) -> Vmcoreinfo |
     return _at(memory, int(physical[0])) if held[0] and mapped[0] else None
 
 
-def _scattered(memory: Memory) -> Iterator[Vmcoreinfo]:
-    """Those that stand at the start of a page anywhere in memory; at most `MAX_FOUND`."""
+def scattered(memory: Memory) -> Iterator[Vmcoreinfo]:
+    """The texts that stand at the start of a page anywhere in memory; at most `MAX_FOUND`."""
     wanted = np.uint64(int.from_bytes(START[:8], "little"))
     found = 0
     for segment in memory.segments:

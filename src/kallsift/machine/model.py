@@ -106,9 +106,10 @@ class Windows:
 
     def translatable(self, addresses: Entries) -> NDArray[np.bool_]:
         """Whether each address lies in a window."""
-        return self._physical(addresses)[1]
+        return self.translate(addresses)[1]
 
-    def _physical(self, addresses: Entries) -> tuple[Entries, NDArray[np.bool_]]:
+    def translate(self, addresses: Entries) -> tuple[Entries, NDArray[np.bool_]]:
+        """The physical address of each address, and a mask of those that lie in a window."""
         physical = np.zeros(len(addresses), np.uint64)
         mapped = np.zeros(len(addresses), np.bool_)
         for window in self.windows:
@@ -137,19 +138,30 @@ def translate(
         Physical addresses, shape (n,), uint64, and a mask of those that are mapped (the others are meaningless).
     """
     if isinstance(mapping, Windows):
-        return mapping._physical(addresses)
+        return mapping.translate(addresses)
     return walk(memory, mapping, np.full(len(addresses), root or 0, np.uint64), addresses)
 
 
-def walk(memory: Memory, mode: PagingMode, roots: Entries, addresses: Entries) -> tuple[Entries, NDArray[np.bool_]]:
-    """As `translate` by page tables, with a top table of its own for each address; shapes (n,) and (n,)."""
+def walk(
+    memory: Memory, mode: PagingMode, roots: Entries, addresses: Entries, displaced: Entries | None = None
+) -> tuple[Entries, NDArray[np.bool_]]:
+    """As `translate` by page tables, with a top table of its own for each address.
+
+    Args:
+        memory: physical memory.
+        mode: how addresses are translated.
+        roots: physical address of each one's top table, shape (n,).
+        addresses: virtual addresses, shape (n,).
+        displaced: how far above its physical address, modulo 2^64, a byte is to be read for each, shape (n,).
+    """
     tables = roots.copy()
     physical = np.zeros(len(addresses), np.uint64)
     mapped = np.zeros(len(addresses), np.bool_)
     alive = np.flatnonzero(mode.translatable(addresses))
     width = np.uint64(mode.entry.itemsize)
     for level in range(len(mode.shifts)):
-        entries, held = memory.words(tables[alive] + mode.index(addresses[alive], level) * width, mode.entry)
+        places = tables[alive] + mode.index(addresses[alive], level) * width
+        entries, held = memory.words(places if displaced is None else places + displaced[alive], mode.entry)
         flags = mode.classify(entries, level)
         usable = held & (flags & PRESENT != 0)
         targets = mode.target(entries, level)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import TracebackType
 
@@ -168,6 +168,14 @@ class Memory:
             start, end = max(low, segment.start), min(high, segment.end)
             data[start - low : end - low] = segment.data[start - segment.start : end - segment.start]
         return Segment(low, data)
+
+    def moved(self, by: int) -> Memory:
+        """The same bytes at addresses that are ``by`` higher; without those that would come to lie below 0."""
+        segments = []
+        for segment in self.segments:
+            lost = max(0, -(segment.start + by))
+            segments.append(Segment(segment.start + by + lost, segment.data[lost:]))
+        return replace(self, segments=sorted_segments(segments))
 
     def read(self, address: int, size: int) -> NDArray[np.uint8]:
         """Exactly ``size`` bytes, shape (size,), a view where one segment holds them all.
