@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "kallsyms": {"addresses", "errors", "memory"},
     "machine": {"addresses", "errors", "memory"},
     "kernel": {"addresses", "errors", "memory", "image", "kallsyms", "machine"},
-    "output": {"addresses", "errors", "memory", "kallsyms", "machine", "kernel"},
+    "output": {"addresses", "errors", "memory", "image", "kallsyms", "machine", "kernel"},
     "cli": {"addresses", "errors", "memory", "image", "kallsyms", "machine", "kernel", "output"},
 }
 """What each layer may import beside itself, in the order of the way of the data."""
