@@ -27,7 +27,7 @@ def unpacked(content: bytes) -> Memory:
 def content(memory: Memory) -> bytes:
     """The bytes of a memory of one segment."""
     (segment,) = memory.segments
-    return segment.data.tobytes()
+    return segment.read().tobytes()
 
 
 def refusal(content: bytes) -> str:

@@ -54,7 +54,7 @@ def test_vmlinux_is_mapped_and_not_copied() -> None:
     whole = view(VMLINUX)
     memory = unwrapping.unwrap("image", whole)
     assert memory is not None
-    assert all(np.shares_memory(segment.data, whole) for segment in memory.segments)
+    assert all(np.shares_memory(segment.read(), whole) for segment in memory.segments)
 
 
 def test_what_is_promised_in_memory_only_stays_a_gap() -> None:
@@ -137,8 +137,8 @@ def test_flat_images_are_mapped_and_not_copied() -> None:
         memory = unwrapping.unwrap("image", whole)
         assert memory is not None
         assert memory.segments[0].start == 0
-        assert memory.segments[0].data.ctypes.data == whole.ctypes.data
-        assert len(memory.segments[0].data) == len(whole)
+        assert memory.segments[0].read().ctypes.data == whole.ctypes.data
+        assert len(memory.segments[0].read()) == len(whole)
 
 
 @pytest.mark.parametrize(

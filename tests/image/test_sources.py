@@ -53,8 +53,8 @@ def test_an_image_is_mapped(tmp_path: Path) -> None:
     path.write_bytes(build.riscv_image(kernel()))
     (segment,) = sources.open(path).segments
     path.unlink()
-    assert not segment.data.flags.owndata
-    assert segment.data[64:].tobytes() == kernel()
+    assert not segment.read().flags.owndata
+    assert segment.read()[64:].tobytes() == kernel()
 
 
 @pytest.mark.parametrize("name", sorted(COMPRESS))

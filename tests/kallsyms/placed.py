@@ -87,9 +87,10 @@ def memory(*segments: tuple[int, bytes]) -> Memory:
 
 def candidates(data: bytes, start: int = START) -> list[Tables]:
     """All tables found in a segment of these bytes, in the order in which they are preferred."""
+    segment = Segment(start, np.frombuffer(data, np.uint8))
     return [
         tables
-        for segment, runs in digit_runs(memory((start, data)))
+        for _, runs in digit_runs(memory((start, data)))
         for run in runs
         for tokens in token_tables(segment, int(run))
         for tables in recover_tables(segment, tokens, (8,), Attempt())

@@ -167,5 +167,5 @@ def test_lists_that_close_outside_of_the_image(words: Words) -> None:
 def test_lists_inside_of_the_image_tell_nothing(words: Words) -> None:
     whole = memory(segment(lists(words, 20, 0, 7), 0, 0x50_0000, words))
     everything = range(BASE, BASE + 0x50_0000)
-    assert len(list_heads(whole.segments[0], words, everything, LINEAR).places) == 0
-    assert len(list_heads(whole.segments[0], words, IMAGE, range(BASE, BASE + 0x20_0000)).places) == 0
+    assert len(list_heads(whole.around(0, 0, 0x50_0000), words, everything, LINEAR).places) == 0
+    assert len(list_heads(whole.around(0, 0, 0x50_0000), words, IMAGE, range(BASE, BASE + 0x20_0000)).places) == 0

@@ -44,8 +44,8 @@ def test_raw_is_one_segment_from_zero(tmp_path: Path) -> None:
     path.write_bytes(bytes(range(256)))
     (segment,) = containers.open(path).segments
     assert segment.start == 0
-    assert segment.data.tobytes() == bytes(range(256))
-    assert not segment.data.flags.writeable
+    assert segment.read().tobytes() == bytes(range(256))
+    assert not segment.read().flags.writeable
 
 
 def test_views_outlive_the_memory_and_the_file_name(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def refusal(content: bytes) -> str:
 
 
 def content_of(memory: Memory) -> list[Range]:
-    return [(segment.start, segment.data.tobytes()) for segment in memory.segments]
+    return [(segment.start, segment.read().tobytes()) for segment in memory.segments]
 
 
 def joined(content: list[Range]) -> list[Range]:
@@ -96,7 +96,7 @@ def test_agrees_with_pyelftools(content: list[Range], bits: Bits, order: ByteOrd
 def test_data_are_views() -> None:
     content = np.frombuffer(elf([load(0, b"abcd")]), np.uint8)
     memory = elf_core.open("dump", content, lambda: None)
-    assert np.shares_memory(memory.segments[0].data, content)
+    assert np.shares_memory(memory.segments[0].read(), content)
 
 
 def test_what_only_memory_has_stays_a_gap() -> None:
@@ -147,7 +147,9 @@ def test_any_overlap_gives_the_first_writer_of_each_byte(places: list[tuple[int,
         for address in range(start, start + size):
             expected.setdefault(address, number)
     memory = read(elf(programs))
-    found = {segment.start + step: int(value) for segment in memory.segments for step, value in enumerate(segment.data)}
+    found = {
+        segment.start + step: int(value) for segment in memory.segments for step, value in enumerate(segment.read())
+    }
     assert found == expected
 
 

@@ -23,13 +23,14 @@ from kallsift.kallsyms.evidence import Outcome
 from tests.lab.errors import LabError
 from tests.lab.places import lab_folder, say
 from tests.real.census_packages import ARCHITECTURES, SUITES, Image, listed
-from tests.real.census_table import table
+from tests.real.census_table import holds, table
 from tests.real.census_truth import LARGE, LARGEST, compare, compare_map, guest_reading, map_reading, peer_reading
 
 Row = dict[str, Any]
 """What is kept of one image, as JSON has it."""
 
 RECOVERY_TIMEOUT = 300  # seconds
+GONE = "404"  # how a mirror answers for a package that it lists but has no longer
 AHEAD = 4  # images that are downloaded while one is recovered
 
 
@@ -61,9 +62,10 @@ def run(options: argparse.Namespace) -> int:
             rows.append(entry(image, peer=not options.no_peer, again=options.again))
         except (LabError, OSError) as error:
             say(f"{image.key}: {error}")
-            rows.append({**asdict(image), "error": f"not to be had: {error}".splitlines()[0]})
+            gone = isinstance(error, LabError) and GONE in error.detail + str(error)
+            rows.append({**asdict(image), "gone": gone, "error": f"not to be had: {error}".splitlines()[0]})
     print(table(rows, whole=not (options.offline or options.suite or options.architecture or options.match)))
-    return 0 if rows and all(row.get("proven") for row in rows) else 1
+    return 0 if rows and all(holds(row) for row in rows) else 1
 
 
 def chosen(options: argparse.Namespace) -> Iterator[Image]:

@@ -24,7 +24,8 @@ its symbols and compares them, line by line, with an independent reading:
   addresses.
 
 *identical* means that nothing differs. *proven* alone means that nobody else can read the image: kallsift's own checks
-passed, all of them. Bases are link-time addresses of `_text` or `_stext`.
+passed, all of them. Packages that the mirror's lists name but that it has no longer are only counted. Bases are
+link-time addresses of `_text` or `_stext`.
 """
 
 PARTIAL = """\
@@ -42,6 +43,7 @@ _KINDS = {
     "alone": "not compared",
     "different": "unlike guest or map",
     "failed": "not recovered",
+    "gone": "listed, but gone",
 }
 _ORDERS = {"<": "LE", ">": "BE"}
 
@@ -56,8 +58,13 @@ def table(rows: list[dict[str, Any]], whole: bool) -> str:
     lines = [HEADING, *([] if whole else [PARTIAL]), *_summary(rows)]
     for suite, members in groupby(rows, key=lambda row: row["suite"]):
         lines += ["", f"## {suite}", "", f"| {' | '.join(COLUMNS)} |", _RULE]
-        lines += [f"| {' | '.join(_cells(row))} |" for row in members]
+        lines += [f"| {' | '.join(_cells(row))} |" for row in members if not row.get("gone")]
     return "\n".join(lines)
+
+
+def holds(row: dict[str, Any]) -> bool:
+    """Whether an image was recovered and proven, and no guest or map says otherwise; or the mirror has it no longer."""
+    return _kind(row) == "gone" or (bool(row.get("proven")) and _kind(row) != "different")
 
 
 def _summary(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -95,7 +102,7 @@ def _peer_agrees(row: dict[str, Any]) -> bool:
 def _kind(row: dict[str, Any]) -> str:
     """What a row's recovery was shown to equal, as a key of _KINDS."""
     if row.get("error"):
-        return "failed"
+        return "gone" if row.get("gone") else "failed"
     if guest := row.get("agreement"):
         return "guest" if _same(guest, slides=True) else "different"
     if linked := row.get("map_agreement"):

@@ -169,12 +169,15 @@ def compare_map(kernel: Kernel, reading: Reading) -> MapAgreement:
     absolute = {(address, name) for address, letter, name in theirs if letter in b"Aa"}
     text_only = not any(letter in b"BbDd" and not NO_DATA.match(name) for _, letter, name in ours)
     ranges = _text_ranges(theirs) if text_only else [(0, 1 << 64)]
+    # of the symbols where a range ends only the one that says so is taken, even where another range begins
+    ends = {end for _, end in ranges}
     missing = [
         (address, name)
         for address, name in lost.elements()
         if (address, name) not in absolute
         and not NOT_IN_THE_TABLE.match(name)
         and any(start <= address < end for start, end in ranges)
+        and address not in ends
     ]
     letters = sum(
         types.get((address, name), letter) not in (letter, b"A") for address, letter, name in theirs if letter != b"A"

@@ -20,8 +20,8 @@ DATA = 14 * MIB
 def largest(capture: Capture) -> Segment:
     """The largest range of a guest's memory, as a copy."""
     with kallsift.open(capture.dump("elf")) as memory:
-        segment = max(memory.segments, key=lambda segment: len(segment.data))
-        return Segment(segment.start, np.array(segment.data))
+        segment = max(memory.segments, key=lambda segment: segment.size)
+        return Segment(segment.start, np.array(segment.read()))
 
 
 def of(segment: Segment) -> Memory:
@@ -100,12 +100,12 @@ def test_an_image_as_the_linker_made_it(taken: Taken, guest: str) -> None:
         if not whole:
             pytest.skip("the addresses of this image are filled in when it boots")
         # what lies far from the rest is an area of per-CPU data, linked at address 0
-        main = max(source.segments, key=lambda part: len(part.data)).start
+        main = max(source.segments, key=lambda part: part.size).start
         parts = [part for part in source.segments if abs(part.start - main) < 256 * MIB]
         size = parts[-1].end - parts[0].start
         data = np.zeros(512 * MIB, np.uint8)
         for part in parts:
-            data[64 * MIB + part.start - parts[0].start :][: len(part.data)] = part.data
+            data[64 * MIB + part.start - parts[0].start :][: part.size] = part.read()
     assert size < 256 * MIB
     states = [kernel.state for kernel in kallsift.recover_all(of(Segment(0, data)))]
     assert states == [kallsift.State.IMAGE]

@@ -99,7 +99,7 @@ def payloads(memory: Memory, budget: Budget | None = None) -> Iterator[Memory]:
     budget = budget or Budget()
     outer = (*memory.image.packaging, memory.container) if memory.image else (memory.container,)
     for segment in memory.segments:
-        layer = _Layer(segment.data, outer, segment.start, segment.start)
+        layer = _Layer(segment.read(), outer, segment.start, segment.start)
         for kernel in _searched(layer, budget):
             yield _memory(memory.source, kernel)
 

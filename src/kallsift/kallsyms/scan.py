@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.memory.model import Memory, Segment
+from kallsift.memory.model import Memory, Stretch
 
 DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
 """What stands in every token table, from the token of code 0x30 on."""
@@ -33,7 +34,7 @@ _STEP_NUL_FIRST = np.uint64(0x0100_0100_0100_0000)
 
 def digit_runs(
     memory: Memory, progress: Callable[[int, int], None] | None = None
-) -> Iterator[tuple[Segment, NDArray[np.int64]]]:
+) -> Iterator[tuple[Stretch, NDArray[np.int64]]]:
     """Where the digits' tokens stand, batch by batch in the order of addresses.
 
     Args:
@@ -41,32 +42,35 @@ def digit_runs(
         progress: called with bytes done and bytes in all.
 
     Yields:
-        A segment, and the offsets in it at which a digit run starts; shape (n,), ascending, n > 0.
+        A stretch of the memory, and the offsets in it at which a digit run starts; shape (n,), ascending, n > 0.
     """
     done, total = 0, memory.size
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
         for segment in memory.segments:
             given = -1
-            for start in range(0, len(segment.data), BATCH):
-                end = min(start + BATCH, len(segment.data))
-                # a lane longer than a block: where memory is not aligned, one lies across the border
-                blocks = [segment.data[i : min(i + BLOCK, end) + LANE] for i in range(start, end, BLOCK)]
+            for start in range(0, segment.size, BATCH):
+                end = min(start + BATCH, segment.size)
+                blocks = range(start, end, BLOCK)
+                # read by the threads, which may have to decode it
+                look = partial(_digit_lanes, segment, end)
                 found = [
-                    start + i * BLOCK + lanes for i, lanes in enumerate(threads.map(_digit_lanes, blocks)) if len(lanes)
+                    block + lanes for block, lanes in zip(blocks, threads.map(look, blocks), strict=True) if len(lanes)
                 ]
                 done += end - start
                 if progress:
                     progress(done, total)
                 if found:
-                    runs = _whole_runs(segment.data, np.unique(np.concatenate(found)))
+                    runs = _whole_runs(segment, np.unique(np.concatenate(found)))
                     runs = runs[runs > given]
                     if len(runs):
                         given = int(runs[-1])
                         yield segment, runs
 
 
-def _digit_lanes(block: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Offsets at which digit runs would have to start, were the lanes that look like part of one."""
+def _digit_lanes(segment: Stretch, end: int, start: int) -> NDArray[np.int64]:
+    """Offsets in the block at ``start`` at which digit runs would begin, were the lanes that look like part of one."""
+    # a lane longer than a block: where memory is not aligned, one lies across the border
+    block = segment.read(start, min(start + BLOCK, end) + LANE)
     skipped = -block.ctypes.data % 8
     lanes = block[skipped : skipped + (len(block) - skipped) // 8 * 8].view(np.uint64)
     step = lanes >> np.uint64(16)
@@ -86,9 +90,9 @@ def _digit_lanes(block: NDArray[np.uint8]) -> NDArray[np.int64]:
     return result
 
 
-def _whole_runs(data: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _whole_runs(segment: Stretch, starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Those of the starts at which the whole run of digits stands."""
-    starts = starts[(starts >= 0) & (starts <= len(data) - len(DIGITS))]
-    cells = data[starts[:, None] + np.arange(len(DIGITS))]
+    starts = starts[(starts >= 0) & (starts <= segment.size - len(DIGITS))]
+    cells = segment.gather(starts, len(DIGITS))
     result: NDArray[np.int64] = starts[(cells == np.frombuffer(DIGITS, np.uint8)).all(axis=1)]
     return result

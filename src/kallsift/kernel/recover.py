@@ -14,12 +14,13 @@ from kallsift.kallsyms.evidence import Check, Outcome, proven
 from kallsift.kallsyms.recover import recover_tables
 from kallsift.kallsyms.scan import digit_runs
 from kallsift.kallsyms.tables import Attempt, Layout, Tables
-from kallsift.kallsyms.tokens import TokenTable, lone_token_tables, token_tables
+from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, lone_token_tables, token_tables
+from kallsift.kallsyms.tokens_left import cut_token_tables, table_before, token_indices
 from kallsift.kernel.displaced import displacements
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.placement import Placement, cpu_checks, placements
-from kallsift.kernel.pointers import ENOUGH_LISTS
+from kallsift.kernel.pointers import AFTER, BEFORE, ENOUGH_LISTS
 from kallsift.kernel.slide import kaslr_slide
 from kallsift.kernel.vmcoreinfo import vmcoreinfo_check
 from kallsift.machine.registry import MODES, WINDOWS
@@ -38,6 +39,9 @@ HALF_WORDS = 0.6
 """What a 32-bit pointer counts beside a 64-bit one."""
 
 WORD_SIZES = (8, 4)
+NEAR = 2 * MAX_TABLE
+"""Bytes below and above its digits that hold a token table with the index behind it."""
+
 MAX_PLACES = 1 << 16
 """Places with all digits that are looked at; a dump of many gigabytes has some hundreds (UTF-16 text, mostly)."""
 
@@ -98,9 +102,9 @@ def _kernels(memory: Memory, failed: list[Attempt], progress: Progress | None) -
     """
     scanned = (lambda done, total: progress("searching for token tables", done, total)) if progress else None
     harder: list[tuple[Segment, TokenTable, Attempt]] = []
-    lone: list[tuple[Segment, int]] = []
+    lone: list[int] = []
     unmapped: list[tuple[Segment, TokenTable, Kernel]] = []
-    hosted = False
+    hosted = found = False
     seen = places = 0
     for segment, runs in digit_runs(memory, scanned):
         places += len(runs)
@@ -108,28 +112,35 @@ def _kernels(memory: Memory, failed: list[Attempt], progress: Progress | None) -
             raise RecoveryError("token table", f"over {MAX_PLACES:,} places look like one: a contrived source")
         for run in runs.tolist():
             before = seen
-            for tokens in token_tables(segment, run):
+            near = memory.window(segment.start + run, NEAR, NEAR)
+            for tokens in token_tables(near, segment.start + run - near.start):
                 seen += 1
                 if seen > MAX_TOKEN_TABLES:
                     raise RecoveryError("token table", f"over {MAX_TOKEN_TABLES:,} tables: a contrived source")
                 attempt = Attempt()
-                if kernel := _best(memory, segment, tokens, attempt, recover_tables):
+                if kernel := _best(memory, *_surrounded(memory, near, tokens), attempt, recover_tables):
+                    found = True
                     if kernel.state is State.STALE:
-                        unmapped.append((segment, tokens, kernel))
+                        unmapped.append((near, tokens, kernel))
                     else:
                         hosted |= kernel.state is State.RUNNING
                         yield kernel
                 else:
-                    harder.append((segment, tokens, attempt))
+                    harder.append((near, tokens, attempt))
             if seen == before:
-                lone.append((segment, run))
-    for segment, tokens, kernel in unmapped:
-        yield _displaced(memory, segment, tokens, kernel, hosted) or kernel
-    for segment, tokens, attempt in chain(harder, _lone(lone)):
-        whole = memory.around(segment.start + tokens.offset, WITHIN, WITHIN)
-        kernel = _best(memory, whole, moved(tokens, segment.start - whole.start), attempt, recover_damaged)
-        kernel = kernel or _best(memory, segment, tokens, attempt, recover_anywhere)
+                lone.append(segment.start + run)
+    for near, tokens, kernel in unmapped:
+        yield _displaced(memory, *_surrounded(memory, near, tokens), kernel, hosted) or kernel
+    sources = (lambda: harder, lambda: _lone(memory, lone), lambda: () if found else _partly_lost(memory, lone))
+    for near, tokens, attempt in chain.from_iterable(source() for source in sources):
+        # of a table that is partly lost the begin may be missing, but then its index is not
+        anchor = tokens.offset if tokens.index_offset is None else tokens.index_offset
+        whole = memory.around(near.start + anchor, WITHIN, WITHIN)
+        kernel = _best(memory, whole, moved(tokens, near.start - whole.start), attempt, recover_damaged)
+        if kernel is None and tokens.known is None:
+            kernel = _best(memory, *_surrounded(memory, near, tokens), attempt, recover_anywhere)
         if kernel:
+            found = True
             yield kernel
         else:
             failed.append(attempt)
@@ -165,15 +176,38 @@ def _signed(displacement: int) -> int:
     return displacement - (1 << 64) if displacement >> 63 else displacement
 
 
-def _lone(places: list[tuple[Segment, int]]) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
+def _surrounded(memory: Memory, near: Segment, tokens: TokenTable) -> tuple[Segment, TokenTable]:
+    """As much of the memory as an image takes around a token table, and the table in it."""
+    whole = memory.window(near.start + tokens.offset, BEFORE, AFTER)
+    return whole, moved(tokens, near.start - whole.start)
+
+
+def _lone(memory: Memory, places: list[int]) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
     """The token tables among places with digits that no index follows."""
     found = 0
-    for segment, digits in places:
-        for tokens in lone_token_tables(segment, digits, WITHIN):
+    for place in places:
+        segment = memory.window(place, WITHIN + NEAR, WITHIN + NEAR)
+        for tokens in lone_token_tables(segment, place - segment.start, WITHIN):
             found += 1
             if found > MAX_TOKEN_TABLES:
                 raise RecoveryError("token table", f"over {MAX_TOKEN_TABLES:,} without an index: a contrived source")
             yield segment, tokens, Attempt()
+
+
+def _partly_lost(memory: Memory, places: list[int]) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
+    """The token tables of which only a part is left: those before an index, and those around digits.
+
+    Looked for where there is no other kernel: it takes a pass over all memory.
+    """
+    for stretch in memory.segments:
+        for offset, byte_order in token_indices(stretch):
+            near = memory.around(stretch.start + offset, NEAR, NEAR)
+            if tokens := table_before(near, stretch.start + offset - near.start, byte_order):
+                yield near, tokens, Attempt()
+    for place in places:
+        near = memory.around(place, NEAR, NEAR)
+        for tokens in cut_token_tables(near, place - near.start):
+            yield near, tokens, Attempt()
 
 
 def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver) -> Kernel | None:

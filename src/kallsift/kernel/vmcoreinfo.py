@@ -23,7 +23,7 @@ MAX_SIZE = 1 << 16
 PAGE = 4096
 MAX_FOUND = 64
 
-BATCH = 256 << 20
+BATCH = 16 << 20
 """Bytes of memory looked at at once."""
 
 
@@ -134,8 +134,8 @@ def scattered(memory: Memory) -> Iterator[Vmcoreinfo]:
     wanted = np.uint64(int.from_bytes(START[:8], "little"))
     found = 0
     for segment in memory.segments:
-        for offset in range(-segment.start % PAGE, len(segment.data) - PAGE + 1, BATCH):
-            batch = segment.data[offset : offset + BATCH]
+        for offset in range(-segment.start % PAGE, segment.size - PAGE + 1, BATCH):
+            batch = segment.read(offset, offset + BATCH)
             pages = batch[: len(batch) // PAGE * PAGE].reshape(-1, PAGE)
             # the first eight bytes of each page, as one number
             first = np.ascontiguousarray(pages[:, :8]).view("<u8")[:, 0]

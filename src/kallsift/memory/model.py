@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +23,48 @@ class AddressSpace(Enum):
     FILE = "file"
 
 
+class Stretch(ABC):
+    """A run of contiguous bytes, in hand or decoded or fetched when they are asked for."""
+
+    start: int
+    """Address of the first byte."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    @property
+    def end(self) -> int:
+        """Address behind the last byte."""
+        return self.start + self.size
+
+    @abstractmethod
+    def read(self, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
+        """The bytes from offset ``low`` to ``high`` or the end, fewer where the stretch ends before; shape (n,), uint8.
+
+        A view where they are in hand.
+
+        Raises:
+            SourceError: if the container turns out to be broken there.
+        """
+
+    @abstractmethod
+    def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
+        """``width`` bytes from each offset on, all of them inside of the stretch; shape (n, width), uint8.
+
+        Raises:
+            SourceError: if the container turns out to be broken there.
+        """
+
+    @abstractmethod
+    def moved(self, by: int, lost: int = 0) -> Stretch:
+        """The same bytes, but for the first ``lost``, at addresses that are ``by`` higher."""
+
+
 @dataclass(frozen=True, eq=False)
-class Segment:
-    """A run of contiguous bytes.
+class Segment(Stretch):
+    """A run of contiguous bytes in hand.
 
     Attributes:
         start: address of the first byte.
@@ -34,9 +75,25 @@ class Segment:
     data: NDArray[np.uint8]
 
     @property
-    def end(self) -> int:
-        """Address behind the last byte."""
-        return self.start + len(self.data)
+    def size(self) -> int:
+        """How many bytes there are."""
+        return len(self.data)
+
+    def read(self, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
+        """As `Stretch.read`: always a view."""
+        return self.data[low:high]
+
+    def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
+        """As `Stretch.gather`."""
+        cells: NDArray[np.uint8] = self.data[offsets[:, None] + np.arange(width)]
+        return cells
+
+    def moved(self, by: int, lost: int = 0) -> Segment:
+        """As `Stretch.moved`."""
+        return Segment(self.start + lost + by, self.data[lost:])
+
+
+Kind = TypeVar("Kind", bound=Stretch)
 
 
 @dataclass(frozen=True)
@@ -95,7 +152,7 @@ class Memory:
     source: str
     container: str
     space: AddressSpace
-    segments: tuple[Segment, ...]
+    segments: tuple[Stretch, ...]
     hints: Hints = field(default_factory=Hints)
     release: Callable[[], None] = field(default=lambda: None, repr=False)
     notes: tuple[str, ...] = ()
@@ -121,9 +178,9 @@ class Memory:
     @property
     def size(self) -> int:
         """Bytes in all segments."""
-        return sum(len(segment.data) for segment in self.segments)
+        return sum(segment.size for segment in self.segments)
 
-    def segment_at(self, address: int) -> Segment | None:
+    def segment_at(self, address: int) -> Stretch | None:
         """The segment that holds ``address``, or None."""
         low, high = 0, len(self.segments)
         while low < high:
@@ -137,7 +194,7 @@ class Memory:
         return None
 
     def window(self, address: int, before: int, after: int) -> Segment:
-        """What one segment holds of ``[address - before, address + after)``, as a view.
+        """What one segment holds of ``[address - before, address + after)``; a view where it is in hand.
 
         Raises:
             UnmappedError: if ``address`` itself is in no segment.
@@ -147,7 +204,7 @@ class Memory:
             raise UnmappedError(address, 1)
         offset = address - segment.start
         low = max(0, offset - before)
-        return Segment(segment.start + low, segment.data[low : offset + after])
+        return Segment(segment.start + low, segment.read(low, offset + after))
 
     def around(self, address: int, before: int, after: int) -> Segment:
         """All that is held of ``[address - before, address + after)``, as one segment; what is missing in it is zero.
@@ -157,24 +214,26 @@ class Memory:
         Raises:
             UnmappedError: if ``address`` itself is in no segment.
         """
-        window = self.window(address, before, after)
+        if self.segment_at(address) is None:
+            raise UnmappedError(address, 1)
         low, high = max(0, address - before), address + after
         held = [segment for segment in self.segments if segment.start < high and low < segment.end]
         if len(held) == 1:
-            return window
+            return self.window(address, before, after)
         low, high = max(low, held[0].start), min(high, held[-1].end)
         data = np.zeros(high - low, np.uint8)
         for segment in held:
             start, end = max(low, segment.start), min(high, segment.end)
-            data[start - low : end - low] = segment.data[start - segment.start : end - segment.start]
+            data[start - low : end - low] = segment.read(start - segment.start, end - segment.start)
         return Segment(low, data)
 
     def moved(self, by: int) -> Memory:
         """The same bytes at addresses that are ``by`` higher; without those that would come to lie below 0."""
-        segments = []
+        segments: list[Stretch] = []
         for segment in self.segments:
             lost = max(0, -(segment.start + by))
-            segments.append(Segment(segment.start + by + lost, segment.data[lost:]))
+            if lost < segment.size:
+                segments.append(segment.moved(by, lost))
         return replace(self, segments=sorted_segments(segments))
 
     def read(self, address: int, size: int) -> NDArray[np.uint8]:
@@ -186,7 +245,7 @@ class Memory:
         segment = self.segment_at(address)
         if segment is not None and address + size <= segment.end:
             offset = address - segment.start
-            return segment.data[offset : offset + size]
+            return segment.read(offset, offset + size)
         parts: list[NDArray[np.uint8]] = []
         position = address
         while position < address + size:
@@ -194,7 +253,7 @@ class Memory:
             if segment is None:
                 raise UnmappedError(address, size)
             offset = position - segment.start
-            parts.append(segment.data[offset : offset + address + size - position])
+            parts.append(segment.read(offset, offset + address + size - position))
             position += len(parts[-1])
         return np.concatenate(parts) if parts else np.empty(0, np.uint8)
 
@@ -226,13 +285,14 @@ class Memory:
                 continue
             segment = self.segments[int(owner[chosen[0]])]
             offsets = addresses[chosen] - np.uint64(segment.start)
-            inside = offsets < np.uint64(len(segment.data))
-            fits = inside & (np.uint64(len(segment.data)) - offsets >= np.uint64(width))
+            inside = offsets < np.uint64(segment.size)
+            fits = inside & (np.uint64(segment.size) - offsets >= np.uint64(width))
             straddling.append(chosen[inside & ~fits])
-            chosen, offsets = chosen[fits], offsets[fits].astype(np.int64)
+            chosen = chosen[fits]
             if len(chosen):
-                cells = segment.data[offsets[:, None] + np.arange(width)]
-                values[chosen] = np.ascontiguousarray(cells).view(dtype)[:, 0]
+                values[chosen] = np.ascontiguousarray(segment.gather(offsets[fits].astype(np.int64), width)).view(
+                    dtype
+                )[:, 0]
                 held[chosen] = True
         rest = np.concatenate(straddling) if straddling else np.empty(0, np.intp)
         rest = rest[addresses[rest] <= np.uint64(2**64 - width)]
@@ -246,9 +306,9 @@ class Memory:
         return values, held
 
 
-def sorted_segments(segments: Iterable[Segment]) -> tuple[Segment, ...]:
+def sorted_segments(segments: Iterable[Kind]) -> tuple[Kind, ...]:
     """Segments in the order of their addresses, empty ones left out."""
-    return tuple(sorted((s for s in segments if len(s.data)), key=lambda s: s.start))
+    return tuple(sorted((s for s in segments if s.size), key=lambda s: s.start))
 
 
 def printable(name: str) -> str:
