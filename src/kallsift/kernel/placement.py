@@ -110,7 +110,7 @@ def placements(memory: Memory, tables: Tables) -> Iterator[Placement]:
         confirm none.
     """
     words = Words(tables.word_size, tables.byte_order)
-    window = memory.window(tables.array_address, BEFORE, AFTER)
+    window = memory.around(tables.array_address, BEFORE, AFTER)
     if tables.array.adrift:
         for based, found in with_base(memory, tables, window, words):
             for placement in placements(memory, based):

@@ -112,7 +112,7 @@ def _kernels(memory: Memory, failed: list[Attempt], progress: Progress | None) -
             raise RecoveryError("token table", f"over {MAX_PLACES:,} places look like one: a contrived source")
         for run in runs.tolist():
             before = seen
-            near = memory.window(segment.start + run, NEAR, NEAR)
+            near = memory.around(segment.start + run, NEAR, NEAR)
             for tokens in token_tables(near, segment.start + run - near.start):
                 seen += 1
                 if seen > MAX_TOKEN_TABLES:
@@ -178,7 +178,7 @@ def _signed(displacement: int) -> int:
 
 def _surrounded(memory: Memory, near: Segment, tokens: TokenTable) -> tuple[Segment, TokenTable]:
     """As much of the memory as an image takes around a token table, and the table in it."""
-    whole = memory.window(near.start + tokens.offset, BEFORE, AFTER)
+    whole = memory.around(near.start + tokens.offset, BEFORE, AFTER)
     return whole, moved(tokens, near.start - whole.start)
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from types import TracebackType
 from typing import TypeVar
 
@@ -175,6 +176,10 @@ class Memory:
         """Gives the source back. Views that were handed out stay valid until they are dropped."""
         self.release()
 
+    @cached_property
+    def _starts(self) -> NDArray[np.uint64]:
+        return np.array([segment.start for segment in self.segments], np.uint64)
+
     @property
     def size(self) -> int:
         """Bytes in all segments."""
@@ -217,7 +222,9 @@ class Memory:
         if self.segment_at(address) is None:
             raise UnmappedError(address, 1)
         low, high = max(0, address - before), address + after
-        held = [segment for segment in self.segments if segment.start < high and low < segment.end]
+        edges = np.array([low, min(high, 1 << 64) - 1], np.uint64)
+        first, last = np.searchsorted(self._starts, edges, "right").tolist()
+        held = [segment for segment in self.segments[max(0, first - 1) : last] if low < segment.end]
         if len(held) == 1:
             return self.window(address, before, after)
         low, high = max(low, held[0].start), min(high, held[-1].end)
@@ -274,8 +281,7 @@ class Memory:
         held = np.zeros(len(addresses), np.bool_)
         if not self.segments:
             return values, held
-        starts = np.array([segment.start for segment in self.segments], np.uint64)
-        owner = np.searchsorted(starts, addresses, side="right") - 1
+        owner = np.searchsorted(self._starts, addresses, side="right") - 1
         # Grouped by one sort, so that the time does not grow with segments times addresses.
         order = np.argsort(owner, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(owner[order])) + 1)

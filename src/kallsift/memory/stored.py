@@ -1,0 +1,116 @@
+"""Bytes that a container holds in blocks, each decoded or fetched when it is asked for, behind a bounded cache."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.memory.model import Stretch
+
+CACHE_SIZE = 64 << 20
+"""Bytes of decoded blocks that a container keeps."""
+
+
+class Cache:
+    """The blocks of one container that were used last; many threads may use it at once."""
+
+    def __init__(self, limit: int = CACHE_SIZE) -> None:
+        """Of ``limit`` bytes, or one block if that is larger."""
+        self._limit = limit
+        self._size = 0
+        self._blocks: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, owner: int, number: int, decode: Callable[[int], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """Block ``number`` of the stretch that calls itself ``owner``."""
+        key = owner, number
+        with self._lock:
+            if key in self._blocks:
+                self._blocks.move_to_end(key)
+                return self._blocks[key]
+        block = decode(number)
+        block.flags.writeable = False
+        with self._lock:
+            if key not in self._blocks:
+                self._blocks[key] = block
+                self._size += len(block)
+            while self._size > self._limit and len(self._blocks) > 1:
+                self._size -= len(self._blocks.popitem(last=False)[1])
+        return block
+
+
+@dataclass(frozen=True, eq=False)
+class Stored(Stretch):
+    """A run of contiguous bytes in blocks.
+
+    Attributes:
+        start: address of the first byte.
+        blocks: offset at which each block begins, and the end of the last one, shape (n + 1,), int64, ascending from
+            0; or the size of all blocks, the last of which may be shorter.
+        length: bytes in all blocks.
+        decode: the bytes of a block by its number, as many as ``blocks`` says; raises SourceError where it is broken.
+        cache: that of the container.
+        owner: tells the stretches of a container apart in its cache.
+        lost: bytes at the beginning that are left out.
+    """
+
+    start: int
+    blocks: NDArray[np.int64] | int
+    length: int
+    decode: Callable[[int], NDArray[np.uint8]]
+    cache: Cache = field(default_factory=Cache)
+    owner: int = 0
+    lost: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return self.length - self.lost
+
+    def read(self, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
+        """As `Stretch.read`: a view of a block where one holds it all, else a copy."""
+        low, high = low + self.lost, self.length if high is None else min(high + self.lost, self.length)
+        if low >= high:
+            return np.empty(0, np.uint8)
+        first, last = (int(number) for number in self._numbers(np.array([low, high - 1])))
+        if first == last:
+            return self._block(first)[low - self._start(first) : high - self._start(first)]
+        data = np.empty(high - low, np.uint8)
+        for number in range(first, last + 1):
+            start = self._start(number)
+            block = self._block(number)[max(0, low - start) : high - start]
+            data[max(start, low) - low :][: len(block)] = block
+        return data
+
+    def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
+        """As `Stretch.gather`: each block is decoded once."""
+        places = (offsets[:, None] + np.arange(self.lost, self.lost + width)).ravel()
+        numbers = self._numbers(places)
+        order = np.argsort(numbers, kind="stable")
+        cells = np.empty(len(places), np.uint8)
+        for chosen in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+            if len(chosen):
+                number = int(numbers[chosen[0]])
+                cells[chosen] = self._block(number)[places[chosen] - self._start(number)]
+        return cells.reshape(len(offsets), width)
+
+    def moved(self, by: int, lost: int = 0) -> Stored:
+        """As `Stretch.moved`."""
+        return replace(self, start=self.start + lost + by, lost=self.lost + lost)
+
+    def _numbers(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The block that each byte is in."""
+        if isinstance(self.blocks, int):
+            return places // self.blocks
+        return np.searchsorted(self.blocks, places, side="right") - 1
+
+    def _start(self, number: int) -> int:
+        return number * self.blocks if isinstance(self.blocks, int) else int(self.blocks[number])
+
+    def _block(self, number: int) -> NDArray[np.uint8]:
+        return self.cache.get(self.owner, number, self.decode)
