@@ -13,13 +13,19 @@ from kallsift.image.sources import open
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.table import Location, Symbol, SymbolTable
 from kallsift.kernel.model import Kernel, State, TablePlace
+from kallsift.kernel.near import recover_near
 from kallsift.kernel.recover import recover, recover_all
-from kallsift.memory.model import Memory
+from kallsift.memory.fetched import Fetched
+from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AddressSpace",
     "Check",
+    "CpuState",
+    "Fetched",
+    "Hints",
     "KallsiftError",
     "Kernel",
     "Location",
@@ -35,4 +41,5 @@ __all__ = [
     "open",
     "recover",
     "recover_all",
+    "recover_near",
 ]

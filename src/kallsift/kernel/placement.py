@@ -34,7 +34,7 @@ from kallsift.kernel.pointers import (
     words_around,
 )
 from kallsift.machine.model import Mapping, PagingMode, translate, walk
-from kallsift.machine.registry import ROOT_SYMBOLS, modes, windows
+from kallsift.machine.registry import ROOT_REGISTERS, ROOT_SYMBOLS, modes, windows
 from kallsift.memory.model import AddressSpace, Memory, Segment
 
 LEAST_HITS = 32
@@ -128,6 +128,8 @@ def placements(memory: Memory, tables: Tables) -> Iterator[Placement]:
         if memory.image is not None:
             absent = "not looked for: the source is a kernel image, which nothing has run yet"
             yield _with(placement, *(Check(name, Outcome.ABSENT, absent) for name in ("page table", "alive")))
+        elif memory.space is AddressSpace.VIRTUAL:
+            yield _with(placement, Check("page table", Outcome.ABSENT, "not looked for: the source's are used already"))
         else:
             yield _mapped(memory, tables, placement, window, own)
 
@@ -154,7 +156,8 @@ def _with(placement: Placement, *checks: Check) -> Placement:
 def _distances(memory: Memory, tables: Tables, window: Segment, words: Words) -> Iterator[tuple[int, Check]]:
     """Distances from place to address, each with the reason to try it."""
     if memory.space is AddressSpace.VIRTUAL:
-        yield 0, Check.that("link addresses", True, "the image's headers give the addresses")
+        given = "the image's headers give" if memory.image is not None else "the source has"
+        yield 0, Check.that("virtual addresses", True, f"{given} virtual addresses")
         return
     found = distances(self_pointers(window, words), words)
     for distance, votes in found:
@@ -334,6 +337,10 @@ def _roots(memory: Memory, tables: Tables, placement: Placement) -> Iterator[tup
             named = True
             for mode in candidates:
                 yield name, placement.physical(symbol.address), mode
+    for register, bits in ROOT_REGISTERS.items():
+        for root in {cpu.registers.get(register, 0) & bits for cpu in memory.hints.cpus} - {0}:
+            for mode in candidates:
+                yield f"the page table that {register.upper()} gives", root, mode
     if named:
         return
     low = max(0, array - BEFORE) // PAGE * PAGE
@@ -343,26 +350,3 @@ def _roots(memory: Memory, tables: Tables, placement: Placement) -> Iterator[tup
         physical, mapped = walk(memory, mode, pages, wanted)
         for page in pages[mapped & (physical == np.uint64(array))]:
             yield "a page table in the image", int(page), mode
-
-
-def cpu_checks(memory: Memory, tables: Tables, placement: Placement) -> Iterator[Check]:
-    """Whether the processors' CR3 registers, where the container recorded them, map the image at the same place."""
-    roots = {cpu.number: cpu.registers["cr3"] for cpu in memory.hints.cpus if cpu.registers.get("cr3")}
-    if not roots or placement.mapping is None or placement.mapping.architecture not in ("x86-64", "x86"):
-        yield Check("CR3", Outcome.ABSENT, "the source records no CR3")
-        return
-    place = np.array([tables.array_address], np.uint64)
-    virtual = placement.words.wrap(place + np.uint64(placement.distance))
-    agreeing = []
-    for number, value in roots.items():
-        # with page-table isolation the user's half lies one page above the kernel's; PAE's top tables are 32 bytes
-        for root in (value & ~0xFFF, value & ~0x1FFF, value & ~0x1F):
-            physical, mapped = translate(memory, placement.mapping, root, virtual)
-            if mapped[0] and physical[0] == place[0]:
-                agreeing.append(number)
-                break
-    yield Check.that(
-        "CR3",
-        bool(agreeing),
-        f"{len(agreeing)} of {len(roots)} processors' page tables map the tables at the same address",
-    )

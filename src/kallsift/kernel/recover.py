@@ -19,12 +19,13 @@ from kallsift.kallsyms.tokens_left import cut_token_tables, table_before, token_
 from kallsift.kernel.displaced import displacements
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
 from kallsift.kernel.model import Kernel, State, TablePlace
-from kallsift.kernel.placement import Placement, cpu_checks, placements
+from kallsift.kernel.placement import Placement, placements
 from kallsift.kernel.pointers import AFTER, BEFORE, ENOUGH_LISTS
+from kallsift.kernel.processors import processor_checks
 from kallsift.kernel.slide import kaslr_slide
 from kallsift.kernel.vmcoreinfo import vmcoreinfo_check
 from kallsift.machine.registry import MODES, WINDOWS
-from kallsift.memory.model import Hints, Memory, Segment
+from kallsift.memory.model import AddressSpace, Hints, Memory, Segment
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -297,7 +298,8 @@ def _state(memory: Memory, placement: Placement, slide: int | None) -> State:
     """What the kernel is, as far as its image tells."""
     if memory.image is not None:
         return State.IMAGE
-    if placement.running:
+    if placement.running or memory.space is AddressSpace.VIRTUAL:
+        # what virtual addresses lead to, and points to itself through them, is no copy
         return State.RUNNING
     return State.STALE if placement.ran or slide else State.IMAGE
 
@@ -305,7 +307,7 @@ def _state(memory: Memory, placement: Placement, slide: int | None) -> State:
 def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> Kernel:
     symbols = placement.symbols
     info, agreement = vmcoreinfo_check(memory, tables, placement)
-    cpus = cpu_checks(memory, tables, placement)
+    cpus = processor_checks(memory, tables, placement)
     base = next((s.address for name in ("_text", "_stext") for s in symbols.all(name)), None)
     architecture = placement.mapping.architecture if placement.mapping else None
     if architecture is None and memory.image is not None:

@@ -20,6 +20,9 @@ WINDOWS: tuple[Windows, ...] = (*loongarch64.WINDOWS, *mips.WINDOWS, *ppc64.WIND
 ROOT_SYMBOLS: tuple[str, ...] = (*x86.ROOT_SYMBOLS,)
 """Names of the kernel's own top table; ``swapper_pg_dir`` is every other architecture's."""
 
+ROOT_REGISTERS: dict[str, int] = {"cr3": ~0xFFF & (1 << 52) - 1, "ttbr1": ~1 & (1 << 48) - 1}
+"""Registers with the physical address of the top table in use, and the bits that are of the address."""
+
 LINK_BASES: dict[str, tuple[str, int]] = {
     "x86-64": ("_text", x86.LINK_BASE),
     "x86": ("_text", x86.LINK_BASE_32),

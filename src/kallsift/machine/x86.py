@@ -75,6 +75,29 @@ MODES = (
     ),
 )
 
+_GATES = {
+    8: np.dtype("<u2,<u2,<u2,<u2,<u4,<u4"),
+    4: np.dtype("<u2,<u2,<u2,<u2"),
+}
+"""Gates of the interrupt descriptor table, by the size of a word (Intel SDM 3A, "IDT Descriptors"): bits 0 to 15 of the
+address, segment, kind, bits 16 to 31 of the address, bits 32 to 63."""
+
+_GATE_PRESENT = np.uint16(0x8000)
+
+
+def gate_size(word_size: int) -> int:
+    """Bytes of a gate of the interrupt descriptor table."""
+    return _GATES[word_size].itemsize
+
+
+def handlers(table: NDArray[np.uint8], word_size: int) -> Entries:
+    """Where the gates lead that are present in (the beginning of) an interrupt descriptor table."""
+    gates = np.ascontiguousarray(table).view(_GATES[word_size])
+    gates = gates[gates["f2"] & _GATE_PRESENT != 0]
+    found: Entries = gates["f0"].astype(np.uint64) | gates["f3"].astype(np.uint64) << np.uint64(16)
+    return found | gates["f4"].astype(np.uint64) << np.uint64(32) if word_size == 8 else found
+
+
 ROOT_SYMBOLS = ("init_top_pgt", "init_level4_pgt", "swapper_pg_dir")
 """The kernel's own top table: since 4.13 init_top_pgt; before, init_level4_pgt; of 32 bits, swapper_pg_dir."""
 
