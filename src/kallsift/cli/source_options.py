@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
+from kallsift.cli.address import Address
+from kallsift.cli.hint_options import hint_options
 from kallsift.cli.messages import note, warn
 from kallsift.cli.progress_bar import progress_on_terminal
 from kallsift.errors import KallsiftError
@@ -17,7 +19,7 @@ from kallsift.image.sources import open as open_memory
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.rebase import rebased
 from kallsift.kernel.recover import Progress, recover, recover_all
-from kallsift.memory.model import Memory
+from kallsift.memory.model import Hints, Memory
 from kallsift.output.evidence_text import doubts, evidence_lines
 
 DEBUG = "kallsift.debug"
@@ -34,6 +36,7 @@ class Request:
         number: the one that is wanted, counted from 0 in the order of `recover_all`; None for the best.
         verbose: whether the evidence goes to standard error.
         base: where the first byte of a kernel image lies; None for what the image itself says.
+        hints: what the user knows of the machine's processors.
     """
 
     source: str
@@ -41,22 +44,7 @@ class Request:
     number: int | None
     verbose: bool
     base: int | None = None
-
-
-class Address(click.ParamType[int]):
-    """An address: decimal, or hexadecimal with ``0x``."""
-
-    name = "address"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number, which is never negative."""
-        try:
-            number = int(value, 0)
-        except ValueError:
-            number = -1
-        if number < 0:
-            self.fail(f"{value!r} is no address; write it as 0x...", param, ctx)
-        return number
+    hints: Hints = field(default_factory=Hints)
 
 
 def source_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -81,11 +69,14 @@ def source_options(command: Callable[..., int]) -> Callable[..., int]:
         callback=_keep_debug,
         help="Print a traceback when something fails.",
     )
+    @hint_options
     @functools.wraps(command)
-    def with_request(source: str, every: bool, number: int | None, base: int | None, verbose: bool, **rest: Any) -> int:
+    def with_request(
+        source: str, every: bool, number: int | None, base: int | None, verbose: bool, hints: Hints, **rest: Any
+    ) -> int:
         if every and number is not None:
             raise click.UsageError("--all and --kernel exclude each other.")
-        return command(Request(source, every, number, verbose, base), **rest)
+        return command(Request(source, every, number, verbose, base, hints), **rest)
 
     return with_request
 
@@ -101,7 +92,7 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
         for remark in memory.notes:
             warn(remark)
         with progress_on_terminal() as progress:
-            kernels = _chosen(request, memory, progress)
+            kernels = _chosen(request, memory.with_hints(request.hints), progress)
         if request.base is not None:
             kernels = tuple(rebased(kernel, request.base) for kernel in kernels)
         for index, kernel in enumerate(kernels):

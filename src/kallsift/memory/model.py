@@ -234,6 +234,14 @@ class Memory:
             data[start - low : end - low] = segment.read(start - segment.start, end - segment.start)
         return Segment(low, data)
 
+    def with_hints(self, given: Hints) -> Memory:
+        """The same memory with what a user knows besides: it goes before what the container says."""
+        registers = given.cpus[0].registers if given.cpus else {}
+        known = self.hints.cpus or (given.cpus and (CpuState(0, {}),))
+        cpus = tuple(CpuState(cpu.number, {**cpu.registers, **registers}) for cpu in known)
+        text = self.hints.vmcoreinfo if given.vmcoreinfo is None else given.vmcoreinfo
+        return replace(self, hints=Hints(cpus, text))
+
     def moved(self, by: int) -> Memory:
         """The same bytes at addresses that are ``by`` higher; without those that would come to lie below 0."""
         segments: list[Stretch] = []
