@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from kallsift.cli import source_options
+from kallsift.cli import symbols as symbols_command
 from kallsift.cli.app import run
 from kallsift.errors import RecoveryError
+from kallsift.kernel.dynamic import Dynamic
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.recover import Progress
 from kallsift.memory.model import Memory
@@ -61,5 +63,6 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
         monkeypatch.setattr(source_options, "open_memory", lambda source: memory(source))
         monkeypatch.setattr(source_options, "recover_all", recover_all)
         monkeypatch.setattr(source_options, "recover", recover)
+        monkeypatch.setattr(symbols_command, "dynamic_symbols", lambda _: Dynamic())
 
     return plant_them

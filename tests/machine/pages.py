@@ -114,9 +114,9 @@ def _s390x(layout: Layout, target: int, level: int, leaf: bool) -> int:
     return target | kind | (0x403 & ~0x3 if leaf and shift > 12 else 0) | (0x3 if not leaf and shift > 20 else 0)
 
 
-def _ppc64(_: Layout, target: int, level: int, leaf: bool) -> int:
+def _ppc64(layout: Layout, target: int, level: int, leaf: bool) -> int:
     """Valid; a leaf with attributes, a table with its size."""
-    return 1 << 63 | target | (1 << 62 | 0x18E if leaf else 0x9)
+    return 1 << 63 | target | (1 << 62 | 0x18E if leaf else layout.shifts[level] - layout.shifts[level + 1])
 
 
 ENTRIES: dict[str, Callable[[Layout, int, int, bool], int]] = {

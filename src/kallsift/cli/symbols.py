@@ -8,8 +8,10 @@ import click
 
 from kallsift.cli.destination import check_target, print_chunks, save_chunks
 from kallsift.cli.exit_codes import verdict
+from kallsift.cli.messages import warn
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, recovered, source_options
+from kallsift.kernel.dynamic import dynamic_symbols
 from kallsift.output.formats import FORMATS
 
 EXAMPLES = {
@@ -31,13 +33,11 @@ EXAMPLES = {
     default="kallsyms",
     help="; ".join(f"{name}: {form.summary}" for name, form in FORMATS.items()) + ".",
 )
-@click.option(
-    "--core", is_flag=True, expose_value=False, help="The built-in table alone (the default: all there is yet)."
-)
-def symbols(request: Request, output: Path | None, form: str) -> int:
-    """Print the kernel's symbol table in the kernel's own order, duplicates kept.
+@click.option("--core", is_flag=True, help="The built-in table alone, without modules, BPF and what else is loaded.")
+def symbols(request: Request, output: Path | None, form: str, core: bool) -> int:
+    """Print the kernel's symbols in the kernel's own order, duplicates kept: all of /proc/kallsyms.
 
-    SOURCE is a memory dump: raw, LiME or ELF core, recognised by its content.
+    SOURCE is a memory dump or a kernel image, recognised by its content.
     """
     chosen = FORMATS[form]
     if request.every and output is None and chosen.write_all is None:
@@ -47,19 +47,23 @@ def symbols(request: Request, output: Path | None, form: str) -> int:
     if output is not None:
         check_target(output, request.source)
     with recovered(request) as (_, kernels):
+        loaded = [None if core or not chosen.modules else dynamic_symbols(kernel) for kernel in kernels]
+        listings = list(zip(kernels, loaded, strict=True))
         if not request.every:
-            texts = [(output, chosen.write(kernels[0]))]
+            texts = [(output, chosen.write(*listings[0]))]
         elif chosen.write_all is not None:
-            texts = [(output, chosen.write_all(kernels))]
+            texts = [(output, chosen.write_all(listings))]
         else:
             assert output is not None
             targets = [output.with_name(f"{output.name}.{index}") for index in range(len(kernels))]
             for target in targets:
                 check_target(target, request.source)
-            texts = [(target, chosen.write(kernel)) for target, kernel in zip(targets, kernels, strict=True)]
+            texts = [(target, chosen.write(*listing)) for target, listing in zip(targets, listings, strict=True)]
         for place, chunks in texts:
             if place is None:
                 print_chunks(chunks)
             else:
                 save_chunks(place, chunks)
-        return verdict(kernels)
+        for missing in (line for dynamic in loaded if dynamic for line in dynamic.missing):
+            warn(f"not all of /proc/kallsyms: {missing}")
+        return verdict(kernels, whole=not any(dynamic.missing for dynamic in loaded if dynamic))

@@ -21,6 +21,8 @@ from kallsift.kernel.pointers import (
     AFTER,
     BEFORE,
     ENOUGH_LISTS,
+    LIST_BATCH,
+    MAX_POINTERS,
     PAGE,
     Pointers,
     Words,
@@ -51,6 +53,12 @@ LEAST_OWN = 3
 
 LEAST_ELEMENTS = 64
 """Lists of one element outside the image that only the image of a kernel that ran has."""
+
+MAX_RIVALS = 64
+"""Page tables that map an image where it lies, of which the best is looked for, by a sample of lists."""
+
+MAX_FINALISTS = 4
+"""Those of them that are compared by all lists."""
 
 DATA_ROOM = 16 << 20
 """How far data reach above and below the text, in bytes."""
@@ -230,21 +238,20 @@ def _mapped(
     """The placement with what maps the tables where they lie, and the lists that close through it."""
     words, distance, image = placement.words, placement.distance, _image(tables, placement, own)
     places = np.array([place for _, place, _ in tables.places], np.uint64)
-    virtual = words.wrap(places + np.uint64(distance))
     data_listed = "linux_banner" in placement.symbols
     linear = _linear(memory, placement)
     heads = list_heads(_part(window, image, placement), words, image, linear)
     best: tuple[int, int | None, Mapping, str] | None = None
-    for origin, root, mapping in _mappings(memory, tables, placement):
-        physical, mapped = translate(memory, mapping, root, virtual)
-        if not mapped.all() or not np.array_equal(physical, places):
-            continue
+    candidates = _fitting(memory, tables, placement, places)
+    for origin, root, mapping in candidates:
         closed = closed_lists(memory, heads, words, distance, mapping, root)
         lists = len(closed.places) if data_listed or _own_lists(memory, closed, words, own) else 0
         # without lists only the table that a symbol names is worth a word: others come about by chance
         if (lists >= LEAST_LISTS or origin in ROOT_SYMBOLS) and (best is None or lists > best[0]):
             best = (lists, root, mapping, origin)
         if lists >= ENOUGH_LISTS:
+            origin, root, mapping = _furthest(memory, placement, heads, [(origin, root, mapping), *candidates])
+            best = (lists, root, mapping, origin)
             break
     if best is None or best[0] < LEAST_LISTS:
         data = _outside_of_code(heads, placement)
@@ -270,6 +277,39 @@ def _mapped(
             + ("" if lists >= LEAST_LISTS else f": the image is not one that runs{_history(placement)}"),
         ),
     )
+
+
+def _fitting(
+    memory: Memory, tables: Tables, placement: Placement, places: NDArray[np.uint64]
+) -> Iterator[tuple[str, int | None, Mapping]]:
+    """Those of the candidates that map all tables where they lie."""
+    virtual = placement.words.wrap(places + np.uint64(placement.distance))
+    for origin, root, mapping in _mappings(memory, tables, placement):
+        physical, mapped = translate(memory, mapping, root, virtual)
+        if mapped.all() and np.array_equal(physical, places):
+            yield origin, root, mapping
+
+
+def _furthest(
+    memory: Memory, placement: Placement, heads: Pointers, candidates: list[tuple[str, int | None, Mapping]]
+) -> tuple[str, int | None, Mapping]:
+    """The candidate through which most lists close.
+
+    Where the image itself lies is mapped alike by the tables of processes, by those that it booted with, and by those
+    of another size of pages at a level that is not needed there.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+
+    def closed(candidate: tuple[str, int | None, Mapping], heads: Pointers) -> int:
+        _, root, mapping = candidate
+        found = closed_lists(memory, heads, placement.words, placement.distance, mapping, root, enough=MAX_POINTERS)
+        return len(found.places)
+
+    step = -(-len(heads.places) // LIST_BATCH)
+    sample = Pointers(heads.places[::step], heads.values[::step])
+    rivals = sorted(candidates[:MAX_RIVALS], key=lambda candidate: -closed(candidate, sample))
+    return max(rivals[:MAX_FINALISTS], key=lambda candidate: closed(candidate, heads))
 
 
 def _linear(memory: Memory, placement: Placement) -> range:

@@ -205,7 +205,13 @@ def hits_on_symbols(values: NDArray[np.uint64], symbols: NDArray[np.uint64]) -> 
 
 
 def closed_lists(
-    memory: Memory, heads: Pointers, words: Words, distance: int, mapping: Mapping, root: int | None
+    memory: Memory,
+    heads: Pointers,
+    words: Words,
+    distance: int,
+    mapping: Mapping,
+    root: int | None,
+    enough: int = ENOUGH_LISTS,
 ) -> Pointers:
     """Heads of lists whose first element, outside of the image, points back at the head in the image; not all, if many.
 
@@ -216,6 +222,7 @@ def closed_lists(
         distance: from physical to virtual addresses of the image.
         mapping: how addresses are translated.
         root: physical address of the page table; None for windows.
+        enough: lists after which no further ones are followed.
     """
     chosen = np.flatnonzero(mapping.translatable(heads.values))
     batches = -(-len(chosen) // LIST_BATCH)
@@ -226,7 +233,7 @@ def closed_lists(
         physical, mapped = translate(memory, mapping, root, words.wrap(heads.values[batch] + np.uint64(words.size)))
         back, held = memory.words(physical, words.dtype)
         closed = np.concatenate((closed, batch[mapped & held & (back == own)]))
-        if len(closed) >= ENOUGH_LISTS or (not len(closed) and number >= VAIN_BATCHES):
+        if len(closed) >= enough or (not len(closed) and number >= VAIN_BATCHES):
             break
     return Pointers(heads.places[closed], heads.values[closed])
 

@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from kallsift.machine.model import LEAF, PRESENT, Entries, PagingMode, Window, Windows
 
 _VALID, _LEAF = np.uint64(1 << 63), np.uint64(1 << 62)
+_NEXT_SIZE = np.uint64(0x1F)
+"""Address bits that the next table translates (NLS)."""
+
 _BASE = 0xC000_0000_0000_0000
-
-
-def _classify(entries: Entries, _: int) -> NDArray[np.uint8]:
-    leaf = entries & _LEAF != 0
-    return (np.where(entries & _VALID != 0, PRESENT, 0) | np.where(leaf, LEAF, 0)).astype(np.uint8)
 
 
 def _target(entries: Entries, _: int) -> Entries:
@@ -26,13 +24,22 @@ def _target(entries: Entries, _: int) -> Entries:
 
 
 def _mode(name: str, last: int) -> PagingMode:
+    shifts = (39, 30, 21, last)
+
+    def classify(entries: Entries, level: int) -> NDArray[np.uint8]:
+        leaf = entries & _LEAF != 0
+        present = entries & _VALID != 0
+        if level + 1 < len(shifts):
+            present &= leaf | (entries & _NEXT_SIZE == np.uint64(shifts[level] - shifts[level + 1]))
+        return (np.where(present, PRESENT, 0) | np.where(leaf, LEAF, 0)).astype(np.uint8)
+
     return PagingMode(
         architecture="ppc64",
         name=name,
-        shifts=(39, 30, 21, last),
+        shifts=shifts,
         virtual_bits=52,
         entry=np.dtype(">u8"),
-        classify=_classify,
+        classify=classify,
         target=_target,
         first=_BASE,
         byte_orders="<>",

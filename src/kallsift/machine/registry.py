@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kallsift.machine import arm, arm64, loongarch64, mips, ppc64, riscv, s390x, x86
-from kallsift.machine.model import PagingMode, Windows
+from kallsift.machine.model import Mapping, PagingMode, Windows
 
 MODES: tuple[PagingMode, ...] = (
     *x86.MODES,
@@ -44,3 +44,9 @@ def modes(word_size: int, byte_order: str) -> tuple[PagingMode, ...]:
 def windows(word_size: int, byte_order: str) -> tuple[Windows, ...]:
     """What processors map without tables for kernels of this word size and byte order."""
     return tuple(one for one in WINDOWS if one.word_size == word_size and byte_order in one.byte_orders)
+
+
+def mapping_named(architecture: str | None, name: str | None) -> Mapping | None:
+    """The kind of page table or the windows of that name, None if there is none."""
+    known: tuple[Mapping, ...] = (*MODES, *WINDOWS)
+    return next((one for one in known if (one.architecture, one.name) == (architecture, name)), None)

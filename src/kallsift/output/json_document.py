@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+from kallsift.kernel.dynamic import Dynamic
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.rebase import image_base
 from kallsift.memory.model import Memory
@@ -21,21 +23,22 @@ _MEMBER = RowFormat(
 )
 
 
-def symbols_json(kernel: Kernel) -> Iterator[bytes | memoryview]:
-    """``{"kernel": {...}, "symbols": [{"address", "type", "name"}...]}`` in the kernel's order, in bounded chunks.
+def symbols_json(kernel: Kernel, dynamic: Dynamic | None = None) -> Iterator[bytes | memoryview]:
+    """``{"kernel": {...}, "missing": [...], "symbols": [{"address", "type", "name"}...]}`` in bounded chunks.
 
+    In the kernel's order; those in ``dynamic`` have a ``module`` besides. ``missing`` says what could not be read.
     Bytes of names from 0x80 up are read as Latin-1, as `SymbolTable` does.
     """
-    yield from _with_symbols(kernel)
+    yield from _with_symbols(kernel, dynamic)
     yield b"\n"
 
 
-def all_symbols_json(kernels: Sequence[Kernel]) -> Iterator[bytes | memoryview]:
+def all_symbols_json(kernels: Sequence[tuple[Kernel, Dynamic | None]]) -> Iterator[bytes | memoryview]:
     """``{"kernels": [...]}`` of what `symbols_json` has for each, in chunks of bounded size."""
     yield b'{"kernels":['
-    for index, kernel in enumerate(kernels):
+    for index, (kernel, dynamic) in enumerate(kernels):
         yield b",\n" if index else b"\n"
-        yield from _with_symbols(kernel)
+        yield from _with_symbols(kernel, dynamic)
     yield b"\n]}\n"
 
 
@@ -108,13 +111,16 @@ def _image(kernel: Kernel) -> dict[str, Any] | None:
     return {"packaging": list(image.packaging), "offset": image.offset, "base": base}
 
 
-def _with_symbols(kernel: Kernel) -> Iterator[bytes | memoryview]:
+def _with_symbols(kernel: Kernel, dynamic: Dynamic | None) -> Iterator[bytes | memoryview]:
     """One kernel's document with its symbols."""
     import json
 
-    yield b'{"kernel":' + json.dumps(kernel_document(kernel)).encode() + b',"symbols":['
+    missing = json.dumps(dynamic.missing if dynamic else ()).encode()
+    yield b'{"kernel":' + json.dumps(kernel_document(kernel)).encode() + b',"missing":' + missing + b',"symbols":['
     for index, chunk in enumerate(_MEMBER.lines(kernel.symbols)):
         yield chunk if index else chunk[1:]
+    for group in dynamic.groups if dynamic else ():
+        yield from replace(_MEMBER, after=b'","module":' + json.dumps(group.owner).encode() + b"}").lines(group.symbols)
     yield b"\n]}"
 
 

@@ -1,18 +1,24 @@
-"""The text of ``/proc/kallsyms``, byte for byte as the kernel prints its built-in table."""
+"""The text of ``/proc/kallsyms``, byte for byte as the kernel prints it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kallsift.kernel.dynamic import Dynamic
 from kallsift.kernel.model import Kernel
+from kallsift.memory.model import printable
 from kallsift.output.rows import RowFormat
 
 LINE = RowFormat()
 
 
-def kallsyms_text(kernel: Kernel) -> Iterator[memoryview]:
+def kallsyms_text(kernel: Kernel, dynamic: Dynamic | None = None) -> Iterator[memoryview]:
     """Lines ``address type name`` in the kernel's own order, duplicates kept, in chunks of bounded size.
 
-    Control characters and bytes from 0x7f up, which no sane kernel has in a name, are written as ``\\xNN``.
+    Behind the built-in symbols come those in ``dynamic``, each line with its owner in brackets behind a tab.
+    Control characters and bytes from 0x7f up are written as ``\\xNN``: only compilers' local labels have any.
     """
-    return LINE.lines(kernel.symbols)
+    yield from LINE.lines(kernel.symbols)
+    for group in dynamic.groups if dynamic else ():
+        owner = printable(group.owner).encode("ascii", "backslashreplace")
+        yield from RowFormat(after=b"\t[" + owner + b"]\n").lines(group.symbols)

@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError
+from kallsift.kernel.dynamic import Dynamic
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.placement import is_near
 from kallsift.kernel.pointers import Words
 from kallsift.output.kallsyms_text import LINE
 
 
-def system_map(kernel: Kernel) -> Iterator[memoryview]:
-    """The lines of ``/proc/kallsyms`` with the KASLR slide taken off, in chunks of bounded size.
+def system_map(kernel: Kernel, _: Dynamic | None = None) -> Iterator[memoryview]:
+    """The built-in lines of ``/proc/kallsyms`` with the KASLR slide taken off, in chunks of bounded size.
 
     Raises:
         KallsiftError: if the slide is not known; at once, before the first chunk is asked for.

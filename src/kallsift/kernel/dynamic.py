@@ -1,0 +1,216 @@
+"""Everything in ``/proc/kallsyms`` behind the built-in table, in the kernel's order (kernel/kallsyms.c).
+
+Modules; functions of theirs that are gone but were traced; trampolines of ftrace; programs and trampolines of BPF;
+pages with instructions that kprobes replaced. What cannot be read is named, never left out silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kallsift.errors import KallsiftError, UnmappedError
+from kallsift.kallsyms.table import SymbolTable
+from kallsift.kernel.lists import ListError, heads_of_image, members
+from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.modules import Module, modules
+from kallsift.kernel.pointers import AFTER, BEFORE, pointers_between
+from kallsift.kernel.virtual import VirtualMemory, virtual_memory
+from kallsift.memory.model import Segment
+
+MAX_MEMBERS = 1 << 16
+"""Members of each list at most."""
+
+MAX_NAME = 512
+
+NAME_SIZES = (512, 128)
+"""KSYM_NAME_LEN, in bytes, since 6.1 and before."""
+
+BPF_NAMES = (b"bpf_", b"__cfi_", b"__bpf_")
+"""How names of what BPF compiled begin."""
+
+INSTRUCTION_PAGES = (b"kprobe_insn_page", b"kprobe_optinsn_page")
+"""Names of kprobes' caches, in the order in which their pages are printed."""
+
+MAX_PLACES = 64
+"""Places of such a name, and words that point at it, that are followed at most."""
+
+LEAST_ADDRESS = 1 << 12
+
+Line = tuple[int, str, bytes]
+"""Address, letter and name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Symbols of one owner.
+
+    Attributes:
+        owner: what ``/proc/kallsyms`` writes in brackets.
+        symbols: in the order in which it prints them.
+    """
+
+    owner: str
+    symbols: SymbolTable
+
+
+@dataclass(frozen=True, eq=False)
+class Dynamic:
+    """All symbols but the built-in ones.
+
+    Attributes:
+        groups: in the kernel's order.
+        missing: what could not be read, one line each.
+    """
+
+    groups: tuple[Group, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def dynamic_symbols(kernel: Kernel) -> Dynamic:
+    """What a running kernel has beside its built-in symbols; nothing for images and copies, where nothing runs."""
+    if kernel.memory.image is not None or kernel.state not in (State.RUNNING, State.GUEST):
+        return Dynamic()
+    groups: list[Group] = []
+    missing: list[str] = []
+    found: tuple[Module, ...] = ()
+    try:
+        memory = virtual_memory(kernel)
+        found = modules(kernel)
+    except KallsiftError as error:
+        return Dynamic((), (f"modules: {error}",))
+    groups += [Group(module.name, module.symbols) for module in found if module.state != "Unformed"]
+    sources: tuple[tuple[str, Callable[[], Iterator[Group]]], ...] = (
+        ("functions of modules that were traced", lambda: _traced(kernel, memory, found)),
+        ("trampolines of ftrace", lambda: _trampolines(kernel, memory)),
+        ("BPF programs", lambda: _bpf(kernel, memory)),
+        ("pages of kprobes", lambda: _kprobes(kernel, memory)),
+    )
+    for name, source in sources:
+        try:
+            groups += source()
+        except KallsiftError as error:
+            missing.append(f"{name}: {error}")
+    return Dynamic(tuple(groups), tuple(missing))
+
+
+def _table(lines: Sequence[Line], word_size: int) -> SymbolTable:
+    texts = [letter.encode() + name for _, letter, name in lines]
+    bounds = np.concatenate(([0], np.cumsum([len(text) for text in texts]))).astype(np.int64)
+    addresses = np.array([address for address, _, _ in lines], np.uint64)
+    return SymbolTable(addresses, np.frombuffer(b"".join(texts), np.uint8), bounds, word_size)
+
+
+def _list(kernel: Kernel, memory: VirtualMemory, symbol: str) -> list[int]:
+    """The members of the list that a symbol names; none where the kernel has no such list."""
+    index = kernel.symbols.find(symbol)
+    return [] if index is None else members(memory, kernel.symbols.symbol(index).address, MAX_MEMBERS).tolist()
+
+
+def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> Iterator[Group]:
+    """Functions of modules' initial code, which ftrace keeps in lists by module: ``struct ftrace_mod_map``.
+
+    Behind its links stand the module, the bounds of the code and the head of the functions' list; behind the links of
+    each of these its name and its address (kernel/trace/ftrace.c).
+    """
+    size = memory.words.size
+    names = {module.address: module.name for module in found}
+    for entry in _list(kernel, memory, "ftrace_mod_maps"):
+        owner = memory.value(entry + 2 * size)
+        if owner not in names:
+            raise ListError(f"the map at {entry:#x} is of no module")
+        lines = [
+            (memory.value(node + 3 * size), "T", memory.string(memory.value(node + 2 * size), MAX_NAME))
+            for node in members(memory, entry + 5 * size, MAX_MEMBERS).tolist()
+        ]
+        if lines:
+            yield Group(names[owner], _table(lines, size))
+
+
+def _trampolines(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
+    """In ``struct ftrace_ops`` a trampoline's address and size stand before the links of the list of trampolines."""
+    size = memory.words.size
+    lines = [
+        (memory.value(node - 2 * size), "t", b"ftrace_trampoline")
+        for node in _list(kernel, memory, "ftrace_ops_trampoline_list")
+    ]
+    if lines:
+        yield Group("__builtin__ftrace", _table(lines, size))
+
+
+def _bpf(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
+    """In ``struct bpf_ksym`` the links stand behind start, end and name (include/linux/bpf.h)."""
+    index = kernel.symbols.find("bpf_kallsyms")
+    if index is not None:
+        nodes = members(memory, kernel.symbols.symbol(index).address, MAX_MEMBERS).tolist()
+    else:
+        nodes = _unnamed_bpf(kernel, memory)
+    if not nodes:
+        return
+    size = memory.words.size
+    room = next((room for room in NAME_SIZES if all(_is_bpf(memory, node, room) for node in nodes)), None)
+    if room is None:
+        raise ListError("the members of the list of BPF's symbols have no names where they are expected")
+    lines = [(memory.value(node - room - 2 * size), "t", memory.string(node - room, room)) for node in nodes]
+    yield Group("bpf", _table(lines, size))
+
+
+def _unnamed_bpf(kernel: Kernel, memory: VirtualMemory) -> list[int]:
+    """The members of BPF's list where no symbol names it; none where no list looks like it."""
+    for heads, firsts in heads_of_image(kernel, memory):
+        for room in NAME_SIZES:
+            characters, held = memory.values(firsts - np.uint64(room), np.dtype("<u4"))
+            for head in heads[held & (characters == int.from_bytes(BPF_NAMES[0], "little"))].tolist():
+                nodes: list[int] = members(memory, head, MAX_MEMBERS).tolist()
+                if all(_is_bpf(memory, node, room) for node in nodes):
+                    return nodes
+    return []
+
+
+def _is_bpf(memory: VirtualMemory, node: int, room: int) -> bool:
+    """Whether a member's name stands ``room`` bytes before its links, behind the bounds of some code."""
+    size = memory.words.size
+    try:
+        start, end = memory.value(node - room - 2 * size), memory.value(node - room - size)
+        return LEAST_ADDRESS < start < end and memory.string(node - room, room).startswith(BPF_NAMES)
+    except UnmappedError:
+        return False
+
+
+def _kprobes(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
+    """In ``struct kprobe_insn_cache`` the list of pages stands behind the pointer to the cache's name.
+
+    Behind the links of each page stands the address of its instructions (include/linux/kprobes.h, kernel/kprobes.c).
+    """
+    size = memory.words.size
+    window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
+    text = window.data.tobytes()
+    lines: list[Line] = []
+    for name in INSTRUCTION_PAGES:
+        for head in _behind_pointers_to(kernel, memory, window, text, b"\0" + name + b"\0"):
+            try:
+                nodes = members(memory, head, MAX_MEMBERS).tolist()
+                instructions = [memory.value(node + 2 * size) for node in nodes]
+            except (ListError, UnmappedError):
+                continue
+            lines += [(address, "t", name) for address in instructions]
+            break
+    if lines:
+        yield Group("__builtin__kprobes", _table(lines, size))
+
+
+def _behind_pointers_to(
+    kernel: Kernel, memory: VirtualMemory, window: Segment, text: bytes, wanted: bytes
+) -> Iterator[int]:
+    """Addresses behind words of the image that point at a string of it; ``wanted`` is that with the NULs around it."""
+    words = memory.words
+    place = text.find(wanted)
+    for _ in range(MAX_PLACES):
+        if place < 0:
+            return
+        address = window.start + place + 1 + kernel.distance & words.mask
+        for pointer in pointers_between(window, words, address, address).places[:MAX_PLACES].tolist():
+            yield pointer + words.size + kernel.distance & words.mask
+        place = text.find(wanted, place + 1)

@@ -1,0 +1,63 @@
+"""The kernel's circular lists (``struct list_head``): walked with bounds, found where no symbol names their heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import KallsiftError, UnmappedError
+from kallsift.kernel.model import Kernel
+from kallsift.kernel.pointers import AFTER, BEFORE, list_heads
+from kallsift.kernel.virtual import VirtualMemory
+
+BATCH = 1 << 14
+"""Heads of lists that are followed at once."""
+
+
+class ListError(KallsiftError):
+    """A list leads nowhere, or its links do not agree."""
+
+
+def members(memory: VirtualMemory, head: int, most: int) -> NDArray[np.uint64]:
+    """The addresses of a list's members, whose links must agree both ways; shape (n,), uint64.
+
+    Raises:
+        ListError: if they do not, or there are more than ``most``.
+    """
+    nodes: list[int] = []
+    size = memory.words.size
+    before, node = head, _link(memory, head)
+    while node != head:
+        if len(nodes) == most:
+            raise ListError(f"the list at {head:#x} has more than {most:,} members")
+        if _link(memory, node + size) != before:
+            raise ListError(f"the list at {head:#x} is broken after {len(nodes)} members, at {node:#x}")
+        nodes.append(node)
+        before, node = node, _link(memory, node)
+    return np.array(nodes, np.uint64)
+
+
+def _link(memory: VirtualMemory, address: int) -> int:
+    try:
+        return memory.value(address)
+    except UnmappedError as error:
+        raise ListError(f"a list leads to {address:#x}, which is not mapped") from error
+
+
+def heads_of_image(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
+    """Heads in the image whose first member points back at them: of lists that are not empty, and of few things else.
+
+    Yields:
+        Addresses of heads and of their first members, shapes (n,) and (n,), some at a time.
+    """
+    words = memory.words
+    window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
+    heads = list_heads(window, words, range(0, 0), range(0, words.mask + 1))
+    for batch in range(0, len(heads.places), BATCH):
+        values = heads.values[batch : batch + BATCH]
+        own = words.wrap(heads.places[batch : batch + BATCH] + np.uint64(kernel.distance))
+        back, held = memory.values(values + np.uint64(words.size))
+        chosen = np.flatnonzero(held & (back == own) & (values != own))
+        yield own[chosen], values[chosen]

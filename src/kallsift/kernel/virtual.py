@@ -1,0 +1,129 @@
+"""A running kernel's virtual memory, read through its own page table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import KallsiftError, UnmappedError
+from kallsift.kernel.model import Kernel
+from kallsift.kernel.pointers import Words
+from kallsift.machine.model import Mapping, translate
+from kallsift.machine.registry import mapping_named
+from kallsift.memory.model import AddressSpace, Memory
+
+PAGE = 4096
+
+MAX_READ = 1 << 28
+"""Bytes read at once at most."""
+
+MAX_STRING = 4096
+"""Characters of a string at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class VirtualMemory:
+    """The virtual memory of one kernel.
+
+    Attributes:
+        memory: what holds it.
+        mapping: how addresses are translated; None where the memory's own are virtual.
+        root: physical address of the page table; None where there is none.
+        words: how the kernel's words are read.
+    """
+
+    memory: Memory
+    mapping: Mapping | None
+    root: int | None
+    words: Words
+
+    def physical(self, addresses: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """Where virtual addresses lie in the memory, shape (n,), and which of them are mapped."""
+        addresses = self.words.wrap(addresses)
+        if self.mapping is None:
+            return addresses, np.ones(len(addresses), np.bool_)
+        return translate(self.memory, self.mapping, self.root, addresses)
+
+    def values(
+        self, addresses: NDArray[np.uint64], dtype: np.dtype[np.unsignedinteger] | None = None
+    ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """The numbers at many addresses, each within one page; by default words.
+
+        Returns:
+            The numbers, shape (n,), uint64, and a mask of those that could be read (the others are 0).
+        """
+        physical, mapped = self.physical(addresses)
+        values, held = self.memory.words(physical, dtype or self.words.dtype)
+        values[~mapped] = 0
+        return values, held & mapped
+
+    def value(self, address: int, size: int | None = None) -> int:
+        """One number, by default a word.
+
+        Raises:
+            UnmappedError: if it cannot be read.
+        """
+        dtype = None if size is None else np.dtype(f"{self.words.byte_order}u{size}")
+        values, held = self.values(np.array([address & self.words.mask], np.uint64), dtype)
+        if not held[0]:
+            raise UnmappedError(address, size or self.words.size)
+        return int(values[0])
+
+    def read(self, address: int, size: int) -> NDArray[np.uint8]:
+        """Bytes, shape (size,), uint8.
+
+        Raises:
+            UnmappedError: if any of them is not mapped, or there are more than `MAX_READ`.
+        """
+        if not 0 <= size <= MAX_READ:
+            raise UnmappedError(address, size)
+        if not size:
+            return np.empty(0, np.uint8)
+        first = address // PAGE * PAGE
+        count = -(-(address + size - first) // PAGE)
+        pages = np.uint64(first) + np.arange(count, dtype=np.uint64) * np.uint64(PAGE)
+        physical, mapped = self.physical(pages)
+        if not mapped.all():
+            raise UnmappedError(int(pages[int(np.argmin(mapped))]), PAGE)
+        breaks = np.flatnonzero(np.diff(physical) != np.uint64(PAGE)) + 1
+        runs = zip([0, *breaks.tolist()], [*breaks.tolist(), count], strict=True)
+        # the first and the last page need not be there as a whole
+        parts = []
+        for low, high in runs:
+            begin = address - first if low == 0 else 0
+            end = address + size - first - low * PAGE if high == count else (high - low) * PAGE
+            parts.append(self.memory.read(int(physical[low]) + begin, end - begin))
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def string(self, address: int, most: int = MAX_STRING) -> bytes:
+        """The characters before the next NUL, ``most`` at most.
+
+        Raises:
+            UnmappedError: if they cannot be read.
+        """
+        text = b""
+        while len(text) < most:
+            place = address + len(text)
+            text += self.read(place, min(PAGE - place % PAGE, most - len(text))).tobytes()
+            if b"\0" in text:
+                return text[: text.index(b"\0")]
+        return text
+
+
+def virtual_memory(kernel: Kernel) -> VirtualMemory:
+    """The virtual memory of a kernel that runs.
+
+    Raises:
+        KallsiftError: if it does not run, or nothing is known that maps it.
+    """
+    words = Words(kernel.symbols.word_size, kernel.byte_order)
+    if kernel.memory.image is not None:
+        raise KallsiftError("a kernel image has no memory beside itself; name a dump of a machine that runs it")
+    if kernel.memory.space is AddressSpace.VIRTUAL:
+        return VirtualMemory(kernel.memory, None, None, words)
+    mapping = mapping_named(kernel.architecture, kernel.paging)
+    if mapping is None:
+        raise KallsiftError(f"nothing tells how this kernel's memory is mapped (its state: {kernel.state.value})")
+    return VirtualMemory(kernel.memory, mapping, kernel.page_table_root, words)
