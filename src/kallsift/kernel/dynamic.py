@@ -163,7 +163,10 @@ def _unnamed_bpf(kernel: Kernel, memory: VirtualMemory) -> list[int]:
         for room in NAME_SIZES:
             characters, held = memory.values(firsts - np.uint64(room), np.dtype("<u4"))
             for head in heads[held & (characters == int.from_bytes(BPF_NAMES[0], "little"))].tolist():
-                nodes: list[int] = members(memory, head, MAX_MEMBERS).tolist()
+                try:
+                    nodes: list[int] = members(memory, head, MAX_MEMBERS).tolist()
+                except ListError:
+                    continue
                 if all(_is_bpf(memory, node, room) for node in nodes):
                     return nodes
     return []

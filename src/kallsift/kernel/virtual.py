@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ PAGE = 4096
 
 MAX_READ = 1 << 28
 """Bytes read at once at most."""
+
+MAX_KNOWN = 1 << 16
+"""Pages of which is kept where they lie."""
 
 MAX_STRING = 4096
 """Characters of a string at most."""
@@ -38,6 +42,8 @@ class VirtualMemory:
     mapping: Mapping | None
     root: int | None
     words: Words
+    # where pages lie that were translated one by one: lists and strings come back to them
+    _known: dict[int, int | None] = field(default_factory=dict, repr=False)
 
     def physical(self, addresses: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
         """Where virtual addresses lie in the memory, shape (n,), and which of them are mapped."""
@@ -60,16 +66,31 @@ class VirtualMemory:
         return values, held & mapped
 
     def value(self, address: int, size: int | None = None) -> int:
-        """One number, by default a word.
+        """One number within one page, by default a word.
 
         Raises:
             UnmappedError: if it cannot be read.
         """
-        dtype = None if size is None else np.dtype(f"{self.words.byte_order}u{size}")
-        values, held = self.values(np.array([address & self.words.mask], np.uint64), dtype)
-        if not held[0]:
-            raise UnmappedError(address, size or self.words.size)
-        return int(values[0])
+        size = size or self.words.size
+        order: Literal["little", "big"] = "little" if self.words.byte_order == "<" else "big"
+        return int.from_bytes(self.memory.read(self._place(address & self.words.mask), size).tobytes(), order)
+
+    def _place(self, address: int) -> int:
+        """Where one byte lies in the memory.
+
+        Raises:
+            UnmappedError: if nothing maps it.
+        """
+        page = address // PAGE
+        if page not in self._known:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            physical, mapped = self.physical(np.array([page * PAGE], np.uint64))
+            self._known[page] = int(physical[0]) if mapped[0] else None
+        place = self._known[page]
+        if place is None:
+            raise UnmappedError(address, 1)
+        return place + address % PAGE
 
     def read(self, address: int, size: int) -> NDArray[np.uint8]:
         """Bytes, shape (size,), uint8.
@@ -105,8 +126,8 @@ class VirtualMemory:
         """
         text = b""
         while len(text) < most:
-            place = address + len(text)
-            text += self.read(place, min(PAGE - place % PAGE, most - len(text))).tobytes()
+            place = address + len(text) & self.words.mask
+            text += self.memory.read(self._place(place), min(PAGE - place % PAGE, most - len(text))).tobytes()
             if b"\0" in text:
                 return text[: text.index(b"\0")]
         return text
