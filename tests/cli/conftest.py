@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kallsift.cli import lookup as lookup_command
 from kallsift.cli import source_options
 from kallsift.cli import symbols as symbols_command
 from kallsift.cli.app import run
@@ -60,9 +61,10 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
         def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
             return recover_all(memory, progress=progress)[0]
 
-        monkeypatch.setattr(source_options, "open_memory", lambda source: memory(source))
+        monkeypatch.setattr(source_options, "open_memory", lambda source, **_: memory(source))
         monkeypatch.setattr(source_options, "recover_all", recover_all)
         monkeypatch.setattr(source_options, "recover", recover)
-        monkeypatch.setattr(symbols_command, "dynamic_symbols", lambda _: Dynamic())
+        for module in (lookup_command, symbols_command):
+            monkeypatch.setattr(module, "dynamic_symbols", lambda _: Dynamic())
 
     return plant_them

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kallsift.cli import lookup as lookup_command
 from kallsift.cli.lookup import answers
+from kallsift.kernel.dynamic import Dynamic, Group
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import ROWS, kernel, table, unproven
 
@@ -34,6 +36,50 @@ def test_a_name_goes_before_an_address() -> None:
     rows = [(0xC0000000, "T", "deadbeef"), (0xDEADBEE0, "T", "other"), (0xDEADBF00, "T", "end")]
     assert answers(table(rows, 4), "deadbeef") == ["c0000000 T deadbeef"]
     assert answers(table(rows, 4), "0xdeadbeef") == ["deadbeef other+0xf/0x20"]
+
+
+MODULES = Dynamic(
+    (
+        Group("first", table([(0xFFFFFFFFC0002000, "T", "late"), (0xFFFFFFFFC0001000, "t", "init")])),
+        Group("se\x1bcond", table([(0xFFFFFFFFC0003000, "t", "init")])),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("query", "lines"),
+    [
+        (
+            "init",
+            [
+                "ffffffff9fa00040 t init",
+                "ffffffff9fa00100 t init",
+                "ffffffffc0001000 t init\t[first]",
+                "ffffffffc0003000 t init\t[se\\x1bcond]",
+            ],
+        ),
+        ("first:init", ["ffffffffc0001000 t init\t[first]"]),
+        ("first:_text", []),
+        ("0xffffffffc0001234", ["ffffffffc0001234 init+0x234/0x1000 [first]"]),
+        ("0xffffffffc0002000", ["ffffffffc0002000 late+0x0 [first]"]),
+        ("0xffffffffc0002001", []),
+        ("0xffffffffc0000fff", []),
+        ("0xffffffffc0003000", ["ffffffffc0003000 init+0x0 [se\\x1bcond]"]),
+        ("0xffffffff9fa00140", ["ffffffff9fa00140 init+0x40/0x100"]),
+    ],
+)
+def test_answers_from_modules(query: str, lines: list[str]) -> None:
+    assert answers(table(ROWS), query, MODULES) == lines
+
+
+def test_what_cannot_be_read_of_modules_is_said(
+    command: Command, plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(kernel())
+    monkeypatch.setattr(lookup_command, "dynamic_symbols", lambda _: Dynamic((), ("modules: gone",)))
+    result = command("lookup", "dump", "init")
+    assert (result.code, result.err) == (3, "kallsift: warning: not all of the kernel's symbols: modules: gone\n")
+    assert command("lookup", "dump", "--core", "init").code == 0
 
 
 def test_exit_codes(command: Command, plant: Plant) -> None:

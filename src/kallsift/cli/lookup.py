@@ -7,15 +7,17 @@ import re
 import click
 
 from kallsift.cli.exit_codes import ExitCode, verdict
-from kallsift.cli.messages import complain
+from kallsift.cli.messages import complain, warn
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, recovered, source_options
 from kallsift.kallsyms.table import Location, SymbolTable
+from kallsift.kernel.dynamic import Dynamic, dynamic_symbols
 from kallsift.memory.model import printable
 
 EXAMPLES = {
     "kallsift lookup memory.lime init_task": "each address that the name has, with its type",
     "kallsift lookup memory.lime 0xffffffff81234567 schedule": "the symbol that holds an address, then a name",
+    "kallsift lookup memory.lime xfs:xfs_iread_extents": "a module's own",
 }
 
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
@@ -23,49 +25,65 @@ _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
 
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
+@click.option("--core", is_flag=True, help="Ask the built-in table alone, without modules and BPF.")
 @click.argument("queries", nargs=-1, required=True, metavar="NAME-or-ADDRESS...")
-def lookup(request: Request, queries: tuple[str, ...]) -> int:
-    """Find symbols by name or by address.
+def lookup(request: Request, queries: tuple[str, ...], core: bool) -> int:
+    """Find symbols by name or by address, in the kernel and then in its modules.
 
-    A name gives a line "address type name" for each symbol of that name. An address, 0x... or 16 (8) bare hexadecimal
-    digits, gives "address symbol+0xoffset/0xsize"; a size that nothing bounds is left out.
+    A name, or module:name, gives a line "address type name" for each symbol of that name, with its [module]. An
+    address, 0x... or 16 (8) bare hexadecimal digits, gives "address symbol+0xoffset/0xsize [module]"; a size that
+    nothing bounds is left out.
 
     The exit code is 0 if everything was found in a proven kernel, 3 if only some was found or the kernel is not
     proven, 1 if nothing was found.
     """
     with recovered(request) as (_, kernels):
         found: set[str] = set()
+        missing: list[str] = []
         for index, kernel in enumerate(kernels):
+            dynamic = None if core else dynamic_symbols(kernel)
+            missing += dynamic.missing if dynamic else ()
             if request.every:
                 print(f"kernel {index}:")
             for query in queries:
-                lines = answers(kernel.symbols, query)
-                print(*map(printable, lines), sep="\n", end="\n" if lines else "")
+                lines = answers(kernel.symbols, query, dynamic)
+                print(*lines, sep="\n", end="\n" if lines else "")
                 if lines:
                     found.add(query)
                 else:
                     where = f" in kernel {index}" if request.every else ""
                     complain(f"there is no symbol {'at' if _ADDRESS.fullmatch(query) else 'called'} {query}{where}")
+        for line in missing:
+            warn(f"not all of the kernel's symbols: {line}")
         if not found:
             return ExitCode.NOTHING
-        return verdict(kernels) if len(found) == len(set(queries)) else ExitCode.PARTIAL
+        return verdict(kernels, whole=not missing) if len(found) == len(set(queries)) else ExitCode.PARTIAL
 
 
-def answers(table: SymbolTable, query: str) -> list[str]:
-    """The lines that answer a query, empty if there is nothing of that name or at that address.
+def answers(table: SymbolTable, query: str, dynamic: Dynamic | None = None) -> list[str]:
+    """The lines that answer a query, safe to print; empty if there is nothing of that name or at that address.
 
-    A name that looks like an address, such as ``deadbeef``, counts as a name where the table has it.
+    A name that looks like an address, such as ``deadbeef``, counts as a name where a table has it.
     """
     digits = 2 * table.word_size
-    named = [f"{symbol.address:0{digits}x} {symbol.type} {symbol.name}" for symbol in table.all(query)]
+    owner, _, name = query.rpartition(":")
+    groups = [group for group in (dynamic.groups if dynamic else ()) if owner in ("", group.owner)]
+    named = [("", symbol) for symbol in (table.all(query) if not owner else ())]
+    named += [(f"\t[{printable(group.owner)}]", symbol) for group in groups for symbol in group.symbols.all(name)]
     if named or not _ADDRESS.fullmatch(query):
-        return named
-    address = int(query, 16)
+        return [
+            f"{symbol.address:0{digits}x} {printable(symbol.type)} {printable(symbol.name)}{where}"
+            for where, symbol in named
+        ]
+    address, where = int(query, 16), ""
     location = table.at(address)
     if location is None or not _bounded(location, 8 * table.word_size):
-        return []
+        holder = dynamic.at(address) if dynamic else None
+        if holder is None:
+            return []
+        location, where = holder[1], f" [{printable(holder[0])}]"
     size = "" if location.size is None else f"/{location.size:#x}"
-    return [f"{address:0{digits}x} {location.symbol.name}+{location.offset:#x}{size}"]
+    return [f"{address:0{digits}x} {printable(location.symbol.name)}+{location.offset:#x}{size}{where}"]
 
 
 def _bounded(location: Location, bits: int) -> bool:

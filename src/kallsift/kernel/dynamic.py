@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError, UnmappedError
-from kallsift.kallsyms.table import SymbolTable
+from kallsift.kallsyms.table import Location, SymbolTable
 from kallsift.kernel.lists import ListError, heads_of_image, members
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.modules import Module, modules
@@ -67,6 +69,47 @@ class Dynamic:
 
     groups: tuple[Group, ...] = ()
     missing: tuple[str, ...] = ()
+
+    def at(self, address: int) -> tuple[str, Location] | None:
+        """The owner and the symbol that an address belongs to; None where nothing shows that it does.
+
+        It must lie on a symbol, or between two of the same owner: modules' memory begins and ends anywhere.
+        """
+        if not 0 <= address < 1 << 64:
+            return None
+        after = int(np.searchsorted(self._addresses, np.uint64(address), side="right"))
+        if not after:
+            return None
+        start = self._addresses[after - 1]
+        first = int(np.searchsorted(self._addresses, start, side="left"))
+        number, index = (int(value) for value in self._sorted[first])
+        size = None
+        if after < len(self._addresses) and int(self._sorted[after][0]) == number:
+            size = int(self._addresses[after] - start)
+        if size is None and address != start:
+            return None
+        group = self.groups[number]
+        return group.owner, Location(group.symbols.symbol(index), address - int(start), size)
+
+    @cached_property
+    def _all(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """All addresses, ascending, shape (n,), and of each its group and its place there, shape (n, 2)."""
+        addresses = [group.symbols.addresses for group in self.groups] or [np.empty(0, np.uint64)]
+        places = [
+            np.stack((np.full(len(group.symbols), number), np.arange(len(group.symbols))), axis=1)
+            for number, group in enumerate(self.groups)
+        ] or [np.empty((0, 2), np.int64)]
+        joined = np.concatenate(addresses)
+        order = np.argsort(joined, kind="stable")
+        return joined[order], np.concatenate(places)[order]
+
+    @property
+    def _addresses(self) -> NDArray[np.uint64]:
+        return self._all[0]
+
+    @property
+    def _sorted(self) -> NDArray[np.int64]:
+        return self._all[1]
 
 
 def dynamic_symbols(kernel: Kernel) -> Dynamic:
