@@ -1,7 +1,9 @@
 # make demo    recovers a real kernel's symbols from a dump of its memory, and compares them with its own
 # make test    style, types, unit and property tests, and the kernels of the lab's test set
 # make matrix  the same claim for every kernel of the lab; make docs writes the table of it
+# make containers  four real guests in every container that QEMU, libvirt and VMware have: the same table, every page
 # make images  every kernel image of Debian's mirror, compared with other readings: the table of docs/images.md
+# make damage  pages of real kernels' tables zeroed at random, many times over: the table of docs/damage.md
 # make bench   speed beside reading the file and beside other tools; make bench-images the same for kernel images
 
 PYTHON ?= python3
@@ -9,7 +11,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test check unit lab matrix docs images bench bench-images clean
+.PHONY: demo test check unit lab matrix containers docs images damage bench bench-images clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -29,6 +31,9 @@ matrix: $(READY) lab
 	$(RUN) -m tests.lab set matrix >/dev/null
 	KALLSIFT_LAB_SET=matrix $(RUN) -m pytest tests/real/test_identity.py tests/real/test_damage.py
 
+containers: $(READY) lab
+	KALLSIFT_LAB_CONTAINERS="amd64-7.2 amd64-5.10 arm64-6.12 amd64-7.2-4g" $(RUN) -m pytest tests/real/test_containers.py
+
 docs: $(READY) lab
 	$(RUN) -m tests.real table matrix > docs/.kernels.md
 	mv docs/.kernels.md docs/kernels.md
@@ -36,6 +41,10 @@ docs: $(READY) lab
 images: $(READY) lab
 	@$(RUN) -m tests.real images > docs/.images.md; status=$$?; \
 	mv docs/.images.md docs/images.md; exit $$status
+
+damage: $(READY) lab
+	@$(RUN) -m tests.real damage > docs/.damage.md; status=$$?; \
+	mv docs/.damage.md docs/damage.md; exit $$status
 
 bench: $(READY) lab
 	@folders=$$($(RUN) -m tests.lab guest amd64-7.2 amd64-7.2-4g) && \

@@ -1,7 +1,12 @@
 """Layouts that no kernel has had: the tables in any order, any distance apart, among anything.
 
 A layout is an image of about a megabyte around the tables of one made-up kernel. What makes the image a kernel's is
-there as well: empty list heads, pointers to symbols, a banner, and symbols that name the banner and the tables.
+there as well: empty list heads, pointers to symbols, exports to modules, a banner, and symbols that name the banner
+and the tables.
+
+Without exports, and without symbols that name what can be seen, tables among anything can be read in two ways: nothing
+tells names that are one entry away from their addresses where zeros stand before those. A kernel that loads modules has
+exports.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from typing import Literal, TypeVar, get_args
 
 from hypothesis import strategies as st
 
-from tests.kallsyms.surroundings import Surroundings
+from tests.kallsyms.surroundings import EXPORTS, Surroundings
 from tests.oracle.eras import Encoding, Era
 from tests.oracle.names import join, prefixed
 from tests.oracle.symbols import TEXT, Symbol, population
@@ -138,6 +143,7 @@ def layout(
     closed: bool | None = None,
     start: int | None = None,
     index_adjacent: bool = False,
+    exports: bool = True,
 ) -> Layout:
     """The layout of a seed.
 
@@ -151,6 +157,7 @@ def layout(
         closed: whether symbols name the tables and the banner, which text-only populations never have.
         start: where the image is mapped.
         index_adjacent: whether token_index must follow token_table, padded to its alignment, as it always has.
+        exports: whether the image exports symbols, as all kernels that load modules do.
     """
     chance = random.Random(seed)
     word_size = _chosen(chance, word_size, (4, 8))
@@ -178,7 +185,8 @@ def layout(
         contents["offsets"] = offsets_table(symbols, era, order, base or 0, start + places["offsets"].offset)
 
     mapped = [symbol.address for symbol in symbols if symbol.address >= start]
-    image = surroundings.image(end + IMAGE_BEHIND, start, mapped, (IMAGE_BEFORE, end))
+    exported = _exported(chance, [symbol for symbol in symbols if symbol.address >= start]) if exports else ()
+    image = surroundings.image(end + IMAGE_BEHIND, start, mapped, (IMAGE_BEFORE, end), exported)
     for offset, gap in gaps:
         image[offset : offset + len(gap)] = gap
     array = places["offsets"] if "offsets" in places else places["addresses"]
@@ -322,6 +330,12 @@ def _addressed(own: _Population, encoding: Encoding, start: int, landmarks: Mapp
         symbols.append(Symbol(start, "D", TEXT_SYMBOL))
         symbols += [Symbol(address, "D", name) for name, address in landmarks.items()]
     return tuple(sorted(symbols, key=lambda symbol: symbol.address))
+
+
+def _exported(chance: random.Random, symbols: Sequence[Symbol]) -> list[tuple[str, int]]:
+    """Names and addresses of some symbols that C can name, in the order of their names."""
+    named = [(one.name, one.address) for one in symbols if one.name.isascii() and one.name.isidentifier()]
+    return sorted(chance.sample(named, min(EXPORTS, len(named))))
 
 
 def _base(chance: random.Random, symbols: Sequence[Symbol], encoding: Encoding, start: int) -> int | None:

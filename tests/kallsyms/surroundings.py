@@ -1,9 +1,9 @@
-"""What lies around a kernel's tables: noise, zeros, strings, other arrays, pointers, lists, and decoys."""
+"""What lies around a kernel's tables: noise, zeros, strings, other arrays, pointers, lists, exports, and decoys."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ HEADS = 64
 POINTERS = 300
 """Distinct pointers to symbols in a piece of data; an image has two such pieces at least."""
 
+EXPORTS = 120
+"""Symbols at most that an image exports to modules; real ones export some thousands."""
+
 _DECOY_SYMBOLS = 400
 _DECOYS = 4
 _DIGITS = b"".join(b"%d\0" % digit for digit in range(10))
@@ -28,6 +31,10 @@ _MESSAGES = (
     "0123456789", "drivers/base/core.c", "include/linux/mm.h", "T", "tTdDbB", "eth%d",
     "usb %s: device descriptor read/%s, error %d",
 )  # fmt: skip
+
+
+_Maker = Callable[[int, int, NDArray[np.uint64]], bytes]
+"""Makes a piece of so many bytes at an address, given the symbols' addresses."""
 
 
 class Surroundings:
@@ -76,7 +83,14 @@ class Surroundings:
         starts = np.cumsum([0, *(len(token) + 1 for token in tokens[:-1])])
         return table + bytes(-len(table) % 8) + starts.astype(self._half.str.replace("4", "2")).tobytes()
 
-    def image(self, size: int, address: int, symbols: Sequence[int], taken: tuple[int, int]) -> bytearray:
+    def image(
+        self,
+        size: int,
+        address: int,
+        symbols: Sequence[int],
+        taken: tuple[int, int],
+        exported: Sequence[tuple[str, int]] = (),
+    ) -> bytearray:
         """An image of pieces of data, but for a range of bytes.
 
         Args:
@@ -84,10 +98,13 @@ class Surroundings:
             address: where the first byte is mapped.
             symbols: addresses of symbols in the image or behind it.
             taken: offsets of the range that is left zero.
+            exported: names and addresses of the symbols that it exports, if any.
         """
         image = bytearray(size)
         targets = np.unique(np.array(symbols, np.uint64))
-        makers = [self._lists, self._pointers] * 2
+        makers: list[_Maker] = [self._lists, self._pointers] * 2
+        if exported:
+            makers.append(lambda length, at, _: self._exports(length, at, exported))
         for low, high in ((0, taken[0]), (taken[1], size)):
             place = low
             while place < high:
@@ -100,7 +117,7 @@ class Surroundings:
                 image[place : place + length] = piece
                 place += length
         if makers:
-            raise AssertionError("the image is too small for its lists and pointers")
+            raise AssertionError("the image is too small for its lists, pointers and exports")
         return image
 
     def _lists(self, size: int, address: int, _: NDArray[np.uint64]) -> bytes:
@@ -119,6 +136,28 @@ class Surroundings:
         chosen = self._generator.choice(targets, min(POINTERS, len(targets)), replace=False)
         words[self._generator.choice(len(words), len(chosen), replace=False)] = chosen
         return words.astype(self._word).tobytes().ljust(size, b"\0")
+
+    def _exports(self, size: int, address: int, exported: Sequence[tuple[str, int]]) -> bytes:
+        """What modules can use, as releases have it: places of symbol, name and namespace, by pointers or by offsets.
+
+        Namespaces came with 5.4, and offsets from their own place with 4.19 for some architectures.
+        """
+        offsets = self._chance.random() < 0.5
+        kind = self._half if offsets else self._word
+        fields = self._chance.choice((2, 3))
+        strings, starts = b"\0", []
+        for name, _ in exported:
+            starts.append(len(strings))
+            strings += name.encode() + b"\0"
+        behind = address + len(exported) * fields * kind.itemsize
+        entries = [(at, behind + start, behind)[:fields] for (_, at), start in zip(exported, starts, strict=True)]
+        values = np.array(entries, np.uint64).reshape(-1)
+        if offsets:
+            values -= np.uint64(address) + np.arange(len(values), dtype=np.uint64) * np.uint64(kind.itemsize)
+        piece = (values & np.uint64((1 << 8 * kind.itemsize) - 1)).astype(kind).tobytes() + strings
+        if len(piece) > size:
+            raise AssertionError("the piece is too small for the exports")
+        return piece.ljust(size, b"\0")
 
 
 def _decoy_texts(number: int) -> tuple[bytes, ...]:

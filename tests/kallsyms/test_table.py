@@ -90,3 +90,11 @@ def test_the_last_address_of_all() -> None:
     assert (first.symbol.name, first.size) == ("a", (1 << 64) - 1)
     assert last is not None
     assert (last.symbol.name, last.offset, last.size) == ("b", 0, None)
+
+
+@bounded
+@given(populations, populations)
+def test_begins(symbols: list[Symbol], others: list[Symbol]) -> None:
+    for count in range(len(symbols) + 1):
+        assert table(symbols[:count]).begins(table(symbols))
+    assert table(others).begins(table(symbols)) == (symbols[: len(others)] == others)

@@ -65,7 +65,7 @@ def damage(
         low, high = max(page * PAGE - address, 0), min((page + 1) * PAGE - address, len(data))
         changed[low:high] = _filled(chance, data, high - low, filler)
     pages = tuple(page * PAGE for page in lost)
-    names, addresses = _survivors(blob, [page - address - offset for page in pages])
+    names, addresses = survivors(blob, [page - address - offset for page in pages])
     return Damage(bytes(changed), pages, names & addresses, names, addresses)
 
 
@@ -80,8 +80,8 @@ def _filled(chance: random.Random, data: bytes, size: int, filler: Filler) -> by
             return data[start : start + size].ljust(size, b"\0")
 
 
-def _survivors(blob: Blob, pages: Iterable[int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whether each symbol's name and address lie outside of pages at these offsets in the blob."""
+def survivors(blob: Blob, pages: Iterable[int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each symbol's name and tokens, and its address, lie outside of pages at these offsets in the blob."""
     touched = np.zeros(len(blob.data), np.bool_)
     for page in pages:
         touched[max(page, 0) : max(page + PAGE, 0)] = True

@@ -2,7 +2,7 @@
 
 python -m tests.real demo               one kernel: boot, dump, recover, compare
 python -m tests.real table matrix       the table of docs/kernels.md, for all guests of a set
-python -m tests.real damage GUEST...    what is recovered of damaged tables, as a table
+python -m tests.real damage             the table of docs/damage.md: what is recovered of damaged tables
 python -m tests.real images             the table of docs/images.md, for all images of Debian's mirror
 """
 
@@ -14,10 +14,14 @@ import time
 
 import kallsift
 from tests.lab import Capture, LabError, capture, guest_named, guests_of_set
+from tests.lab.places import lab_folder
 from tests.real import census, damage_trials
 from tests.real.comparison import Comparison, compare, text_of, wrong_letters
 
 CONTAINERS = ("raw", "elf", "lime")
+
+DAMAGED = ("amd64-5.10", "amd64-7.2", "s390x-6.12", "arm64-6.12")
+"""Guests whose images are damaged: without seqs_of_names and with it, of each byte order."""
 
 
 HEADING = """\
@@ -112,9 +116,10 @@ def main() -> int:
     listed = commands.add_parser("table", help="compare all guests of a set, as a Markdown table")
     listed.add_argument("set", nargs="?", default="matrix")
     lots = commands.add_parser("damage", help="zero pages of guests' kernel images at random: a Markdown table")
-    lots.add_argument("guests", nargs="+", metavar="GUEST")
+    lots.add_argument("guests", nargs="*", metavar="GUEST", default=DAMAGED)
     lots.add_argument("--trials", type=int, default=100)
     lots.add_argument("--percent", type=float, nargs="+", default=[1, 2, 5, 10, 25])
+    lots.add_argument("--resume", action="store_true", help="keep the trials of a run that was stopped")
     census.add_arguments(
         commands.add_parser("images", help="recover every kernel image of the mirror: a Markdown table")
     )
@@ -123,8 +128,10 @@ def main() -> int:
         if options.command == "images":
             return census.run(options)
         if options.command == "damage":
-            images = [(name, capture(guest_named(name)).kernel_image) for name in options.guests]
-            return damage_trials.table(images, options.percent, options.trials)
+            images = {name: capture(guest_named(name)).kernel_image for name in options.guests}
+            results = lab_folder() / "damage.jsonl"
+            plan = damage_trials.Plan(images, options.percent, options.trials, results, options.resume)
+            return damage_trials.carry_out(plan)
         return demo(options.guest) if options.command == "demo" else table(options.set)
     except (LabError, kallsift.KallsiftError) as error:
         print(f"tests.real: {error}", file=sys.stderr)

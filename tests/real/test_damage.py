@@ -8,9 +8,11 @@ import pytest
 import kallsift
 from tests.real.comparison import text_of
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
+from tests.real.damage_trials import Damaged
 
 PAGE = 4096
 PAGES_OF_A_TABLE = 2
+TRIALS = 3
 
 TOP_LEVEL = 4 * PAGE
 """Bytes of the largest top-level page table: s390x's and arm's."""
@@ -62,6 +64,16 @@ def test_no_wrong_line_when_a_page_is_gone(taken: Taken, guest: str, filler: str
                 assert not wrong_lines(kernel, truth), (table.name, hex(page * PAGE))
                 assert len(kernel.symbols) == len(whole.symbols) or not kernel.proven
             data[place] = kept
+
+
+@pytest.mark.parametrize("guest", [guest for guest in GUESTS if guest in NOISY])
+@pytest.mark.parametrize("percent", [1, 10, 25])
+def test_almost_all_that_survives_comes_out(taken: Taken, guest: str, percent: float) -> None:
+    """A few of the trials that `python -m tests.real damage` makes a hundred of."""
+    source = Damaged(taken(guest).kernel_image)
+    trials = [source.trial(percent, seed) for seed in range(TRIALS)]
+    assert not any(trial.wrong for trial in trials)
+    assert sum(trial.recovered for trial in trials) >= 0.99 * sum(trial.survivors for trial in trials)
 
 
 @pytest.mark.parametrize("guest", GUESTS)

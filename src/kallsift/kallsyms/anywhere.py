@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from heapq import merge
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.encodings import Run, find_runs, windows, with_bases
+from kallsift.kallsyms.encodings import AddressArray, Run, find_runs, windows, with_bases
 from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.names import MAX_STARTS, Names, Stream, find_markers, find_streams
 from kallsift.kallsyms.recover import (
@@ -27,6 +29,7 @@ from kallsift.kallsyms.recover import (
     token_rows,
 )
 from kallsift.kallsyms.sequences import Sequences, scan_sequences, sorted_by_name
+from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Attempt, Layout, Row, Tables, in_order
 from kallsift.kallsyms.tokens import TokenTable
 from kallsift.memory.model import Segment
@@ -46,14 +49,45 @@ BLOCK = 4 << 20
 
 @dataclass(frozen=True, eq=False)
 class _Listing:
-    """Names of which there are as many as a word says."""
+    """Names of which there are as many as a word says.
+
+    Attributes:
+        names: the stream.
+        ends: whether it is known that there are no more.
+        counts: where words hold that count, those nearest to the names first.
+        sequences: the permutation that sorts the names, if there is one.
+        characters: type letters and names end to end.
+        bounds: of each symbol in ``characters``.
+        letters: the check of the type letters.
+    """
 
     names: Names
-    count_offset: int
+    ends: bool
+    counts: NDArray[np.int64]
     sequences: Sequences | None
     characters: NDArray[np.uint8]
     bounds: NDArray[np.int64]
     letters: Check
+
+    def count_offset(self, array: AddressArray, taken: list[Row]) -> int | None:
+        """Where the count stands: where symbols put it, else nearest to the names; never in a table."""
+        free = self.counts
+        for low, high in ((array.offset, array.offset + array.size), *((row.offset, row.end) for row in taken)):
+            free = free[(free + COUNT_SIZE <= low) | (free >= high)]
+        if self._own is not None and len(free) > 1:
+            first, second = array.addresses(array.offset)[list(self._own)].view(np.int64).tolist()
+            wanted = self.names.offset + second - first
+            # a big-endian count as wide as a word has its lower half behind
+            named = free[(free == wanted) | (free == wanted + COUNT_SIZE)]
+            free = named if len(named) else free
+        return int(free[0]) if len(free) else None
+
+    @cached_property
+    def _own(self) -> tuple[int, int] | None:
+        """The symbols that name the names and the count, if any."""
+        table = SymbolTable(np.zeros(len(self.bounds) - 1, np.uint64), self.characters, self.bounds, 8)
+        names, count = table.find("kallsyms_names"), table.find("kallsyms_num_syms")
+        return None if names is None or count is None else (names, count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +119,9 @@ def recover_anywhere(
             if word_size not in runs:
                 found = find_runs(data, around.low, around.high, word_size, tokens.byte_order, stream.least)
                 runs[word_size] = list(found)
-        ranked = [
-            (not exact, rank, size, array)
-            for size in word_sizes
-            for rank, (array, exact) in enumerate(windows(runs[size], list(listings)))
-        ]
         # the likeliest for each size before what is less likely for one
-        ranked.sort(key=lambda entry: entry[:2])
-        for loose, _, word_size, array in ranked:
+        ranked = merge(*(_ranked(runs[size], size, list(listings)) for size in word_sizes), key=lambda entry: entry[:2])
+        for loose, _, word_size, array, begins in ranked:
             listing = listings[len(array.words)]
             if loose and listing.sequences is None and stream.trimmed:
                 # nothing says how many there are: the names may be damaged behind these
@@ -101,7 +130,6 @@ def recover_anywhere(
             rows = [
                 Row("names", names.offset, names.size),
                 Row("markers", markers.offset, markers.size),
-                Row("num_syms", listing.count_offset, COUNT_SIZE),
                 *token_rows(tokens),
             ]
             taken = rows if sequences is None else [*rows, Row("", sequences.offset, sequences.size)]
@@ -109,15 +137,30 @@ def recover_anywhere(
                 continue
             if blank_page(segment, array.offset, array.size) is not None:
                 continue
-            where = segment.start + listing.count_offset
-            num_syms = Check.that("num_syms", True, f"the count {len(array.words)} stands at {where:#x}")
+            place = listing.count_offset(array, taken)
+            if place is None:
+                continue
+            rows.append(Row("num_syms", place, COUNT_SIZE))
+            count = f"the count {len(array.words)} stands at {segment.start + place:#x}"
+            num_syms = Check.that("num_syms", True, count)
             checks = (index_check(tokens), markers_check(markers), num_syms, listing.letters)
             for based in with_bases(data, array, word_size, tokens.byte_order):
                 tables = assemble(
                     segment, word_size, tokens, in_order(*rows, *array_rows(based, word_size)), based, sequences,
                     listing.characters, listing.bounds, checks,
                 )  # fmt: skip
-                yield replace(tables, layout=Layout.LOOSE if loose else Layout.EXACT)
+                # a base behind it ends it, even where half of that would go on in order
+                ends = based.relative_base_offset is not None and array.offset < based.relative_base_offset
+                exact = listing.ends and (not loose or (begins and ends and not based.adrift))
+                yield replace(tables, layout=Layout.EXACT if exact else Layout.LOOSE)
+
+
+def _ranked(
+    runs: list[Run], word_size: int, counts: Sequence[int]
+) -> Iterator[tuple[bool, int, int, AddressArray, bool]]:
+    """Arrays out of runs after whether they are loose, rank and word size; and whether they begin where they can."""
+    for rank, (array, begins, ends) in enumerate(windows(runs, counts)):
+        yield not (begins and ends), rank, word_size, array, begins
 
 
 def _surroundings(segment: Segment, tokens: TokenTable) -> _Surroundings:
@@ -155,28 +198,35 @@ def _listings(
 ) -> Iterator[_Listing]:
     """The stream with each count that stands somewhere as a word, and a permutation of that many where there is one.
 
-    A permutation that sorts the names leaves no other count.
+    The stream ends before the next table at the latest. A permutation that sorts the names leaves no other count.
     """
-    expanded = expand_checked(segment, tokens, stream, attempt, least=stream.least)
+    known = [row.offset for row in token_rows(tokens)] + [stream.markers.offset]
+    room = min((offset for offset in known if offset > stream.offset), default=len(segment.data))
+    inside = stream.counted(int(np.count_nonzero(stream.starts + stream.lengths <= room)))
+    if len(inside.starts) < stream.least:
+        return
+    expanded = expand_checked(segment, tokens, inside, attempt, least=stream.least)
     if expanded is None:
         return
     characters, bounds, letters = expanded
     counts = range(stream.least, len(bounds))
-    hits = np.flatnonzero((around.words >= counts.start) & (around.words < counts.stop))
-    places = hits.astype(np.int64) * COUNT_SIZE + around.low
-    places = places[(places + COUNT_SIZE <= stream.offset) | (places >= stream.starts[stream.least - 1])]
-    nearest: dict[int, int] = {}
-    for place in places[np.argsort(np.abs(places - stream.offset), kind="stable")].tolist():
-        nearest.setdefault(int(around.words[(place - around.low) // COUNT_SIZE]), place)
-        if len(nearest) == len(counts):
-            break
+    standing = _standing(around, stream, counts)
     for sequences in scan_sequences(around.data, around.low, around.high, counts, tokens.byte_order):
         count = len(sequences.order)
         end = bounds[count]
-        if count in nearest and sorted_by_name(sequences.order, characters[:end], bounds[: count + 1]):
-            place = nearest[count]
-            yield _Listing(stream.counted(count), place, sequences, characters[:end], bounds[: count + 1], letters)
+        if count in standing and sorted_by_name(sequences.order, characters[:end], bounds[: count + 1]):
+            names, places = stream.counted(count), standing[count]
+            yield _Listing(names, True, places, sequences, characters[:end], bounds[: count + 1], letters)
             return
-    for count, place in nearest.items():
-        end = bounds[count]
-        yield _Listing(stream.counted(count), place, None, characters[:end], bounds[: count + 1], letters)
+    for count, places in standing.items():
+        names, end, ends = stream.counted(count), bounds[count], count == counts.stop - 1
+        yield _Listing(names, ends, places, None, characters[:end], bounds[: count + 1], letters)
+
+
+def _standing(around: _Surroundings, stream: Stream, counts: range) -> dict[int, NDArray[np.int64]]:
+    """The places of the words that hold each of the counts, those nearest to the names first."""
+    hits = np.flatnonzero((around.words >= counts.start) & (around.words < counts.stop))
+    places = hits.astype(np.int64) * COUNT_SIZE + around.low
+    order = np.lexsort((np.abs(places - stream.offset), around.words[hits]))
+    values, first = np.unique(around.words[hits][order], return_index=True)
+    return dict(zip(values.tolist(), np.split(places[order], first[1:]), strict=True)) if len(hits) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ FAR = 1 << 48
 LEAST_LEFT = 0.25
 """Part of the entries that must survive."""
 
+Place = TypeVar("Place", int, NDArray[np.int64])
+
 
 @dataclass(frozen=True, eq=False)
 class Left:
@@ -32,12 +35,14 @@ class Left:
         known: shape (n,), bool.
         after: offset behind the array and its base.
         newer: whether it lies behind the token index, as in 6.4 and later.
+        strange: pages of it that are not blank, and yet hold words in no order.
     """
 
     array: AddressArray
     known: NDArray[np.bool_]
     after: int
     newer: bool
+    strange: int
 
     def sequences_at(self, markers_end: int) -> int:
         """Where seqs_of_names begins, if there is one: behind the array, or, up to 6.3, behind the markers."""
@@ -64,11 +69,12 @@ def arrays_left(
         num_syms: offset of the count; None if it is lost.
         word_size: bytes of an address.
     """
-    known = [names, tokens.offset] + ([] if tokens.index_offset is None else [tokens.index_offset])
-    alignment = next(a for a in (*ALIGNMENTS, 1) if all((segment.start + offset) % a == 0 for offset in known))
+    alignment = table_alignment(segment, tokens, names)
     index = tokens.index_offset
+    # where neither the index nor the table's end is known, nothing tells where an array behind them begins
+    cut = index is None and tokens.known is not None
     if index is None:
-        index = _up(segment.start, tokens.offset + tokens.size, alignment)
+        index = aligned_up(segment.start, tokens.offset + tokens.size, alignment)
     num_syms = names - alignment if num_syms is None else num_syms
     found: list[Left] = []
     for encoding in ENCODINGS:
@@ -76,24 +82,23 @@ def arrays_left(
         based = encoding.anchor == "relative_base"
         # 6.4 and later: directly behind the index, whose size is a multiple of every alignment
         newer = index + INDEX_SIZE
-        base = _up(segment.start, newer + count * size, max(alignment, word_size))
-        found += _left(segment, pages, newer, base if based else None, encoding, count, word_size, tokens.byte_order)
+        base = aligned_up(segment.start, newer + count * size, max(alignment, word_size))
+        order = tokens.byte_order
+        if not cut:
+            found += _left(segment, pages, newer, base if based else None, encoding, count, word_size, order)
         # before: the count follows the array and its base
-        base = _down(segment.start, num_syms - word_size, max(alignment, word_size))
-        older = _down(segment.start, (base if based else num_syms) - count * size, max(alignment, word_size))
+        base = aligned_down(segment.start, num_syms - word_size, max(alignment, word_size))
+        older = aligned_down(segment.start, (base if based else num_syms) - count * size, max(alignment, word_size))
         if older >= 0 and encoding.anchor != "place":
-            found += _left(
-                segment,
-                pages,
-                older,
-                base if based else None,
-                encoding,
-                count,
-                word_size,
-                tokens.byte_order,
-                newer=False,
-            )
+            own = base if based else None
+            found += _left(segment, pages, older, own, encoding, count, word_size, order, newer=False)
     yield from sorted(found, key=lambda left: -np.count_nonzero(left.known))
+
+
+def table_alignment(segment: Segment, tokens: TokenTable, names: int) -> int:
+    """What the tables are aligned to, in bytes, as far as those known show it."""
+    known = [names, tokens.offset] + ([] if tokens.index_offset is None else [tokens.index_offset])
+    return next(a for a in (*ALIGNMENTS, 1) if all((segment.start + offset) % a == 0 for offset in known))
 
 
 def _left(
@@ -122,8 +127,8 @@ def _left(
     neighbours = known[1:] & known[:-1]
     wrong = np.flatnonzero(neighbours & ~encoding.order(words)) + 1
     numbers = pages.number(places)
-    for page in np.unique(numbers[wrong]):
-        known &= numbers != page
+    strange = np.unique(numbers[wrong])
+    known &= ~np.isin(numbers, strange)
     left = words[known]
     if len(left) < LEAST_LEFT * count or not encoding.typical(left):
         return
@@ -142,12 +147,14 @@ def _left(
     addresses = array.addresses(FAR)
     if (addresses[1:] < addresses[:-1]).any():
         return
-    yield Left(array, known, (base + word_size) if base is not None else offset + count * size, newer)
+    yield Left(array, known, (base + word_size) if base is not None else offset + count * size, newer, len(strange))
 
 
-def _up(start: int, offset: int, alignment: int) -> int:
-    return offset + -(start + offset) % alignment
+def aligned_up(start: int, offset: Place, alignment: int) -> Place:
+    """The first place from an offset on whose address is a multiple of the alignment."""
+    return offset + -(start % alignment + offset) % alignment
 
 
-def _down(start: int, offset: int, alignment: int) -> int:
+def aligned_down(start: int, offset: int, alignment: int) -> int:
+    """The last place up to an offset whose address is a multiple of the alignment."""
     return offset - (start + offset) % alignment

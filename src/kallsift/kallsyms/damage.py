@@ -7,56 +7,31 @@ that survive, the order of the addresses left, the place of a table beside its n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.adrift import first_index
 from kallsift.kallsyms.arrays_left import Left, arrays_left
+from kallsift.kallsyms.by_name import with_confirmed
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kallsyms.markers_left import MarkersLeft, markers_left, stream_starts
-from kallsift.kallsyms.names import GROUP, Names, expand
+from kallsift.kallsyms.known_names import expand_known
 from kallsift.kallsyms.pages import PAGE, Pages
 from kallsift.kallsyms.recover import (
     COUNT_SIZE,
-    MARKERS_WITHIN,
     TYPE_LETTERS,
     array_rows,
     token_rows,
 )
 from kallsift.kallsyms.reentry import Entries, reenter
-from kallsift.kallsyms.sequences import Ranks, confirmed, find_ranks
+from kallsift.kallsyms.sequences import Ranks
+from kallsift.kallsyms.streams_left import WITHIN, StreamLeft, bears_out, counted_streams, marked_streams, ranks_left
 from kallsift.kallsyms.tables import Attempt, Damage, Row, Tables, in_order
-from kallsift.kallsyms.tokens import MAX_PADDING, TokenTable
+from kallsift.kallsyms.tokens import TokenTable
 from kallsift.memory.model import Segment
-
-WITHIN = 16 << 20
-"""How far from the token table another table lies at most, in bytes."""
-
-CONFIRMED = 2
-"""Names of a walk that must lie between their neighbours in the order of names before the rest of it is believed."""
 
 ROUNDS = 4
 """How often pages that turn out to hold something else are left out, and all is tried again."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Stream:
-    """Where the names begin, how many there are, and what is known of their markers."""
-
-    offset: int
-    count: int
-    count_offset: int | None
-    two_byte_lengths: bool
-    markers: MarkersLeft
-    numbers: NDArray[np.int64]
-
-    @property
-    def size(self) -> int:
-        """Bytes of the stream, but for those of its last group."""
-        return int(self.markers.values[-1])
 
 
 def recover_damaged(
@@ -79,7 +54,10 @@ def recover_damaged(
     letters[TYPE_LETTERS] = True
     # an entry whose first code is unknown is one all the same
     letters[0] = tokens.known is not None
-    for stream in _streams(segment, tokens, pages):
+    found = False
+
+    def tables_of(stream: StreamLeft) -> Iterator[Tables]:
+        nonlocal found
         attempt.reached(
             3, "addresses", f"{here} with {stream.count} names, pages of which are lost, but no addresses that fit"
         )
@@ -90,10 +68,21 @@ def recover_damaged(
             for left in arrays_left(segment, lost, tokens, stream.offset, stream.count, stream.count_offset, size)
         )
         for word_size, left in arrays:
+            if not stream.marked and not bears_out(segment, tokens, pages, stream, left):
+                continue
+            found = True
             tables = _assemble(segment, tokens, word_size, lost, stream, entries, left, suspects)
             # where nothing is lost, it is not damage that kept the tables from being found
             if any(one.lost for one in tables.damage) or tokens.index_offset is None or tokens.known is not None:
                 yield tables
+
+    for stream in marked_streams(segment, tokens, word_sizes, pages, attempt):
+        yield from tables_of(stream)
+        if found:
+            return
+    if not attempt.damaged:
+        for stream in counted_streams(segment, tokens, word_sizes, pages, firsts, letters):
+            yield from tables_of(stream)
 
 
 def _first_characters(tokens: TokenTable) -> NDArray[np.uint8]:
@@ -102,41 +91,10 @@ def _first_characters(tokens: TokenTable) -> NDArray[np.uint8]:
     return firsts if tokens.known is None else np.where(tokens.known, firsts, 0).astype(np.uint8)
 
 
-def _streams(segment: Segment, tokens: TokenTable, pages: Pages) -> Iterator[_Stream]:
-    """Name streams for which enough of the markers' groups speak."""
-    low = max(0, tokens.offset - MARKERS_WITHIN)
-    low += -(segment.start + low) % 8
-    for markers in markers_left(segment.data, pages, low, tokens.offset, tokens.byte_order):
-        for offset, two_byte_lengths in stream_starts(segment.data, pages, markers):
-            counted = _count(segment.data, pages, markers, offset, two_byte_lengths, tokens.byte_order)
-            if counted is None:
-                continue
-            count, place = counted
-            numbers = markers.numbers(count)
-            if numbers is not None:
-                yield _Stream(offset, count, place, two_byte_lengths, markers, numbers)
-
-
-def _count(
-    data: NDArray[np.uint8], pages: Pages, markers: MarkersLeft, offset: int, two_byte_lengths: bool, byte_order: str
-) -> tuple[int, int | None] | None:
-    """How many entries there are, and where that stands, if it still does."""
-    counts = markers.counts
-    for place in range(offset - COUNT_SIZE, max(-1, offset - MAX_PADDING - COUNT_SIZE), -4):
-        if not pages.intact(np.array([place]), np.array([place + 4]))[0]:
-            break
-        value = int(np.frombuffer(data[place : place + COUNT_SIZE].tobytes(), f"{byte_order}u4")[0])
-        if value:
-            return (value, place) if value in counts else None
-    # the count is lost: the last group ends where the markers begin
-    last = markers.last_group(data, pages, offset, two_byte_lengths)
-    return None if last is None else (last, None)
-
-
 def _entries(
     data: NDArray[np.uint8],
     pages: Pages,
-    stream: _Stream,
+    stream: StreamLeft,
     firsts: NDArray[np.uint8],
     letters: NDArray[np.bool_],
 ) -> tuple[Entries, int, Pages]:
@@ -144,8 +102,8 @@ def _entries(
     found = 0
     for _ in range(ROUNDS):
         entries, suspects = reenter(
-            data, pages, stream.offset, stream.numbers, stream.markers.values, stream.count, firsts, letters,
-            stream.two_byte_lengths,
+            data, pages, stream.offset, stream.numbers, stream.values, stream.count, firsts, letters,
+            stream.two_byte_lengths, stream.end,
         )  # fmt: skip
         if not len(suspects):
             break
@@ -159,23 +117,24 @@ def _assemble(
     tokens: TokenTable,
     word_size: int,
     pages: Pages,
-    stream: _Stream,
+    stream: StreamLeft,
     entries: Entries,
     left: Left,
     suspects: int,
 ) -> Tables:
     data, count = segment.data, stream.count
-    ranks = find_ranks(data, pages, left.sequences_at(stream.markers.end), count, tokens.byte_order)
-    characters, bounds = _expand(data, entries.heads, entries.ends, stream.two_byte_lengths, tokens)
+    ranks = ranks_left(segment, tokens, pages, stream, left)
+    heads, ends = entries.heads, entries.ends
     if ranks is not None:
-        texts = _texts(characters, bounds)
-        heads, ends = _with_confirmed(data, entries, stream.two_byte_lengths, tokens, ranks, texts, stream.size)
-        characters, bounds = _expand(data, heads, ends, stream.two_byte_lengths, tokens)
-    end = int(entries.ends.max(initial=stream.offset))
-    first_marker = stream.markers.offset - int(stream.numbers[0]) * stream.markers.width
+        heads, ends = with_confirmed(data, entries, stream.two_byte_lengths, tokens, ranks, stream.size)
+    characters, bounds = expand_known(data, heads, ends, stream.two_byte_lengths, tokens)
     rows = [
-        Row("names", stream.offset, max(end, stream.offset + int(stream.markers.values[-1])) - stream.offset),
-        Row("markers", first_marker, -(-count // GROUP) * stream.markers.width),
+        Row(
+            "names",
+            stream.offset,
+            max(int(ends.max(initial=stream.offset)) - stream.offset, *stream.values.tolist(), 1),
+        ),
+        Row("markers", stream.end, stream.markers * stream.width),
         *token_rows(tokens),
         *array_rows(left.array, word_size),
     ]
@@ -190,7 +149,7 @@ def _assemble(
     lost = sum(len(one.lost) for one in damage)
     checks = (
         Check.that(
-            "markers", True, f"{len(stream.numbers)} of {-(-count // GROUP)} markers survive; names are read from each"
+            "markers", True, f"{len(stream.numbers)} of {stream.markers} markers survive; names are read from each"
         ),
         _ranks_check(ranks),
         Check(
@@ -221,87 +180,6 @@ def _damage(segment: Segment, pages: Pages, rows: tuple[Row, ...]) -> Iterator[D
         start = segment.start + pages.first
         lost = tuple(start + PAGE * int(number) for number in numbers)
         yield Damage(row.name, lost, start + PAGE * int(first), int(last - first) + 1)
-
-
-def _expand(
-    data: NDArray[np.uint8],
-    heads: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    two_byte_lengths: bool,
-    tokens: TokenTable,
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Characters and bounds of all entries; those that are unknown, or have an unknown code, are empty."""
-    there = np.flatnonzero(heads >= 0)
-    sizes = np.zeros(len(heads), np.int64)
-    if not len(there):
-        return np.empty(0, np.uint8), np.zeros(len(heads) + 1, np.int64)
-    skipped = 1 + (two_byte_lengths & (data[heads[there]] >= 0x80)).astype(np.int64)
-    starts = heads[there] + skipped
-    names = Names(int(heads[there[0]]), starts, ends[there] - starts)
-    if tokens.known is not None:
-        codes = np.add.reduceat(~tokens.known[data[_codes(names)]], np.cumsum(names.lengths) - names.lengths)
-        there = there[codes == 0]
-        names = Names(names.offset, names.starts[codes == 0], names.lengths[codes == 0])
-    characters, bounds = expand(data, names, tokens)
-    sizes[there] = np.diff(bounds)
-    return characters, np.concatenate(([0], np.cumsum(sizes)))
-
-
-def _codes(names: Names) -> NDArray[np.int64]:
-    """Where each code of each name stands."""
-    ends = np.cumsum(names.lengths)
-    places: NDArray[np.int64] = np.arange(int(ends[-1])) + np.repeat(
-        names.starts - (ends - names.lengths), names.lengths
-    )
-    return places
-
-
-def _with_confirmed(
-    data: NDArray[np.uint8],
-    entries: Entries,
-    two_byte_lengths: bool,
-    tokens: TokenTable,
-    ranks: Ranks,
-    texts: list[bytes],
-    stream_size: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Heads and ends, with those that the order of names confirms: of unsure walks, and of those adrift."""
-    heads, ends = entries.heads.copy(), entries.ends.copy()
-    for indices, places in zip(entries.unsure, entries.unsure_heads, strict=True):
-        if not len(indices):
-            continue
-        # the entries of a walk follow each other
-        behind = int(heads[indices[-1] + 1]) if indices[-1] + 1 < len(heads) else -1
-        stops = np.append(places[1:], behind)
-        if behind < 0:
-            continue
-        proposed = _texts(*_expand(data, places, stops, two_byte_lengths, tokens))
-        enough = np.cumsum(confirmed(ranks, texts, indices, proposed)) >= CONFIRMED
-        heads[indices[enough]], ends[indices[enough]] = places[enough], stops[enough]
-    for walk in entries.adrift:
-        places, stops = walk[:-1], walk[1:]
-        known = np.flatnonzero(heads >= 0)
-        after = int(np.searchsorted(heads[known], places[0]))
-        low = int(known[after - 1]) + 1 if after else 0
-        high = int(known[after]) - 1 if after < len(known) else len(heads) - 1
-        # from the nearest one known, as many bytes an entry as elsewhere, give or take half of them
-        if not len(known):
-            break
-        near = int(known[max(0, after - 1)])
-        apart = int(abs(places[0] - heads[near])) * len(heads) // stream_size
-        expected = near + (apart if heads[near] < places[0] else -apart)
-        slack = apart // 2 + GROUP
-        low, high = max(low, expected - slack), min(high, expected + slack + len(places))
-        first = first_index(ranks, _texts(*_expand(data, places, stops, two_byte_lengths, tokens)), low, high)
-        if first is not None:
-            heads[first : first + len(places)], ends[first : first + len(places)] = places, stops
-    return heads, ends
-
-
-def _texts(characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> list[bytes]:
-    """The names without their letters."""
-    text, limits = characters.tobytes(), bounds.tolist()
-    return [text[a + 1 : b] for a, b in pairwise(limits)]
 
 
 def moved(tokens: TokenTable, distance: int) -> TokenTable:

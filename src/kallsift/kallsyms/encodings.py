@@ -7,7 +7,7 @@ ones; the smallest step tells them apart, for some symbols always share an addre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,12 @@ Words = NDArray[np.unsignedinteger]
 
 MAX_PLACES = 32
 """Starts that are tried at each end of a run longer than the array."""
+
+MAX_RUNS = 1024
+"""Runs that arrays are looked for in, the shortest first: those with the fewest words that are none of an array's."""
+
+MAX_WINDOWS = 512
+"""Arrays that are tried out of one run."""
 
 ABSURD_STEP = 1 << 28
 """More than two neighbouring symbols of one image are ever apart."""
@@ -192,7 +198,11 @@ def find_runs(
             continue
         raw = np.frombuffer(data[low : low + (high - low) // size * size].tobytes(), f"{byte_order}u{size}")
         words = raw.astype(raw.dtype.newbyteorder("="))
-        breaks = np.concatenate(([-1], np.flatnonzero(~encoding.order(words)), [len(words) - 1]))
+        fits = encoding.order(words)
+        if encoding.anchor == "place":
+            # no symbol lies in the array itself
+            fits &= (words[1:] != 0) & (words[:-1] != 0)
+        breaks = np.concatenate(([-1], np.flatnonzero(~fits), [len(words) - 1]))
         for run in np.flatnonzero(np.diff(breaks) >= least):
             first, last = int(breaks[run]) + 1, int(breaks[run + 1]) + 1
             yield Run(low + first * size, encoding, words[first:last])
@@ -227,43 +237,57 @@ def find_arrays(
                 yield array
 
 
-def windows(runs: Iterable[Run], counts: Sequence[int]) -> list[tuple[AddressArray, bool]]:
+def windows(runs: Sequence[Run], counts: Sequence[int]) -> Iterator[tuple[AddressArray, bool, bool]]:
     """Arrays out of runs of unknown neighbours, of as many words as one of the counts says, the likeliest first.
 
     Padding before an array and noise around it may go on in order. So the likeliest array leaves out nothing but
-    zeros and words absurdly far away from it, and takes in none of them; only then is it exact, the second value.
+    zeros and words absurdly far away from it, and takes in none of them. The second value is whether it begins where
+    only such words stand before it, the third whether it ends so.
     """
-    ranked: list[tuple[int, int, AddressArray]] = []
-    for run in runs:
-        low, zeros, high = _plausible(run)
-        for count in counts:
-            places = range(len(run.words) - count + 1)
-            likely = [place for place in (high - count, low) if place in places]
-            for index in dict.fromkeys([*likely, *places[:MAX_PLACES], *places[-MAX_PLACES:]]):
-                off = (not low <= index <= zeros) + (index + count != high)
-                ranked.append((off, len(run.words) - count, run.array(index, count)))
-    ranked.sort(key=lambda entry: entry[:2])
-    return [(array, not off) for off, _, array in ranked if array.encoding.typical(array.words)]
+    runs = sorted(runs, key=lambda run: len(run.words))[:MAX_RUNS]
+    candidates = [_windows(number, run, np.unique(counts)) for number, run in enumerate(runs)]
+    numbers, places, sizes, begins, ends, spare = np.concatenate([np.empty((6, 0), np.int64), *candidates], axis=1)
+    for entry in np.lexsort((spare, -begins - ends)).tolist():
+        array = runs[numbers[entry]].array(int(places[entry]), int(sizes[entry]))
+        if array.encoding.typical(array.words):
+            yield array, bool(begins[entry]), bool(ends[entry])
+
+
+def _windows(number: int, run: Run, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The parts of a run that are tried, shape (6, n): its number, first word, words, ends that fit, words left out."""
+    zeros, jump, high = _plausible(run)
+    spare = len(run.words) - counts
+    counts, spare = counts[spare >= 0], spare[spare >= 0]
+    edge = np.arange(MAX_PLACES)
+    # the likeliest first, then those at both ends of the run
+    first = np.stack((high - counts, np.full_like(counts, jump)), axis=1)
+    places = np.concatenate((first, np.broadcast_to(edge, (len(counts), MAX_PLACES)), spare[:, None] - edge), axis=1)
+    sizes, left = np.broadcast_to(counts[:, None], places.shape), np.broadcast_to(spare[:, None], places.shape)
+    inside = (places >= 0) & (places <= left)
+    # each once; sorted by hand, for NumPy's own unique hashes, which such regular numbers defeat
+    keys = np.sort(sizes[inside] * len(run.words) + places[inside])
+    counts, places = np.divmod(keys[np.diff(keys, prepend=-1) > 0], len(run.words))
+    begins, ends = (places <= zeros) | (places == jump), places + counts == high
+    likely = ends | (places == jump)
+    best = np.lexsort((-counts, ~likely, -begins.astype(np.int64) - ends))[:MAX_WINDOWS]
+    return np.stack((np.full_like(places, number), places, counts, begins, ends, len(run.words) - counts))[:, best]
 
 
 def _plausible(run: Run) -> tuple[int, int, int]:
-    """Where the array can begin first, where last (zeros may be padding or its own), and where it ends.
+    """Where the array can begin: at any word up to the first number, or at the second; and where it ends, the third.
 
-    Words beyond an absurd step among the first or last ones are none of it; neither are zeros where an entry is
-    relative to its own place, for no symbol lies in the array itself.
+    Zeros before it may be padding or its own. Words beyond an absurd step among the first or last ones are none of it,
+    but for what may be offsets into the per-CPU area: zeros before the step.
     """
-    words, relative = run.words, run.encoding.anchor == "place"
+    words = run.words
     edge = min(MAX_PLACES, len(words) // 4)
     addresses = run.encoding.decode(words, 0)
+    zeros = int(np.argmax(addresses != 0))
     absurd = np.flatnonzero(addresses[1:] - addresses[:-1] > np.uint64(ABSURD_STEP)) + 1
-    first, last = absurd[absurd <= edge], absurd[absurd >= len(words) - edge]
+    first, last = absurd[absurd <= zeros + edge], absurd[absurd >= len(words) - edge]
     high = int(last[0]) if len(last) else len(words)
-    while relative and high and not words[high - 1]:
-        high -= 1
-    if len(first) and run.encoding.decode(words[:1], 0)[0]:
-        return int(first[-1]), int(first[-1]), high
-    zeros = int(np.argmax(words != 0)) if words.any() else 0
-    return (zeros if relative else 0), zeros, high
+    jump = int(first[-1]) if len(first) else 0
+    return zeros if zeros or not jump else -1, jump, high
 
 
 def with_bases(data: NDArray[np.uint8], array: AddressArray, word_size: int, byte_order: str) -> Iterator[AddressArray]:

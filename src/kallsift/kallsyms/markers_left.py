@@ -23,6 +23,9 @@ VOTERS = 48
 
 LEAST_VOTES = 3
 
+LEAST_SHARE = 8
+"""One of so many voters at least must agree: with a fourth of the pages lost every other one does."""
+
 LARGEST = 1 << 28
 """Bytes of a name stream at most, and so a marker's value."""
 
@@ -159,5 +162,7 @@ def stream_starts(data: NDArray[np.uint8], pages: Pages, markers: MarkersLeft) -
         start = int(votes.argmax())
         if best is None or votes[start] > best[0]:
             best = (int(votes[start]), low + start, two_byte_lengths)
-    if best is not None and best[0] >= LEAST_VOTES:
+        if best[0] * 2 >= len(pairs):
+            break
+    if best is not None and best[0] >= max(LEAST_VOTES, len(pairs) // LEAST_SHARE):
         yield best[1], best[2]

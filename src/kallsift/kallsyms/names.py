@@ -164,10 +164,13 @@ def find_streams(
     found: list[Stream] = []
     for two_byte_lengths in (True, False):
         walked = landing(region, two_byte_lengths)
+        sizes = walked - np.arange(len(walked), dtype=walked.dtype)
         for markers in candidates:
             values, groups = markers.values, tried[id(markers)]
-            starts = np.arange(max(0, min(high - low, len(region) - int(values[groups]))))
-            for group in range(groups):
+            room = max(0, min(high - low, len(region) - int(values[groups])))
+            # the first marker is 0
+            starts = np.flatnonzero(sizes[:room] == int(values[1]))
+            for group in range(1, groups):
                 starts = starts[walked[starts + values[group]] - starts == values[group + 1]]
             # where all entries are alike, each of them fits: the first one then
             for start in dict.fromkeys([*starts[::-1][:MAX_STARTS].tolist(), *starts[:MAX_STARTS].tolist()]):

@@ -46,7 +46,7 @@ class Entries:
         unsure: walks from behind a lost page into a certain entry, as indices, in their order; none is certain.
         unsure_heads: offsets of those entries' lengths.
         adrift: offsets of the lengths of neighbouring entries between two lost pages, the end of the last one behind
-            them; nothing says which they are.
+            them; nothing says which they are, and the first `UNSURE_OF_ANY` are unsure besides.
     """
 
     heads: NDArray[np.int64]
@@ -66,6 +66,7 @@ def reenter(
     firsts: NDArray[np.uint8],
     letters: NDArray[np.bool_],
     two_byte_lengths: bool,
+    end: int,
 ) -> tuple[Entries, NDArray[np.int64]]:
     """All entries that can be told from a stream some of whose pages are lost.
 
@@ -79,40 +80,41 @@ def reenter(
         firsts: shape (256,), the first character of each token.
         letters: shape (256,), whether an entry can begin with a character.
         two_byte_lengths: whether a length may take two bytes.
+        end: offset that the stream does not reach beyond.
 
     Returns:
         The entries, and the pages that are blank nowhere and yet cannot be what they were, counted from the first.
     """
-    size = int(values[-1]) + GROUP * 130 * 2
-    region = data[offset : offset + size]
+    # one byte more: the last entry can end exactly there
+    region = data[offset : end + 1]
     following = _following(region, pages, offset, letters[firsts], two_byte_lengths)
-    anchors = dict(zip(known.tolist(), values.tolist(), strict=True))
+    # the first marker is zero, whether it survives or not
+    anchors = {0: 0, **dict(zip(known.tolist(), values.tolist(), strict=True))}
     heads = np.full(count, -1, np.int64)
     _forwards(pages, offset, following, anchors, heads)
     suspects = _suspects(pages, offset, anchors, heads, following, count)
     boundaries = np.array(sorted(value for value in anchors.values() if value < len(region)), np.int64)
     fitting = _with_local_letters(following, region, heads, boundaries, firsts, two_byte_lengths)
-    reached, steps = _walked(fitting, boundaries)
-    wider: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
     unsure: list[NDArray[np.int64]] = []
     unsure_heads: list[NDArray[np.int64]] = []
     for number, value in anchors.items():
         last = number * GROUP - 1
-        if number == 0 or last >= count or heads[last] >= 0:
+        if number == 0 or last >= count or heads[last] >= 0 or value >= len(region):
             continue
         low = _last_lost(pages, offset, value)
-        walk, certain = _backwards(fitting, reached, steps, low, value, UNSURE)
+        if low >= value:
+            continue
+        walk, certain = _backwards(fitting, low, value, UNSURE)
         if not len(walk):
             # a letter that no neighbour has: any will do, if longer walks bear it out
-            wider = wider or _walked(following, boundaries)
-            walk, certain = _backwards(following, *wider, low, value, UNSURE_OF_ANY)
+            walk, certain = _backwards(following, low, value, UNSURE_OF_ANY)
         indices = number * GROUP - np.arange(len(walk), 0, -1)
         free = (indices >= 0) & (heads[np.maximum(indices, 0)] < 0)
         sure = free & (np.arange(len(walk)) >= certain)
         heads[indices[sure]] = walk[sure]
         unsure.append(indices[free & ~sure])
         unsure_heads.append(walk[free & ~sure] + offset)
-    adrift = tuple(walk + offset for walk in _adrift(following, pages, offset, boundaries, int(values[-1])))
+    adrift = tuple(walk + offset for walk in _adrift(following, pages, offset, boundaries, len(region)))
     there = heads >= 0
     ends = np.full(count, -1, np.int64)
     ends[there] = following[heads[there]] + offset
@@ -216,20 +218,25 @@ def _suspects(
     return np.flatnonzero(doubted & ~trusted)
 
 
-def _walked(following: NDArray[np.int64], boundaries: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The marker that a walk from each byte comes to first, and its steps; n where it comes to none."""
-    reached = following.astype(np.int32)
-    steps = np.ones(len(following), np.int32)
-    steps[-1] = 0
-    reached[boundaries] = boundaries
-    steps[boundaries] = 0
+def _walked(following: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Whether a walk from each byte from ``low`` on comes to ``high``, and its entries before that, or before it ends.
+
+    Shapes (high - low + 1,); walks of 2, 4, 8 ... entries by composing each with itself, all at once.
+    """
+    size = high - low
+    # behind the byte at high one for all that leads elsewhere
+    inner = following[low:high] - low
+    reached = np.append(np.where(inner <= size, inner, size + 1), [size, size + 1])
+    steps = np.ones(size + 2, np.int64)
+    steps[reached == size + 1] = 0
+    steps[size] = 0
     for _ in range(DOUBLINGS):
         further = reached[reached]
         if np.array_equal(further, reached):
             break
         steps += steps[reached]
         reached = further
-    return reached.astype(np.int64), steps.astype(np.int64)
+    return reached[: size + 1] == size, steps[: size + 1]
 
 
 def _last_lost(pages: Pages, offset: int, value: int) -> int:
@@ -242,30 +249,30 @@ def _last_lost(pages: Pages, offset: int, value: int) -> int:
 def _adrift(
     following: NDArray[np.int64], pages: Pages, offset: int, boundaries: NDArray[np.int64], size: int
 ) -> Iterator[NDArray[np.int64]]:
-    """The longest walk between each two lost pages between which no marker points, without its unsure entries."""
+    """The longest walk between each two lost pages between which no marker points; its first entries are unsure."""
     first, last = pages.number(np.array([offset, offset + size]))
     lost = np.flatnonzero(pages.lost[first : last + 1]) + first
     gaps = np.flatnonzero(np.diff(lost) > 1)
     if not len(gaps):
         return
     outside = len(following) - 1
-    _, steps = _walked(following, np.empty(0, np.int64))
     for low_page, high_page in zip((lost[gaps] + 1).tolist(), lost[gaps + 1].tolist(), strict=True):
         low, high = (page * PAGE + pages.first - offset for page in (low_page, high_page))
         if low < 0 or ((boundaries >= low) & (boundaries < high)).any():
             continue
-        begins = np.arange(low, min(low + FIRST_WHOLE, high))
-        walk = [int(begins[np.argmax(steps[begins])])]
+        high = min(high, outside)
+        if low >= high:
+            continue
+        _, steps = _walked(following, low, high)
+        walk = [low + int(np.argmax(steps[: min(FIRST_WHOLE, high - low)]))]
         while (place := int(following[walk[-1]])) != outside:
             walk.append(place)
         if len(walk) > 2 * UNSURE_OF_ANY:
-            yield np.array(walk[UNSURE_OF_ANY:], np.int64)
+            yield np.array(walk, np.int64)
 
 
 def _backwards(
     following: NDArray[np.int64],
-    reached: NDArray[np.int64],
-    steps: NDArray[np.int64],
     low: int,
     high: int,
     unsure: int,
@@ -277,11 +284,12 @@ def _backwards(
         high: where the marker points.
         unsure: how many of its first entries are not certain.
     """
-    begins = low + np.flatnonzero(reached[low : min(low + FIRST_WHOLE, high)] == high)
+    arrives, steps = _walked(following, low, high)
+    begins = low + np.flatnonzero(arrives[: min(FIRST_WHOLE, high - low)])
     leaves = begins[~np.isin(begins, following[begins])]
     if not len(leaves):
         return np.empty(0, np.int64), 0
-    longest = leaves[np.argmax(steps[leaves])]
+    longest = leaves[np.argmax(steps[leaves - low])]
     walk = [int(longest)]
     while (place := int(following[walk[-1]])) != high:
         walk.append(place)

@@ -7,7 +7,7 @@ first ``.`` or at ``.llvm.``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,9 @@ def scan_sequences(data: NDArray[np.uint8], low: int, high: int, counts: range, 
     for entry_size in (3, 4):
         places = np.arange(low, high - counts.start * entry_size + 1, 4)
         previous: NDArray[np.int64] | None = None
-        for entry in range(min(counts.start, SAMPLED)):
+        # the first ones, and some of all: numbers in order, of which there are tables, begin with small ones as well
+        sampled = [*range(min(counts.start, SAMPLED)), *range(SAMPLED, counts.start, max(1, counts.start // SAMPLED))]
+        for entry in sampled:
             value = _entries(data, places + entry * entry_size, entry_size, byte_order)
             fits = value < counts.stop
             if previous is not None:
@@ -122,12 +124,14 @@ class Ranks:
         entry_size: bytes of an entry, 3 or 4.
         order: shape (n,), int64; ``order[r]`` is the index of the r-th symbol by name, -1 where it is lost.
         rank: shape (n,), int64; the rank of each symbol, -1 where it is lost.
+        strange: entries on pages that are not blank, and yet can be none.
     """
 
     offset: int
     entry_size: int
     order: NDArray[np.int64]
     rank: NDArray[np.int64]
+    strange: int
 
 
 def find_ranks(data: NDArray[np.uint8], pages: Pages, end: int, count: int, byte_order: str) -> Ranks | None:
@@ -150,8 +154,8 @@ def find_ranks(data: NDArray[np.uint8], pages: Pages, end: int, count: int, byte
             intact = pages.intact(places, places + entry_size)
             number = pages.number(places)
             # a page of something else has entries that are none
-            strange = np.unique(number[intact & (order >= count)])
-            intact &= ~np.isin(number, strange)
+            strange = intact & np.isin(number, np.unique(number[intact & (order >= count)]))
+            intact &= ~strange
             if np.count_nonzero(intact) < max(SAMPLED, count // 8):
                 continue
             order = np.where(intact, order, -1)
@@ -163,33 +167,9 @@ def find_ranks(data: NDArray[np.uint8], pages: Pages, end: int, count: int, byte
             there = np.flatnonzero(order >= 0)
             rank[order[there]] = there
             if best is None or len(there) > np.count_nonzero(best.order >= 0):
-                best = Ranks(offset, entry_size, order, rank)
+                twice = int(np.count_nonzero(times > 1))
+                best = Ranks(offset, entry_size, order, rank, int(np.count_nonzero(strange)) + twice)
     return best
-
-
-def confirmed(
-    ranks: Ranks,
-    names: Sequence[bytes],
-    indices: NDArray[np.int64],
-    proposed: Sequence[bytes],
-) -> NDArray[np.bool_]:
-    """Whether each proposed name lies between its neighbours in the order of names.
-
-    Args:
-        ranks: the permutation.
-        names: of all symbols, without their letters; empty where unknown.
-        indices: of the symbols that names are proposed for, shape (m,).
-        proposed: those names.
-    """
-    fits = np.zeros(len(indices), np.bool_)
-    last = len(ranks.order) - 1
-    for number, (index, name) in enumerate(zip(indices.tolist(), proposed, strict=True)):
-        rank = int(ranks.rank[index])
-        if 0 < rank < last and name:
-            before, behind = int(ranks.order[rank - 1]), int(ranks.order[rank + 1])
-            if before >= 0 and behind >= 0 and names[before] and names[behind]:
-                fits[number] = names[before] <= name <= names[behind]
-    return fits
 
 
 def sorted_by_name(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -75,6 +75,12 @@ class SymbolTable:
         """Whether both have the same names at the same addresses."""
         pairs = ((self.addresses, other.addresses), (self.bounds, other.bounds), (self.characters, other.characters))
         return all(np.array_equal(one, another) for one, another in pairs)
+
+    def begins(self, other: SymbolTable) -> bool:
+        """Whether the other has the same names at the same addresses, and perhaps more behind them."""
+        count, bounds = len(self), other.bounds[: len(self) + 1]
+        characters = other.characters[: bounds[-1]]
+        return self.same_as(replace(other, addresses=other.addresses[:count], characters=characters, bounds=bounds))
 
     @cached_property
     def named(self) -> NDArray[np.bool_]:

@@ -39,9 +39,9 @@ class Layout(Enum):
     USUAL = "usual"
     """It touches another table."""
     EXACT = "exact"
-    """It lies anywhere, and its neighbours are none of it."""
+    """It lies anywhere; its neighbours are none of it, and the names end where it does."""
     LOOSE = "loose"
-    """It lies anywhere, and its neighbours could go on with it: landmarks must bear it out."""
+    """It lies anywhere, and its neighbours or those of the names could go on with it: landmarks must bear it out."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,19 @@ def in_order(*rows: Row) -> tuple[Row, ...]:
 
 @dataclass
 class Attempt:
-    """How far the recovery came: the furthest step reached, for the message when nothing is found."""
+    """How far the recovery came: the furthest step reached, for the message when nothing is found.
+
+    Attributes:
+        step: the step that failed.
+        message: what was found before it, and what was not.
+        damaged: whether tables lie where they usually do, but too much of them is lost: they need not be looked for
+            elsewhere.
+    """
 
     step: str = "token table"
-    message: str = "no 256 strings with an index that fits them were found"
+    message: str = "no 256 strings with an index that fits them were found; if there was a table, its page is lost"
     rank: int = field(default=0, repr=False)
+    damaged: bool = False
 
     def reached(self, rank: int, step: str, message: str) -> None:
         """Notes that everything before ``step`` held."""

@@ -39,6 +39,7 @@ class TokenTable:
         strings: the table's bytes, uint8.
         byte_order: ``"<"`` or ``">"``, as the index shows it.
         known: shape (256,), bool, the tokens whose bytes survive; None where all do.
+        stored: whether it stands there at all; where names are not compressed, each code is a token of its own.
     """
 
     offset: int
@@ -47,11 +48,17 @@ class TokenTable:
     strings: NDArray[np.uint8]
     byte_order: str
     known: NDArray[np.bool_] | None = None
+    stored: bool = True
 
     @property
     def size(self) -> int:
         """Bytes of the table, the last NUL included."""
-        return len(self.strings)
+        return len(self.strings) if self.stored else 0
+
+    @property
+    def end(self) -> int:
+        """Offset behind the table and its index."""
+        return self.offset + self.size if self.index_offset is None else self.index_offset + INDEX_SIZE
 
     @property
     def lengths(self) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ reach. Nothing else is read but what landmarks need, so a debugger or an introsp
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -47,15 +48,20 @@ def recover_near(
         widest: bytes around the token table that may be read at most.
         progress: called with what is being done, how much of it is done, and how much there is.
 
+    Returns:
+        The kernel; its memory fetches what it lacks.
+
     Raises:
         RecoveryError: if none of the addresses leads to a table that could be recovered; names the step that failed.
     """
     failure = RecoveryError("token table", "no address in the kernel is known; give LSTAR, VBAR or IDT")
     for address in dict.fromkeys((*addresses, *anchors(fetched))):
         try:
-            return _recover_from(fetched, address, widest, progress)
+            kernel = _recover_from(fetched, address, widest, progress)
         except RecoveryError as error:
             failure = error
+        else:
+            return replace(kernel, memory=fetched.reading_on(kernel.memory))
     raise failure
 
 

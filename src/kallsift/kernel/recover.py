@@ -8,20 +8,26 @@ from itertools import chain, islice
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.errors import RecoveryError
+from kallsift.image.unwrap import payloads
 from kallsift.kallsyms.anywhere import WITHIN, recover_anywhere
 from kallsift.kallsyms.damage import moved, recover_damaged
+from kallsift.kallsyms.early import recover_early
 from kallsift.kallsyms.evidence import Check, Outcome, proven
+from kallsift.kallsyms.name_regions import name_regions
 from kallsift.kallsyms.recover import recover_tables
 from kallsift.kallsyms.scan import digit_runs
 from kallsift.kallsyms.tables import Attempt, Layout, Tables
 from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, lone_token_tables, token_tables
 from kallsift.kallsyms.tokens_left import cut_token_tables, table_before, token_indices
+from kallsift.kallsyms.uncompressed import recover_uncompressed
 from kallsift.kernel.displaced import displacements
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
+from kallsift.kernel.layouts import arrangements
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.placement import Placement, placements
 from kallsift.kernel.pointers import AFTER, BEFORE, ENOUGH_LISTS
 from kallsift.kernel.processors import processor_checks
+from kallsift.kernel.readings import LANDMARKS, Readings, weight
 from kallsift.kernel.slide import kaslr_slide
 from kallsift.kernel.vmcoreinfo import vmcoreinfo_check
 from kallsift.machine.registry import MODES, WINDOWS
@@ -33,12 +39,6 @@ Progress = Callable[[str, int, int], None]
 Solver = Callable[[Segment, TokenTable, Sequence[int], Attempt], Iterator[Tables]]
 """Finds all tables around a token table for words of some sizes."""
 
-LANDMARKS = {"linux_banner", "kallsyms_*", "VMCOREINFO"}
-"""Checks that see a symbol's address in something else than the tables."""
-
-HALF_WORDS = 0.6
-"""What a 32-bit pointer counts beside a 64-bit one."""
-
 WORD_SIZES = (8, 4)
 NEAR = 2 * MAX_TABLE
 """Bytes below and above its digits that hold a token table with the index behind it."""
@@ -48,6 +48,9 @@ MAX_PLACES = 1 << 16
 
 MAX_TOKEN_TABLES = 256
 """Token tables with their index that are followed; a host full of virtual machines has some dozens."""
+
+MAX_PARTS = 16
+"""Token tables of which only a part is left that are followed."""
 
 MAX_CANDIDATES = 256
 """Ways to read one token table's surroundings that are followed at most."""
@@ -131,20 +134,67 @@ def _kernels(memory: Memory, failed: list[Attempt], progress: Progress | None) -
             if seen == before:
                 lone.append(segment.start + run)
     for near, tokens, kernel in unmapped:
-        yield _displaced(memory, *_surrounded(memory, near, tokens), kernel, hosted) or kernel
-    sources = (lambda: harder, lambda: _lone(memory, lone), lambda: () if found else _partly_lost(memory, lone))
+        yield (
+            _behind_a_hole(memory, near, tokens)
+            or _displaced(memory, *_surrounded(memory, near, tokens), kernel, hosted)
+            or kernel
+        )
+    sources = (lambda: harder, lambda: _lone(memory, lone), lambda: () if hosted else _partly_lost(memory, lone))
     for near, tokens, attempt in chain.from_iterable(source() for source in sources):
         # of a table that is partly lost the begin may be missing, but then its index is not
         anchor = tokens.offset if tokens.index_offset is None else tokens.index_offset
         whole = memory.around(near.start + anchor, WITHIN, WITHIN)
         kernel = _best(memory, whole, moved(tokens, near.start - whole.start), attempt, recover_damaged)
         if kernel is None and tokens.known is None:
-            kernel = _best(memory, *_surrounded(memory, near, tokens), attempt, recover_anywhere)
+            # what seems to be damaged may lie elsewhere, but then nothing else may speak for damage
+            elsewhere = Attempt() if attempt.damaged else attempt
+            kernel = _best(memory, *_surrounded(memory, near, tokens), elsewhere, recover_anywhere)
+            if attempt.damaged and kernel is not None and not kernel.proven:
+                kernel = None
         if kernel:
             found = True
+            hosted |= kernel.state is State.RUNNING
             yield kernel
         else:
             failed.append(attempt)
+    if not found:
+        yield from _without_tokens(memory, failed)
+
+
+def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
+    """Kernels whose names are stored as they are, as up to 2.6.9 and by OpenWrt; then those that lie compressed."""
+    attempt = Attempt()
+    word_sizes = _word_sizes(memory)
+    found = False
+    for low, high in name_regions(memory):
+        segment = memory.around(low, BEFORE, AFTER)
+        start, end = low - segment.start, high - segment.start
+        for candidates in (
+            recover_uncompressed(segment, start, end, word_sizes, attempt),
+            recover_early(segment, start, word_sizes, attempt),
+        ):
+            if kernel := _best_of(memory, candidates, attempt):
+                found = True
+                yield kernel
+    if attempt.rank:
+        failed.append(attempt)
+    if not found and memory.image is None:
+        for inner in payloads(memory):
+            yield from _kernels(inner, failed, None)
+
+
+def _behind_a_hole(memory: Memory, near: Segment, tokens: TokenTable) -> Kernel | None:
+    """The kernel if the memory is bare RAM, and some machine has the rest of it behind a hole."""
+    for arrangement in arrangements(memory):
+        place = near.start + tokens.offset
+        there = Segment(near.start + arrangement.address(place) - place, near.data)
+        segment, moved_tokens = _surrounded(arrangement.memory, there, tokens)
+        found = _best(arrangement.memory, segment, moved_tokens, Attempt(), recover_tables)
+        if found is not None and found.proven and found.lists >= ENOUGH_LISTS:
+            parts = ", ".join(f"{piece.size:#x} bytes at {piece.address:#x}" for piece in arrangement.pieces)
+            check = Check.that("hole", True, f"the RAM lies as {arrangement.layout.machine} has it: {parts}")
+            return replace(found, evidence=(*found.evidence, check))
+    return None
 
 
 def _displaced(memory: Memory, segment: Segment, tokens: TokenTable, kernel: Kernel, hosted: bool) -> Kernel | None:
@@ -198,28 +248,43 @@ def _lone(memory: Memory, places: list[int]) -> Iterator[tuple[Segment, TokenTab
 def _partly_lost(memory: Memory, places: list[int]) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
     """The token tables of which only a part is left: those before an index, and those around digits.
 
-    Looked for where there is no other kernel: it takes a pass over all memory.
+    Looked for where no other kernel runs: it takes a pass over all memory.
     """
+    parts = chain(_before_indices(memory), _around_digits(memory, places))
+    yield from ((near, tokens, Attempt()) for near, tokens in islice(parts, MAX_PARTS))
+
+
+def _before_indices(memory: Memory) -> Iterator[tuple[Segment, TokenTable]]:
     for stretch in memory.segments:
         for offset, byte_order in token_indices(stretch):
             near = memory.around(stretch.start + offset, NEAR, NEAR)
             if tokens := table_before(near, stretch.start + offset - near.start, byte_order):
-                yield near, tokens, Attempt()
+                yield near, tokens
+
+
+def _around_digits(memory: Memory, places: list[int]) -> Iterator[tuple[Segment, TokenTable]]:
     for place in places:
         near = memory.around(place, NEAR, NEAR)
         for tokens in cut_token_tables(near, place - near.start):
-            yield near, tokens, Attempt()
+            yield near, tokens
 
 
 def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver) -> Kernel | None:
     """The best of the kernels that one token table can belong to; None if its landmarks contradict all of them."""
+    return _best_of(memory, solver(segment, tokens, _word_sizes(memory), attempt), attempt)
+
+
+def _best_of(memory: Memory, candidates: Iterator[Tables], attempt: Attempt) -> Kernel | None:
+    """The best of the kernels that some tables can be; None if landmarks contradict all of them."""
     best: Kernel | None = None
     most = -1.0
-    scattered: list[tuple[Tables, Placement, tuple[Check, ...]]] = []
-    for tables in islice(solver(segment, tokens, _word_sizes(memory), attempt), MAX_CANDIDATES):
+    scattered = Readings(memory)
+    for tables in islice(candidates, MAX_CANDIDATES):
         if tables.array.adrift and best is not None and best.proven:
             # a base that is there before one that has to be found
             continue
+        if tables.layout is Layout.LOOSE and scattered.unmistakable:
+            break
         found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
         attempt.reached(4, "placement", f"{found}, but nothing tells where they are mapped")
         for placement in placements(memory, tables):
@@ -230,26 +295,17 @@ def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt
                 attempt.reached(5, "landmarks", f"{found}, but {failed.name} {failed.detail}")
                 continue
             if tables.layout is not Layout.USUAL:
-                if _borne_out(tables, placement, landmarks):
-                    scattered.append((tables, placement, landmarks))
-                else:
+                if not scattered.add(tables, placement, landmarks):
                     attempt.reached(5, "landmarks", f"{found}, but nothing that they name or point at bears it out")
                 continue
             kernel = _kernel(memory, tables, placement, landmarks)
             if kernel.proven and _unmistakable(kernel):
                 return kernel
             # of readings that nothing tells apart but their pointers, the one that most of them bear out
-            if best is None or (*_merit(kernel), _weight(placement)) > (*_merit(best), most):
-                best, most = kernel, _weight(placement)
-    return _clearest(memory, scattered) if scattered else best
-
-
-def _weight(placement: Placement) -> float:
-    """How well pointers bear a placement out.
-
-    The lower halves of 64-bit pointers are pointers as well where 32-bit words are read, and a few more by chance.
-    """
-    return placement.hits if placement.words.size == 8 else placement.hits * HALF_WORDS
+            if best is None or (*_merit(kernel), weight(placement)) > (*_merit(best), most):
+                best, most = kernel, weight(placement)
+    clearest = scattered.clearest()
+    return best if clearest is None else _kernel(memory, clearest.tables, clearest.placement, clearest.landmarks)
 
 
 def _word_sizes(memory: Memory) -> Sequence[int]:
@@ -258,29 +314,6 @@ def _word_sizes(memory: Memory) -> Sequence[int]:
     known = {mode.word_size for mode in MODES if mode.architecture == architecture}
     known |= {window.word_size for window in WINDOWS if window.architecture == architecture}
     return sorted(known, reverse=True) or WORD_SIZES
-
-
-def _clearest(memory: Memory, readings: list[tuple[Tables, Placement, tuple[Check, ...]]]) -> Kernel:
-    """Of several readings the one that most pointers bear out; if another does no worse, it is not proven."""
-    readings.sort(key=lambda reading: -_weight(reading[1]))
-    tables, placement, landmarks = readings[0]
-    rivals = [
-        other.symbols
-        for _, other, _ in readings[1:]
-        if _weight(other) == _weight(placement) and not other.symbols.same_as(placement.symbols)
-    ]
-    if rivals:
-        detail = f"{len(rivals)} other readings of the tables are borne out by as many pointers"
-        landmarks = (*landmarks, Check.that("only reading", False, detail))
-    return _kernel(memory, tables, placement, landmarks)
-
-
-def _borne_out(tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> bool:
-    """Whether pointers, and where it could lie otherwise a landmark as well, show that an array is where it is."""
-    passed = {check.name for check in (*placement.checks, *landmarks) if check.outcome is Outcome.PASSED}
-    if tables.layout is Layout.LOOSE and not passed & LANDMARKS:
-        return False
-    return "pointers to symbols" in passed
 
 
 def _unmistakable(kernel: Kernel) -> bool:

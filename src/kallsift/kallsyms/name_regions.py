@@ -1,0 +1,54 @@
+"""Where names can stand that no token table stands for: parts of a memory that are dense in characters of identifiers.
+
+Of use only where no token table leads to a kernel, for it takes another pass over all bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from kallsift.memory.model import Memory
+
+BLOCK = 2048
+"""Bytes that are judged at once."""
+
+BATCH = 16 << 20
+LEAST_BLOCKS = 3
+"""Blocks of a region at least: a kernel's names take more."""
+
+DENSE = 0.7
+"""Part of a block that must be characters of identifiers; the rest is what separates names."""
+
+MAX_REGIONS = 1 << 14
+
+IDENTIFIER = np.isin(
+    np.arange(256), np.frombuffer(b"0123456789_.$ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", np.uint8)
+)
+"""Which bytes are characters of names."""
+
+
+def name_regions(memory: Memory) -> Iterator[tuple[int, int]]:
+    """Regions that can hold names, as addresses of their beginnings and ends, to a block; `MAX_REGIONS` at most."""
+    found = 0
+    for stretch in memory.segments:
+        first: int | None = None
+        for low in range(0, stretch.size, BATCH):
+            data = stretch.read(low, low + BATCH)
+            starts = np.arange(0, len(data), BLOCK)
+            dense = np.add.reduceat(IDENTIFIER[data].view(np.uint8), starts, dtype=np.int64) >= DENSE * BLOCK
+            for edge in np.flatnonzero(np.diff(dense, prepend=first is not None)).tolist():
+                place = stretch.start + low + edge * BLOCK
+                if first is None:
+                    first = place
+                    continue
+                if place - first >= LEAST_BLOCKS * BLOCK:
+                    yield first, place
+                    found += 1
+                first = None
+                if found == MAX_REGIONS:
+                    return
+        if first is not None and stretch.end - first >= LEAST_BLOCKS * BLOCK:
+            yield first, stretch.end
+            found += 1

@@ -1,0 +1,126 @@
+"""Recovery from any source: one that fetches its bytes, from near a register on; one that changes, twice if need be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from kallsift.errors import RecoveryError, UnmappedError
+from kallsift.kernel import recover as at_once
+from kallsift.kernel.model import Kernel
+from kallsift.kernel.near import recover_near
+from kallsift.kernel.processors import KERNEL_HALF, POSITIONS
+from kallsift.kernel.recover import Progress
+from kallsift.machine import x86
+from kallsift.machine.model import PagingMode, translate
+from kallsift.memory.fetched import PAGE, Fetched
+from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory
+from kallsift.memory.stored import Cache, Stored
+
+HIGHEST = 1 << 52
+"""Physical addresses lie below it."""
+
+LA57 = 1 << 12
+"""Bit of CR4: page tables have five levels."""
+
+OTHER_HALF = 0x1000
+"""Bit of CR3 that tells a process's two tables apart where user's programs see no kernel (page-table isolation)."""
+
+
+def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
+    """As `kallsift.kernel.recover.recover`, from sources that live as well.
+
+    Raises:
+        RecoveryError: if no table could be recovered; names the step that failed.
+    """
+    if memory.fetched is not None:
+        return _recover_fetched(memory.fetched, memory.hints, progress)
+    return _looked_at(memory, lambda memory: (at_once.recover(memory, progress=progress),))[0]
+
+
+def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Kernel, ...]:
+    """As `kallsift.kernel.recover.recover_all`; of a source that fetches its bytes, the kernel that runs.
+
+    Raises:
+        RecoveryError: as `recover`.
+    """
+    if memory.fetched is not None:
+        return (_recover_fetched(memory.fetched, memory.hints, progress),)
+    return _looked_at(memory, lambda memory: at_once.recover_all(memory, progress=progress))
+
+
+def _looked_at(memory: Memory, look: Callable[[Memory], tuple[Kernel, ...]]) -> tuple[Kernel, ...]:
+    """What is found; where nothing is that proves itself, a source that changes is looked at once more."""
+    try:
+        kernels = look(memory)
+    except RecoveryError:
+        if memory.refreshed is None:
+            raise
+    else:
+        if memory.refreshed is None or any(kernel.proven for kernel in kernels):
+            return kernels
+    return look(replace(memory.refreshed(), hints=memory.hints))
+
+
+def _recover_fetched(fetched: Fetched, hints: Hints, progress: Progress | None) -> Kernel:
+    """The kernel as the processor sees it, or will see it when it leaves the user's program that it is in."""
+    fetched.hints = hints
+    for view in (*_kernel_halves(fetched), fetched):
+        try:
+            return recover_near(view, progress=progress)
+        except RecoveryError as error:
+            failure = error
+    message = str(failure).removeprefix(f"{failure.step}: ")
+    raise RecoveryError(failure.step, "; ".join(filter(None, (message, fetched.advice))))
+
+
+def _kernel_halves(fetched: Fetched) -> Iterator[Fetched]:
+    """The virtual memory that processors of x86-64 will see when they enter the kernel from a user's program.
+
+    Only where the table in use can be the one for a user's program; the other one lies right below it.
+    """
+    if fetched.physical is None:
+        return
+    for cpu in fetched.hints.cpus:
+        root = cpu.registers.get("cr3", 0)
+        if root & OTHER_HALF:
+            mode = x86.MODES[1 if cpu.registers.get("cr4", 0) & LA57 else 0]
+            half = through_tables(fetched.physical, mode, root & ~0x1FFF & (HIGHEST - 1), fetched.hints.cpus)
+            # without isolation the bit means nothing, and what lies below is no table
+            if any(half.fetch(place, place + 1) for place in _mapped_in_kernel(cpu)):
+                yield half
+
+
+def _mapped_in_kernel(cpu: CpuState) -> Iterator[int]:
+    """Addresses in registers that are mapped whenever the kernel runs."""
+    values = (cpu.registers.get(name, 0) for name in (*POSITIONS, "idt_base"))
+    return (value for value in values if value >= KERNEL_HALF)
+
+
+def through_tables(physical: Fetched, mode: PagingMode, root: int, cpus: tuple[CpuState, ...]) -> Fetched:
+    """Virtual memory by page tables in physical memory that somebody else reads.
+
+    Args:
+        physical: the physical memory.
+        mode: how addresses are translated.
+        root: physical address of the top table.
+        cpus: the processors' registers.
+    """
+    pages = Stored(0, PAGE, HIGHEST, lambda number: physical.bytes_at(number * PAGE, PAGE).copy(), Cache(1 << 20))
+    tables = Memory(physical.source, "read on request", AddressSpace.PHYSICAL, (pages,))
+
+    def read(address: int, size: int) -> bytes | None:
+        try:
+            wanted = np.uint64(address) + np.arange(0, size, PAGE, dtype=np.uint64)
+            places, mapped = translate(tables, mode, root, wanted)
+            if not mapped.all():
+                return None
+            breaks = np.flatnonzero(np.diff(places) != np.uint64(PAGE)) + 1
+            runs = np.split(places, breaks)
+            return b"".join(physical.bytes_at(int(run[0]), len(run) * PAGE).tobytes() for run in runs)
+        except UnmappedError:
+            return None
+
+    return Fetched(read, source=physical.source, hints=replace(physical.hints, cpus=cpus))

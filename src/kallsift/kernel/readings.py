@@ -1,0 +1,139 @@
+"""Readings: of several ways to read tables whose places no release tells, the one that the image bears out.
+
+Where tables lie anywhere, more than one count, array and base can be in order. What else the image holds decides:
+things that symbols name, words that equal symbols, and exports, which tell the name that belongs to an address.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from kallsift.kallsyms.evidence import Check, Outcome, proven
+from kallsift.kallsyms.tables import Layout, Tables
+from kallsift.kernel.name_pointers import Exports, find_exports
+from kallsift.kernel.placement import Placement
+from kallsift.kernel.pointers import AFTER, BEFORE, Words
+from kallsift.memory.model import Memory
+
+LANDMARKS = {"linux_banner", "kallsyms_*", "VMCOREINFO", "exports"}
+"""Checks that see a symbol's address in something else than the tables."""
+
+HALF_WORDS = 0.6
+"""What a 32-bit pointer counts beside a 64-bit one."""
+
+NEARLY = 0.9
+"""Part of the pointers to symbols of one reading with which another is borne out nearly as well."""
+
+HALF = 0.5
+"""The same of its exports."""
+
+LEAST_EXPORTS = 16
+"""Exports of names that the table has before they say anything; real kernels have thousands."""
+
+MOST = 0.75
+"""Part of them that must agree: a table that is off by one has some of them, for neighbours share addresses."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One way to read the tables.
+
+    Attributes:
+        tables: what was read.
+        placement: where that is mapped.
+        landmarks: what was seen where symbols say.
+        exports: how many of the image's agree with it.
+    """
+
+    tables: Tables
+    placement: Placement
+    landmarks: tuple[Check, ...]
+    exports: int
+
+    @property
+    def weight(self) -> float:
+        """How well pointers and exports bear it out."""
+        return weight(self.placement) + self.exports
+
+    @property
+    def borne_out(self) -> bool:
+        """Whether pointers, and where the array could lie otherwise a landmark as well, show that it is where it is."""
+        return "pointers to symbols" in self._passed and (self._exact or bool(self._passed & LANDMARKS))
+
+    @property
+    def unmistakable(self) -> bool:
+        """Whether the array and the names end together, and landmarks show that they belong to each other."""
+        return self.borne_out and self._exact and bool(self._passed & LANDMARKS) and proven(self.landmarks)
+
+    @property
+    def _exact(self) -> bool:
+        return self.tables.layout is Layout.EXACT
+
+    @cached_property
+    def _passed(self) -> set[str]:
+        return {check.name for check in (*self.placement.checks, *self.landmarks) if check.outcome is Outcome.PASSED}
+
+    def rivals(self, other: Reading) -> bool:
+        """Whether it says otherwise than another one, and is borne out nearly as well.
+
+        One that stops short of the end that names and addresses have in common says nothing else.
+        """
+        symbols, others = self.placement.symbols, other.placement.symbols
+        return (
+            weight(self.placement) >= NEARLY * weight(other.placement)
+            and self.exports >= HALF * other.exports
+            and not (symbols.begins(others) if other._exact else symbols.same_as(others))
+        )
+
+
+class Readings:
+    """All ways to read one kernel's tables that were found so far."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._found: list[Reading] = []
+        self._exports: dict[tuple[Words, int], Exports] = {}
+
+    def add(self, tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> bool:
+        """Takes another one into account if the image bears it out."""
+        agreeing, contrary = self._image_exports(tables, placement).compared(placement.symbols)
+        if agreeing + contrary >= LEAST_EXPORTS:
+            detail = f"{agreeing} of {agreeing + contrary} symbols that the image exports by name have their addresses"
+            landmarks = (*landmarks, Check.that("exports", agreeing >= MOST * (agreeing + contrary), detail))
+        reading = Reading(tables, placement, landmarks, agreeing)
+        if reading.borne_out:
+            self._found.append(reading)
+        return reading.borne_out
+
+    @property
+    def unmistakable(self) -> bool:
+        """Whether one of them leaves nothing to those that are less exact."""
+        return any(reading.unmistakable for reading in self._found)
+
+    def clearest(self) -> Reading | None:
+        """The one that is borne out best; if another does hardly worse, it is not proven. None if there is none."""
+        if not self._found:
+            return None
+        # a base that is there before one that has to be found
+        best = max(self._found, key=lambda reading: (reading.weight, not reading.tables.array.adrift))
+        rivals = sum(reading.rivals(best) for reading in self._found)
+        if not rivals:
+            return best
+        detail = f"{rivals} other readings of the tables are borne out nearly as well"
+        return replace(best, landmarks=(*best.landmarks, Check.that("only reading", False, detail)))
+
+    def _image_exports(self, tables: Tables, placement: Placement) -> Exports:
+        key = placement.words, placement.distance
+        if key not in self._exports:
+            window = self._memory.around(tables.array_address, BEFORE, AFTER)
+            self._exports[key] = find_exports(window, placement.words, placement.distance)
+        return self._exports[key]
+
+
+def weight(placement: Placement) -> float:
+    """How well pointers bear a placement out.
+
+    The lower halves of 64-bit pointers are pointers as well where 32-bit words are read, and a few more by chance.
+    """
+    return placement.hits if placement.words.size == 8 else placement.hits * HALF_WORDS

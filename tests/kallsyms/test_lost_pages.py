@@ -1,0 +1,168 @@
+"""What comes out of the oracle's tables when pages of them are lost: nothing wrong, and almost all that survives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.damage import recover_damaged
+from kallsift.kallsyms.scan import DIGITS
+from kallsift.kallsyms.tables import Attempt, Tables
+from kallsift.kallsyms.tokens import TokenTable, lone_token_tables, token_tables
+from kallsift.kallsyms.tokens_left import cut_token_tables, table_before, token_indices
+from kallsift.memory.model import Segment
+from tests.kallsyms.placed import ERAS_64, START, Placed, placed, sample, symbols_of
+from tests.oracle.damage import PAGE, Damage, Filler, damage, survivors
+from tests.oracle.eras import Era
+
+BY_NAME = {era.name: era for era in ERAS_64}
+ERAS = [BY_NAME[name] for name in ("4.20 x86", "5.10 arm64", "6.2 x86", "6.4 x86", "6.12 arm64", "7.0")]
+SORTED = [era for era in ERAS if era.sequence_size]
+
+BASE = {"relative_base"}
+COUNT = 9000
+SEEDS = 4
+
+
+def segment_of(data: bytes) -> Segment:
+    return Segment(START, np.frombuffer(data, np.uint8))
+
+
+def token_tables_of(data: bytes) -> Iterator[TokenTable]:
+    """Whole token tables, and else what is left of them, in the order in which they are asked for."""
+    segment, digits = segment_of(data), data.find(DIGITS)
+    found = [*token_tables(segment, digits)] if digits >= 0 else []
+    if not found and digits >= 0:
+        found = [*lone_token_tables(segment, digits, 1 << 20)]
+    yield from found
+    for place, byte_order in token_indices(segment) if not found else ():
+        if (tokens := table_before(segment, place, byte_order)) is not None:
+            yield tokens
+    if digits >= 0 and not found:
+        yield from cut_token_tables(segment, digits)
+
+
+def recovered(data: bytes) -> Tables | None:
+    """The first reading of damaged tables."""
+    readings = (
+        tables
+        for tokens in token_tables_of(data)
+        for tables in recover_damaged(segment_of(data), tokens, (8,), Attempt())
+    )
+    return next(readings, None)
+
+
+def share_of(source: Placed, done: Damage) -> tuple[int, int]:
+    """How many symbols survive and how many of these came out; fails where anything wrong did."""
+    tables, lost = recovered(done.data), {page // PAGE for page in done.lost}
+    if tables is None:
+        return int(done.survivors.sum()), 0
+    named, known = read(tables)
+    truth = source.blob.symbols
+    assert tables.count == len(truth)
+    if tables.array.adrift or not pages_of(source, *BASE & source.blob.tables.keys()).isdisjoint(lost):
+        # another base is nothing that tables could show
+        known = np.zeros_like(known)
+    for one, true, has_name, has_address in zip(symbols_of(tables), truth, named, known, strict=True):
+        assert not has_name or (one.letter, one.name) == (true.letter, true.name)
+        assert not has_address or one.address == true.address
+    whole = named & known
+    return int(done.survivors.sum()), int((done.survivors & whole).sum())
+
+
+def read(tables: Tables) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each symbol's name came out, and whether its address did."""
+    known = np.ones(tables.count, np.bool_) if tables.known_addresses is None else tables.known_addresses
+    return np.diff(tables.bounds) > 0, known
+
+
+def without(source: Placed, pages: set[int]) -> Damage:
+    """The source with these pages zeroed."""
+    data = bytearray(source.data)
+    for page in pages:
+        data[page * PAGE - START : (page + 1) * PAGE - START] = bytes(PAGE)
+    names, addresses = survivors(source.blob, [page * PAGE - START - source.offset for page in pages])
+    return Damage(bytes(data), tuple(page * PAGE for page in sorted(pages)), names & addresses, names, addresses)
+
+
+def pages_of(source: Placed, *names: str) -> set[int]:
+    """The pages that tables lie on."""
+    tables = [source.table(name) for name in names]
+    return {
+        page for table in tables for page in range((START + table.start) // PAGE, (START + table.stop - 1) // PAGE + 1)
+    }
+
+
+def split(era: Era, name: str, kept: int) -> Placed:
+    """Tables placed so that a page begins ``kept`` bytes into one of them."""
+    source = placed(era, sample(era, COUNT), before=3 * PAGE)
+    into = START + source.table(name).start + kept
+    return placed(era, sample(era, COUNT), before=4 * PAGE - into % PAGE)
+
+
+@pytest.mark.parametrize("filler", ["zeros", "noise", "foreign"])
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.25])
+@pytest.mark.parametrize("era", ERAS, ids=str)
+def test_nothing_wrong(era: Era, share: float, filler: Filler) -> None:
+    source = placed(era, sample(era, COUNT), before=3000)
+    survived = came_out = 0
+    for seed in range(SEEDS):
+        done = damage(source.blob, source.data, source.offset, START, share, seed, filler)
+        of, out = share_of(source, done)
+        survived, came_out = survived + of, came_out + out
+    if filler == "zeros":
+        # tables of a few dozen pages lose more at each edge than a kernel's do
+        assert came_out >= 0.9 * survived
+
+
+@pytest.mark.parametrize("era", SORTED, ids=str)
+def test_without_any_marker(era: Era) -> None:
+    """The count stands before the names, and seqs_of_names tells which names those behind lost pages are."""
+    source = split(era, "token_table", 0)
+    lost = pages_of(source, "markers")
+    assert not lost & pages_of(source, "token_table", "num_syms")
+    of, out = share_of(source, without(source, lost))
+    assert of > COUNT / 2
+    assert out >= 0.99 * of
+
+
+@pytest.mark.parametrize("era", SORTED, ids=str)
+def test_the_first_tokens_lost(era: Era) -> None:
+    """The index tells which tokens those are that are left."""
+    source = split(era, "token_table", 250)
+    page = (START + source.table("token_table").start) // PAGE
+    done = without(source, {page})
+    of, out = share_of(source, done)
+    assert of
+    assert out >= 0.99 * of
+
+
+@pytest.mark.parametrize("era", [era for era in ERAS if era.order.index("offsets") < era.order.index("names")], ids=str)
+def test_the_last_tokens_and_the_index_lost(era: Era) -> None:
+    source = split(era, "token_table", 500)
+    page = (START + source.table("token_index").start) // PAGE
+    of, out = share_of(source, without(source, {page}))
+    assert of
+    assert out >= 0.99 * of
+
+
+@pytest.mark.parametrize("era", ["6.4 x86", "6.12 arm64", "7.0"])
+def test_the_count_lost_and_some_markers(era: str) -> None:
+    """The addresses end where their order does, and seqs_of_names begins there."""
+    source = split(BY_NAME[era], "markers", 80)
+    lost = {(START + source.table(name).start) // PAGE for name in ("num_syms", "markers")}
+    of, out = share_of(source, without(source, lost))
+    assert of > COUNT / 2
+    assert out >= 0.95 * of
+
+
+def test_a_lost_token_table_leaves_nothing() -> None:
+    """Better nothing than addresses with made-up names."""
+    for era in ERAS:
+        source = placed(era, sample(era, COUNT), before=3000)
+        done = without(source, pages_of(source, "token_table"))
+        assert not done.survivors.any()
+        assert recovered(done.data) is None

@@ -1,0 +1,49 @@
+"""Bare RAM is laid out as machines have it, every byte once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kallsift.kernel import layouts
+from kallsift.kernel.layouts import arrangements
+from kallsift.memory.holes import Layout
+from kallsift.memory.model import AddressSpace, Memory, Segment
+
+SMALL = (
+    Layout("early", below=0x3000),
+    Layout("early again", below=0x3000),
+    Layout("late", below=0x5000, resumes=0x20000),
+    Layout("large only", below=0x2000, split_from=0x9000),
+    Layout("based", base=0x8000),
+)
+
+
+def memory(size: int, start: int = 0, space: AddressSpace = AddressSpace.PHYSICAL) -> Memory:
+    data = (np.arange(size, dtype=np.uint32) // 0x100).astype(np.uint8)
+    return Memory("test", "raw", space, (Segment(start, data),))
+
+
+@pytest.fixture(autouse=True)
+def _small_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layouts, "LAYOUTS", SMALL)
+
+
+def test_each_layout_is_tried_once() -> None:
+    bare = memory(0x8000)
+    found = list(arrangements(bare))
+    assert [each.layout.machine for each in found] == ["early", "late"]
+    for each in found:
+        for offset in range(0, 0x8000, 0x700):
+            there = each.memory.read(each.address(offset), 0x100)
+            assert np.array_equal(there, bare.read(offset, 0x100))
+        assert each.memory.size == bare.size
+    assert found[0].address(0x3000) == 1 << 32
+    assert found[1].address(0x3000) == 0x3000
+    assert found[1].address(0x5001) == 0x20001
+
+
+def test_only_bare_ram_is_rearranged() -> None:
+    assert [each.layout.machine for each in arrangements(memory(0x2000))] == []
+    assert list(arrangements(memory(0x8000, start=0x1000))) == []
+    assert list(arrangements(memory(0x8000, space=AddressSpace.VIRTUAL))) == []

@@ -1,0 +1,81 @@
+"""Tables without tokens: what contradicts itself is refused, and nobody else pays for the search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import kallsift
+from kallsift.kernel import recover as recovery
+from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
+from tests.kernel.test_every_era import BEFORE, image
+from tests.oracle.eras import EARLY_ERAS, ERAS, UNCOMPRESSED_ERAS, Era
+from tests.oracle.writer import Blob
+
+OLD = {era.name: era for era in (*EARLY_ERAS, *UNCOMPRESSED_ERAS)}
+Change = Callable[[bytearray, Blob], None]
+
+
+def memory(data: bytes) -> Memory:
+    segment = Segment(0, np.frombuffer(data, np.uint8))
+    return Memory("era", "flat", AddressSpace.FILE, (segment,), image=ImageFacts(("flat",), 0))
+
+
+def place(blob: Blob, table: str) -> int:
+    return BEFORE + blob.tables[table].offset
+
+
+def disordered(data: bytearray, blob: Blob) -> None:
+    """Two addresses change places."""
+    start = place(blob, "addresses") + 8 * 700
+    data[start : start + 8], data[start + 80 : start + 88] = data[start + 80 : start + 88], data[start : start + 8]
+
+
+def miscounted(data: bytearray, blob: Blob) -> None:
+    """The count says more than there is."""
+    start = place(blob, "num_syms")
+    data[start : start + 8] = (len(blob.symbols) + 40).to_bytes(8, "little")
+
+
+def unshared(data: bytearray, blob: Blob) -> None:
+    """A name in the middle shares more characters with the one before than that has."""
+    start = data.index(0, place(blob, "names") + 4000) + 1
+    data[start] = 0x7E
+
+
+CASES = [
+    ("2.6.9 x86", disordered),
+    ("2.6.9 x86", miscounted),
+    ("2.6.9 x86", unshared),
+    ("2.5.45 x86", disordered),
+    ("2.5.45 x86", miscounted),
+]
+
+
+@pytest.mark.parametrize(("era", "change"), CASES, ids=lambda case: getattr(case, "__name__", case))
+def test_a_contradiction_is_no_table(era: str, change: Change) -> None:
+    blob, data = image(OLD[era], 8, "little", text_only=False)
+    changed = bytearray(data)
+    change(changed, blob)
+    with pytest.raises(kallsift.RecoveryError):
+        kallsift.recover(memory(bytes(changed)))
+
+
+def test_letters_that_are_not_stored_are_said_to_be_unknown() -> None:
+    _, data = image(OLD["2.6.9 x86"], 8, "little", text_only=False)
+    kernel = kallsift.recover(memory(data))
+    (check,) = (check for check in kernel.evidence if check.name == "type letters")
+    assert check.outcome is kallsift.Outcome.ABSENT
+    assert set(kernel.symbols.types().tolist()) == {ord("?")}
+
+
+@pytest.mark.parametrize("era", [ERAS[4], ERAS[-2]], ids=str)
+def test_a_kernel_with_tokens_pays_nothing(monkeypatch: pytest.MonkeyPatch, era: Era) -> None:
+    def never(_: Memory) -> None:
+        raise AssertionError("searched for names without tokens")
+
+    monkeypatch.setattr(recovery, "name_regions", never)
+    _, data = image(era, 8, "little", text_only=False)
+    assert kallsift.recover(memory(data)).proven
