@@ -6,9 +6,11 @@ import argparse
 import signal
 import sys
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 
-from .capture import cached, capture
+from .capture import Capture, cached, capture
+from .containers import saved
 from .errors import LabError
 from .guests import Guest, guest_named, guests_of_set, load_guests
 from .kbuild import fetch
@@ -28,6 +30,8 @@ def parser() -> argparse.ArgumentParser:
     named.add_argument("names", nargs="+", metavar="NAME")
     grouped = commands.add_parser("set", help="capture all guests of a set, and print their folders")
     grouped.add_argument("set", metavar="SET", help="test, architectures, matrix or bench")
+    many = commands.add_parser("containers", help="boot guests and save their memory in every container QEMU writes")
+    many.add_argument("names", nargs="+", metavar="NAME")
     boot = commands.add_parser("boot", help="capture any kernel of the archive, and print its folder")
     boot.add_argument("suite", metavar="SUITE", help="such as trixie-backports")
     boot.add_argument("architecture", metavar="ARCH", help="Debian's name, such as arm64")
@@ -43,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     boot.add_argument("--accel", default="", help="QEMU's accelerator, such as tcg,thread=multi")
     boot.add_argument("--timeout", type=int, default=600, metavar="S", help="seconds to get ready in")
     commands.add_parser("kbuild", help="fetch Debian's scripts/kallsyms programs, and print their folders")
-    for one in (named, grouped, boot):
+    for one in (named, grouped, many, boot):
         one.add_argument("--again", action="store_true", help="even if captured already")
     return top
 
@@ -81,12 +85,12 @@ def show() -> None:
         print(f"{guest.name:18}{','.join(guest.sets):27}{state:28}{guest.note}".rstrip())
 
 
-def take(guests: list[Guest], again: bool) -> int:
+def take(guests: list[Guest], again: bool, how: Callable[[Guest, bool], Capture] = capture) -> int:
     """Captures all of them, going on after failures; the number of failures."""
     failures = 0
     for guest in guests:
         try:
-            print(capture(guest, again).folder, flush=True)
+            print(how(guest, again).folder, flush=True)
         except LabError as error:
             failures += 1
             say(f"FAILED {guest.name}: {error}")
@@ -105,7 +109,7 @@ def main(arguments: list[str]) -> int:
             case "kbuild":
                 print(*(program.folder for program in fetch()), sep="\n")
                 return 0
-            case "guest":
+            case "guest" | "containers":
                 guests = [guest_named(name) for name in options.names]
             case "set":
                 guests = guests_of_set(options.set)
@@ -114,7 +118,8 @@ def main(arguments: list[str]) -> int:
     except LabError as error:
         say(f"FAILED {error}")
         return 1
-    return 1 if take(guests, options.again) else 0
+    how = saved if options.command == "containers" else capture
+    return 1 if take(guests, options.again, how) else 0
 
 
 if __name__ == "__main__":

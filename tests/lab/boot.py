@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,15 +51,15 @@ def running(words: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextlib.contextmanager
-def paused(guest: Guest, kernel: Kernel, accelerator: str) -> Iterator[Paused]:
-    """The guest, booted and paused; it ends with the block."""
+def paused(guest: Guest, kernel: Kernel, accelerator: str, extra: Sequence[str] = ()) -> Iterator[Paused]:
+    """The guest, booted with ``extra`` arguments of QEMU and paused; it ends with the block."""
     machine = machine_for(guest.architecture)
     with tempfile.TemporaryDirectory(prefix="kallsift-lab.") as folder:
         files = Files(Path(folder))
-        extra = ["qemu_fw_cfg"] if has_vmcoreinfo(guest, machine) else []
+        needed = ["qemu_fw_cfg"] if has_vmcoreinfo(guest, machine) else []
         modules = kernel.modules if guest.modules else None
-        files.initramfs.write_bytes(build_initramfs(kernel.busybox, modules, extra))
-        words = command(guest, machine, kernel.image, accelerator, files)
+        files.initramfs.write_bytes(build_initramfs(kernel.busybox, modules, needed))
+        words = [*command(guest, machine, kernel.image, accelerator, files), *extra]
         if machine.seedless and guest.kaslr:
             words = with_seed(words, files)
         started = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,38 +82,51 @@ class Capture:
         return (self.folder / "registers.txt").read_text()
 
 
-def cached(guest: Guest) -> Capture | None:
-    """The guest's capture if it has been taken with these settings."""
-    found = Capture(captures_folder() / guest.name)
+def cached(guest: Guest, folder: Path | None = None) -> Capture | None:
+    """The guest's capture if it has been taken with these settings; among the captures, or in another ``folder``."""
+    found = Capture((folder or captures_folder()) / guest.name)
     if not (found.folder / "manifest.json").exists() or found.manifest["guest"] != guest.settings():
         return None
     return found
 
 
-def capture(guest: Guest, again: bool = False) -> Capture:
-    """The guest's capture; the guest is booted if there is none yet, or ``again``."""
-    if not again and (found := cached(guest)):
+Save = Callable[[Paused, Path], None]
+"""Saves more of a paused guest into the folder of its capture."""
+
+
+def capture(guest: Guest, again: bool = False, folder: Path | None = None, more: Save | None = None) -> Capture:
+    """The guest's capture; the guest is booted if there is none yet, or ``again``.
+
+    Args:
+        guest: what to boot.
+        again: even if there is one.
+        folder: where captures are kept that have ``more`` than others.
+        more: saves that.
+    """
+    folder = folder or captures_folder()
+    if not again and (found := cached(guest, folder)):
         return found
     with alone(guest.name):
-        if not again and (found := cached(guest)):  # another run has just taken it
+        if not again and (found := cached(guest, folder)):  # another run has just taken it
             return found
         tool(machine_for(guest.architecture).qemu)  # or say right away what to install
         kernel = kernel_for(guest)
         accelerator = accelerator_for(guest, kernel)
         try:
-            return _take(guest, kernel, accelerator)
+            return _take(guest, kernel, accelerator, folder / guest.name, more)
         except LabError as error:
             say(f"{guest.name}: {error.message}: trying once more")
-            return _take(guest, kernel, accelerator)
+            return _take(guest, kernel, accelerator, folder / guest.name, more)
 
 
-def _take(guest: Guest, kernel: Kernel, accelerator: str) -> Capture:
-    target = captures_folder() / guest.name
+def _take(guest: Guest, kernel: Kernel, accelerator: str, target: Path, more: Save | None) -> Capture:
     say(f"{guest.name}: booting {kernel.release} with {accelerator}")
     with building(target) as draft:
         with paused(guest, kernel, accelerator) as stopped:
             say(f"{guest.name}: ready after {stopped.seconds:.0f} s, dumping {guest.memory} MiB")
             _save(stopped, draft, machine_for(guest.architecture))
+            if more:
+                more(stopped, draft)
         (draft / "memory.elf").chmod(0o644)
         dumps.make_sparse(draft / "memory.elf")
         shutil.copyfile(kernel.image, draft / "vmlinuz")

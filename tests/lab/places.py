@@ -26,6 +26,11 @@ def captures_folder() -> Path:
     return lab_folder() / "captures"
 
 
+def containers_folder() -> Path:
+    """Captures that have the same memory in many containers."""
+    return lab_folder() / "containers"
+
+
 def say(what: str) -> None:
     """One line of progress on stderr."""
     print(f"lab {time.monotonic() - _started:6.1f}s  {what}", file=sys.stderr, flush=True)

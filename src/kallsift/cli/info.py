@@ -13,6 +13,7 @@ from kallsift.cli.source_options import Request, recovered, source_options
 EXAMPLES = {
     "kallsift info memory.lime": "the running kernel, its tables and the evidence",
     "kallsift info memory.lime --all": "stale copies and other kernels in the dump too",
+    "kallsift info DDRCS0.BIN@0x80000000,DDRCS1.BIN@0x100000000": "files without a header, at their addresses",
     "kallsift info memory.lime --json | jq .kernels[0].kaslr_slide": "the same for a program",
 }
 
@@ -26,7 +27,7 @@ PIPE_WIDTH = 120
 def info(request: Request, as_json: bool) -> int:
     """Show what was found, where, and why it can be trusted.
 
-    SOURCE is a memory dump: raw, LiME or ELF core, recognised by its content.
+    SOURCE is a memory dump, recognised by its content, or files at addresses, FILE@ADDRESS with commas between.
     """
     with recovered(request) as (memory, kernels):
         if as_json:

@@ -17,8 +17,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kallsift.image import lz4_legacy, lzop
+from kallsift.image import lz4_legacy
 from kallsift.image.model import Bytes, ImageError
+from kallsift.memory import lzop
 
 CEILING = 512 << 20
 """Bytes that one payload may expand to; unpacked kernels with everything built in have about 100 MiB."""

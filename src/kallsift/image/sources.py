@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import cast
 
 from kallsift.image.unwrap import unwrap
-from kallsift.memory import containers
+from kallsift.memory import containers, placed
+from kallsift.memory.live.sources import open_live
 from kallsift.memory.model import Memory
 
 
-def open(source: str | os.PathLike[str]) -> Memory:
+def open(source: str | os.PathLike[str] | Sequence[placed.Part | str], *, pause: bool = False) -> Memory:
     """Opens a kernel image or a memory dump: a file or block device, which is told by its content.
 
-    An image comes out unpacked, with `Memory.image` set; all else as `memory.containers.open` has it.
+    An image comes out unpacked, with `Memory.image` set; all else as `memory.containers.open` has it. Files that belong
+    at addresses which nothing in them tells are given as ``FILE@ADDRESS``, with commas between several, or as a
+    sequence of such texts or of pairs (file, address). Live sources are ``/proc/kcore``, ``qemu:SOCKET`` and
+    ``gdb:HOST:PORT``.
+
+    Args:
+        source: what to open.
+        pause: stop a QEMU guest before it is read, and let it go on when the memory is closed.
 
     Raises:
         SourceError: if the source cannot be opened, or is neither; the text is one line that says what to do.
     """
-    name, view = containers.mapped(source)
-    return unwrap(name, view) or containers.open_mapped(name, view)
+    if (live := open_live(source, pause=pause)) is not None:
+        return live
+    parts = placed.parts(source)
+    if parts is not None:
+        return placed.open_placed([(*containers.mapped(path), address) for path, address in parts])
+    path = cast("str | os.PathLike[str]", source)  # a sequence always has parts
+    name, view = containers.mapped(path)
+    return containers.open_pair(path, name, view) or unwrap(name, view) or containers.open_mapped(name, view)

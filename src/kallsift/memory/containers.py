@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
+from kallsift.memory import kdump, vmware
 from kallsift.memory.model import Memory, printable
 
 HEADER_SIZE = 4096
@@ -32,20 +33,22 @@ class Container(Protocol):
         ...
 
 
-CONTAINERS = ("elf_core", "lime", "raw")
+CONTAINERS = ("live.kcore", "elf_core", "lime", "kdump", "flattened", "qemu_stream", "libvirt_save", "vmware", "raw")
 """Modules of this package in the order in which they are asked; raw comes last because it takes everything."""
 
 if TYPE_CHECKING:
-    from kallsift.memory import elf_core, lime, raw
+    from kallsift.memory import elf_core, flattened, libvirt_save, lime, qemu_stream, raw
+    from kallsift.memory.live import kcore
 
-    _CHECKED: tuple[Container, ...] = (elf_core, lime, raw)
+    _CHECKED: tuple[Container, ...] = (kcore, elf_core, lime, kdump, flattened, qemu_stream, libvirt_save, vmware, raw)
 
 NOT_YET = (
     (b"AVML", "an AVML dump", "convert it with avml-convert to LiME format"),
-    (b"KDUMP   ", "a compressed kdump", "write it as ELF (makedumpfile -E, or dump-guest-memory without -z)"),
-    (b"makedumpfile\0", "a flattened kdump", "write it as ELF (makedumpfile -E, or dump-guest-memory without -z)"),
-    (b"QEVM", "a QEMU migration stream", "take the dump with QEMU's dump-guest-memory"),
-    (b"LibvirtQemud", "a libvirt save file", "take the dump with virsh dump --memory-only"),
+    (
+        b"\x14\x20\x28\x01",
+        "a Hyper-V saved state",
+        "convert it on Windows (LeechCore, vm2dmp), or dump from inside, e.g. LiME",
+    ),
     (b"PK\x03\x04", "a zip archive", "unpack it"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
 )
@@ -68,7 +71,8 @@ def open(source: str | os.PathLike[str]) -> Memory:
     Raises:
         SourceError: if the source cannot be opened or is no memory dump; the text is one line that says what to do.
     """
-    return open_mapped(*mapped(source))
+    name, view = mapped(source)
+    return open_pair(source, name, view) or open_mapped(name, view)
 
 
 def mapped(source: str | os.PathLike[str]) -> tuple[str, NDArray[np.uint8]]:
@@ -80,6 +84,23 @@ def mapped(source: str | os.PathLike[str]) -> tuple[str, NDArray[np.uint8]]:
     path = os.fspath(source)
     name = printable(path) or "''"
     return name, _mapped(path, name)
+
+
+def open_pair(source: str | os.PathLike[str], name: str, view: NDArray[np.uint8]) -> Memory | None:
+    """The memory in a file that is already mapped and one beside it; None if there is none that belongs to it.
+
+    Raises:
+        SourceError: as `open`.
+    """
+    header = view[:HEADER_SIZE].tobytes()
+    if kdump.probe(header) and (parts := kdump.siblings(Path(source), view)):
+        return kdump.open_parts(name, [mapped(part)[1] for part in parts], _let_go)
+    other = vmware.companion(Path(source), header)
+    if other is None:
+        return None
+    _, beside = mapped(other)
+    state, ram = (view, beside) if vmware.probe(header) else (beside, view)
+    return vmware.open_pair(name, state, ram, _let_go) if vmware.probe(state[:HEADER_SIZE].tobytes()) else None
 
 
 def open_mapped(name: str, view: NDArray[np.uint8]) -> Memory:

@@ -1,4 +1,4 @@
-"""lzop's container of LZO1X blocks, as far as kernels use it.
+"""lzop's container of LZO1X blocks, as far as kernels and libvirt use it.
 
 Format: lzop 1.04, src/lzop.c and src/conf.h; the kernel's own reader is lib/decompress_unlzo.c. All words are
 big-endian.
@@ -63,7 +63,7 @@ def _header(data: memoryview) -> tuple[int, int]:
     position = MAGIC_SIZE + (2 + 2 + 2 + 1 + 1 if newer else 2 + 2 + 1)  # versions, method and level
     flags = _word(data, position)
     if flags & FILTERED:
-        raise ValueError("uses a filter, as no kernel does")
+        raise ValueError("uses a filter, as neither kernels nor dumps do")
     position += 4 + 4 + (8 if newer else 4)  # flags, mode and time
     if position >= len(data):
         raise ValueError("is cut short")

@@ -1,0 +1,327 @@
+"""The pages of RAM in a QEMU migration stream: where in the stream the last copy of each stands.
+
+Format: QEMU, migration/ram.c (ram_save_setup, ram_save_page, save_zero_page; RAM_SAVE_FLAG_*), version 4 of the section
+"ram". A page is a word (its address in its block, with flags in the bits below a page's size), the block's name unless
+it is that of the page before, and the bytes. So pages that follow each other in a block stand at a constant distance,
+and are indexed as arrays; whatever is irregular is taken one by one.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError
+from kallsift.memory.model import printable
+
+FILLED, MEMORY_SIZE, PLAIN, END, CONTINUED, XBZRLE, HOOK, COMPRESSED, FLUSH = (
+    0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x100, 0x200,
+)  # fmt: skip
+"""RAM_SAVE_FLAG_ZERO, _MEM_SIZE, _PAGE, _EOS, _CONTINUE, _XBZRLE, _HOOK, _COMPRESS_PAGE, _MULTIFD_FLUSH."""
+
+REFUSED = {
+    XBZRLE: "pages as differences (xbzrle)",
+    HOOK: "pages sent by RDMA",
+    FLUSH: "its pages in other channels (multifd)",
+}
+"""Flags of streams whose pages cannot be had, and what such a stream has."""
+
+BLOCK_LIMIT = 1 << 12
+"""Blocks of RAM: a machine has dozens."""
+PAGES_AT_LEAST = 1 << 20
+"""Pages that a block may have however short the stream is; beyond, each page takes `RECORD` bytes of the stream."""
+RECORD = 9
+STREAK = 8
+"""Pages of one kind in a row after which they are indexed as arrays."""
+FIRST_RUN, LONGEST_RUN = 1 << 6, 1 << 16
+PENDING = 1 << 14
+"""Pages that are gathered one by one before they enter the index."""
+
+BUDGET, BYTES_FOR_ONE = 1 << 20, 1 << 8
+"""Steps that indexing may take, and bytes of the stream that give one more: a plain page is sixteen times as many."""
+NAME_COST, RUN_COST = 8, 16
+"""What a page with its block's name costs, and a run of pages."""
+
+_FILL, _PACKED = -1, -512
+"""A place below 0 is `_FILL` less the byte that fills the page, or `_PACKED` less the place of its packed bytes."""
+
+MAPPED_HEADER = np.dtype([("version", ">u4"), ("page", ">u8"), ("bitmap", ">u8"), ("pages", ">u8")])
+"""struct MappedRamHeader of QEMU 9.0 and later, which stands behind a block's size where the RAM is laid out flat."""
+
+
+class CutShortError(Exception):
+    """The stream ends where something more should come."""
+
+
+@dataclass(eq=False)
+class Block:
+    """One block of RAM.
+
+    Attributes:
+        name: as QEMU calls it, safe to print.
+        size: in bytes.
+        places: by page: 0 if it was not sent, else the offset of its bytes in the stream, or what it is instead.
+    """
+
+    name: str
+    size: int
+    places: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+class Pages:
+    """The index of all pages of a stream, built section by section."""
+
+    def __init__(self, source: str, view: NDArray[np.uint8], page: int, flat: bool) -> None:
+        """Nothing is read yet.
+
+        Args:
+            source: the stream as messages call it.
+            view: the whole file, shape (size,), uint8.
+            page: size of a page.
+            flat: whether the stream lays out the RAM flat ("mapped-ram").
+        """
+        self.source, self.view, self.page, self.flat = source, view, page, flat
+        self.blocks: dict[bytes, Block] = {}
+        self._room = max(PAGES_AT_LEAST, len(view) // RECORD)
+        self._budget = BUDGET + len(view) // BYTES_FOR_ONE
+        self._listed = False
+        self._block: Block | None = None
+        self._numbers: list[int] = []
+        self._places: list[int] = []
+
+    def spend(self, steps: int) -> None:
+        """Counts the steps that indexing takes, so that no stream takes for ever.
+
+        Raises:
+            SourceError: if there are more than any machine's stream takes.
+        """
+        self._budget -= steps
+        if self._budget < 0:
+            raise SourceError(
+                f"{self.source}: the migration stream is in more pieces than any machine's; it is damaged"
+            )
+
+    def section(self, position: int) -> int:
+        """Indexes the section's pages from ``position`` on; returns the position behind the section's last word.
+
+        Raises:
+            CutShortError: if the stream ends before the section.
+            SourceError: if it is broken, or has its pages in a form that cannot be read.
+        """
+        try:
+            return self._section(position)
+        except struct.error as error:
+            raise CutShortError from error
+        finally:
+            self._settle()
+
+    def _section(self, position: int) -> int:
+        word, data, mask = struct.Struct(">Q").unpack_from, self.view.data, self.page - 1
+        kind, streak = 0, 0
+        while True:
+            (header,) = word(data, position)
+            flags = header & mask
+            if flags == kind:
+                streak += 1
+                if streak == STREAK:
+                    position = self._run(position, flags)
+                    kind = 0
+                    continue
+            elif flags in (PLAIN | CONTINUED, FILLED | CONTINUED):
+                kind, streak = flags, 1
+            else:
+                kind = 0
+            position += 8
+            if flags == END:
+                return position
+            if flags == MEMORY_SIZE:
+                position = self._blocks(position, header & ~mask)
+                continue
+            refused = next((what for flag, what in REFUSED.items() if flags & flag), None)
+            if refused:
+                raise SourceError(f"{self.source}: has {refused} at offset {position - 8:#x}; save it without that")
+            if not flags & CONTINUED:
+                self.spend(NAME_COST)
+                self._settle()
+                name_end = position + 1 + self._byte(position)
+                name = data[position + 1 : name_end].tobytes()
+                self._block, position = self._known(name, position), name_end
+            position = self._one(header // self.page, flags & ~CONTINUED, position)
+
+    def _one(self, number: int, flags: int, position: int) -> int:
+        """Takes the page whose bytes begin at ``position``."""
+        if flags == PLAIN:
+            place, position = position, position + self.page
+        elif flags == FILLED:
+            place, position = _FILL - self._byte(position), position + 1
+        elif flags == COMPRESSED:
+            place = _PACKED - position
+            position += 4 + struct.unpack_from(">I", self.view.data, position)[0]
+        else:
+            raise SourceError(
+                f"{self.source}: no page at offset {position:#x} (flags {flags:#x}); the stream is damaged"
+            )
+        if position > len(self.view):
+            raise CutShortError
+        self._numbers.append(number)
+        self._places.append(place)
+        if len(self._numbers) == PENDING:
+            self.spend(PENDING)
+            self._settle()
+        return position
+
+    def _run(self, position: int, flags: int) -> int:
+        """Takes pages of one kind as long as they follow each other, as arrays; returns the position behind them."""
+        self.spend(RUN_COST)
+        self._settle()
+        payload = self.page if flags & PLAIN else 1
+        stride, count = 8 + payload, FIRST_RUN
+        while count := min(count, (len(self.view) - position) // stride):
+            records = self.view[position : position + count * stride].reshape(count, stride)
+            headers = np.ascontiguousarray(records[:, :8]).view(">u8")[:, 0]
+            other = np.flatnonzero(headers & np.uint64(self.page - 1) != flags)
+            same = int(other[0]) if len(other) else count
+            if flags & PLAIN:
+                places = position + 8 + stride * np.arange(same, dtype=np.int64)
+            else:
+                places = _FILL - records[:same, 8].astype(np.int64)
+            self._store((headers[:same] // np.uint64(self.page)).astype(np.int64), places)
+            position += same * stride
+            if same < count:
+                break
+            count = min(4 * count, LONGEST_RUN)
+        return position
+
+    def _settle(self) -> None:
+        """Enters what was gathered one by one."""
+        if self._numbers:
+            # Below 2^64 less a page's bits, so they fit.
+            self._store(np.array(self._numbers, np.int64), np.array(self._places, np.int64))
+            self._numbers, self._places = [], []
+
+    def _store(self, numbers: NDArray[np.int64], places: NDArray[np.int64]) -> None:
+        """Enters pages of the block at hand; of copies of a page the last one counts."""
+        block = self._block
+        if block is None:
+            raise SourceError(f"{self.source}: a page belongs to no block of RAM; the stream is damaged")
+        if not len(numbers):
+            return
+        if not len(block.places):
+            # Zeros take no room until they are written to.
+            block.places = np.zeros(min(-(-block.size // self.page), self._room), np.int64)
+            self._room -= len(block.places)
+        if int(numbers.max()) >= len(block.places):
+            raise SourceError(f"{self.source}: a page lies behind the end of {block.name}; the stream is damaged")
+        block.places[numbers] = places
+
+    def _blocks(self, position: int, total: int) -> int:
+        """Reads the names and sizes of all blocks."""
+        if self._listed:
+            raise SourceError(f"{self.source}: lists its RAM twice (offset {position:#x}); the stream is damaged")
+        self._listed = True
+        listed = 0
+        unusual = True
+        while listed < total:
+            if len(self.blocks) == BLOCK_LIMIT:
+                raise SourceError(
+                    f"{self.source}: more than {BLOCK_LIMIT} blocks of RAM; this is no stream of a machine"
+                )
+            length = self._byte(position)
+            if not length and not unusual:
+                position, unusual = (
+                    position + 8,
+                    True,
+                )  # a block's page in the host's memory, if postcopy was allowed for
+                continue
+            name = self.view[position + 1 : position + 1 + length].tobytes()
+            position += 1 + length
+            (size,) = struct.unpack_from(">Q", self.view.data, position)
+            position += 8
+            listed += size
+            unusual = False
+            self.blocks[name] = block = Block(printable(name.decode("latin-1")), size)
+            if self.flat:
+                position = self._flat(position, block)
+        return position
+
+    def _flat(self, position: int, block: Block) -> int:
+        """Takes a block that is laid out flat, with a bit for each page that is not all zero."""
+        header = self.view[position : position + MAPPED_HEADER.itemsize]
+        if len(header) < MAPPED_HEADER.itemsize:
+            raise CutShortError
+        fields = header.view(MAPPED_HEADER)[0]
+        bitmap, pages, count = int(fields["bitmap"]), int(fields["pages"]), -(-block.size // self.page)
+        if int(fields["version"]) != 1 or int(fields["page"]) != self.page:
+            raise SourceError(f"{self.source}: {block.name} is laid out in an unknown way at offset {position:#x}")
+        if bitmap + -(-count // 8) > len(self.view) or pages > len(self.view):
+            raise CutShortError
+        if count > PAGES_AT_LEAST + 2 * (len(self.view) // self.page):
+            raise SourceError(f"{self.source}: {block.name} is larger than the stream can be; the stream is damaged")
+        bits = np.unpackbits(self.view[bitmap : bitmap + -(-count // 8)], count=count, bitorder="little")
+        places = pages + self.page * np.arange(count, dtype=np.int64)
+        places[bits == 0] = _FILL
+        places[places > len(self.view) - self.page] = 0
+        block.places = places
+        return pages + block.size
+
+    def _known(self, name: bytes, position: int) -> Block:
+        try:
+            return self.blocks[name]
+        except KeyError:
+            what = printable(name.decode("latin-1"))
+            raise SourceError(
+                f"{self.source}: no RAM is called {what!r} (offset {position:#x}); it is damaged"
+            ) from None
+
+    def _byte(self, position: int) -> int:
+        if position >= len(self.view):
+            raise CutShortError
+        return int(self.view[position])
+
+    def read(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The bytes of pages that were sent, shape (len(places) * page,)."""
+        data = np.empty((len(places), self.page), np.uint8)
+        filled = (places < 0) & (places > _PACKED)
+        data[filled] = (_FILL - places[filled])[:, None]
+        # Plain pages in records that follow each other are copied at once.
+        steps = np.diff(places)
+        edges = np.flatnonzero((steps != self.page + 8) & (steps != self.page)) + 1
+        for start, end in zip([0, *edges.tolist()], [*edges.tolist(), len(places)], strict=True):
+            first = int(places[start])
+            if first > 0:
+                self._plain(places[start:end], data[start:end])
+            elif first <= _PACKED:
+                for index in range(start, end):
+                    data[index] = self._unpacked(_PACKED - int(places[index]))
+        return data.ravel()
+
+    def _plain(self, places: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
+        """Copies plain pages whose steps are each a page or a record, as long as they are the same at once."""
+        start = 0
+        while start < len(places):
+            first, end = int(places[start]), start + 1
+            step = int(places[end]) - first if end < len(places) else self.page
+            others = np.flatnonzero(np.diff(places[start:]) != step)
+            end = start + 1 + int(others[0]) if len(others) else len(places)
+            data[start:end] = as_strided(
+                self.view[first : first + self.page], (end - start, self.page), (step, 1), writeable=False
+            )
+            start = end
+
+    def _unpacked(self, position: int) -> NDArray[np.uint8]:
+        """A page that was packed."""
+        (size,) = struct.unpack_from(">I", self.view.data, position)
+        try:
+            page = zlib.decompressobj().decompress(self.view[position + 4 : position + 4 + size].tobytes(), self.page)
+        except zlib.error as error:
+            raise SourceError(
+                f"{self.source}: the page at offset {position:#x} cannot be unpacked ({error})"
+            ) from error
+        if len(page) < self.page:
+            raise SourceError(f"{self.source}: the page at offset {position:#x} unpacks to {len(page)} bytes")
+        return np.frombuffer(page, np.uint8)

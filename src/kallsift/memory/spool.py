@@ -1,0 +1,181 @@
+"""Compressed streams unpacked into a temporary file without a name, so that what they hold can be mapped.
+
+The file is gone with the mapping. It lies where TMPDIR says. A stream may expand as far as there is room on that disk
+(half of what is free), but never to more than `RATIO` times its own size once it passes `FREE` bytes.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import mmap
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError
+from kallsift.memory import lzop
+
+RATIO, FREE = 1024, 1 << 30
+"""Deflate cannot expand to more; memory shrinks to a third, or to a hundredth where most of it is blank."""
+MEMORY_LIMIT = 256 << 20
+"""Bytes of memory that an xz decoder may want."""
+WINDOW_LOG_LIMIT = 27
+"""Largest window of a zstd stream, as a power of two, that its own tool takes unasked."""
+CHUNK, PIECE = 1 << 18, 1 << 20
+"""Bytes that are given to a decoder, and taken from it, at once."""
+
+
+class DamagedError(Exception):
+    """A stream ends too early or cannot be unpacked any further; the text says why."""
+
+
+class MissingPackageError(Exception):
+    """An optional package is not installed; the text is its name."""
+
+
+class _Decoder(Protocol):
+    """The interface that decompressors of the standard library share."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class _Gzip:
+    """zlib's decompressor, with the interface of the others."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._inner.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+
+
+def _package(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingPackageError(module) from error
+
+
+def _zstd() -> tuple[_Decoder, type[Exception]]:
+    try:
+        zstd: Any = import_module("compression.zstd")  # Python 3.14 has what the package brings to those before it
+    except ImportError:
+        zstd = _package("backports.zstd")
+    options = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG_LIMIT}
+    return zstd.ZstdDecompressor(options=options), zstd.ZstdError
+
+
+def _streams(start: Callable[[], tuple[_Decoder, type[Exception]]]) -> Callable[[memoryview], Iterator[bytes]]:
+    """Unpacks one stream after the other, each by a decoder that ``start`` makes, with the error that it raises."""
+
+    def pieces(data: memoryview) -> Iterator[bytes]:
+        position = 0
+        while position < len(data):
+            decoder, error = start()
+            idle = 0
+            while not decoder.eof:
+                chunk = bytes(data[position : position + CHUNK]) if decoder.needs_input else b""
+                position += len(chunk)
+                try:
+                    piece = decoder.decompress(chunk, PIECE)
+                except (error, EOFError, MemoryError) as problem:
+                    raise DamagedError(f"is damaged ({problem})") from problem
+                if piece:
+                    yield piece
+                idle = 0 if piece or chunk else idle + 1
+                if idle > 4:
+                    raise DamagedError("is cut short")
+            position -= len(decoder.unused_data)
+            if not any(data[position : position + 16]):
+                return  # padding of a tape or a disk
+
+    return pieces
+
+
+def _lzop(data: memoryview) -> Iterator[bytes]:
+    lzo = _package("lzallright")
+
+    def decode(packed: memoryview, size: int) -> bytes:
+        unpacked: bytes = lzo.LZOCompressor.decompress(bytes(packed), size)
+        return unpacked
+
+    try:
+        yield from lzop.pieces(data, decode, lzo.LZOError)
+    except ValueError as problem:
+        raise DamagedError(str(problem)) from problem
+
+
+STREAMS: dict[str, Callable[[memoryview], Iterator[bytes]]] = {
+    "gzip": _streams(lambda: (_Gzip(), zlib.error)),
+    "bzip2": _streams(lambda: (bz2.BZ2Decompressor(), OSError)),
+    "xz": _streams(lambda: (lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT), lzma.LZMAError)),
+    "lzop": _lzop,
+    "zstd": _streams(_zstd),
+}
+"""Compressions by name: each unpacks what some bytes begin with, piece by piece."""
+
+
+def spooled(name: str, compression: str, packed: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], str | None]:
+    """What a compressed stream holds, mapped read-only, and why that may be less than it once held (None if it is all).
+
+    Args:
+        name: the source as messages call it.
+        compression: a key of `STREAMS`.
+        packed: the stream, shape (size,), uint8.
+
+    Raises:
+        SourceError: if nothing can be unpacked, if it is too much, or if a package is missing.
+    """
+    problem = None
+    try:
+        with tempfile.TemporaryFile(prefix="kallsift.") as file:
+            room = shutil.disk_usage(tempfile.gettempdir()).free // 2
+            size = 0
+            try:
+                for piece in STREAMS[compression](packed.data):
+                    size += len(piece)
+                    if size > max(FREE, RATIO * len(packed)):
+                        raise SourceError(f"{name}: its {compression} stream expands without end; it is no dump")
+                    if size > room:
+                        raise SourceError(
+                            f"{name}: unpacks to more than {room >> 20} MiB, half of what is free in "
+                            f"{tempfile.gettempdir()}; set TMPDIR to a folder on a larger disk"
+                        )
+                    file.write(piece)
+            except DamagedError as error:
+                problem = f"the {compression} stream {error}"
+            if not size:
+                raise SourceError(f"{name}: {problem or f'the {compression} stream is empty'}; copy it again")
+            file.flush()
+            mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    except MissingPackageError as error:
+        raise SourceError(f"{name}: {compression} needs the package {error}; pip install 'kallsift[images]'") from error
+    except OSError as error:
+        reason = f"{tempfile.gettempdir()}: {error.strerror}"
+        raise SourceError(f"{name}: cannot be unpacked ({reason}); set TMPDIR to another folder") from error
+    return np.frombuffer(mapping, np.uint8), problem

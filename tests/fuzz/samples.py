@@ -1,0 +1,79 @@
+"""A small valid file of each container, by the name of the module that reads it."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Callable
+
+from tests.memory.builders import Program, elf, lime, load, note, notes
+from tests.memory.writers import libvirt, qemu, vmware
+
+_WORDS = b"".join(struct.pack("<Q", number) for number in range(512))
+
+
+def _elf() -> bytes:
+    return elf(
+        [notes(note(b"CORE", 1, bytes(336)), note(b"QEMU", 0, bytes(440))), load(0, _WORDS), load(1 << 32, _WORDS)]
+    )
+
+
+def _lime() -> bytes:
+    return lime([(0x1000, _WORDS), (0x100000, _WORDS), (1 << 32, _WORDS)])
+
+
+def _qemu_stream() -> bytes:
+    block = "mach-virt.ram"
+    pages = [qemu.Page(block, number, _WORDS) for number in range(24)]
+    again = [
+        qemu.Page(block, 3, bytes(1), "filled"),
+        *(qemu.Page(block, number, b"\7", "filled") for number in range(24, 40)),
+        qemu.Page(block, 5, _WORDS, "compressed"),
+    ]
+    fields = [
+        {"name": "env.eip", "size": 8},
+        {"name": "env.segs", "array_len": 6, "size": 12, "struct": {"fields": [{"name": "base", "size": 8}]}},
+        {"name": "cpreg_vmstate_indexes", "array_len": 2, "size": 8},
+        {"name": "cpreg_vmstate_values", "array_len": 2, "size": 8},
+    ]
+    indexes = struct.pack(">QQ", 0x603000000013C101, 0x603000000013C600)
+    processor = qemu.Section("cpu", 0, bytes(80) + indexes + bytes(16), fields)
+    other = qemu.Section("spapr/htab", 0, b"1234")
+    sizes = {block: 48 * qemu.PAGE, "vga.vram": qemu.PAGE}
+    return qemu.stream(sizes, [pages, again], machine="virt-7.2", others=(other,), devices=(processor,))
+
+
+def _qemu_flat() -> bytes:
+    return qemu.flat({"mach-virt.ram": _WORDS + bytes(8192) + _WORDS, "virt.flash0": bytes(4096)}, "virt-9.0")
+
+
+def _libvirt_save() -> bytes:
+    return libvirt.header("raw") + _qemu_stream()
+
+
+def _libvirt_gzip() -> bytes:
+    return libvirt.header("gzip") + gzip.compress(_qemu_stream())
+
+
+def _vmware() -> bytes:
+    cpu = vmware.tag("rip", bytes(8), 0) + vmware.tag("CR64", bytes(8), 0, 3) + vmware.block("IDTR", bytes(10), 0)
+    memory = vmware.regions([(0, 0, 1), (1, 0x100000, 1)]) + vmware.block("Memory", 2 * _WORDS, 0, 0)
+    return vmware.state({"cpu": cpu, "memory": memory})
+
+
+def _kcore() -> bytes:
+    mapped = Program(1, b"", (1 << 64) - 1, 0xFFFFC90000000000, file_size=1 << 44, offset=1 << 46)
+    image = Program(1, b"", 0x101000, 0xFFFFFFFF81000000, file_size=4096, offset=1 << 47)
+    ram = [load(place, _WORDS, 0xFFFF888000000000 + place) for place in (0x1000, 0x100000)]
+    return elf([notes(note(b"VMCOREINFO", 0, b"OSRELEASE=1\n")), image, mapped, *ram])
+
+
+SAMPLES: dict[str, tuple[Callable[[], bytes], ...]] = {
+    "elf_core": (_elf,),
+    "lime": (_lime,),
+    "qemu_stream": (_qemu_stream, _qemu_flat),
+    "libvirt_save": (_libvirt_save, _libvirt_gzip),
+    "vmware": (_vmware,),
+    "live.kcore": (_kcore,),
+}
+"""What is damaged; whoever adds a container adds its row."""
