@@ -57,7 +57,13 @@ def recover_uncompressed(
             segment.data, first, min(len(segment.data), high + BEYOND), byte_order, most=MAX_MARKERS
         ):
             identity = _identity(markers.offset + markers.size, byte_order)
-            yield from recover_tables(segment, identity, word_sizes, attempt)
+            found = False
+            for tables in recover_tables(segment, identity, word_sizes, attempt):
+                found = True
+                yield tables
+            if found:
+                # further candidates for the markers are parts of these, and lead to the same tables
+                return
 
 
 def _identity(offset: int, byte_order: str) -> TokenTable:
