@@ -16,6 +16,10 @@ BATCH = 1 << 14
 """Heads of lists that are followed at once."""
 
 
+BELOW_LINEAR = 64 << 20
+"""How far below the linear map of 32-bit kernels their modules can lie, in bytes; on arm it is 16 MiB."""
+
+
 class ListError(KallsiftError):
     """A list leads nowhere, or its links do not agree."""
 
@@ -46,6 +50,14 @@ def _link(memory: VirtualMemory, address: int) -> int:
         raise ListError(f"a list leads to {address:#x}, which is not mapped") from error
 
 
+def _lowest(kernel: Kernel) -> int:
+    """The lowest address that the kernel's own memory can have; of 32 bits, modules lie below the linear map."""
+    if kernel.symbols.word_size == 8:
+        return kernel.tables[0].virtual >> 63 << 63
+    linear = kernel.memory.segments[0].start + kernel.distance & 0xFFFF_FFFF
+    return max(0, linear - BELOW_LINEAR)
+
+
 def heads_of_image(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
     """Heads in the image whose first member points back at them: of lists that are not empty, and of few things else.
 
@@ -54,7 +66,7 @@ def heads_of_image(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[NDAr
     """
     words = memory.words
     window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
-    heads = list_heads(window, words, range(0, 0), range(0, words.mask + 1))
+    heads = list_heads(window, words, range(0, 0), range(_lowest(kernel), words.mask + 1))
     for batch in range(0, len(heads.places), BATCH):
         values = heads.values[batch : batch + BATCH]
         own = words.wrap(heads.places[batch : batch + BATCH] + np.uint64(kernel.distance))
