@@ -78,6 +78,26 @@ def test_a_program_with_tables_of_its_own(
     assert all(view.hints.cpus == cpus for view in tried)
 
 
+def test_a_program_of_arm64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU shows it nothing of the kernel, although the kernel's table is in use."""
+    tables = Tables(next(layout for layout in LAYOUTS if str(layout) == "arm64 16 KiB pages, 47-bit"))
+    vectors = 0xFFFF_C000_8001_0000
+    tables.map(vectors, 0x4000, 2)
+    page = Segment(0x4000, np.full(4 * PAGE, 7, np.uint8))
+    memory = Memory("test", "test", AddressSpace.PHYSICAL, (page, *tables.memory().segments))
+    seen: list[bytes] = []
+
+    def recover_near(fetched: Fetched, **_: object) -> Kernel:
+        seen.append(fetched.bytes_at(vectors + 8, 2).tobytes())
+        return kernel(SYMBOLS)
+
+    monkeypatch.setattr(live, "recover_near", recover_near)
+    own = Fetched(lambda address, size: None, physical=fetched_of(memory, AddressSpace.PHYSICAL))
+    cpus = (CpuState(0, {"pc": 0x401000, "ttbr1": tables.root | 0xDB << 48 | 1, "vbar": vectors}),)
+    live.recover(Memory("test", "test", AddressSpace.VIRTUAL, (), Hints(cpus), fetched=own))
+    assert seen == [b"\7\7"]
+
+
 def test_a_bit_that_means_nothing_is_not_followed(machine: tuple[Memory, int], monkeypatch: pytest.MonkeyPatch) -> None:
     memory, root = machine
     tried: list[Fetched] = []

@@ -18,7 +18,7 @@ from kallsift.kallsyms.name_regions import BLOCK
 from kallsift.kallsyms.recover import blank_page
 from kallsift.kallsyms.tables import Attempt, Row, Tables, in_order
 from kallsift.kallsyms.tokens import MAX_PADDING
-from kallsift.memory.model import Segment
+from kallsift.memory.model import Memory, Segment
 
 LEAST, MOST = 256, 1 << 18
 """Symbols of a table at least and at most; kernels of that time had some ten thousand."""
@@ -34,70 +34,54 @@ GRAPHIC = (np.arange(256) > ord(" ")) & (np.arange(256) < 0x7F)
 """Which bytes names can have."""
 
 
-def recover_early(segment: Segment, low: int, word_sizes: Sequence[int], attempt: Attempt) -> Iterator[Tables]:
-    """All tables whose names begin near ``segment.data[low]``, where a region of names does.
+def recover_early(memory: Memory, low: int, word_sizes: Sequence[int], attempt: Attempt) -> Iterator[Tables]:
+    """All tables whose names begin where a region of names does.
+
+    Each word that can be their number is held against what stands before it, then against what stands behind it; both
+    take no longer than what is there is long.
 
     Args:
-        segment: the memory around the region.
-        low: where the region begins.
+        memory: the source.
+        low: address at which the region begins.
         word_sizes: bytes of an address, those to try in this order.
         attempt: is told how far it came.
     """
     for size in word_sizes:
+        near = memory.around(low, AROUND + MAX_PADDING + LEAST * size, AROUND)
         for byte_order in "<>":
-            for num_syms, count in _counts(segment, low, size, byte_order):
-                for gap in _gaps(segment.data, num_syms + size):
-                    yield from _tables(segment, num_syms, count, num_syms + size + gap, size, byte_order, attempt)
+            for place, count in _counts(near, max(0, low - AROUND), size, byte_order):
+                segment = memory.around(place, count * size + MAX_PADDING, size + MAX_PADDING + count * (MAX_NAME + 1))
+                num_syms = place - segment.start
+                array = _array(segment.data, num_syms, count, size, byte_order)
+                if array is None or blank_page(segment, array.offset, array.size) is not None:
+                    continue
+                here = f"{count} words in order at {segment.start + array.offset:#x} and their number"
+                attempt.reached(1, "names", f"{here}, but not as many names behind it")
+                listings = [*_listings(segment.data, num_syms + size, count)]
+                if len(listings) > 1:
+                    attempt.reached(2, "names", f"{here}, but the names behind it can be read in more than one way")
+                elif listings:
+                    yield _tables(segment, num_syms, array, *listings[0], size, byte_order)
 
 
-def _counts(segment: Segment, low: int, size: int, byte_order: str) -> Iterator[tuple[int, int]]:
-    """Words that can be the number of symbols: so many words in order stand before it. Each with its offset."""
-    first = max(0, low - AROUND)
-    first += -(segment.start + first) % size
-    raw = segment.data[first : low + AROUND]
-    words = np.frombuffer(raw[: len(raw) // size * size].tobytes(), f"{byte_order}u{size}").astype(np.uint64)
-    for index in np.flatnonzero((words >= LEAST) & (words < MOST)).tolist():
-        yield first + index * size, int(words[index])
-
-
-def _gaps(data: NDArray[np.uint8], start: int) -> Iterator[int]:
-    """Bytes of padding that can stand at a place: none, or all zeros up to a place where a table can begin."""
-    yield 0
-    zeros = int(np.argmax(np.append(data[start : start + MAX_PADDING], 1) != 0))
-    # a name that shares nothing with the one before it begins with a zero itself
-    yield from (gap for gap in (zeros, zeros - 1) if gap > 0)
-
-
-def _tables(
-    segment: Segment, num_syms: int, count: int, names: int, size: int, byte_order: str, attempt: Attempt
-) -> Iterator[Tables]:
-    array = _array(segment.data, num_syms, count, size, byte_order)
-    if array is None or blank_page(segment, array.offset, array.size) is not None:
+def _counts(near: Segment, low: int, size: int, byte_order: str) -> Iterator[tuple[int, int]]:
+    """Words from ``low`` on that can be the number of symbols, for words in order stand before it; with addresses."""
+    first = -near.start % size
+    raw = near.data[first : first + (len(near.data) - first) // size * size]
+    words = np.frombuffer(raw.tobytes(), f"{byte_order}u{size}").astype(np.uint64)
+    if not len(words):
         return
-    here = f"{count} words in order at {segment.start + array.offset:#x} and their number"
-    attempt.reached(1, "names", f"{here}, but not as many names behind it")
-    for form, found in (
-        ("stems", _stems(segment.data, names, count)),
-        ("strings", _strings(segment.data, names, count)),
-    ):
-        if found is None:
-            continue
-        texts, end = found
-        bounds = np.concatenate(([0], np.cumsum([len(text) + 1 for text in texts]))).astype(np.int64)
-        characters = np.frombuffer(b"".join(b"?" + text for text in texts), np.uint8)
-        rows = (
-            Row("addresses", array.offset, array.size),
-            Row("num_syms", num_syms, size),
-            Row("names", names, end - names),
-        )
-        checks = (
-            Check.that("num_syms", True, f"the count {count} stands between the addresses and the names"),
-            Check.that("names", True, f"{count} names of at most {MAX_NAME - 1} characters, stored as {form}"),
-            Check("type letters", Outcome.ABSENT, "tables before 2.6.10 have none; each is printed as ?"),
-            Check.that("address order", True, f"{count} entries never decrease as {array.encoding.name}"),
-        )
-        yield Tables(segment, size, byte_order, in_order(*rows), array, characters, bounds, checks)
-        return
+    # what pads the addresses is zero, and then a step down, but no step that counts
+    index = np.arange(len(words))
+    real = np.maximum.accumulate(np.where(words != 0, index, 0))
+    breaks = np.append(0, np.flatnonzero(words[1:] < words[:-1]) + 1)
+    since = index - breaks[np.searchsorted(breaks, index, "right") - 1] + 1
+    can_be = (words >= LEAST) & (words < MOST)
+    can_be[0] = False
+    for place in np.flatnonzero(can_be).tolist():
+        address = near.start + first + place * size
+        if address >= low and since[real[place - 1]] >= LEAST:
+            yield address, int(words[place])
 
 
 def _array(data: NDArray[np.uint8], num_syms: int, count: int, size: int, byte_order: str) -> AddressArray | None:
@@ -109,10 +93,55 @@ def _array(data: NDArray[np.uint8], num_syms: int, count: int, size: int, byte_o
     if start < 0:
         return None
     words = np.frombuffer(data[start:end].tobytes(), f"{byte_order}u{size}")
-    words = words.astype(words.dtype.newbyteorder("="))
-    if not ABSOLUTE.order(words).all() or not ABSOLUTE.typical(words):
-        return None
-    return AddressArray(start, ABSOLUTE, words)
+    # the last of them first: what is no array ends there
+    held = LEAST
+    while ABSOLUTE.order(words[-held:]).all():
+        if held >= count:
+            words = words.astype(words.dtype.newbyteorder("="))
+            return AddressArray(start, ABSOLUTE, words) if ABSOLUTE.typical(words) else None
+        held *= 4
+    return None
+
+
+def _listings(data: NDArray[np.uint8], start: int, count: int) -> Iterator[tuple[str, int, list[bytes], int]]:
+    """The ways to read so many names behind a place: how they are stored, where they begin, what they are, their end.
+
+    There is one at most. Stems begin with a byte of zero, for there is no name before the first, and go on with numbers
+    that are no larger than the name before is long; the letters that strings begin with are larger than most names.
+    """
+    zeros = int(np.argmax(np.append(data[start : start + MAX_PADDING + 1], 1) != 0))
+    if zeros and (found := _stems(data, start + zeros - 1, count)):
+        yield "stems", start + zeros - 1, *found
+    if found := _strings(data, start + zeros, count):
+        yield "strings", start + zeros, *found
+
+
+def _tables(
+    segment: Segment,
+    num_syms: int,
+    array: AddressArray,
+    form: str,
+    start: int,
+    texts: list[bytes],
+    end: int,
+    size: int,
+    byte_order: str,
+) -> Tables:
+    count = len(texts)
+    bounds = np.concatenate(([0], np.cumsum([len(text) + 1 for text in texts]))).astype(np.int64)
+    characters = np.frombuffer(b"".join(b"?" + text for text in texts), np.uint8)
+    rows = (
+        Row("addresses", array.offset, array.size),
+        Row("num_syms", num_syms, size),
+        Row("names", start, end - start),
+    )
+    checks = (
+        Check.that("num_syms", True, f"the count {count} stands between the addresses and the names"),
+        Check.that("names", True, f"{count} names of at most {MAX_NAME - 1} characters, stored as {form}"),
+        Check("type letters", Outcome.ABSENT, "tables before 2.6.10 have none; each is printed as ?"),
+        Check.that("address order", True, f"{count} entries never decrease as {array.encoding.name}"),
+    )
+    return Tables(segment, size, byte_order, in_order(*rows), array, characters, bounds, checks)
 
 
 def _strings(data: NDArray[np.uint8], start: int, count: int) -> tuple[list[bytes], int] | None:

@@ -30,12 +30,19 @@ IDENTIFIER = np.isin(
 
 
 def name_regions(memory: Memory) -> Iterator[tuple[int, int]]:
-    """Regions that can hold names, as addresses of their beginnings and ends, to a block; `MAX_REGIONS` at most."""
+    """Regions that can hold names, as addresses of their beginnings and ends, to a block; `MAX_REGIONS` at most.
+
+    Those of more than two batches, as no kernel's names are, come in parts.
+    """
     found = 0
     for stretch in memory.segments:
         first: int | None = None
         for low in range(0, stretch.size, BATCH):
             data = stretch.read(low, low + BATCH)
+            if first is not None and stretch.start + low - first >= BATCH:
+                yield first, stretch.start + low
+                found += 1
+                first = stretch.start + low
             starts = np.arange(0, len(data), BLOCK)
             dense = np.add.reduceat(IDENTIFIER[data].view(np.uint8), starts, dtype=np.int64) >= DENSE * BLOCK
             for edge in np.flatnonzero(np.diff(dense, prepend=first is not None)).tolist():

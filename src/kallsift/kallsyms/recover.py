@@ -52,7 +52,11 @@ class _Listing:
 
 
 def recover_tables(
-    segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
+    segment: Segment,
+    tokens: TokenTable,
+    word_sizes: Sequence[int],
+    attempt: Attempt,
+    markers: Sequence[Markers] | None = None,
 ) -> Iterator[Tables]:
     """All ways in which tables around a token table agree; mostly one.
 
@@ -61,10 +65,11 @@ def recover_tables(
         tokens: the proved token table.
         word_sizes: bytes of an address, those to try in this order.
         attempt: is told how far it came.
+        markers: those of the names, where there is no token table; None to look for them before it.
     """
-    here = f"token table at {segment.start + tokens.offset:#x}"
+    here = _here(segment, tokens)
     attempt.reached(1, "names", f"{here}, but no markers near it fit a name stream")
-    for listing in _listings(segment, tokens, attempt):
+    for listing in _listings(segment, tokens, attempt, markers):
         count = len(listing.names.starts)
         expanded = expand_checked(segment, tokens, listing.names, attempt)
         if expanded is None:
@@ -156,20 +161,28 @@ def expand_checked(
     wrong = np.flatnonzero((np.diff(bounds) < 2) | ~letters)
     count = int(wrong[0]) if len(wrong) else len(letters)
     if count < (len(letters) if least is None else least):
-        here = f"token table at {segment.start + tokens.offset:#x}"
+        here = _here(segment, tokens)
         attempt.reached(2, "names", f"{here}: {len(wrong)} names start with no type letter")
         return None
     check = Check.that("type letters", True, f"all {count} entries start with a letter of nm")
     return characters[: bounds[count]], bounds[: count + 1], check
 
 
-def _listings(segment: Segment, tokens: TokenTable, attempt: Attempt) -> Iterator[_Listing]:
+def _here(segment: Segment, tokens: TokenTable) -> str:
+    """What messages begin with."""
+    place = segment.start + tokens.offset
+    return f"token table at {place:#x}" if tokens.stored else f"numbers like markers of plain names before {place:#x}"
+
+
+def _listings(
+    segment: Segment, tokens: TokenTable, attempt: Attempt, candidates: Sequence[Markers] | None
+) -> Iterator[_Listing]:
     """Markers before the token table, and the name streams directly before them, each with its count."""
     data = segment.data
-    here = f"token table at {segment.start + tokens.offset:#x}"
+    here = _here(segment, tokens)
     high = tokens.offset - (segment.start + tokens.offset) % 8 + 8
     low = high - min(high // 8 * 8, MARKERS_WITHIN)
-    for markers in find_markers(data, low, high, tokens.byte_order):
+    for markers in find_markers(data, low, high, tokens.byte_order) if candidates is None else candidates:
         # the stream ends where the markers begin, its last group is of unknown size
         last_start = markers.offset - int(markers.values[-1])
         first = max(0, last_start - LIKELY_LAST_GROUP - MAX_PADDING)
@@ -183,7 +196,7 @@ def _listings(segment: Segment, tokens: TokenTable, attempt: Attempt) -> Iterato
                 if (place := find_num_syms(data, names.offset, count, tokens.byte_order)) is not None:
                     rows.append(Row("num_syms", place, COUNT_SIZE))
                     num_syms = Check.that("num_syms", True, f"the count {count} stands before the names")
-                elif is_padding(data, max(0, names.offset - 8), names.offset):
+                elif tokens.stored and is_padding(data, max(0, names.offset - 8), names.offset):
                     num_syms = Check("num_syms", Outcome.ABSENT, "nothing but zeros stands before the names")
                 else:
                     message = f"{here}, but what stands before the {count} names is not their count"

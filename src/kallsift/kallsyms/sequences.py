@@ -53,14 +53,26 @@ def find_sequences(data: NDArray[np.uint8], ends: list[int], count: int, byte_or
         byte_order: ``"<"`` or ``">"``.
     """
     for end in ends:
-        for offset in range(end, min(end + MAX_PADDING, len(data))):
-            for entry_size in (3, 4):
-                if (
-                    offset + count * entry_size <= len(data)
-                    and (order := _permutation(data, offset, count, entry_size, byte_order)) is not None
-                ):
-                    return Sequences(offset, entry_size, order)
+        for offset, entry_size in _likely_sequences(data, end, count, byte_order):
+            if (order := _permutation(data, offset, count, entry_size, byte_order)) is not None:
+                return Sequences(offset, entry_size, order)
     return None
+
+
+def _likely_sequences(data: NDArray[np.uint8], end: int, count: int, byte_order: str) -> list[tuple[int, int]]:
+    """Where behind a table a permutation can begin by its first entries, and their size, in the order of the places."""
+    found: list[tuple[int, int]] = []
+    for entry_size in (3, 4):
+        offsets = np.arange(end, min(end + MAX_PADDING, len(data) - count * entry_size + 1))
+        previous: NDArray[np.int64] | None = None
+        for entry in range(min(SAMPLED, count)):
+            value = _entries(data, offsets + entry * entry_size, entry_size, byte_order)
+            fits = value < count
+            if previous is not None:
+                fits &= value != previous
+            offsets, previous = offsets[fits], value[fits]
+        found += [(int(offset), entry_size) for offset in offsets]
+    return sorted(found)
 
 
 def scan_sequences(data: NDArray[np.uint8], low: int, high: int, counts: range, byte_order: str) -> Iterator[Sequences]:

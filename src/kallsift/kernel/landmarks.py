@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.table import SymbolTable
@@ -81,11 +83,13 @@ def _own_names(tables: Tables, symbols: SymbolTable, placement: Placement) -> It
 
 
 def read_banner(memory: Memory, symbols: SymbolTable, placement: Placement) -> str | None:
-    """The banner line that ``linux_banner`` points at; None without that symbol or that text."""
+    """The banner line that ``linux_banner`` is, or, up to 2.6.9, points at; None without that symbol or that text."""
     index = symbols.find("linux_banner")
-    if index is not None:
-        return _banner_at(memory, placement.physical(symbols.symbol(index).address))
-    return None
+    if index is None:
+        return None
+    place = placement.physical(symbols.symbol(index).address)
+    values, held = memory.words(np.array([place], np.uint64), placement.words.dtype)
+    return _banner_at(memory, place) or (_banner_at(memory, placement.physical(int(values[0]))) if held[0] else None)
 
 
 def nearest_banner(memory: Memory, around: int) -> str | None:

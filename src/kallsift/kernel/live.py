@@ -13,8 +13,9 @@ from kallsift.kernel.model import Kernel
 from kallsift.kernel.near import recover_near
 from kallsift.kernel.processors import KERNEL_HALF, POSITIONS
 from kallsift.kernel.recover import Progress
-from kallsift.machine import x86
+from kallsift.machine import arm64, x86
 from kallsift.machine.model import PagingMode, translate
+from kallsift.machine.registry import ROOT_REGISTERS
 from kallsift.memory.fetched import PAGE, Fetched
 from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory
 from kallsift.memory.stored import Cache, Stored
@@ -77,20 +78,29 @@ def _recover_fetched(fetched: Fetched, hints: Hints, progress: Progress | None) 
 
 
 def _kernel_halves(fetched: Fetched) -> Iterator[Fetched]:
-    """The virtual memory that processors of x86-64 will see when they enter the kernel from a user's program.
-
-    Only where the table in use can be the one for a user's program; the other one lies right below it.
-    """
+    """The virtual memory that processors will see when they enter the kernel, where they are in a user's program."""
     if fetched.physical is None:
         return
     for cpu in fetched.hints.cpus:
-        root = cpu.registers.get("cr3", 0)
-        if root & OTHER_HALF:
-            mode = x86.MODES[1 if cpu.registers.get("cr4", 0) & LA57 else 0]
-            half = through_tables(fetched.physical, mode, root & ~0x1FFF & (HIGHEST - 1), fetched.hints.cpus)
-            # without isolation the bit means nothing, and what lies below is no table
+        for mode, root in _kernel_tables(cpu):
+            half = through_tables(fetched.physical, mode, root, fetched.hints.cpus)
+            # what is no table of the kernel's hardly maps these
             if any(half.fetch(place, place + 1) for place in _mapped_in_kernel(cpu)):
                 yield half
+
+
+def _kernel_tables(cpu: CpuState) -> Iterator[tuple[PagingMode, int]]:
+    """Page tables that a processor may use in the kernel while a stub shows less: their kind, and the top one's place.
+
+    On x86-64 that of a user's program, if it has one of its own, lies right above the kernel's. On arm64 QEMU's stub
+    shows a program nothing of the kernel's, although its table is in use.
+    """
+    root = cpu.registers.get("cr3", 0)
+    if root & OTHER_HALF:
+        yield x86.MODES[1 if cpu.registers.get("cr4", 0) & LA57 else 0], root & ~0x1FFF & (HIGHEST - 1)
+    root = cpu.registers.get("ttbr1", 0) & ROOT_REGISTERS["ttbr1"]
+    if root and cpu.registers.get("pc", 0) < KERNEL_HALF:
+        yield from ((mode, root) for mode in arm64.MODES)
 
 
 def _mapped_in_kernel(cpu: CpuState) -> Iterator[int]:

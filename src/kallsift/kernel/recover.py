@@ -19,7 +19,7 @@ from kallsift.kallsyms.scan import digit_runs
 from kallsift.kallsyms.tables import Attempt, Layout, Tables
 from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, lone_token_tables, token_tables
 from kallsift.kallsyms.tokens_left import cut_token_tables, table_before, token_indices
-from kallsift.kallsyms.uncompressed import recover_uncompressed
+from kallsift.kallsyms.uncompressed import holds_entries, recover_uncompressed
 from kallsift.kernel.displaced import displacements
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
 from kallsift.kernel.layouts import arrangements
@@ -51,6 +51,9 @@ MAX_TOKEN_TABLES = 256
 
 MAX_PARTS = 16
 """Token tables of which only a part is left that are followed."""
+
+MAX_STREAMS = 64
+"""Regions of names, each with its length, that are followed where there is no token table."""
 
 MAX_CANDIDATES = 256
 """Ways to read one token table's surroundings that are followed at most."""
@@ -166,21 +169,27 @@ def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
     attempt = Attempt()
     word_sizes = _word_sizes(memory)
     found = False
+    streams = 0
     for low, high in name_regions(memory):
-        segment = memory.around(low, BEFORE, AFTER)
-        start, end = low - segment.start, high - segment.start
-        for candidates in (
-            recover_uncompressed(segment, start, end, word_sizes, attempt),
-            recover_early(segment, start, word_sizes, attempt),
-        ):
-            if kernel := _best_of(memory, candidates, attempt):
-                found = True
-                yield kernel
+        kernel = _best_of(memory, recover_early(memory, low, word_sizes, attempt), attempt)
+        if kernel and not _pointed_at(kernel):
+            # numbers in order, how many there are and as many strings alone are no proof
+            kernel = None
+        if kernel is None and streams < MAX_STREAMS and holds_entries(memory.read(low, high - low)):
+            streams += 1
+            kernel = _best_of(memory, recover_uncompressed(memory, low, high, word_sizes, attempt), attempt)
+        if kernel:
+            found = True
+            yield kernel
     if attempt.rank:
         failed.append(attempt)
     if not found and memory.image is None:
+        # a firmware or a flash chip holds its kernel so; in a machine that ran, it is a file's
+        outcome = Outcome.FAILED if failed or memory.container != "raw" else Outcome.ABSENT
+        detail = "none was found in the source itself; this one lies compressed in it"
         for inner in payloads(memory):
-            yield from _kernels(inner, failed, None)
+            for kernel in _kernels(inner, failed, None):
+                yield replace(kernel, evidence=(*kernel.evidence, Check("running kernel", outcome, detail)))
 
 
 def _behind_a_hole(memory: Memory, near: Segment, tokens: TokenTable) -> Kernel | None:
@@ -320,6 +329,11 @@ def _unmistakable(kernel: Kernel) -> bool:
     """Whether things that symbols name were seen where they say: another word size, or an array that begins one entry
     later, would not have that."""
     return any(check.name in LANDMARKS and check.outcome is Outcome.PASSED for check in kernel.evidence)
+
+
+def _pointed_at(kernel: Kernel) -> bool:
+    """Whether words of the image equal symbols."""
+    return any(check.name == "pointers to symbols" and check.outcome is Outcome.PASSED for check in kernel.evidence)
 
 
 def _merit(kernel: Kernel) -> tuple[bool, bool, int]:
