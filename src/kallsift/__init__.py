@@ -12,9 +12,9 @@ from kallsift.errors import KallsiftError, RecoveryError, SourceError, UnmappedE
 from kallsift.image.sources import open
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.table import Location, Symbol, SymbolTable
+from kallsift.kernel.live import recover, recover_all
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.near import recover_near
-from kallsift.kernel.recover import recover, recover_all
 from kallsift.memory.fetched import Fetched
 from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory
 

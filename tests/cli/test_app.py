@@ -20,7 +20,7 @@ PLAYED = """
 import sys
 from tests.output.sample import kernel, memory
 from kallsift.cli import app, source_options
-source_options.open_memory = memory
+source_options.open_memory = lambda source, **_: memory(source)
 source_options.recover = lambda memory, progress=None: kernel([(i, "t", "name") for i in range(200_000)])
 sys.argv = ["kallsift", "symbols", "dump"]
 app.main()

@@ -16,9 +16,10 @@ from kallsift.cli.messages import note, warn
 from kallsift.cli.progress_bar import progress_on_terminal
 from kallsift.errors import KallsiftError
 from kallsift.image.sources import open as open_memory
+from kallsift.kernel.live import recover, recover_all
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.rebase import rebased
-from kallsift.kernel.recover import Progress, recover, recover_all
+from kallsift.kernel.recover import Progress
 from kallsift.memory.model import Hints, Memory
 from kallsift.output.evidence_text import doubts, evidence_lines
 
@@ -37,6 +38,7 @@ class Request:
         verbose: whether the evidence goes to standard error.
         base: where the first byte of a kernel image lies; None for what the image itself says.
         hints: what the user knows of the machine's processors.
+        pause: whether a live guest is to stand still meanwhile.
     """
 
     source: str
@@ -45,6 +47,7 @@ class Request:
     verbose: bool
     base: int | None = None
     hints: Hints = field(default_factory=Hints)
+    pause: bool = False
 
 
 def source_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -61,6 +64,7 @@ def source_options(command: Callable[..., int]) -> Callable[..., int]:
         metavar="ADDRESS",
         help="Where the first byte of a kernel image lies, if not as linked.",
     )
+    @click.option("--pause", is_flag=True, help="Let a QEMU guest (qemu:SOCKET) stand still while it is read.")
     @click.option("-v", "--verbose", is_flag=True, help="Print the evidence to standard error.")
     @click.option(
         "--debug",
@@ -72,11 +76,18 @@ def source_options(command: Callable[..., int]) -> Callable[..., int]:
     @hint_options
     @functools.wraps(command)
     def with_request(
-        source: str, every: bool, number: int | None, base: int | None, verbose: bool, hints: Hints, **rest: Any
+        source: str,
+        every: bool,
+        number: int | None,
+        base: int | None,
+        pause: bool,
+        verbose: bool,
+        hints: Hints,
+        **rest: Any,
     ) -> int:
         if every and number is not None:
             raise click.UsageError("--all and --kernel exclude each other.")
-        return command(Request(source, every, number, verbose, base, hints), **rest)
+        return command(Request(source, every, number, verbose, base, hints, pause), **rest)
 
     return with_request
 
@@ -88,11 +99,11 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
     Raises:
         KallsiftError: if the source cannot be read or holds no such kernel.
     """
-    with open_memory(request.source) as memory:
+    with open_memory(request.source, pause=request.pause) as memory:
         for remark in memory.notes:
             warn(remark)
         with progress_on_terminal() as progress:
-            kernels = _chosen(request, memory.with_hints(request.hints), progress)
+            kernels = chosen(request, memory.with_hints(request.hints), progress)
         if request.base is not None:
             kernels = tuple(rebased(kernel, request.base) for kernel in kernels)
         for index, kernel in enumerate(kernels):
@@ -105,7 +116,12 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
         yield memory, kernels
 
 
-def _chosen(request: Request, memory: Memory, progress: Progress | None) -> tuple[Kernel, ...]:
+def chosen(request: Request, memory: Memory, progress: Progress | None) -> tuple[Kernel, ...]:
+    """The kernels that were asked for.
+
+    Raises:
+        KallsiftError: if there is none.
+    """
     if request.every:
         return recover_all(memory, progress=progress)
     if request.number is None:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory import notes as elf_notes
-from kallsift.memory.model import AddressSpace, Memory, Segment, cut_short, sorted_segments
+from kallsift.memory.model import AddressSpace, Memory, Stretch, cut_short, sorted_segments
+from kallsift.memory.rearranged import Content, stretch
 
 MAGIC = b"\x7fELF"
 CLASSES = {1: 32, 2: 64}
@@ -88,7 +89,7 @@ REMARK_LIMIT = 16
 """Remarks that are told in full; a damaged file may give cause for thousands."""
 
 
-class _Core(NamedTuple):
+class Core(NamedTuple):
     """The headers of a core: its machine, word width in bits, byte order and program headers, shape (n,)."""
 
     machine: int
@@ -102,7 +103,7 @@ def probe(header: bytes) -> bool:
     return header.startswith(MAGIC)
 
 
-def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
+def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
     """The loaded ranges of a machine's core as physical segments, with what its notes say as hints.
 
     What a program header promises in memory but not in the file stays a gap. Where two describe the same memory the
@@ -110,14 +111,14 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
 
     Args:
         name: the source as messages call it.
-        view: the whole file, shape (size,), uint8.
+        view: the whole file, shape (size,), uint8, or what takes its place.
         release: gives the file back.
 
     Raises:
         SourceError: if headers are broken, or if this is a program, the core of one, or of /proc/kcore's kind.
     """
-    core = _core(name, view)
-    notes, remarks = _notes(view, core)
+    core = read_headers(name, view)
+    notes, remarks = read_notes(view, core)
     _refuse_other_cores(name, core, notes)
     segments, more = _segments(name, view, core)
     if not segments:
@@ -136,7 +137,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     )
 
 
-def _core(name: str, view: NDArray[np.uint8]) -> _Core:
+def read_headers(name: str, view: Content) -> Core:
     """Reads the headers, and sees to it that this is a core."""
     ident = view[:16].tobytes().ljust(16, b"\0")
     bits, byte_order = CLASSES.get(ident[4]), BYTE_ORDERS.get(ident[5])
@@ -159,11 +160,11 @@ def _core(name: str, view: NDArray[np.uint8]) -> _Core:
     if count and size != layout.itemsize:
         raise SourceError(f"{name}: ELF program headers of {size} bytes (should be {layout.itemsize}); copy it again")
     programs = _records(name, view, "program header table", offset, count, layout)
-    return _Core(int(header["machine"]), bits, byte_order, programs)
+    return Core(int(header["machine"]), bits, byte_order, programs)
 
 
 def _records(
-    name: str, view: NDArray[np.uint8], what: str, offset: int, count: int, layout: np.dtype[np.void]
+    name: str, view: Content, what: str, offset: int, count: int, layout: np.dtype[np.void]
 ) -> NDArray[np.void]:
     """``count`` records of the file as a view, shape (count,), bounds checked."""
     end = offset + count * layout.itemsize
@@ -174,7 +175,7 @@ def _records(
     return view[offset:end].view(layout)
 
 
-def _notes(view: NDArray[np.uint8], core: _Core) -> tuple[list[elf_notes.Note], list[str]]:
+def read_notes(view: Content, core: Core) -> tuple[list[elf_notes.Note], list[str]]:
     """All notes of the core up to a bound, and remarks on what could not be read."""
     notes: list[elf_notes.Note] = []
     remarks: list[str] = []
@@ -194,7 +195,7 @@ def _notes(view: NDArray[np.uint8], core: _Core) -> tuple[list[elf_notes.Note], 
     return notes, remarks
 
 
-def _refuse_other_cores(name: str, core: _Core, notes: list[elf_notes.Note]) -> None:
+def _refuse_other_cores(name: str, core: Core, notes: list[elf_notes.Note]) -> None:
     """Raises for cores whose program headers do not say where in a machine the bytes belong.
 
     Linux leaves p_paddr 0 in the core of a program (fs/binfmt_elf.c). In /proc/kcore it is all ones for memory that is
@@ -213,12 +214,12 @@ def _refuse_other_cores(name: str, core: _Core, notes: list[elf_notes.Note]) -> 
     everywhere = (1 << core.bits) - 1
     if (loads["physical"] == everywhere).any() or (nowhere and len(loads) > 1):
         raise SourceError(
-            f"{name}: is a copy of /proc/kcore (a kernel's virtual memory), which cannot be read yet; "
-            "dump the machine's memory, e.g. with LiME"
+            f"{name}: is a copy of /proc/kcore (a kernel's virtual memory), made by an old kernel, which does not "
+            "tell physical addresses; name /proc/kcore itself, or dump the machine's memory, e.g. with LiME"
         )
 
 
-def _segments(name: str, view: NDArray[np.uint8], core: _Core) -> tuple[tuple[Segment, ...], list[str]]:
+def _segments(name: str, view: Content, core: Core) -> tuple[tuple[Stretch, ...], list[str]]:
     """The physical segments that the file holds, and remarks on what it lacks or holds twice."""
     loads = core.programs[(core.programs["type"] == LOAD) & (core.programs["file_size"] > 0)]
     # Dumps with paging list the same bytes once for every virtual address; that is nothing to remark on.
@@ -239,7 +240,7 @@ def _segments(name: str, view: NDArray[np.uint8], core: _Core) -> tuple[tuple[Se
         repeated = present - sum(high - low for low, high in free)
         if repeated:
             remarks.append(f"{range_name} repeats {repeated} bytes of ranges before it: those were kept")
-    segments = (Segment(low, view[offset : offset + high - low]) for low, high, offset in _joined(pieces))
+    segments = (stretch(view, low, offset, offset + high - low) for low, high, offset in _joined(pieces))
     return sorted_segments(segments), remarks
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ class Fetched:
         source: what messages call it.
         space: what the addresses mean.
         hints: what is known of the processors.
+        physical: the same machine's physical memory, where it can be read too.
+        advice: what to do where no kernel is found.
         bytes_read: how many bytes were read.
     """
 
@@ -36,12 +39,20 @@ class Fetched:
         source: str = "live",
         space: AddressSpace = AddressSpace.VIRTUAL,
         hints: Hints | None = None,
+        physical: Fetched | None = None,
+        advice: str = "",
     ) -> None:
         """Nothing is read yet."""
         self.source, self.space, self.hints = source, space, hints or Hints()
+        self.physical, self.advice = physical, advice
         self.bytes_read = 0
         self._read = read
         self._pages: dict[int, NDArray[np.uint8] | None] = {}
+
+    @property
+    def bytes_in_all(self) -> int:
+        """How many bytes were read, of physical memory too."""
+        return self.bytes_read + (self.physical.bytes_in_all if self.physical else 0)
 
     def fetch(self, low: int, high: int) -> bool:
         """Reads the pages of ``[low, high)`` that were not asked for yet; tells whether any of all these is mapped."""
@@ -86,6 +97,10 @@ class Fetched:
             raise UnmappedError(address, size)
         return np.concatenate(held)[address % PAGE :][:size]
 
+    def reading_on(self, memory: Memory) -> Memory:
+        """What was read so far, and whatever else is asked for from now on."""
+        return _ReadingOn(**{field.name: getattr(memory, field.name) for field in fields(memory)} | {"fetched": self})
+
     def in_hand(self, low: int = 0, high: int = 1 << 64) -> Memory:
         """All that was read so far of ``[low, high)``, whole pages."""
         numbers = sorted(
@@ -99,3 +114,25 @@ class Fetched:
                 segments.append(Segment(numbers[start] * PAGE, np.concatenate(pages)))
                 start = index + 1
         return Memory(self.source, "read on request", self.space, tuple(segments), self.hints)
+
+
+class _ReadingOn(Memory):
+    """A memory that fetches what it lacks; its segments stay what they were."""
+
+    def read(self, address: int, size: int) -> NDArray[np.uint8]:
+        """As `Memory.read`."""
+        if self.fetched is None or not size:
+            return super().read(address, size)
+        return self.fetched.bytes_at(address, size)
+
+    def words(
+        self, addresses: NDArray[np.uint64], dtype: np.dtype[np.unsignedinteger]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """As `Memory.words`."""
+        if self.fetched is None or not len(addresses):
+            return super().words(addresses, dtype)
+        ends = addresses + np.minimum(np.uint64(dtype.itemsize - 1), ~addresses)
+        pages = (np.unique(np.concatenate([addresses, ends]) // np.uint64(PAGE)) * np.uint64(PAGE)).tolist()
+        there = [page for page in pages if self.fetched.fetch(page, page + PAGE)]
+        segments = tuple(Segment(page, self.fetched.bytes_at(page, PAGE)) for page in there)
+        return Memory(self.source, self.container, self.space, segments).words(addresses, dtype)

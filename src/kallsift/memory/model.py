@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError, UnmappedError
+
+if TYPE_CHECKING:
+    from kallsift.memory.fetched import Fetched
 
 
 class AddressSpace(Enum):
@@ -148,6 +151,8 @@ class Memory:
         release: gives the container's resources back; called by `close`.
         notes: remarks on what the container lacks or holds twice, each one line, safe to print.
         image: what is known of a kernel image, as it was built; None for the memory of a machine that ran.
+        fetched: what fetches the bytes of a source that costs something to read; its segments are none then.
+        refreshed: takes another look at a source that changes while it is read; None where bytes stand still.
     """
 
     source: str
@@ -158,6 +163,8 @@ class Memory:
     release: Callable[[], None] = field(default=lambda: None, repr=False)
     notes: tuple[str, ...] = ()
     image: ImageFacts | None = None
+    fetched: Fetched | None = None
+    refreshed: Callable[[], Memory] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for before, after in zip(self.segments, self.segments[1:], strict=False):

@@ -31,9 +31,12 @@ def info_panel(memory: Memory, kernels: Sequence[Kernel], first: int = 0) -> Ren
         first: number of the first of the kernels among all in the source.
     """
     ranges = "one range" if len(memory.segments) == 1 else f"{len(memory.segments)} ranges"
+    extent = f"{memory.size:,} bytes in {ranges}"
+    if memory.fetched is not None:
+        extent = f"{memory.fetched.bytes_in_all:,} bytes of it read"
     source = _facts(
         ("Source", Text(printable(memory.source))),
-        ("Container", Text(f"{printable(memory.container)}, {memory.size:,} bytes in {ranges}")),
+        ("Container", Text(f"{printable(memory.container)}, {extent}")),
         *(("Note", Text(printable(remark), "yellow")) for remark in memory.notes),
     )
     return Group(source, *(_kernel(index, kernel) for index, kernel in enumerate(kernels, first)))

@@ -1,0 +1,119 @@
+"""Packets of the GDB remote serial protocol: framed, checked, expanded, each answer within a deadline.
+
+Protocol: GDB's manual, appendix E, "Overview" (frames, escapes, run lengths, acknowledgements) and "Notification
+Packets".
+"""
+
+from __future__ import annotations
+
+import re
+
+from kallsift.errors import SourceError
+from kallsift.memory.live.connection import Connection
+
+LARGEST = 1 << 17
+"""Bytes of an answer at most, expanded; stubs announce some thousand."""
+
+MOST_NOISE = 1 << 20
+"""Bytes between answers at most."""
+
+TRIES = 3
+"""How often a packet is sent whose answer arrives damaged."""
+
+_STOPPED = re.compile(rb"[TS][0-9a-f]{2}")
+_ESCAPE, _RUN = ord("}"), ord("*")
+
+
+class Packets:
+    """The exchange of packets with a stub.
+
+    Attributes:
+        count: packets that were sent.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        """Nothing is sent yet."""
+        self.connection = connection
+        self.name = connection.name
+        self.count = 0
+        self._rest = b""
+
+    def ask(self, packet: bytes, timeout: float | None = None) -> bytes:
+        """Sends a packet and gives the answer to it; empty where the stub does not know it.
+
+        Raises:
+            SourceError: if no whole answer comes in time.
+        """
+        self.send(packet)
+        return self.answer(timeout)
+
+    def send(self, packet: bytes) -> None:
+        """Sends a packet."""
+        self.count += 1
+        self.connection.send(b"$%s#%02x" % (packet, sum(packet) & 0xFF))
+
+    def answer(self, timeout: float | None = None) -> bytes:
+        """The next answer; that the machine has stopped is none, since nobody asks for it here."""
+        deadline = self.connection.deadline(timeout)
+        damaged = 0
+        while damaged < TRIES:
+            content = self._frame(deadline)
+            if content is None:
+                damaged += 1
+                self.connection.send(b"-")
+                continue
+            self.connection.send(b"+")
+            if not _STOPPED.match(content):
+                return content
+        raise SourceError(f"{self.name}: its answers arrive damaged; is this a GDB stub?")
+
+    def _frame(self, deadline: float) -> bytes | None:
+        """What the next frame holds; None where its checksum is wrong."""
+        noise = 0
+        while True:
+            mark = self._until(deadline, b"$%")
+            noise += len(mark)
+            if noise > MOST_NOISE:
+                raise SourceError(f"{self.name}: sends no answer but noise; is this a GDB stub?")
+            content = self._until(deadline, b"#")[:-1]
+            while len(self._rest) < 2:
+                self._rest += self.connection.receive(deadline)
+            checksum, self._rest = self._rest[:2], self._rest[2:]
+            if mark[-1:] == b"%":
+                noise += len(content)
+                continue
+            return self._expanded(content) if checksum.lower() == b"%02x" % (sum(content) & 0xFF) else None
+
+    def _until(self, deadline: float, marks: bytes) -> bytes:
+        """The bytes up to the first of some marks, with it."""
+        pattern = re.compile(b"[" + re.escape(marks) + b"]")
+        searched = 0
+        while not (match := pattern.search(self._rest, searched)):
+            searched = len(self._rest)
+            if searched > LARGEST:
+                raise SourceError(f"{self.name}: sends a packet of over {LARGEST:,} bytes; is this a GDB stub?")
+            self._rest += self.connection.receive(deadline)
+        found, self._rest = self._rest[: match.end()], self._rest[match.end() :]
+        return found
+
+    def _expanded(self, content: bytes) -> bytes:
+        """Without escapes and run lengths."""
+        if _ESCAPE not in content and _RUN not in content:
+            return content
+        result = bytearray()
+        position = 0
+        while position < len(content):
+            byte = content[position]
+            following = content[position + 1] if position + 1 < len(content) else 0
+            if byte == _ESCAPE:
+                result.append(following ^ 0x20)
+                position += 2
+            elif byte == _RUN and result:
+                result += result[-1:] * max(0, following - 29)
+                position += 2
+            else:
+                result.append(byte)
+                position += 1
+            if len(result) > LARGEST:
+                raise SourceError(f"{self.name}: sends a packet of over {LARGEST:,} bytes; is this a GDB stub?")
+        return bytes(result)

@@ -1,0 +1,194 @@
+"""/proc/kcore: the memory of the running kernel, read in blocks, and copies of its beginning.
+
+Format: Linux, fs/proc/kcore.c: an ELF core whose program headers stand for RAM (KCORE_RAM), the kernel's image
+(KCORE_TEXT), and what is mapped page by page. Of the last the physical address is all ones; kernels before 4.11 leave
+every physical address 0. Since 4.19 there is a note with VMCOREINFO. Memory that the kernel cannot read it gives as
+zeros; kernels that refuse it instead get the same done here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError
+from kallsift.memory import elf_core, notes
+from kallsift.memory.model import AddressSpace, Hints, Memory, Segment, Stretch, sorted_segments
+from kallsift.memory.stored import Cache, Stored
+
+BLOCK = 1 << 20
+PAGE = 4096
+
+HEADERS = 4 << 20
+"""Bytes in which all headers and notes lie: 65,535 program headers take less."""
+
+X86_IMAGE = 0xFFFF_FFFF_8000_0000
+"""Where the kernel's image is mapped on x86-64, above all else but modules."""
+LARGEST_IMAGE = 512 << 20
+LARGEST_RAM = 1 << 40
+"""Bytes of a range that can be RAM where no physical address tells; what is mapped page by page has more."""
+
+
+class Range(NamedTuple):
+    """A part of the file: its address in memory, the offset in the file, its size."""
+
+    address: int
+    offset: int
+    size: int
+
+
+def lives(path: str) -> bool:
+    """Whether a path is that of a /proc/kcore, be it of another mount of /proc."""
+    try:
+        found = Path(path).stat()
+        return stat.S_ISREG(found.st_mode) and not found.st_blocks and Path(path).resolve().name == "kcore"
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def open_live(name: str, path: str) -> Memory:
+    """The memory of the running kernel: physical, or of an old kernel virtual.
+
+    Raises:
+        SourceError: if it must not be read, or is none.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        advice = "run as root, outside of containers and kernel lockdown"
+        raise SourceError(f"{name}: cannot be opened ({error.strerror}); {advice}") from error
+    try:
+        return _live(name, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _live(name: str, descriptor: int) -> Memory:
+    head = np.frombuffer(_head(name, descriptor), np.uint8)
+    cache = Cache()
+
+    def stretch(number: int, part: Range) -> Stretch:
+        return Stored(part.address, BLOCK, part.size, _block_reader(descriptor, part), cache, number)
+
+    return _memory(name, "/proc/kcore", head, stretch, lambda: os.close(descriptor), lambda: _live(name, descriptor))
+
+
+def _head(name: str, descriptor: int) -> bytes:
+    head = b""
+    try:
+        while len(head) < HEADERS and (part := os.pread(descriptor, HEADERS - len(head), len(head))):
+            head += part
+    except OSError as error:
+        if not head:
+            raise SourceError(f"{name}: cannot be read ({error.strerror}); run as root") from error
+    return head
+
+
+def _block_reader(descriptor: int, part: Range) -> Callable[[int], NDArray[np.uint8]]:
+    def decode(number: int) -> NDArray[np.uint8]:
+        block = np.zeros(min(BLOCK, part.size - number * BLOCK), np.uint8)
+        position = 0
+        while position < len(block):
+            place = part.offset + number * BLOCK + position
+            try:
+                read = os.preadv(descriptor, [block[position:].data], place)
+            except OSError:
+                read = 0
+            # what the kernel refuses begins in this page
+            position += read or PAGE - place % PAGE
+        return block
+
+    return decode
+
+
+def probe(header: bytes) -> bool:
+    """Whether a file that begins with ``header`` copies /proc/kcore: some of its ranges have no physical address."""
+    if not elf_core.probe(header) or len(header) < 64 or header[4] not in elf_core.CLASSES:
+        return False
+    bits, order = elf_core.CLASSES[header[4]], elf_core.BYTE_ORDERS.get(header[5])
+    if order is None:
+        return False
+    file = np.frombuffer(header, elf_core.FILE_HEADER[bits].newbyteorder(order), 1)[0]
+    layout = elf_core.PROGRAM_HEADER[bits].newbyteorder(order)
+    start = int(file["program_offset"])
+    count = min(int(file["program_count"]), (len(header) - start) // layout.itemsize)
+    if int(file["type"]) != elf_core.TYPE_CORE or count <= 0:
+        return False
+    programs = np.frombuffer(header, layout, count, start)
+    return bool((programs[programs["type"] == elf_core.LOAD]["physical"] == (1 << bits) - 1).any())
+
+
+def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
+    """The physical memory in a copy of /proc/kcore, as far as the copy goes: RAM comes first in it on many machines.
+
+    Raises:
+        SourceError: if the headers are broken, or nothing of the RAM is there.
+    """
+
+    def stretch(number: int, part: Range) -> Stretch:
+        return Segment(part.address, view[part.offset : part.offset + part.size])
+
+    return _memory(name, "copy of /proc/kcore", view, stretch, release, None)
+
+
+def _memory(
+    name: str,
+    container: str,
+    head: NDArray[np.uint8],
+    stretch: Callable[[int, Range], Stretch],
+    release: Callable[[], None],
+    refreshed: Callable[[], Memory] | None,
+) -> Memory:
+    core = elf_core.read_headers(name, head)
+    found, _ = elf_core.read_notes(head, core)
+    space, ranges = _ranges(core)
+    segments = sorted_segments(stretch(number, part) for number, part in enumerate(ranges))
+    if not segments:
+        raise SourceError(f"{name}: none of the RAM is in it; copy all of /proc/kcore, or name it itself")
+    remarks = []
+    if lacking := sum(part.size for part in ranges) - sum(segment.size for segment in segments):
+        remarks.append(f"{lacking:,} bytes of RAM lie behind the end of this copy")
+    return Memory(
+        source=name,
+        container=container,
+        space=space,
+        segments=segments,
+        hints=Hints(vmcoreinfo=notes.hints(found, 0, core.byte_order).vmcoreinfo),
+        release=release,
+        notes=tuple(remarks),
+        refreshed=refreshed,
+    )
+
+
+def _ranges(core: elf_core.Core) -> tuple[AddressSpace, list[Range]]:
+    """The ranges that are RAM, without what is there twice."""
+    loads = core.programs[(core.programs["type"] == elf_core.LOAD) & (core.programs["file_size"] > 0)]
+    columns = ("physical", "virtual", "offset", "file_size")
+    rows = list(zip(*(loads[name].tolist() for name in columns), strict=True))
+    limit = (1 << core.bits) - 1
+    places = {physical for physical, *_ in rows}
+    if places not in ({0}, {limit}):
+        placed = [Range(physical, offset, size) for physical, _, offset, size in rows if physical != limit]
+        return AddressSpace.PHYSICAL, _apart(placed, limit)
+    virtual = [Range(address, offset, size) for _, address, offset, size in rows if size < LARGEST_RAM]
+    image = [part for part in virtual if part.address >= X86_IMAGE and part.size < LARGEST_IMAGE]
+    # what the direct map shows of the image is the same bytes at other addresses than symbols have
+    return AddressSpace.VIRTUAL, _apart(image[:1] if core.bits == 64 and image else virtual, limit)
+
+
+def _apart(parts: list[Range], limit: int) -> list[Range]:
+    """Those that overlap no larger one: the kernel's image lies in RAM that is there as well."""
+    kept: list[Range] = []
+    end = 0
+    for part in sorted(parts, key=lambda part: (part.address, -part.size)):
+        if part.address >= end and part.address + part.size <= limit + 1:
+            kept.append(part)
+            end = part.address + part.size
+    return kept

@@ -1,0 +1,216 @@
+"""A QEMU guest through its monitor: where its RAM is, its processors, and the bytes by whatever way there is.
+
+The ways, in this order: the file that a shared memory backend maps; the memory of the QEMU process; ``pmemsave`` into
+a temporary file. What one of them does not reach is left to the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError
+from kallsift.memory import containers
+from kallsift.memory.live import monitor
+from kallsift.memory.live.connection import Connection
+from kallsift.memory.live.monitor import Ram
+from kallsift.memory.live.qmp import Qmp, RefusedError
+from kallsift.memory.model import AddressSpace, Hints, Memory, Segment, Stretch, sorted_segments
+from kallsift.memory.stored import Cache, Stored
+
+BLOCK = 1 << 20
+"""Bytes of the process's memory that are read at once."""
+
+SAVING = 600.0
+"""Seconds that ``pmemsave`` may take."""
+
+Reached = dict[Ram, Stretch]
+Way = Callable[[Qmp, Sequence[Ram], contextlib.ExitStack], Reached]
+"""Gives those of some ranges that it reaches; what it opened is closed with the stack."""
+
+
+def open(name: str, where: str, *, pause: bool = False, ways: Sequence[str] | None = None) -> Memory:
+    """The physical memory of a guest.
+
+    Args:
+        name: the source as messages call it.
+        where: path of a Unix socket, or ``HOST:PORT``.
+        pause: stop the guest, if it runs, until the memory is closed.
+        ways: names of the ways to try, in `WAYS`; all of them by default.
+
+    Raises:
+        SourceError: if it cannot be reached, or its memory cannot be read.
+    """
+    opened = contextlib.ExitStack()
+    try:
+        connection = Connection(name, where)
+        opened.callback(connection.close)
+        qmp = Qmp(connection)
+        if pause and _runs(qmp):
+            qmp.do("stop")
+            opened.callback(_resume, qmp)
+        ranges = monitor.ram(qmp.monitor("info mtree -f"))
+        if not ranges:
+            raise SourceError(f"{name}: QEMU shows no RAM; start the guest first")
+        cpus = monitor.processors(qmp.monitor("info registers -a"))
+        memory = _memory(qmp, ranges, Hints(cpus), tuple(WAYS if ways is None else ways), opened)
+        return replace(memory, release=opened.close)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _runs(qmp: Qmp) -> bool:
+    status = qmp.do("query-status")
+    return isinstance(status, dict) and status.get("running") is True
+
+
+def _resume(qmp: Qmp) -> None:
+    with contextlib.suppress(SourceError):  # a guest that is gone needs no resuming
+        qmp.do("cont")
+
+
+def _memory(qmp: Qmp, ranges: Sequence[Ram], hints: Hints, ways: Sequence[str], opened: contextlib.ExitStack) -> Memory:
+    reached: Reached = {}
+    used: list[str] = []
+    reasons: list[str] = []
+    for way in ways:
+        left = [part for part in ranges if part not in reached]
+        if not left:
+            break
+        try:
+            found = WAYS[way](qmp, left, opened)
+        except SourceError as error:
+            reasons.append(str(error).removeprefix(f"{qmp.name}: "))
+            continue
+        reached |= found
+        used += [way] if found else []
+    if not reached:
+        raise SourceError(f"{qmp.name}: its memory cannot be read: {'; '.join(reasons) or 'no way is left'}")
+    return Memory(
+        source=qmp.name,
+        container=f"QEMU guest ({', '.join(used)})",
+        space=AddressSpace.PHYSICAL,
+        segments=sorted_segments(reached.values()),
+        hints=hints,
+        notes=tuple(
+            f"{part.region} at {part.start:#x} (+{part.size:#x} bytes) cannot be read"
+            for part in ranges
+            if part not in reached
+        ),
+        refreshed=lambda: _memory(qmp, ranges, hints, ways, opened),
+    )
+
+
+def shared_files(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack) -> Reached:
+    """RAM that QEMU itself maps from files which others see too."""
+    backends = qmp.do("query-memdev")
+    reached: Reached = {}
+    for backend in backends if isinstance(backends, list) else []:
+        if not isinstance(backend, dict) or not backend.get("share") or not isinstance(backend.get("id"), str):
+            continue
+        view = _backing(qmp, backend["id"])
+        for part in ranges:
+            if view is not None and part.region == backend["id"] and part.offset + part.size <= len(view):
+                reached[part] = Segment(part.start, view[part.offset : part.offset + part.size])
+    return reached
+
+
+def _backing(qmp: Qmp, backend: str) -> NDArray[np.uint8] | None:
+    """The file of a memory backend from where the RAM begins in it, if it is one that can be mapped."""
+    try:
+        path = qmp.do("qom-get", {"path": f"/objects/{backend}", "property": "mem-path"})
+    except RefusedError:
+        return None
+    try:
+        offset = qmp.do("qom-get", {"path": f"/objects/{backend}", "property": "offset"})
+    except RefusedError:
+        offset = 0  # before QEMU 8.1 there is none
+    if not isinstance(path, str) or not isinstance(offset, int) or not Path(path).is_file():
+        return None
+    return containers.mapped(path)[1][max(0, offset) :]
+
+
+def process_memory(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack) -> Reached:
+    """RAM as it stands in the memory of the QEMU process."""
+    process = qmp.connection.process()
+    if process is None:
+        raise SourceError("the QEMU process is not known: it takes a Unix socket on the same host")
+    try:
+        mapped = _mappings(process)
+        descriptor = os.open(f"/proc/{process}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SourceError(f"the memory of process {process} cannot be read ({reason}); run as root") from error
+    opened.callback(os.close, descriptor)
+    cache = Cache()
+    reached: Reached = {}
+    for owner, part in enumerate(ranges):
+        address = monitor.host_address(qmp.monitor(f"gpa2hva {part.start:#x}"))
+        # a monitor whose socket somebody else has opened for QEMU, as libvirt does, names the wrong process
+        if address is None or not any(low <= address and address + part.size <= high for low, high in mapped):
+            continue
+        decode = _block_reader(qmp.name, descriptor, address, part.size)
+        reached[part] = Stored(part.start, BLOCK, part.size, decode, cache, owner)
+    if not reached:
+        raise SourceError(f"process {process} does not hold the guest's memory")
+    return reached
+
+
+def _mappings(process: int) -> list[tuple[int, int]]:
+    """The stretches of a process's address space that are mapped, those that touch as one."""
+    joined: list[tuple[int, int]] = []
+    for line in Path(f"/proc/{process}/maps").read_text().splitlines():
+        low, high = (int(bound, 16) for bound in line.split()[0].split("-"))
+        if joined and joined[-1][1] == low:
+            joined[-1] = joined[-1][0], high
+        else:
+            joined.append((low, high))
+    return joined
+
+
+def _block_reader(name: str, descriptor: int, address: int, size: int) -> Callable[[int], NDArray[np.uint8]]:
+    def decode(number: int) -> NDArray[np.uint8]:
+        wanted = min(BLOCK, size - number * BLOCK)
+        block = np.empty(wanted, np.uint8)
+        done = 0
+        try:
+            while done < wanted:
+                read = os.preadv(descriptor, [block[done:].data], address + number * BLOCK + done)
+                if not read:
+                    raise OSError(0, "the process has ended")
+                done += read
+        except OSError as error:
+            raise SourceError(f"{name}: memory of QEMU cannot be read ({error.strerror}); is it gone?") from error
+        return block
+
+    return decode
+
+
+def saved(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack) -> Reached:
+    """RAM as QEMU saves it into temporary files, which are gone with the last view of them."""
+    reached: Reached = {}
+    with tempfile.TemporaryDirectory(prefix="kallsift.") as folder:
+        for number, part in enumerate(ranges):
+            free = shutil.disk_usage(folder).free
+            if part.size > free:
+                raise SourceError(f"pmemsave of {part.size:,} bytes takes more room than {folder} has ({free:,})")
+            path = Path(folder) / str(number)
+            qmp.do("pmemsave", {"val": part.start, "size": part.size, "filename": str(path)}, SAVING)
+            view = containers.mapped(path)[1]
+            if len(view) != part.size:
+                raise SourceError(f"QEMU saved {len(view):,} of {part.size:,} bytes; is it on another host?")
+            reached[part] = Segment(part.start, view)
+    return reached
+
+
+WAYS: dict[str, Way] = {"memory file": shared_files, "process memory": process_memory, "pmemsave": saved}
+"""The ways to a guest's RAM, in the order in which they are tried."""
