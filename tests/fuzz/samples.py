@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import struct
 from collections.abc import Callable
+from functools import partial
 
 from tests.memory.builders import Program, elf, lime, load, note, notes
-from tests.memory.writers import libvirt, qemu, vmware
+from tests.memory.writers import kdump, libvirt, qemu, vmware
 
 _WORDS = b"".join(struct.pack("<Q", number) for number in range(512))
 
@@ -68,12 +69,27 @@ def _kcore() -> bytes:
     return elf([notes(note(b"VMCOREINFO", 0, b"OSRELEASE=1\n")), image, mapped, *ram])
 
 
+def _kdump(packing: str) -> bytes:
+    pages = dict.fromkeys(range(3, 9), _WORDS) | {12: bytes(4096), 13: bytes(4096), 14: _WORDS[::-1]}
+    return kdump.kdump(pages, kdump.Kdump(packing=packing, notes=note(b"QEMU", 0, bytes(440)), vmcoreinfo=b"OS=1\n"))
+
+
+def _flattened_kdump() -> bytes:
+    return kdump.flattened(kdump.cut(_kdump("zlib"), 5000))
+
+
+def _flattened_elf() -> bytes:
+    return kdump.flattened([*kdump.cut(_elf(), 3000), (0, _elf()[:64])])
+
+
 SAMPLES: dict[str, tuple[Callable[[], bytes], ...]] = {
     "elf_core": (_elf,),
     "lime": (_lime,),
     "qemu_stream": (_qemu_stream, _qemu_flat),
     "libvirt_save": (_libvirt_save, _libvirt_gzip),
     "vmware": (_vmware,),
+    "kdump": tuple(partial(_kdump, packing) for packing in kdump.PACKED),
+    "flattened": (_flattened_kdump, _flattened_elf),
     "live.kcore": (_kcore,),
 }
 """What is damaged; whoever adds a container adds its row."""

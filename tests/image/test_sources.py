@@ -9,6 +9,7 @@ import pytest
 import kallsift
 from kallsift.errors import SourceError
 from kallsift.image import sources
+from kallsift.memory import containers
 from kallsift.memory.model import AddressSpace
 from tests.image import builders as build
 from tests.image.builders import COMPRESS, kernel
@@ -60,15 +61,20 @@ def test_an_image_is_mapped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(COMPRESS))
 @pytest.mark.parametrize(
     "dump",
-    [elf([load(0x1000, kernel())]), lime([(0x1000, kernel())]), b"AVML" + kernel(), bytes(200_000)],
-    ids=["ELF core", "LiME", "AVML", "raw"],
+    [elf([load(0x1000, kernel())]), lime([(0x1000, kernel())]), bytes(200_000)],
+    ids=["ELF core", "LiME", "raw"],
 )
-def test_compressed_dumps_are_refused(tmp_path: Path, name: str, dump: bytes) -> None:
-    path = tmp_path / "dump"
-    path.write_bytes(COMPRESS[name](dump))
-    with pytest.raises(SourceError) as caught:
-        sources.open(path)
-    assert "unpack it" in str(caught.value)
+def test_compressed_dumps_are_unpacked(tmp_path: Path, name: str, dump: bytes) -> None:
+    (tmp_path / "plain").write_bytes(dump)
+    (tmp_path / "dump").write_bytes(COMPRESS[name](dump))
+    memory, plain = sources.open(tmp_path / "dump"), sources.open(tmp_path / "plain")
+    if memory.container == "raw":
+        pytest.skip(f"nothing in memory/ unpacks {name}")
+    assert memory.image is None
+    assert memory.container.startswith(f"{plain.container}, ")
+    assert [(s.start, s.read().tobytes()) for s in memory.segments] == [
+        (s.start, s.read().tobytes()) for s in plain.segments
+    ]
 
 
 def test_a_compressed_file_that_is_larger_than_any_flat_kernel_is_a_dump(
@@ -77,10 +83,15 @@ def test_a_compressed_file_that_is_larger_than_any_flat_kernel_is_a_dump(
     monkeypatch.setattr("kallsift.image.unwrap.FLAT_LIMIT", 1 << 20)
     path = tmp_path / "dump.xz"
     path.write_bytes(COMPRESS["xz"](kernel() + bytes(1 << 20)))
-    with pytest.raises(
-        SourceError, match="is compressed by xz and holds no kernel image; if it is a memory dump, unpack it"
-    ):
-        sources.open(path)
+    memory = sources.open(path)
+    assert (memory.image, memory.container) == (None, "raw, xz")
+
+
+def test_what_is_compressed_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "dump.gz.xz"
+    path.write_bytes(COMPRESS["xz"](COMPRESS["gzip"](lime([(0x1000, kernel())]))))
+    with pytest.raises(SourceError, match="compressed again"):
+        containers.open(path)
 
 
 @pytest.mark.parametrize("kind", [1, 2, 3])

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kallsift.errors import SourceError, UnmappedError
+from kallsift.memory import model
 from kallsift.memory.model import AddressSpace, Memory, Segment, printable, sorted_segments
 from tests.memory.builders import Range
 from tests.memory.strategies import ranges
@@ -109,3 +110,22 @@ def test_printable(text: str) -> None:
     assert shown.isprintable()
     shown.encode()
     assert shown == text or not text.isprintable()
+
+
+def test_large_copies_are_shared_while_they_are_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "LARGE", 64)
+    monkeypatch.setattr(model, "ROUND", 16)
+    content = [(0, bytes(range(100))), (100, bytes(range(100, 200))), (230, b"z" * 100)]
+    expected = bytes(range(200)) + bytes(30) + b"z" * 100
+    memory = memory_of(content)
+    first = memory.around(150, 90, 100)
+    second = memory.around(148, 80, 98)
+    assert (first.start, second.start) == (60, 68)
+    assert first.data.tobytes() == expected[60:250]
+    assert second.data.tobytes() == expected[68:246]
+    assert np.shares_memory(first.data, second.data)
+    third = memory.around(100, 100, 230)
+    assert third.data.tobytes() == expected
+    assert not np.shares_memory(first.data, third.data)
+    del first, second, third
+    assert memory.around(150, 90, 100).data.tobytes() == expected[60:250]

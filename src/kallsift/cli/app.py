@@ -11,8 +11,10 @@ from typing import NoReturn
 import click
 
 from kallsift import __version__
+from kallsift.cli.convert import convert
 from kallsift.cli.elf import elf
 from kallsift.cli.exit_codes import ExitCode
+from kallsift.cli.extract import extract
 from kallsift.cli.info import info
 from kallsift.cli.lookup import lookup
 from kallsift.cli.messages import complain
@@ -26,6 +28,7 @@ EXAMPLES = {
     "kallsift info memory.lime": "what was found, where, and why it can be trusted",
     "kallsift lookup memory.lime init_task 0xffffffff81234567": "single symbols by name or address",
     "kallsift elf memory.lime -o vmlinux.elf": "the kernel for gdb, objdump, IDA, Ghidra and perf",
+    "kallsift convert memory.lime memory.core": "the same memory for crash and drgn",
 }
 
 
@@ -52,6 +55,8 @@ app.add_command(symbols)
 app.add_command(info)
 app.add_command(lookup)
 app.add_command(elf)
+app.add_command(convert)
+app.add_command(extract)
 
 
 def main() -> NoReturn:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import click
+
+HOLE = 1 << 16
+"""Bytes that are left out of a file at once where they are blank."""
+BLANK = bytes(HOLE)
 
 
 def check_target(target: Path, source: str) -> None:
@@ -41,17 +45,65 @@ def save_chunks(target: Path, chunks: Iterable[bytes | memoryview]) -> None:
             with target.open("wb") as stream:
                 _write(stream, chunks)
         else:
-            _replace(target.resolve(), chunks)
+            _replace(target.resolve(), lambda stream: _write(stream, chunks))
     except OSError as error:
         # A full disk is reported without a name.
         raise OSError(error.errno, error.strerror, str(target)) from error
 
 
-def _replace(target: Path, chunks: Iterable[bytes | memoryview]) -> None:
+def save_pieces(target: Path, pieces: Iterable[tuple[int, bytes | memoryview]], ordered: bool) -> None:
+    """As `save_chunks`, with the offset of each piece; what none covers is a hole, or zeros where there can be none.
+
+    Args:
+        target: the file.
+        pieces: their offsets and bytes.
+        ordered: whether they come in order, without which a pipe cannot take them.
+
+    Raises:
+        click.UsageError: if a pipe should take what is not in order.
+        OSError: as `save_chunks`.
+    """
+    if target.exists() and not target.is_file():
+        if not ordered:
+            raise click.UsageError(f"{target} is no file, and this format cannot be written in one go; name a file.")
+        save_chunks(target, _without_holes(pieces))
+        return
+    try:
+        _replace(target.resolve(), lambda stream: _place(stream, pieces))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error
+
+
+def _without_holes(pieces: Iterable[tuple[int, bytes | memoryview]]) -> Iterator[bytes | memoryview]:
+    position = 0
+    for offset, data in pieces:
+        while position < offset:
+            hole = bytes(min(HOLE, offset - position))
+            yield hole
+            position += len(hole)
+        yield data
+        position += len(data)
+
+
+def _place(stream: BinaryIO, pieces: Iterable[tuple[int, bytes | memoryview]]) -> None:
+    """Writes pieces; those that are blank become holes."""
+    end = 0
+    for offset, data in pieces:
+        end = max(end, offset + len(data))
+        for start in range(0, len(data), HOLE):
+            part = data[start : start + HOLE]
+            if part != BLANK[: len(part)]:
+                stream.seek(offset + start)
+                stream.write(part)
+    stream.truncate(end)
+    stream.flush()
+
+
+def _replace(target: Path, write: Callable[[BinaryIO], None]) -> None:
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with partial.open("xb") as stream:
-            _write(stream, chunks)
+            write(stream)
         partial.replace(target)
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -267,9 +267,7 @@ def decode(codec: Codec, view: Bytes, ceiling: int = CEILING) -> Decoded:
             problem = str(error)
             break
         if len(gathered) > ceiling:
-            reason = (
-                f"expands to more than {ceiling >> 20} MiB, which no kernel does; if it is a memory dump, unpack it"
-            )
+            reason = f"expands to more than {ceiling >> 20} MiB, which no kernel does"
             raise CodecError(f"{codec.name} stream {reason}", len(gathered))
     if not gathered:
         raise CodecError(f"{codec.name} stream is empty")

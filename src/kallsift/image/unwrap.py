@@ -104,18 +104,19 @@ def payloads(memory: Memory, budget: Budget | None = None) -> Iterator[Memory]:
             yield _memory(memory.source, kernel)
 
 
-def _compressed(layer: _Layer, codec: Codec, budget: Budget) -> _Kernel:
-    """The kernel in a file that is compressed as a whole, as dumps can be too."""
+def _compressed(layer: _Layer, codec: Codec, budget: Budget) -> _Kernel | None:
+    """The kernel in a file that is compressed as a whole; None if it holds none, as a dump does."""
     beginning = codecs.beginning(codec, layer.view)
-    kernel = None
-    if elf_image.is_program(beginning) or not containers.is_dump(beginning):
+    if containers.is_dump(beginning) and not elf_image.is_program(beginning):
+        return None
+    try:
         inner = layer.decoded(codec, budget.decode(codec, layer.view))
-        kernel = _kernel(inner, budget)
-        if kernel is None and len(inner.view) <= FLAT_LIMIT:
-            kernel = _speaking(inner)
-    if kernel is None:
-        raise ImageError(f"is compressed by {codec.name} and holds no kernel image; if it is a memory dump, unpack it")
-    return kernel
+    except codecs.CodecError as error:
+        if error.expanded:
+            return None  # more than any kernel
+        raise
+    kernel = _kernel(inner, budget)
+    return _speaking(inner) if kernel is None and len(inner.view) <= FLAT_LIMIT else kernel
 
 
 def _kernel(layer: _Layer, budget: Budget) -> _Kernel | None:

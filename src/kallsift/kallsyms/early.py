@@ -55,10 +55,9 @@ def recover_early(memory: Memory, low: int, word_sizes: Sequence[int], attempt: 
                 array = _array(segment.data, num_syms, count, size, byte_order)
                 if array is None or blank_page(segment, array.offset, array.size) is not None:
                     continue
-                here = f"{count} words in order at {segment.start + array.offset:#x} and their number"
-                attempt.reached(1, "names", f"{here}, but not as many names behind it")
                 listings = [*_listings(segment.data, num_syms + size, count)]
                 if len(listings) > 1:
+                    here = f"{count} words in order at {segment.start + array.offset:#x} and their number"
                     attempt.reached(2, "names", f"{here}, but the names behind it can be read in more than one way")
                 elif listings:
                     yield _tables(segment, num_syms, array, *listings[0], size, byte_order)

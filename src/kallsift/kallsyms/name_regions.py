@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kallsift.memory.model import Memory
 
@@ -20,6 +21,9 @@ LEAST_BLOCKS = 3
 
 DENSE = 0.7
 """Part of a block that must be characters of identifiers; the rest is what separates names."""
+
+SAMPLED, LIKELY = 16, 0.6
+"""One byte of so many is looked at first, and all of a block only where that part of these are such characters."""
 
 MAX_REGIONS = 1 << 14
 
@@ -43,9 +47,7 @@ def name_regions(memory: Memory) -> Iterator[tuple[int, int]]:
                 yield first, stretch.start + low
                 found += 1
                 first = stretch.start + low
-            starts = np.arange(0, len(data), BLOCK)
-            dense = np.add.reduceat(IDENTIFIER[data].view(np.uint8), starts, dtype=np.int64) >= DENSE * BLOCK
-            for edge in np.flatnonzero(np.diff(dense, prepend=first is not None)).tolist():
+            for edge in np.flatnonzero(np.diff(_dense(data), prepend=first is not None)).tolist():
                 place = stretch.start + low + edge * BLOCK
                 if first is None:
                     first = place
@@ -59,3 +61,14 @@ def name_regions(memory: Memory) -> Iterator[tuple[int, int]]:
         if first is not None and stretch.end - first >= LEAST_BLOCKS * BLOCK:
             yield first, stretch.end
             found += 1
+
+
+def _dense(data: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which blocks are dense in characters of identifiers; the last one is none if it is not whole."""
+    whole = len(data) // BLOCK
+    blocks = data[: whole * BLOCK].reshape(whole, BLOCK)
+    dense = np.zeros(-(-len(data) // BLOCK), np.bool_)
+    sampled = np.count_nonzero(IDENTIFIER[blocks[:, ::SAMPLED]], axis=1)
+    likely = np.flatnonzero(sampled >= LIKELY * (BLOCK // SAMPLED))
+    dense[likely] = np.count_nonzero(IDENTIFIER[blocks[likely]], axis=1) >= DENSE * BLOCK
+    return dense

@@ -68,7 +68,8 @@ def recover_tables(
         markers: those of the names, where there is no token table; None to look for them before it.
     """
     here = _here(segment, tokens)
-    attempt.reached(1, "names", f"{here}, but no markers near it fit a name stream")
+    if tokens.stored:
+        attempt.reached(1, "names", f"{here}, but no markers near it fit a name stream")
     for listing in _listings(segment, tokens, attempt, markers):
         count = len(listing.names.starts)
         expanded = expand_checked(segment, tokens, listing.names, attempt)
@@ -171,7 +172,7 @@ def expand_checked(
 def _here(segment: Segment, tokens: TokenTable) -> str:
     """What messages begin with."""
     place = segment.start + tokens.offset
-    return f"token table at {place:#x}" if tokens.stored else f"numbers like markers of plain names before {place:#x}"
+    return f"{'token table' if tokens.stored else 'end of the markers of plain names'} at {place:#x}"
 
 
 def _listings(

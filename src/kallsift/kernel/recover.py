@@ -52,6 +52,9 @@ MAX_TOKEN_TABLES = 256
 MAX_PARTS = 16
 """Token tables of which only a part is left that are followed."""
 
+WITH_NAMES = 2
+"""Rank of an attempt that came as far as names that markers prove."""
+
 MAX_STREAMS = 64
 """Regions of names, each with its length, that are followed where there is no token table."""
 
@@ -183,13 +186,13 @@ def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
             yield kernel
     if attempt.rank:
         failed.append(attempt)
-    if not found and memory.image is None:
-        # a firmware or a flash chip holds its kernel so; in a machine that ran, it is a file's
-        outcome = Outcome.FAILED if failed or memory.container != "raw" else Outcome.ABSENT
+    # a table that is there but damaged is worth more than the tables of another kernel, even of the same build
+    if not found and memory.image is None and max((one.rank for one in failed), default=0) < WITH_NAMES:
+        # a firmware holds its kernel so; but nothing tells it from a machine's memory with a file in it
         detail = "none was found in the source itself; this one lies compressed in it"
         for inner in payloads(memory):
             for kernel in _kernels(inner, failed, None):
-                yield replace(kernel, evidence=(*kernel.evidence, Check("running kernel", outcome, detail)))
+                yield replace(kernel, evidence=(*kernel.evidence, Check.that("running kernel", False, detail)))
 
 
 def _behind_a_hole(memory: Memory, near: Segment, tokens: TokenTable) -> Kernel | None:

@@ -33,17 +33,40 @@ class Container(Protocol):
         ...
 
 
-CONTAINERS = ("live.kcore", "elf_core", "lime", "kdump", "flattened", "qemu_stream", "libvirt_save", "vmware", "raw")
+CONTAINERS = (
+    "live.kcore",
+    "elf_core",
+    "lime",
+    "avml",
+    "kdump",
+    "flattened",
+    "qemu_stream",
+    "libvirt_save",
+    "vmware",
+    "wrapped",
+    "raw",
+)
 """Modules of this package in the order in which they are asked; raw comes last because it takes everything."""
 
 if TYPE_CHECKING:
-    from kallsift.memory import elf_core, flattened, libvirt_save, lime, qemu_stream, raw
+    from kallsift.memory import avml, elf_core, flattened, libvirt_save, lime, qemu_stream, raw, wrapped
     from kallsift.memory.live import kcore
 
-    _CHECKED: tuple[Container, ...] = (kcore, elf_core, lime, kdump, flattened, qemu_stream, libvirt_save, vmware, raw)
+    _CHECKED: tuple[Container, ...] = (
+        kcore,
+        elf_core,
+        lime,
+        avml,
+        kdump,
+        flattened,
+        qemu_stream,
+        libvirt_save,
+        vmware,
+        wrapped,
+        raw,
+    )
 
 NOT_YET = (
-    (b"AVML", "an AVML dump", "convert it with avml-convert to LiME format"),
     (
         b"\x14\x20\x28\x01",
         "a Hyper-V saved state",
@@ -127,7 +150,7 @@ def is_dump(header: bytes) -> bool:
     """
     if any(header.startswith(magic) for magic, _, _ in NOT_YET):
         return True
-    return any(cast(Container, import_module(f"{__package__}.{name}")).probe(header) for name in CONTAINERS[:-1])
+    return any(cast(Container, import_module(f"{__package__}.{name}")).probe(header) for name in CONTAINERS[:-2])
 
 
 def _let_go() -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 
-MAGIC_SIZE = 9
+MAGIC = b"\x89LZO\0\r\n\x1a\n"
+MAGIC_SIZE = len(MAGIC)
 NEWER_HEADER = 0x0940
 """The version from which on a header holds the version needed, the level and the upper half of the time."""
 BLOCK_LIMIT = 256 << 10

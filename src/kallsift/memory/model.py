@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,10 @@ from kallsift.errors import SourceError, UnmappedError
 
 if TYPE_CHECKING:
     from kallsift.memory.fetched import Fetched
+
+
+LARGE, ROUND = 32 << 20, 8 << 20
+"""From how many bytes on a copy of memory is shared, and the grain of its bounds."""
 
 
 class AddressSpace(Enum):
@@ -165,6 +170,9 @@ class Memory:
     image: ImageFacts | None = None
     fetched: Fetched | None = None
     refreshed: Callable[[], Memory] | None = field(default=None, repr=False)
+    _last_copy: list[tuple[int, Callable[[], NDArray[np.uint8] | None]]] = field(
+        default_factory=list, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         for before, after in zip(self.segments, self.segments[1:], strict=False):
@@ -228,18 +236,35 @@ class Memory:
         """
         if self.segment_at(address) is None:
             raise UnmappedError(address, 1)
-        low, high = max(0, address - before), address + after
-        edges = np.array([low, min(high, 1 << 64) - 1], np.uint64)
-        first, last = np.searchsorted(self._starts, edges, "right").tolist()
-        held = [segment for segment in self.segments[max(0, first - 1) : last] if low < segment.end]
-        if len(held) == 1:
+        low, high = max(0, address - before), min(address + after, 1 << 64)
+        held = self._between(low, high)
+        if len(held) == 1 and isinstance(held[0], Segment):
             return self.window(address, before, after)
         low, high = max(low, held[0].start), min(high, held[-1].end)
+        if high - low < LARGE:
+            return Segment(low, self._copy(low, high))
+        # what is asked for again, or a little beside it, while the first copy is in use, is a part of that
+        start, copy = self._last_copy[0] if self._last_copy else (0, lambda: None)
+        data = copy()
+        if data is None or low < start or high > start + len(data):
+            start = low - low % ROUND
+            data = self._copy(start, high + -high % ROUND)
+            self._last_copy[:] = [(start, weakref.ref(data))]
+        return Segment(low, data[low - start : high - start])
+
+    def _between(self, low: int, high: int) -> tuple[Stretch, ...]:
+        """The segments that hold any of ``[low, high)``."""
+        edges = np.array([low, high - 1], np.uint64)
+        first, last = np.searchsorted(self._starts, edges, "right").tolist()
+        return tuple(segment for segment in self.segments[max(0, first - 1) : last] if low < segment.end)
+
+    def _copy(self, low: int, high: int) -> NDArray[np.uint8]:
+        """The bytes of ``[low, high)``; what is missing is zero."""
         data = np.zeros(high - low, np.uint8)
-        for segment in held:
+        for segment in self._between(low, high):
             start, end = max(low, segment.start), min(high, segment.end)
             data[start - low : end - low] = segment.read(start - segment.start, end - segment.start)
-        return Segment(low, data)
+        return data
 
     def with_hints(self, given: Hints) -> Memory:
         """The same memory with what a user knows besides: it goes before what the container says."""

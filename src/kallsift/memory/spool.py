@@ -48,7 +48,7 @@ class _Decoder(Protocol):
     @property
     def needs_input(self) -> bool: ...
     @property
-    def unused_data(self) -> bytes: ...
+    def unused_data(self) -> bytes | None: ...
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
@@ -110,7 +110,7 @@ def _streams(start: Callable[[], tuple[_Decoder, type[Exception]]]) -> Callable[
                 idle = 0 if piece or chunk else idle + 1
                 if idle > 4:
                     raise DamagedError("is cut short")
-            position -= len(decoder.unused_data)
+            position -= len(decoder.unused_data or b"")
             if not any(data[position : position + 16]):
                 return  # padding of a tape or a disk
 
@@ -130,10 +130,16 @@ def _lzop(data: memoryview) -> Iterator[bytes]:
         raise DamagedError(str(problem)) from problem
 
 
+def _lz4() -> tuple[_Decoder, type[Exception]]:
+    lz4 = _package("lz4.frame")
+    return lz4.LZ4FrameDecompressor(), RuntimeError
+
+
 STREAMS: dict[str, Callable[[memoryview], Iterator[bytes]]] = {
     "gzip": _streams(lambda: (_Gzip(), zlib.error)),
     "bzip2": _streams(lambda: (bz2.BZ2Decompressor(), OSError)),
     "xz": _streams(lambda: (lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT), lzma.LZMAError)),
+    "lz4": _streams(_lz4),
     "lzop": _lzop,
     "zstd": _streams(_zstd),
 }

@@ -1,0 +1,87 @@
+"""``kallsift convert``: the same memory in another dump format."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import click
+
+from kallsift.cli.destination import check_target, save_pieces
+from kallsift.cli.exit_codes import ExitCode
+from kallsift.cli.messages import warn
+from kallsift.cli.progress_bar import progress_on_terminal
+from kallsift.cli.rich_help import HelpedCommand
+from kallsift.cli.source_options import Request, chosen, source_options
+from kallsift.errors import KallsiftError, RecoveryError
+from kallsift.image.sources import open as open_memory
+from kallsift.kernel.model import Kernel, State
+from kallsift.memory.model import AddressSpace, Memory
+from kallsift.output.dumps import DUMPS, format_of
+from kallsift.output.kdump_dump import PACKINGS, kdump_dump
+from kallsift.output.memory_facts import memory_facts
+
+EXAMPLES = {
+    "kallsift convert memory.lime memory.elf": "an ELF core with VMCOREINFO, for crash, drgn and makedumpfile",
+    "kallsift convert memory.vmem memory.kdump --packing zstd": "the same with each page packed",
+    "kallsift convert memory.kdump memory.lime": "what Volatility opens",
+}
+
+
+@click.command(cls=HelpedCommand, examples=EXAMPLES)
+@source_options
+@click.argument("output", type=click.Path(path_type=Path), metavar="OUT")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(tuple(DUMPS)),
+    help="; ".join(f"{name}: {each.summary}" for name, each in DUMPS.items()) + ". By OUT's suffix if not given.",
+)
+@click.option(
+    "--packing", type=click.Choice(tuple(PACKINGS)), default="zlib", help="How the pages of a kdump are packed."
+)
+@click.option("--as-is", is_flag=True, help="Look for no kernel: addresses and notes as the source has them.")
+def convert(request: Request, output: Path, form: str | None, packing: str, as_is: bool) -> int:
+    """Write the memory of a source as another kind of dump: raw, LiME, ELF core, kdump.
+
+    ELF cores and kdumps get the registers that the source records, and VMCOREINFO: the source's own, else what the
+    kernel keeps of it in memory, else what was recovered. What is not mapped in the source is not in the file either.
+
+    The exit code is 3 if no kernel was recovered, which these two want to be told of.
+    """
+    form = form or format_of(output.name)
+    if form is None:
+        raise click.UsageError(f"The name {output.name} stands for no format; give --format.")
+    if request.every:
+        raise click.UsageError("--all makes no sense here: a dump has one memory, whatever kernels it holds.")
+    check_target(output, request.source)
+    with open_memory(request.source, pause=request.pause) as memory, progress_on_terminal() as progress:
+        for remark in memory.notes:
+            warn(remark)
+        if memory.image is not None or memory.space is not AddressSpace.PHYSICAL or not memory.segments:
+            raise KallsiftError(f"{request.source}: holds no physical memory, so there is nothing to convert")
+        memory = memory.with_hints(request.hints)
+        kernel = None
+        if not as_is:
+            try:
+                kernel = chosen(request, memory, progress)[0]
+            except RecoveryError as error:
+                warn(f"no kernel was recovered ({error})")
+        memory = _placed(memory, kernel)
+        facts = memory_facts(memory, kernel if DUMPS[form].described else None)
+        if DUMPS[form].described and facts.origin in (None, "rebuilt"):
+            found = (
+                "no VMCOREINFO was found" if facts.origin is None else "VMCOREINFO is rebuilt from what was recovered"
+            )
+            warn(f"{found}: tools that need the sizes of structures want a vmlinux with debug information")
+        write = partial(kdump_dump, packing=packing) if form == "kdump" else DUMPS[form].write
+        save_pieces(output, write(memory, facts, progress), DUMPS[form].ordered)
+    return ExitCode.PROVEN if as_is or kernel else ExitCode.PARTIAL
+
+
+def _placed(memory: Memory, kernel: Kernel | None) -> Memory:
+    """The memory at its true addresses, where a kernel shows that the source's are others."""
+    if kernel is None or kernel.state is not State.RUNNING or kernel.memory.image is not None:
+        return memory
+    return replace(kernel.memory, hints=memory.hints)

@@ -1,0 +1,81 @@
+"""``kallsift extract``: some bytes of a memory, by their physical or virtual address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.cli.address import Address
+from kallsift.cli.destination import check_target, print_chunks, save_chunks
+from kallsift.cli.exit_codes import ExitCode, verdict
+from kallsift.cli.messages import warn
+from kallsift.cli.progress_bar import progress_on_terminal
+from kallsift.cli.rich_help import HelpedCommand
+from kallsift.cli.source_options import Request, recovered, source_options
+from kallsift.errors import KallsiftError
+from kallsift.image.sources import open as open_memory
+from kallsift.kernel.recover import Progress
+from kallsift.kernel.virtual import virtual_memory
+
+CHUNK = 1 << 20
+
+EXAMPLES = {
+    "kallsift extract memory.elf 0x1000000 4096 -o page": "a page by its physical address",
+    "kallsift extract memory.elf --virtual 0xffffffff81000000 0x200 | xxd": "the same through the kernel's page table",
+}
+
+
+@click.command(cls=HelpedCommand, examples=EXAMPLES)
+@source_options
+@click.argument("start", type=Address(), metavar="START")
+@click.argument("size", type=Address(), metavar="SIZE")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, whole or not at all."
+)
+@click.option("--virtual", is_flag=True, help="START is an address of the kernel's, translated by its page table.")
+def extract(request: Request, start: int, size: int, output: Path | None, virtual: bool) -> int:
+    """Print SIZE bytes of a memory from START on, without changing any.
+
+    Bytes that the source does not hold are never made up: if one is missing, that is an error.
+    """
+    if request.every:
+        raise click.UsageError("--all makes no sense here; choose one kernel with --kernel.")
+    if output is not None:
+        check_target(output, request.source)
+    if virtual:
+        with recovered(request) as (_, kernels):
+            _give(output, virtual_memory(kernels[0]).read, start, size)
+            return verdict(kernels)
+    with open_memory(request.source, pause=request.pause) as memory:
+        for remark in memory.notes:
+            warn(remark)
+        _give(output, memory.read, start, size)
+        return ExitCode.PROVEN
+
+
+Read = Callable[[int, int], NDArray[np.uint8]]
+
+
+def _give(output: Path | None, read: Read, start: int, size: int) -> None:
+    """Writes the bytes to a file or to standard output."""
+    if start + size > 1 << 64:
+        raise KallsiftError(
+            f"{size:#x} bytes from {start:#x} on run past the end of all addresses; give a smaller SIZE"
+        )
+    with progress_on_terminal() as progress:
+        chunks = _chunks(read, start, size, progress)
+        if output is None:
+            print_chunks(chunks)
+        else:
+            save_chunks(output, chunks)
+
+
+def _chunks(read: Read, start: int, size: int, progress: Progress | None) -> Iterator[memoryview]:
+    for done in range(0, size, CHUNK):
+        yield np.ascontiguousarray(read(start + done, min(CHUNK, size - done))).data
+        if progress:
+            progress("writing", min(done + CHUNK, size), size)

@@ -1,0 +1,344 @@
+"""kdump and diskdump files, as makedumpfile and QEMU's dump-guest-memory write them: pages packed one by one.
+
+A bitmap tells which pages are in the file; those that were left out (free, of user space, blank) are not mapped.
+Sources: makedumpfile, IMPLEMENTATION and write_kdump_pages_and_bitmap_cyclic; QEMU, dump/dump.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError
+from kallsift.memory import notes as elf_notes
+from kallsift.memory.kdump_header import (
+    DESCRIPTOR,
+    DISKDUMP,
+    KDUMP,
+    NOTE_BYTES_LIMIT,
+    Header,
+    read_header,
+)
+from kallsift.memory.model import AddressSpace, Hints, Memory, sorted_segments
+from kallsift.memory.page_codecs import CODECS, COMPRESSED, Codec, MissingPackageError
+from kallsift.memory.rearranged import Content
+from kallsift.memory.stored import Cache, Stored
+
+BLOCK = 1 << 16
+"""Bytes that are decoded at once, or one page if that is larger."""
+
+CACHE_SIZE = 16 << 20
+"""Bytes of decoded pages that are kept."""
+
+BITMAP_AT_ONCE = 1 << 20
+DESCRIPTORS_AT_ONCE = 1 << 20
+LAST = 1 << 10
+"""Descriptors at the end that tell whether the file has all of its pages, which stand in the same order."""
+
+RUN_LIMIT = 1 << 22
+"""Runs of pages; large machines without their free pages have some hundred thousand."""
+
+PART_LIMIT = 1 << 8
+FOLDER_LIMIT = 1 << 12
+"""Parts of a split dump, and files of a folder that are looked at for them."""
+
+_NONE = np.empty(0, np.int64)
+
+
+def probe(header: bytes) -> bool:
+    """Whether a file that begins with ``header`` is a kdump or diskdump."""
+    return header.startswith((KDUMP, DISKDUMP))
+
+
+def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
+    """The pages of a kdump as physical memory, decoded when they are read, with what its notes say as hints.
+
+    Args:
+        name: the source as messages call it.
+        view: the whole file, shape (size,), uint8, or what takes its place.
+        release: gives the file back.
+
+    Raises:
+        SourceError: if the headers are broken, or if there is no page at all.
+    """
+    return open_parts(name, [view], release)
+
+
+def open_parts(name: str, contents: Sequence[Content], release: Callable[[], None]) -> Memory:
+    """As `open`, all parts of a split dump together.
+
+    Raises:
+        SourceError: as `open`, and if they overlap.
+    """
+    headers = [read_header(name, content) for content in contents]
+    notes: list[str] = []
+    pieces: list[Stored] = []
+    cache = Cache(CACHE_SIZE)
+    for header, content in zip(headers, contents, strict=True):
+        pages = _Pages(name, content, header)
+        found, remarks = _stretches(pages, cache, len(pieces))
+        pieces += found
+        notes += remarks
+    missing = _missing_parts(headers)
+    if not pieces:
+        raise SourceError(f"{name}: {missing or 'this kdump ends before its first page; copy it again'}")
+    if missing:
+        notes.insert(0, missing)
+    first = headers[0]
+    return Memory(
+        source=name,
+        container="kdump" if first.mark == KDUMP else "diskdump",
+        space=AddressSpace.PHYSICAL,
+        segments=sorted_segments(pieces),
+        hints=_hints(contents[0], first),
+        release=release,
+        notes=tuple(notes),
+    )
+
+
+def siblings(path: Path, view: NDArray[np.uint8]) -> list[Path]:
+    """All parts of the split dump that a file is one of, in the same folder, itself among them; else none."""
+    try:
+        header = read_header("", view)
+        if not header.split:
+            return []
+        own = _identity(view.data[: header.block_size].tobytes())
+        found: list[Path] = []
+        for number, other in enumerate(sorted(path.parent.iterdir())):
+            if number == FOLDER_LIMIT or len(found) == PART_LIMIT:
+                return []
+            if other.is_file() and _identity(_first_bytes(other, header.block_size)) == own:
+                found.append(other)
+    except (OSError, SourceError):
+        return []
+    return found if len(found) > 1 else []
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What one page descriptor leads to."""
+
+    offset: int
+    data: bytes
+
+
+class _Pages:
+    """The packed pages of one file."""
+
+    def __init__(self, name: str, content: Content, header: Header) -> None:
+        self.name, self.content, self.header = name, content, header
+        self.page = header.block_size
+        self.at_once = max(1, BLOCK // self.page)
+        self._layout = DESCRIPTOR.newbyteorder(header.byte_order)
+        self._codecs: dict[int, Codec] = {}
+        # many descriptors may lead to one page, the blank one; any thread may put another in its place
+        self._shared = _Page(-1, b"")
+
+    @property
+    def held(self) -> int:
+        """How many descriptors the file has room for."""
+        return max(0, len(self.content) - self.header.descriptors) // DESCRIPTOR.itemsize
+
+    def descriptors(self, first: int, count: int) -> NDArray[np.void]:
+        """Descriptors from the ``first`` on, fewer where the file ends before; shape (n,)."""
+        start = self.header.descriptors + first * DESCRIPTOR.itemsize
+        count = max(0, min(count, self.held - first))
+        return np.ascontiguousarray(self.content[start : start + count * DESCRIPTOR.itemsize]).view(self._layout)
+
+    def decoded(self, first: int, count: int, number: int) -> NDArray[np.uint8]:
+        """Block ``number`` of a run of ``count`` pages, whose first descriptor is the ``first``."""
+        low = number * self.at_once
+        rows = self.descriptors(first + low, min(self.at_once, count - low))
+        block = np.empty((len(rows), self.page), np.uint8)
+        columns = (rows[field].tolist() for field in ("offset", "size", "flags"))
+        before = _Page(-1, b"")
+        for target, (offset, size, flags) in zip(block, zip(*columns, strict=True), strict=True):
+            if offset == self._shared.offset:
+                before = self._shared
+            elif offset == before.offset:
+                self._shared = before
+            else:
+                before = _Page(offset, self._unpacked(offset, size, flags))
+            target[:] = np.frombuffer(before.data, np.uint8)
+        return block.reshape(-1)
+
+    def _unpacked(self, offset: int, size: int, flags: int) -> bytes:
+        """One page.
+
+        Raises:
+            SourceError: if it is broken.
+        """
+        # a page that does not shrink is stored as it is
+        if not 0 < size <= self.page or offset + size > len(self.content):
+            raise SourceError(
+                f"{self.name}: a page of {size} bytes at file offset {offset:#x} is too large, or lies behind the end; "
+                "the file is damaged, copy it again"
+            )
+        data: NDArray[np.uint8] = self.content[offset : offset + size]
+        packing = flags & COMPRESSED
+        if not packing:
+            unpacked = data.tobytes()
+        else:
+            decode, error = self._codec(packing)
+            try:
+                unpacked = decode(data.data, self.page)
+            except (error, ValueError) as problem:
+                raise SourceError(
+                    f"{self.name}: the page at file offset {offset:#x} cannot be unpacked ({problem}); copy it again"
+                ) from problem
+        if len(unpacked) != self.page:
+            raise SourceError(
+                f"{self.name}: the page at file offset {offset:#x} has {len(unpacked)} of {self.page} bytes; "
+                "the file is damaged, copy it again"
+            )
+        return unpacked
+
+    def _codec(self, packing: int) -> Codec:
+        if packing not in self._codecs:
+            if packing not in CODECS:
+                raise SourceError(f"{self.name}: pages packed in an unknown way ({packing:#x}); the file is damaged")
+            compression, load = CODECS[packing]
+            try:
+                self._codecs[packing] = load()
+            except MissingPackageError as error:
+                reason = f"its pages are packed with {compression}, which needs the package {error}"
+                raise SourceError(f"{self.name}: {reason}; pip install 'kallsift[images]'") from error
+        return self._codecs[packing]
+
+
+def _stretches(pages: _Pages, cache: Cache, owner: int) -> tuple[list[Stored], list[str]]:
+    """The runs of pages that a file holds, and remarks on what it lacks; ``owner`` is the first of their numbers."""
+    header, page = pages.header, pages.page
+    starts, counts = _runs(pages.name, pages.content, header)
+    firsts = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else _NONE
+    remarks = []
+    promised = int(counts.sum())
+    if header.incomplete or not _whole(pages, promised):
+        starts, counts, firsts = _present(pages, starts, counts, promised)
+        remarks = [f"the kdump is cut short: {int(counts.sum())} of {promised} pages present"]
+    if len(starts) and (int(starts[-1]) + int(counts[-1])) * page > 1 << 64:
+        raise SourceError(f"{pages.name}: pages lie behind the end of all addresses; the file is damaged")
+    rows = zip(starts.tolist(), counts.tolist(), firsts.tolist(), strict=True)
+    block = pages.at_once * page
+    stretches = [
+        Stored(start * page, block, count * page, partial(pages.decoded, first, count), cache, owner + number)
+        for number, (start, count, first) in enumerate(rows)
+    ]
+    return stretches, remarks
+
+
+def _runs(name: str, content: Content, header: Header) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first page and the number of pages of each run that the bitmap has, in their order."""
+    edges: list[NDArray[np.int64]] = []
+    before, total = 0, 0
+    for start in range(header.first_page // 8, -(-header.end_page // 8), BITMAP_AT_ONCE):
+        end = min(start + BITMAP_AT_ONCE, -(-header.end_page // 8))
+        bits = np.unpackbits(content[header.bitmap + start : header.bitmap + end], bitorder="little")
+        low = start * 8
+        bits[: max(0, header.first_page - low)] = 0
+        bits[max(0, header.end_page - low) :] = 0
+        found = np.flatnonzero(np.diff(bits, prepend=np.uint8(before))) + low
+        before = int(bits[-1])
+        total += len(found)
+        if total > 2 * RUN_LIMIT:
+            raise SourceError(f"{name}: more than {RUN_LIMIT} runs of pages; this is no dump of a machine")
+        edges.append(found)
+    if before:
+        edges.append(np.array([header.end_page]))
+    bounds = np.concatenate(edges) if edges else _NONE
+    # where the last byte of the bitmap is full, its end is an edge already
+    return bounds[::2], bounds[1::2] - bounds[::2]
+
+
+def _whole(pages: _Pages, promised: int) -> bool:
+    """Whether the file reaches as far as its last pages."""
+    first = max(0, promised - LAST)
+    rows = pages.descriptors(first, promised - first)
+    return promised <= pages.held and bool(_inside(pages, rows).all())
+
+
+def _inside(pages: _Pages, rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Which descriptors lead to a page in the file, shape (n,)."""
+    size = np.uint64(len(pages.content))
+    inside: NDArray[np.bool_] = (
+        (rows["offset"] > 0) & (rows["offset"] < size) & (rows["size"] <= size - np.minimum(rows["offset"], size))
+    )
+    return inside
+
+
+def _present(
+    pages: _Pages, starts: NDArray[np.int64], counts: NDArray[np.int64], promised: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The runs without the pages that the file ends before: first page, number of pages, first descriptor of each."""
+    kept = [
+        np.flatnonzero(_inside(pages, pages.descriptors(first, DESCRIPTORS_AT_ONCE))) + first
+        for first in range(0, min(promised, pages.held), DESCRIPTORS_AT_ONCE)
+    ]
+    numbers = np.concatenate([_NONE, *kept])
+    numbers = numbers[numbers < promised]
+    if not len(numbers):
+        return _NONE, _NONE, _NONE
+    ends = np.cumsum(counts)
+    owners = np.searchsorted(ends, numbers, "right")
+    found = starts[owners] + numbers - (ends - counts)[owners]
+    breaks = np.flatnonzero(np.diff(found) != 1) + 1
+    firsts = np.concatenate([[0], breaks])
+    return found[firsts], np.diff(np.append(firsts, len(found))), numbers[firsts]
+
+
+def _hints(content: Content, header: Header) -> Hints:
+    """What notes and VMCOREINFO say; what cannot be read is left out."""
+    start, size = header.notes
+    found, _ = elf_notes.parse(content[start : start + min(size, NOTE_BYTES_LIMIT)].tobytes(), header.byte_order)
+    hints = elf_notes.hints(found, _machine(found, header), header.byte_order)
+    if hints.vmcoreinfo is None and header.vmcoreinfo[1]:
+        start, size = header.vmcoreinfo
+        return replace(hints, vmcoreinfo=content[start : start + min(size, NOTE_BYTES_LIMIT)].tobytes())
+    return hints
+
+
+def _machine(notes: Sequence[elf_notes.Note], header: Header) -> int:
+    """The ELF machine number, which notes alone do not tell: by their sizes; 0 for those that are not read."""
+    if any(note.name == b"QEMU" for note in notes):
+        return elf_notes.MACHINE_X86_64
+    sizes = {layout.itemsize: machine for machine, layout in elf_notes.PROCESS_STATUS.items()}
+    known = [sizes.get(len(note.data), 0) for note in notes if note.kind == elf_notes.NT_PRSTATUS]
+    return known[0] if known and (header.bits, header.byte_order) == (64, "<") else 0
+
+
+def _missing_parts(headers: Sequence[Header]) -> str | None:
+    """The remark that a split dump lacks parts; None if it has all."""
+    if not headers[0].split:
+        return None
+    position = 0
+    for first, end in sorted((header.first_page, header.end_page) for header in headers):
+        if first > position:
+            break
+        position = max(position, end)
+    if position >= max(header.max_page for header in headers):
+        return None
+    held = ", ".join(f"{page * headers[0].block_size:#x}" for page in _bounds(headers))
+    return (
+        f"is a part of a split dump (physical addresses between {held}); "
+        "put the other parts into the same folder, or join them with makedumpfile --reassemble"
+    )
+
+
+def _bounds(headers: Sequence[Header]) -> Iterator[int]:
+    yield min(header.first_page for header in headers)
+    yield max(header.end_page for header in headers)
+
+
+def _identity(block: bytes) -> bytes:
+    """What is the same in the headers of all parts of a dump: mark, version, names, time, geometry."""
+    return block[:448]
+
+
+def _first_bytes(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)

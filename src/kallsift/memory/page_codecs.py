@@ -1,0 +1,81 @@
+"""The compressions of single pages in kdump files: each unpacks one page, and never to more than its size.
+
+Sources: makedumpfile, diskdump_mod.h (DUMP_DH_COMPRESSED_*); a page is a zlib stream, an LZO1X block, a Snappy block
+without frames, or a zstd frame.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+Decode = Callable[[memoryview, int], bytes]
+"""Unpacks a page of some size, to that size at most; raises one of the errors beside it."""
+
+Codec = tuple[Decode, type[Exception]]
+
+
+class MissingPackageError(Exception):
+    """An optional package is not installed; the text is its name."""
+
+
+def _package(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingPackageError(module) from error
+
+
+def _zlib() -> Codec:
+    def decode(packed: memoryview, size: int) -> bytes:
+        return zlib.decompressobj().decompress(packed, size)
+
+    return decode, zlib.error
+
+
+def _lzo() -> Codec:
+    lzo = _package("lzallright")
+
+    def decode(packed: memoryview, size: int) -> bytes:
+        # what expands to more is cut off by whoever compares the size: LZO gives at most 255 bytes for one
+        unpacked: bytes = lzo.LZOCompressor.decompress(packed, size)
+        return unpacked
+
+    return decode, lzo.LZOError
+
+
+def _snappy() -> Codec:
+    cramjam = _package("cramjam")
+
+    def decode(packed: memoryview, size: int) -> bytes:
+        unpacked = bytearray(size)
+        return bytes(unpacked[: cramjam.snappy.decompress_raw_into(packed, unpacked)])
+
+    return decode, cramjam.DecompressionError
+
+
+def _zstd() -> Codec:
+    try:
+        zstd: Any = import_module("compression.zstd")  # Python 3.14 has what the package brings to those before it
+    except ImportError:
+        zstd = _package("backports.zstd")
+
+    def decode(packed: memoryview, size: int) -> bytes:
+        unpacked: bytes = zstd.ZstdDecompressor().decompress(packed, size)
+        return unpacked
+
+    return decode, zstd.ZstdError
+
+
+CODECS: dict[int, tuple[str, Callable[[], Codec]]] = {
+    0x1: ("zlib", _zlib),
+    0x2: ("lzo", _lzo),
+    0x4: ("snappy", _snappy),
+    0x20: ("zstd", _zstd),
+}
+"""By the flag in a page's descriptor: the name, and what loads it."""
+
+COMPRESSED = sum(CODECS)
+"""The flags that tell of a compression; the others say nothing of how a page is stored."""

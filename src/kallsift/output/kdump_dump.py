@@ -1,0 +1,186 @@
+"""kdump files, as makedumpfile writes them: a bitmap of the pages that there are, and each of them packed."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import KallsiftError
+from kallsift.memory.kdump_header import DESCRIPTOR, HEADER, KDUMP, SUB_HEADERS
+from kallsift.memory.model import Memory
+from kallsift.output.dump_notes import dump_notes
+from kallsift.output.dump_pieces import Piece, Progress, chunks, view
+from kallsift.output.memory_facts import Facts
+
+VERSION = 6
+HIGHEST = 1 << 52
+"""Physical addresses lie below it."""
+
+BITMAP_AT_ONCE = 1 << 20
+NAME = 65
+"""Bytes of each of the six names that uname() gives."""
+NAMES_START = 12
+
+ELF_NOTE_VMCOREINFO = b"VMCOREINFO\0"
+
+Pack = Callable[[memoryview], bytes]
+PLAIN = 0
+
+
+def _zlib() -> Pack:
+    return lambda page: zlib.compress(page, 1)
+
+
+def _zstd() -> Pack:
+    try:
+        zstd: Any = import_module("compression.zstd")
+    except ImportError:
+        try:
+            zstd = import_module("backports.zstd")
+        except ImportError as error:
+            raise KallsiftError("packing with zstd needs a package; pip install 'kallsift[images]'") from error
+    return lambda page: bytes(zstd.compress(page, 1))
+
+
+PACKINGS: dict[str, tuple[int, Callable[[], Pack] | None]] = {
+    "zlib": (0x1, _zlib),
+    "zstd": (0x20, _zstd),
+    "none": (PLAIN, None),
+}
+"""By name: the flag in a page's descriptor, and what packs."""
+
+
+def kdump_dump(
+    memory: Memory, facts: Facts, progress: Progress | None = None, packing: str = "zlib"
+) -> Iterator[Piece]:
+    """The pieces of the file, not in order.
+
+    Only whole pages can be in it: what is held of others is left out.
+
+    Raises:
+        KallsiftError: if there is no page, or addresses are too high.
+    """
+    page = facts.page_size
+    starts = np.array([-(-stretch.start // page) for stretch in memory.segments], np.int64)
+    ends = np.array([stretch.end // page for stretch in memory.segments], np.int64)
+    starts, ends = starts[starts < ends], ends[starts < ends]
+    if not len(starts):
+        raise KallsiftError("there is no whole page to write; use another --format")
+    if int(ends[-1]) * page > HIGHEST:
+        raise KallsiftError(f"memory at {int(ends[-1]) * page:#x} is beyond what a kdump can hold; use --format elf")
+    most, total = int(ends[-1]), int((ends - starts).sum())
+    flag, load = PACKINGS[packing]
+    headers, bitmap, bitmap_size = _headers(facts, most, total, flag)
+    yield 0, headers
+    for place, bits in _bitmap(starts, ends):
+        yield bitmap + place, bits
+        yield bitmap + bitmap_size + place, bits
+    descriptors = bitmap + 2 * bitmap_size
+    yield from _pages(memory, facts, progress, descriptors, descriptors + total * DESCRIPTOR.itemsize, flag, load)
+
+
+def _headers(facts: Facts, most: int, total: int, flag: int) -> tuple[bytes, int, int]:
+    """Both headers with the notes, where the first bitmap begins, and the size of one."""
+    page = facts.page_size
+    order = facts.byte_order
+    bits = 8 * facts.word_size
+    # 32-bit x86 aligns 64-bit words to four bytes
+    packed = [layout for width, layout in SUB_HEADERS if width == bits]
+    layout = packed[0 if facts.architecture == "x86" else -1].newbyteorder(order)
+    notes = dump_notes(facts)
+    notes_start = page + layout.itemsize + -layout.itemsize % 4
+    sub_blocks = -(-(notes_start - page + len(notes)) // page)
+    bitmap_blocks = -(-most // (8 * page))
+
+    header = np.zeros(1, HEADER[bits].newbyteorder(order))
+    header["mark"], header["version"], header["status"] = KDUMP, VERSION, flag
+    header["block_size"], header["sub_header_blocks"] = page, sub_blocks
+    header["bitmap_blocks"], header["max_page"] = 2 * bitmap_blocks, min(most, 0xFFFFFFFF)
+    header["ram_blocks"] = header["device_blocks"] = header["written_blocks"] = min(total, 0xFFFFFFFF)
+    header["cpus"] = max(1, len(facts.cpus))
+    sub = np.zeros(1, layout)
+    sub["phys_base"] = facts.phys_base & (1 << bits) - 1
+    sub["max_page"] = sub["end_page"] = most
+    if notes:
+        sub["notes"], sub["notes_size"] = notes_start, len(notes)
+    if facts.vmcoreinfo is not None:
+        place = notes.rindex(ELF_NOTE_VMCOREINFO) + len(ELF_NOTE_VMCOREINFO) + 1
+        sub["vmcoreinfo"], sub["vmcoreinfo_size"] = notes_start + place, len(facts.vmcoreinfo)
+    head = bytearray(header.tobytes().ljust(page, b"\0"))
+    names = _names(facts)
+    head[NAMES_START : NAMES_START + len(names)] = names
+    body = (sub.tobytes() + bytes(-layout.itemsize % 4) + notes).ljust(sub_blocks * page, b"\0")
+    return bytes(head) + body, (1 + sub_blocks) * page, bitmap_blocks * page
+
+
+def _names(facts: Facts) -> bytes:
+    """What uname() gives, as far as the banner tells it."""
+    words = (facts.banner or "").split()
+    release = words[2] if len(words) > 2 else ""
+    machine = {"x86-64": "x86_64", "arm64": "aarch64"}.get(facts.architecture or "", facts.architecture or "")
+    version = (facts.banner or "").rpartition(") #")[2].strip()
+    names = ("Linux", "(none)", release, f"#{version}" if version else "", machine, "(none)")
+    return b"".join(name.encode("latin-1", "replace")[: NAME - 1].ljust(NAME, b"\0") for name in names)
+
+
+def _bitmap(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterator[Piece]:
+    """Parts of the bitmap that are not zero, with their places in it."""
+    at_once = BITMAP_AT_ONCE * 8
+    low = 0
+    while low < int(ends[-1]):
+        first = int(np.searchsorted(ends, low, "right"))
+        low = max(low, int(starts[first]) // at_once * at_once)
+        last = int(np.searchsorted(starts, low + at_once, "left"))
+        changes = np.zeros(at_once + 1, np.int8)
+        np.add.at(changes, np.maximum(starts[first:last] - low, 0), 1)
+        np.add.at(changes, np.minimum(ends[first:last] - low, at_once), -1)
+        bits = np.packbits(np.cumsum(changes[:-1], dtype=np.int8) > 0, bitorder="little")
+        held = int(np.flatnonzero(bits)[-1]) + 1
+        yield low // 8, view(bits[:held])
+        low += at_once
+
+
+def _pages(
+    memory: Memory,
+    facts: Facts,
+    progress: Progress | None,
+    descriptors: int,
+    position: int,
+    flag: int,
+    load: Callable[[], Pack] | None,
+) -> Iterator[Piece]:
+    """The pages and their descriptors; all blank pages are one."""
+    page = facts.page_size
+    layout = DESCRIPTOR.newbyteorder(facts.byte_order)
+    pack = load() if load else None
+    blank: tuple[int, int, int, int] | None = None
+    with ThreadPoolExecutor() as threads:
+        for _, _, data in chunks(memory, progress, page):
+            pages = data.reshape(-1, page)
+            filled = np.asarray(pages.any(axis=1))
+            wanted = np.flatnonzero(filled).tolist()
+            if blank is None and len(wanted) < len(pages):
+                wanted.append(int(np.argmin(filled)))
+            packed = list(threads.map(pack, [view(pages[row]) for row in wanted])) if pack else []
+            rows: list[tuple[int, int, int, int]] = [blank or (0, 0, 0, 0)] * len(pages)
+            start = position
+            parts = []
+            for place, row in enumerate(wanted):
+                shrunk = pack is not None and len(packed[place]) < page
+                part = packed[place] if shrunk else pages[row].tobytes()
+                rows[row] = (position, len(part), flag if shrunk else PLAIN, 0)
+                parts.append(part)
+                position += len(part)
+            if blank is None and not filled.all():
+                blank = rows[wanted[-1]]
+                rows = [row if used else blank for row, used in zip(rows, filled.tolist(), strict=True)]
+            yield start, b"".join(parts)
+            table = np.array(rows, layout).tobytes()
+            yield descriptors, table
+            descriptors += len(table)

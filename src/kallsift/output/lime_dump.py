@@ -1,0 +1,26 @@
+"""LiME: the ranges of memory one after the other, each behind a header with its addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from kallsift.memory.lime import MAGIC, RANGE_HEADER, VERSION
+from kallsift.memory.model import Memory
+from kallsift.output.dump_pieces import Piece, Progress, chunks, view
+from kallsift.output.memory_facts import Facts
+
+
+def lime_dump(memory: Memory, facts: Facts, progress: Progress | None = None) -> Iterator[Piece]:
+    """The pieces of the file, in order."""
+    layout = RANGE_HEADER.newbyteorder(facts.byte_order)
+    position, begun = 0, -1
+    for number, _, data in chunks(memory, progress):
+        if number != begun:
+            begun, stretch = number, memory.segments[number]
+            header = np.array([(MAGIC, VERSION, stretch.start, stretch.end - 1, 0)], layout)
+            yield position, header.tobytes()
+            position += layout.itemsize
+        yield position, view(data)
+        position += len(data)

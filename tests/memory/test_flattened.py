@@ -1,0 +1,99 @@
+"""Flattened streams: pieces in any order, over each other, cut short; and what is wrong with them in one line."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kallsift.memory import flattened
+from kallsift.memory.rearranged import Rearranged
+from tests.memory.builders import elf, load, note, notes
+from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
+from tests.memory.strategies import damaged
+from tests.memory.test_kdump import expected, page, some_pages
+from tests.memory.writers import kdump as writer
+from tests.memory.writers.kdump import cut
+
+KDUMP = writer.kdump(some_pages())
+RAM = {0x1000: page(5) * 40, 1 << 32: page(7) * 3}
+ELF = elf([notes(note(b"VMCOREINFO", 0, b"OSRELEASE=1\n")), *(load(start, data) for start, data in RAM.items())])
+
+
+@pytest.mark.parametrize("size", [999, 16384, 1 << 20])
+def test_a_kdump_in_pieces(size: int) -> None:
+    pieces = cut(KDUMP, size)
+    random.Random(1).shuffle(pieces)
+    memory = open_bytes(flattened, writer.flattened(pieces))
+    assert (memory.container, memory.notes) == ("flattened kdump", ())
+    assert ranges(memory) == expected(some_pages())
+
+
+@pytest.mark.parametrize("size", [999, 16384, 1 << 20])
+def test_an_elf_core_in_pieces(size: int) -> None:
+    memory = open_bytes(flattened, writer.flattened(reversed(cut(ELF, size))))
+    assert memory.container == "flattened ELF core"
+    assert memory.hints.vmcoreinfo == b"OSRELEASE=1\n"
+    assert ranges(memory) == RAM
+    (first, _) = memory.segments
+    assert first.read(4000, 5000).tobytes() == RAM[0x1000][4000:5000]
+
+
+def test_a_header_that_is_written_again_counts() -> None:
+    content = writer.flattened([(0, b"\0" * 4096), *cut(ELF, 5000), (0, ELF[:64])])
+    assert ranges(open_bytes(flattened, content)) == RAM
+
+
+def test_a_stream_that_is_cut_short_says_so() -> None:
+    content = writer.flattened(cut(ELF, 4096))
+    memory = open_bytes(flattened, content[:-5000])
+    assert memory.notes[0] == "the flattened stream is cut short"
+    assert ranges(memory)[0x1000] == RAM[0x1000]
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.binary(min_size=1, max_size=30)), min_size=1, max_size=12))
+def test_later_pieces_win(pieces: list[tuple[int, bytes]]) -> None:
+    whole = bytearray(max(offset + len(data) for offset, data in pieces))
+    for offset, data in pieces:
+        whole[offset : offset + len(data)] = data
+    stream = b"".join(data for _, data in pieces)
+    sizes = np.array([len(data) for _, data in pieces])
+    offsets = np.array([offset for offset, _ in pieces])
+    content = Rearranged(view_of(stream), offsets, sizes, np.cumsum(sizes) - sizes)
+    assert len(content) == len(whole)
+    for start in range(0, len(whole), 7):
+        assert content[start : start + 20].tobytes() == whole[start : start + 20]
+    assert content[:].tobytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (writer.flattened([]), "before its first piece"),
+        (writer.flattened([(0, b"hello")]), "neither a kdump nor an ELF core"),
+        (writer.flattened([(0, ELF)]).replace(struct.pack(">qq", 1, 1), struct.pack(">qq", 1, 9), 1), "unknown type"),
+        (writer.flattened([(0, ELF), (-5, b"x")]), "belong at -0x5"),
+        (writer.flattened([(0, ELF)])[:-16] + struct.pack(">qq", 0, -9), "-9 bytes"),
+        (writer.flattened([(0, ELF), (1 << 60, b"x")]), "damaged"),
+    ],
+)
+def test_what_is_wrong_is_told(content: bytes, reason: str) -> None:
+    assert reason in refusal(flattened, content)
+
+
+def test_billions_of_pieces_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flattened, "PIECE_LIMIT", 100)
+    assert "more than 100 pieces" in refusal(flattened, writer.flattened((0, b"x") for _ in range(101)))
+
+
+SMALL = writer.flattened(cut(writer.kdump({number: page(number) for number in range(9)}), 3000))
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(st.one_of(damaged(SMALL), damaged(writer.flattened(cut(ELF, 4000)))))
+def test_damaged_files_are_read_or_refused(content: bytes) -> None:
+    read_or_refuse(flattened, content)

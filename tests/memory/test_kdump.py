@@ -1,0 +1,192 @@
+"""kdump files: every layout, packing and version, what is left out, parts, and what is wrong with them in one line."""
+
+from __future__ import annotations
+
+import struct
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+
+import kallsift
+from kallsift.memory import kdump, kdump_header
+from tests.memory.builders import ByteOrder, note
+from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal
+from tests.memory.strategies import damaged
+from tests.memory.writers import kdump as writer
+from tests.memory.writers.kdump import PACKED, SUB_HEADERS, Kdump
+
+VMCOREINFO = b"OSRELEASE=7.2.13\nPAGESIZE=4096\n"
+
+
+def page(number: int, size: int = 4096) -> bytes:
+    """A page that can be packed, and differs from others."""
+    return struct.pack("<QQ", number, ~number & 0xFFFF) * (size // 16)
+
+
+def some_pages(size: int = 4096) -> dict[int, bytes]:
+    """Two runs, with blank pages and one that does not shrink."""
+    noise = b"".join(struct.pack("<I", number * 2654435761 % 2**32) for number in range(size // 4))
+    numbers = [*range(3, 43), *range(100, 137)]
+    return {number: page(number, size) for number in numbers} | {20: bytes(size), 21: bytes(size), 110: noise}
+
+
+def expected(pages: dict[int, bytes], size: int = 4096) -> dict[int, bytes]:
+    """The runs that pages make, by address."""
+    runs: dict[int, bytes] = {}
+    for _, group in groupby(enumerate(sorted(pages)), key=lambda each: each[1] - each[0]):
+        numbers = [number for _, number in group]
+        runs[numbers[0] * size] = b"".join(pages[number] for number in numbers)
+    return runs
+
+
+@pytest.mark.parametrize("packing", PACKED)
+@pytest.mark.parametrize("size", [4096, 16384, 65536])
+def test_every_packing(packing: str, size: int) -> None:
+    pages = some_pages(size)
+    memory = open_bytes(kdump, writer.kdump(pages, Kdump(packing=packing, page=size)))
+    assert (memory.container, memory.notes) == ("kdump", ())
+    assert ranges(memory) == expected(pages, size)
+
+
+@pytest.mark.parametrize("layout", SUB_HEADERS)
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("version", range(1, 7))
+def test_every_layout(layout: str, order: ByteOrder, version: int) -> None:
+    pages = some_pages()
+    how = Kdump(layout=layout, order=order, version=version)
+    if version >= 3:
+        how.vmcoreinfo = VMCOREINFO
+    memory = open_bytes(kdump, writer.kdump(pages, how))
+    assert ranges(memory) == expected(pages)
+    assert memory.hints.vmcoreinfo == (VMCOREINFO if version >= 3 else None)
+
+
+def test_a_diskdump_with_one_bitmap() -> None:
+    pages = some_pages() | {4096 * 8 - 1: page(7)}
+    memory = open_bytes(kdump, writer.kdump(pages, Kdump(mark=b"DISKDUMP", version=1, one_bitmap=True)))
+    assert memory.container == "diskdump"
+    assert ranges(memory) == expected(pages)
+
+
+@pytest.mark.parametrize(("size", "register"), [(336, "rip"), (392, "pc")])
+def test_notes_are_hints(size: int, register: str) -> None:
+    status = bytearray(size)
+    place = 112 + 8 * (16 if register == "rip" else 32)
+    status[place : place + 8] = struct.pack("<Q", 0xFFFFFFFF81000000)
+    notes = note(b"CORE", 1, bytes(status)) + note(b"VMCOREINFO", 0, VMCOREINFO)
+    hints = open_bytes(kdump, writer.kdump(some_pages(), Kdump(notes=notes))).hints
+    assert [cpu.registers[register] for cpu in hints.cpus] == [0xFFFFFFFF81000000]
+    assert hints.vmcoreinfo == VMCOREINFO
+
+
+def test_parts_of_a_split_dump_find_each_other(tmp_path: Path) -> None:
+    pages = some_pages()
+    for name, bounds in (("b", (30, 110)), ("a", (0, 30)), ("c", (110, 137))):
+        (tmp_path / name).write_bytes(writer.kdump(pages, Kdump(split=bounds)))
+    (tmp_path / "another").write_bytes(writer.kdump(pages, Kdump(split=(0, 137), status=4)))
+    for name in "abc":
+        with kallsift.open(tmp_path / name) as memory:
+            assert memory.notes == ()
+            assert b"".join(ranges(memory).values()) == b"".join(pages[number] for number in sorted(pages))
+    (tmp_path / "b").unlink()
+    with kallsift.open(tmp_path / "a") as memory:
+        assert "is a part of a split dump" in memory.notes[0]
+    (tmp_path / "c").unlink()
+    with kallsift.open(tmp_path / "a") as memory:
+        assert ranges(memory) == expected({number: pages[number] for number in pages if number < 30})
+        assert "0x0, 0x1e000" in memory.notes[0]
+
+
+def test_a_part_without_pages_says_so() -> None:
+    content = writer.kdump({1: page(1)}, Kdump(split=(2, 4), highest=4))
+    assert "is a part of a split dump" in refusal(kdump, content)
+
+
+def test_a_dump_that_is_cut_short_keeps_what_is_there() -> None:
+    pages = {number: page(number) for number in range(64)}
+    content = writer.kdump(pages)
+    memory = open_bytes(kdump, content[: -len(content) // 100])
+    (found,) = ranges(memory).values()
+    held = len(found) // 4096
+    assert 0 < held < 64
+    assert found == b"".join(pages[number] for number in range(held))
+    assert memory.notes == (f"the kdump is cut short: {held} of 64 pages present",)
+
+
+def test_descriptors_that_were_never_written_are_no_pages() -> None:
+    pages = {number: page(number) for number in range(64)}
+    content = bytearray(writer.kdump(pages, Kdump(status=8)))
+    table = 4096 * 4
+    content[table + 24 * 10 : table + 24 * 20] = bytes(24 * 10)
+    assert ranges(open_bytes(kdump, bytes(content))) == expected({n: pages[n] for n in pages if not 10 <= n < 20})
+
+
+def descriptor(offset: int | None = None, size: int | None = None, flags: int | None = None) -> bytes:
+    """A file whose first page's descriptor says something else."""
+    content = bytearray(writer.kdump({number: page(number) for number in range(4)}))
+    for place, width, value in ((0, 8, offset), (8, 4, size), (12, 4, flags)):
+        if value is not None:
+            content[4 * 4096 + place : 4 * 4096 + place + width] = value.to_bytes(width, "little")
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (writer.kdump(some_pages())[:5000], "broken kdump header"),
+        (b"KDUMP   " + bytes(9000), "broken kdump header"),
+        (writer.kdump({}, Kdump(highest=1)), "before its first page"),
+        (descriptor(size=1 << 31), "first page"),
+        (descriptor(size=0), "too large, or lies behind the end"),
+        (descriptor(size=9), "bytes"),
+        (descriptor(flags=2), "cannot be unpacked"),
+        (descriptor(flags=3), "packed in an unknown way"),
+        (descriptor(offset=0), "first page"),
+    ],
+)
+def test_what_is_wrong_is_told(content: bytes, reason: str) -> None:
+    if reason == "first page":
+        # what lies outside of the file makes it one that is cut short
+        memory = open_bytes(kdump, content)
+        assert memory.notes == ("the kdump is cut short: 3 of 4 pages present",)
+    else:
+        assert reason in refusal(kdump, content)
+
+
+@pytest.mark.parametrize("packing", ["zlib", "lzo", "snappy", "zstd"])
+def test_bombs_are_given_up(packing: str) -> None:
+    flag, pack = PACKED[packing]
+    bomb = pack(bytes(1 << 16))
+    content = bytearray(writer.kdump({0: page(0)}))
+    content += bomb
+    content[4 * 4096 : 4 * 4096 + 16] = struct.pack("<QII", len(content) - len(bomb), len(bomb), flag)
+    if packing in ("zlib", "zstd"):
+        # cut off at the size of a page
+        assert ranges(open_bytes(kdump, bytes(content))) == {0: bytes(4096)}
+    else:
+        assert "page at file offset" in refusal(kdump, bytes(content))
+
+
+def test_billions_of_runs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kdump, "RUN_LIMIT", 100)
+    content = writer.kdump({number: bytes(4096) for number in range(0, 500, 2)})
+    assert "runs of pages" in refusal(kdump, content)
+
+
+def test_structures_have_the_published_sizes() -> None:
+    assert {bits: layout.itemsize for bits, layout in kdump_header.HEADER.items()} == {64: 464, 32: 452}
+    assert [layout.itemsize for _, layout in kdump_header.SUB_HEADERS] == [104, 80, 96]
+    assert kdump_header.DESCRIPTOR.itemsize == 24
+
+
+SMALL = writer.kdump(
+    {**{number: page(number) for number in range(2, 9)}, 12: bytes(4096)}, Kdump(notes=note(b"A", 1, b""))
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(damaged(SMALL))
+def test_damaged_files_are_read_or_refused(content: bytes) -> None:
+    read_or_refuse(kdump, content)

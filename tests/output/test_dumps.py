@@ -1,0 +1,165 @@
+"""Dumps that are written: read back they are the same memory, and other programs' readers find what is in them."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
+from hypothesis import given, settings
+
+from kallsift.errors import KallsiftError
+from kallsift.memory import elf_core, kdump, lime, raw
+from kallsift.memory.containers import Container
+from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory, Segment
+from kallsift.output import dump_pieces
+from kallsift.output.dump_pieces import Piece
+from kallsift.output.dumps import DUMPS, format_of
+from kallsift.output.kdump_dump import PACKINGS, kdump_dump
+from kallsift.output.memory_facts import Facts, memory_facts
+from tests.memory.builders import Range
+from tests.memory.opened import open_bytes, ranges
+from tests.memory.strategies import ranges as some_ranges
+from tests.output.sample import kernel
+
+VMCOREINFO = b"OSRELEASE=7.2.13\nPAGESIZE=4096\nNUMBER(phys_base)=-501219328\n"
+CPUS = (
+    CpuState(0, {"rip": 0xFFFFFFFF81000000, "cr3": 0x1000, "gs_base": 1 << 63, "idt_base": 7, "version": 9}),
+    CpuState(1, {"rip": 5, "cr3": 0x2000}),
+)
+HINTS = Hints(CPUS, VMCOREINFO)
+READERS: dict[str, Container] = {"raw": raw, "lime": lime, "elf": elf_core, "kdump": kdump}
+
+
+def memory_of(parts: Iterable[Range], **changes: Any) -> Memory:
+    """Physical memory with these ranges."""
+    segments = tuple(Segment(start, np.frombuffer(data, np.uint8)) for start, data in parts)
+    return Memory("test", "made", AddressSpace.PHYSICAL, segments, **changes)
+
+
+def file_of(pieces: Iterable[Piece]) -> bytes:
+    """The file that pieces make."""
+    file = io.BytesIO()
+    for offset, data in pieces:
+        file.seek(offset)
+        file.write(data)
+    return file.getvalue()
+
+
+def pages(*numbers: int) -> bytes:
+    return b"".join(struct.pack("<Q", number) * 512 if number else bytes(4096) for number in numbers)
+
+
+PARTS = [(0x3000, pages(1, 0, 2, 0)), (0x7000, pages(9)), (1 << 32, pages(*range(700)))]
+
+
+@pytest.mark.parametrize("form", DUMPS)
+def test_what_is_written_is_read_back(form: str) -> None:
+    memory = memory_of(PARTS, hints=HINTS)
+    seen: list[tuple[int, int]] = []
+    content = file_of(
+        DUMPS[form].write(memory, memory_facts(memory, None), lambda _, done, total: seen.append((done, total)))
+    )
+    found = open_bytes(READERS[form], content)
+    assert seen[-1] == (memory.size, memory.size)
+    assert found.notes == ()
+    if form == "raw":
+        assert all(found.read(start, len(data)).tobytes() == data for start, data in PARTS)
+        return
+    assert b"".join(ranges(found).values()) == b"".join(data for _, data in PARTS)
+    assert ranges(found)[1 << 32] == PARTS[2][1]
+    if form in ("elf", "kdump"):
+        assert found.hints.vmcoreinfo == VMCOREINFO
+        assert [cpu.registers["rip"] for cpu in found.hints.cpus] == [0xFFFFFFFF81000000, 5]
+        assert [cpu.registers["cr3"] for cpu in found.hints.cpus] == [0x1000, 0x2000]
+        assert found.hints.cpus[0].registers["gs_base"] == 1 << 63
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("word_size", [4, 8])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("architecture", ["x86", "arm", None])
+def test_kdumps_of_other_machines(packing: str, word_size: int, order: Any, architecture: str | None) -> None:
+    facts = Facts(architecture, order, word_size, 16384, vmcoreinfo=VMCOREINFO, origin="note")
+    parts = [(0x8000, pages(1, 0, 2, 3, *[0] * 16, 5, 5, 5, 5)), (0x400000, pages(*range(2000)))]
+    content = file_of(kdump_dump(memory_of(parts), facts, packing=packing))
+    found = open_bytes(kdump, content)
+    assert ranges(found) == dict(parts)
+    assert found.hints.vmcoreinfo == VMCOREINFO
+
+
+def test_a_kdump_has_whole_pages_only() -> None:
+    memory = memory_of([(0x1800, bytes(0x1000)), (0x5001, b"x" * 0x3000), (0xA000, b"y" * 0x1FFF)])
+    found = open_bytes(kdump, file_of(kdump_dump(memory, Facts())))
+    assert ranges(found) == {0x6000: b"x" * 0x2000, 0xA000: b"y" * 0x1000}
+    with pytest.raises(KallsiftError, match="no whole page"):
+        file_of(kdump_dump(memory_of([(0x1800, bytes(0x1000))]), Facts()))
+    with pytest.raises(KallsiftError, match="beyond"):
+        file_of(kdump_dump(memory_of([(1 << 60, bytes(4096))]), Facts()))
+
+
+def test_blank_pages_are_in_a_kdump_once() -> None:
+    content = file_of(kdump_dump(memory_of([(0, bytes(4096 * 1000))]), Facts()))
+    assert len(content) < 4 * 4096 + 24 * 1000 + 100
+
+
+@settings(deadline=None, max_examples=50)
+@given(some_ranges(highest=1 << 63))
+def test_elf_and_lime_keep_every_byte(parts: list[Range]) -> None:
+    memory = memory_of(parts)
+    for form in ("elf", "lime"):
+        assert ranges(open_bytes(READERS[form], file_of(DUMPS[form].write(memory, Facts(), None)))) == dict(parts)
+
+
+@pytest.mark.parametrize("count", [3, 0xFFFE, 0xFFFF, 70000])
+def test_as_many_ranges_as_there_are(count: int) -> None:
+    memory = memory_of((number * 0x2000, b"page") for number in range(count))
+    content = file_of(DUMPS["elf"].write(memory, Facts("arm64", cpus=CPUS), None))
+    assert len(open_bytes(elf_core, content).segments) == count
+    file = ELFFile(io.BytesIO(content))
+    assert (file["e_type"], file["e_machine"]) == ("ET_CORE", "EM_AARCH64")
+
+
+def test_pyelftools_reads_the_notes() -> None:
+    content = file_of(DUMPS["elf"].write(memory_of(PARTS), Facts("x86-64", cpus=CPUS, vmcoreinfo=VMCOREINFO), None))
+    file = ELFFile(io.BytesIO(content))
+    (segment,) = (each for each in file.iter_segments() if isinstance(each, NoteSegment))
+    found = [(note["n_name"], note["n_descsz"]) for note in segment.iter_notes()]
+    assert found == [("CORE", 336), ("CORE", 336), ("QEMU", 440), ("QEMU", 440), ("VMCOREINFO", len(VMCOREINFO))]
+    loads = [(each["p_paddr"], each.data()) for each in list(file.iter_segments())[1:]]
+    assert loads == PARTS
+
+
+def test_vmcoreinfo_is_the_notes_only_if_it_speaks_of_the_kernel() -> None:
+    own = b"OSRELEASE=7.2.13\nPAGESIZE=16384\nSYMBOL(_stext)=ffffffff9fa00000\n"
+    facts = memory_facts(memory_of(PARTS, hints=Hints((), own)), kernel())
+    assert (facts.vmcoreinfo, facts.origin, facts.page_size) == (own, "note", 16384)
+    other = own.replace(b"9fa00000", b"9fb00000")
+    facts = memory_facts(memory_of(PARTS, hints=Hints((), other)), kernel())
+    assert facts.origin == "rebuilt"
+    lines = (facts.vmcoreinfo or b"").splitlines()
+    assert lines[0] == b"OSRELEASE=7.2.13"
+    assert b"PAGESIZE=4096" in lines
+    assert b"SYMBOL(_stext)=ffffffff9fa00000" in lines
+    assert b"KERNELOFFSET=1ea00000" in lines
+    assert f"NUMBER(phys_base)={0x5E00000 - (0xFFFFFFFF9FA00000 - 0xFFFFFFFF80000000)}".encode() in lines
+
+
+def test_chunks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dump_pieces, "CHUNK", 8192)
+    sizes = [len(data) for _, _, data in dump_pieces.chunks(memory_of(PARTS))]
+    assert max(sizes) == 8192
+    assert sum(sizes) == memory_of(PARTS).size
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("a.LIME", "lime"), ("b.raw", "raw"), ("c.core", "elf"), ("vmcore.kdump", "kdump"), ("d", None), ("e.txt", None)],
+)
+def test_suffixes(name: str, form: str | None) -> None:
+    assert format_of(name) == form
