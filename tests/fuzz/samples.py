@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from tests.memory.builders import Program, elf, lime, load, note, notes
-from tests.memory.writers import kdump, libvirt, qemu, vmware
+from tests.memory.writers import avml, kdump, libvirt, qemu, vmware
 
 _WORDS = b"".join(struct.pack("<Q", number) for number in range(512))
 
@@ -21,6 +21,14 @@ def _elf() -> bytes:
 
 def _lime() -> bytes:
     return lime([(0x1000, _WORDS), (0x100000, _WORDS), (1 << 32, _WORDS)])
+
+
+def _avml() -> bytes:
+    return avml.avml([(0x1000, _WORDS * 40), (0x100000, _WORDS), (1 << 32, _WORDS[::-1])])
+
+
+def _wrapped() -> bytes:
+    return gzip.compress(_lime(), mtime=0)
 
 
 def _qemu_stream() -> bytes:
@@ -85,6 +93,8 @@ def _flattened_elf() -> bytes:
 SAMPLES: dict[str, tuple[Callable[[], bytes], ...]] = {
     "elf_core": (_elf,),
     "lime": (_lime,),
+    "avml": (_avml,),
+    "wrapped": (_wrapped,),
     "qemu_stream": (_qemu_stream, _qemu_flat),
     "libvirt_save": (_libvirt_save, _libvirt_gzip),
     "vmware": (_vmware,),
