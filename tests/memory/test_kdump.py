@@ -85,12 +85,14 @@ def test_parts_of_a_split_dump_find_each_other(tmp_path: Path) -> None:
     pages = some_pages()
     for name, bounds in (("b", (30, 110)), ("a", (0, 30)), ("c", (110, 137))):
         (tmp_path / name).write_bytes(writer.kdump(pages, Kdump(split=bounds)))
+    (tmp_path / "a copy").write_bytes((tmp_path / "b").read_bytes())
     (tmp_path / "another").write_bytes(writer.kdump(pages, Kdump(split=(0, 137), status=4)))
     for name in "abc":
         with kallsift.open(tmp_path / name) as memory:
             assert memory.notes == ()
             assert b"".join(ranges(memory).values()) == b"".join(pages[number] for number in sorted(pages))
     (tmp_path / "b").unlink()
+    (tmp_path / "a copy").unlink()
     with kallsift.open(tmp_path / "a") as memory:
         assert "is a part of a split dump" in memory.notes[0]
     (tmp_path / "c").unlink()

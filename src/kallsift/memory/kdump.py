@@ -107,16 +107,18 @@ def siblings(path: Path, view: NDArray[np.uint8]) -> list[Path]:
         header = read_header("", view)
         if not header.split:
             return []
-        own = _identity(view.data[: header.block_size].tobytes())
-        found: list[Path] = []
+        size = 2 * header.block_size
+        own = view[:size].tobytes()
+        found = {own[header.block_size :]: path}
         for number, other in enumerate(sorted(path.parent.iterdir())):
             if number == FOLDER_LIMIT or len(found) == PART_LIMIT:
                 return []
-            if other.is_file() and _identity(_first_bytes(other, header.block_size)) == own:
-                found.append(other)
+            if other.is_file() and _identity(first := _first_bytes(other, size)) == _identity(own):
+                # of a part that is there twice one will do
+                found.setdefault(first[header.block_size :], other)
     except (OSError, SourceError):
         return []
-    return found if len(found) > 1 else []
+    return list(found.values()) if len(found) > 1 else []
 
 
 @dataclass(frozen=True)
