@@ -144,7 +144,7 @@ def test_a_bomb_in_an_image_costs_bounded_memory(monkeypatch: pytest.MonkeyPatch
 
 def test_a_bomb_as_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codecs, "CEILING", 8 << 20)
-    assert "expands to more than 8 MiB" in refusal(gzip.compress(bytes(64 << 20), 1))
+    assert unwrap("image", view(gzip.compress(bytes(64 << 20), 1))) is None
 
 
 @pytest.mark.parametrize("magic", [b"\x28\xb5\x2f\xfd", b"\x02\x21\x4c\x18", b"\x5d\0\0\0\1" + b"\xff" * 8])

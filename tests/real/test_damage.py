@@ -61,6 +61,11 @@ def test_no_wrong_line_when_a_page_is_gone(taken: Taken, guest: str, filler: str
             except kallsift.RecoveryError:
                 pass
             else:
+                if kernel.state is kallsift.State.IMAGE:
+                    # a file that memory holds, where nothing of the running kernel's table could be found
+                    assert not kernel.proven
+                    data[place] = kept
+                    continue
                 assert not wrong_lines(kernel, truth), (table.name, hex(page * PAGE))
                 assert len(kernel.symbols) == len(whole.symbols) or not kernel.proven
             data[place] = kept

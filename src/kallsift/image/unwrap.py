@@ -99,6 +99,8 @@ def payloads(memory: Memory, budget: Budget | None = None) -> Iterator[Memory]:
     budget = budget or Budget()
     outer = (*memory.image.packaging, memory.container) if memory.image else (memory.container,)
     for segment in memory.segments:
+        if not isinstance(segment, Segment):
+            continue  # a dump that decodes its pages when they are read: too much of it at once
         layer = _Layer(segment.read(), outer, segment.start, segment.start)
         for kernel in _searched(layer, budget):
             yield _memory(memory.source, kernel)

@@ -99,7 +99,8 @@ class Fetched:
 
     def reading_on(self, memory: Memory) -> Memory:
         """What was read so far, and whatever else is asked for from now on."""
-        return _ReadingOn(**{field.name: getattr(memory, field.name) for field in fields(memory)} | {"fetched": self})
+        known = {field.name: getattr(memory, field.name) for field in fields(memory) if field.init}
+        return _ReadingOn(**known | {"fetched": self})
 
     def in_hand(self, low: int = 0, high: int = 1 << 64) -> Memory:
         """All that was read so far of ``[low, high)``, whole pages."""

@@ -100,7 +100,9 @@ def _kinds(kernel: Kernel) -> NDArray[np.uint8]:
 
 def _image(kernel: Kernel, kinds: NDArray[np.uint8]) -> tuple[int, int]:
     """The image's first address and the one behind its last, from boundary symbols or else from all that lies near."""
-    told = kernel.symbols.addresses[kinds != UNTOLD]
+    told = kernel.symbols.addresses
+    if (kinds != UNTOLD).any():  # up to 2.6.9 no letter is known
+        told = told[kinds != UNTOLD]
     low = min((int(table.virtual) for table in kernel.tables), default=0)
     high = max((table.virtual + table.size for table in kernel.tables), default=0)
     near = told[(told >= np.uint64(max(0, low - REACH))) & (told <= np.uint64(min(WORD, high + REACH)))]
