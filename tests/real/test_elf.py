@@ -46,7 +46,7 @@ def debugger(guest: str) -> str:
 
 @pytest.mark.parametrize("guest", GUESTS)
 def test_nm_prints_the_table(taken: Taken, written: dict[str, Path], guest: str) -> None:
-    command = [sys.executable, "-m", "kallsift", "symbols", str(taken(guest).dump("elf"))]
+    command = [sys.executable, "-m", "kallsift", "symbols", "--core", str(taken(guest).dump("elf"))]
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert sorted(output_of("nm", "--special-syms", written[guest]).splitlines()) == sorted(table.splitlines())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,9 @@ BPF_NAMES = (b"bpf_", b"__cfi_", b"__bpf_")
 
 INSTRUCTION_PAGES = (b"kprobe_insn_page", b"kprobe_optinsn_page")
 """Names of kprobes' caches, in the order in which their pages are printed."""
+
+TEXT_PART = 1 << 20
+"""Bytes in which a text is looked for at once."""
 
 MAX_PLACES = 64
 """Places of such a name, and words that point at it, that are followed at most."""
@@ -232,10 +236,9 @@ def _kprobes(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
     """
     size = memory.words.size
     window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
-    text = window.data.tobytes()
     lines: list[Line] = []
     for name in INSTRUCTION_PAGES:
-        for head in _behind_pointers_to(kernel, memory, window, text, b"\0" + name + b"\0"):
+        for head in _behind_pointers_to(kernel, memory, window, b"\0" + name + b"\0"):
             try:
                 nodes = members(memory, head, MAX_MEMBERS).tolist()
                 instructions = [memory.value(node + 2 * size) for node in nodes]
@@ -247,16 +250,20 @@ def _kprobes(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
         yield Group("__builtin__kprobes", _table(lines, size))
 
 
-def _behind_pointers_to(
-    kernel: Kernel, memory: VirtualMemory, window: Segment, text: bytes, wanted: bytes
-) -> Iterator[int]:
+def _behind_pointers_to(kernel: Kernel, memory: VirtualMemory, window: Segment, wanted: bytes) -> Iterator[int]:
     """Addresses behind words of the image that point at a string of it; ``wanted`` is that with the NULs around it."""
     words = memory.words
-    place = text.find(wanted)
-    for _ in range(MAX_PLACES):
-        if place < 0:
-            return
-        address = window.start + place + 1 + kernel.distance & words.mask
+    for place in islice(_places_of(window, wanted), MAX_PLACES):
+        address = place + 1 + kernel.distance & words.mask
         for pointer in pointers_between(window, words, address, address).places[:MAX_PLACES].tolist():
             yield pointer + words.size + kernel.distance & words.mask
-        place = text.find(wanted, place + 1)
+
+
+def _places_of(window: Segment, wanted: bytes) -> Iterator[int]:
+    """Places of a text, looked for in parts, since a window is large."""
+    for start in range(0, len(window.data), TEXT_PART):
+        text = window.data[start : start + TEXT_PART + len(wanted) - 1].tobytes()
+        place = text.find(wanted)
+        while place >= 0:
+            yield window.start + start + place
+            place = text.find(wanted, place + 1)
