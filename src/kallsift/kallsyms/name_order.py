@@ -76,7 +76,8 @@ class NameOrder:
         count = len(ranks.order)
         indices = ranks.order[ranks.order >= 0]
         there = np.array([index for index in indices.tolist() if names[index]], np.int64)
-        least = max(1.0, len(there) * (1 - MOST_OUT_OF_ORDER))
+        # where no name is known yet, any order is that of all
+        least = len(there) * (1 - MOST_OUT_OF_ORDER)
         best: tuple[NDArray[np.int64], list[bytes], Callable[[bytes], bytes]] | None = None
         for key in KEYS:
             kept, keys = _in_order(there, [key(names[index]) for index in there.tolist()], least)
