@@ -192,7 +192,9 @@ def ranks_at(
     intact = pages.intact(places, places + entry_size)
     number = pages.number(places)
     # a page of something else has entries that are none
-    strange = intact & np.isin(number, np.unique(number[intact & (order >= count)]))
+    foreign = np.zeros(len(pages.lost), np.bool_)
+    foreign[number[intact & (order >= count)]] = True
+    strange = intact & foreign[number]
     intact &= ~strange
     if np.count_nonzero(intact) < max(SAMPLED, count // 8):
         return None

@@ -149,17 +149,18 @@ def uncounted_streams(
     """The name stream of as many entries as the addresses behind the token index, where only one number fits these."""
     counts = range(GROUP, min(MAX_SYMBOLS, tokens.offset // ENTRY_SIZES.start) + 1)
     told = (array_counts(segment, pages, tokens, tokens.offset, counts, size) for size in word_sizes)
-    found = []
-    for count in dict.fromkeys(chain.from_iterable(told)):
-        end = _unmarked_end(segment, tokens, tokens.offset, count)
-        offset = stream_begin(segment.data, pages, end, count, firsts, letters)
-        if offset is None:
-            continue
-        borne_out = _borne_out(segment, tokens, word_sizes, pages, _unmarked(offset, count, None, end))
-        if borne_out is not None:
-            found.append(borne_out)
-    if len(found) == 1:
-        yield found[0]
+    # the token table stands for the names, whose place is unknown yet
+    streams = (
+        _unmarked(tokens.offset, count, None, _unmarked_end(segment, tokens, tokens.offset, count))
+        for count in dict.fromkeys(chain.from_iterable(told))
+    )
+    found = [stream for stream in streams if _borne_out(segment, tokens, word_sizes, pages, stream) is not None]
+    if len(found) != 1:
+        return
+    stream = found[0]
+    offset = stream_begin(segment.data, pages, stream.end, stream.count, firsts, letters)
+    if offset is not None:
+        yield replace(stream, offset=offset)
 
 
 def _unmarked_end(segment: Segment, tokens: TokenTable, names: int, count: int) -> int:
