@@ -36,7 +36,7 @@ class Left:
         known: shape (n,), bool.
         after: offset behind the array and its base.
         newer: whether it lies behind the token index, as in 6.4 and later.
-        strange: pages of it that are not blank, and yet hold words in no order.
+        strange: pages of it that are not blank, and yet hold words in no order, or something in place of padding.
     """
 
     array: AddressArray
@@ -110,6 +110,8 @@ def _before_permutation(segment: Segment, pages: Pages, tokens: TokenTable, coun
                 continue
             own = place - word_size if encoding.anchor == "relative_base" else None
             end, alignment = (place, BEHIND_INDEX) if own is None else (own, word_size)
+            if (segment.start + end) % alignment:
+                continue
             offset = aligned_down(segment.start, end - count * BEHIND_INDEX, alignment)
             left = _left(segment, pages, offset, own, encoding, count, word_size, tokens.byte_order)
             found += (one for one in left if not one.strange)
@@ -148,7 +150,7 @@ def _left(
     neighbours = known[1:] & known[:-1]
     wrong = np.flatnonzero(neighbours & ~encoding.order(words)) + 1
     numbers = pages.number(places)
-    strange = np.unique(numbers[wrong])
+    strange = np.unique(np.append(numbers[wrong], _amiss(segment, pages, offset + count * size, base)))
     known &= ~np.isin(numbers, strange)
     left = words[known]
     if len(left) < LEAST_LEFT * count or not encoding.typical(left):
@@ -169,6 +171,12 @@ def _left(
     if (addresses[1:] < addresses[:-1]).any():
         return
     yield Left(array, known, (base + word_size) if base is not None else offset + count * size, newer, len(strange))
+
+
+def _amiss(segment: Segment, pages: Pages, end: int, base: int | None) -> NDArray[np.int64]:
+    """Pages of what is there between an array and its base, and yet is no padding."""
+    between = np.arange(end, end if base is None else min(base, len(segment.data)))
+    return pages.number(between[pages.intact(between, between + 1) & (segment.data[between] != 0)])
 
 
 def aligned_up(start: int, offset: Place, alignment: int) -> Place:

@@ -91,7 +91,7 @@ class NameOrder:
         own = ranks.rank[kept]
         known = sorted(key(name) for name in chain(names, others) if name)
         below = np.searchsorted(own, np.arange(count))
-        return cls(ranks, key, keys, own, below, known, np.setdiff1d(there, kept))
+        return cls(ranks, key, keys, own, below, known, np.setdiff1d(there, kept, assume_unique=True))
 
     def _limits(self, names: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """How many known names are lower than each name, and how many are not higher."""
