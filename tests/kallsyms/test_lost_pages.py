@@ -21,6 +21,7 @@ from tests.oracle.eras import Era
 BY_NAME = {era.name: era for era in ERAS_64}
 ERAS = [BY_NAME[name] for name in ("4.20 x86", "5.10 arm64", "6.2 x86", "6.4 x86", "6.12 arm64", "7.0")]
 SORTED = [era for era in ERAS if era.sequence_size]
+BEHIND_INDEX = [era for era in SORTED if era.order.index("offsets") > era.order.index("token_index")]
 
 BASE = {"relative_base"}
 COUNT = 9000
@@ -140,13 +141,48 @@ def test_the_first_tokens_lost(era: Era) -> None:
     assert out >= 0.99 * of
 
 
-@pytest.mark.parametrize("era", [era for era in ERAS if era.order.index("offsets") < era.order.index("names")], ids=str)
+@pytest.mark.parametrize("era", ERAS, ids=str)
 def test_the_last_tokens_and_the_index_lost(era: Era) -> None:
+    """Where the addresses lie behind the index, seqs_of_names tells where they end."""
     source = split(era, "token_table", 500)
     page = (START + source.table("token_index").start) // PAGE
     of, out = share_of(source, without(source, {page}))
     assert of
     assert out >= 0.99 * of
+
+
+@pytest.mark.parametrize("era", BEHIND_INDEX, ids=str)
+def test_the_index_and_an_end_of_the_permutation_lost(era: Era) -> None:
+    """Addresses that could as well begin a few entries further on are none."""
+    source = split(era, "token_table", 500)
+    page = (START + source.table("token_index").start) // PAGE
+    sequences = source.table("seqs_of_names")
+    for end in (sequences.start, sequences.stop - 1):
+        share_of(source, without(source, {page, (START + end) // PAGE}))
+
+
+@pytest.mark.parametrize("era", BEHIND_INDEX, ids=str)
+@pytest.mark.parametrize("further", [(), (0.5,), (0.2, 0.5, 0.7)], ids=len)
+def test_markers_count_and_first_tokens_lost(era: Era, further: tuple[float, ...]) -> None:
+    """The addresses tell how many there are, and seqs_of_names which names those between two lost pages are."""
+    source = split(era, "token_table", 250)
+    names = source.table("names")
+    places = [names.start + int((names.stop - names.start) * share) for share in further]
+    places += [source.table("num_syms").start, names.start, source.table("token_table").start]
+    lost = {(START + place) // PAGE for place in places} | pages_of(source, "markers")
+    of, out = share_of(source, without(source, lost))
+    assert of
+    assert out >= 0.9 * of
+
+
+@pytest.mark.parametrize("era", BEHIND_INDEX, ids=str)
+def test_markers_and_count_lost_and_the_end_of_the_addresses(era: Era) -> None:
+    """How many there are is not told by addresses that could end anywhere."""
+    source = split(era, "token_table", 250)
+    offsets = source.table("offsets")
+    pages = pages_of(source, "num_syms", "markers")
+    for place in (offsets.stop - 1, source.table("seqs_of_names").stop - 1):
+        share_of(source, without(source, pages | {(START + place) // PAGE}))
 
 
 @pytest.mark.parametrize("era", ["6.4 x86", "6.12 arm64", "7.0"])

@@ -78,8 +78,7 @@ def test_almost_all_that_survives_comes_out(taken: Taken, guest: str, percent: f
     source = Damaged(taken(guest).kernel_image)
     trials = [source.trial(percent, seed) for seed in range(TRIALS)]
     assert not any(trial.wrong for trial in trials)
-    if guest.startswith("s390x") and percent > 1:
-        pytest.xfail("where all markers, the first tokens and the count are lost nothing is found, see docs/damage.md")
+    assert all(trial.recovered for trial in trials if trial.survivors)
     assert sum(trial.recovered for trial in trials) >= 0.98 * sum(trial.survivors for trial in trials)
 
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.encodings import ENCODINGS, AddressArray, Encoding, word_at
+from kallsift.kallsyms.encodings import BEHIND_INDEX, ENCODINGS, AddressArray, Encoding, word_at
+from kallsift.kallsyms.lost_index import permutation_places
 from kallsift.kallsyms.pages import Pages
 from kallsift.kallsyms.tokens import INDEX_SIZE, TokenTable
 from kallsift.memory.model import Segment
@@ -35,7 +36,7 @@ class Left:
         known: shape (n,), bool.
         after: offset behind the array and its base.
         newer: whether it lies behind the token index, as in 6.4 and later.
-        strange: pages of it that are not blank, and yet hold words in no order.
+        strange: pages of it that are not blank, and yet hold words in no order, or something in place of padding.
     """
 
     array: AddressArray
@@ -43,10 +44,6 @@ class Left:
     after: int
     newer: bool
     strange: int
-
-    def sequences_at(self, markers_end: int) -> int:
-        """Where seqs_of_names begins, if there is one: behind the array, or, up to 6.3, behind the markers."""
-        return self.after if self.newer else markers_end
 
 
 def arrays_left(
@@ -70,29 +67,55 @@ def arrays_left(
         word_size: bytes of an address.
     """
     alignment = table_alignment(segment, tokens, names)
+    num_syms = names - alignment if num_syms is None else num_syms
+    order = tokens.byte_order
+    found: list[Left] = []
+    if tokens.index_offset is None and tokens.known is not None:
+        found += _before_permutation(segment, pages, tokens, count, word_size)
+    else:
+        found += _behind_index(segment, pages, tokens, alignment, count, word_size)
+    for encoding in ENCODINGS:
+        # before 6.4: the count follows the array and its base
+        size = encoding.entry_size or word_size
+        base = aligned_down(segment.start, num_syms - word_size, max(alignment, word_size))
+        own = base if encoding.anchor == "relative_base" else None
+        end = num_syms if own is None else own
+        offset = aligned_down(segment.start, end - count * size, max(alignment, word_size))
+        if offset >= 0 and encoding.anchor != "place":
+            found += _left(segment, pages, offset, own, encoding, count, word_size, order, newer=False)
+    yield from sorted(found, key=lambda left: -np.count_nonzero(left.known))
+
+
+def _behind_index(
+    segment: Segment, pages: Pages, tokens: TokenTable, alignment: int, count: int, word_size: int
+) -> Iterator[Left]:
+    """Arrays directly behind the index, as in 6.4 and later; its size is a multiple of every alignment."""
     index = tokens.index_offset
-    # where neither the index nor the table's end is known, nothing tells where an array behind them begins
-    cut = index is None and tokens.known is not None
     if index is None:
         index = aligned_up(segment.start, tokens.offset + tokens.size, alignment)
-    num_syms = names - alignment if num_syms is None else num_syms
-    found: list[Left] = []
+    offset = index + INDEX_SIZE
     for encoding in ENCODINGS:
         size = encoding.entry_size or word_size
-        based = encoding.anchor == "relative_base"
-        # 6.4 and later: directly behind the index, whose size is a multiple of every alignment
-        newer = index + INDEX_SIZE
-        base = aligned_up(segment.start, newer + count * size, max(alignment, word_size))
-        order = tokens.byte_order
-        if not cut:
-            found += _left(segment, pages, newer, base if based else None, encoding, count, word_size, order)
-        # before: the count follows the array and its base
-        base = aligned_down(segment.start, num_syms - word_size, max(alignment, word_size))
-        older = aligned_down(segment.start, (base if based else num_syms) - count * size, max(alignment, word_size))
-        if older >= 0 and encoding.anchor != "place":
-            own = base if based else None
-            found += _left(segment, pages, older, own, encoding, count, word_size, order, newer=False)
-    yield from sorted(found, key=lambda left: -np.count_nonzero(left.known))
+        base = aligned_up(segment.start, offset + count * size, max(alignment, word_size))
+        own = base if encoding.anchor == "relative_base" else None
+        yield from _left(segment, pages, offset, own, encoding, count, word_size, tokens.byte_order)
+
+
+def _before_permutation(segment: Segment, pages: Pages, tokens: TokenTable, count: int, word_size: int) -> list[Left]:
+    """Arrays there of which only the end is known, by what follows it, if no two fit that begin at different places."""
+    found: list[Left] = []
+    for place in permutation_places(segment, pages, tokens, count):
+        for encoding in ENCODINGS:
+            if encoding.entry_size != BEHIND_INDEX:
+                continue
+            own = place - word_size if encoding.anchor == "relative_base" else None
+            end, alignment = (place, BEHIND_INDEX) if own is None else (own, word_size)
+            if (segment.start + end) % alignment:
+                continue
+            offset = aligned_down(segment.start, end - count * BEHIND_INDEX, alignment)
+            left = _left(segment, pages, offset, own, encoding, count, word_size, tokens.byte_order)
+            found += (one for one in left if not one.strange)
+    return found if len({left.array.offset for left in found}) == 1 else []
 
 
 def table_alignment(segment: Segment, tokens: TokenTable, names: int) -> int:
@@ -127,7 +150,7 @@ def _left(
     neighbours = known[1:] & known[:-1]
     wrong = np.flatnonzero(neighbours & ~encoding.order(words)) + 1
     numbers = pages.number(places)
-    strange = np.unique(numbers[wrong])
+    strange = np.unique(np.append(numbers[wrong], _amiss(segment, pages, offset + count * size, base)))
     known &= ~np.isin(numbers, strange)
     left = words[known]
     if len(left) < LEAST_LEFT * count or not encoding.typical(left):
@@ -148,6 +171,12 @@ def _left(
     if (addresses[1:] < addresses[:-1]).any():
         return
     yield Left(array, known, (base + word_size) if base is not None else offset + count * size, newer, len(strange))
+
+
+def _amiss(segment: Segment, pages: Pages, end: int, base: int | None) -> NDArray[np.int64]:
+    """Pages of what is there between an array and its base, and yet is no padding."""
+    between = np.arange(end, end if base is None else min(base, len(segment.data)))
+    return pages.number(between[pages.intact(between, between + 1) & (segment.data[between] != 0)])
 
 
 def aligned_up(start: int, offset: Place, alignment: int) -> Place:

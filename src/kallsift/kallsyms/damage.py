@@ -25,7 +25,15 @@ from kallsift.kallsyms.recover import (
 )
 from kallsift.kallsyms.reentry import Entries, reenter
 from kallsift.kallsyms.sequences import Ranks
-from kallsift.kallsyms.streams_left import WITHIN, StreamLeft, bears_out, counted_streams, marked_streams, ranks_left
+from kallsift.kallsyms.streams_left import (
+    WITHIN,
+    StreamLeft,
+    bears_out,
+    counted_streams,
+    marked_streams,
+    ranks_left,
+    uncounted_streams,
+)
 from kallsift.kallsyms.tables import Attempt, Damage, Row, Tables, in_order
 from kallsift.kallsyms.tokens import TokenTable
 from kallsift.memory.model import Segment
@@ -81,8 +89,11 @@ def recover_damaged(
         if found:
             return
     if not attempt.damaged:
-        for stream in counted_streams(segment, tokens, word_sizes, pages, firsts, letters):
-            yield from tables_of(stream)
+        for streams in (counted_streams, uncounted_streams):
+            for stream in streams(segment, tokens, word_sizes, pages, firsts, letters):
+                yield from tables_of(stream)
+            if found:
+                return
 
 
 def _first_characters(tokens: TokenTable) -> NDArray[np.uint8]:
@@ -168,8 +179,7 @@ def _assemble(
 def _ranks_check(ranks: Ranks | None) -> Check:
     if ranks is None:
         return Check("seqs_of_names", Outcome.ABSENT, "no permutation follows a table")
-    known = int(np.count_nonzero(ranks.order >= 0))
-    return Check.that("seqs_of_names", True, f"{known} of {len(ranks.order)} entries survive, each of them once")
+    return Check.that("seqs_of_names", True, f"{ranks.known} of {len(ranks.order)} entries survive, each of them once")
 
 
 def _damage(segment: Segment, pages: Pages, rows: tuple[Row, ...]) -> Iterator[Damage]:

@@ -26,6 +26,10 @@ MAX_RUNS = 1024
 MAX_WINDOWS = 512
 """Arrays that are tried out of one run."""
 
+BEHIND_INDEX = 4
+"""Bytes of an entry of arrays that lie behind the token index: releases that put them there, and have seqs_of_names,
+have no other."""
+
 ABSURD_STEP = 1 << 28
 """More than two neighbouring symbols of one image are ever apart."""
 

@@ -76,7 +76,8 @@ class NameOrder:
         count = len(ranks.order)
         indices = ranks.order[ranks.order >= 0]
         there = np.array([index for index in indices.tolist() if names[index]], np.int64)
-        least = max(1.0, len(there) * (1 - MOST_OUT_OF_ORDER))
+        # where no name is known yet, any order is that of all
+        least = len(there) * (1 - MOST_OUT_OF_ORDER)
         best: tuple[NDArray[np.int64], list[bytes], Callable[[bytes], bytes]] | None = None
         for key in KEYS:
             kept, keys = _in_order(there, [key(names[index]) for index in there.tolist()], least)
@@ -90,7 +91,7 @@ class NameOrder:
         own = ranks.rank[kept]
         known = sorted(key(name) for name in chain(names, others) if name)
         below = np.searchsorted(own, np.arange(count))
-        return cls(ranks, key, keys, own, below, known, np.setdiff1d(there, kept))
+        return cls(ranks, key, keys, own, below, known, np.setdiff1d(there, kept, assume_unique=True))
 
     def _limits(self, names: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """How many known names are lower than each name, and how many are not higher."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.memory.model import Segment
 
-PAGE = 4096
+PAGE_BITS = 12
+PAGE = 1 << PAGE_BITS
 """The grain in which memory is lost; larger pages lose several at once."""
 
 
@@ -50,10 +52,16 @@ class Pages:
 
     def number(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         """The page of each offset, counted from the first."""
-        return np.clip((offsets - self.first) // PAGE, 0, len(self.lost) - 1)
+        numbers: NDArray[np.int64] = (offsets - self.first) >> PAGE_BITS
+        return np.minimum(np.maximum(numbers, 0), len(self.lost) - 1)
 
     def intact(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether no byte of each ``data[low:high]`` is lost; shapes (n,)."""
-        before = np.concatenate(([0], np.cumsum(self.lost)))
+        before = self._lost_before
         result: NDArray[np.bool_] = before[self.number(high - 1) + 1] == before[self.number(low)]
         return result
+
+    @cached_property
+    def _lost_before(self) -> NDArray[np.int64]:
+        """How many pages are lost before each page, and before the end, shape (n + 1,)."""
+        return np.concatenate(([0], np.cumsum(self.lost)))

@@ -87,7 +87,7 @@ def reenter(
     """
     # one byte more: the last entry can end exactly there
     region = data[offset : end + 1]
-    following = _following(region, pages, offset, letters[firsts], two_byte_lengths)
+    following = following_entries(region, pages, offset, letters[firsts], two_byte_lengths)
     # the first marker is zero, whether it survives or not
     anchors = {0: 0, **dict(zip(known.tolist(), values.tolist(), strict=True))}
     heads = np.full(count, -1, np.int64)
@@ -114,7 +114,7 @@ def reenter(
         heads[indices[sure]] = walk[sure]
         unsure.append(indices[free & ~sure])
         unsure_heads.append(walk[free & ~sure] + offset)
-    adrift = tuple(walk + offset for walk in _adrift(following, pages, offset, boundaries, len(region)))
+    adrift = tuple(walk + offset for walk in walks_adrift(following, pages, offset, boundaries, len(region)))
     there = heads >= 0
     ends = np.full(count, -1, np.int64)
     ends[there] = following[heads[there]] + offset
@@ -130,7 +130,7 @@ def _with_local_letters(
     firsts: NDArray[np.uint8],
     two_byte_lengths: bool,
 ) -> NDArray[np.int64]:
-    """As `_following`, but an entry must begin with a letter that certain ones around it begin with."""
+    """As `following_entries`, but an entry must begin with a letter that certain ones around it begin with."""
     groups = len(boundaries)
     if not groups:
         return following
@@ -150,7 +150,7 @@ def _with_local_letters(
     return fitting
 
 
-def _following(
+def following_entries(
     region: NDArray[np.uint8], pages: Pages, offset: int, letters: NDArray[np.bool_], two_byte_lengths: bool
 ) -> NDArray[np.int64]:
     """Where the entry that begins at each byte ends, shape (n + 1,); n where none can begin there."""
@@ -246,7 +246,7 @@ def _last_lost(pages: Pages, offset: int, value: int) -> int:
     return max(0, (int(lost[-1]) + 1) * PAGE + pages.first - offset) if len(lost) else 0
 
 
-def _adrift(
+def walks_adrift(
     following: NDArray[np.int64], pages: Pages, offset: int, boundaries: NDArray[np.int64], size: int
 ) -> Iterator[NDArray[np.int64]]:
     """The longest walk between each two lost pages between which no marker points; its first entries are unsure."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,16 @@ SAMPLED = 16
 
 MAX_PLACES = 64
 """Places that are looked at more closely than that."""
+
+
+SEQUENCE = 3
+"""Bytes of an entry, the highest first in every byte order, in 6.4 and later."""
+
+SAMPLE = 64
+"""Entries, spread over all, that are looked at where pages are lost."""
+
+EDGE = 8
+"""As many of the first and of the last ones besides: they tell a permutation from what begins some entries further."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +156,11 @@ class Ranks:
     rank: NDArray[np.int64]
     strange: int
 
+    @property
+    def known(self) -> int:
+        """How many entries survive."""
+        return int(np.count_nonzero(self.order >= 0))
+
 
 def find_ranks(data: NDArray[np.uint8], pages: Pages, end: int, count: int, byte_order: str) -> Ranks | None:
     """What is left of the permutation that follows a table; None if too little is, or it is none.
@@ -159,29 +175,57 @@ def find_ranks(data: NDArray[np.uint8], pages: Pages, end: int, count: int, byte
     best: Ranks | None = None
     for entry_size in (3, 4):
         for offset in dict.fromkeys(-(-end // alignment) * alignment for alignment in (4, 8, 16, 256)):
-            if offset + count * entry_size > len(data):
-                continue
-            places = offset + np.arange(count, dtype=np.int64) * entry_size
-            order = _entries(data, places, entry_size, byte_order)
-            intact = pages.intact(places, places + entry_size)
-            number = pages.number(places)
-            # a page of something else has entries that are none
-            strange = intact & np.isin(number, np.unique(number[intact & (order >= count)]))
-            intact &= ~strange
-            if np.count_nonzero(intact) < max(SAMPLED, count // 8):
-                continue
-            order = np.where(intact, order, -1)
-            times = np.bincount(order[intact], minlength=count)
-            if np.count_nonzero(times > 1) * 100 > count:
-                continue
-            order[intact] = np.where(times[order[intact]] == 1, order[intact], -1)
-            rank = np.full(count, -1, np.int64)
-            there = np.flatnonzero(order >= 0)
-            rank[order[there]] = there
-            if best is None or len(there) > np.count_nonzero(best.order >= 0):
-                twice = int(np.count_nonzero(times > 1))
-                best = Ranks(offset, entry_size, order, rank, int(np.count_nonzero(strange)) + twice)
+            ranks = ranks_at(data, pages, offset, entry_size, count, byte_order)
+            if ranks is not None and (best is None or ranks.known > best.known):
+                best = ranks
     return best
+
+
+def ranks_at(
+    data: NDArray[np.uint8], pages: Pages, offset: int, entry_size: int, count: int, byte_order: str
+) -> Ranks | None:
+    """What is left of the permutation that begins exactly at an offset; None if too little is, or it is none."""
+    if offset + count * entry_size > len(data):
+        return None
+    places = offset + np.arange(count, dtype=np.int64) * entry_size
+    order = _entries(data, places, entry_size, byte_order)
+    intact = pages.intact(places, places + entry_size)
+    number = pages.number(places)
+    # a page of something else has entries that are none
+    foreign = np.zeros(len(pages.lost), np.bool_)
+    foreign[number[intact & (order >= count)]] = True
+    strange = intact & foreign[number]
+    intact &= ~strange
+    if np.count_nonzero(intact) < max(SAMPLED, count // 8):
+        return None
+    order = np.where(intact, order, -1)
+    times = np.bincount(order[intact], minlength=count)
+    if np.count_nonzero(times > 1) * 100 > count:
+        return None
+    order[intact] = np.where(times[order[intact]] == 1, order[intact], -1)
+    rank = np.full(count, -1, np.int64)
+    there = np.flatnonzero(order >= 0)
+    rank[order[there]] = there
+    twice = int(np.count_nonzero(times > 1))
+    return Ranks(offset, entry_size, order, rank, int(np.count_nonzero(strange)) + twice)
+
+
+def may_be_permuted(
+    data: NDArray[np.uint8], pages: Pages, starts: NDArray[np.int64], counts: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Whether some entries from each start on, the first and the last ones among them, are numbers below each count."""
+    fits = starts + counts * SEQUENCE <= len(data)
+    seen = np.zeros(len(starts), np.int64)
+    spread = (counts * number // SAMPLE for number in range(SAMPLE))
+    edges = (entry for number in range(EDGE) for entry in (number, counts - 1 - number))
+    for entry in chain(spread, edges):
+        place = np.where(fits, starts + entry * SEQUENCE, 0)
+        intact = pages.intact(place, place + SEQUENCE)
+        value = data[place].astype(np.int64) << 16 | data[place + 1].astype(np.int64) << 8 | data[place + 2]
+        fits &= ~intact | (value < counts)
+        seen += intact
+    result: NDArray[np.bool_] = fits & (seen >= SAMPLE // 4)
+    return result
 
 
 def sorted_by_name(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> bool:

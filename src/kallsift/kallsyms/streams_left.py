@@ -1,26 +1,29 @@
 """Name streams some of whose pages are lost: where they begin, how many entries they have, and what markers are left.
 
-The markers that survive are asked first; where none does, the count before the names is, if addresses bear it out.
+The markers that survive are asked first; where none does, the count before the names is, if addresses bear it out; and
+where that is lost as well, the addresses themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.arrays_left import Left, aligned_down, arrays_left, table_alignment
+from kallsift.kallsyms.lost_begin import stream_begin
 from kallsift.kallsyms.lost_count import array_counts
 from kallsift.kallsyms.markers_left import MarkersLeft, markers_left, stream_starts
-from kallsift.kallsyms.names import GROUP
+from kallsift.kallsyms.names import GROUP, MAX_SYMBOLS
 from kallsift.kallsyms.pages import Pages
 from kallsift.kallsyms.recover import COUNT_SIZE, MARKERS_WITHIN
 from kallsift.kallsyms.sequences import Ranks, find_ranks
 from kallsift.kallsyms.tables import Attempt
 from kallsift.kallsyms.tokens import MAX_PADDING, TokenTable
-from kallsift.kallsyms.unmarked import unmarked_streams
+from kallsift.kallsyms.unmarked import ENTRY_SIZES, unmarked_streams
 from kallsift.memory.model import Segment
 
 WITHIN = 16 << 20
@@ -35,7 +38,7 @@ class StreamLeft:
     """Where the names begin, how many there are, and what is known of their markers.
 
     Attributes:
-        offset: of the first entry.
+        offset: of the first entry, or, if nothing tells that, of the lost page that it lies on.
         count: entries.
         count_offset: where that stands; None if it is lost.
         two_byte_lengths: whether a length may take two bytes.
@@ -129,12 +132,46 @@ def counted_streams(
     for place, offset, count in unmarked_streams(
         segment.data, pages, low, tokens.offset, tokens.byte_order, firsts, letters
     ):
-        alignment = table_alignment(segment, tokens, offset)
-        end = aligned_down(segment.start, tokens.offset - -(-count // GROUP) * MARKER, alignment)
-        nothing = np.empty(0, np.int64)
-        stream = StreamLeft(offset, count, place, True, False, nothing, nothing, MARKER, end)
+        end = _unmarked_end(segment, tokens, offset, count)
+        stream = _unmarked(offset, count, place, end)
         if (borne_out := _borne_out(segment, tokens, word_sizes, pages, stream)) is not None:
             yield borne_out
+
+
+def uncounted_streams(
+    segment: Segment,
+    tokens: TokenTable,
+    word_sizes: Sequence[int],
+    pages: Pages,
+    firsts: NDArray[np.uint8],
+    letters: NDArray[np.bool_],
+) -> Iterator[StreamLeft]:
+    """The name stream of as many entries as the addresses behind the token index, where only one number fits these."""
+    counts = range(GROUP, min(MAX_SYMBOLS, tokens.offset // ENTRY_SIZES.start) + 1)
+    told = (array_counts(segment, pages, tokens, tokens.offset, counts, size) for size in word_sizes)
+    # the token table stands for the names, whose place is unknown yet
+    streams = (
+        _unmarked(tokens.offset, count, None, _unmarked_end(segment, tokens, tokens.offset, count))
+        for count in dict.fromkeys(chain.from_iterable(told))
+    )
+    found = [stream for stream in streams if _borne_out(segment, tokens, word_sizes, pages, stream) is not None]
+    if len(found) != 1:
+        return
+    stream = found[0]
+    offset = stream_begin(segment.data, pages, stream.end, stream.count, firsts, letters)
+    if offset is not None:
+        yield replace(stream, offset=offset)
+
+
+def _unmarked_end(segment: Segment, tokens: TokenTable, names: int, count: int) -> int:
+    """Where the lost markers begin if nothing lies between them and the token table."""
+    alignment = table_alignment(segment, tokens, names)
+    return aligned_down(segment.start, tokens.offset - -(-count // GROUP) * MARKER, alignment)
+
+
+def _unmarked(offset: int, count: int, count_offset: int | None, end: int) -> StreamLeft:
+    nothing = np.empty(0, np.int64)
+    return StreamLeft(offset, count, count_offset, True, False, nothing, nothing, MARKER, end)
 
 
 def _borne_out(
