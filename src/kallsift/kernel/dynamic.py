@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError, UnmappedError
-from kallsift.kallsyms.table import Location, SymbolTable
+from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.lists import ListError, heads_of_image, members
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.modules import Module, modules
@@ -56,10 +55,14 @@ class Group:
     Attributes:
         owner: what ``/proc/kallsyms`` writes in brackets.
         symbols: in the order in which it prints them.
+        text: the addresses of a module's code; None where it has none, or nothing tells.
+        sizes: of each symbol in bytes, shape (n,), uint64; None where the kernel keeps none.
     """
 
     owner: str
     symbols: SymbolTable
+    text: range | None = None
+    sizes: NDArray[np.uint64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,47 +77,6 @@ class Dynamic:
     groups: tuple[Group, ...] = ()
     missing: tuple[str, ...] = ()
 
-    def at(self, address: int) -> tuple[str, Location] | None:
-        """The owner and the symbol that an address belongs to; None where nothing shows that it does.
-
-        It must lie on a symbol, or between two of the same owner: modules' memory begins and ends anywhere.
-        """
-        if not 0 <= address < 1 << 64:
-            return None
-        after = int(np.searchsorted(self._addresses, np.uint64(address), side="right"))
-        if not after:
-            return None
-        start = self._addresses[after - 1]
-        first = int(np.searchsorted(self._addresses, start, side="left"))
-        number, index = (int(value) for value in self._sorted[first])
-        size = None
-        if after < len(self._addresses) and int(self._sorted[after][0]) == number:
-            size = int(self._addresses[after] - start)
-        if size is None and address != start:
-            return None
-        group = self.groups[number]
-        return group.owner, Location(group.symbols.symbol(index), address - int(start), size)
-
-    @cached_property
-    def _all(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """All addresses, ascending, shape (n,), and of each its group and its place there, shape (n, 2)."""
-        addresses = [group.symbols.addresses for group in self.groups] or [np.empty(0, np.uint64)]
-        places = [
-            np.stack((np.full(len(group.symbols), number), np.arange(len(group.symbols))), axis=1)
-            for number, group in enumerate(self.groups)
-        ] or [np.empty((0, 2), np.int64)]
-        joined = np.concatenate(addresses)
-        order = np.argsort(joined, kind="stable")
-        return joined[order], np.concatenate(places)[order]
-
-    @property
-    def _addresses(self) -> NDArray[np.uint64]:
-        return self._all[0]
-
-    @property
-    def _sorted(self) -> NDArray[np.int64]:
-        return self._all[1]
-
 
 def dynamic_symbols(kernel: Kernel) -> Dynamic:
     """What a running kernel has beside its built-in symbols; nothing for images and copies, where nothing runs."""
@@ -128,7 +90,7 @@ def dynamic_symbols(kernel: Kernel) -> Dynamic:
         found = modules(kernel)
     except KallsiftError as error:
         return Dynamic((), (f"modules: {error}",))
-    groups += [Group(module.name, module.symbols) for module in found if module.state != "Unformed"]
+    groups += [Group(module.name, module.symbols, module.text) for module in found if module.state != "Unformed"]
     sources: tuple[tuple[str, Callable[[], Iterator[Group]]], ...] = (
         ("functions of modules that were traced", lambda: _traced(kernel, memory, found)),
         ("trampolines of ftrace", lambda: _trampolines(kernel, memory)),
@@ -160,7 +122,7 @@ def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> I
     """Functions of modules' initial code, which ftrace keeps in lists by module: ``struct ftrace_mod_map``.
 
     Behind its links stand the module, the bounds of the code and the head of the functions' list; behind the links of
-    each of these its name and its address (kernel/trace/ftrace.c).
+    each of these its name, its address and its size, 32 bits (kernel/trace/ftrace.c).
     """
     size = memory.words.size
     names = {module.address: module.name for module in found}
@@ -168,12 +130,14 @@ def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> I
         owner = memory.value(entry + 2 * size)
         if owner not in names:
             raise ListError(f"the map at {entry:#x} is of no module")
+        nodes = members(memory, entry + 5 * size, MAX_MEMBERS).tolist()
         lines = [
             (memory.value(node + 3 * size), "T", memory.string(memory.value(node + 2 * size), MAX_NAME))
-            for node in members(memory, entry + 5 * size, MAX_MEMBERS).tolist()
+            for node in nodes
         ]
         if lines:
-            yield Group(names[owner], _table(lines, size))
+            sizes = np.array([memory.value(node + 4 * size, 4) for node in nodes], np.uint64)
+            yield Group(names[owner], _table(lines, size), sizes=sizes)
 
 
 def _trampolines(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
@@ -201,7 +165,9 @@ def _bpf(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
     if room is None:
         raise ListError("the members of the list of BPF's symbols have no names where they are expected")
     lines = [(memory.value(node - room - 2 * size), "t", memory.string(node - room, room)) for node in nodes]
-    yield Group("bpf", _table(lines, size))
+    ends = np.array([memory.value(node - room - size) for node in nodes], np.uint64)
+    table = _table(lines, size)
+    yield Group("bpf", table, sizes=ends - table.addresses)
 
 
 def _unnamed_bpf(kernel: Kernel, memory: VirtualMemory) -> list[int]:
