@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from kallsift.cli import listings
@@ -107,3 +109,25 @@ def test_all_kernels_are_asked(command: Command, plant: Plant) -> None:
 def test_names_of_a_dump_are_printed_escaped(command: Command, plant: Plant) -> None:
     plant(kernel([(1, "T", "a\x1b[2J"), (2, "T", "b")]))
     assert command("lookup", "dump", "0x1").out == "0000000000000001 a\\x1b[2J+0x0/0x1\n"
+
+
+def test_the_resolvers_answer_and_who_may_ask_it(command: Command, plant: Plant) -> None:
+    rows = [*ROWS[:3], (0xFFFFFFFF9FA00010, "T", "kallsyms_lookup_name"), (0xFFFFFFFF9FA00020, "T", "register_kprobe")]
+    rows += [*ROWS[4:], (0xFFFFFFFFA2000010, "r", "__ksymtab_register_kprobe")]
+    plant(kernel(rows))
+    result = command("lookup", "dump", "--resolver", "init")
+    assert (result.code, result.out) == (0, "ffffffff9fa00040 t init\n")
+    assert result.err.splitlines()[:3] == [
+        "kallsyms_lookup_name at 0xffffffff9fa00010 is not exported: the address of any name",
+        "kallsyms_on_each_symbol is not in this kernel",
+        "register_kprobe at 0xffffffff9fa00020 is exported: "
+        "a kprobe on a function tells the function's address, kallsyms_lookup_name's too",
+    ]
+
+
+def test_a_saved_table(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "kallsyms"
+    file.write_text("".join(f"{address:016x} {kind} {name}\n" for address, kind, name in ROWS))
+    result = command("lookup", file, "init", "0xffffffff9fa00041")
+    assert result.out.splitlines()[2] == "ffffffff9fa00041 init+0x1/0xc0"
+    assert (result.code, result.err) == (0, "")

@@ -69,7 +69,7 @@ class Comparison:
     """How two listings compare.
 
     Attributes:
-        slide: the second one's built-in addresses less the first one's; None where no name is in both.
+        slide: the second one's built-in addresses less the first one's, perhaps negative; None where no name is in both.
         same: symbols that are alike in both.
         differences: all others, built-in ones first.
         only_before: modules that only the first one has, with the number of their symbols; where one has no modules at
@@ -136,9 +136,9 @@ def compare(before: Listing, after: Listing) -> Comparison:
                 first, second = _anywhere(first), _anywhere(second)
             alike, more = _compared(owner, *_loaded(first, second))
             same, differences = same + alike, differences + more
-    mask = (1 << 8 * max(before.symbols.word_size, after.symbols.word_size)) - 1
+    span = 1 << 8 * max(before.symbols.word_size, after.symbols.word_size)
     return Comparison(
-        slide=None if slide is None else slide & mask,
+        slide=None if slide is None else (slide + span // 2) % span - span // 2,
         same=same,
         differences=tuple(differences),
         only_before=_left(owned, others) if both else (),

@@ -51,7 +51,7 @@ def comparison_summary(comparison: Comparison) -> str:
         outcome = f"differ: {', '.join(counts)}; {comparison.same:,} symbols are the same"
     if comparison.slide is None:
         return f"{outcome}; no name is in both"
-    return outcome + (f", once the second is taken back by {comparison.slide:+#x}" if comparison.slide else "")
+    return outcome + (f"; the second lies {comparison.slide:+#x} from the first" if comparison.slide else "")
 
 
 def comparison_json(comparison: Comparison) -> str:
