@@ -195,8 +195,8 @@ def test_an_oops_is_annotated(taken: Taken, guest: str) -> None:
     annotator = Annotator(resolver)
     for line, annotated in oops(truth(capture)):
         assert annotator.line(line.encode()) == annotated.encode()
-    for line in capture.truth("dmesg").splitlines(keepends=True):
-        assert re.sub(rb" <[^<> ]+\+0x[^<>]*>", b"", annotator.line(line)) == line
+    for own in capture.truth("dmesg").splitlines(keepends=True):
+        assert re.sub(rb" <[^<> ]+\+0x[^<>]*>", b"", annotator.line(own)) == own
 
 
 @pytest.mark.parametrize("guest", GUESTS)

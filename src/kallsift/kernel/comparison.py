@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.addresses import VirtualAddress
 from kallsift.kallsyms.table import Symbol, SymbolTable
 from kallsift.kernel.listing import Listing
 from kallsift.kernel.resolver import NO_MODULES
@@ -69,7 +71,7 @@ class Comparison:
     """How two listings compare.
 
     Attributes:
-        slide: the second one's built-in addresses less the first one's, perhaps negative; None where no name is in both.
+        slide: the second one's built-in addresses less the first one's, or negative; None where no name is in both.
         same: symbols that are alike in both.
         differences: all others, built-in ones first.
         only_before: modules that only the first one has, with the number of their symbols; where one has no modules at
@@ -99,26 +101,27 @@ class _Rows:
 
     Attributes:
         names: equal numbers for equal names, in both listings.
-        addresses: as the listing has them.
+        addresses: what is compared.
         letters: types.
-        tables: what the symbols are in.
-        places: where, counted through all of these.
+        shown: addresses as the listing has them.
+        places: where each symbol is, counted through the owner's tables.
+        texts: all names in these.
     """
 
     names: NDArray[np.int64]
     addresses: NDArray[np.uint64]
     letters: NDArray[np.uint8]
-    tables: Sequence[SymbolTable]
+    shown: NDArray[np.uint64]
     places: NDArray[np.int64]
+    texts: Sequence[str]
 
-    def symbol(self, row: int) -> Symbol:
-        """The symbol of one row."""
-        place = int(self.places[row])
-        for table in self.tables:
-            if place < len(table):
-                return table.symbol(place)
-            place -= len(table)
-        raise IndexError(row)
+    def symbols(self, rows: NDArray[np.int64]) -> list[Symbol]:
+        """The symbols of some rows."""
+        columns = (column[rows].tolist() for column in (self.shown, self.letters, self.places))
+        return [
+            Symbol(VirtualAddress(address), chr(letter), self.texts[place], place)
+            for address, letter, place in zip(*columns, strict=True)
+        ]
 
 
 def compare(before: Listing, after: Listing) -> Comparison:
@@ -161,17 +164,15 @@ def _left(owned: dict[str, list[SymbolTable]], others: dict[str, list[SymbolTabl
 
 def _rows(first: Sequence[SymbolTable], second: Sequence[SymbolTable]) -> tuple[_Rows, _Rows]:
     """Both listings' symbols as columns."""
-    numbers: dict[str, int] = {}
+    listed = [[name for table in tables for name in table.names()] for tables in (first, second)]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(chain(*listed)))}
     result = []
-    for tables in (first, second):
-        texts = [name for table in tables for name in table.names()]
-        for name in texts:
-            numbers.setdefault(name, len(numbers))
+    for tables, texts in zip((first, second), listed, strict=True):
         names = np.fromiter(map(numbers.__getitem__, texts), np.int64, len(texts))
         whole = np.flatnonzero(np.concatenate([table.whole for table in tables]))
-        addresses = np.concatenate([table.addresses for table in tables])
-        letters = np.concatenate([table.types() for table in tables])
-        result.append(_Rows(names[whole], addresses[whole], letters[whole], tables, whole))
+        addresses = np.concatenate([table.addresses for table in tables])[whole]
+        letters = np.concatenate([table.types() for table in tables])[whole]
+        result.append(_Rows(names[whole], addresses, letters, addresses, whole, texts))
     return result[0], result[1]
 
 
@@ -257,8 +258,9 @@ def _compared(owner: str, first: _Rows, second: _Rows, expected: NDArray[np.uint
     names, addresses = (first.names, second.names), (expected, second.addresses)
     letters = first.letters, second.letters
     left, right = np.arange(len(first.names)), np.arange(len(second.names))
-    found: list[tuple[int, Difference]] = []
     same = 0
+    found: list[Difference] = []
+    keys: list[NDArray[np.uint64]] = []
     # what agrees in all, then in less and less
     steps: tuple[tuple[Columns, tuple[Change, ...]], ...] = (
         ((names, addresses, letters), ()),
@@ -271,16 +273,15 @@ def _compared(owner: str, first: _Rows, second: _Rows, expected: NDArray[np.uint
         a, b = _paired(numbers[: len(left)], numbers[len(left) :])
         if not changes:
             same = len(a)
-        for row, other in zip(left[a].tolist(), right[b].tolist(), strict=True) if changes else ():
-            pair = first.symbol(row), second.symbol(other)
-            found += [(int(second.addresses[other]), Difference(change, owner, *pair)) for change in changes]
+        for change in changes:
+            pairs = zip(first.symbols(left[a]), second.symbols(right[b]), strict=True)
+            found += [Difference(change, owner, *pair) for pair in pairs]
+            keys.append(second.addresses[right[b]])
         left, right = np.delete(left, a), np.delete(right, b)
-    found += [(int(expected[row]), Difference(Change.MISSING, owner, first.symbol(row), None)) for row in left.tolist()]
-    found += [
-        (int(second.addresses[row]), Difference(Change.ADDED, owner, None, second.symbol(row)))
-        for row in right.tolist()
-    ]
-    return same, [difference for _, difference in sorted(found, key=lambda one: one[0])]
+    found += [Difference(Change.MISSING, owner, symbol, None) for symbol in first.symbols(left)]
+    found += [Difference(Change.ADDED, owner, None, symbol) for symbol in second.symbols(right)]
+    order = np.argsort(np.concatenate((*keys, expected[left], second.addresses[right])), kind="stable")
+    return same, [found[place] for place in order.tolist()]
 
 
 def _paired(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
