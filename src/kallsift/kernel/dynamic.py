@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,10 @@ from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.lists import ListError, heads_of_image, members
 from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.module_text import text_ranges
 from kallsift.kernel.modules import Module, modules
 from kallsift.kernel.pointers import AFTER, BEFORE, pointers_between
+from kallsift.kernel.strings import places_of
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.memory.model import Segment
 
@@ -35,9 +36,6 @@ BPF_NAMES = (b"bpf_", b"__cfi_", b"__bpf_")
 
 INSTRUCTION_PAGES = (b"kprobe_insn_page", b"kprobe_optinsn_page")
 """Names of kprobes' caches, in the order in which their pages are printed."""
-
-TEXT_PART = 1 << 20
-"""Bytes in which a text is looked for at once."""
 
 MAX_PLACES = 64
 """Places of such a name, and words that point at it, that are followed at most."""
@@ -90,7 +88,12 @@ def dynamic_symbols(kernel: Kernel) -> Dynamic:
         found = modules(kernel)
     except KallsiftError as error:
         return Dynamic((), (f"modules: {error}",))
-    groups += [Group(module.name, module.symbols, module.text) for module in found if module.state != "Unformed"]
+    texts = text_ranges(memory, np.array([module.address for module in found], np.uint64), [m.symbols for m in found])
+    groups += [
+        Group(module.name, module.symbols, text)
+        for module, text in zip(found, texts, strict=True)
+        if module.state != "Unformed"
+    ]
     sources: tuple[tuple[str, Callable[[], Iterator[Group]]], ...] = (
         ("functions of modules that were traced", lambda: _traced(kernel, memory, found)),
         ("trampolines of ftrace", lambda: _trampolines(kernel, memory)),
@@ -219,17 +222,7 @@ def _kprobes(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
 def _behind_pointers_to(kernel: Kernel, memory: VirtualMemory, window: Segment, wanted: bytes) -> Iterator[int]:
     """Addresses behind words of the image that point at a string of it; ``wanted`` is that with the NULs around it."""
     words = memory.words
-    for place in islice(_places_of(window, wanted), MAX_PLACES):
+    for place in places_of(window, wanted, MAX_PLACES):
         address = place + 1 + kernel.distance & words.mask
         for pointer in pointers_between(window, words, address, address).places[:MAX_PLACES].tolist():
             yield pointer + words.size + kernel.distance & words.mask
-
-
-def _places_of(window: Segment, wanted: bytes) -> Iterator[int]:
-    """Places of a text, looked for in parts, since a window is large."""
-    for start in range(0, len(window.data), TEXT_PART):
-        text = window.data[start : start + TEXT_PART + len(wanted) - 1].tobytes()
-        place = text.find(wanted)
-        while place >= 0:
-            yield window.start + start + place
-            place = text.find(wanted, place + 1)

@@ -21,6 +21,9 @@ PAGE = 4096
 FARTHEST_SIZE = 12
 """How far behind the base the size stands at most, in fields of 32 bits."""
 
+STRUCT_WORDS = 320
+"""Words of ``struct module`` that are looked at; the largest so far has some 200."""
+
 LARGEST = 1 << 28
 """Bytes of code in a module at most."""
 
@@ -29,14 +32,13 @@ CODE = np.frombuffer(b"tT", np.uint8)
 
 
 def text_ranges(
-    memory: VirtualMemory, addresses: NDArray[np.uint64], words: NDArray[np.uint64], tables: Sequence[SymbolTable]
+    memory: VirtualMemory, addresses: NDArray[np.uint64], tables: Sequence[SymbolTable]
 ) -> tuple[range | None, ...]:
     """The addresses of each module's code; None where it has no function, or nothing tells.
 
     Args:
         memory: the kernel's.
         addresses: of the modules' structures, shape (n,).
-        words: of the structures, shape (n, m).
         tables: the modules' symbols.
     """
     code = [table.addresses[np.isin(table.types(), CODE)] for table in tables]
@@ -46,7 +48,8 @@ def text_ranges(
         return nowhere
     first = np.array([code[number].min() for number in some.tolist()], np.uint64)
     last = np.array([code[number].max() for number in some.tolist()], np.uint64)
-    bases = words[some]
+    places = addresses[some][:, None] + np.arange(STRUCT_WORDS, dtype=np.uint64) * np.uint64(memory.words.size)
+    bases = memory.values(places.ravel())[0].reshape(places.shape)
     good = (bases != 0) & (bases % np.uint64(PAGE) == 0) & (bases <= first[:, None])
     good &= last[:, None] - bases < np.uint64(LARGEST)
     best: tuple[int, NDArray[np.uint64], NDArray[np.uint64]] | None = None

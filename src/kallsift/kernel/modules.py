@@ -8,7 +8,7 @@ are strings of a string table that begins with NUL (kernel/module/kallsyms.c; in
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.lists import ListError, heads_of_image, members
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.module_exports import ExportForm, exported, find_exports
-from kallsift.kernel.module_text import text_ranges
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 
 MAX_MODULES = 1 << 14
@@ -91,14 +90,12 @@ class Module:
         address: of its ``struct module``.
         state: one of `STATES`.
         symbols: as ``/proc/kallsyms`` prints them: in the module's own order, upper-case where exported.
-        text: the addresses of its code; None where it has none, or nothing tells.
     """
 
     name: str
     address: int
     state: str
     symbols: SymbolTable
-    text: range | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +128,9 @@ def modules(kernel: Kernel) -> tuple[Module, ...]:
     place, form = _table_place(memory, listed)
     pointer = _pointer_place(memory, listed, place)
     export_form = find_exports(memory, listed.addresses, listed.words)
-    found = [
+    return tuple(
         _module(memory, listed, number, place, form, pointer, export_form) for number in range(len(listed.addresses))
-    ]
-    texts = text_ranges(memory, listed.addresses, listed.words, [module.symbols for module in found])
-    return tuple(replace(module, text=text) for module, text in zip(found, texts, strict=True))
+    )
 
 
 def _members(kernel: Kernel, memory: VirtualMemory) -> NDArray[np.uint64]:

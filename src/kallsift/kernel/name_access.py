@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -12,6 +10,7 @@ from kallsift.addresses import VirtualAddress
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.pointers import AFTER, BEFORE, Words, pointers_between
+from kallsift.kernel.strings import places_of
 from kallsift.memory.model import Segment
 
 WAYS = {
@@ -26,8 +25,8 @@ WAYS = {
 EXPORT = "__ksymtab_"
 """How the name of an export's entry begins, where data are listed (include/linux/export.h)."""
 
-TEXT_PART = 1 << 20
-"""Bytes in which a text is looked for at once."""
+CHUNK = 1 << 20
+"""Fields worked on at once; bounds the temporary arrays."""
 
 MAX_PLACES = 64
 """Places of a name, and words that point at it, that are followed at most."""
@@ -89,7 +88,7 @@ def _in_image(kernel: Kernel, name: str, address: int) -> bool:
     words = Words(kernel.symbols.word_size, kernel.byte_order)
     window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
     # linkers let a name be the end of a longer one, so nothing needs to stand before it
-    for place in islice(_places_of(window, name.encode("latin-1") + b"\0"), MAX_PLACES):
+    for place in places_of(window, name.encode("latin-1") + b"\0", MAX_PLACES):
         text = place + kernel.distance & words.mask
         pointers = pointers_between(window, words, text, text).places[:MAX_PLACES]
         before, held = kernel.memory.words(pointers - np.uint64(words.size), words.dtype)
@@ -106,20 +105,10 @@ def _by_distance(window: Segment, kernel: Kernel, text: int, address: int) -> bo
     skipped = -window.start % 4
     fields = window.data[skipped : skipped + (len(window.data) - skipped) // 4 * 4].view(f"{kernel.byte_order}u4")
     first = window.start + skipped + kernel.distance
-    for begin in range(0, len(fields), TEXT_PART):
-        part = fields[begin : begin + TEXT_PART + 1].astype(np.uint32)
+    for begin in range(0, len(fields), CHUNK):
+        part = fields[begin : begin + CHUNK + 1].astype(np.uint32)
         own = np.arange(len(part), dtype=np.uint32) * np.uint32(4) + np.uint32(first + 4 * begin & mask)
         targets = part + own
         if ((targets[:-1] == np.uint32(address & mask)) & (targets[1:] == np.uint32(text & mask))).any():
             return True
     return False
-
-
-def _places_of(window: Segment, wanted: bytes) -> Iterator[int]:
-    """Addresses in the source of a text, looked for in parts, since a window is large."""
-    for start in range(0, len(window.data), TEXT_PART):
-        part = window.data[start : start + TEXT_PART + len(wanted) - 1].tobytes()
-        place = part.find(wanted)
-        while place >= 0:
-            yield window.start + start + place
-            place = part.find(wanted, place + 1)
