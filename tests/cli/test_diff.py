@@ -81,5 +81,6 @@ def test_what_cannot_be_compared(command: Command, plant: Plant, saved: Path, tm
     assert result.code == 1
     assert "kptr_restrict" in result.err
     assert command("diff", saved).code == 2
+    assert command("diff", "--kernel", "0", saved, saved).code == 2
     plant(kernel())
     assert command("diff", "--all", "dump", saved).code == 2

@@ -32,7 +32,7 @@ MODULES = Dynamic(
         Group(
             "late",
             table([(MODULE + 0x20, "t", "own"), (MODULE, "t", "begin"), (MODULE + 0x1000, "d", "value")]),
-            range(MODULE, MODULE + 0x800),
+            (range(MODULE, MODULE + 0x800),),
         ),
         Group("early", table([(MODULE + 0x4000, "t", "both"), (MODULE + 0x4010, "U", "own"), (0x40, "a", "counter")])),
         Group("early", table([(MODULE + 0x8000, "T", "gone")]), sizes=np.array([0x10], np.uint64)),

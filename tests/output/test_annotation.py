@@ -21,7 +21,7 @@ ROWS: list[Row] = [
     (0xFFFFFFFF81234800, "t", "bell\x07"),
     (0xFFFFFFFF82000000, "B", "_end"),
 ]
-MODULE = Group("xfs", table([(0xFFFFFFFFC0000000, "t", "xfs_read")]), range(0xFFFFFFFFC0000000, 0xFFFFFFFFC0001000))
+MODULE = Group("xfs", table([(0xFFFFFFFFC0000000, "t", "xfs_read")]), (range(0xFFFFFFFFC0000000, 0xFFFFFFFFC0001000),))
 RESOLVER = Resolver(table(ROWS), Dynamic((MODULE,)))
 
 

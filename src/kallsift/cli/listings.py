@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import click
+
 from kallsift.cli.messages import warn
 from kallsift.cli.source_options import Request, recovered
 from kallsift.kernel.dynamic import Dynamic, dynamic_symbols
@@ -54,6 +56,8 @@ def listings(request: Request, *, core: bool = False, elf: bool = False) -> Iter
     """
     found = listed(request.source, elf=elf)
     if found is not None:
+        if request.number is not None or request.base is not None:
+            raise click.UsageError(f"{request.source} lists symbols; --kernel and --base say nothing of it.")
         yield (Listed(Listing(found.symbols) if core else found),)
         return
     with recovered(request) as (_, kernels):

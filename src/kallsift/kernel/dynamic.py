@@ -16,7 +16,7 @@ from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.lists import ListError, heads_of_image, members
 from kallsift.kernel.model import Kernel, State
-from kallsift.kernel.module_text import text_ranges
+from kallsift.kernel.module_regions import module_regions
 from kallsift.kernel.modules import Module, modules
 from kallsift.kernel.pointers import AFTER, BEFORE, pointers_between
 from kallsift.kernel.strings import places_of
@@ -53,13 +53,13 @@ class Group:
     Attributes:
         owner: what ``/proc/kallsyms`` writes in brackets.
         symbols: in the order in which it prints them.
-        text: the addresses of a module's code; None where it has none, or nothing tells.
+        regions: a module's memory, its code first; where that is all that is known, its data lie anywhere.
         sizes: of each symbol in bytes, shape (n,), uint64; None where the kernel keeps none.
     """
 
     owner: str
     symbols: SymbolTable
-    text: range | None = None
+    regions: tuple[range, ...] = ()
     sizes: NDArray[np.uint64] | None = None
 
 
@@ -88,10 +88,10 @@ def dynamic_symbols(kernel: Kernel) -> Dynamic:
         found = modules(kernel)
     except KallsiftError as error:
         return Dynamic((), (f"modules: {error}",))
-    texts = text_ranges(memory, np.array([module.address for module in found], np.uint64), [m.symbols for m in found])
+    places = module_regions(memory, np.array([m.address for m in found], np.uint64), [m.symbols for m in found])
     groups += [
-        Group(module.name, module.symbols, text)
-        for module, text in zip(found, texts, strict=True)
+        Group(module.name, module.symbols, regions)
+        for module, regions in zip(found, places, strict=True)
         if module.state != "Unformed"
     ]
     sources: tuple[tuple[str, Callable[[], Iterator[Group]]], ...] = (

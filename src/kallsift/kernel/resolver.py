@@ -166,7 +166,8 @@ class Resolver:
     def _in_module(self, address: int) -> Answer | None:
         """The nearest symbol below of the module that the address lies in, with the next one or its end behind it.
 
-        Where nothing tells the bounds, the address must lie on a symbol, or between two of the same module.
+        Both must lie in the same region. Where nothing tells these, the address must lie on a symbol, or between two of
+        the same module.
         """
         addresses, owners = self._places
         after = int(np.searchsorted(addresses, np.uint64(address), side="right"))
@@ -175,14 +176,17 @@ class Resolver:
         start = int(addresses[after - 1])
         first = int(np.searchsorted(addresses, np.uint64(start), side="left"))
         aliases = owners[first : min(after, first + MAX_ALIASES)].tolist()
-        number, index = next((one for one in aliases if address in (self._modules[one[0]].text or ())), aliases[0])
+        inside = (one for one in aliases if any(address in region for region in self._modules[one[0]].regions))
+        number, index = next(inside, aliases[0])
         group = self._modules[number]
         ends = [int(addresses[after])] if after < len(addresses) and int(owners[after][0]) == number else []
-        if group.text is not None:
-            if (start in group.text) != (address in group.text):
+        region = next((region for region in group.regions if address in region), None)
+        if region is not None:
+            if start not in region:
                 return None
-            if address in group.text:
-                ends.append(group.text.stop)
+            ends.append(region.stop)
+        elif len(group.regions) > 1 or any(start in known for known in group.regions):
+            return None
         if not ends and address != start:
             return None
         size = min(ends) - start if ends else None
