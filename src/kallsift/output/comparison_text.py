@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,6 +55,8 @@ def comparison_summary(comparison: Comparison) -> str:
 
 def comparison_json(comparison: Comparison) -> str:
     """All of it as one indented document, with a line break at its end; addresses are hexadecimal strings."""
+    import json
+
     document: dict[str, Any] = {
         "agree": comparison.agree,
         "same": comparison.same,
