@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kallsift.cli import lookup as lookup_command
-from kallsift.cli import source_options
+from kallsift.cli import listings, source_options
 from kallsift.cli import symbols as symbols_command
 from kallsift.cli.app import run
 from kallsift.errors import RecoveryError
@@ -64,7 +63,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
         monkeypatch.setattr(source_options, "open_memory", lambda source, **_: memory(source))
         monkeypatch.setattr(source_options, "recover_all", recover_all)
         monkeypatch.setattr(source_options, "recover", recover)
-        for module in (lookup_command, symbols_command):
+        for module in (listings, symbols_command):
             monkeypatch.setattr(module, "dynamic_symbols", lambda _: Dynamic())
 
     return plant_them

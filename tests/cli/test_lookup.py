@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from kallsift.cli import lookup as lookup_command
+from kallsift.cli import listings
 from kallsift.cli.lookup import answers
 from kallsift.kernel.dynamic import Dynamic, Group
+from kallsift.kernel.resolver import Resolver
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import ROWS, kernel, table, unproven
 
@@ -18,8 +21,9 @@ from tests.output.sample import ROWS, kernel, table, unproven
         ("0xffffffff9fa00140", ["ffffffff9fa00140 init+0x40/0x100"]),
         ("ffffffff9fa00000", ["ffffffff9fa00000 _text+0x0/0x40"]),
         ("0xFFFFFFFF9FA0003f", ["ffffffff9fa0003f _text+0x3f/0x40"]),
-        ("0x8", ["0000000000000008 fixed_percpu_data+0x8/0x1000"]),
-        ("ffffffffa2000000", ["ffffffffa2000000 _end+0x0"]),
+        ("0x8", []),
+        ("ffffffffa2000000", []),
+        ("0xffffffff9fa00041", ["ffffffff9fa00041 init+0x1/0xc0"]),
         ("0xffffffffa2000001", []),
         ("0x7fffffffffff", []),
         ("nosuch", []),
@@ -29,13 +33,13 @@ from tests.output.sample import ROWS, kernel, table, unproven
     ],
 )
 def test_answers(query: str, lines: list[str]) -> None:
-    assert answers(table(ROWS), query) == lines
+    assert answers(Resolver(table(ROWS)), query) == lines
 
 
 def test_a_name_goes_before_an_address() -> None:
     rows = [(0xC0000000, "T", "deadbeef"), (0xDEADBEE0, "T", "other"), (0xDEADBF00, "T", "end")]
-    assert answers(table(rows, 4), "deadbeef") == ["c0000000 T deadbeef"]
-    assert answers(table(rows, 4), "0xdeadbeef") == ["deadbeef other+0xf/0x20"]
+    assert answers(Resolver(table(rows, 4)), "deadbeef") == ["c0000000 T deadbeef"]
+    assert answers(Resolver(table(rows, 4)), "0xdeadbeef") == ["deadbeef other+0xf/0x20"]
 
 
 MODULES = Dynamic(
@@ -69,14 +73,14 @@ MODULES = Dynamic(
     ],
 )
 def test_answers_from_modules(query: str, lines: list[str]) -> None:
-    assert answers(table(ROWS), query, MODULES) == lines
+    assert answers(Resolver(table(ROWS), MODULES), query) == lines
 
 
 def test_what_cannot_be_read_of_modules_is_said(
     command: Command, plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(kernel())
-    monkeypatch.setattr(lookup_command, "dynamic_symbols", lambda _: Dynamic((), ("modules: gone",)))
+    monkeypatch.setattr(listings, "dynamic_symbols", lambda _: Dynamic((), ("modules: gone",)))
     result = command("lookup", "dump", "init")
     assert (result.code, result.err) == (3, "kallsift: warning: not all of the kernel's symbols: modules: gone\n")
     assert command("lookup", "dump", "--core", "init").code == 0
@@ -105,3 +109,25 @@ def test_all_kernels_are_asked(command: Command, plant: Plant) -> None:
 def test_names_of_a_dump_are_printed_escaped(command: Command, plant: Plant) -> None:
     plant(kernel([(1, "T", "a\x1b[2J"), (2, "T", "b")]))
     assert command("lookup", "dump", "0x1").out == "0000000000000001 a\\x1b[2J+0x0/0x1\n"
+
+
+def test_the_resolvers_answer_and_who_may_ask_it(command: Command, plant: Plant) -> None:
+    rows = [*ROWS[:3], (0xFFFFFFFF9FA00010, "T", "kallsyms_lookup_name"), (0xFFFFFFFF9FA00020, "T", "register_kprobe")]
+    rows += [*ROWS[4:], (0xFFFFFFFFA2000010, "r", "__ksymtab_register_kprobe")]
+    plant(kernel(rows))
+    result = command("lookup", "dump", "--resolver", "init")
+    assert (result.code, result.out) == (0, "ffffffff9fa00040 t init\n")
+    assert result.err.splitlines()[:3] == [
+        "kallsyms_lookup_name at 0xffffffff9fa00010 is not exported: the address of any name",
+        "kallsyms_on_each_symbol is not in this kernel",
+        "register_kprobe at 0xffffffff9fa00020 is exported: "
+        "a kprobe on a function tells the function's address, kallsyms_lookup_name's too",
+    ]
+
+
+def test_a_saved_table(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "kallsyms"
+    file.write_text("".join(f"{address:016x} {kind} {name}\n" for address, kind, name in ROWS))
+    result = command("lookup", file, "init", "0xffffffff9fa00041")
+    assert result.out.splitlines()[2] == "ffffffff9fa00041 init+0x1/0xc0"
+    assert (result.code, result.err) == (0, "")

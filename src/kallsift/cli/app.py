@@ -12,6 +12,7 @@ import click
 
 from kallsift import __version__
 from kallsift.cli.convert import convert
+from kallsift.cli.diff import diff
 from kallsift.cli.elf import elf
 from kallsift.cli.exit_codes import ExitCode
 from kallsift.cli.extract import extract
@@ -20,6 +21,7 @@ from kallsift.cli.lookup import lookup
 from kallsift.cli.messages import complain
 from kallsift.cli.rich_help import HelpedGroup
 from kallsift.cli.source_options import DEBUG
+from kallsift.cli.symbolize import symbolize
 from kallsift.cli.symbols import symbols
 from kallsift.errors import KallsiftError
 
@@ -27,6 +29,7 @@ EXAMPLES = {
     "kallsift symbols memory.lime > kallsyms": "the whole symbol table of the kernel in a memory dump",
     "kallsift info memory.lime": "what was found, where, and why it can be trusted",
     "kallsift lookup memory.lime init_task 0xffffffff81234567": "single symbols by name or address",
+    "kallsift symbolize memory.lime oops.txt": "what the addresses in an oops belong to",
     "kallsift elf memory.lime -o vmlinux.elf": "the kernel for gdb, objdump, IDA, Ghidra and perf",
     "kallsift convert memory.lime memory.core": "the same memory for crash and drgn",
 }
@@ -54,6 +57,8 @@ def app(ctx: click.Context) -> int:
 app.add_command(symbols)
 app.add_command(info)
 app.add_command(lookup)
+app.add_command(symbolize)
+app.add_command(diff)
 app.add_command(elf)
 app.add_command(convert)
 app.add_command(extract)

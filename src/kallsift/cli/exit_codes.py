@@ -19,6 +19,8 @@ class ExitCode(IntEnum):
     """The command line makes no sense."""
     PARTIAL = 3
     """Something was printed, but not all of it is there or proven."""
+    DIFFERENT = 4
+    """Two sources were compared, and differ; 1 would be taken for a source that cannot be read."""
     INTERRUPTED = 130
     """Stopped from the keyboard, as shells report it."""
     PIPE_CLOSED = 141

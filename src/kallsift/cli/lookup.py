@@ -7,17 +7,20 @@ import re
 import click
 
 from kallsift.cli.exit_codes import ExitCode, verdict
-from kallsift.cli.messages import complain, warn
+from kallsift.cli.listings import Listed, listings
+from kallsift.cli.messages import complain, note
 from kallsift.cli.rich_help import HelpedCommand
-from kallsift.cli.source_options import Request, recovered, source_options
-from kallsift.kallsyms.table import Location, SymbolTable
-from kallsift.kernel.dynamic import Dynamic, dynamic_symbols
+from kallsift.cli.source_options import Request, source_options
+from kallsift.kallsyms.table import Symbol
+from kallsift.kernel.name_access import ways
+from kallsift.kernel.resolver import Resolver
 from kallsift.memory.model import printable
 
 EXAMPLES = {
     "kallsift lookup memory.lime init_task": "each address that the name has, with its type",
     "kallsift lookup memory.lime 0xffffffff81234567 schedule": "the symbol that holds an address, then a name",
     "kallsift lookup memory.lime xfs:xfs_iread_extents": "a module's own",
+    "kallsift lookup memory.lime --resolver schedule": "the one address that kallsyms_lookup_name would return",
 }
 
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
@@ -26,72 +29,84 @@ _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
 @click.option("--core", is_flag=True, help="Ask the built-in table alone, without modules and BPF.")
+@click.option(
+    "--resolver",
+    is_flag=True,
+    help="Of a name only the address that kallsyms_lookup_name returns; and whether modules could ask it.",
+)
 @click.argument("queries", nargs=-1, required=True, metavar="NAME-or-ADDRESS...")
-def lookup(request: Request, queries: tuple[str, ...], core: bool) -> int:
-    """Find symbols by name or by address, in the kernel and then in its modules.
+def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: bool) -> int:
+    """Find symbols by name or by address as the kernel does, first in itself and then in its modules.
 
     A name, or module:name, gives a line "address type name" for each symbol of that name, with its [module]. An
-    address, 0x... or 16 (8) bare hexadecimal digits, gives "address symbol+0xoffset/0xsize [module]"; a size that
-    nothing bounds is left out.
+    address, 0x... or 16 (8) bare hexadecimal digits, gives "address symbol+0xoffset/0xsize [module]", as the kernel
+    prints it; what the kernel has no symbol for gives nothing. SOURCE may be a saved /proc/kallsyms too.
 
     The exit code is 0 if everything was found in a proven kernel, 3 if only some was found or the kernel is not
     proven, 1 if nothing was found.
     """
-    with recovered(request) as (_, kernels):
+    with listings(request, core=core) as found_kernels:
         found: set[str] = set()
-        missing: list[str] = []
-        for index, kernel in enumerate(kernels):
-            dynamic = None if core else dynamic_symbols(kernel)
-            missing += dynamic.missing if dynamic else ()
+        for index, one in enumerate(found_kernels):
             if request.every:
                 print(f"kernel {index}:")
+            if resolver:
+                _say_ways(one)
+            kernels_own = one.resolver
             for query in queries:
-                lines = answers(kernel.symbols, query, dynamic)
+                lines = answers(kernels_own, query, first=resolver)
                 print(*lines, sep="\n", end="\n" if lines else "")
                 if lines:
                     found.add(query)
                 else:
                     where = f" in kernel {index}" if request.every else ""
                     complain(f"there is no symbol {'at' if _ADDRESS.fullmatch(query) else 'called'} {query}{where}")
-        for line in missing:
-            warn(f"not all of the kernel's symbols: {line}")
         if not found:
             return ExitCode.NOTHING
-        return verdict(kernels, whole=not missing) if len(found) == len(set(queries)) else ExitCode.PARTIAL
+        if len(found) < len(set(queries)):
+            return ExitCode.PARTIAL
+        kernels = [one.kernel for one in found_kernels if one.kernel is not None]
+        return verdict(kernels, whole=all(one.whole for one in found_kernels))
 
 
-def answers(table: SymbolTable, query: str, dynamic: Dynamic | None = None) -> list[str]:
+def answers(resolver: Resolver, query: str, *, first: bool = False) -> list[str]:
     """The lines that answer a query, safe to print; empty if there is nothing of that name or at that address.
 
     A name that looks like an address, such as ``deadbeef``, counts as a name where a table has it.
+
+    Args:
+        resolver: the kernel's.
+        query: a name, ``module:name``, or an address.
+        first: give the one symbol that ``kallsyms_lookup_name`` takes, not all of that name.
     """
-    digits = 2 * table.word_size
-    owner, _, name = query.rpartition(":")
-    groups = [group for group in (dynamic.groups if dynamic else ()) if owner in ("", group.owner)]
-    named = [("", symbol) for symbol in (table.all(query) if not owner else ())]
-    named += [(f"\t[{printable(group.owner)}]", symbol) for group in groups for symbol in group.symbols.all(name)]
+    digits = 2 * resolver.symbols.word_size
+    if first:
+        taken = resolver.resolve(query)
+        named = [] if taken is None else [taken]
+    else:
+        named = _named(resolver, query)
     if named or not _ADDRESS.fullmatch(query):
         return [
-            f"{symbol.address:0{digits}x} {printable(symbol.type)} {printable(symbol.name)}{where}"
-            for where, symbol in named
+            f"{symbol.address:0{digits}x} {printable(symbol.type)} {printable(symbol.name)}"
+            + (f"\t[{printable(owner)}]" if owner else "")
+            for symbol, owner in named
         ]
-    address, where = int(query, 16), ""
-    location = table.at(address)
-    if location is None or not _bounded(location, 8 * table.word_size):
-        holder = dynamic.at(address) if dynamic else None
-        if holder is None:
-            return []
-        location, where = holder[1], f" [{printable(holder[0])}]"
-    size = "" if location.size is None else f"/{location.size:#x}"
-    return [f"{address:0{digits}x} {printable(location.symbol.name)}+{location.offset:#x}{size}{where}"]
+    address = int(query, 16)
+    answer = resolver.at(address)
+    return [] if answer is None else [f"{address:0{digits}x} {answer}"]
 
 
-def _bounded(location: Location, bits: int) -> bool:
-    """Whether the symbol may be said to hold the address.
+def _named(resolver: Resolver, query: str) -> list[tuple[Symbol, str]]:
+    """All symbols of a name with their owners, in the order in which the kernel looks through them."""
+    owner, colon, name = query.partition(":")
+    named = [(symbol, "") for symbol in resolver.named(query)]
+    for group in resolver.dynamic.groups:
+        if not colon or group.owner == owner:
+            named += [(symbol, group.owner) for symbol in group.symbols.all(name if colon else query)]
+    return named
 
-    The last symbol holds its own address only. So does one below the kernel's half of the address space (the last
-    per-CPU offset) whose next symbol is in it: what lies between the two is no part of either.
-    """
-    start, half = location.symbol.address, 1 << (bits - 1)
-    open_ended = location.size is None or start < half <= start + location.size
-    return location.offset == 0 or not open_ended
+
+def _say_ways(one: Listed) -> None:
+    """What modules could look names up with, on standard error."""
+    for way in ways(one.listing.symbols, one.kernel):
+        note(str(way))

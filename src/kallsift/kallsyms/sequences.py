@@ -23,6 +23,9 @@ SAMPLED = 16
 MAX_PLACES = 64
 """Places that are looked at more closely than that."""
 
+CUTS = (b"", b".llvm.", b".")
+"""What names can be cut at: nothing, or what Clang LTO kernels up to 6.10 do."""
+
 
 SEQUENCE = 3
 """Bytes of an entry, the highest first in every byte order, in 6.4 and later."""
@@ -229,7 +232,12 @@ def may_be_permuted(
 
 
 def sorted_by_name(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> bool:
-    """Whether the permutation sorts the names, whole or cut as LTO kernels cut them.
+    """Whether the permutation sorts the names, whole or cut as LTO kernels cut them."""
+    return name_cut(order, characters, bounds) is not None
+
+
+def name_cut(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> bytes | None:
+    """What the names are cut at before the permutation sorts them: one of `CUTS`; None if it does not sort them.
 
     Args:
         order: the permutation, shape (n,).
@@ -237,10 +245,24 @@ def sorted_by_name(order: NDArray[np.int64], characters: NDArray[np.uint8], boun
         bounds: shape (n + 1,), of each symbol in ``characters``.
     """
     starts, ends = bounds[:-1] + 1, bounds[1:]
-    if _sorted(order, characters, starts, ends):
-        return True
     text = characters.tobytes()
-    return any(_sorted(order, characters, starts, _cut(text, mark, starts, ends)) for mark in (b".llvm.", b"."))
+    for mark in CUTS:
+        if _sorted(order, characters, starts, _cut(text, mark, starts, ends) if mark else ends):
+            return mark
+    return None
+
+
+def read_order(data: NDArray[np.uint8], count: int, byte_order: str) -> NDArray[np.int64] | None:
+    """The permutation that a whole table holds, shape (count,); None if it is none.
+
+    Args:
+        data: the table's bytes.
+        count: number of symbols.
+        byte_order: ``"<"`` or ``">"``.
+    """
+    if not count or len(data) % count or len(data) // count not in (3, 4):
+        return None
+    return _permutation(data, 0, count, len(data) // count, byte_order)
 
 
 def _cut(text: bytes, mark: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -127,6 +127,14 @@ class SymbolTable:
         matches = self._matches(name)
         return int(matches[0]) if len(matches) else None
 
+    def beginning(self, text: bytes) -> NDArray[np.int64]:
+        """Indices of the symbols whose names begin with these characters and go on, ascending; shape (n,), int64."""
+        wanted = np.frombuffer(text, np.uint8)
+        long = np.flatnonzero((np.diff(self.bounds) > len(wanted) + 1) & self.whole)
+        cells = self.characters[self.bounds[long][:, None] + np.arange(1, len(wanted) + 1)]
+        result: NDArray[np.int64] = long[(cells == wanted).all(axis=1)]
+        return result
+
     def at(self, address: int) -> Location | None:
         """The symbol that an address belongs to, and the distance from it, as the kernel's own look-up names it.
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError, UnmappedError
-from kallsift.kallsyms.table import Location, SymbolTable
+from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.lists import ListError, heads_of_image, members
 from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.module_regions import module_regions
 from kallsift.kernel.modules import Module, modules
 from kallsift.kernel.pointers import AFTER, BEFORE, pointers_between
+from kallsift.kernel.strings import places_of
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.memory.model import Segment
 
@@ -37,9 +37,6 @@ BPF_NAMES = (b"bpf_", b"__cfi_", b"__bpf_")
 INSTRUCTION_PAGES = (b"kprobe_insn_page", b"kprobe_optinsn_page")
 """Names of kprobes' caches, in the order in which their pages are printed."""
 
-TEXT_PART = 1 << 20
-"""Bytes in which a text is looked for at once."""
-
 MAX_PLACES = 64
 """Places of such a name, and words that point at it, that are followed at most."""
 
@@ -56,10 +53,14 @@ class Group:
     Attributes:
         owner: what ``/proc/kallsyms`` writes in brackets.
         symbols: in the order in which it prints them.
+        regions: a module's memory, its code first; where that is all that is known, its data lie anywhere.
+        sizes: of each symbol in bytes, shape (n,), uint64; None where the kernel keeps none.
     """
 
     owner: str
     symbols: SymbolTable
+    regions: tuple[range, ...] = ()
+    sizes: NDArray[np.uint64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,47 +75,6 @@ class Dynamic:
     groups: tuple[Group, ...] = ()
     missing: tuple[str, ...] = ()
 
-    def at(self, address: int) -> tuple[str, Location] | None:
-        """The owner and the symbol that an address belongs to; None where nothing shows that it does.
-
-        It must lie on a symbol, or between two of the same owner: modules' memory begins and ends anywhere.
-        """
-        if not 0 <= address < 1 << 64:
-            return None
-        after = int(np.searchsorted(self._addresses, np.uint64(address), side="right"))
-        if not after:
-            return None
-        start = self._addresses[after - 1]
-        first = int(np.searchsorted(self._addresses, start, side="left"))
-        number, index = (int(value) for value in self._sorted[first])
-        size = None
-        if after < len(self._addresses) and int(self._sorted[after][0]) == number:
-            size = int(self._addresses[after] - start)
-        if size is None and address != start:
-            return None
-        group = self.groups[number]
-        return group.owner, Location(group.symbols.symbol(index), address - int(start), size)
-
-    @cached_property
-    def _all(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """All addresses, ascending, shape (n,), and of each its group and its place there, shape (n, 2)."""
-        addresses = [group.symbols.addresses for group in self.groups] or [np.empty(0, np.uint64)]
-        places = [
-            np.stack((np.full(len(group.symbols), number), np.arange(len(group.symbols))), axis=1)
-            for number, group in enumerate(self.groups)
-        ] or [np.empty((0, 2), np.int64)]
-        joined = np.concatenate(addresses)
-        order = np.argsort(joined, kind="stable")
-        return joined[order], np.concatenate(places)[order]
-
-    @property
-    def _addresses(self) -> NDArray[np.uint64]:
-        return self._all[0]
-
-    @property
-    def _sorted(self) -> NDArray[np.int64]:
-        return self._all[1]
-
 
 def dynamic_symbols(kernel: Kernel) -> Dynamic:
     """What a running kernel has beside its built-in symbols; nothing for images and copies, where nothing runs."""
@@ -128,7 +88,12 @@ def dynamic_symbols(kernel: Kernel) -> Dynamic:
         found = modules(kernel)
     except KallsiftError as error:
         return Dynamic((), (f"modules: {error}",))
-    groups += [Group(module.name, module.symbols) for module in found if module.state != "Unformed"]
+    places = module_regions(memory, np.array([m.address for m in found], np.uint64), [m.symbols for m in found])
+    groups += [
+        Group(module.name, module.symbols, regions)
+        for module, regions in zip(found, places, strict=True)
+        if module.state != "Unformed"
+    ]
     sources: tuple[tuple[str, Callable[[], Iterator[Group]]], ...] = (
         ("functions of modules that were traced", lambda: _traced(kernel, memory, found)),
         ("trampolines of ftrace", lambda: _trampolines(kernel, memory)),
@@ -160,7 +125,7 @@ def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> I
     """Functions of modules' initial code, which ftrace keeps in lists by module: ``struct ftrace_mod_map``.
 
     Behind its links stand the module, the bounds of the code and the head of the functions' list; behind the links of
-    each of these its name and its address (kernel/trace/ftrace.c).
+    each of these its name, its address and its size, 32 bits (kernel/trace/ftrace.c).
     """
     size = memory.words.size
     names = {module.address: module.name for module in found}
@@ -168,12 +133,14 @@ def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> I
         owner = memory.value(entry + 2 * size)
         if owner not in names:
             raise ListError(f"the map at {entry:#x} is of no module")
+        nodes = members(memory, entry + 5 * size, MAX_MEMBERS).tolist()
         lines = [
             (memory.value(node + 3 * size), "T", memory.string(memory.value(node + 2 * size), MAX_NAME))
-            for node in members(memory, entry + 5 * size, MAX_MEMBERS).tolist()
+            for node in nodes
         ]
         if lines:
-            yield Group(names[owner], _table(lines, size))
+            sizes = np.array([memory.value(node + 4 * size, 4) for node in nodes], np.uint64)
+            yield Group(names[owner], _table(lines, size), sizes=sizes)
 
 
 def _trampolines(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
@@ -201,7 +168,9 @@ def _bpf(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
     if room is None:
         raise ListError("the members of the list of BPF's symbols have no names where they are expected")
     lines = [(memory.value(node - room - 2 * size), "t", memory.string(node - room, room)) for node in nodes]
-    yield Group("bpf", _table(lines, size))
+    ends = np.array([memory.value(node - room - size) for node in nodes], np.uint64)
+    table = _table(lines, size)
+    yield Group("bpf", table, sizes=ends - table.addresses)
 
 
 def _unnamed_bpf(kernel: Kernel, memory: VirtualMemory) -> list[int]:
@@ -253,17 +222,7 @@ def _kprobes(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
 def _behind_pointers_to(kernel: Kernel, memory: VirtualMemory, window: Segment, wanted: bytes) -> Iterator[int]:
     """Addresses behind words of the image that point at a string of it; ``wanted`` is that with the NULs around it."""
     words = memory.words
-    for place in islice(_places_of(window, wanted), MAX_PLACES):
+    for place in places_of(window, wanted, MAX_PLACES):
         address = place + 1 + kernel.distance & words.mask
         for pointer in pointers_between(window, words, address, address).places[:MAX_PLACES].tolist():
             yield pointer + words.size + kernel.distance & words.mask
-
-
-def _places_of(window: Segment, wanted: bytes) -> Iterator[int]:
-    """Places of a text, looked for in parts, since a window is large."""
-    for start in range(0, len(window.data), TEXT_PART):
-        text = window.data[start : start + TEXT_PART + len(wanted) - 1].tobytes()
-        place = text.find(wanted)
-        while place >= 0:
-            yield window.start + start + place
-            place = text.find(wanted, place + 1)
