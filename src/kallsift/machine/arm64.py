@@ -7,11 +7,18 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.machine.model import LEAF, PRESENT, Entries, PagingMode
+from kallsift.machine.areas import DIRECT_END, Area, AreaPlan, Bound, Rule, at
+from kallsift.machine.model import LEAF, PRESENT, Entries, Grants, PagingMode, granted_by
 
 _VALID, _TABLE, _ACCESSED = np.uint64(1), np.uint64(2), np.uint64(1 << 10)
 _LOWEST_RESERVED = 17
 """Between this bit and a block's address all bits are reserved (RES0)."""
+
+GRANTS = granted_by(
+    leaf=Grants(write=(1 << 7, 0), execute=(1 << 53, 0), user=(1 << 6, 1 << 6)),
+    table=Grants(write=(1 << 62, 0), execute=(1 << 59, 0), user=(1 << 61, 0)),
+)
+"""AP[2:1] and PXN; of tables APTable and PXNTable."""
 
 
 def _plain(granule_shift: int) -> Callable[[Entries], Entries]:
@@ -45,7 +52,7 @@ def _mode(name: str, shifts: tuple[int, ...], virtual_bits: int, target: Callabl
         return (np.where(present, PRESENT, 0) | np.where(leaf, LEAF, 0)).astype(np.uint8)
 
     return PagingMode(
-        "arm64", name, shifts, virtual_bits, np.dtype("<u8"), classify, lambda entries, _: target(entries)
+        "arm64", name, shifts, virtual_bits, np.dtype("<u8"), classify, lambda entries, _: target(entries), GRANTS
     )
 
 
@@ -61,3 +68,69 @@ MODES = (
     _mode("64 KiB pages, 52-bit", (42, 29, 16), 52, _lpa),
     _mode("64 KiB pages, 42-bit", (29, 16), 42, _plain(16)),
 )
+
+_MIB, _END = 1 << 20, 1 << 64
+_LARGEST_PAGE_STRUCTURE = 6
+"""STRUCT_PAGE_MAX_SHIFT."""
+
+
+def _plans(mode: PagingMode) -> tuple[AreaPlan, ...]:
+    """The areas since 5.4, where the direct map begins the kernel's half (arch/arm64/include/asm/memory.h).
+
+    Where the array of pages is, and what lies beside it, changed in 5.11, 5.13 and 6.9; the modules' room in 6.5.
+    """
+    page_shift = mode.shifts[-1]
+    direct = _END - (1 << mode.virtual_bits)
+    least_bits = min(mode.virtual_bits, 47 if page_shift == 14 else 48)
+    middle = _END - (1 << least_bits - 1)
+    shift = page_shift - _LARGEST_PAGE_STRUCTURE
+    pages = (middle - direct) >> shift
+    newest, older = _END - 1024 * _MIB - pages, _END - (1 << mode.virtual_bits - shift)
+    oldest = _END - pages - 2 * _MIB
+
+    def plan(modules: int, vmemmap: int, vmalloc: int, *others: Area) -> AreaPlan:
+        return AreaPlan(
+            "arm64",
+            (mode.name,),
+            (
+                Area("direct map", at(direct), Bound(DIRECT_END), Rule.DIRECT),
+                Area("modules", at(middle), at(middle + modules)),
+                Area("vmalloc", at(middle + modules), at(vmalloc)),
+                Area("vmemmap", at(vmemmap), at(vmemmap + pages), Rule.PAGES),
+                *others,
+            ),
+            origin=(at(direct), Bound("memstart_addr")),
+        )
+
+    def pci(start: int) -> Area:
+        return Area("PCI I/O", at(start), at(start + 16 * _MIB))
+
+    def fixmap(end: int, start: int) -> Area:
+        return Area("fixmap", at(start), at(end))
+
+    newest_end, older_end = newest + pages, older + pages
+    newest_others = (pci(newest_end + 8 * _MIB), fixmap(_END - 8 * _MIB, newest_end + 24 * _MIB))
+    older_others = (pci(older_end + 8 * _MIB), fixmap(older - 32 * _MIB, older - 256 * _MIB))
+    return (
+        plan(2048 * _MIB, newest, newest - 8 * _MIB, *newest_others),
+        plan(2048 * _MIB, older, older - 256 * _MIB, *older_others),
+        plan(128 * _MIB, older, older - 256 * _MIB, *older_others),
+        plan(
+            256 * _MIB,
+            older,
+            older - 256 * _MIB,
+            pci(older - 24 * _MIB),
+            fixmap(older - 32 * _MIB, older - 256 * _MIB),
+        ),
+        plan(
+            256 * _MIB,
+            oldest,
+            _END - (1 << mode.shifts[-3 if len(mode.shifts) > 2 else 0]) - pages - (64 << 10),
+            pci(oldest - 18 * _MIB),
+            fixmap(oldest - 20 * _MIB, oldest - 64 * _MIB),
+        ),
+    )
+
+
+AREA_PLANS = tuple(plan for mode in MODES for plan in _plans(mode))
+"""How kernels divide the address space; the first plan of a mode that fits best holds."""
