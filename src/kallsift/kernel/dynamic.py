@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from kallsift.kernel.lists import ListError, heads_of_image, members
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.modules import Module, modules
 from kallsift.kernel.pointers import AFTER, BEFORE, pointers_between
+from kallsift.kernel.strings import places_of
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.memory.model import Segment
 
@@ -36,9 +36,6 @@ BPF_NAMES = (b"bpf_", b"__cfi_", b"__bpf_")
 
 INSTRUCTION_PAGES = (b"kprobe_insn_page", b"kprobe_optinsn_page")
 """Names of kprobes' caches, in the order in which their pages are printed."""
-
-TEXT_PART = 1 << 20
-"""Bytes in which a text is looked for at once."""
 
 MAX_PLACES = 64
 """Places of such a name, and words that point at it, that are followed at most."""
@@ -253,17 +250,7 @@ def _kprobes(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
 def _behind_pointers_to(kernel: Kernel, memory: VirtualMemory, window: Segment, wanted: bytes) -> Iterator[int]:
     """Addresses behind words of the image that point at a string of it; ``wanted`` is that with the NULs around it."""
     words = memory.words
-    for place in islice(_places_of(window, wanted), MAX_PLACES):
+    for place in places_of(window, wanted, MAX_PLACES):
         address = place + 1 + kernel.distance & words.mask
         for pointer in pointers_between(window, words, address, address).places[:MAX_PLACES].tolist():
             yield pointer + words.size + kernel.distance & words.mask
-
-
-def _places_of(window: Segment, wanted: bytes) -> Iterator[int]:
-    """Places of a text, looked for in parts, since a window is large."""
-    for start in range(0, len(window.data), TEXT_PART):
-        text = window.data[start : start + TEXT_PART + len(wanted) - 1].tobytes()
-        place = text.find(wanted)
-        while place >= 0:
-            yield window.start + start + place
-            place = text.find(wanted, place + 1)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-DIRECT_START = "start of the direct map"
-DIRECT_END = "end of the direct map"
+DIRECT_START = "start of mapped memory"
+DIRECT_END = "end of mapped memory"
 IMAGE_START = "start of the image"
 IMAGE_END = "end of the image"
 READ_ONLY_ALIAS = "read-only alias of the image"

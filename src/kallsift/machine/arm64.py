@@ -69,6 +69,33 @@ MODES = (
     _mode("64 KiB pages, 42-bit", (29, 16), 42, _plain(16)),
 )
 
+VECTORS, VECTOR_SIZE = 16, 0x80
+"""Exception vectors, and bytes of code of each (Arm ARM, "Exception vectors")."""
+
+VECTORS_SIZE = VECTORS * VECTOR_SIZE
+
+
+def vector_branches(code: NDArray[np.uint8], start: int) -> tuple[Entries, Entries]:
+    """Where each exception vector's code branches to: by its first branch without a condition out of all vectors.
+
+    Args:
+        code: of the vectors, whole words.
+        start: its address.
+
+    Returns:
+        Addresses of the vectors and the targets, 0 for vectors without such a branch, shapes (n,) and (n,).
+    """
+    words = np.ascontiguousarray(code).view("<u4")[: len(code) // VECTOR_SIZE * VECTOR_SIZE // 4].astype(np.int64)
+    distance = (words & 0x3FF_FFFF ^ 0x200_0000) - 0x200_0000
+    targets = np.arange(len(words)) * 4 + 4 * distance
+    leaves = (words >> 26 == 0b000101) & ((targets < 0) | (targets >= len(code)))
+    leaves = leaves.reshape(-1, VECTOR_SIZE // 4)
+    first = np.argmax(leaves, axis=1) + np.arange(len(leaves)) * (VECTOR_SIZE // 4)
+    places = np.uint64(start) + (np.arange(len(leaves)) * VECTOR_SIZE).astype(np.uint64)
+    found = targets[first].astype(np.uint64) + np.uint64(start)
+    return places, np.where(leaves.any(axis=1), found, np.uint64(0))
+
+
 _MIB, _END = 1 << 20, 1 << 64
 _LARGEST_PAGE_STRUCTURE = 6
 """STRUCT_PAGE_MAX_SHIFT."""
@@ -95,6 +122,10 @@ def _plans(mode: PagingMode) -> tuple[AreaPlan, ...]:
             (
                 Area("direct map", at(direct), Bound(DIRECT_END), Rule.DIRECT),
                 Area("modules", at(middle), at(middle + modules)),
+                # since 6.5, and before: where KASLR has them, near the image
+                Area("modules", Bound("module_direct_base"), Bound("module_direct_base", 128 * _MIB)),
+                Area("modules", Bound("module_plt_base"), Bound("module_plt_base", 2048 * _MIB)),
+                Area("modules", Bound("module_alloc_base"), Bound("module_alloc_base", 128 * _MIB)),
                 Area("vmalloc", at(middle + modules), at(vmalloc)),
                 Area("vmemmap", at(vmemmap), at(vmemmap + pages), Rule.PAGES),
                 *others,

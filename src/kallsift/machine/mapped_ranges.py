@@ -70,7 +70,7 @@ class MappedRanges:
         )
         if not len(found):
             return found
-        starts = np.maximum(found.starts, np.uint64(start))
+        starts: Entries = np.maximum(found.starts, np.uint64(start))
         lasts = np.minimum(found.starts + (found.sizes - np.uint64(1)), np.uint64(end - 1))
         physical = found.physical + (starts - found.starts)
         return MappedRanges(starts, lasts - starts + np.uint64(1), physical, found.page_bits, found.grants, found.whole)
@@ -192,8 +192,8 @@ def _entries(
 
 def _sorted(mode: PagingMode, found: list[MappedRanges], whole: bool) -> MappedRanges:
     """All ranges, by address."""
-    none = MappedRanges(*(np.empty(0, np.uint64) for _ in range(3)), *(np.empty(0, np.uint8) for _ in range(2)))
-    parts = [*found, none]
+    nowhere, nothing = np.empty(0, np.uint64), np.empty(0, np.uint8)
+    parts = [*found, MappedRanges(nowhere, nowhere, nowhere, nothing, nothing)]
     starts = mode.addresses(np.concatenate([part.starts for part in parts]))
     order = np.argsort(starts, kind="stable")
     return MappedRanges(

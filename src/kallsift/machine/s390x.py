@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.machine.areas import DIRECT_END, DIRECT_START, Area, AreaPlan, Bound, Rule, at
+from kallsift.machine.areas import DIRECT_END, DIRECT_START, Area, AreaPlan, Bound, Rule
 from kallsift.machine.model import EXECUTE, LEAF, PRESENT, WRITE, Entries, Grants, PagingMode, granted_by
 
 _PAGE, _SEGMENT, _THIRD, _SECOND, _FIRST = 12, 20, 31, 42, 53
@@ -71,11 +71,10 @@ AREA_PLANS = (
         "s390x",
         (),
         (
-            Area("lowcore", at(0), at(0x2000)),
             Area("direct map", Bound(DIRECT_START), Bound(DIRECT_END), Rule.DIRECT),
             Area("vmemmap", Bound("vmemmap"), Bound("vmemmap", size="vmemmap_size"), Rule.PAGES),
             Area("vmalloc", Bound("VMALLOC_START"), Bound("VMALLOC_END")),
-            Area("absolute lowcore", Bound("__abs_lowcore"), Bound("__abs_lowcore", 0x2000)),
+            Area("absolute lowcore", Bound("__abs_lowcore"), Bound("__memcpy_real_area")),
             Area("memcpy_real", Bound("__memcpy_real_area"), Bound("__memcpy_real_area", 0x1000)),
             Area("modules", Bound("MODULES_VADDR"), Bound("MODULES_END")),
         ),

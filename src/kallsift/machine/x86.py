@@ -101,12 +101,22 @@ def gate_size(word_size: int) -> int:
     return _GATES[word_size].itemsize
 
 
+MAX_GATES = 256
+"""One for each interrupt vector."""
+
+
+def gates(table: NDArray[np.uint8], word_size: int) -> tuple[NDArray[np.bool_], Entries]:
+    """Which gates of (the beginning of) an interrupt descriptor table are present, and where each of them leads."""
+    found = np.ascontiguousarray(table).view(_GATES[word_size])
+    present: NDArray[np.bool_] = found["f2"] & _GATE_PRESENT != 0
+    low: Entries = found["f0"].astype(np.uint64) | found["f3"].astype(np.uint64) << np.uint64(16)
+    return present, low | found["f4"].astype(np.uint64) << np.uint64(32) if word_size == 8 else low
+
+
 def handlers(table: NDArray[np.uint8], word_size: int) -> Entries:
     """Where the gates lead that are present in (the beginning of) an interrupt descriptor table."""
-    gates = np.ascontiguousarray(table).view(_GATES[word_size])
-    gates = gates[gates["f2"] & _GATE_PRESENT != 0]
-    found: Entries = gates["f0"].astype(np.uint64) | gates["f3"].astype(np.uint64) << np.uint64(16)
-    return found | gates["f4"].astype(np.uint64) << np.uint64(32) if word_size == 8 else found
+    present, found = gates(table, word_size)
+    return found[present]
 
 
 ROOT_SYMBOLS = ("init_top_pgt", "init_level4_pgt", "swapper_pg_dir")

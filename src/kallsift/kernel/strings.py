@@ -1,0 +1,25 @@
+"""Texts in a kernel's image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from kallsift.memory.model import Segment
+
+TEXT_PART = 1 << 20
+"""Bytes in which a text is looked for at once."""
+
+
+def places_of(window: Segment, wanted: bytes, most: int) -> Iterator[int]:
+    """Addresses of a text, ``most`` at most, looked for in parts, since a window is large."""
+    return islice(_places(window, wanted), most)
+
+
+def _places(window: Segment, wanted: bytes) -> Iterator[int]:
+    for start in range(0, len(window.data), TEXT_PART):
+        text = window.data[start : start + TEXT_PART + len(wanted) - 1].tobytes()
+        place = text.find(wanted)
+        while place >= 0:
+            yield window.start + start + place
+            place = text.find(wanted, place + 1)
