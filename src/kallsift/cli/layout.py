@@ -71,21 +71,21 @@ def layout(request: Request, addresses: tuple[int, ...], page_table: bool, as_js
 
 def _listed(kernel: Kernel, found: Layout) -> bool:
     """Prints what the page table maps; says whether that is all."""
-    if found.ranges is None:
+    if found.page_table is None:
         complain("this kernel has no page table that could be listed: see 'kallsift info'")
         return False
-    for line in page_table_lines(found.ranges, found, kernel.symbols.word_size):
+    for line in page_table_lines(found.page_table.ranges, found, kernel.symbols.word_size):
         print(line)
-    if not found.ranges.whole:
+    if not found.page_table.ranges.whole:
         warn("the page table leads to more tables than any machine has: not all of it is listed")
-    return found.ranges.whole
+    return found.page_table.ranges.whole
 
 
 def _answered(kernel: Kernel, found: Layout, addresses: tuple[int, ...]) -> bool:
     """Prints where addresses lie; says whether all of them lie somewhere."""
     digits = 2 * kernel.symbols.word_size
     dynamic = dynamic_symbols(kernel)
-    memory = None if found.ranges is None else virtual_memory(kernel)
+    memory = None if found.page_table is None else virtual_memory(kernel)
     known = True
     for address in addresses:
         regions = [region.name or UNKNOWN for region in found.at(address)]

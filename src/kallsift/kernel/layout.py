@@ -12,14 +12,14 @@ import numpy as np
 
 from kallsift.errors import KallsiftError
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kernel.direct_map import direct_offset
 from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.page_table import PageTable, page_table
 from kallsift.kernel.per_cpu import per_cpu_areas
-from kallsift.kernel.planned import planned, walked
-from kallsift.kernel.region_checks import against_page_table, bytes_of
+from kallsift.kernel.planned import planned
+from kallsift.kernel.region_checks import Bounded, against_page_table, bytes_of, image_against_page_table
 from kallsift.kernel.sections import Section, sections
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
-from kallsift.machine.mapped_ranges import MappedRanges
+from kallsift.machine.areas import Rule
 from kallsift.machine.model import Windows
 
 MAX_UNKNOWN = 256
@@ -65,13 +65,11 @@ class Layout:
 
     Attributes:
         regions: in the order of their addresses, each before the parts of it.
-        ranges: all that the page table maps; None where there is none.
-        offset: how far the direct map lies above physical addresses, modulo the address space; None if unknown.
+        page_table: what proves them; None where there is none.
     """
 
     regions: tuple[Region, ...]
-    ranges: MappedRanges | None
-    offset: int | None
+    page_table: PageTable | None
 
     def at(self, address: int) -> tuple[Region, ...]:
         """The regions that an address lies in, from the widest to the narrowest."""
@@ -93,30 +91,31 @@ def layout(kernel: Kernel) -> Layout:
     memory = virtual_memory(kernel) if runs else None
     parts = sections(kernel, memory)
     if memory is None:
-        unseen = Check("page table", Outcome.ABSENT, "as it was linked: it does not run")
-        regions = [
-            Region(part.name, part.start, part.end, part.basis, _place(kernel, part.start), None, unseen)
-            for part in parts
-        ]
-        return Layout(_nested(regions), None, None)
-    ranges = walked(memory)
-    offset = direct_offset(memory, ranges) if ranges is not None else None
-    regions = [_of_image(kernel, part, ranges) for part in parts]
+        check = Check("page table", Outcome.ABSENT, "it does not run")
+        regions = [_region(part, _place(kernel, part.start), check, None) for part in parts]
+        return Layout(_nested(regions), None)
+    table = page_table(kernel, memory)
+    regions = [
+        _region(part, _place(kernel, part.start), image_against_page_table(part.start, part.end, table), table)
+        for part in parts
+    ]
     image = next(((part.start, part.end) for part in parts if part.name == "image"), None)
-    for area in planned(kernel, memory, ranges, offset, image):
-        check = against_page_table(area, ranges, offset, kernel.distance)
-        mapped = None if ranges is None else bytes_of(ranges.inside(area.start, area.end))
-        physical = area.start - offset & memory.words.mask if area.direct and offset is not None else None
-        regions.append(Region(area.name, area.start, area.end, area.basis, physical, mapped, check))
-    for units, check in per_cpu_areas(kernel, memory):
-        mapped = None if ranges is None else bytes_of(ranges.inside(units.start, units.end))
-        regions.append(Region(units.name, units.start, units.end, units.basis, None, mapped, check))
+    for area in planned(kernel, memory, table, image):
+        offset = table.offset if table is not None and area.rule is Rule.DIRECT else None
+        physical = None if offset is None else area.start - offset & (1 << 64) - 1
+        regions.append(_region(area, physical, against_page_table(area, table), table))
+    regions += [_region(units, None, check, table) for units, check in per_cpu_areas(kernel, memory)]
     regions += _windows(memory)
-    if ranges is not None:
-        regions += _unknown(ranges, regions)
+    if table is not None:
+        regions += _outside(table, regions)
     if not regions:
         raise KallsiftError("neither symbols nor a page table tell of this kernel's layout")
-    return Layout(_nested(regions), ranges, offset)
+    return Layout(_nested(regions), table)
+
+
+def _region(part: Section | Bounded, physical: int | None, check: Check, table: PageTable | None) -> Region:
+    mapped = None if table is None else bytes_of(table.ranges.inside(part.start, part.end))
+    return Region(part.name, part.start, part.end, part.basis, physical, mapped, check)
 
 
 def _place(kernel: Kernel, address: int) -> int | None:
@@ -126,56 +125,49 @@ def _place(kernel: Kernel, address: int) -> int | None:
     return address - kernel.distance & (1 << 8 * kernel.symbols.word_size) - 1
 
 
-def _of_image(kernel: Kernel, part: Section, ranges: MappedRanges | None) -> Region:
-    """A part of the image of a running kernel: what is mapped of it must lie where the image does."""
-    physical = _place(kernel, part.start)
-    if ranges is None:
-        check = Check("page table", Outcome.ABSENT, "there is none to ask")
-        return Region(part.name, part.start, part.end, part.basis, physical, None, check)
-    inside = ranges.inside(part.start, part.end)
-    mask = np.uint64((1 << 8 * kernel.symbols.word_size) - 1)
-    right = inside.chosen((inside.offsets & mask) == np.uint64(kernel.distance) & mask)
-    mapped, agreeing = bytes_of(inside), bytes_of(right)
-    if not mapped:
-        check = Check("page table", Outcome.ABSENT, "none of it is mapped any more")
-    elif agreeing == mapped:
-        check = Check.that("page table", True, "all that is mapped of it lies in order")
-    else:
-        check = Check.that("page table", False, f"{mapped - agreeing:,} bytes of it are mapped elsewhere")
-    return Region(part.name, part.start, part.end, part.basis, physical, mapped, check)
-
-
 def _windows(memory: VirtualMemory) -> list[Region]:
     """What the processor maps without a table."""
     if not isinstance(memory.mapping, Windows):
         return []
     check = Check.that("page table", True, "the processor maps it without one")
     return [
-        Region("unmapped segment", window.virtual, window.virtual + window.size, basis, window.physical, None, check)
+        Region(
+            memory.mapping.name,
+            window.virtual,
+            window.virtual + window.size,
+            memory.mapping.architecture,
+            window.physical,
+            None,
+            check,
+        )
         for window in memory.mapping.windows
-        for basis in [f"{memory.mapping.architecture}, {memory.mapping.name}"]
     ]
 
 
-def _unknown(ranges: MappedRanges, regions: list[Region]) -> list[Region]:
-    """What is mapped outside of all regions, near stretches together."""
-    outside, position = [], 0
-    for region in sorted(regions, key=lambda region: region.start):
-        if region.start > position:
-            outside.append(ranges.inside(position, region.start))
-        position = max(position, region.end)
-    if position < 1 << 64:
-        outside.append(ranges.inside(position, 1 << 64))
-    found = []
-    for part in outside:
-        if not len(part):
+def _outside(table: PageTable, regions: list[Region]) -> list[Region]:
+    """What is mapped outside of all regions, near stretches together; the array of pages is known by what it holds."""
+    found, position = [], 0
+    bounds = sorted((region.start, region.end) for region in regions)
+    for low, high in [*bounds, (1 << 64, 1 << 64)]:
+        between = table.ranges.inside(position, low)
+        position = max(position, high)
+        if not len(between):
             continue
-        gaps = np.flatnonzero(part.starts[1:] - (part.starts[:-1] + part.sizes[:-1]) >= np.uint64(APART)) + 1
-        for low, high in zip([0, *gaps.tolist()], [*gaps.tolist(), len(part)], strict=True):
-            start, end = int(part.starts[low]), int(part.starts[high - 1]) + int(part.sizes[high - 1])
-            check = Check("page table", Outcome.ABSENT, "mapped, and in no region that is known")
-            found.append(Region("", start, end, "page table", None, int(part.sizes[low:high].sum()), check))
-    return found[:MAX_UNKNOWN]
+        ends = between.starts + between.sizes
+        gaps = (np.flatnonzero(between.starts[1:] - ends[:-1] >= np.uint64(APART)) + 1).tolist()
+        for first, behind in zip([0, *gaps], [*gaps, len(between)], strict=True):
+            last = behind - 1
+            start, end = int(between.starts[first]), int(between.starts[last]) + int(between.sizes[last])
+            pages = Bounded("vmemmap", start, end, "what it holds", Rule.PAGES)
+            check = against_page_table(pages, table)
+            if check.outcome is Outcome.PASSED:
+                found.append(_region(pages, None, check, table))
+            else:
+                check = Check("page table", Outcome.ABSENT, "mapped, and in no region that is known")
+                found.append(_region(Bounded("", start, end, "page table"), None, check, table))
+            if len(found) == MAX_UNKNOWN:
+                return found
+    return found
 
 
 def _nested(regions: list[Region]) -> tuple[Region, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import Check
 from kallsift.kernel.model import Kernel
-from kallsift.kernel.sections import Section
+from kallsift.kernel.sections import Section, address_of
 from kallsift.kernel.virtual import VirtualMemory
 
 BASE, UNIT_SIZE, UNITS = "pcpu_base_addr", "pcpu_unit_size", "pcpu_nr_units"
@@ -23,20 +23,23 @@ MAX_UNITS, MAX_SIZE = 1 << 14, 1 << 36
 
 def per_cpu_areas(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[Section, Check]]:
     """The areas, and whether the processors' offsets lead into them; nothing where the table has no data symbols."""
-    symbols, words = kernel.symbols, memory.words
-    if not all(name in symbols for name in (BASE, UNIT_SIZE, UNITS, OFFSETS, TEMPLATE)):
+    words = memory.words
+    places = [address_of(kernel, name) for name in (BASE, UNIT_SIZE, UNITS, OFFSETS, TEMPLATE)]
+    known = [place for place in places if place is not None]
+    if len(known) < len(places):
         return
+    base_place, unit_place, count_place, offsets_place, template = known
     try:
-        base = memory.value(symbols[BASE].address)
-        unit, count = (memory.value(symbols[name].address, 4) for name in (UNIT_SIZE, UNITS))
+        base = memory.value(base_place)
+        unit, count = memory.value(unit_place, 4), memory.value(count_place, 4)
     except UnmappedError:
         return
     end = base + unit * count
     if not 0 < count <= MAX_UNITS or not 0 < unit * count <= MAX_SIZE or end > words.mask + 1:
         return
-    places = np.uint64(symbols[OFFSETS].address) + np.arange(count, dtype=np.uint64) * np.uint64(words.size)
-    offsets, held = memory.values(places)
-    own = words.wrap(offsets[held] + np.uint64(symbols[TEMPLATE].address))
+    steps = np.arange(count, dtype=np.uint64) * np.uint64(words.size)
+    offsets, held = memory.values(np.uint64(offsets_place) + steps)
+    own = words.wrap(offsets[held] + np.uint64(template))
     inside = int(np.count_nonzero((own >= np.uint64(base)) & (own < np.uint64(end))))
     detail = f"{inside} processors have their data in it"
     yield Section("per-CPU areas", base, end, BASE), Check.that(OFFSETS, inside > 0, detail)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import Outcome
 from kallsift.kernel.model import Kernel
+from kallsift.kernel.page_table import PageTable
 from kallsift.kernel.region_checks import Bounded, against_page_table, bytes_of
+from kallsift.kernel.sections import address_of
 from kallsift.kernel.virtual import VirtualMemory
 from kallsift.machine.areas import (
     DIRECT_END,
@@ -23,8 +25,7 @@ from kallsift.machine.areas import (
     Bound,
     Rule,
 )
-from kallsift.machine.mapped_ranges import MappedRanges, mapped_ranges
-from kallsift.machine.model import WRITE, PagingMode
+from kallsift.machine.model import WRITE
 from kallsift.machine.registry import area_plans
 
 ALIAS_ALIGNMENT = 1 << 21
@@ -42,21 +43,23 @@ class _Known:
         kernel: whose variables are read.
         memory: its memory.
         places: those of `PLACES` that are known.
+        values: of the variables that were asked for.
     """
 
     kernel: Kernel
     memory: VirtualMemory
     places: dict[str, int]
+    values: dict[str, int | None] = field(default_factory=dict)
 
     def variable(self, name: str) -> int | None:
         """The value of a variable; None without a symbol of its name, or where it cannot be read."""
-        index = self.kernel.symbols.find(name)
-        if index is None:
-            return None
-        try:
-            return self.memory.value(self.kernel.symbols.symbol(index).address)
-        except UnmappedError:
-            return None
+        if name not in self.values:
+            place = address_of(self.kernel, name)
+            try:
+                self.values[name] = None if place is None else self.memory.value(place)
+            except UnmappedError:
+                self.values[name] = None
+        return self.values[name]
 
     def value(self, bound: Bound) -> int | None:
         """The address that a bound is; None where something that it is made of is not known."""
@@ -76,7 +79,7 @@ class _Known:
     def area(self, area: Area, plan: AreaPlan) -> Bounded | None:
         """An area with its bounds; None where one is not known, or they make no sense."""
         start, end = self.value(area.start), self.value(area.end)
-        if start == area.start.plus and area.start.base:
+        if area.start.base not in ("", *PLACES) and start == area.start.plus:
             return None  # a variable that was never set
         if start is None or end is None or not 0 <= start < end <= self.memory.words.mask + 1:
             return None
@@ -87,62 +90,47 @@ class _Known:
         return Bounded(area.name, start, end, basis, area.rule)
 
 
-def walked(memory: VirtualMemory) -> MappedRanges | None:
-    """All that the kernel's own page table maps; None where it has none."""
-    if not isinstance(memory.mapping, PagingMode) or memory.root is None:
-        return None
-    return mapped_ranges(memory.memory, memory.mapping, memory.root)
-
-
 def planned(
-    kernel: Kernel,
-    memory: VirtualMemory,
-    ranges: MappedRanges | None,
-    offset: int | None,
-    image: tuple[int, int] | None,
+    kernel: Kernel, memory: VirtualMemory, table: PageTable | None, image: tuple[int, int] | None
 ) -> tuple[Bounded, ...]:
     """The areas of the plan that the page table contradicts least, and leaves least unexplained.
 
     Args:
         kernel: a running kernel.
         memory: its memory.
-        ranges: all that its page table maps; None where it has none.
-        offset: how far the direct map lies above physical addresses; None if unknown.
+        table: its page table; None where it has none.
         image: the bounds of its image; None if unknown.
     """
     best: tuple[tuple[int, int], list[Bounded]] | None = None
-    known = _Known(kernel, memory, _places(kernel, memory, ranges, offset, image))
+    known = _Known(kernel, memory, _places(kernel, table, image))
     for plan in area_plans(kernel.architecture, kernel.paging):
         areas = [found for area in plan.areas if (found := known.area(area, plan)) is not None]
-        areas = [_with_origin(known, area, plan, offset) for area in areas]
-        if ranges is None:
+        areas = [_with_origin(known, area, plan) for area in areas]
+        if table is None:
             return tuple(areas)
-        checks = [against_page_table(area, ranges, offset, kernel.distance) for area in areas]
-        failed = sum(check.outcome is Outcome.FAILED for check in checks)
-        explained = sum(bytes_of(ranges.inside(area.start, area.end)) for area in areas)
+        failed = sum(against_page_table(area, table).outcome is Outcome.FAILED for area in areas)
+        explained = sum(bytes_of(table.ranges.inside(area.start, area.end)) for area in areas)
         rank = (failed, -explained)
         if best is None or rank < best[0]:
             best = rank, areas
-    return tuple(best[1]) if best else ()
+    areas = best[1] if best else []
+    if DIRECT_START in known.places and not any(area.rule is Rule.DIRECT for area in areas):
+        # no variable tells where it begins
+        start, end = known.places[DIRECT_START], known.places[DIRECT_END]
+        areas.append(Bounded("direct map", start, end, f"{DIRECT_START} to {DIRECT_END}", Rule.DIRECT))
+    return tuple(areas)
 
 
-def _places(
-    kernel: Kernel,
-    memory: VirtualMemory,
-    ranges: MappedRanges | None,
-    offset: int | None,
-    image: tuple[int, int] | None,
-) -> dict[str, int]:
+def _places(kernel: Kernel, table: PageTable | None, image: tuple[int, int] | None) -> dict[str, int]:
     """Those places that are known."""
     places = {} if image is None else {IMAGE_START: image[0], IMAGE_END: image[1]}
-    if ranges is None or offset is None:
+    if table is None or table.offset is None:
         return places
-    mask = memory.words.mask
-    direct = ranges.chosen(memory.words.wrap(ranges.offsets) == np.uint64(offset))
+    direct = table.direct
     places[DIRECT_START] = int(direct.starts[0])
     places[DIRECT_END] = int(direct.starts[-1]) + int(direct.sizes[-1])
-    low, high = (address - kernel.distance & mask for address in image or _around_tables(kernel, mask))
-    again = ranges.inside(places[DIRECT_END], mask + 1)
+    low, high = (address - kernel.distance & table.mask for address in image or _around_tables(kernel, table.mask))
+    again = table.ranges.inside(places[DIRECT_END], table.mask + 1)
     fixed = (again.grants & WRITE == 0) & (again.starts % np.uint64(ALIAS_ALIGNMENT) == 0)
     fixed &= again.physical - np.uint64(low) < np.uint64(max(0, high - low))
     if fixed.any():
@@ -156,11 +144,11 @@ def _around_tables(kernel: Kernel, mask: int) -> tuple[int, int]:
     return max(kernel.distance, low - IMAGE_ROOM), min(high + IMAGE_ROOM, mask)
 
 
-def _with_origin(known: _Known, area: Bounded, plan: AreaPlan, offset: int | None) -> Bounded:
+def _with_origin(known: _Known, area: Bounded, plan: AreaPlan) -> Bounded:
     """The direct map with the distance that the kernel's own variables give it."""
     if area.rule is not Rule.DIRECT or plan.origin is None:
         return area
     virtual, physical = (known.value(bound) for bound in plan.origin)
     if virtual is None or physical is None:
         return area
-    return area.claiming(virtual - physical & known.memory.words.mask)
+    return replace(area, claim=virtual - physical & (1 << 64) - 1)

@@ -16,6 +16,7 @@ from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kernel.dynamic import Dynamic, dynamic_symbols
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.names import name_of
+from kallsift.kernel.sections import address_of
 from kallsift.kernel.syscall_search import find_system_calls
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.machine import arm64, x86
@@ -23,7 +24,11 @@ from kallsift.machine import arm64, x86
 SYSTEM_CALLS, GATES, VECTORS = "sys_call_table", "idt_table", "vectors"
 """The tables that are more than a row of pointers, or can be found without a symbol."""
 
-TEXT = ("_stext", "_etext")
+TEXT, INITIAL_TEXT = ("_stext", "_etext"), ("_sinittext", "_einittext")
+"""Symbols around the kernel's functions, and around those that only run when it boots."""
+
+INITIAL = ("__init_begin", "__init_end")
+"""Symbols around all that is only needed then."""
 
 MAX_ENTRIES = 1 << 16
 
@@ -72,12 +77,21 @@ class PointerTable:
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """A table as it stands in memory: places and targets, shape (n,), and whether targets are functions' beginnings."""
+    """A table as it stands in memory.
+
+    Attributes:
+        places: address of each entry, shape (n,).
+        targets: where each leads, shape (n,).
+        evidence: how its bounds are known.
+        beginnings: whether these must be beginnings of functions.
+        initial: whether the code that only runs when the kernel boots is good enough.
+    """
 
     places: NDArray[np.uint64]
     targets: NDArray[np.uint64]
     evidence: str
     beginnings: bool = True
+    initial: bool = False
 
 
 def pointer_table(kernel: Kernel, name: str) -> PointerTable:
@@ -162,32 +176,39 @@ def _gates(kernel: Kernel, memory: VirtualMemory, bounds: tuple[int, int] | None
     count = min((end - start) // size, x86.MAX_GATES)
     present, handlers = x86.gates(memory.read(start, count * size), memory.words.size)
     places = np.uint64(start) + np.arange(count, dtype=np.uint64) * np.uint64(size)
-    return _Found(places, np.where(present, handlers, np.uint64(0)), evidence, beginnings=False)
+    return _Found(places, np.where(present, handlers, np.uint64(0)), evidence, beginnings=False, initial=True)
 
 
-def _functions(kernel: Kernel) -> NDArray[np.uint64]:
-    """Addresses of functions in the kernel's text.
+def _between(kernel: Kernel, names: tuple[str, str]) -> tuple[int, int] | None:
+    """The addresses of two symbols; None without them."""
+    low, high = (address_of(kernel, name) for name in names)
+    return None if low is None or high is None else (low, high)
+
+
+def _functions(kernel: Kernel, names: tuple[str, str] = TEXT) -> NDArray[np.uint64]:
+    """Addresses of symbols between two others, the latter included.
 
     Raises:
-        KallsiftError: if no symbols bound the text.
+        KallsiftError: if there is nothing between them.
     """
-    start, end = (kernel.symbols.find(name) for name in TEXT)
-    if start is None or end is None:
-        raise KallsiftError(f"the table has no {TEXT[0]} and {TEXT[1]}, between which the kernel's functions are")
-    low, high = (kernel.symbols.symbol(index).address for index in (start, end))
+    bounds = _between(kernel, names)
+    if bounds is None or bounds[0] >= bounds[1]:
+        raise KallsiftError(f"the table has no {names[0]} and {names[1]}, between which the kernel's functions are")
     addresses = kernel.symbols.addresses
-    found: NDArray[np.uint64] = addresses[(addresses >= np.uint64(low)) & (addresses < np.uint64(high))]
-    if not len(found):
-        raise KallsiftError(f"there are no functions between {TEXT[0]} and {TEXT[1]}")
-    return np.append(found, np.uint64(high))
+    found: NDArray[np.uint64] = addresses[(addresses >= np.uint64(bounds[0])) & (addresses < np.uint64(bounds[1]))]
+    return np.append(found, np.uint64(bounds[1]))
 
 
 def _judged(kernel: Kernel, memory: VirtualMemory, found: _Found) -> Iterator[Entry]:
     """The entries, each with where it leads."""
     functions = _functions(kernel)
+    initial, place = _between(kernel, INITIAL), int(found.places[0]) if len(found.places) else 0
     targets = found.targets & ~np.uint64(THUMB) if kernel.architecture == "arm" else found.targets
     inside = (targets >= functions[0]) & (targets < functions[-1])
     right = inside & (np.isin(targets, functions[:-1]) | (not found.beginnings))
+    if found.initial or (initial is not None and initial[0] <= place < initial[1]):
+        early = _functions(kernel, INITIAL_TEXT)
+        right |= (targets >= early[0]) & (targets < early[-1])
     dynamic: Dynamic | None = None
     columns = (found.places, found.targets, targets, inside, right)
     for number, (place, stored, target, in_text, own) in enumerate(
@@ -200,10 +221,8 @@ def _judged(kernel: Kernel, memory: VirtualMemory, found: _Found) -> Iterator[En
             dynamic = dynamic_symbols(kernel)
         symbol = name_of(kernel, Dynamic() if own or dynamic is None else dynamic, target)
         fault = ""
-        if in_text and not own:
-            fault = "not at the beginning of a function"
-        elif not in_text:
-            fault = _elsewhere(memory, target, symbol)
+        if not own:
+            fault = "not at the beginning of a function" if in_text else _elsewhere(memory, target, symbol)
         yield Entry(number, place, stored, symbol, fault)
 
 

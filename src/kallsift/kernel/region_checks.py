@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kernel.page_table import PageTable
 from kallsift.machine.areas import Rule
 from kallsift.machine.mapped_ranges import MappedRanges
+from kallsift.machine.model import Entries
 
 PAGE_STRUCTURE = 64
 """Bytes of ``struct page`` on machines of 64 bits."""
 
-MAX_SAMPLES = 1 << 12
-"""Ends of ranges of the direct map that are looked up in the array of pages at most."""
+SAMPLES = 1 << 11
+"""Pages that are looked up in the array of pages: so many all over the direct map, and the ends of so many ranges."""
 
 MIB = 1 << 20
 
@@ -44,41 +46,45 @@ class Bounded:
         """Whether it is the direct map."""
         return self.rule is Rule.DIRECT
 
-    def claiming(self, offset: int) -> Bounded:
-        """The same with the distance that the kernel's variables give."""
-        return replace(self, claim=offset)
-
 
 def bytes_of(ranges: MappedRanges) -> int:
     """Bytes in all ranges."""
     return int(ranges.sizes.sum())
 
 
-def against_page_table(area: Bounded, ranges: MappedRanges | None, offset: int | None, distance: int) -> Check:
-    """Whether a page table agrees with an area.
-
-    Args:
-        area: a part of the address space.
-        ranges: all that the page table maps; None where there is none.
-        offset: how far the direct map lies above physical addresses; None if there is none.
-        distance: the same of the image.
-    """
-    if ranges is None:
+def against_page_table(area: Bounded, table: PageTable | None) -> Check:
+    """Whether a page table agrees with an area."""
+    if table is None:
         return _unseen("there is none to ask")
-    inside = ranges.inside(area.start, area.end)
+    inside = table.ranges.inside(area.start, area.end)
     mapped = bytes_of(inside)
     if not mapped:
         return _unseen("nothing is mapped in it")
     size = f"{mapped / MIB:,.1f} MiB are mapped in it"
     if area.rule is Rule.DIRECT:
-        return _direct(area, inside, offset, mapped)
+        return _direct(area, inside, table, mapped)
     if area.rule is Rule.IMAGE:
-        elsewhere = mapped - bytes_of(inside.chosen(inside.offsets == np.uint64(distance)))
+        elsewhere = mapped - bytes_of(table.of_image(inside))
         return _check(not elsewhere, f"{size}, all of it the image", f"{elsewhere:,} bytes in it are not the image")
     if area.rule is Rule.PAGES:
-        return _pages(area, ranges, offset)
-    crossing = _spans(ranges, area.start) or _spans(ranges, area.end)
+        return _pages(area, table)
+    crossing = _spans(table.ranges, area.start) or _spans(table.ranges, area.end)
     return _check(not crossing, f"{size}, and nothing crosses its bounds", "a range that is mapped crosses its bounds")
+
+
+def image_against_page_table(start: int, end: int, table: PageTable | None) -> Check:
+    """Whether what is mapped of a part of the image lies where the image does."""
+    if table is None:
+        return _unseen("there is none to ask")
+    inside = table.ranges.inside(start, end)
+    mapped, agreeing = bytes_of(inside), bytes_of(table.of_image(inside))
+    if not mapped:
+        return _unseen("none of it is mapped any more")
+    return _check(
+        agreeing == mapped,
+        "all that is mapped of it lies in order",
+        f"{mapped - agreeing:,} bytes of it are mapped elsewhere",
+    )
 
 
 def _unseen(why: str) -> Check:
@@ -97,30 +103,40 @@ def _spans(ranges: MappedRanges, address: int) -> bool:
     return number >= 0 and int(ranges.starts[number]) + int(ranges.sizes[number]) > address
 
 
-def _direct(area: Bounded, inside: MappedRanges, offset: int | None, mapped: int) -> Check:
+def _direct(area: Bounded, inside: MappedRanges, table: PageTable, mapped: int) -> Check:
     """Whether it maps every byte at one distance, and the one that the kernel itself reckons with."""
-    if offset is None:
+    if table.offset is None:
         return _unseen("most of what it maps is not in this memory")
-    mask = np.uint64(0xFFFF_FFFF if area.end <= 1 << 32 else (1 << 64) - 1)
-    right = bytes_of(inside.chosen((inside.offsets & mask) == np.uint64(offset) & mask))
-    if area.claim is not None and area.claim != offset:
-        return _check(False, "", f"the kernel's own variables put it at a distance of {area.claim:#x}, not {offset:#x}")
+    if area.claim is not None and area.claim != table.offset:
+        wrong = f"the kernel's own variables put it at a distance of {area.claim:#x}, not {table.offset:#x}"
+        return _check(False, "", wrong)
+    right = bytes_of(inside.chosen(inside.offsets == np.uint64(table.offset)))
     wrong = f"{mapped - right:,} bytes in it are mapped at other distances"
-    return _check(right == mapped, f"maps {mapped / MIB:,.1f} MiB, each byte {offset:#x} above its place", wrong)
+    right_text = f"maps {mapped / MIB:,.1f} MiB, each byte {table.offset:#x} above its place"
+    return _check(right == mapped, right_text, wrong)
 
 
-def _pages(area: Bounded, ranges: MappedRanges, offset: int | None) -> Check:
+def _pages(area: Bounded, table: PageTable) -> Check:
     """Whether the structure of each page that the direct map maps is there, as far as a sample of pages tells."""
-    if offset is None:
+    if table.offset is None:
         return _unseen("there is no direct map to compare it with")
-    direct = ranges.chosen(ranges.offsets == np.uint64(offset))
-    ends = np.concatenate((direct.starts, direct.starts + (direct.sizes - np.uint64(1))))
-    page = int(direct.page_bits.min())
-    numbers = (ends[:: max(1, len(ends) // MAX_SAMPLES)] - np.uint64(int(direct.starts[0]))) >> np.uint64(page)
+    direct, ranges = table.direct, table.ranges
+    numbers = (_sample(direct) - direct.starts[0]) >> np.uint64(table.page_bits)
     places = np.uint64(area.start) + numbers * np.uint64(PAGE_STRUCTURE)
     owner = np.searchsorted(ranges.starts, places, side="right") - 1
     there = (owner >= 0) & (places - ranges.starts[owner] < ranges.sizes[owner])
     there &= places < np.uint64(area.end - 1)
-    wanted = f"{len(places):,} pages of the direct map"
     missing = int(np.count_nonzero(~there))
+    wanted = f"{len(places):,} pages of the direct map"
     return _check(not missing, f"holds the structures of {wanted}", f"lacks the structures of {missing:,} of {wanted}")
+
+
+def _sample(ranges: MappedRanges) -> Entries:
+    """Addresses all over some ranges, their first and last ones among them."""
+    behind = np.cumsum(ranges.sizes)
+    steps = np.linspace(0, float(behind[-1]) - 1, SAMPLES).astype(np.uint64)
+    owner = np.minimum(np.searchsorted(behind, steps, side="right"), len(ranges) - 1)
+    everywhere = ranges.starts[owner] + (steps - (behind[owner] - ranges.sizes[owner]))
+    some = slice(None, None, -(-len(ranges) // SAMPLES))
+    ends = ranges.starts[some] + (ranges.sizes[some] - np.uint64(1))
+    return np.concatenate((everywhere, ranges.starts[some], ends))

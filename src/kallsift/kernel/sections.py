@@ -76,15 +76,19 @@ def sections(kernel: Kernel, memory: VirtualMemory | None) -> tuple[Section, ...
     return tuple(found.values())
 
 
+def address_of(kernel: Kernel, name: str) -> int | None:
+    """The address of the first symbol of that name; None without one."""
+    index = kernel.symbols.find(name)
+    return None if index is None else int(kernel.symbols.addresses[index])
+
+
 def _bounded_by_symbols(kernel: Kernel) -> Iterator[Section]:
-    symbols = kernel.symbols
     for name, first, last in BOUNDARIES:
-        if first not in symbols or last not in symbols:
+        start, end, basis = address_of(kernel, first), address_of(kernel, last), f"[{first}, {last})"
+        if start is None or end is None:
             continue
-        start, end, basis = int(symbols[first].address), int(symbols[last].address), f"[{first}, {last})"
-        if (first, last) == PER_CPU[:2] and (load := symbols.find(PER_CPU[2])) is not None:
-            load_address = int(symbols.symbol(load).address)
-            start, end, basis = load_address, load_address + end - start, f"[{PER_CPU[2]}, + {last} - {first})"
+        if (first, last) == PER_CPU[:2] and (load := address_of(kernel, PER_CPU[2])) is not None:
+            start, end, basis = load, load + end - start, f"[{PER_CPU[2]}, + {last} - {first})"
         if end > start:
             yield Section(name, start, end, basis)
 

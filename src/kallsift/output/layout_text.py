@@ -15,7 +15,7 @@ from kallsift.memory.model import printable
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
-STATES = {Outcome.PASSED: "proven", Outcome.FAILED: "WRONG", Outcome.ABSENT: "unproven"}
+STATES = {Outcome.PASSED: "proven", Outcome.FAILED: "WRONG", Outcome.ABSENT: "-"}
 
 UNKNOWN = "(unknown)"
 """What is mapped outside of all regions that are known."""
@@ -38,14 +38,15 @@ def layout_lines(layout: Layout, word_size: int) -> Iterator[str]:
         name = "  " * region.depth + (region.name or UNKNOWN)
         yield (
             f"{region.start:0{digits}x}-{region.end - 1:0{digits}x} {size_text(region.size):>10}  {place:>{places}}"
-            f"  {STATES[region.check.outcome]:<8}  {name:<{names}}  {printable(region.basis)}: {region.check.detail}"
+            f"  {STATES[region.check.outcome]:<6}  {name:<{names}}  {printable(region.basis)}: {region.check.detail}"
         )
 
 
 def layout_document(layout: Layout) -> dict[str, Any]:
     """The same as values that JSON can express; addresses are strings like ``"0xffff…"``."""
+    offset = layout.page_table.offset if layout.page_table else None
     return {
-        "direct_map_offset": None if layout.offset is None else f"{layout.offset:#x}",
+        "direct_map_offset": None if offset is None else f"{offset:#x}",
         "regions": [_document(region) for region in layout.regions],
     }
 

@@ -1,0 +1,72 @@
+"""A running kernel's own page table: all that it maps, and where in that the direct map is.
+
+Nothing but a direct map maps most of a machine's memory in order, at one distance. So this distance is found by
+counting, and no variable of the kernel's is needed for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kallsift.kernel.model import Kernel
+from kallsift.kernel.virtual import VirtualMemory
+from kallsift.machine.mapped_ranges import MappedRanges, mapped_ranges
+from kallsift.machine.model import PagingMode
+
+LEAST = 0.5
+"""Which part of the memory that a page table maps the direct map has at least."""
+
+
+@dataclass(frozen=True, eq=False)
+class PageTable:
+    """A page table as a whole.
+
+    Attributes:
+        ranges: all that it maps.
+        page_bits: address bits inside of its smallest pages.
+        offset: how far the direct map lies above physical addresses, modulo 2^64; None if there is none.
+        distance: the same of the kernel's image, modulo the address space.
+        mask: the highest address.
+    """
+
+    ranges: MappedRanges
+    page_bits: int
+    offset: int | None
+    distance: int
+    mask: int
+
+    @property
+    def direct(self) -> MappedRanges:
+        """What lies at the distance of the direct map."""
+        return self.ranges.chosen(self.ranges.offsets == np.uint64(self.offset or 0))
+
+    def of_image(self, ranges: MappedRanges) -> MappedRanges:
+        """Those ranges that lie at the distance of the image."""
+        return ranges.chosen(ranges.offsets & np.uint64(self.mask) == np.uint64(self.distance & self.mask))
+
+
+def page_table(kernel: Kernel, memory: VirtualMemory) -> PageTable | None:
+    """The kernel's own page table; None where it has none."""
+    mode = memory.mapping
+    if not isinstance(mode, PagingMode) or memory.root is None:
+        return None
+    ranges = mapped_ranges(memory.memory, mode, memory.root)
+    offset = _direct_offset(memory, ranges)
+    return PageTable(ranges, mode.shifts[-1], offset, kernel.distance, memory.words.mask)
+
+
+def _direct_offset(memory: VirtualMemory, ranges: MappedRanges) -> int | None:
+    """The distance at which most of what is mapped of the memory lies; None if no distance has so much of it."""
+    lasts = ranges.physical + (ranges.sizes - np.uint64(1))
+    held = np.zeros(len(ranges), np.float64)
+    for segment in memory.memory.segments:
+        low, high = np.maximum(ranges.physical, np.uint64(segment.start)), np.minimum(lasts, np.uint64(segment.end - 1))
+        held += np.where(high >= low, (high - low).astype(np.float64) + 1, 0)
+    if not held.any():
+        return None
+    offsets, owner = np.unique(ranges.offsets, return_inverse=True)
+    totals = np.bincount(owner, weights=held)
+    best = int(np.argmax(totals))
+    return int(offsets[best]) if totals[best] >= LEAST * totals.sum() else None
