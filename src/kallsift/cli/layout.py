@@ -104,4 +104,4 @@ def _answered(kernel: Kernel, found: Layout, addresses: tuple[int, ...]) -> bool
 
 
 def _in_image(found: Layout, address: int) -> bool:
-    return any(region.name in ("image", "text", "rodata", "data", "bss") for region in found.at(address))
+    return any(region.of_image for region in found.at(address))

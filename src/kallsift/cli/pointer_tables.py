@@ -23,5 +23,7 @@ def print_table(request: Request, name: str) -> int:
             if not found.clean:
                 marked = sum(bool(entry.fault) for entry in found.entries)
                 warn(f"{marked} of {len(found.entries)} entries of {found.name} cannot be the kernel's own")
+            for missing in found.missing:
+                warn(f"not all of the kernel's symbols: {missing}")
             clean &= found.clean
         return verdict(kernels, whole=clean)

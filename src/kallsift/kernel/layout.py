@@ -16,7 +16,7 @@ from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.page_table import PageTable, page_table
 from kallsift.kernel.per_cpu import per_cpu_areas
 from kallsift.kernel.planned import planned
-from kallsift.kernel.region_checks import Bounded, against_page_table, bytes_of, image_against_page_table
+from kallsift.kernel.region_checks import Bounded, against_page_table, bytes_of, image_against_page_table, only_pages
 from kallsift.kernel.sections import Section, sections
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.machine.areas import Rule
@@ -41,6 +41,7 @@ class Region:
         physical: where its first byte lies in memory, for regions that are in order there; None for others.
         mapped: bytes that the page table maps in it; None where there is none, or it was not asked.
         check: whether the page table agrees.
+        of_image: whether it is a part of the kernel's image.
         depth: how many regions it is part of.
     """
 
@@ -51,6 +52,7 @@ class Region:
     physical: int | None
     mapped: int | None
     check: Check
+    of_image: bool = False
     depth: int = 0
 
     @property
@@ -92,11 +94,11 @@ def layout(kernel: Kernel) -> Layout:
     parts = sections(kernel, memory)
     if memory is None:
         check = Check("page table", Outcome.ABSENT, "it does not run")
-        regions = [_region(part, _place(kernel, part.start), check, None) for part in parts]
+        regions = [_region(part, _place(kernel, part.start), check, None, True) for part in parts]
         return Layout(_nested(regions), None)
     table = page_table(kernel, memory)
     regions = [
-        _region(part, _place(kernel, part.start), image_against_page_table(part.start, part.end, table), table)
+        _region(part, _place(kernel, part.start), image_against_page_table(part.start, part.end, table), table, True)
         for part in parts
     ]
     image = next(((part.start, part.end) for part in parts if part.name == "image"), None)
@@ -113,9 +115,11 @@ def layout(kernel: Kernel) -> Layout:
     return Layout(_nested(regions), table)
 
 
-def _region(part: Section | Bounded, physical: int | None, check: Check, table: PageTable | None) -> Region:
+def _region(
+    part: Section | Bounded, physical: int | None, check: Check, table: PageTable | None, of_image: bool = False
+) -> Region:
     mapped = None if table is None else bytes_of(table.ranges.inside(part.start, part.end))
-    return Region(part.name, part.start, part.end, part.basis, physical, mapped, check)
+    return Region(part.name, part.start, part.end, part.basis, physical, mapped, check, of_image=of_image)
 
 
 def _place(kernel: Kernel, address: int) -> int | None:
@@ -160,7 +164,7 @@ def _outside(table: PageTable, regions: list[Region]) -> list[Region]:
             start, end = int(between.starts[first]), int(between.starts[last]) + int(between.sizes[last])
             pages = Bounded("vmemmap", start, end, "what it holds", Rule.PAGES)
             check = against_page_table(pages, table)
-            if check.outcome is Outcome.PASSED:
+            if check.outcome is Outcome.PASSED and only_pages(pages, table):
                 found.append(_region(pages, None, check, table))
             else:
                 check = Check("page table", Outcome.ABSENT, "mapped, and in no region that is known")

@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import VirtualMemory
 from kallsift.machine.mapped_ranges import MappedRanges, mapped_ranges
 from kallsift.machine.model import PagingMode
+from kallsift.memory.model import Memory
 
 LEAST = 0.5
 """Which part of the memory that a page table maps the direct map has at least."""
@@ -29,6 +31,7 @@ class PageTable:
         offset: how far the direct map lies above physical addresses, modulo 2^64; None if there is none.
         distance: the same of the kernel's image, modulo the address space.
         mask: the highest address.
+        memory: what physical addresses are of.
     """
 
     ranges: MappedRanges
@@ -36,11 +39,16 @@ class PageTable:
     offset: int | None
     distance: int
     mask: int
+    memory: Memory
 
     @property
     def direct(self) -> MappedRanges:
         """What lies at the distance of the direct map."""
         return self.ranges.chosen(self.ranges.offsets == np.uint64(self.offset or 0))
+
+    def held(self, ranges: MappedRanges) -> NDArray[np.float64]:
+        """How many bytes of each range lie in the memory, shape (n,): the rest are devices', or not in the source."""
+        return _held(self.memory, ranges)
 
     def of_image(self, ranges: MappedRanges) -> MappedRanges:
         """Those ranges that lie at the distance of the image."""
@@ -53,17 +61,22 @@ def page_table(kernel: Kernel, memory: VirtualMemory) -> PageTable | None:
     if not isinstance(mode, PagingMode) or memory.root is None:
         return None
     ranges = mapped_ranges(memory.memory, mode, memory.root)
-    offset = _direct_offset(memory, ranges)
-    return PageTable(ranges, mode.shifts[-1], offset, kernel.distance, memory.words.mask)
+    offset = _direct_offset(memory.memory, ranges)
+    return PageTable(ranges, mode.shifts[-1], offset, kernel.distance, memory.words.mask, memory.memory)
 
 
-def _direct_offset(memory: VirtualMemory, ranges: MappedRanges) -> int | None:
-    """The distance at which most of what is mapped of the memory lies; None if no distance has so much of it."""
+def _held(memory: Memory, ranges: MappedRanges) -> NDArray[np.float64]:
     lasts = ranges.physical + (ranges.sizes - np.uint64(1))
     held = np.zeros(len(ranges), np.float64)
-    for segment in memory.memory.segments:
+    for segment in memory.segments:
         low, high = np.maximum(ranges.physical, np.uint64(segment.start)), np.minimum(lasts, np.uint64(segment.end - 1))
         held += np.where(high >= low, (high - low).astype(np.float64) + 1, 0)
+    return held
+
+
+def _direct_offset(memory: Memory, ranges: MappedRanges) -> int | None:
+    """The distance at which most of what is mapped of the memory lies; None if no distance has so much of it."""
+    held = _held(memory, ranges)
     if not held.any():
         return None
     offsets, owner = np.unique(ranges.offsets, return_inverse=True)

@@ -105,6 +105,10 @@ def planned(
     known = _Known(kernel, memory, _places(kernel, table, image))
     for plan in area_plans(kernel.architecture, kernel.paging):
         areas = [found for area in plan.areas if (found := known.area(area, plan)) is not None]
+        if DIRECT_START in known.places and not any(area.rule is Rule.DIRECT for area in areas):
+            # what a variable says of it is not there, or makes no sense
+            start, end = known.places[DIRECT_START], known.places[DIRECT_END]
+            areas.append(Bounded("direct map", start, end, f"{DIRECT_START} to {DIRECT_END}", Rule.DIRECT))
         areas = [_with_origin(known, area, plan) for area in areas]
         if table is None:
             return tuple(areas)
@@ -113,12 +117,7 @@ def planned(
         rank = (failed, -explained)
         if best is None or rank < best[0]:
             best = rank, areas
-    areas = best[1] if best else []
-    if DIRECT_START in known.places and not any(area.rule is Rule.DIRECT for area in areas):
-        # no variable tells where it begins
-        start, end = known.places[DIRECT_START], known.places[DIRECT_END]
-        areas.append(Bounded("direct map", start, end, f"{DIRECT_START} to {DIRECT_END}", Rule.DIRECT))
-    return tuple(areas)
+    return tuple(best[1]) if best else ()
 
 
 def _places(kernel: Kernel, table: PageTable | None, image: tuple[int, int] | None) -> dict[str, int]:

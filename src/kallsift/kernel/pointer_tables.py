@@ -63,11 +63,13 @@ class PointerTable:
         name: what it was asked for as.
         entries: all of them.
         evidence: how its bounds are known.
+        missing: what of the modules could not be read, where entries lead out of the text; one line each.
     """
 
     name: str
     entries: tuple[Entry, ...]
     evidence: str
+    missing: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -108,7 +110,10 @@ def pointer_table(kernel: Kernel, name: str) -> PointerTable:
         found = _found(kernel, memory, name)
     except UnmappedError as error:
         raise KallsiftError(f"the table {name} cannot be read: {error}") from error
-    return PointerTable(name, tuple(_judged(kernel, memory, found)), found.evidence)
+    inside, own = _judged(kernel, found)
+    dynamic = Dynamic() if own.all() else dynamic_symbols(kernel)
+    entries = tuple(_entries(kernel, memory, found, inside, own, dynamic))
+    return PointerTable(name, entries, found.evidence, dynamic.missing)
 
 
 def _found(kernel: Kernel, memory: VirtualMemory, name: str) -> _Found:
@@ -199,29 +204,40 @@ def _functions(kernel: Kernel, names: tuple[str, str] = TEXT) -> NDArray[np.uint
     return np.append(found, np.uint64(bounds[1]))
 
 
-def _judged(kernel: Kernel, memory: VirtualMemory, found: _Found) -> Iterator[Entry]:
-    """The entries, each with where it leads."""
+def _judged(kernel: Kernel, found: _Found) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which targets lie in the text, and which can be the kernel's own, shapes (n,) and (n,); nowhere is."""
     functions = _functions(kernel)
-    initial, place = _between(kernel, INITIAL), int(found.places[0]) if len(found.places) else 0
-    targets = found.targets & ~np.uint64(THUMB) if kernel.architecture == "arm" else found.targets
+    targets = _addresses(kernel, found)
     inside = (targets >= functions[0]) & (targets < functions[-1])
-    right = inside & (np.isin(targets, functions[:-1]) | (not found.beginnings))
-    if found.initial or (initial is not None and initial[0] <= place < initial[1]):
+    own = inside & (np.isin(targets, functions[:-1]) | (not found.beginnings))
+    initial = _between(kernel, INITIAL)
+    if found.initial or (initial and len(found.places) and initial[0] <= int(found.places[0]) < initial[1]):
         early = _functions(kernel, INITIAL_TEXT)
-        right |= (targets >= early[0]) & (targets < early[-1])
-    dynamic: Dynamic | None = None
-    columns = (found.places, found.targets, targets, inside, right)
-    for number, (place, stored, target, in_text, own) in enumerate(
-        zip(*(column.tolist() for column in columns), strict=True)
-    ):
-        if not stored:
-            yield Entry(number, place, 0, None)
-            continue
-        if not own and dynamic is None:
-            dynamic = dynamic_symbols(kernel)
-        symbol = name_of(kernel, Dynamic() if own or dynamic is None else dynamic, target)
+        own |= (targets >= early[0]) & (targets < early[-1])
+    return inside, own | (found.targets == 0)
+
+
+def _addresses(kernel: Kernel, found: _Found) -> NDArray[np.uint64]:
+    """The targets as addresses of instructions."""
+    return found.targets & ~np.uint64(THUMB) if kernel.architecture == "arm" else found.targets
+
+
+def _entries(
+    kernel: Kernel,
+    memory: VirtualMemory,
+    found: _Found,
+    inside: NDArray[np.bool_],
+    own: NDArray[np.bool_],
+    dynamic: Dynamic,
+) -> Iterator[Entry]:
+    """The entries, each with where it leads."""
+    none = Dynamic()
+    columns = (found.places, found.targets, _addresses(kernel, found), inside, own)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for number, (place, stored, target, in_text, right) in enumerate(rows):
+        symbol = name_of(kernel, none if in_text else dynamic, target) if stored else None
         fault = ""
-        if not own:
+        if not right:
             fault = "not at the beginning of a function" if in_text else _elsewhere(memory, target, symbol)
         yield Entry(number, place, stored, symbol, fault)
 

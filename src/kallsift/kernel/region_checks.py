@@ -20,6 +20,9 @@ SAMPLES = 1 << 11
 
 MIB = 1 << 20
 
+MOST_SPARE = 8 * MIB
+"""The array of pages is made in sections, so that the last ones can be empty for the most part."""
+
 
 @dataclass(frozen=True)
 class Bounded:
@@ -129,6 +132,13 @@ def _pages(area: Bounded, table: PageTable) -> Check:
     missing = int(np.count_nonzero(~there))
     wanted = f"{len(places):,} pages of the direct map"
     return _check(not missing, f"holds the structures of {wanted}", f"lacks the structures of {missing:,} of {wanted}")
+
+
+def only_pages(area: Bounded, table: PageTable) -> bool:
+    """Whether nothing but the array of pages can be in an area that holds it: little more is mapped, and all memory."""
+    inside = table.ranges.inside(area.start, area.end)
+    wanted = (bytes_of(table.direct) >> table.page_bits) * PAGE_STRUCTURE
+    return bytes_of(inside) == int(table.held(inside).sum()) <= 2 * wanted + MOST_SPARE
 
 
 def _sample(ranges: MappedRanges) -> Entries:

@@ -43,7 +43,10 @@ PER_CPU = ("__per_cpu_start", "__per_cpu_end", "__per_cpu_load")
 """Where per-CPU symbols are offsets (x86-64 up to 6.14), the third is the template's address."""
 
 RESOURCES = {"text": "Kernel code", "rodata": "Kernel rodata", "data": "Kernel data", "bss": "Kernel bss"}
-"""Names of ``struct resource`` for parts of the image, whose first members are start and last address and the name."""
+"""What ``struct resource`` calls parts of the image: its first members are start and last address and the name.
+
+On some architectures code or data are meant to include what is only read.
+"""
 
 MAX_PLACES = 8
 
@@ -70,9 +73,9 @@ def sections(kernel: Kernel, memory: VirtualMemory | None) -> tuple[Section, ...
     found = {section.name: section for section in _bounded_by_symbols(kernel)}
     if memory is not None:
         for name, resource in RESOURCES.items():
-            section = None if name in found else _resource(kernel, memory, name, resource)
+            section = None if name in found else _resource(kernel, memory, resource)
             if section is not None:
-                found[name] = section
+                found[resource] = section
     return tuple(found.values())
 
 
@@ -93,7 +96,7 @@ def _bounded_by_symbols(kernel: Kernel) -> Iterator[Section]:
             yield Section(name, start, end, basis)
 
 
-def _resource(kernel: Kernel, memory: VirtualMemory, name: str, resource: str) -> Section | None:
+def _resource(kernel: Kernel, memory: VirtualMemory, resource: str) -> Section | None:
     """The part that a resource of the kernel's names; None where none does, or its bounds are not of the image."""
     words = memory.words
     window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
@@ -109,5 +112,5 @@ def _resource(kernel: Kernel, memory: VirtualMemory, name: str, resource: str) -
                     continue
                 if window.start <= start < last < window.end and start % PAGE == 0:
                     virtual = start + kernel.distance & words.mask
-                    return Section(name, virtual, virtual + last + 1 - start, f"resource {resource!r}")
+                    return Section(resource, virtual, virtual + last + 1 - start, "struct resource")
     return None
