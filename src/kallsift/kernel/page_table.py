@@ -61,7 +61,7 @@ def page_table(kernel: Kernel, memory: VirtualMemory) -> PageTable | None:
     if not isinstance(mode, PagingMode) or memory.root is None:
         return None
     ranges = mapped_ranges(memory.memory, mode, memory.root)
-    offset = _direct_offset(memory.memory, ranges)
+    offset = _direct_offset(memory, ranges, kernel.distance)
     return PageTable(ranges, mode.shifts[-1], offset, kernel.distance, memory.words.mask, memory.memory)
 
 
@@ -74,9 +74,14 @@ def _held(memory: Memory, ranges: MappedRanges) -> NDArray[np.float64]:
     return held
 
 
-def _direct_offset(memory: Memory, ranges: MappedRanges) -> int | None:
-    """The distance at which most of what is mapped of the memory lies; None if no distance has so much of it."""
-    held = _held(memory, ranges)
+def _direct_offset(memory: VirtualMemory, ranges: MappedRanges, distance: int) -> int | None:
+    """The distance at which most of what is mapped of the memory lies; None if no distance has so much of it.
+
+    Images of 32 bits lie in the direct map, which some of their tables have a second time, for when they booted.
+    """
+    held = _held(memory.memory, ranges)
+    if memory.words.size == 4:
+        held[ranges.offsets & np.uint64(memory.words.mask) != np.uint64(distance & memory.words.mask)] = 0
     if not held.any():
         return None
     offsets, owner = np.unique(ranges.offsets, return_inverse=True)

@@ -101,7 +101,7 @@ def planned(
         table: its page table; None where it has none.
         image: the bounds of its image; None if unknown.
     """
-    best: tuple[tuple[int, int], list[Bounded]] | None = None
+    best: tuple[tuple[int, ...], list[Bounded]] | None = None
     known = _Known(kernel, memory, _places(kernel, table, image))
     for plan in area_plans(kernel.architecture, kernel.paging):
         areas = [found for area in plan.areas if (found := known.area(area, plan)) is not None]
@@ -112,12 +112,31 @@ def planned(
         areas = [_with_origin(known, area, plan) for area in areas]
         if table is None:
             return tuple(areas)
-        failed = sum(against_page_table(area, table).outcome is Outcome.FAILED for area in areas)
-        explained = sum(bytes_of(table.ranges.inside(area.start, area.end)) for area in areas)
-        rank = (failed, -explained)
+        rank = _rank(areas, table)
         if best is None or rank < best[0]:
             best = rank, areas
     return tuple(best[1]) if best else ()
+
+
+def _rank(areas: list[Bounded], table: PageTable) -> tuple[int, ...]:
+    """How badly a plan's areas fit a page table, the least first.
+
+    By those that it contradicts; those that it proves; how much of what it maps is in none; and how far from its
+    beginning the first page of vmalloc is, which is handed out from there on.
+    """
+    checks = [against_page_table(area, table) for area in areas]
+    failed = sum(check.outcome is Outcome.FAILED for check in checks)
+    proved = sum(
+        check.outcome is Outcome.PASSED and area.rule is not Rule.NONE
+        for area, check in zip(areas, checks, strict=True)
+    )
+    inside = [table.ranges.inside(area.start, area.end) for area in areas]
+    unused = sum(
+        int(ranges.starts[0]) - area.start if len(ranges) else area.end - area.start
+        for area, ranges in zip(areas, inside, strict=True)
+        if area.name == "vmalloc"
+    )
+    return failed, -proved, -sum(bytes_of(ranges) for ranges in inside), unused
 
 
 def _places(kernel: Kernel, table: PageTable | None, image: tuple[int, int] | None) -> dict[str, int]:

@@ -104,7 +104,7 @@ _LARGEST_PAGE_STRUCTURE = 6
 def _plans(mode: PagingMode) -> tuple[AreaPlan, ...]:
     """The areas since 5.4, where the direct map begins the kernel's half (arch/arm64/include/asm/memory.h).
 
-    Where the array of pages is, and what lies beside it, changed in 5.11, 5.13 and 6.9; the modules' room in 6.5.
+    Where the array of pages is changed in 5.11 and 6.9; the modules' room in 5.17 (before, it counts BPF's) and 6.5.
     """
     page_shift = mode.shifts[-1]
     direct = _END - (1 << mode.virtual_bits)
@@ -139,24 +139,19 @@ def _plans(mode: PagingMode) -> tuple[AreaPlan, ...]:
     def fixmap(end: int, start: int) -> Area:
         return Area("fixmap", at(start), at(end))
 
-    newest_end, older_end = newest + pages, older + pages
+    newest_end = newest + pages
     newest_others = (pci(newest_end + 8 * _MIB), fixmap(_END - 8 * _MIB, newest_end + 24 * _MIB))
-    older_others = (pci(older_end + 8 * _MIB), fixmap(older - 32 * _MIB, older - 256 * _MIB))
+    older_others = (pci(older - 24 * _MIB), fixmap(older - 32 * _MIB, older - 256 * _MIB))
+    upper_table = _END - (1 << mode.shifts[-3 if len(mode.shifts) > 2 else 0])
     return (
         plan(2048 * _MIB, newest, newest - 8 * _MIB, *newest_others),
         plan(2048 * _MIB, older, older - 256 * _MIB, *older_others),
         plan(128 * _MIB, older, older - 256 * _MIB, *older_others),
-        plan(
-            256 * _MIB,
-            older,
-            older - 256 * _MIB,
-            pci(older - 24 * _MIB),
-            fixmap(older - 32 * _MIB, older - 256 * _MIB),
-        ),
+        plan(256 * _MIB, older, older - 256 * _MIB, *older_others),
         plan(
             256 * _MIB,
             oldest,
-            _END - (1 << mode.shifts[-3 if len(mode.shifts) > 2 else 0]) - pages - (64 << 10),
+            upper_table - pages - (64 << 10),
             pci(oldest - 18 * _MIB),
             fixmap(oldest - 20 * _MIB, oldest - 64 * _MIB),
         ),
