@@ -16,7 +16,7 @@ from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.page_table import PageTable, page_table
 from kallsift.kernel.per_cpu import per_cpu_areas
 from kallsift.kernel.planned import planned
-from kallsift.kernel.region_checks import Bounded, against_page_table, bytes_of, image_against_page_table, only_pages
+from kallsift.kernel.region_checks import Bounded, against_page_table, bytes_of, holds_pages, image_against_page_table
 from kallsift.kernel.sections import Section, sections
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.machine.areas import Rule
@@ -109,7 +109,7 @@ def layout(kernel: Kernel) -> Layout:
     regions += [_region(units, None, check, table) for units, check in per_cpu_areas(kernel, memory)]
     regions += _windows(memory)
     if table is not None:
-        regions += _outside(table, regions)
+        regions += _outside(table, memory, regions)
     if not regions:
         raise KallsiftError("neither symbols nor a page table tell of this kernel's layout")
     return Layout(_nested(regions), table)
@@ -148,7 +148,7 @@ def _windows(memory: VirtualMemory) -> list[Region]:
     ]
 
 
-def _outside(table: PageTable, regions: list[Region]) -> list[Region]:
+def _outside(table: PageTable, memory: VirtualMemory, regions: list[Region]) -> list[Region]:
     """What is mapped outside of all regions, near stretches together; the array of pages is known by what it holds."""
     found, position = [], 0
     bounds = sorted((region.start, region.end) for region in regions)
@@ -163,9 +163,8 @@ def _outside(table: PageTable, regions: list[Region]) -> list[Region]:
             last = behind - 1
             start, end = int(between.starts[first]), int(between.starts[last]) + int(between.sizes[last])
             pages = Bounded("vmemmap", start, end, "what it holds", Rule.PAGES)
-            check = against_page_table(pages, table)
-            if check.outcome is Outcome.PASSED and only_pages(pages, table):
-                found.append(_region(pages, None, check, table))
+            if holds_pages(pages, table, memory):
+                found.append(_region(pages, None, against_page_table(pages, table), table))
             else:
                 check = Check("page table", Outcome.ABSENT, "mapped, and in no region that is known")
                 found.append(_region(Bounded("", start, end, "page table"), None, check, table))

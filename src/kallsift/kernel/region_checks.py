@@ -8,12 +8,19 @@ import numpy as np
 
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kernel.page_table import PageTable
+from kallsift.kernel.virtual import VirtualMemory
 from kallsift.machine.areas import Rule
 from kallsift.machine.mapped_ranges import MappedRanges
 from kallsift.machine.model import Entries
 
 PAGE_STRUCTURE = 64
 """Bytes of ``struct page`` on machines of 64 bits."""
+
+LINKS = 8
+"""Where in it the links of the list are that a page is in."""
+
+LEAST_LINKED = 0.05
+"""Which part of all pages is in such a list, or in none, at least."""
 
 SAMPLES = 1 << 11
 """Pages that are looked up in the array of pages: so many all over the direct map, and the ends of so many ranges."""
@@ -134,11 +141,23 @@ def _pages(area: Bounded, table: PageTable) -> Check:
     return _check(not missing, f"holds the structures of {wanted}", f"lacks the structures of {missing:,} of {wanted}")
 
 
-def only_pages(area: Bounded, table: PageTable) -> bool:
-    """Whether nothing but the array of pages can be in an area that holds it: little more is mapped, and all memory."""
+def holds_pages(area: Bounded, table: PageTable, memory: VirtualMemory) -> bool:
+    """Whether an area that no variable names is the array of pages: by its size, and by what it holds.
+
+    It is memory, little more of it than the pages need, and the lists that pages are in lead from page to page: the
+    links stand behind the first word, and those of a page in no list lead to themselves.
+    """
+    if table.offset is None or memory.words.size == 4 or _pages(area, table).outcome is not Outcome.PASSED:
+        return False
     inside = table.ranges.inside(area.start, area.end)
     wanted = (bytes_of(table.direct) >> table.page_bits) * PAGE_STRUCTURE
-    return bytes_of(inside) == int(table.held(inside).sum()) <= 2 * wanted + MOST_SPARE
+    if not bytes_of(inside) == int(table.held(inside).sum()) <= 2 * wanted + MOST_SPARE:
+        return False
+    numbers = (_sample(table.direct) - table.direct.starts[0]) >> np.uint64(table.page_bits)
+    links, _ = memory.values(np.uint64(area.start) + numbers * np.uint64(PAGE_STRUCTURE) + np.uint64(LINKS))
+    distance = links - np.uint64(area.start)
+    to_pages = (distance < np.uint64(area.end - area.start)) & (distance % np.uint64(PAGE_STRUCTURE) == LINKS)
+    return int(np.count_nonzero(to_pages)) >= LEAST_LINKED * len(links)
 
 
 def _sample(ranges: MappedRanges) -> Entries:
