@@ -17,6 +17,7 @@ from kallsift.cli.elf import elf
 from kallsift.cli.exit_codes import ExitCode
 from kallsift.cli.extract import extract
 from kallsift.cli.info import info
+from kallsift.cli.layout import layout
 from kallsift.cli.lookup import lookup
 from kallsift.cli.messages import complain
 from kallsift.cli.rich_help import HelpedGroup
@@ -59,6 +60,7 @@ app.add_command(info)
 app.add_command(lookup)
 app.add_command(symbolize)
 app.add_command(diff)
+app.add_command(layout)
 app.add_command(elf)
 app.add_command(convert)
 app.add_command(extract)

@@ -9,6 +9,7 @@ import click
 from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.listings import Listed, listings
 from kallsift.cli.messages import complain, note
+from kallsift.cli.pointer_tables import print_table
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, source_options
 from kallsift.kallsyms.table import Symbol
@@ -21,6 +22,7 @@ EXAMPLES = {
     "kallsift lookup memory.lime 0xffffffff81234567 schedule": "the symbol that holds an address, then a name",
     "kallsift lookup memory.lime xfs:xfs_iread_extents": "a module's own",
     "kallsift lookup memory.lime --resolver schedule": "the one address that kallsyms_lookup_name would return",
+    "kallsift lookup memory.lime --table sys_call_table": "where a table leads, with hooks marked",
 }
 
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
@@ -34,17 +36,27 @@ _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
     is_flag=True,
     help="Of a name only the address that kallsyms_lookup_name returns; and whether modules could ask it.",
 )
-@click.argument("queries", nargs=-1, required=True, metavar="NAME-or-ADDRESS...")
-def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: bool) -> int:
+@click.option(
+    "--table", metavar="NAME", help="Show where a table's pointers lead: sys_call_table, idt_table, any symbol's."
+)
+@click.argument("queries", nargs=-1, metavar="NAME-or-ADDRESS...")
+def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: bool, table: str | None) -> int:
     """Find symbols by name or by address as the kernel does, first in itself and then in its modules.
 
     A name, or module:name, gives a line "address type name" for each symbol of that name, with its [module]. An
     address, 0x... or 16 (8) bare hexadecimal digits, gives "address symbol+0xoffset/0xsize [module]", as the kernel
     prints it; what the kernel has no symbol for gives nothing. SOURCE may be a saved /proc/kallsyms too.
 
-    The exit code is 0 if everything was found in a proven kernel, 3 if only some was found or the kernel is not
-    proven, 1 if nothing was found.
+    With --table, a line "number address target symbol" for each entry; those marked with "!" cannot be the kernel's
+    own: they lead out of its text, or not to the beginning of a function.
+
+    The exit code is 0 if everything was found in a proven kernel, 3 if only some was found, an entry is marked or the
+    kernel is not proven, 1 if nothing was found.
     """
+    if (table is None) == (not queries):
+        raise click.UsageError("Give NAME-or-ADDRESS, or --table NAME.")
+    if table is not None:
+        return print_table(request, table)
     with listings(request, core=core) as found_kernels:
         found: set[str] = set()
         for index, one in enumerate(found_kernels):

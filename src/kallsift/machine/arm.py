@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.machine.model import LEAF, PRESENT, Entries, PagingMode
+from kallsift.machine.areas import DIRECT_END, DIRECT_START, Area, AreaPlan, Bound, Rule, at
+from kallsift.machine.model import LEAF, PRESENT, Entries, Grants, PagingMode, granted_by
 
 _TYPE, _SUPERSECTION = np.uint64(3), np.uint64(1 << 18)
 
@@ -40,6 +41,19 @@ def _short_target(entries: Entries, level: int) -> Entries:
     return np.where(entries & _TYPE >= 2, section, entries & np.uint64(0xFFFF_FC00))
 
 
+_SECTION = Grants(write=(1 << 15, 0), execute=(1 << 4, 0), user=(1 << 11, 1 << 11))
+_LARGE_PAGE = Grants(write=(1 << 9, 0), execute=(1 << 15, 0), user=(1 << 5, 1 << 5))
+_SMALL_PAGE = Grants(write=(1 << 9, 0), execute=(1 << 0, 0), user=(1 << 5, 1 << 5))
+"""AP[2], XN and AP[1] of short descriptors."""
+
+
+def _short_grants(entries: Entries, level: int, leaf: bool) -> NDArray[np.uint8]:
+    """Tables of the first level grant everything."""
+    if level:
+        return np.where(entries & _TYPE == 1, _LARGE_PAGE.of(entries), _SMALL_PAGE.of(entries))
+    return (_SECTION if leaf else Grants()).of(entries)
+
+
 def _long_classify(entries: Entries, level: int) -> NDArray[np.uint8]:
     """Bit 0 is valid; bit 1 is a table, or in the last level a page. Linux maps nothing by whole gigabytes."""
     valid, table = entries & np.uint64(1) != 0, entries & np.uint64(2) != 0
@@ -61,6 +75,7 @@ MODES = (
         entry=np.dtype("<u4"),
         classify=_short_classify,
         target=_short_target,
+        grants=_short_grants,
         covers=_short_covers,
         first=0,
         word_size=4,
@@ -73,7 +88,29 @@ MODES = (
         entry=np.dtype("<u8"),
         classify=_long_classify,
         target=lambda entries, _: entries & np.uint64((1 << 40) - (1 << 12)),
+        # PXN and XN: a kernel sets both where it does not execute
+        grants=granted_by(Grants(write=(1 << 7, 0), execute=(3 << 53, 0), user=(1 << 6, 1 << 6))),
         first=0,
         word_size=4,
     ),
 )
+
+_MIB = 1 << 20
+
+AREA_PLANS = (
+    AreaPlan(
+        "arm",
+        (),
+        (
+            Area("user space", at(0), Bound(DIRECT_START, -16 * _MIB)),
+            Area("modules", Bound(DIRECT_START, -16 * _MIB), Bound(DIRECT_START, -2 * _MIB)),
+            Area("pkmap", Bound(DIRECT_START, -2 * _MIB), Bound(DIRECT_START)),
+            Area("direct map", Bound(DIRECT_START), Bound(DIRECT_END), Rule.DIRECT),
+            Area("vmalloc", Bound(DIRECT_END, 8 * _MIB, align=8 * _MIB), at(0xFF80_0000)),
+            Area("device tree", at(0xFF80_0000), at(0xFFC0_0000)),
+            Area("fixmap", at(0xFFC8_0000), at(0xFFF0_0000)),
+            Area("vectors", at(0xFFFF_0000), at(0xFFFF_2000)),
+        ),
+    ),
+)
+"""How kernels divide the address space (Documentation/arch/arm/memory.rst)."""

@@ -18,6 +18,39 @@ Entries = NDArray[np.uint64]
 
 PRESENT, LEAF = 1, 2
 
+WRITE, EXECUTE, USER = 1, 2, 4
+"""What entries grant: a path through the tables grants what all entries on it do. Reading is always granted."""
+
+EVERYTHING = WRITE | EXECUTE | USER
+
+
+@dataclass(frozen=True)
+class Grants:
+    """Which bits of an entry grant something: those of a mask must have a value; by default, anything is granted.
+
+    Attributes:
+        write: mask and value for writing.
+        execute: mask and value for execution by the kernel.
+        user: mask and value for access by user space.
+    """
+
+    write: tuple[int, int] = (0, 0)
+    execute: tuple[int, int] = (0, 0)
+    user: tuple[int, int] = (0, 0)
+
+    def of(self, entries: Entries) -> NDArray[np.uint8]:
+        """What each entry grants, shape (n,)."""
+        granted = np.zeros(len(entries), np.uint8)
+        for flag, (mask, value) in ((WRITE, self.write), (EXECUTE, self.execute), (USER, self.user)):
+            granted[entries & np.uint64(mask) == np.uint64(value)] |= np.uint8(flag)
+        return granted
+
+
+def granted_by(leaf: Grants, table: Grants | None = None) -> Callable[[Entries, int, bool], NDArray[np.uint8]]:
+    """What entries of any level grant, given the bits of those that map memory and of those that point at tables."""
+    above = table or Grants()
+    return lambda entries, _, is_leaf: (leaf if is_leaf else above).of(entries)
+
 
 @dataclass(frozen=True)
 class PagingMode:
@@ -31,9 +64,11 @@ class PagingMode:
         entry: dtype of a table's entry, with its byte order, which need not be the kernel's.
         classify: maps entries and their level (0 = top) to flags: PRESENT, and LEAF where no further table follows.
         target: maps entries and their level to the physical address of the next table or page.
+        grants: maps entries, their level and whether they are leaves to flags: WRITE, EXECUTE, USER.
         covers: maps entries and their level to the address bits inside of what a leaf maps, where that is not what
             its level says.
         first: the lowest address that is translated; None for the upper end of the address space.
+        signed: whether the lower half of what the tables translate lies at the lower end, where user space is.
         word_size: bytes of an address.
         byte_orders: of the kernels that use it, ``"<"``, ``">"`` or both.
     """
@@ -45,8 +80,10 @@ class PagingMode:
     entry: np.dtype[np.unsignedinteger]
     classify: Callable[[Entries, int], NDArray[np.uint8]]
     target: Callable[[Entries, int], Entries]
+    grants: Callable[[Entries, int, bool], NDArray[np.uint8]]
     covers: Callable[[Entries, int], Entries] | None = None
     first: int | None = None
+    signed: bool = False
     word_size: int = 8
     byte_orders: str = "<"
 
@@ -60,6 +97,15 @@ class PagingMode:
         above = self.shifts[level - 1] if level else self.virtual_bits
         shift = self.shifts[level]
         return addresses >> np.uint64(shift) & np.uint64((1 << above - shift) - 1)
+
+    def addresses(self, offsets: Entries) -> Entries:
+        """The addresses that lie at offsets into what the tables translate, as processors write them."""
+        if self.first is not None:
+            return offsets + np.uint64(self.first)
+        upper = np.uint64((1 << 64) - (1 << self.virtual_bits))
+        if not self.signed:
+            return offsets + upper
+        return np.where(offsets >> np.uint64(self.virtual_bits - 1) != 0, offsets + upper, offsets)
 
     def inside(self, entries: Entries, level: int) -> Entries:
         """Mask of the address bits inside of what each leaf maps, shape (n,)."""

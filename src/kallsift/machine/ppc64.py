@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.machine.model import LEAF, PRESENT, Entries, PagingMode, Window, Windows
+from kallsift.machine.areas import DIRECT_END, Area, AreaPlan, Bound, Rule, at
+from kallsift.machine.model import LEAF, PRESENT, Entries, Grants, PagingMode, Window, Windows, granted_by
 
 _VALID, _LEAF = np.uint64(1 << 63), np.uint64(1 << 62)
 _NEXT_SIZE = np.uint64(0x1F)
@@ -41,6 +42,8 @@ def _mode(name: str, last: int) -> PagingMode:
         entry=np.dtype(">u8"),
         classify=classify,
         target=_target,
+        # the encoded access authority: privileged, write, execute
+        grants=granted_by(Grants(write=(1 << 1, 1 << 1), execute=(1 << 0, 1 << 0), user=(1 << 3, 0))),
         first=_BASE,
         byte_orders="<>",
     )
@@ -55,3 +58,18 @@ WINDOWS = (
 
 LINK_BASE = _BASE
 """Where ``_text`` is linked: KERNELBASE."""
+
+AREA_PLANS = (
+    AreaPlan(
+        "ppc64",
+        (),
+        (
+            Area("direct map", at(_BASE), Bound(DIRECT_END), Rule.DIRECT),
+            Area("vmalloc", Bound("__vmalloc_start"), Bound("__vmalloc_end")),
+            Area("I/O", Bound("__kernel_io_start"), Bound("__kernel_io_end")),
+            Area("vmemmap", Bound("vmemmap"), Bound("vmemmap", 1 << 45)),
+        ),
+        origin=(at(_BASE), at(0)),
+    ),
+)
+"""How kernels divide the address space with radix tables (arch/powerpc/include/asm/book3s/64/radix.h)."""

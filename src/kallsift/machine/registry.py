@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kallsift.machine import arm, arm64, loongarch64, mips, ppc64, riscv, s390x, x86
+from kallsift.machine.areas import AreaPlan
 from kallsift.machine.model import Mapping, PagingMode, Windows
 
 MODES: tuple[PagingMode, ...] = (
@@ -34,6 +35,23 @@ LINK_BASES: dict[str, tuple[str, int]] = {
 
 UNMOVED: frozenset[str] = frozenset({"arm"})
 """Architectures whose kernels always run at the addresses they were linked at."""
+
+
+AREA_PLANS: tuple[AreaPlan, ...] = (
+    *x86.AREA_PLANS,
+    *arm64.AREA_PLANS,
+    *arm.AREA_PLANS,
+    *riscv.AREA_PLANS,
+    *s390x.AREA_PLANS,
+    *ppc64.AREA_PLANS,
+)
+
+
+def area_plans(architecture: str | None, paging: str | None) -> tuple[AreaPlan, ...]:
+    """The ways in which kernels of an architecture divide the address space of a paging mode."""
+    return tuple(
+        plan for plan in AREA_PLANS if plan.architecture == architecture and (not plan.paging or paging in plan.paging)
+    )
 
 
 def modes(word_size: int, byte_order: str) -> tuple[PagingMode, ...]:

@@ -8,10 +8,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.machine.model import LEAF, PRESENT, Entries, PagingMode
+from kallsift.machine.areas import DIRECT_END, DIRECT_START, IMAGE_END, IMAGE_START, Area, AreaPlan, Bound, Rule, at
+from kallsift.machine.model import LEAF, PRESENT, Entries, Grants, PagingMode, granted_by
 
 _VALID, _ACCESS, _ACCESSED, _NAPOT = np.uint64(1), np.uint64(0b1110), np.uint64(1 << 6), np.uint64(1 << 63)
 _NAPOT_SHIFT = 16
+
+_granted = granted_by(Grants(write=(1 << 2, 1 << 2), execute=(1 << 3, 1 << 3), user=(1 << 4, 1 << 4)))
 
 
 def _classify(shifts: tuple[int, ...]) -> Callable[[Entries, int], NDArray[np.uint8]]:
@@ -42,7 +45,9 @@ def _mode(name: str, shifts: tuple[int, ...]) -> PagingMode:
         entry=np.dtype("<u8"),
         classify=_classify(shifts),
         target=lambda entries, _: (entries >> np.uint64(10) & np.uint64((1 << 44) - 1)) << np.uint64(12),
+        grants=_granted,
         covers=covers,
+        signed=True,
     )
 
 
@@ -58,6 +63,7 @@ MODES = (
         entry=np.dtype("<u4"),
         classify=_classify((22, 12)),
         target=lambda entries, _: entries >> np.uint64(10) << np.uint64(12),
+        grants=_granted,
         first=0,
         word_size=4,
     ),
@@ -65,3 +71,35 @@ MODES = (
 
 LINK_BASE = 0xFFFF_FFFF_8000_0000
 """Where ``_start`` is linked: KERNEL_LINK_ADDR, the last 2 GiB of the address space, since 5.13."""
+
+_MIB, _GIB, _TIB = 1 << 20, 1 << 30, 1 << 40
+
+
+def _plan(paging: str, user: int, vmalloc: int, pages: int) -> AreaPlan:
+    """The areas of a mode by the sizes of user space, vmalloc and the array of pages (Documentation/arch/riscv)."""
+
+    def below(size: int) -> Bound:
+        return Bound(DIRECT_START, -size, align=_GIB if not size else _MIB)
+
+    start = Bound(DIRECT_START, align=_GIB)
+    return AreaPlan(
+        "riscv64",
+        (paging,),
+        (
+            Area("user space", at(0), at(user)),
+            Area("fixmap", below(vmalloc + pages + 22 * _MIB), below(vmalloc + pages + 16 * _MIB)),
+            Area("PCI I/O", below(vmalloc + pages + 16 * _MIB), below(vmalloc + pages)),
+            Area("vmemmap", below(vmalloc + pages), below(vmalloc), Rule.PAGES),
+            Area("vmalloc", below(vmalloc), start),
+            Area("direct map", start, Bound(DIRECT_END), Rule.DIRECT),
+            Area("modules", Bound(IMAGE_END, 4095 - 2 * _GIB, align=4096), Bound(IMAGE_START)),
+        ),
+    )
+
+
+AREA_PLANS = (
+    _plan("Sv39", 1 << 38, 64 * _GIB, 4 * _GIB),
+    _plan("Sv48", 1 << 47, 32 * _TIB, 2 * _TIB),
+    _plan("Sv57", 1 << 56, 16384 * _TIB, 1024 * _TIB),
+)
+"""How kernels divide the address space (Documentation/arch/riscv/vm-layout.rst)."""

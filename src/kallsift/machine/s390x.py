@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.machine.model import LEAF, PRESENT, Entries, PagingMode
+from kallsift.machine.areas import DIRECT_END, DIRECT_START, Area, AreaPlan, Bound, Rule
+from kallsift.machine.model import EXECUTE, LEAF, PRESENT, WRITE, Entries, Grants, PagingMode, granted_by
 
 _PAGE, _SEGMENT, _THIRD, _SECOND, _FIRST = 12, 20, 31, 42, 53
 
@@ -19,6 +20,13 @@ _TYPES = {_SEGMENT: 0x0, _THIRD: 0x4, _SECOND: 0x8, _FIRST: 0xC}
 _TYPE, _INVALID = np.uint64(0xC), np.uint64(0x20)
 _FORMAT_CONTROL = np.uint64(0x400)
 """In segment and region-third entries: maps 1 MiB or 2 GiB. In page entries the same bit means invalid."""
+
+
+_PROTECTED, _NO_EXECUTION = 0x200, 0x100
+_granted = granted_by(
+    leaf=Grants(write=(_PROTECTED, 0), execute=(_NO_EXECUTION, 0)), table=Grants(write=(_PROTECTED, 0))
+)
+"""User space has tables of its own, so that entries do not tell of it: see `PagingMode.grants` below."""
 
 
 def _mode(name: str, shifts: tuple[int, ...]) -> PagingMode:
@@ -42,6 +50,7 @@ def _mode(name: str, shifts: tuple[int, ...]) -> PagingMode:
         entry=np.dtype(">u8"),
         classify=classify,
         target=target,
+        grants=lambda entries, level, leaf: _granted(entries, level, leaf) & np.uint8(WRITE | EXECUTE),
         first=0,
         byte_orders=">",
     )
@@ -56,3 +65,19 @@ MODES = (
 
 LINK_BASE = 0x10_0000
 """Where ``_text`` is linked as long as virtual equals physical, up to 6.9: TEXT_OFFSET, behind the decompressor."""
+
+AREA_PLANS = (
+    AreaPlan(
+        "s390x",
+        (),
+        (
+            Area("direct map", Bound(DIRECT_START), Bound(DIRECT_END), Rule.DIRECT),
+            Area("vmemmap", Bound("vmemmap"), Bound("vmemmap", size="vmemmap_size"), Rule.PAGES),
+            Area("vmalloc", Bound("VMALLOC_START"), Bound("VMALLOC_END")),
+            Area("absolute lowcore", Bound("__abs_lowcore"), Bound("__memcpy_real_area")),
+            Area("memcpy_real", Bound("__memcpy_real_area"), Bound("__memcpy_real_area", 0x1000)),
+            Area("modules", Bound("MODULES_VADDR"), Bound("MODULES_END")),
+        ),
+    ),
+)
+"""How kernels divide the address space: bounds are set when they boot (arch/s390/boot/startup.c)."""
