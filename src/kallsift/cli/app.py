@@ -18,6 +18,7 @@ from kallsift.cli.extract import extract
 from kallsift.cli.info import info
 from kallsift.cli.lookup import lookup
 from kallsift.cli.messages import complain
+from kallsift.cli.modules import modules
 from kallsift.cli.rich_help import HelpedGroup
 from kallsift.cli.source_options import DEBUG
 from kallsift.cli.symbols import symbols
@@ -54,6 +55,7 @@ def app(ctx: click.Context) -> int:
 app.add_command(symbols)
 app.add_command(info)
 app.add_command(lookup)
+app.add_command(modules)
 app.add_command(elf)
 app.add_command(convert)
 app.add_command(extract)

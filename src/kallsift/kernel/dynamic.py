@@ -18,7 +18,8 @@ from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.table import Location, SymbolTable
 from kallsift.kernel.lists import ListError, heads_of_image, members
 from kallsift.kernel.model import Kernel, State
-from kallsift.kernel.modules import Module, modules
+from kallsift.kernel.module_symbols import Module
+from kallsift.kernel.modules import modules
 from kallsift.kernel.pointers import AFTER, BEFORE, pointers_between
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.memory.model import Segment
