@@ -135,7 +135,7 @@ def _with_bugs(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: St
     if fields.bug_list is None or (symbol is None and not len(listed)):
         return np.empty(0, np.uint64)
     head = int(listed.addresses[0]) + fields.bug_list if symbol is None else symbol
-    return members(memory, head, MAX_MODULES) - np.uint64(fields.bug_list)
+    return np.append(members(memory, head, MAX_MODULES), np.uint64(head)) - np.uint64(fields.bug_list)
 
 
 def _in_uses(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures) -> Addresses:
