@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +20,8 @@ STRIDE = 1 << 21
 
 STRUCTURE = 0x3000
 """Where in its memory a module's structure begins."""
+
+LITTLE = Words(8, "<")
 
 INITIAL = 1 << 16
 """Where behind a module's memory its initial code was."""
@@ -48,7 +51,7 @@ class Arena:
 
     def put(self, address: int, *values: int, width: int | None = None) -> None:
         """Writes numbers, words unless a width is given."""
-        order = "little" if self.words.byte_order == "<" else "big"
+        order: Literal["little", "big"] = "little" if self.words.byte_order == "<" else "big"
         width = width or self.words.size
         for number, value in enumerate(values):
             place = address - BASE + number * width
@@ -108,7 +111,9 @@ def _places(random: np.random.Generator, size: int, parts: int, form: tuple[int,
         "attributes": (3, {"sections": 0, "arguments": 2}),
         "uses": (6, {"users": 0, "uses": 2, "exit": 4, "refcount": 5}),
     }
-    place, found, regions = 20, {}, ()
+    place = 20
+    found: dict[str, Any] = {}
+    regions: tuple[RegionPlace, ...] = ()
     for name in random.permutation(sorted(groups)).tolist():
         place += int(random.integers(0, 6))
         length, inner = groups[name]
@@ -124,7 +129,7 @@ def _places(random: np.random.Generator, size: int, parts: int, form: tuple[int,
 
 
 def made_modules(
-    seed: int, words: Words = Words(8, "<"), count: int = 5, parts: int = 7, form: tuple[int, int] = (2, 8)
+    seed: int, words: Words = LITTLE, count: int = 5, parts: int = 7, form: tuple[int, int] = (2, 8)
 ) -> Made:
     """Some modules, of which each but the first uses the one before it."""
     random, arena, size = np.random.default_rng(seed), Arena(words), words.size

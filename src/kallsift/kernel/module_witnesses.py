@@ -143,13 +143,14 @@ def _in_uses(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Stru
     if fields.users is None or fields.uses is None:
         return np.empty(0, np.uint64)
     size = memory.words.size
-    found = []
     # in a record the links of its two lists stand before its two ends
-    for offset, before in ((fields.users, 0), (fields.uses, 2)):
-        for address in listed.addresses.tolist():
-            records = members(memory, address + offset, MAX_MODULES) - np.uint64(before * size)
-            found += [memory.values(records + np.uint64((4 + end) * size))[0] for end in range(2)]
-    return np.concatenate(found) if found else np.empty(0, np.uint64)
+    records = [
+        members(memory, address + offset, MAX_MODULES) - np.uint64(before * size)
+        for offset, before in ((fields.users, 0), (fields.uses, 2))
+        for address in listed.addresses.tolist()
+    ]
+    ends = np.concatenate([*records, np.empty(0, np.uint64)])
+    return np.concatenate([memory.values(ends + np.uint64((4 + end) * size))[0] for end in range(2)])
 
 
 def _in_memory(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures) -> Addresses:
