@@ -21,7 +21,7 @@ ALL_WORDS = [Words(8, "<"), Words(8, ">"), Words(4, "<"), Words(4, ">")]
 
 FACTS = (
     *("name", "state", "regions", "refcount", "users", "permanent", "taints", "version", "srcversion", "arguments"),
-    *("sections", "parameters", "symbols"),
+    *("sections", "build_id", "parameters", "symbols"),
 )
 """What is read of a module."""
 
@@ -59,7 +59,7 @@ def test_facts(words: Words) -> None:
     found = facts.sections(address)
     assert found is not None
     assert (found[1].name, found[1].address) == (".init.text", start + INITIAL)
-    assert facts.build_id(found) == BUILD_ID.hex()
+    assert facts.build_id(address) == BUILD_ID.hex()
     listed = facts.parameters(address)
     assert listed is not None
     assert [parameter.name for parameter in listed] == ["p0", "p1"]

@@ -51,19 +51,15 @@ def proc_text(loaded: Inventory) -> bytes:
     return "".join(f"{line}\n" for line in proc_modules(loaded, loaded.modules)).encode()
 
 
-def found_in(capture: Capture) -> Inventory:
-    with kallsift.open(capture.dump("elf")) as memory:
-        return inventory(kallsift.recover(memory))
-
-
 @pytest.mark.parametrize("guest", GUESTS)
 def test_the_file_that_the_kernel_prints(taken: Taken, guest: str) -> None:
     capture = taken(guest)
-    loaded = found_in(capture)
-    assert proc_text(loaded) == proc_truth(capture)
+    with kallsift.open(capture.dump("elf")) as memory:
+        loaded = inventory(kallsift.recover(memory))
+        assert proc_text(loaded) == proc_truth(capture)
+        assert len(list(module_table(loaded, loaded.modules))) == 1 + len(loaded.modules)
     assert (loaded.unlisted, loaded.missing) == ((), ())
     assert all(set(WITNESSES) <= set(module.found_by) for module in loaded.modules)
-    assert len(list(module_table(loaded, loaded.modules))) == 1 + len(loaded.modules)
 
 
 @pytest.mark.parametrize("guest", GUESTS)
@@ -182,21 +178,23 @@ def test_hidden(taken: Taken, guest: str, removed: tuple[str, ...], types: bool)
     edited = Edited(capture)
     before = inventory(edited.kernel)
     module = next(one for one in before.modules if one.name == HIDDEN)
+    shown, symbols = modules_document(before, [module])["modules"][0], module.symbols
+    assert symbols is not None
     for way in removed:
         WAYS[way](edited, module)
     if not types:
         edited.forget_types()
     kernel, after = edited.found()
     (found,) = after.unlisted
-    assert (found.name, found.address, found.base, found.size) == (HIDDEN, module.address, module.base, module.size)
+    assert found.name == HIDDEN
     assert found.found_by == tuple(way for way in WITNESSES if way not in removed)
     assert after.missing == ()
     hidden = modules_document(after, [found])["modules"][0]
-    shown = modules_document(before, [module])["modules"][0]
     for fact in ("listed", "found_by"):
         assert hidden.pop(fact) != shown.pop(fact)
     assert hidden == shown
-    assert found.symbols.same_as(module.symbols)
+    assert found.symbols is not None
+    assert found.symbols.same_as(symbols)
     assert after.at(int(found.symbols.addresses.max())) is found
     # neither /proc/modules nor /proc/kallsyms would show it
     lines = proc_truth(capture).splitlines(keepends=True)
@@ -207,15 +205,28 @@ def test_hidden(taken: Taken, guest: str, removed: tuple[str, ...], types: bool)
     assert any(f"NO ({', '.join(found.found_by)})" in line for line in module_table(after, after.modules))
 
 
+def test_nothing_is_listed(taken: Taken) -> None:
+    edited = Edited(taken("amd64-7.2"))
+    before = inventory(edited.kernel)
+    head = edited.kernel.symbols["modules"].address
+    for offset in (0, 8):
+        edited.word(head + offset, head)
+    after = inventory(edited.kernel)
+    assert after.listed == ()
+    assert {module.name for module in after.unlisted} == {module.name for module in before.modules}
+    assert all(module.found_by == ("tree", "kobject", "bug list") for module in after.unlisted)
+
+
 @pytest.mark.parametrize("guest", TYPED)
 def test_without_types_the_same_is_known(taken: Taken, guest: str) -> None:
     capture = taken(guest)
     edited = Edited(capture)
     before = inventory(edited.kernel)
+    known = modules_document(before, before.modules)
     edited.forget_types()
-    _, after = edited.found()
+    after = inventory(edited.kernel)
     assert after.unknown == ()
-    assert modules_document(after, after.modules) == modules_document(before, before.modules)
+    assert modules_document(after, after.modules) == known
 
 
 def test_what_nothing_tells_is_unknown(taken: Taken) -> None:
@@ -225,7 +236,7 @@ def test_what_nothing_tells_is_unknown(taken: Taken) -> None:
     assert edited.fields.srcversion is not None
     for module in before.modules:
         edited.word(module.address + edited.fields.srcversion, 0)
-    _, after = edited.found()
+    after = inventory(edited.kernel)
     assert after.unknown == ("version", "srcversion")
     assert {module.version for module in after.modules} == {None}
     assert proc_text(after) == proc_text(before)
@@ -240,13 +251,6 @@ def test_pages_that_hold_something_else(taken: Taken) -> None:
         for module in before.modules:
             offset = 8 * int(random.integers(10, 150))
             edited.word(module.address + offset, int(random.integers(0, 1 << 64, dtype=np.uint64)))
-        try:
-            loaded = inventory(edited.kernel)
-            assert len(proc_text(loaded).splitlines()) == len(before.modules)
-            for module in loaded.modules:
-                try:
-                    modules_document(loaded, [module])
-                except kallsift.KallsiftError:
-                    continue
-        except kallsift.KallsiftError:
-            continue
+        loaded = inventory(edited.kernel)
+        assert len(proc_text(loaded).splitlines()) == len(before.modules)
+        assert len(modules_document(loaded, loaded.modules)["modules"]) == len(loaded.modules)

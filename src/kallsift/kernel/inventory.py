@@ -7,7 +7,7 @@ symbols) is read when it is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
@@ -37,42 +37,104 @@ Fact = TypeVar("Fact")
 
 @dataclass(frozen=True, eq=False)
 class LoadedModule:
-    """A module in memory. What is None is not known, or the kernel does not keep it: see `Inventory.unknown`.
+    """A module in memory; its facts are read when they are asked for.
+
+    The source must be open then. A fact is None where the kernel does not keep it, or nothing tells where
+    (`Inventory.unknown`), or it cannot be read (``gaps``).
 
     Attributes:
-        name: as ``/proc/modules`` prints it.
         address: of its ``struct module``.
-        state: ``"Live"``, ``"Loading"``, ``"Unloading"`` or ``"Unformed"``.
         found_by: what knows it: ``"list"``, and names of `module_witnesses.WITNESSES`.
-        regions: the parts of its memory, also those of no size.
-        refcount: how often it is used.
-        users: names of the modules that use it, in the kernel's order.
-        permanent: whether it cannot be unloaded.
-        taints: letters of the flags that it has set.
-        version: as its author calls it; empty where it says none.
-        srcversion: checksum of its source; empty where it has none.
-        arguments: what it was loaded with.
-        facts: what reads the rest.
+        facts: what reads of it.
+        gaps: names of the facts that could not be read so far, and why.
     """
 
-    name: str | None
     address: int
-    state: str | None
     found_by: tuple[str, ...]
-    regions: tuple[Region, ...] | None
-    refcount: int | None
-    users: tuple[str, ...] | None
-    permanent: bool | None
-    taints: str | None
-    version: str | None
-    srcversion: str | None
-    arguments: str | None
     facts: FactReader
+    gaps: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def _read(self, read: Callable[[int], Fact | None]) -> Fact | None:
+        try:
+            return read(self.address)
+        except KallsiftError as error:
+            self.gaps[read.__name__] = str(error)
+            return None
 
     @property
     def listed(self) -> bool:
         """Whether the kernel's list has it, so that ``/proc/modules`` and ``/proc/kallsyms`` show it."""
         return LIST in self.found_by
+
+    @cached_property
+    def name(self) -> str | None:
+        """As ``/proc/modules`` prints it."""
+        return self._read(self.facts.name)
+
+    @cached_property
+    def state(self) -> str | None:
+        """``"Live"``, ``"Loading"``, ``"Unloading"`` or ``"Unformed"``."""
+        return self._read(self.facts.state)
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...] | None:
+        """The parts of its memory, also those of no size."""
+        return self._read(self.facts.regions)
+
+    @cached_property
+    def refcount(self) -> int | None:
+        """How often it is used; -1 while it is unloaded."""
+        return self._read(self.facts.refcount)
+
+    @cached_property
+    def users(self) -> tuple[str, ...] | None:
+        """Names of the modules that use it, in the kernel's order."""
+        return self._read(self.facts.users)
+
+    @cached_property
+    def permanent(self) -> bool | None:
+        """Whether it cannot be unloaded."""
+        return self._read(self.facts.permanent)
+
+    @cached_property
+    def taints(self) -> str | None:
+        """Letters of the flags that it has set."""
+        return self._read(self.facts.taints)
+
+    @cached_property
+    def version(self) -> str | None:
+        """As its author calls it; empty where it says none."""
+        return self._read(self.facts.version)
+
+    @cached_property
+    def srcversion(self) -> str | None:
+        """Checksum of its source; empty where it has none."""
+        return self._read(self.facts.srcversion)
+
+    @cached_property
+    def arguments(self) -> str | None:
+        """What it was loaded with."""
+        return self._read(self.facts.arguments)
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...] | None:
+        """Its sections, in the order of its file; none where ``/sys/module`` shows none."""
+        return self._read(self.facts.sections)
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...] | None:
+        """Its parameters, in its own order."""
+        return self._read(self.facts.parameters)
+
+    @cached_property
+    def symbols(self) -> SymbolTable | None:
+        """Its symbols, as ``/proc/kallsyms`` prints those of listed modules."""
+        return self._read(self.facts.symbols)
+
+    @cached_property
+    def build_id(self) -> str | None:
+        """The build ID of its file, as hexadecimal digits; empty where it has none."""
+        return self._read(self.facts.build_id)
 
     @property
     def base(self) -> int | None:
@@ -83,42 +145,6 @@ class LoadedModule:
     def size(self) -> int | None:
         """Bytes of all its memory."""
         return None if self.regions is None else sum(region.size for region in self.regions)
-
-    @cached_property
-    def sections(self) -> tuple[Section, ...] | None:
-        """Its sections, in the order of its file; none where ``/sys/module`` shows none.
-
-        Raises:
-            KallsiftError: if they cannot be read.
-        """
-        return self.facts.sections(self.address)
-
-    @cached_property
-    def build_id(self) -> str | None:
-        """The build ID of its file, as hexadecimal digits; empty where it has none.
-
-        Raises:
-            KallsiftError: if it cannot be read.
-        """
-        return None if self.sections is None else self.facts.build_id(self.sections)
-
-    @cached_property
-    def parameters(self) -> tuple[Parameter, ...] | None:
-        """Its parameters, in its own order.
-
-        Raises:
-            KallsiftError: if they cannot be read.
-        """
-        return self.facts.parameters(self.address)
-
-    @cached_property
-    def symbols(self) -> SymbolTable:
-        """Its symbols, as ``/proc/kallsyms`` prints those of listed modules.
-
-        Raises:
-            KallsiftError: if they cannot be read.
-        """
-        return self.facts.symbols(self.address)
 
     def holds(self, address: int) -> bool:
         """Whether an address is in its memory."""
@@ -132,14 +158,20 @@ class Inventory:
     Attributes:
         modules: the listed ones in the list's order, the last that was loaded first; then the others by address.
         unknown: names of facts that are known of no module, since nothing tells where they stand.
-        missing: what could not be read, one line each.
+        unheard: what could not be asked for modules, one line each.
         word_size: bytes of an address.
     """
 
-    modules: tuple[LoadedModule, ...] = ()
-    unknown: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    word_size: int = 8
+    modules: tuple[LoadedModule, ...]
+    unknown: tuple[str, ...]
+    unheard: tuple[str, ...]
+    word_size: int
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What could not be read of what has been asked for so far, one line each."""
+        gaps = ((module.address, *gap) for module in self.modules for gap in module.gaps.items())
+        return (*self.unheard, *(f"module at {address:#x}: {fact}: {reason}" for address, fact, reason in gaps))
 
     @property
     def listed(self) -> tuple[LoadedModule, ...]:
@@ -170,18 +202,14 @@ def inventory(kernel: Kernel) -> Inventory:
         live = [number for number, address in enumerate(listed.addresses.tolist()) if _is_live(memory, address)]
         whole = Structures(listed.addresses[live], listed.words[live])
         fields = solved_fields(memory, whole) if live else Fields()
-    known_by, missing = witnessed(kernel, memory, fields, listed)
+    known_by, unheard = witnessed(kernel, memory, fields, listed)
     unlisted = np.array(sorted(known_by.keys() - set(listed.addresses.tolist())), np.uint64)
-    if not len(listed) + len(unlisted):
-        return Inventory((), (), missing, memory.words.size)
     learned = listed if len(listed) else structures_at(memory, unlisted)
     reader = FactReader(memory, fields, learned, _getters(kernel))
-    gaps = list(missing)
-    found = [
-        _module(reader, address, (LIST, *known_by.get(address, ())), gaps) for address in listed.addresses.tolist()
-    ]
-    found += [_module(reader, address, known_by[address], gaps) for address in unlisted.tolist()]
-    return Inventory(tuple(found), fields.unknown if typed is None else (), tuple(gaps), memory.words.size)
+    found = [LoadedModule(one, (LIST, *known_by.get(one, ())), reader) for one in listed.addresses.tolist()]
+    found += [LoadedModule(one, known_by[one], reader) for one in unlisted.tolist()]
+    unknown = fields.unknown if typed is None and found else ()
+    return Inventory(tuple(found), unknown, unheard, memory.words.size)
 
 
 def _is_live(memory: VirtualMemory, address: int) -> bool:
@@ -196,30 +224,3 @@ def _getters(kernel: Kernel) -> dict[int, str]:
     """The types of parameters by the address of the kernel's function that prints them."""
     places = ((kernel.symbols.find(name), kind) for name, kind in GETTERS.items())
     return {kernel.symbols.symbol(index).address: kind for index, kind in places if index is not None}
-
-
-def _module(reader: FactReader, address: int, found_by: tuple[str, ...], gaps: list[str]) -> LoadedModule:
-    """One module; what cannot be read of it is None, and a line in ``gaps`` says why."""
-
-    def fact(read: Callable[[int], Fact | None]) -> Fact | None:
-        try:
-            return read(address)
-        except KallsiftError as error:
-            gaps.append(f"the module at {address:#x}: {read.__name__}: {error}")
-            return None
-
-    return LoadedModule(
-        fact(reader.name),
-        address,
-        fact(reader.state),
-        found_by,
-        fact(reader.regions),
-        fact(reader.refcount),
-        fact(reader.users),
-        fact(reader.permanent),
-        fact(reader.taints),
-        fact(reader.version),
-        fact(reader.srcversion),
-        fact(reader.arguments),
-        reader,
-    )

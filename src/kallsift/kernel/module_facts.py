@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -137,9 +136,10 @@ class FactReader:
         group = self.memory.value(address + self.fields.sections)
         return sections(self.memory, group, self._section_form) if group else ()
 
-    def build_id(self, found: Sequence[Section]) -> str:
+    def build_id(self, address: int) -> str | None:
         """The build ID of its file, as hexadecimal digits; empty where it has none."""
-        return build_id(self.memory, found) or ""
+        found = self.sections(address)
+        return None if found is None else build_id(self.memory, found) or ""
 
     def parameters(self, address: int) -> tuple[Parameter, ...] | None:
         """Its parameters, in its own order."""

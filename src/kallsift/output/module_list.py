@@ -19,6 +19,9 @@ PERMANENT = "[permanent]"
 SIGNS = {"Loading": "+", "Unloading": "-"}
 """What ``/proc/modules`` writes behind the letters of a module's flags."""
 
+MADE_OF = {"base": ("regions",), "size": ("regions",), "permanent": ("permanent", "init", "exit")}
+"""Facts that follow from others."""
+
 HEADINGS = ("module", "base", "size", "refs", "state", "taints", "version", "list", "used by")
 RIGHT = {"size", "refs"}
 
@@ -28,19 +31,16 @@ def proc_modules(inventory: Inventory, modules: Sequence[LoadedModule]) -> Itera
     for module in modules:
         if not module.listed or module.state == STATES[-1]:
             continue
-        users = UNKNOWN if module.users is None else "".join(f"{printable(name)}," for name in module.users)
-        if module.permanent and module.users is not None:
-            users += f"{PERMANENT},"
-        # a kernel that cannot unload modules counts no references
-        refs = _unless(module.refcount, inventory.unknown, "refcount")
-        taints = ""
-        if module.taints is None:
-            taints = f" {UNKNOWN}"
-        elif module.taints:
-            taints = f" ({module.taints}{SIGNS.get(module.state or '', '')})"
-        base = UNKNOWN if module.base is None else f"0x{module.base:0{2 * inventory.word_size}x}"
-        fields = (_name(module), _known(module.size), refs, users or NONE, _known(module.state), base)
-        yield " ".join(fields) + taints
+        taints = _fact(inventory, module, "taints")
+        if module.taints:
+            taints = f"({taints}{SIGNS.get(module.state or '', '')})"
+        fields = [
+            *(_fact(inventory, module, name) for name in ("name", "size", "refcount")),
+            "".join(f"{user}," for user in _users(inventory, module)) or NONE,
+            _fact(inventory, module, "state"),
+            _base(inventory, module),
+        ]
+        yield " ".join(fields if taints == NONE else [*fields, taints])
 
 
 def module_table(inventory: Inventory, modules: Sequence[LoadedModule]) -> Iterator[str]:
@@ -56,55 +56,36 @@ def module_table(inventory: Inventory, modules: Sequence[LoadedModule]) -> Itera
 
 
 def _row(module: LoadedModule, inventory: Inventory) -> tuple[str, ...]:
-    users = None if module.users is None else ",".join((*module.users, *((PERMANENT,) if module.permanent else ())))
-    unlisted = f"NO ({', '.join(module.found_by)})"
     return (
-        _name(module),
-        UNKNOWN if module.base is None else f"0x{module.base:0{2 * inventory.word_size}x}",
-        _known(module.size),
-        _unless(module.refcount, inventory.unknown, "refcount"),
-        _known(module.state),
-        _unless(module.taints, inventory.unknown, "taints"),
-        _unless(module.version, inventory.unknown, "version"),
-        "yes" if module.listed else unlisted,
-        _unless(users, inventory.unknown, "users"),
+        _fact(inventory, module, "name"),
+        _base(inventory, module),
+        *(_fact(inventory, module, name) for name in ("size", "refcount", "state", "taints", "version")),
+        "yes" if module.listed else f"NO ({', '.join(module.found_by)})",
+        ",".join(_users(inventory, module)) or NONE,
     )
 
 
 def section_lines(inventory: Inventory, modules: Sequence[LoadedModule]) -> Iterator[str]:
-    """``module<TAB>section<TAB>0xaddress``, the address as ``/sys/module/MODULE/sections/SECTION`` prints it.
-
-    Raises:
-        KallsiftError: if they cannot be read.
-    """
+    """``module<TAB>section<TAB>0xaddress``, the address as ``/sys/module/MODULE/sections/SECTION`` prints it."""
     for module in modules:
+        name = _fact(inventory, module, "name")
         for section in module.sections or ():
-            yield f"{_name(module)}\t{printable(section.name)}\t0x{section.address:0{2 * inventory.word_size}x}"
+            yield f"{name}\t{printable(section.name)}\t0x{section.address:0{2 * inventory.word_size}x}"
 
 
 def parameter_lines(inventory: Inventory, modules: Sequence[LoadedModule]) -> Iterator[str]:
-    """``module<TAB>parameter<TAB>type<TAB>value``, the value as ``/sys/module/MODULE/parameters/PARAMETER`` prints it.
-
-    Raises:
-        KallsiftError: if they cannot be read.
-    """
+    """``module<TAB>parameter<TAB>type<TAB>value``, as ``/sys/module/MODULE/parameters/PARAMETER`` prints the value."""
     for module in modules:
+        name = _fact(inventory, module, "name")
         for parameter in module.parameters or ():
             value = UNKNOWN if parameter.value is None else printable(parameter.value)
-            yield f"{_name(module)}\t{printable(parameter.name)}\t{parameter.type or UNKNOWN}\t{value}"
+            yield f"{name}\t{printable(parameter.name)}\t{parameter.type or UNKNOWN}\t{value}"
 
 
 def modules_document(inventory: Inventory, modules: Sequence[LoadedModule]) -> dict[str, Any]:
-    """All that is known of modules, as values that JSON can express; what is not known is None.
-
-    Raises:
-        KallsiftError: if something cannot be read.
-    """
-    return {
-        "unknown": list(inventory.unknown),
-        "missing": list(inventory.missing),
-        "modules": [_document(module) for module in modules],
-    }
+    """All that is known of modules, as values that JSON can express; what is not known is None."""
+    documents = [_document(module) for module in modules]
+    return {"unknown": list(inventory.unknown), "missing": list(inventory.missing), "modules": documents}
 
 
 def _document(module: LoadedModule) -> dict[str, Any]:
@@ -147,16 +128,31 @@ def _hex(number: int | None) -> str | None:
     return None if number is None else f"{number:#x}"
 
 
-def _name(module: LoadedModule) -> str:
-    return UNKNOWN if module.name is None else printable(module.name)
-
-
-def _known(value: object | None) -> str:
-    return UNKNOWN if value is None else printable(str(value))
-
-
-def _unless(value: object | None, unknown: Sequence[str], name: str) -> str:
-    """A fact; a hyphen where there is none of it."""
+def _fact(inventory: Inventory, module: LoadedModule, name: str) -> str:
+    """A fact by its name; a hyphen where there is none of it, or the kernel keeps none."""
+    value = getattr(module, name)
     if value is None:
-        return UNKNOWN if name in unknown else NONE
+        return UNKNOWN if _is_unknown(inventory, module, name) else NONE
     return printable(str(value)) or NONE
+
+
+def _is_unknown(inventory: Inventory, module: LoadedModule, name: str) -> bool:
+    """Whether what is not there is only not known."""
+    return any(fact in inventory.unknown or fact in module.gaps for fact in MADE_OF.get(name, (name,)))
+
+
+def _base(inventory: Inventory, module: LoadedModule) -> str:
+    if module.base is None:
+        return _fact(inventory, module, "base")
+    return f"0x{module.base:0{2 * inventory.word_size}x}"
+
+
+def _users(inventory: Inventory, module: LoadedModule) -> list[str]:
+    """The modules that use one, and the mark of a permanent one; a question mark for what is not known of these."""
+    users = [printable(user) for user in module.users or ()]
+    if module.permanent:
+        users.append(PERMANENT)
+    unknown = module.users is None and _is_unknown(inventory, module, "users")
+    if unknown or (module.permanent is None and _is_unknown(inventory, module, "permanent")):
+        users.append(UNKNOWN)
+    return users
