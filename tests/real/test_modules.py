@@ -19,7 +19,7 @@ from kallsift.kernel.modules import listed_structures
 from kallsift.kernel.virtual import virtual_memory
 from kallsift.output.kallsyms_text import kallsyms_text
 from kallsift.output.module_list import module_table, modules_document, proc_modules, section_lines
-from tests.lab import Capture
+from tests.lab import Capture, load_guests
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
 from tests.real.test_dynamic import unescaped
 
@@ -34,6 +34,9 @@ HIDDEN = "overlay"
 
 TYPED = [guest for guest in GUESTS if not guest.startswith("i386")]
 """Guests whose kernels carry types; Debian's for i386 list no data, so that nothing says where theirs are."""
+
+HIDING = [guest.name for guest in load_guests().values() if "modules" in guest.sets]
+"""Guests that load modules of the lab's own, of which two take themselves off the list, one out of /sys/module too."""
 
 WITNESSES = ("tree", "kobject", "bug list", "memory")
 """All that know such a module, beside the list."""
@@ -203,6 +206,33 @@ def test_hidden(taken: Taken, guest: str, removed: tuple[str, ...], types: bool)
     expected = b"".join(line for line in lines if not line.endswith(f"\t[{HIDDEN}]\n".encode()))
     assert unescaped(b"".join(kallsyms_text(kernel, dynamic_symbols(kernel)))) == expected
     assert any(f"NO ({', '.join(found.found_by)})" in line for line in module_table(after, after.modules))
+
+
+@pytest.mark.skipif(not HIDING, reason="the lab has no guest whose modules hide themselves")
+@pytest.mark.parametrize("guest", HIDING)
+@pytest.mark.parametrize("types", [True, False], ids=["types", "no types"])
+def test_modules_that_hide_themselves(taken: Taken, guest: str, types: bool) -> None:
+    capture = taken(guest)
+    edited = Edited(capture)
+    if not types:
+        edited.forget_types()
+    loaded = inventory(edited.kernel)
+    assert proc_text(loaded) == proc_truth(capture)
+    assert b" (OE)\n" in proc_text(loaded)
+    found = {module.name: module for module in loaded.unlisted}
+    assert {name: module.found_by for name, module in found.items()} == {
+        "labunlisted": WITNESSES,
+        "labhidden": tuple(way for way in WITNESSES if way != "kobject"),
+    }
+    assert {(module.state, module.taints, module.permanent) for module in found.values()} == {("Live", "OE", True)}
+    shown = set(capture.truth("sections.tsv").decode().splitlines())
+    lines = [line.split("\t") for line in section_lines(loaded, [found["labunlisted"]])]
+    assert {f"/sys/module/{name}/sections/{part}\t{place}" for name, part, place in lines if part in SHOWN} < shown
+    for name, module in found.items():
+        assert module.symbols is not None
+        function = module.symbols[f"{name}_function"].address
+        assert loaded.at(function) is module
+        assert f"\t[{name}]".encode() not in capture.truth("kallsyms")
 
 
 def test_nothing_is_listed(taken: Taken) -> None:

@@ -19,7 +19,7 @@ from kallsift.kernel.virtual import VirtualMemory
 TAINTS = "PFSRMBUDAWCIOELKXTNJ"
 """The letters of the flags, from the lowest bit on (kernel/panic.c)."""
 
-MAX_USERS = 1 << 14
+MAX_USERS = 1 << 12
 """Users of a module at most."""
 
 MAX_TEXT = 1024

@@ -26,6 +26,9 @@ MAX_NODES = 1 << 17
 NODE_WORDS = 3
 """Words of ``struct rb_node``: parent and colour, right, left."""
 
+MAX_STEPS = 128
+"""Links from one node of such a tree to any other at most: it is balanced, so no branch of it has half as many."""
+
 AROUND = 64 << 20
 """How far before and behind the known modules memory is searched, in bytes."""
 
@@ -103,7 +106,9 @@ def _connected(memory: VirtualMemory, nodes: Addresses) -> Addresses:
     """These nodes of red-black trees and all that their links lead to, up and down."""
     size = np.uint64(memory.words.size)
     reached = np.empty(0, np.uint64)
-    while len(nodes) and len(reached) + len(nodes) <= MAX_NODES:
+    for _ in range(MAX_STEPS):
+        if not len(nodes) or len(reached) + len(nodes) > MAX_NODES:
+            break
         reached = np.union1d(reached, nodes)
         links = [memory.values(nodes + np.uint64(word) * size)[0] for word in range(NODE_WORDS)]
         links[0] &= ~np.uint64(3)  # its lowest bits are the colour
@@ -143,13 +148,12 @@ def _in_uses(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Stru
     if fields.users is None or fields.uses is None:
         return np.empty(0, np.uint64)
     size = memory.words.size
+    ends = np.empty(0, np.uint64)
     # in a record the links of its two lists stand before its two ends
-    records = [
-        members(memory, address + offset, MAX_MODULES) - np.uint64(before * size)
-        for offset, before in ((fields.users, 0), (fields.uses, 2))
-        for address in listed.addresses.tolist()
-    ]
-    ends = np.concatenate([*records, np.empty(0, np.uint64)])
+    for offset, before in ((fields.users, 0), (fields.uses, 2)):
+        for address in listed.addresses.tolist():
+            records = members(memory, address + offset, MAX_NODES - len(ends)) - np.uint64(before * size)
+            ends = np.append(ends, records)
     return np.concatenate([memory.values(ends + np.uint64((4 + end) * size))[0] for end in range(2)])
 
 
