@@ -20,6 +20,7 @@ from kallsift.cli.info import info
 from kallsift.cli.layout import layout
 from kallsift.cli.lookup import lookup
 from kallsift.cli.messages import complain
+from kallsift.cli.modules import modules
 from kallsift.cli.rich_help import HelpedGroup
 from kallsift.cli.source_options import DEBUG
 from kallsift.cli.symbolize import symbolize
@@ -61,6 +62,7 @@ app.add_command(lookup)
 app.add_command(symbolize)
 app.add_command(diff)
 app.add_command(layout)
+app.add_command(modules)
 app.add_command(elf)
 app.add_command(convert)
 app.add_command(extract)

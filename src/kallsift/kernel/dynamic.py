@@ -17,7 +17,8 @@ from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.lists import ListError, heads_of_image, members
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.module_regions import module_regions
-from kallsift.kernel.modules import Module, modules
+from kallsift.kernel.module_symbols import Module
+from kallsift.kernel.modules import modules
 from kallsift.kernel.pointers import AFTER, BEFORE, pointers_between
 from kallsift.kernel.strings import places_of
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory

@@ -1,45 +1,24 @@
-"""Loaded modules: the kernel's list of them, and the symbol table that each keeps of itself.
+"""Loaded modules: the kernel's list of them.
 
-``struct module`` changes with releases and configurations. What is needed of it is recognised by what must be true: the
-list's links agree both ways; the name stands behind them; a symbol table begins with an entry of zeros, and its names
-are strings of a string table that begins with NUL (kernel/module/kallsyms.c; include/linux/module.h).
+Its links agree both ways, and behind those of each member stands the module's name (include/linux/module.h).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.errors import KallsiftError, UnmappedError
-from kallsift.kallsyms.table import SymbolTable
+from kallsift.errors import UnmappedError
 from kallsift.kernel.lists import ListError, heads_of_image, members
 from kallsift.kernel.model import Kernel
-from kallsift.kernel.module_exports import ExportForm, exported, find_exports
+from kallsift.kernel.module_structures import MAX_NAME, STATES, ModulesError, Structures, structures_at
+from kallsift.kernel.module_symbols import Module, symbol_reader
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 
 MAX_MODULES = 1 << 14
 """Modules that are followed at most; a machine has some hundreds."""
-
-MAX_SYMBOLS = 1 << 22
-"""Symbols of a module at most."""
-
-STRUCT_WORDS = 320
-"""Words of ``struct module`` that are looked at; the largest so far has some 200."""
-
-MAX_STRINGS = 1 << 26
-"""Bytes of a module's string table at most."""
-
-STATES = ("Live", "Loading", "Unloading", "Unformed")
-"""As ``/proc/modules`` calls ``enum module_state``; the last is never shown there."""
-
-LETTERS = frozenset(b"abdgnrstuvw?ABDGNRSTUVW")
-"""What ``elf_type()`` can return."""
-
-MAX_NAME = 64
-"""Bytes of a module's name at most, the NUL included: MODULE_NAME_LEN is less by the size of a word."""
 
 NAME = re.compile(rb"\w{2,}", re.ASCII)
 
@@ -47,68 +26,6 @@ NAME_CHARACTERS = np.isin(
     np.arange(256), np.frombuffer(b"0123456789_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", np.uint8)
 )
 """Which bytes can be characters of a module's name."""
-
-_ELF_SYMBOLS = {
-    8: [("name", "u4"), ("info", "u1"), ("other", "u1"), ("section", "u2"), ("value", "u8"), ("size", "u8")],
-    4: [("name", "u4"), ("value", "u4"), ("size", "u4"), ("info", "u1"), ("other", "u1"), ("section", "u2")],
-}
-"""Elf64_Sym and Elf32_Sym (System V gABI, "Symbol Table"), by the size of a word."""
-
-
-class ModulesError(KallsiftError):
-    """The modules of a kernel could not be found or read."""
-
-
-@dataclass(frozen=True)
-class TableForm:
-    """How a module says where its symbol table is: places in words from that of the pointer to it.
-
-    Attributes:
-        count: of the number of symbols, 32 bits.
-        strings: of the pointer to the string table.
-        letters: of the pointer to the type letters; None where these stand in the symbols.
-    """
-
-    count: int
-    strings: int
-    letters: int | None
-
-
-TABLE_FORMS = (
-    TableForm(1, 2, 3),  # struct mod_kallsyms since 5.2
-    TableForm(1, 2, None),  # since 4.5; and struct module up to 2.6.31
-    TableForm(2, 3, None),  # struct module 2.6.32 to 4.4: each pointer and count twice
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Module:
-    """One loaded module.
-
-    Attributes:
-        name: as ``/proc/modules`` prints it.
-        address: of its ``struct module``.
-        state: one of `STATES`.
-        symbols: as ``/proc/kallsyms`` prints them: in the module's own order, upper-case where exported.
-    """
-
-    name: str
-    address: int
-    state: str
-    symbols: SymbolTable
-
-
-@dataclass(frozen=True, eq=False)
-class _Listed:
-    """The structures of all modules, as words.
-
-    Attributes:
-        addresses: of each structure, shape (n,), uint64, in the list's order.
-        words: their first `STRUCT_WORDS` words, shape (n, m), uint64; 0 where not mapped.
-    """
-
-    addresses: NDArray[np.uint64]
-    words: NDArray[np.uint64]
 
 
 def modules(kernel: Kernel) -> tuple[Module, ...]:
@@ -119,18 +36,24 @@ def modules(kernel: Kernel) -> tuple[Module, ...]:
         KallsiftError: if the list is broken, or the kernel does not run.
     """
     memory = virtual_memory(kernel)
-    if "load_module" not in kernel.symbols:
-        return ()  # built without support for modules
-    nodes = _members(kernel, memory)
-    if not len(nodes):
+    listed = listed_structures(kernel, memory)
+    if not len(listed):
         return ()
-    listed = _structures(memory, nodes)
-    place, form = _table_place(memory, listed)
-    pointer = _pointer_place(memory, listed, place)
-    export_form = find_exports(memory, listed.addresses, listed.words)
-    return tuple(
-        _module(memory, listed, number, place, form, pointer, export_form) for number in range(len(listed.addresses))
-    )
+    reader = symbol_reader(memory, listed)
+    return tuple(reader.module(listed, number) for number in range(len(listed)))
+
+
+def listed_structures(kernel: Kernel, memory: VirtualMemory) -> Structures:
+    """The structures of the modules that the kernel's list has, in its order.
+
+    Raises:
+        ModulesError: if the list cannot be found.
+        ListError: if it is broken.
+    """
+    if "load_module" not in kernel.symbols:
+        return structures_at(memory, np.empty(0, np.uint64))  # built without support for modules
+    # before the links is a module's state
+    return structures_at(memory, _members(kernel, memory) - np.uint64(memory.words.size))
 
 
 def _members(kernel: Kernel, memory: VirtualMemory) -> NDArray[np.uint64]:
@@ -159,128 +82,3 @@ def _named(memory: VirtualMemory, nodes: NDArray[np.uint64]) -> NDArray[np.bool_
         values, there = memory.values(nodes + size + size + np.uint64(character), np.dtype("u1"))
         good &= there & NAME_CHARACTERS[values]
     return good
-
-
-def _structures(memory: VirtualMemory, nodes: NDArray[np.uint64]) -> _Listed:
-    """The structures that the list's members are in: before the links is a module's state."""
-    addresses = nodes - np.uint64(memory.words.size)
-    places = addresses[:, None] + np.arange(STRUCT_WORDS, dtype=np.uint64) * np.uint64(memory.words.size)
-    words, _ = memory.values(places.ravel())
-    return _Listed(addresses, words.reshape(places.shape))
-
-
-def _table_place(memory: VirtualMemory, listed: _Listed) -> tuple[int, TableForm]:
-    """Where in the structure the pointer to the symbol table is, in words, and what stands around it."""
-    best: tuple[int, int, TableForm] | None = None
-    for form in TABLE_FORMS:
-        agreeing = np.bincount(_plausible(memory, listed, form), minlength=1)
-        place = int(np.argmax(agreeing))
-        if agreeing[place] and (best is None or agreeing[place] > best[0]):
-            best = int(agreeing[place]), place, form
-    if best is None or 2 * best[0] < len(listed.addresses):
-        raise ModulesError("no field of the modules' structures leads to a symbol table")
-    return best[1], best[2]
-
-
-def _plausible(memory: VirtualMemory, listed: _Listed, form: TableForm) -> NDArray[np.intp]:
-    """The places, once for each module, where a word can be the pointer to its symbol table."""
-    size = memory.words.size
-    last = STRUCT_WORDS - max(form.count, form.strings, form.letters or 0)
-    symbols, strings = listed.words[:, :last], listed.words[:, form.strings :][:, :last]
-    owner, place = np.nonzero((symbols != 0) & (strings != 0) & (symbols & np.uint64(size - 1) == 0))
-
-    def keep(chosen: NDArray[np.bool_]) -> None:
-        nonlocal owner, place
-        owner, place = owner[chosen], place[chosen]
-
-    at = listed.addresses[owner] + ((place + form.count) * size).astype(np.uint64)
-    counts, held = memory.values(at, np.dtype(f"{memory.words.byte_order}u4"))
-    keep(held & (counts > 0) & (counts < MAX_SYMBOLS))
-    # the first symbol is one of zeros, and has no name
-    for word in range(2):
-        values, held = memory.values(symbols[owner, place] + np.uint64(word * size))
-        keep(held & (values == 0))
-    values, held = memory.values(strings[owner, place], np.dtype("u1"))
-    keep(held & (values == 0))
-    if form.letters is not None:
-        values, held = memory.values(listed.words[owner, place + form.letters], np.dtype("u1"))
-        keep(held & np.isin(values, np.array(sorted(LETTERS), np.uint64)))
-    return place
-
-
-def _pointer_place(memory: VirtualMemory, listed: _Listed, place: int) -> int | None:
-    """Where the structure's pointer to its own `TableForm` is: while a module is loaded, it leads elsewhere."""
-    inner = memory.words.wrap(listed.addresses + np.uint64(place * memory.words.size))
-    agreeing = np.count_nonzero(listed.words == inner[:, None], axis=0)
-    found = int(np.argmax(agreeing))
-    return found if 2 * int(agreeing[found]) > len(listed.addresses) else None
-
-
-def _module(
-    memory: VirtualMemory,
-    listed: _Listed,
-    number: int,
-    place: int,
-    form: TableForm,
-    pointer: int | None,
-    exports: ExportForm | None,
-) -> Module:
-    address, size = int(listed.addresses[number]), memory.words.size
-    name = memory.string(address + 3 * size, MAX_NAME).decode("latin-1")
-    state = memory.value(address, 4)
-    table = address + place * size if pointer is None else int(listed.words[number, pointer])
-    try:
-        symbols = _symbols(memory, table, form)
-    except UnmappedError as error:
-        raise ModulesError(f"the symbol table of module {name!r} cannot be read: {error}") from error
-    if exports is not None:
-        symbols = _capitalised(symbols, exported(memory, address, listed.words[number], exports))
-    return Module(name, address, STATES[state] if state < len(STATES) else str(state), symbols)
-
-
-def _symbols(memory: VirtualMemory, table: int, form: TableForm) -> SymbolTable:
-    """A module's symbols; those without a name are left out, as the kernel does when it prints them."""
-    size, order = memory.words.size, memory.words.byte_order
-    count = memory.value(table + form.count * size, 4)
-    if not 0 < count < MAX_SYMBOLS:
-        raise UnmappedError(table, count)
-    layout = np.dtype([(name, order + kind) for name, kind in _ELF_SYMBOLS[size]])
-    entries = memory.read(memory.value(table), count * layout.itemsize).view(layout)
-    starts = entries["name"].astype(np.int64)
-    strings = _strings(memory, memory.value(table + form.strings * size), int(starts.max()))
-    nuls = np.flatnonzero(strings == 0)
-    ends = nuls[np.searchsorted(nuls, starts)]
-    letters = entries["info"]
-    if form.letters is not None:
-        letters = memory.read(memory.value(table + form.letters * size), count)
-    kept = np.flatnonzero(ends > starts)
-    starts, sizes = starts[kept], ends[kept] - starts[kept]
-    bounds = np.concatenate(([0], np.cumsum(sizes + 1)))
-    # where each character of the result comes from: a letter, then the name's own
-    characters = np.empty(int(bounds[-1]), np.uint8)
-    source = np.arange(len(characters)) - np.repeat(bounds[:-1] + 1 - starts, sizes + 1)
-    source[bounds[:-1]] = 0
-    characters[:] = strings[source]
-    characters[bounds[:-1]] = letters[kept]
-    return SymbolTable(entries["value"][kept].astype(np.uint64), characters, bounds, size)
-
-
-def _strings(memory: VirtualMemory, start: int, last: int) -> NDArray[np.uint8]:
-    """A string table as far as the end of the string at offset ``last``."""
-    if last >= MAX_STRINGS:
-        raise UnmappedError(start, last)
-    tail = len(memory.string(start + last))
-    return memory.read(start, last + tail + 1)
-
-
-def _capitalised(symbols: SymbolTable, exported: frozenset[tuple[int, bytes]]) -> SymbolTable:
-    """The table with upper-case letters for those symbols that are exported."""
-    characters = symbols.characters.copy()
-    text = characters.tobytes()
-    addresses = {address for address, _ in exported}
-    wanted = np.flatnonzero(np.isin(symbols.addresses, np.array(sorted(addresses), np.uint64)))
-    for index in wanted.tolist():
-        low, high = int(symbols.bounds[index]), int(symbols.bounds[index + 1])
-        if (int(symbols.addresses[index]), text[low + 1 : high]) in exported:
-            characters[low] = ord(text[low : low + 1].upper())
-    return SymbolTable(symbols.addresses, characters, symbols.bounds, symbols.word_size)

@@ -1,0 +1,142 @@
+"""Where in ``struct module`` the facts about a module stand: from the kernel's types, or from what must be true.
+
+The kernel's own types (BTF) say it outright. Where it carries none, `module_equations` finds what it can; what neither
+tells is unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from kallsift.kernel.btf import Btf, BtfError, kernel_types
+from kallsift.kernel.model import Kernel
+from kallsift.kernel.virtual import VirtualMemory
+
+LAYOUTS = ("core", "init", "data")
+"""What a module's memory is called up to 6.3: ``core_layout`` and ``init_layout``, on some machines ``data_layout``."""
+
+KINDS = ("text", "data", "rodata", "ro_after_init", "init_text", "init_data", "init_rodata")
+"""The same since 6.4: ``enum mod_mem_type`` (include/linux/module.h)."""
+
+REGION_NAMES = {2: LAYOUTS[:2], 3: LAYOUTS, 7: KINDS}
+"""What the parts of a module's memory are called, by their number."""
+
+
+@dataclass(frozen=True)
+class RegionPlace:
+    """Where one part of a module's memory is told of, in bytes from the structure's beginning.
+
+    Attributes:
+        name: one of `LAYOUTS` or `KINDS`.
+        base: of the pointer to it.
+        size: of the number of its bytes, 32 bits.
+        node: of its node in the tree of modules, which begins with a pointer to the module; None where there is none.
+    """
+
+    name: str
+    base: int
+    size: int
+    node: int | None
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Places in bytes from the beginning of ``struct module``; None for what is not known, or not there.
+
+    Attributes:
+        regions: the parts of its memory.
+        kobject: of ``mkobj.kobj``, which begins with a pointer to its name.
+        owner: of ``mkobj.mod``, which points to the structure itself.
+        version: of the pointer to it.
+        srcversion: of the pointer to it.
+        parameters: of the pointer to the array of them (``kp``).
+        parameter_count: 32 bits (``num_kp``).
+        init: of the pointer to the function that ran first.
+        exit: of the pointer to the function that runs last.
+        taints: of a word of flags.
+        bug_list: of its links in the list of modules that have tables of BUG().
+        sections: of the pointer to what ``/sys/module/NAME/sections`` shows (``sect_attrs``).
+        arguments: of the pointer to the string that it was loaded with (``args``).
+        users: of the list of ``struct module_use`` of those that use it (``source_list``).
+        uses: of the list of those that it uses (``target_list``).
+        refcount: 32 bits, one more than what is shown (``refcnt``).
+    """
+
+    regions: tuple[RegionPlace, ...] = ()
+    kobject: int | None = None
+    owner: int | None = None
+    version: int | None = None
+    srcversion: int | None = None
+    parameters: int | None = None
+    parameter_count: int | None = None
+    init: int | None = None
+    exit: int | None = None
+    taints: int | None = None
+    bug_list: int | None = None
+    sections: int | None = None
+    arguments: int | None = None
+    users: int | None = None
+    uses: int | None = None
+    refcount: int | None = None
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Names of the fields that have no place."""
+        return tuple(field.name for field in fields(self) if getattr(self, field.name) in (None, ()))
+
+
+MEMBERS = {
+    "version": "version",
+    "srcversion": "srcversion",
+    "kp": "parameters",
+    "num_kp": "parameter_count",
+    "init": "init",
+    "exit": "exit",
+    "taints": "taints",
+    "bug_list": "bug_list",
+    "sect_attrs": "sections",
+    "args": "arguments",
+    "source_list": "users",
+    "target_list": "uses",
+    "refcnt": "refcount",
+}
+"""Members of ``struct module`` by the kernel's names, and as `Fields` has them."""
+
+
+def typed_fields(kernel: Kernel, memory: VirtualMemory) -> Fields | None:
+    """The fields as the kernel's types tell of them; None where it carries no types that fit its modules."""
+    try:
+        types = kernel_types(kernel, memory)
+        module = types.struct("module")
+        if module is None or (name := module.members.get("name")) is None or name.offset != 3 * memory.words.size:
+            return None
+        places = {ours: module.members[theirs].offset for theirs, ours in MEMBERS.items() if theirs in module.members}
+        if "mkobj" in module.members and (inner := types.struct_of(module.members["mkobj"].type)) is not None:
+            outer = module.members["mkobj"].offset
+            for theirs, ours in (("kobj", "kobject"), ("mod", "owner")):
+                if theirs in inner.members:
+                    places[ours] = outer + inner.members[theirs].offset
+        return Fields(_typed_regions(types), **places)
+    except BtfError:
+        return None
+
+
+def _typed_regions(types: Btf) -> tuple[RegionPlace, ...]:
+    """The parts of a module's memory: members of one type each, or an array."""
+    module = types.struct("module")
+    assert module is not None
+    wholes = [(name, module.members.get(f"{name}_layout")) for name in LAYOUTS]
+    parts = [(name, member.offset, types.struct_of(member.type)) for name, member in wholes if member is not None]
+    if (array := module.members.get("mem")) is not None and types.length(array.type) == len(KINDS):
+        step = types.size(array.type) // len(KINDS)
+        inner = types.struct_of(array.type)
+        parts = [(name, array.offset + number * step, inner) for number, name in enumerate(KINDS)]
+    places = []
+    for name, offset, inner in parts:
+        if inner is None or "base" not in inner.members or "size" not in inner.members:
+            return ()
+        node = offset + inner.members["mtn"].offset if "mtn" in inner.members else None
+        places.append(
+            RegionPlace(name, offset + inner.members["base"].offset, offset + inner.members["size"].offset, node)
+        )
+    return tuple(places)

@@ -1,0 +1,138 @@
+"""The sections of a module as ``/sys/module/NAME/sections`` shows them, with the addresses that they were loaded at.
+
+``struct module_sect_attrs`` begins with a ``struct attribute_group`` called "sections", which points to an array of
+pointers to attributes, each of which begins with a pointer to its name (kernel/module/sysfs.c, include/linux/sysfs.h).
+Where the array stands, and where in an attribute the address, changed in 5.8 and 6.14 and with configurations: one of
+the sections holds ``struct module`` itself, so its address is known beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from kallsift.errors import UnmappedError
+from kallsift.kernel.virtual import VirtualMemory
+
+GROUP = b"sections"
+
+THIS_MODULE = ".gnu.linkonce.this_module"
+"""The section that holds the module's structure."""
+
+BUILD_ID = ".note.gnu.build-id"
+
+MAX_SECTIONS = 1 << 10
+"""Sections of a module at most; some have a hundred."""
+
+MAX_NAME = 256
+"""Characters of a section's name at most."""
+
+GROUP_WORDS = range(1, 9)
+"""Where in the group the pointer to the array can stand, in words."""
+
+ATTRIBUTE_WORDS = range(1, 24)
+"""Where in an attribute the section's address can stand, in words; with lockdep an attribute is longer."""
+
+NOTE_HEADER = 12
+NOTE_TYPE = 3
+"""NT_GNU_BUILD_ID (elf.h)."""
+
+MAX_BUILD_ID = 64
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a module: its name in the module's file, and where it was loaded; initial ones are gone by now."""
+
+    name: str
+    address: int
+
+
+@dataclass(frozen=True)
+class SectionForm:
+    """Where things stand.
+
+    Attributes:
+        array: the pointer to the array of pointers, in words from the group's beginning.
+        address: a section's address, in words from its attribute's beginning.
+    """
+
+    array: int
+    address: int
+
+
+def find_form(memory: VirtualMemory, modules: Iterable[tuple[int, int]]) -> SectionForm | None:
+    """The form under which modules' own structures lie in the section for them; None if no form does that.
+
+    Args:
+        memory: the kernel's.
+        modules: address of the structure and of its group, for some modules; the first that tells is believed.
+    """
+    for address, group in modules:
+        for array in GROUP_WORDS:
+            try:
+                names, attributes = _attributes(memory, group, array)
+            except UnmappedError:
+                continue
+            if THIS_MODULE not in names:
+                continue
+            attribute = attributes[names.index(THIS_MODULE)]
+            for word in ATTRIBUTE_WORDS:
+                if memory.values(np.array([attribute + word * memory.words.size], np.uint64))[0][0] == address:
+                    return SectionForm(array, word)
+    return None
+
+
+def sections(memory: VirtualMemory, group: int, form: SectionForm) -> tuple[Section, ...]:
+    """All sections of a module in the order of its file.
+
+    Raises:
+        UnmappedError: if they cannot be read.
+    """
+    names, attributes = _attributes(memory, group, form.array)
+    places = np.array(attributes, np.uint64) + np.uint64(form.address * memory.words.size)
+    addresses, held = memory.values(places)
+    if not held.all():
+        raise UnmappedError(int(places[int(np.argmin(held))]), memory.words.size)
+    return tuple(Section(name, address) for name, address in zip(names, addresses.tolist(), strict=True))
+
+
+def _attributes(memory: VirtualMemory, group: int, array: int) -> tuple[list[str], list[int]]:
+    """Names and addresses of a group's attributes, as far as the array goes.
+
+    Raises:
+        UnmappedError: if they cannot be read, or do not end.
+    """
+    size = memory.words.size
+    start = memory.value(group + array * size)
+    places = np.uint64(start) + np.arange(MAX_SECTIONS, dtype=np.uint64) * np.uint64(size)
+    pointers, held = memory.values(places)
+    ends = np.flatnonzero(~held | (pointers == 0))
+    if not len(ends) or not held[ends[0]] or start == 0:
+        raise UnmappedError(start, size)
+    pointers = pointers[: ends[0]]
+    texts, held = memory.values(pointers)
+    if not held.all():
+        raise UnmappedError(start, size)
+    return [memory.string(text, MAX_NAME).decode("latin-1") for text in texts.tolist()], pointers.tolist()
+
+
+def build_id(memory: VirtualMemory, found: Iterable[Section]) -> str | None:
+    """The build ID in a module's note for it, as hexadecimal digits; None where it has none.
+
+    Raises:
+        UnmappedError: if it has one that cannot be read.
+    """
+    start = next((section.address for section in found if section.name == BUILD_ID), None)
+    if start is None:
+        return None
+    name, size, kind = (memory.value(start + 4 * word, 4) for word in range(3))
+    if (
+        (name, kind) != (4, NOTE_TYPE)
+        or not 0 < size <= MAX_BUILD_ID
+        or memory.string(start + NOTE_HEADER, 4) != b"GNU"
+    ):
+        raise UnmappedError(start, NOTE_HEADER)
+    return memory.read(start + NOTE_HEADER + 4, size).tobytes().hex()

@@ -1,0 +1,66 @@
+"""The structures that the kernel keeps of its modules, as words, and what every one begins with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import KallsiftError
+from kallsift.kernel.virtual import VirtualMemory
+
+STRUCT_WORDS = 320
+"""Words of ``struct module`` that are looked at; the largest so far has some 200."""
+
+STATES = ("Live", "Loading", "Unloading", "Unformed")
+"""As ``/proc/modules`` calls ``enum module_state``; the last is never shown there."""
+
+MAX_NAME = 64
+"""Bytes of a module's name at most, the NUL included: MODULE_NAME_LEN is less by the size of a word."""
+
+
+class ModulesError(KallsiftError):
+    """The modules of a kernel could not be found or read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Structures:
+    """The structures of all modules, as words.
+
+    Attributes:
+        addresses: of each structure, shape (n,), uint64, in the list's order.
+        words: their first `STRUCT_WORDS` words, shape (n, m), uint64; 0 where not mapped.
+    """
+
+    addresses: NDArray[np.uint64]
+    words: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+
+def structures_at(memory: VirtualMemory, addresses: NDArray[np.uint64]) -> Structures:
+    """The structures of modules that begin at the addresses."""
+    places = addresses[:, None] + np.arange(STRUCT_WORDS, dtype=np.uint64) * np.uint64(memory.words.size)
+    words, _ = memory.values(places.ravel())
+    return Structures(addresses, words.reshape(places.shape))
+
+
+def name_of(memory: VirtualMemory, address: int) -> str:
+    """The name in the structure of a module: it stands behind the state and the links.
+
+    Raises:
+        UnmappedError: if it cannot be read.
+    """
+    return memory.string(address + 3 * memory.words.size, MAX_NAME).decode("latin-1")
+
+
+def state_of(memory: VirtualMemory, address: int) -> str:
+    """The state in the structure of a module, one of `STATES`, or a number that is none.
+
+    Raises:
+        UnmappedError: if it cannot be read.
+    """
+    state = memory.value(address, 4)
+    return STATES[state] if state < len(STATES) else str(state)
