@@ -148,3 +148,10 @@ def virtual_memory(kernel: Kernel) -> VirtualMemory:
     if mapping is None:
         raise KallsiftError(f"nothing tells how this kernel's memory is mapped (its state: {kernel.state.value})")
     return VirtualMemory(kernel.memory, mapping, kernel.page_table_root, words)
+
+
+def image_memory(kernel: Kernel) -> VirtualMemory:
+    """The image of a kernel alone, at the addresses of its symbols: for images, and for copies that nothing maps."""
+    words = Words(kernel.symbols.word_size, kernel.byte_order)
+    table = kernel.tables[0]
+    return VirtualMemory(kernel.memory.moved(table.virtual - table.physical), None, None, words)

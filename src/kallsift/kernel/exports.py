@@ -1,0 +1,103 @@
+"""Every symbol that the kernel and its loaded modules export: who, under which condition, with which checksum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from kallsift.errors import KallsiftError
+from kallsift.kernel.export_entries import Export, ExportArray, read_array
+from kallsift.kernel.kernel_exports import ExportsError, kernel_arrays
+from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.module_exports import module_arrays
+from kallsift.kernel.modules import STRUCT_WORDS, Module, modules
+from kallsift.kernel.virtual import VirtualMemory, image_memory, virtual_memory
+
+KERNEL = "vmlinux"
+"""The owner of what the kernel itself exports, as Module.symvers calls it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Exports:
+    """What a kernel and its modules export.
+
+    Attributes:
+        symbols: in the order in which the kernel looks through them: its own, then each module's.
+        modules: the loaded modules, in the order of the kernel's list; none in an image.
+        checksums: whether the kernel keeps checksums; None if that is not known.
+        missing: what could not be read, one line each.
+    """
+
+    symbols: tuple[Export, ...]
+    modules: tuple[Module, ...] = ()
+    checksums: bool | None = None
+    missing: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def __iter__(self) -> Iterator[Export]:
+        return iter(self.symbols)
+
+    def all(self, name: str) -> tuple[Export, ...]:
+        """Every export of that name, in the order in which the kernel finds them; empty if there is none."""
+        return self._by_name.get(name, ())
+
+    @cached_property
+    def _by_name(self) -> dict[str, tuple[Export, ...]]:
+        found: dict[str, tuple[Export, ...]] = {}
+        for export in self.symbols:
+            found[export.name] = (*found.get(export.name, ()), export)
+        return found
+
+
+def exports(kernel: Kernel) -> Exports:
+    """All that a kernel exports and, if it runs, its modules.
+
+    Raises:
+        ExportsError: if nothing at all is found; says why.
+    """
+    runs = kernel.memory.image is None and kernel.state in (State.RUNNING, State.GUEST)
+    memory = virtual_memory(kernel) if runs else image_memory(kernel)
+    missing: list[str] = []
+    own = None
+    symbols: list[Export] = []
+    try:
+        own = kernel_arrays(kernel, memory)
+    except ExportsError as error:
+        missing.append(f"{KERNEL}: {error}")
+    else:
+        missing += (f"{KERNEL}: {line}" for line in own.missing)
+        for array in own.arrays:
+            found, lost = read_array(memory, array, KERNEL, own.checksums)
+            symbols += found
+            if lost:
+                missing.append(f"{KERNEL}: {lost:,} of {array.count:,} entries at {array.start:#x} cannot be read")
+    loaded: tuple[Module, ...] = ()
+    if runs:
+        try:
+            loaded = modules(kernel)
+            checksums = own.checksums if own else None
+            for module, arrays in zip(loaded, _arrays(memory, loaded), strict=True):
+                for array in arrays:
+                    found, lost = read_array(memory, array, module.name, checksums)
+                    symbols += found
+                    if lost:
+                        missing.append(f"{module.name}: {lost:,} of {array.count:,} entries cannot be read")
+        except KallsiftError as error:
+            missing.append(f"modules: {error}")
+    if not symbols:
+        raise ExportsError("; ".join(missing) or "the kernel exports nothing: it was built without modules")
+    known = None if own is None or own.missing else own.checksums is not None
+    return Exports(tuple(symbols), loaded, known, tuple(missing))
+
+
+def _arrays(memory: VirtualMemory, loaded: tuple[Module, ...]) -> list[tuple[ExportArray, ...]]:
+    """The arrays of each module."""
+    addresses = np.array([module.address for module in loaded], np.uint64)
+    places = addresses[:, None] + np.arange(STRUCT_WORDS, dtype=np.uint64) * np.uint64(memory.words.size)
+    words, _ = memory.values(places.ravel())
+    return module_arrays(memory, addresses, words.reshape(places.shape))
