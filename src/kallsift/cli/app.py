@@ -11,9 +11,11 @@ from typing import NoReturn
 import click
 
 from kallsift import __version__
+from kallsift.cli.check import check
 from kallsift.cli.convert import convert
 from kallsift.cli.elf import elf
 from kallsift.cli.exit_codes import ExitCode
+from kallsift.cli.exports import exports
 from kallsift.cli.extract import extract
 from kallsift.cli.info import info
 from kallsift.cli.lookup import lookup
@@ -57,6 +59,8 @@ app.add_command(lookup)
 app.add_command(elf)
 app.add_command(convert)
 app.add_command(extract)
+app.add_command(exports)
+app.add_command(check)
 
 
 def main() -> NoReturn:

@@ -276,4 +276,6 @@ def read_array(
 
 def ascending(names: list[bytes | None]) -> list[int]:
     """Where an order of names begins anew: indices of names that are not greater than the one before."""
-    return [number + 1 for number, (one, next_one) in enumerate(pairwise(names)) if not (one or b"") < (next_one or b"")]
+    return [
+        number + 1 for number, (one, next_one) in enumerate(pairwise(names)) if not (one or b"") < (next_one or b"")
+    ]

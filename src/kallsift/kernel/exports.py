@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,6 +41,10 @@ class Exports:
 
     def __iter__(self) -> Iterator[Export]:
         return iter(self.symbols)
+
+    def of(self, owner: str) -> Exports:
+        """What one of them exports, ``vmlinux`` or a module."""
+        return replace(self, symbols=tuple(export for export in self.symbols if export.owner == owner))
 
     def all(self, name: str) -> tuple[Export, ...]:
         """Every export of that name, in the order in which the kernel finds them; empty if there is none."""

@@ -1,13 +1,13 @@
 """What the kernel itself exports: its arrays of entries, by the symbols that bound them, else by what must be true.
 
 Tables of text symbols up to 6.11 list none of the bounds. There the arrays are where entries follow each other whose
-names are those of the symbols at their addresses. The linker has sorted each array by name, and laid what is for modules
-under the GPL alone behind the rest, then the checksums, then the strings (RO_DATA in include/asm-generic/vmlinux.lds.h).
+names are those of the symbols at their addresses. The linker has sorted each array by name, and laid what is for
+modules under the GPL alone behind the rest, then the checksums, then the strings (RO_DATA in
+include/asm-generic/vmlinux.lds.h).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -186,7 +186,9 @@ def _run(memory: VirtualMemory, form: EntryForm, proven: NDArray[np.uint64]) -> 
     residues, counts = np.unique(proven % size, return_counts=True)
     proven = proven[proven % size == residues[np.argmax(counts)]]
     middle = proven[len(proven) // 2]
-    proven = proven[(proven + size * np.uint64(MAX_EXPORTS) > middle) & (proven < middle + size * np.uint64(MAX_EXPORTS))]
+    proven = proven[
+        (proven + size * np.uint64(MAX_EXPORTS) > middle) & (proven < middle + size * np.uint64(MAX_EXPORTS))
+    ]
     strings = entry_fields(memory, proven, form)[0][:, 1]
     low, high = strings.min() - np.uint64(BEYOND), strings.max() + np.uint64(BEYOND)
     reach = np.arange(-MAX_EXPORTS, MAX_EXPORTS, dtype=np.int64)

@@ -1,8 +1,8 @@
 """What modules export: the fields of ``struct module`` that lead to their arrays.
 
-In ``struct module`` stand a pointer to the array, one to its checksums, since 7.1 one to its flags, and the number of its
-entries. What is for modules under the GPL alone has another array, up to 7.0, whose number stands right before it. Where
-there are no entries, the pointer is 0. ``/proc/kallsyms`` writes the first array's letters in upper case.
+In ``struct module`` stand a pointer to the array, one to its checksums, since 7.1 one to its flags, and the number of
+its entries. What is for modules under the GPL alone has another array, up to 7.0, whose number stands right before it.
+Where there are no entries, the pointer is 0. ``/proc/kallsyms`` writes the first array's letters in upper case.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def find_exports(memory: VirtualMemory, addresses: NDArray[np.uint64], words: ND
     """
     near = memory.words.wrap(words - addresses[:, None] + np.uint64(FARTHEST)) < np.uint64(2 * FARTHEST)
     near[:, :4] = near[:, -max(COUNT_PLACES) :] = False
+    numbers = _numbers(memory, words)
     best: tuple[int, ExportForm] | None = None
     for entry in ENTRY_FORMS:
         owner, place = np.nonzero(near)
@@ -71,7 +72,7 @@ def find_exports(memory: VirtualMemory, addresses: NDArray[np.uint64], words: ND
         for array in candidates:
             for behind in COUNT_PLACES:
                 form = ExportForm(entry, array, array + behind)
-                counts = _counts(memory, addresses, form.count * memory.words.size)
+                counts = numbers[:, form.count * memory.words.size // 4]
                 agreeing = _agreeing(memory, addresses, words[:, array], counts, entry)
                 if agreeing and (best is None or agreeing > best[0]):
                     best = agreeing, form
@@ -82,22 +83,23 @@ def _agreeing(
     memory: VirtualMemory,
     addresses: NDArray[np.uint64],
     starts: NDArray[np.uint64],
-    counts: NDArray[np.uint64],
+    counts: NDArray[np.uint32],
     form: EntryForm,
 ) -> int:
     """How many modules have so many entries there; 0 if any of them contradicts it."""
     some = np.flatnonzero(counts)
     if (counts > MAX_EXPORTS).any():
         return 0
-    last = starts[some] + (counts[some] - np.uint64(1)) * np.uint64(entry_size(memory, form))
+    last = starts[some] + (counts[some].astype(np.uint64) - np.uint64(1)) * np.uint64(entry_size(memory, form))
     good = are_entries(memory, starts[some], form, addresses[some])
     good &= are_entries(memory, last, form, addresses[some])
     return len(some) if good.all() else 0
 
 
-def _counts(memory: VirtualMemory, addresses: NDArray[np.uint64], offset: int) -> NDArray[np.uint64]:
-    """The numbers that stand at an offset in each structure, shape (n,)."""
-    return memory.values(addresses + np.uint64(offset), values4(memory))[0]
+def _numbers(memory: VirtualMemory, words: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """Structures as numbers of 32 bits, in the order in which they stand there, shape (n, m or 2 m)."""
+    stored = np.ascontiguousarray(words.astype(memory.words.dtype))
+    return stored.view(values4(memory)).astype(np.uint32)
 
 
 def exported(
@@ -111,7 +113,7 @@ def exported(
         words: of the structure, shape (m,).
         form: as `find_exports` gives it.
     """
-    count = int(_counts(memory, np.array([address], np.uint64), form.count * memory.words.size)[0])
+    count = memory.value(address + form.count * memory.words.size, 4)
     if not 0 < count <= MAX_EXPORTS:
         return frozenset()
     starts = entry_starts(memory, int(words[form.array]), count, form.entry)
@@ -135,12 +137,13 @@ def module_arrays(
     if not with_flags:
         gpl = _gpl_place(memory, addresses, words, form)
     found: list[tuple[ExportArray, ...]] = [() for _ in addresses]
+    numbers = _numbers(memory, words)
     if form is not None:
-        counts = _counts(memory, addresses, form.count * memory.words.size)
+        counts = numbers[:, form.count * memory.words.size // 4]
         flags = words[:, form.array + 2] if with_flags else None
         found = _with(found, words, form.array, counts, form.entry, EXPORT_SYMBOL, flags)
     if gpl is not None:
-        counts = _counts(memory, addresses, gpl[1] * memory.words.size - 4)
+        counts = numbers[:, gpl[1] * memory.words.size // 4 - 1]
         found = _with(found, words, gpl[1], counts, gpl[0], EXPORT_SYMBOL_GPL, None)
     return found
 
@@ -149,7 +152,7 @@ def _with(
     found: list[tuple[ExportArray, ...]],
     words: NDArray[np.uint64],
     place: int,
-    counts: NDArray[np.uint64],
+    counts: NDArray[np.uint32],
     form: EntryForm,
     macro: str,
     flags: NDArray[np.uint64] | None,
@@ -171,9 +174,10 @@ def _gpl_place(
     It is 0 in exactly those modules where the number is.
     """
     best: tuple[int, EntryForm, int] | None = None
+    numbers = _numbers(memory, words)
     first = form.count + 1 if form else 4
     for place in range(first, words.shape[1] - 1):
-        counts = _counts(memory, addresses, place * memory.words.size - 4)
+        counts = numbers[:, place * memory.words.size // 4 - 1]
         if (counts > MAX_EXPORTS).any() or ((counts != 0) != (words[:, place] != 0)).any():
             continue
         for entry in (form.entry,) if form else ENTRY_FORMS:
