@@ -162,7 +162,8 @@ def are_entries(
     """
     good: NDArray[np.bool_] = starts % np.uint64(4) == 0
     fields, held = entry_fields(memory, starts, form)
-    good &= held & (fields[:, 0] != 0)
+    # a per-CPU symbol can have the address 0, at some distance
+    good &= held & (memory.values(starts, values4(memory) if form.relative else None)[0] != 0)
     for number in range(1, form.fields):
         close = memory.words.wrap(fields[:, number] - near + np.uint64(FARTHEST)) < np.uint64(2 * FARTHEST)
         first, there = memory.values(fields[:, number], np.dtype("u1"))

@@ -9,15 +9,23 @@ from functools import cached_property
 import numpy as np
 
 from kallsift.errors import KallsiftError
-from kallsift.kernel.export_entries import Export, ExportArray, read_array
+from kallsift.kernel.export_entries import Export, read_array
 from kallsift.kernel.kernel_exports import ExportsError, kernel_arrays
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.module_exports import module_arrays
-from kallsift.kernel.modules import STRUCT_WORDS, Module, modules
-from kallsift.kernel.virtual import VirtualMemory, image_memory, virtual_memory
+from kallsift.kernel.modules import modules
+from kallsift.kernel.virtual import image_memory, virtual_memory
 
 KERNEL = "vmlinux"
 """The owner of what the kernel itself exports, as Module.symvers calls it."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A module that is there: its name, and its state as ``/proc/modules`` calls it."""
+
+    name: str
+    state: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +40,7 @@ class Exports:
     """
 
     symbols: tuple[Export, ...]
-    modules: tuple[Module, ...] = ()
+    modules: tuple[Loaded, ...] = ()
     checksums: bool | None = None
     missing: tuple[str, ...] = ()
 
@@ -80,12 +88,14 @@ def exports(kernel: Kernel) -> Exports:
             symbols += found
             if lost:
                 missing.append(f"{KERNEL}: {lost:,} of {array.count:,} entries at {array.start:#x} cannot be read")
-    loaded: tuple[Module, ...] = ()
+    loaded: list[Loaded] = []
     if runs:
         try:
-            loaded = modules(kernel)
+            listed = modules(kernel)
+            loaded += (Loaded(module.name, module.state) for module in listed)
+            found_arrays = module_arrays(memory, np.array([module.address for module in listed], np.uint64))
             checksums = own.checksums if own else None
-            for module, arrays in zip(loaded, _arrays(memory, loaded), strict=True):
+            for module, arrays in zip(listed, found_arrays, strict=True):
                 for array in arrays:
                     found, lost = read_array(memory, array, module.name, checksums)
                     symbols += found
@@ -96,12 +106,4 @@ def exports(kernel: Kernel) -> Exports:
     if not symbols:
         raise ExportsError("; ".join(missing) or "the kernel exports nothing: it was built without modules")
     known = None if own is None or own.missing else own.checksums is not None
-    return Exports(tuple(symbols), loaded, known, tuple(missing))
-
-
-def _arrays(memory: VirtualMemory, loaded: tuple[Module, ...]) -> list[tuple[ExportArray, ...]]:
-    """The arrays of each module."""
-    addresses = np.array([module.address for module in loaded], np.uint64)
-    places = addresses[:, None] + np.arange(STRUCT_WORDS, dtype=np.uint64) * np.uint64(memory.words.size)
-    words, _ = memory.values(places.ravel())
-    return module_arrays(memory, addresses, words.reshape(places.shape))
+    return Exports(tuple(symbols), tuple(loaded), known, tuple(missing))

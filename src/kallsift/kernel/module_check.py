@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from kallsift.kernel.export_entries import Export
 from kallsift.kernel.module_file import THIS_MODULE, ModuleFile
 from kallsift.kernel.module_loader import Loader
-from kallsift.kernel.modules import STATES
 
 GPL_COMPATIBLE = frozenset(
     ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")
@@ -32,7 +31,8 @@ IGNORED = {"x86": "_GLOBAL_OFFSET_TABLE_", "x86-64": "_GLOBAL_OFFSET_TABLE_"}
 LAYOUT = "module_layout"
 """The symbol whose checksum stands for the layout of ``struct module`` and others."""
 
-STILL_LOADING, UNLOADING, UNFORMED = STATES[1:]
+STILL_LOADING, UNLOADING, UNFORMED = "Loading", "Unloading", "Unformed"
+"""States of modules that are not to be relied on; the last is not even looked at."""
 
 
 @dataclass(frozen=True)

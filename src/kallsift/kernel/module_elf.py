@@ -60,7 +60,7 @@ def _read(content: bytes) -> ModuleElf:
 
 def _data(content: bytes, section: Section) -> memoryview:
     """A section's bytes in the file; those of .bss and its like are none."""
-    if section["sh_type"] == "SHT_NOBITS":
+    if section["sh_type"] in ("SHT_NULL", "SHT_NOBITS"):
         return memoryview(b"")
     start, size = int(section["sh_offset"]), int(section["sh_size"])
     if start + size > len(content):

@@ -29,6 +29,9 @@ from kallsift.kernel.export_entries import (
 )
 from kallsift.kernel.virtual import VirtualMemory
 
+WITHIN = 128
+"""Words of ``struct module`` among which these fields stand; so far they are within the first 50."""
+
 WITH_FLAGS = 3
 """Where the number stands, in words from the pointer, if there are flags: behind those and the checksums."""
 
@@ -121,16 +124,15 @@ def exported(
     return frozenset((value, memory.string(name, MAX_NAME)) for value, name in fields[held][:, :2].tolist())
 
 
-def module_arrays(
-    memory: VirtualMemory, addresses: NDArray[np.uint64], words: NDArray[np.uint64]
-) -> list[tuple[ExportArray, ...]]:
+def module_arrays(memory: VirtualMemory, addresses: NDArray[np.uint64]) -> list[tuple[ExportArray, ...]]:
     """The arrays of each module, none where it exports nothing.
 
     Args:
         memory: the kernel's.
         addresses: of the structures, shape (n,).
-        words: of the structures, shape (n, m).
     """
+    places = addresses[:, None] + np.arange(WITHIN, dtype=np.uint64) * np.uint64(memory.words.size)
+    words = memory.values(places.ravel())[0].reshape(places.shape)
     form = find_exports(memory, addresses, words)
     gpl = None
     with_flags = form is not None and form.count - form.array == WITH_FLAGS

@@ -19,9 +19,9 @@ from .tools import tool
 def module_symvers(capture: Capture) -> Path:
     """The file of the headers package that belongs to a capture's kernel, downloaded if this is its first use."""
     kernel, architecture = capture.manifest["kernel"], capture.manifest["guest"]["architecture"]
-    folder = lab_folder() / "headers" / f"{kernel['release']}-{architecture}"
-    with alone(f"headers {kernel['release']}", "headers.lock"):  # no guest is booted
-        if not (folder / "headers.json").exists():
+    folder = lab_folder() / "symvers" / f"{kernel['release']}-{architecture}"
+    with alone(f"symvers of {kernel['release']}", "symvers.lock"):  # no guest is booted
+        if not (folder / "symvers.json").exists():
             with building(folder) as draft:
                 _unpack(Suite(kernel["suite"], architecture), kernel["release"], draft)
     return folder / "Module.symvers"
@@ -29,7 +29,7 @@ def module_symvers(capture: Capture) -> Path:
 
 def _unpack(suite: Suite, release: str, folder: Path) -> None:
     package = f"linux-headers-{release}"
-    say(f"headers: downloading {package} of {suite.name}")
+    say(f"symvers: downloading {package} of {suite.name}")
     with tempfile.TemporaryDirectory(dir=folder) as work:
         (deb,) = suite.download([package], Path(work))
         subprocess.run([tool("dpkg-deb"), "-x", deb, f"{work}/tree"], check=True, timeout=120)
@@ -38,4 +38,4 @@ def _unpack(suite: Suite, release: str, folder: Path) -> None:
             raise LabError(f"{deb.name} has no Module.symvers: choose another kernel in guests.toml")
         shutil.copyfile(found[0], folder / "Module.symvers")
         facts = {"package": deb.name, "sha256": hashlib.sha256(deb.read_bytes()).hexdigest()}
-    (folder / "headers.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (folder / "symvers.json").write_text(json.dumps(facts, indent=1) + "\n")
