@@ -139,7 +139,7 @@ def _searched(kernel: Kernel, memory: VirtualMemory) -> KernelArrays:
     if found is None:
         raise ExportsError("no array of names and addresses in the image agrees with the kernel's symbols")
     form, proven = found
-    starts = _run(memory, form, proven)
+    starts, outside = _run(memory, form, proven)
     fields, _ = entry_fields(memory, starts, form)
     names = read_strings(memory, fields[:, 1])
     breaks = ascending(names)
@@ -151,7 +151,11 @@ def _searched(kernel: Kernel, memory: VirtualMemory) -> KernelArrays:
         ExportArray(int(starts[low]), high - low, form, macro)
         for low, high, macro in zip(bounds, bounds[1:], macros, strict=False)
     ]
-    return _with_checksums(memory, arrays, form, fields)
+    complete = _with_checksums(memory, arrays, form, fields)
+    if not outside:
+        return complete
+    line = f"entries: {outside:,} stand apart from the {len(starts):,} that follow each other at {int(starts[0]):#x}"
+    return replace(complete, missing=(*complete.missing, line))
 
 
 def _proven(kernel: Kernel, memory: VirtualMemory, window: Segment) -> tuple[EntryForm, NDArray[np.uint64]] | None:
@@ -180,25 +184,33 @@ def _name(window: Segment, offset: int) -> str:
     return text.partition(b"\0")[0].decode("latin-1")
 
 
-def _run(memory: VirtualMemory, form: EntryForm, proven: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The addresses of entries that follow each other without a gap: of such runs, the one with most proven entries."""
+def _run(memory: VirtualMemory, form: EntryForm, proven: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], int]:
+    """The addresses of entries that follow each other without a gap: of such runs, the one with most proven entries.
+
+    Returns:
+        The addresses, and how many proven entries with names among those of the run stand elsewhere.
+    """
     size = np.uint64(entry_size(memory, form))
     residues, counts = np.unique(proven % size, return_counts=True)
     proven = proven[proven % size == residues[np.argmax(counts)]]
     middle = proven[len(proven) // 2]
-    proven = proven[
-        (proven + size * np.uint64(MAX_EXPORTS) > middle) & (proven < middle + size * np.uint64(MAX_EXPORTS))
-    ]
-    strings = entry_fields(memory, proven, form)[0][:, 1]
-    low, high = strings.min() - np.uint64(BEYOND), strings.max() + np.uint64(BEYOND)
     reach = np.arange(-MAX_EXPORTS, MAX_EXPORTS, dtype=np.int64)
     starts = memory.words.wrap(middle + (reach * int(size)).astype(np.uint64))
+    proven = proven[np.isin(proven, starts)]
+    strings = entry_fields(memory, proven, form)[0][:, 1]
     names = entry_fields(memory, starts, form)[0][:, 1]
-    good = are_entries(memory, starts, form, starts) & (names >= low) & (names < high)
+    good = are_entries(memory, starts, form, starts) & _among(names, strings)
     edges = np.flatnonzero(np.diff(np.concatenate(([False], good, [False])).astype(np.int8)))
-    runs = edges.reshape(-1, 2).tolist()
-    first, last = max(runs, key=lambda run: int(np.isin(proven, starts[run[0] : run[1]]).sum()))
-    return starts[first:last]
+    inside = np.concatenate(([0], np.cumsum(np.isin(starts, proven))))
+    first, last = max(edges.reshape(-1, 2).tolist(), key=lambda run: int(inside[run[1]] - inside[run[0]]))
+    outside = _among(strings, names[first:last]) & ~np.isin(proven, starts[first:last])
+    return starts[first:last], int(np.count_nonzero(outside))
+
+
+def _among(addresses: NDArray[np.uint64], strings: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which addresses lie between some strings, or not far from them."""
+    low, high = strings.min() - np.uint64(BEYOND), strings.max() + np.uint64(BEYOND)
+    return np.asarray((addresses >= low) & (addresses < high))
 
 
 def _with_checksums(
