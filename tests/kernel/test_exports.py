@@ -24,7 +24,7 @@ KEPT = [None, Checksums(4), Checksums(4, relative=True), Checksums(8)]
 
 
 def lines_of(found: Exports) -> list[Line]:
-    return [(one.name, one.address, one.macro, one.namespace, one.crc or 0) for one in found]
+    return [(one.name, one.address or 0, one.macro, one.namespace, one.crc or 0) for one in found]
 
 
 @pytest.mark.parametrize("data_symbols", [True, False], ids=["bounded", "searched"])
@@ -94,6 +94,20 @@ def test_an_order_that_is_none_is_refused() -> None:
     image.data[ARRAYS + 16 * 9 : ARRAYS + 16 * 10] = first
     with pytest.raises(ExportsError, match="sorted by name in no known way"):
         exports(image.kernel(data_symbols=False))
+
+
+@pytest.mark.parametrize("data_symbols", [True, False], ids=["bounded", "searched"])
+def test_addresses_that_a_loader_has_yet_to_fill_in(data_symbols: bool) -> None:
+    """The symbols' table has them, as far as it lists the symbols."""
+    image = export_image(WIDE, EntryForm(3, False), Checksums(4))
+    for number in range(0, 2 * EACH, 3):
+        image.data[ARRAYS + 24 * number : ARRAYS + 24 * number + 8] = bytes(8)
+    found = exports(image.kernel(data_symbols=data_symbols))
+    kinds = {name: kind for _, kind, name in image.rows}
+    unknown = {line[0] for line in image.lines[::3] if kinds[line[0]] == "D"} if not data_symbols else set()
+    assert unknown or data_symbols
+    assert [one.address for one in found] == [None if line[0] in unknown else line[1] for line in image.lines]
+    assert [one.crc for one in found] == [line[4] for line in image.lines]
 
 
 def test_what_stands_apart_is_told() -> None:

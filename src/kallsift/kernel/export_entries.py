@@ -66,7 +66,8 @@ class Export:
 
     Attributes:
         name: its name.
-        address: as the running kernel has it, or, in an image, as it was linked.
+        address: as the running kernel has it, or, in an image, as it was linked; None where that is for its loader to
+            fill in and its table does not list it.
         owner: ``vmlinux`` or the module's name.
         macro: what exported it, one of `MACROS`.
         namespace: that a module must import to use it; empty for none.
@@ -74,7 +75,7 @@ class Export:
     """
 
     name: str
-    address: VirtualAddress
+    address: VirtualAddress | None
     owner: str
     macro: str
     namespace: str
@@ -150,7 +151,12 @@ def extended(distances: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def are_entries(
-    memory: VirtualMemory, starts: NDArray[np.uint64], form: EntryForm, near: NDArray[np.uint64]
+    memory: VirtualMemory,
+    starts: NDArray[np.uint64],
+    form: EntryForm,
+    near: NDArray[np.uint64],
+    *,
+    filled: bool = True,
 ) -> NDArray[np.bool_]:
     """Whether an entry stands at each place: something with the name of a symbol, and perhaps of a namespace.
 
@@ -159,11 +165,14 @@ def are_entries(
         starts: the places, shape (n,).
         form: of the entries.
         near: address that each one's strings are near to, shape (n,).
+        filled: whether the symbol's address must be there. A loader may have yet to fill it in, where it is a word;
+            and a per-CPU symbol can have the address 0.
     """
     good: NDArray[np.bool_] = starts % np.uint64(4) == 0
     fields, held = entry_fields(memory, starts, form)
-    # a per-CPU symbol can have the address 0, at some distance
-    good &= held & (memory.values(starts, values4(memory) if form.relative else None)[0] != 0)
+    good &= held
+    if filled or form.relative:
+        good &= memory.values(starts, values4(memory) if form.relative else None)[0] != 0
     for number in range(1, form.fields):
         close = memory.words.wrap(fields[:, number] - near + np.uint64(FARTHEST)) < np.uint64(2 * FARTHEST)
         first, there = memory.values(fields[:, number], np.dtype("u1"))

@@ -85,7 +85,7 @@ def exports(kernel: Kernel) -> Exports:
         missing += (f"{KERNEL}: {line}" for line in own.missing)
         for array in own.arrays:
             found, lost = read_array(memory, array, KERNEL, own.checksums)
-            symbols += found
+            symbols += found if runs or array.form.relative else (_addressed(kernel, export) for export in found)
             if lost:
                 missing.append(f"{KERNEL}: {lost:,} of {array.count:,} entries at {array.start:#x} cannot be read")
     loaded: list[Loaded] = []
@@ -107,3 +107,11 @@ def exports(kernel: Kernel) -> Exports:
         raise ExportsError("; ".join(missing) or "the kernel exports nothing: it was built without modules")
     known = None if own is None or own.missing else own.checksums is not None
     return Exports(tuple(symbols), tuple(loaded), known, tuple(missing))
+
+
+def _addressed(kernel: Kernel, export: Export) -> Export:
+    """An image's export; where its loader has yet to fill in the address, with that of the one symbol of its name."""
+    if export.address:
+        return export
+    named = kernel.symbols.all(export.name)
+    return replace(export, address=named[0].address if len(named) == 1 else None)

@@ -126,7 +126,7 @@ def _form_of(memory: VirtualMemory, start: int, size: int) -> EntryForm | None:
         if rest or count > MAX_EXPORTS:
             continue
         starts = entry_starts(memory, start, count, form)
-        good = int(np.count_nonzero(are_entries(memory, starts, form, starts)))
+        good = int(np.count_nonzero(are_entries(memory, starts, form, starts, filled=False)))
         if 2 * good > count and (best is None or good > best[0]):
             best = good, form
     return best[1] if best else None
@@ -199,7 +199,7 @@ def _run(memory: VirtualMemory, form: EntryForm, proven: NDArray[np.uint64]) -> 
     proven = proven[np.isin(proven, starts)]
     strings = entry_fields(memory, proven, form)[0][:, 1]
     names = entry_fields(memory, starts, form)[0][:, 1]
-    good = are_entries(memory, starts, form, starts) & _among(names, strings)
+    good = are_entries(memory, starts, form, starts, filled=False) & _among(names, strings)
     edges = np.flatnonzero(np.diff(np.concatenate(([False], good, [False])).astype(np.int8)))
     inside = np.concatenate(([0], np.cumsum(np.isin(starts, proven))))
     first, last = max(edges.reshape(-1, 2).tolist(), key=lambda run: int(inside[run[1]] - inside[run[0]]))

@@ -31,7 +31,7 @@ def exports_document(kernel: Kernel, exports: Exports) -> dict[str, Any]:
         "exports": [
             {
                 "name": export.name,
-                "address": f"{export.address:#x}",
+                "address": None if export.address is None else f"{export.address:#x}",
                 "owner": export.owner,
                 "macro": export.macro,
                 "gpl_only": export.gpl_only,

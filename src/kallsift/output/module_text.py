@@ -22,7 +22,8 @@ def verdict_line(file: str, verdict: Verdict) -> str:
 def use_lines(uses: Iterable[Use], digits: int) -> Iterator[str]:
     """A line for each symbol that a module wants: address, name, owner and, where it does not get it, why."""
     for use in uses:
-        address = f"{use.export.address:0{digits}x}" if use.export else "-" * digits
+        place = use.export.address if use.export else None
+        address = "-" * digits if place is None else f"{place:0{digits}x}"
         owner = use.export.owner if use.export else "-"
         problem = use.problem or ("" if use.export else "nothing exports it, and the module does without it")
         yield "\t".join(("", address, *map(printable, (use.name, owner, problem)))).rstrip() + "\n"
@@ -75,11 +76,11 @@ def check_document(file: str, verdict: Verdict, module: ModuleFile | None) -> di
 
 
 def _use(use: Use) -> dict[str, Any]:
-    export = use.export
+    address = use.export.address if use.export else None
     return {
         "name": use.name,
-        "address": f"{export.address:#x}" if export else None,
-        "owner": export.owner if export else None,
+        "address": None if address is None else f"{address:#x}",
+        "owner": use.export.owner if use.export else None,
         "errno": use.errno,
         "problem": use.problem or None,
     }
