@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from kallsift.errors import KallsiftError
 from kallsift.kernel.export_entries import ENTRY_FORMS, Checksums, EntryForm
 from kallsift.kernel.exports import Exports, exports
 from kallsift.kernel.kernel_exports import ExportsError
-from kallsift.kernel.model import Kernel
+from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.pointers import Words
+from kallsift.memory.model import Segment
 from tests.kernel.export_images import ARRAYS, EACH, SIZE, ExportImage, Line, export_image
 from tests.kernel.images import EACH as EVERY_WORD
 from tests.kernel.images import WIDE
@@ -56,6 +58,15 @@ def test_by_name_and_by_owner() -> None:
     assert found.all("nothing") == ()
     assert len(found.of("vmlinux")) == 2 * EACH
     assert len(found.of("module")) == 0
+
+
+def test_a_copy_that_nothing_maps() -> None:
+    """In a memory that reaches farther than the addresses of the copy do."""
+    image = export_image(WIDE, EntryForm(3, False), Checksums(4))
+    kernel = image.kernel(data_symbols=True)
+    far = (Segment(0, np.zeros(64, np.uint8)), *kernel.memory.segments, Segment(1 << 40, np.zeros(64, np.uint8)))
+    copy = replace(kernel, memory=replace(kernel.memory, image=None, segments=far), state=State.STALE)
+    assert lines_of(exports(copy)) == list(image.lines)
 
 
 def test_entries_that_cannot_be_read_are_counted() -> None:
