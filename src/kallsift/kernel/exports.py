@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from kallsift.errors import KallsiftError
-from kallsift.kernel.export_entries import Export, read_array
+from kallsift.kernel.export_entries import Checksums, Export, ExportArray, read_array
 from kallsift.kernel.kernel_exports import ExportsError, kernel_arrays
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.module_exports import module_arrays
 from kallsift.kernel.modules import modules
-from kallsift.kernel.virtual import image_memory, virtual_memory
+from kallsift.kernel.virtual import VirtualMemory, image_memory, virtual_memory
+
+MAX_ALL = 1 << 18
+"""Exports of all owners at most; a distribution's kernel with all of its modules has some 30,000."""
 
 KERNEL = "vmlinux"
 """The owner of what the kernel itself exports, as Module.symvers calls it."""
@@ -74,39 +77,57 @@ def exports(kernel: Kernel) -> Exports:
     """
     runs = kernel.memory.image is None and kernel.state in (State.RUNNING, State.GUEST)
     memory = virtual_memory(kernel) if runs else image_memory(kernel)
-    missing: list[str] = []
+    gathered = _Gathered(memory)
     own = None
-    symbols: list[Export] = []
     try:
         own = kernel_arrays(kernel, memory)
     except ExportsError as error:
-        missing.append(f"{KERNEL}: {error}")
+        gathered.missing.append(f"{KERNEL}: {error}")
     else:
-        missing += (f"{KERNEL}: {line}" for line in own.missing)
-        for array in own.arrays:
-            found, lost = read_array(memory, array, KERNEL, own.checksums)
-            symbols += found if runs or array.form.relative else (_addressed(kernel, export) for export in found)
-            if lost:
-                missing.append(f"{KERNEL}: {lost:,} of {array.count:,} entries at {array.start:#x} cannot be read")
+        gathered.missing += (f"{KERNEL}: {line}" for line in own.missing)
+        gathered.add(KERNEL, own.arrays, own.checksums)
+        if not runs and not any(array.form.relative for array in own.arrays):
+            gathered.symbols = [_addressed(kernel, export) for export in gathered.symbols]
     loaded: list[Loaded] = []
     if runs:
         try:
             listed = modules(kernel)
             loaded += (Loaded(module.name, module.state) for module in listed)
-            found_arrays = module_arrays(memory, np.array([module.address for module in listed], np.uint64))
-            checksums = own.checksums if own else None
-            for module, arrays in zip(listed, found_arrays, strict=True):
-                for array in arrays:
-                    found, lost = read_array(memory, array, module.name, checksums)
-                    symbols += found
-                    if lost:
-                        missing.append(f"{module.name}: {lost:,} of {array.count:,} entries cannot be read")
+            arrays = module_arrays(memory, np.array([module.address for module in listed], np.uint64))
+            for module, of_module in zip(listed, arrays, strict=True):
+                gathered.add(module.name, of_module, own.checksums if own else None)
         except KallsiftError as error:
-            missing.append(f"modules: {error}")
-    if not symbols:
-        raise ExportsError("; ".join(missing) or "the kernel exports nothing: it was built without modules")
+            gathered.missing.append(f"modules: {error}")
+    if not gathered.symbols:
+        raise ExportsError("; ".join(gathered.missing) or "the kernel exports nothing: it was built without modules")
     known = None if own is None or own.missing else own.checksums is not None
-    return Exports(tuple(symbols), tuple(loaded), known, tuple(missing))
+    return Exports(tuple(gathered.symbols), tuple(loaded), known, tuple(gathered.missing))
+
+
+@dataclass
+class _Gathered:
+    """What has been read so far.
+
+    Attributes:
+        memory: the kernel's.
+        symbols: the exports.
+        missing: what could not be read, one line each.
+    """
+
+    memory: VirtualMemory
+    symbols: list[Export] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def add(self, owner: str, arrays: Iterable[ExportArray], checksums: Checksums | None) -> None:
+        """Reads the arrays of one owner."""
+        for array in arrays:
+            if len(self.symbols) + array.count > MAX_ALL:
+                self.missing.append(f"{owner}: there would be more than {MAX_ALL:,} exports in all")
+                continue
+            found, lost = read_array(self.memory, array, owner, checksums)
+            self.symbols += found
+            if lost:
+                self.missing.append(f"{owner}: {lost:,} of {array.count:,} entries at {array.start:#x} cannot be read")
 
 
 def _addressed(kernel: Kernel, export: Export) -> Export:

@@ -209,8 +209,8 @@ def _run(memory: VirtualMemory, form: EntryForm, proven: NDArray[np.uint64]) -> 
 
 def _among(addresses: NDArray[np.uint64], strings: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Which addresses lie between some strings, or not far from them."""
-    low, high = strings.min() - np.uint64(BEYOND), strings.max() + np.uint64(BEYOND)
-    return np.asarray((addresses >= low) & (addresses < high))
+    low, high = max(0, int(strings.min()) - BEYOND), min((1 << 64) - 1, int(strings.max()) + BEYOND)
+    return np.asarray((addresses >= np.uint64(low)) & (addresses < np.uint64(high)))
 
 
 def _with_checksums(
