@@ -11,10 +11,12 @@ from typing import NoReturn
 import click
 
 from kallsift import __version__
+from kallsift.cli.check import check
 from kallsift.cli.convert import convert
 from kallsift.cli.diff import diff
 from kallsift.cli.elf import elf
 from kallsift.cli.exit_codes import ExitCode
+from kallsift.cli.exports import exports
 from kallsift.cli.extract import extract
 from kallsift.cli.info import info
 from kallsift.cli.layout import layout
@@ -66,6 +68,8 @@ app.add_command(modules)
 app.add_command(elf)
 app.add_command(convert)
 app.add_command(extract)
+app.add_command(exports)
+app.add_command(check)
 
 
 def main() -> NoReturn:

@@ -14,7 +14,7 @@ class ExitCode(IntEnum):
     PROVEN = 0
     """All that was printed is proven."""
     NOTHING = 1
-    """Nothing recovered or found, the source is unreadable, or the result could not be written."""
+    """Nothing recovered or found, the source is unreadable, the result could not be written, or a module is refused."""
     USAGE = 2
     """The command line makes no sense."""
     PARTIAL = 3

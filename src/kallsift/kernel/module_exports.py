@@ -1,9 +1,8 @@
-"""What modules export without restriction, in any of the forms that kernels keep it in.
+"""What modules export: the fields of ``struct module`` that lead to their arrays.
 
-The forms are those of ``struct kernel_symbol`` (include/linux/export-internal.h, include/linux/export.h): addresses and
-pointers to names, absolute or relative to their own place, since 5.4 with a namespace. In ``struct module`` stand a
-pointer to the array, one to its checksums, and the number of its entries. What is for modules under the GPL alone has
-another array, up to 7.0, whose number stands before it. ``/proc/kallsyms`` writes the former's letters in upper case.
+In ``struct module`` stand a pointer to the array, one to its checksums, since 7.1 one to its flags, and the number of
+its entries. What is for modules under the GPL alone has another array, up to 7.0, whose number stands right before it.
+Where there are no entries, the pointer is 0. ``/proc/kallsyms`` writes the first array's letters in upper case.
 """
 
 from __future__ import annotations
@@ -13,35 +12,31 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.kernel.export_entries import (
+    ENTRY_FORMS,
+    EXPORT_SYMBOL,
+    EXPORT_SYMBOL_GPL,
+    FARTHEST,
+    MAX_EXPORTS,
+    MAX_NAME,
+    EntryForm,
+    ExportArray,
+    are_entries,
+    entry_fields,
+    entry_size,
+    entry_starts,
+    values4,
+)
 from kallsift.kernel.virtual import VirtualMemory
 
-MAX_EXPORTS = 1 << 16
-"""Entries of one array at most."""
+WITHIN = 128
+"""Words of ``struct module`` among which these fields stand; so far they are within the first 50."""
 
-FARTHEST = 1 << 28
-"""How far from its structure a module's strings can lie, in bytes."""
+WITH_FLAGS = 3
+"""Where the number stands, in words from the pointer, if there are flags: behind those and the checksums."""
 
-MAX_NAME = 512
-"""Characters of a symbol's name at most, the NUL included (KSYM_NAME_LEN since 6.1)."""
-
-COUNT_PLACES = (2, 3, 4)
-"""Where the number can stand, in words from the pointer: behind the checksums, since 7.1 behind the flags as well."""
-
-
-@dataclass(frozen=True)
-class EntryForm:
-    """One form of ``struct kernel_symbol``.
-
-    Attributes:
-        fields: how many there are: address, name, and since 5.4 a namespace.
-        relative: whether they are 32-bit distances from their own places, else words.
-    """
-
-    fields: int
-    relative: bool
-
-
-ENTRY_FORMS = (EntryForm(3, True), EntryForm(3, False), EntryForm(2, True), EntryForm(2, False))
+COUNT_PLACES = (2, WITH_FLAGS)
+"""Where the number can stand: behind the checksums, since 7.1 behind the flags as well."""
 
 
 @dataclass(frozen=True)
@@ -71,41 +66,49 @@ def find_exports(memory: VirtualMemory, addresses: NDArray[np.uint64], words: ND
     """
     near = memory.words.wrap(words - addresses[:, None] + np.uint64(FARTHEST)) < np.uint64(2 * FARTHEST)
     near[:, :4] = near[:, -max(COUNT_PLACES) :] = False
+    numbers = _numbers(memory, words)
     best: tuple[int, ExportForm] | None = None
     for entry in ENTRY_FORMS:
         owner, place = np.nonzero(near)
-        named = _named(memory, words[owner, place], entry, addresses[owner])
+        named = are_entries(memory, words[owner, place], entry, addresses[owner])
         candidates = np.unique(place[named]).tolist()
         for array in candidates:
             for behind in COUNT_PLACES:
                 form = ExportForm(entry, array, array + behind)
-                agreeing = _agreeing(memory, addresses, words, form)
+                counts = numbers[:, form.count * memory.words.size // 4]
+                agreeing = _agreeing(memory, addresses, words[:, array], counts, entry)
                 if agreeing and (best is None or agreeing > best[0]):
                     best = agreeing, form
     return best[1] if best else None
 
 
-def _agreeing(memory: VirtualMemory, addresses: NDArray[np.uint64], words: NDArray[np.uint64], form: ExportForm) -> int:
-    """How many modules have exports of this form; 0 if any of them contradicts it."""
-    counts = _counts(memory, addresses, form)
+def _agreeing(
+    memory: VirtualMemory,
+    addresses: NDArray[np.uint64],
+    starts: NDArray[np.uint64],
+    counts: NDArray[np.uint32],
+    form: EntryForm,
+) -> int:
+    """How many modules have so many entries there; 0 if any of them contradicts it."""
     some = np.flatnonzero(counts)
     if (counts > MAX_EXPORTS).any():
         return 0
-    last = words[some, form.array] + (counts[some] - np.uint64(1)) * np.uint64(_size(memory, form.entry))
-    good = _named(memory, words[some, form.array], form.entry, addresses[some])
-    good &= _named(memory, last, form.entry, addresses[some])
+    last = starts[some] + (counts[some].astype(np.uint64) - np.uint64(1)) * np.uint64(entry_size(memory, form))
+    good = are_entries(memory, starts[some], form, addresses[some])
+    good &= are_entries(memory, last, form, addresses[some])
     return len(some) if good.all() else 0
 
 
-def _counts(memory: VirtualMemory, addresses: NDArray[np.uint64], form: ExportForm) -> NDArray[np.uint64]:
-    places = addresses + np.uint64(form.count * memory.words.size)
-    return memory.values(places, np.dtype(f"{memory.words.byte_order}u4"))[0]
+def _numbers(memory: VirtualMemory, words: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """Structures as numbers of 32 bits, in the order in which they stand there, shape (n, m or 2 m)."""
+    stored = np.ascontiguousarray(words.astype(memory.words.dtype))
+    return stored.view(values4(memory)).astype(np.uint32)
 
 
 def exported(
     memory: VirtualMemory, address: int, words: NDArray[np.uint64], form: ExportForm
 ) -> frozenset[tuple[int, bytes]]:
-    """Address and name of all that one module exports.
+    """Address and name of all in the first array of one module.
 
     Args:
         memory: the kernel's.
@@ -113,44 +116,74 @@ def exported(
         words: of the structure, shape (m,).
         form: as `find_exports` gives it.
     """
-    count = int(_counts(memory, np.array([address], np.uint64), form)[0])
+    count = memory.value(address + form.count * memory.words.size, 4)
     if not 0 < count <= MAX_EXPORTS:
         return frozenset()
-    starts = words[form.array] + np.arange(count, dtype=np.uint64) * np.uint64(_size(memory, form.entry))
-    fields, held = _fields(memory, starts, form.entry)
+    starts = entry_starts(memory, int(words[form.array]), count, form.entry)
+    fields, held = entry_fields(memory, starts, form.entry)
     return frozenset((value, memory.string(name, MAX_NAME)) for value, name in fields[held][:, :2].tolist())
 
 
-def _size(memory: VirtualMemory, form: EntryForm) -> int:
-    return form.fields * (4 if form.relative else memory.words.size)
+def module_arrays(memory: VirtualMemory, addresses: NDArray[np.uint64]) -> list[tuple[ExportArray, ...]]:
+    """The arrays of each module, none where it exports nothing.
+
+    Args:
+        memory: the kernel's.
+        addresses: of the structures, shape (n,).
+    """
+    places = addresses[:, None] + np.arange(WITHIN, dtype=np.uint64) * np.uint64(memory.words.size)
+    words = memory.values(places.ravel())[0].reshape(places.shape)
+    form = find_exports(memory, addresses, words)
+    gpl = None
+    with_flags = form is not None and form.count - form.array == WITH_FLAGS
+    if not with_flags:
+        gpl = _gpl_place(memory, addresses, words, form)
+    found: list[tuple[ExportArray, ...]] = [() for _ in addresses]
+    numbers = _numbers(memory, words)
+    if form is not None:
+        counts = numbers[:, form.count * memory.words.size // 4]
+        flags = words[:, form.array + 2] if with_flags else None
+        found = _with(found, words, form.array, counts, form.entry, EXPORT_SYMBOL, flags)
+    if gpl is not None:
+        counts = numbers[:, gpl[1] * memory.words.size // 4 - 1]
+        found = _with(found, words, gpl[1], counts, gpl[0], EXPORT_SYMBOL_GPL, None)
+    return found
 
 
-def _fields(
-    memory: VirtualMemory, starts: NDArray[np.uint64], form: EntryForm
-) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """The addresses in entries, shape (n, fields), and which entries could be read, shape (n,)."""
-    width = 4 if form.relative else memory.words.size
-    places = starts[:, None] + np.arange(form.fields, dtype=np.uint64) * np.uint64(width)
-    values, held = memory.values(places.ravel(), np.dtype(f"{memory.words.byte_order}u{width}"))
-    values = values.reshape(places.shape)
-    if form.relative:
-        distances = values.astype(np.uint32).view(np.int32).astype(np.int64).astype(np.uint64)
-        # a distance of 0 stands for no namespace
-        values = np.where(distances == 0, distances, memory.words.wrap(places + distances))
-    return values, np.asarray(held.reshape(places.shape).all(axis=1))
+def _with(
+    found: list[tuple[ExportArray, ...]],
+    words: NDArray[np.uint64],
+    place: int,
+    counts: NDArray[np.uint32],
+    form: EntryForm,
+    macro: str,
+    flags: NDArray[np.uint64] | None,
+) -> list[tuple[ExportArray, ...]]:
+    """What was found of each module, with the array that one place leads to."""
+    columns = words[:, place : place + 2].tolist()
+    marks = [None] * len(columns) if flags is None else [flag or None for flag in flags.tolist()]
+    return [
+        (*arrays, ExportArray(start, count, form, macro, crcs or None, mark)) if 0 < count <= MAX_EXPORTS else arrays
+        for arrays, (start, crcs), count, mark in zip(found, columns, counts.tolist(), marks, strict=True)
+    ]
 
 
-def _named(
-    memory: VirtualMemory, starts: NDArray[np.uint64], form: EntryForm, addresses: NDArray[np.uint64]
-) -> NDArray[np.bool_]:
-    """Whether an entry stands at each place: something with the name of a symbol, and perhaps of a namespace."""
-    good: NDArray[np.bool_] = starts % np.uint64(4) == 0
-    fields, held = _fields(memory, starts, form)
-    good &= held & (fields[:, 0] != 0)
-    for number in range(1, form.fields):
-        near = memory.words.wrap(fields[:, number] - addresses + np.uint64(FARTHEST)) < np.uint64(2 * FARTHEST)
-        first, there = memory.values(fields[:, number], np.dtype("u1"))
-        letter = (first | np.uint64(0x20)) - np.uint64(ord("a")) < 26
-        fits = near & there & (letter | (first == ord("_")) | ((number == 2) & (first == 0)))
-        good &= fits | ((number == 2) & (fields[:, number] == 0))
-    return good
+def _gpl_place(
+    memory: VirtualMemory, addresses: NDArray[np.uint64], words: NDArray[np.uint64], form: ExportForm | None
+) -> tuple[EntryForm, int] | None:
+    """Form and place of the pointer to the second array, right before which its number stands.
+
+    It is 0 in exactly those modules where the number is.
+    """
+    best: tuple[int, EntryForm, int] | None = None
+    numbers = _numbers(memory, words)
+    first = form.count + 1 if form else 4
+    for place in range(first, words.shape[1] - 1):
+        counts = numbers[:, place * memory.words.size // 4 - 1]
+        if (counts > MAX_EXPORTS).any() or ((counts != 0) != (words[:, place] != 0)).any():
+            continue
+        for entry in (form.entry,) if form else ENTRY_FORMS:
+            agreeing = _agreeing(memory, addresses, words[:, place], counts, entry)
+            if agreeing and (best is None or agreeing > best[0]):
+                best = agreeing, entry, place
+    return best[1:] if best else None

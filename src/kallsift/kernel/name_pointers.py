@@ -71,8 +71,8 @@ def find_exports(window: Segment, words: Words, distance: int) -> Exports:
         words: how to read it.
         distance: virtual address less place of each of its bytes.
     """
-    pointers = _pairs(window, words, distance, relative=False)
-    offsets = _pairs(window, Words(4, words.byte_order), distance, relative=True)
+    pointers = pairs(window, words, distance, relative=False)[1:]
+    offsets = pairs(window, Words(4, words.byte_order), distance, relative=True)[1:]
     places, addresses = (np.concatenate(pair) for pair in zip(pointers, offsets, strict=True))
     names, kept = [], []
     for entry in range(0, len(places), max(1, -(-len(places) // MAX_EXPORTS))):
@@ -84,14 +84,24 @@ def find_exports(window: Segment, words: Words, distance: int) -> Exports:
     return Exports(tuple(names), words.wrap(addresses[kept]))
 
 
-def _pairs(
+def pairs(
     window: Segment, words: Words, distance: int, *, relative: bool
-) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Words whose next one says where a name is: the offset of that in the window's data, and what the word names."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+    """Words whose next one says where a name is.
+
+    Args:
+        window: the image.
+        words: how to read it.
+        distance: virtual address less place of each of its bytes.
+        relative: whether words are distances from their own place.
+
+    Returns:
+        Offsets in the window's data of the words and of the names, and the addresses that the words name.
+    """
     size, data = words.size, window.data
     skipped = -window.start % size
     count = max(0, len(data) - skipped) // size
-    places, addresses = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+    entries, places, addresses = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
     found = 0
     mapped = np.uint64(window.start + distance & (1 << 64) - 1)
     for first in range(0, count - 1, CHUNK):
@@ -109,6 +119,7 @@ def _pairs(
         found += int(np.count_nonzero(begins))
         if found > MAX_PAIRS:
             break
+        entries.append(skipped + (first + inside[begins]) * size)
         places.append(offsets[begins])
         addresses.append(values[:-1][inside[begins]])
-    return np.concatenate(places), np.concatenate(addresses)
+    return np.concatenate(entries), np.concatenate(places), np.concatenate(addresses)

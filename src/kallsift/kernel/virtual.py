@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -148,3 +148,15 @@ def virtual_memory(kernel: Kernel) -> VirtualMemory:
     if mapping is None:
         raise KallsiftError(f"nothing tells how this kernel's memory is mapped (its state: {kernel.state.value})")
     return VirtualMemory(kernel.memory, mapping, kernel.page_table_root, words)
+
+
+def image_memory(kernel: Kernel) -> VirtualMemory:
+    """The image of a kernel alone, at the addresses of its symbols: for images, and for copies that nothing maps."""
+    words = Words(kernel.symbols.word_size, kernel.byte_order)
+    by = kernel.tables[0].virtual - kernel.tables[0].physical
+    segments = tuple(
+        segment.moved(by)
+        for segment in kernel.memory.segments
+        if segment.start + by >= 0 and segment.end + by <= words.mask + 1
+    )
+    return VirtualMemory(replace(kernel.memory, segments=segments), None, None, words)

@@ -1,0 +1,47 @@
+"""``kallsift exports``: what the kernel and its modules export."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from kallsift.cli.exit_codes import verdict
+from kallsift.cli.messages import warn
+from kallsift.cli.rich_help import HelpedCommand
+from kallsift.cli.source_options import Request, recovered, source_options
+from kallsift.kernel.exports import exports as exports_of
+from kallsift.output.exports_text import exports_json, symvers_lines
+
+EXAMPLES = {
+    "kallsift exports memory.lime > Module.symvers": "what modules for that kernel can be built and checked against",
+    "kallsift exports memory.lime --owner vmlinux | sort -k2 | diff - wanted": "the kernel's own, beside another list",
+    "kallsift exports vmlinuz --json | jq -r '.exports[] | select(.gpl_only) | .name'": "names of one kind",
+}
+
+
+@click.command(cls=HelpedCommand, examples=EXAMPLES)
+@source_options
+@click.option("--owner", metavar="NAME", help="Only what NAME exports: vmlinux or a module.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with addresses.")
+def exports(request: Request, owner: str | None, as_json: bool) -> int:
+    """Print every symbol that the kernel and its loaded modules export, in the form of Module.symvers.
+
+    A line has checksum, name, owner (vmlinux or a module), EXPORT_SYMBOL or EXPORT_SYMBOL_GPL, and namespace, with tabs
+    between them. A kernel that keeps no checksums has 0x00000000. Of a kernel image, what it exports itself.
+    """
+    with recovered(request) as (_, kernels):
+        listings = [(kernel, exports_of(kernel)) for kernel in kernels]
+        if owner is not None:
+            listings = [(kernel, found.of(owner)) for kernel, found in listings]
+        if as_json:
+            sys.stdout.write(exports_json(listings, request.every))
+        else:
+            for index, (_, found) in enumerate(listings):
+                if request.every:
+                    print(f"kernel {index}:")
+                sys.stdout.writelines(symvers_lines(found))
+        missing = [line for _, found in listings for line in found.missing]
+        for line in missing:
+            warn(f"not all exports: {line}")
+        return verdict(kernels, whole=not missing)

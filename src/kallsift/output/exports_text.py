@@ -1,0 +1,51 @@
+"""What a kernel exports, as lines in the form of ``Module.symvers``, or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from kallsift.kernel.export_entries import Export
+from kallsift.kernel.exports import Exports
+from kallsift.kernel.model import Kernel
+from kallsift.memory.model import printable
+from kallsift.output.json_document import kernel_document
+
+
+def symvers_lines(exports: Iterable[Export]) -> Iterator[str]:
+    """A line each: checksum, name, owner, macro and namespace with tabs between, as ``modpost`` writes them.
+
+    A checksum that the kernel does not keep is 0, as there. A module is called by its name, not by its path in the
+    kernel's sources.
+    """
+    for export in exports:
+        name, owner, namespace = (printable(text) for text in (export.name, export.owner, export.namespace))
+        yield f"0x{export.crc or 0:08x}\t{name}\t{owner}\t{export.macro}\t{namespace}\n"
+
+
+def exports_document(kernel: Kernel, exports: Exports) -> dict[str, Any]:
+    """The kernel and what it exports, as values that JSON can express."""
+    return {
+        "kernel": kernel_document(kernel),
+        "missing": list(exports.missing),
+        "exports": [
+            {
+                "name": export.name,
+                "address": None if export.address is None else f"{export.address:#x}",
+                "owner": export.owner,
+                "macro": export.macro,
+                "gpl_only": export.gpl_only,
+                "namespace": export.namespace,
+                "crc": None if export.crc is None else f"0x{export.crc:08x}",
+            }
+            for export in exports
+        ],
+    }
+
+
+def exports_json(listings: Sequence[tuple[Kernel, Exports]], every: bool) -> str:
+    """`exports_document` of one kernel, or ``{"kernels": [...]}`` of every one, with a line break at its end."""
+    import json
+
+    documents = [exports_document(kernel, exports) for kernel, exports in listings]
+    return json.dumps({"kernels": documents} if every else documents[0], indent=1) + "\n"

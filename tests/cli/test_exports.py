@@ -1,0 +1,78 @@
+"""``kallsift exports``: lines like Module.symvers, JSON, and what is missing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kallsift.addresses import VirtualAddress
+from kallsift.cli import exports as exports_command
+from kallsift.kernel.export_entries import Export
+from kallsift.kernel.exports import Exports
+from kallsift.kernel.kernel_exports import ExportsError
+from tests.cli.conftest import Command, Plant
+from tests.output.sample import kernel, unproven
+
+FOUND = Exports(
+    (
+        Export("printk", VirtualAddress(0xFFFFFFFF81000010), "vmlinux", "EXPORT_SYMBOL", "", 0x92997ED8),
+        Export("sp\x1bace", VirtualAddress(0x20), "vmlinux", "EXPORT_SYMBOL_GPL", "NS", None),
+        Export("helper", VirtualAddress(0x30), "other", "EXPORT_SYMBOL", "", 1),
+    )
+)
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports_command, "exports_of", lambda _: FOUND)
+
+
+@pytest.mark.usefixtures("found")
+def test_lines(command: Command, plant: Plant) -> None:
+    plant(kernel())
+    result = command("exports", "dump")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == (
+        "0x92997ed8\tprintk\tvmlinux\tEXPORT_SYMBOL\t\n"
+        "0x00000000\tsp\\x1bace\tvmlinux\tEXPORT_SYMBOL_GPL\tNS\n"
+        "0x00000001\thelper\tother\tEXPORT_SYMBOL\t\n"
+    )
+    assert command("exports", "dump", "--owner", "other").out.count("\n") == 1
+    plant(unproven())
+    assert command("exports", "dump").code == 3
+
+
+@pytest.mark.usefixtures("found")
+def test_json(command: Command, plant: Plant) -> None:
+    plant(kernel(), kernel())
+    document = json.loads(command("exports", "dump", "--json").out)
+    assert document["missing"] == []
+    assert document["exports"][1] == {
+        "name": "sp\x1bace",
+        "address": "0x20",
+        "owner": "vmlinux",
+        "macro": "EXPORT_SYMBOL_GPL",
+        "gpl_only": True,
+        "namespace": "NS",
+        "crc": None,
+    }
+    assert len(json.loads(command("exports", "dump", "--json", "--all").out)["kernels"]) == 2
+    assert command("exports", "dump", "--all").out.count("kernel ") == 2
+
+
+def test_what_is_missing_is_said(command: Command, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(kernel())
+    monkeypatch.setattr(exports_command, "exports_of", lambda _: Exports(FOUND.symbols, missing=("modules: gone",)))
+    result = command("exports", "dump")
+    assert (result.code, result.err) == (3, "kallsift: warning: not all exports: modules: gone\n")
+
+
+def test_a_kernel_without_exports(command: Command, plant: Plant) -> None:
+    """The image of this kernel holds none: the error is one line."""
+    plant(kernel())
+    result = command("exports", "dump")
+    assert result.code == 1
+    assert result.err.startswith("kallsift: ")
+    assert result.err.count("\n") == 1
+    assert ExportsError.__name__ not in result.err
