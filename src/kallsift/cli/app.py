@@ -50,7 +50,7 @@ EXAMPLES = {
 def app(ctx: click.Context) -> int:
     """Recover a Linux kernel's symbol table from a memory dump, and prove it.
 
-    Exit codes: 0 proven; 1 nothing recovered or unreadable; 2 usage; 3 partial or ambiguous.
+    Exit codes: 0 proven; 1 nothing recovered or unreadable; 2 usage; 3 partial or ambiguous; 4 differ (diff).
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
