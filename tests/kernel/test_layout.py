@@ -126,3 +126,23 @@ def test_lines() -> None:
         "1.5 KiB",
         "16 EiB",
     ]
+
+
+def test_broken_page_tables_are_no_harm() -> None:
+    """Random entries in tables that work otherwise: whatever comes of it, it is bounded and no other error."""
+    random = np.random.default_rng(11)
+    for _ in range(5):
+        broken = made_up()
+        segments = []
+        for part in broken.memory.segments:
+            data = np.array(part.read())
+            if part.start >= RAM:
+                entries = data.view("<u8")
+                chosen = random.integers(0, len(entries), 40)
+                entries[chosen] = random.integers(0, RAM, 40, np.uint64) | random.choice([0x23, 0xA3, 0x21], 40).astype(
+                    "<u8"
+                )
+            segments.append(Segment(part.start, data))
+        found = layout(replace(broken, memory=replace(broken.memory, segments=tuple(segments))))
+        assert len(list(layout_lines(found, 8))) == len(found.regions)
+        assert all(0 <= one.start < one.end <= 1 << 64 for one in found.regions)

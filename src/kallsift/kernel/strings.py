@@ -17,9 +17,13 @@ def places_of(window: Segment, wanted: bytes, most: int) -> Iterator[int]:
 
 
 def _places(window: Segment, wanted: bytes) -> Iterator[int]:
+    # most of a window is zeros, in which a search for what begins or ends with NUL stops at every byte
+    core = wanted.strip(b"\0")
+    before = wanted.index(core)
     for start in range(0, len(window.data), TEXT_PART):
         text = window.data[start : start + TEXT_PART + len(wanted) - 1].tobytes()
-        place = text.find(wanted)
+        place = text.find(core)
         while place >= 0:
-            yield window.start + start + place
-            place = text.find(wanted, place + 1)
+            if place >= before and text.startswith(wanted, place - before):
+                yield window.start + start + place - before
+            place = text.find(core, place + 1)
