@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from .compilers import compiler_for
 from .errors import LabError
 from .guests import Guest
 from .headers import built_modules
@@ -18,22 +19,7 @@ from .variants import with_variants
 
 SCENARIOS = Path(__file__).with_name("scenarios")
 
-COMPILERS = {
-    "amd64": ["x86_64-linux-gnu-gcc"],
-    "i386": ["x86_64-linux-gnu-gcc", "-m32"],
-    "arm64": ["aarch64-linux-gnu-gcc"],
-    "s390x": ["s390x-linux-gnu-gcc"],
-}
-"""By Debian's name of the architecture; more of them belong into requirements.apt too."""
-
 _FREESTANDING = ("-O1", "-ffreestanding", "-fno-stack-protector", "-fno-pie", "-no-pie", "-nostdlib", "-static")
-
-
-def compiler_for(architecture: str) -> list[str]:
-    """The compiler and what it must be told for an architecture."""
-    if architecture not in COMPILERS:
-        raise LabError(f"no compiler for {architecture}: add one to scenario.py")
-    return COMPILERS[architecture]
 
 
 def files_of(guest: Guest, kernel: Kernel) -> dict[str, bytes]:
@@ -56,5 +42,6 @@ def files_of(guest: Guest, kernel: Kernel) -> dict[str, bytes]:
 def _program(source: Path, architecture: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder, source.stem)
-        run([*compiler_for(architecture), *_FREESTANDING, "-o", program, source], timeout=60)
+        compiler = compiler_for(architecture)
+        run([f"{compiler.prefix}gcc", *compiler.options, *_FREESTANDING, "-o", program, source], timeout=60)
         return program.read_bytes()

@@ -46,7 +46,8 @@ def _bounds(module: bytes, section: str) -> tuple[int, int]:
 
 VARIANTS: dict[str, Change] = {
     "labproprietary": _text(".modinfo", b"license=GPL\0", b"license=BSD\0"),
-    "labvermagic": _text(".modinfo", b"vermagic=6.", b"vermagic=9."),
+    "labrelease": _text(".modinfo", b"vermagic=6.", b"vermagic=9."),  # not compared where symbols have checksums
+    "labvermagic": _text(".modinfo", b" mod_unload ", b" mod_unlobd "),
     "labnamespace": _text(".modinfo", b"import_ns=LAB\0", b"import_ns=BAL\0"),
     "labunversioned": _text("__versions", b"\0lab_for_all\0", b"\0lab_for_bll\0"),
     "labcrc": _checksum(b"lab_for_all"),

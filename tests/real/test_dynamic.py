@@ -21,10 +21,10 @@ TRACED = [guest.name for guest in guests_of_set(os.environ.get("KALLSIFT_LAB_DYN
 OFFERED = {
     "amd64": BUILT_IN,
     "i386": ("bpf", "__builtin__kprobes"),
-    "arm64": ("bpf",),
-    "s390x": ("bpf",),
+    "arm64": ("bpf", "__builtin__kprobes"),
+    "s390x": ("__builtin__kprobes",),
 }
-"""What kernels of an architecture list when they are traced."""
+"""What Debian's kernels of an architecture list when they are traced; those of s390x compile no BPF."""
 
 
 def text_of(symbols: SymbolTable) -> SymbolTable:
