@@ -12,7 +12,7 @@ import kallsift
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.dynamic import dynamic_symbols
 from tests.lab import guest_named, guests_of_set
-from tests.real.conftest import GUESTS, Taken
+from tests.real.conftest import GUESTS, Taken, memory_of, writable
 from tests.real.dynamic_table import BUILT_IN, owners, printed, without_types
 
 TRACED = [guest.name for guest in guests_of_set(os.environ.get("KALLSIFT_LAB_DYNAMIC", "dynamic-test"))]
@@ -74,3 +74,15 @@ def test_what_is_compared(taken: Taken, guest: str) -> None:
         assert capture.manifest["counts"]["modules"] >= 60
     loaded = capture.truth("bpf.tsv").splitlines()
     assert loaded[-1] == b"done"
+
+
+def test_settings_that_hide_programs(taken: Taken) -> None:
+    """The guest tried each setting; here its memory is given what it would have had then."""
+    capture = taken("amd64-7.2-traced")
+    for line in capture.truth("bpf.settings").decode().splitlines():
+        name, value, lines = line.split("\t")
+        data = writable(capture)
+        kernel = kallsift.recover(memory_of(data))
+        place = kernel.symbols[name].address - kernel.distance
+        data[place : place + 4] = np.array([int(value)], "<u4").view(np.uint8)
+        assert sum(len(group.symbols) for group in dynamic_symbols(kernel).groups if group.owner == "bpf") == int(lines)
