@@ -3,6 +3,7 @@
 # make matrix  the same claim for every kernel of the lab; make docs writes the table of it
 # make containers  four real guests in every container that QEMU, libvirt and VMware have: the same table, every page
 # make images  every kernel image of Debian's mirror, compared with other readings: the table of docs/images.md
+# make dynamic all of /proc/kallsyms of guests that are traced: the table of docs/dynamic.md
 # make damage  pages of real kernels' tables zeroed at random, many times over: the table of docs/damage.md
 # make bench   speed beside reading the file and beside other tools; make bench-images the same for kernel images
 
@@ -11,7 +12,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test check unit lab matrix containers docs images damage bench bench-images clean
+.PHONY: demo test check unit lab matrix containers docs images dynamic damage bench bench-images clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -41,6 +42,10 @@ docs: $(READY) lab
 images: $(READY) lab
 	@$(RUN) -m tests.real images > docs/.images.md; status=$$?; \
 	mv docs/.images.md docs/images.md; exit $$status
+
+dynamic: $(READY) lab
+	@$(RUN) -m tests.real dynamic > docs/.dynamic.md; status=$$?; \
+	mv docs/.dynamic.md docs/dynamic.md; exit $$status
 
 damage: $(READY) lab
 	@$(RUN) -m tests.real damage > docs/.damage.md; status=$$?; \

@@ -21,6 +21,7 @@ from .machines import machine_for
 from .places import lab_folder
 from .qemu import Files, command, has_vmcoreinfo, with_seed
 from .qmp import Qmp
+from .scenario import files_of
 from .tools import tool
 
 
@@ -30,6 +31,7 @@ class Paused:
 
     qmp: Qmp
     truth: dict[str, bytes]  # file name -> what the guest read of itself
+    added: dict[str, bytes]  # path -> what its scenario added to its initramfs
     console: bytes
     command: list[str]
     seconds: float
@@ -58,7 +60,8 @@ def paused(guest: Guest, kernel: Kernel, accelerator: str, extra: Sequence[str] 
         files = Files(Path(folder))
         needed = ["qemu_fw_cfg"] if has_vmcoreinfo(guest, machine) else []
         modules = kernel.modules if guest.modules else None
-        files.initramfs.write_bytes(build_initramfs(kernel.busybox, modules, needed))
+        added = files_of(guest, kernel)
+        files.initramfs.write_bytes(build_initramfs(kernel.busybox, modules, needed, added))
         words = [*command(guest, machine, kernel.image, accelerator, files), *extra]
         if machine.seedless and guest.kaslr:
             words = with_seed(words, files)
@@ -74,7 +77,7 @@ def paused(guest: Guest, kernel: Kernel, accelerator: str, extra: Sequence[str] 
             except LabError as error:
                 raise _failure(guest, error, files, log) from error
             short = [word.replace(folder, ".").replace(str(kernel.image), "vmlinuz") for word in words]
-            yield Paused(qmp, truth, console, short, seconds)
+            yield Paused(qmp, truth, added, console, short, seconds)
 
 
 def _console(files: Files) -> bytes:

@@ -144,6 +144,10 @@ def _save(stopped: Paused, folder: Path, machine: Machine) -> None:
     (folder / "truth").mkdir()
     for name, data in stopped.truth.items():
         (folder / "truth" / name).write_bytes(data)
+    for path, data in stopped.added.items():
+        if path.startswith("ko/"):
+            (folder / "ko").mkdir(exist_ok=True)
+            (folder / path).write_bytes(data)
     (folder / "registers.txt").write_text(stopped.qmp.monitor("info registers -a"))
     if machine.elf_machine:
         _save_ranges(stopped, folder, machine.elf_machine)

@@ -31,6 +31,7 @@ class Guest:
     cpu: str = ""  # instead of the architecture's
     accelerator: str = ""  # instead of what the host can do, such as "tcg,thread=multi"
     append: str = ""  # more kernel command line
+    scenario: str = ""  # what the guest does besides: a folder of scenarios/
     timeout: int = 600  # seconds until the guest must be ready
     note: str = ""
 
@@ -39,6 +40,8 @@ class Guest:
         fields = dataclasses.asdict(self)
         for name in ("sets", "note", "timeout"):
             del fields[name]
+        if not self.scenario:
+            del fields["scenario"]
         return {**fields, "suites": " ".join(self.suites)}
 
 

@@ -6,6 +6,7 @@ import gzip
 import lzma
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import LabError
@@ -86,10 +87,17 @@ class _Cpio:
         return b"".join(self._parts)
 
 
-def build_initramfs(busybox: Path, modules: Path | None, extra: list[str]) -> bytes:
-    """The compressed archive; ``modules`` is the folder of modules.dep, or None to load none."""
+def build_initramfs(busybox: Path, modules: Path | None, extra: list[str], added: Mapping[str, bytes]) -> bytes:
+    """The compressed archive.
+
+    Args:
+        busybox: the guest's program for everything.
+        modules: the folder of modules.dep, or None to load none.
+        extra: more modules to load.
+        added: more files by their paths; those of bin can be run.
+    """
     archive = _Cpio()
-    for name in ("bin", "dev", "proc", "sys", "etc", "mods", "tmp", "mnt"):
+    for name in ("bin", "dev", "proc", "sys", "etc", "mods", "tmp", "mnt", "ko"):
         archive.folder(name)
     archive.add("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
     archive.add("dev/null", stat.S_IFCHR | 0o666, device=(1, 3))
@@ -102,4 +110,6 @@ def build_initramfs(busybox: Path, modules: Path | None, extra: list[str]) -> by
     for path in order:
         archive.file(f"mods/{_module_name(path.name)}.ko", _module_bytes(path))
     archive.file("mods/order", "".join(f"{_module_name(path.name)}.ko\n" for path in order).encode())
+    for name, data in added.items():
+        archive.file(name, data, 0o755 if name.startswith("bin/") else 0o644)
     return gzip.compress(archive.finish(), compresslevel=1, mtime=0)

@@ -9,12 +9,14 @@ import pytest
 
 from . import dumps, guests
 from .apt import Source, read_deb822, read_one_line
+from .compilers import COMPILERS
 from .errors import LabError
 from .initramfs import module_order
-from .kernels import newest
+from .kernels import Kernel, newest
 from .machines import MACHINES
 from .manifest import counts, kaslr_seen, landmarks, system_call_entries
 from .places import building
+from .scenario import files_of
 
 
 def test_guests_are_complete() -> None:
@@ -25,12 +27,27 @@ def test_guests_are_complete() -> None:
     for guest in loaded.values():
         assert guest.architecture in MACHINES
         assert guest.sets
+        assert not guest.scenario or guest.architecture in COMPILERS
+
+
+def test_a_scenario_is_a_setting_only_of_guests_that_have_one() -> None:
+    """So that captures of the others stay good."""
+    assert "scenario" not in guests.guest_named("amd64-7.2").settings()
+    assert guests.guest_named("amd64-7.2-traced").settings()["scenario"] == "traced"
+
+
+def test_a_scenario_brings_its_programs() -> None:
+    kernel = Kernel("6.12", "trixie", "amd64", Path(), Path(), {}, Path())
+    files = files_of(guests.guest_named("amd64-6.12-traced"), kernel)
+    assert files["bin/labbpf"].startswith(b"\x7fELF")
+    assert b"after_modules()" in files["scenario"]
+    assert files_of(guests.guest_named("amd64-6.12"), kernel) == {}
 
 
 def test_unknown_names_are_told(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="no guest named"):
         guests.guest_named("vax-1.0")
-    with pytest.raises(LabError, match="there are architectures, bench, matrix, test"):
+    with pytest.raises(LabError, match="there are architectures, bench, dynamic, dynamic-test, matrix, "):
         guests.guests_of_set("all")
     path = tmp_path / "guests.toml"
     path.write_text('[one]\nsuites = ["sid"]\narchitecture = "amd64"\npackage = "x"\ncolour = 1\n')

@@ -27,6 +27,10 @@ PACKAGES = {
     "dpkg-deb": "dpkg",
     "fallocate": "util-linux",
     "fdtput": "device-tree-compiler",
+    "x86_64-linux-gnu-gcc": "gcc",
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
+    "s390x-linux-gnu-gcc": "gcc-s390x-linux-gnu",
+    "make": "make",
     "tar": "tar",
 }
 

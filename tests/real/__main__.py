@@ -2,6 +2,7 @@
 
 python -m tests.real demo               one kernel: boot, dump, recover, compare
 python -m tests.real table matrix       the table of docs/kernels.md, for all guests of a set
+python -m tests.real dynamic            the table of docs/dynamic.md: all of /proc/kallsyms of guests that are traced
 python -m tests.real damage             the table of docs/damage.md: what is recovered of damaged tables
 python -m tests.real images             the table of docs/images.md, for all images of Debian's mirror
 """
@@ -15,7 +16,7 @@ import time
 import kallsift
 from tests.lab import Capture, LabError, capture, guest_named, guests_of_set
 from tests.lab.places import lab_folder
-from tests.real import census, damage_trials
+from tests.real import census, damage_trials, dynamic_table
 from tests.real.comparison import Comparison, compare, text_of, wrong_letters
 
 CONTAINERS = ("raw", "elf", "lime")
@@ -115,6 +116,8 @@ def main() -> int:
     shown.add_argument("guest", nargs="?", default="amd64-7.2")
     listed = commands.add_parser("table", help="compare all guests of a set, as a Markdown table")
     listed.add_argument("set", nargs="?", default="matrix")
+    traced = commands.add_parser("dynamic", help="compare all of /proc/kallsyms of a set's guests: a Markdown table")
+    traced.add_argument("set", nargs="?", default="dynamic")
     lots = commands.add_parser("damage", help="zero pages of guests' kernel images at random: a Markdown table")
     lots.add_argument("guests", nargs="*", metavar="GUEST", default=DAMAGED)
     lots.add_argument("--trials", type=int, default=100)
@@ -127,6 +130,8 @@ def main() -> int:
     try:
         if options.command == "images":
             return census.run(options)
+        if options.command == "dynamic":
+            return dynamic_table.write(guests_of_set(options.set))
         if options.command == "damage":
             images = {name: capture(guest_named(name)).kernel_image for name in options.guests}
             results = lab_folder() / "damage.jsonl"

@@ -21,7 +21,7 @@ from kallsift.output.kallsyms_text import kallsyms_text
 from kallsift.output.module_list import module_table, modules_document, proc_modules, section_lines
 from tests.lab import Capture, load_guests
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
-from tests.real.test_dynamic import unescaped
+from tests.real.dynamic_table import unescaped
 
 SHOWN = (".text", ".data", ".init.text", ".gnu.linkonce.this_module")
 """Sections whose addresses the guests write down."""

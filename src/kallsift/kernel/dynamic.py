@@ -14,18 +14,15 @@ from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.table import SymbolTable
-from kallsift.kernel.lists import ListError, heads_of_image, members
+from kallsift.kernel.lists import MAX_MEMBERS, ListError, Recognition, list_named, members
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.module_regions import module_regions
 from kallsift.kernel.module_symbols import Module
 from kallsift.kernel.modules import modules
-from kallsift.kernel.pointers import AFTER, BEFORE, pointers_between
+from kallsift.kernel.pointers import AFTER, BEFORE, PAGE, pointers_between
 from kallsift.kernel.strings import places_of
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.memory.model import Segment
-
-MAX_MEMBERS = 1 << 16
-"""Members of each list at most."""
 
 MAX_NAME = 512
 
@@ -34,6 +31,12 @@ NAME_SIZES = (512, 128)
 
 BPF_NAMES = (b"bpf_", b"__cfi_", b"__bpf_")
 """How names of what BPF compiled begin."""
+
+BPF_SETTINGS = {"bpf_jit_harden": 0, "bpf_jit_kallsyms": 1}
+"""Variables behind net.core.bpf_jit_*, 32 bits, and with what values of theirs BPF's symbols are printed."""
+
+MAX_TRAMPOLINE = 1 << 16
+"""Bytes of a trampoline of ftrace at most."""
 
 INSTRUCTION_PAGES = (b"kprobe_insn_page", b"kprobe_optinsn_page")
 """Names of kprobes' caches, in the order in which their pages are printed."""
@@ -116,25 +119,35 @@ def _table(lines: Sequence[Line], word_size: int) -> SymbolTable:
     return SymbolTable(addresses, np.frombuffer(b"".join(texts), np.uint8), bounds, word_size)
 
 
-def _list(kernel: Kernel, memory: VirtualMemory, symbol: str) -> list[int]:
-    """The members of the list that a symbol names; none where the kernel has no such list."""
-    index = kernel.symbols.find(symbol)
-    return [] if index is None else members(memory, kernel.symbols.symbol(index).address, MAX_MEMBERS).tolist()
-
-
 def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> Iterator[Group]:
     """Functions of modules' initial code, which ftrace keeps in lists by module: ``struct ftrace_mod_map``.
 
     Behind its links stand the module, the bounds of the code and the head of the functions' list; behind the links of
-    each of these its name, its address and its size, 32 bits (kernel/trace/ftrace.c).
+    each of these its name, its address and its size, 32 bits (kernel/trace/ftrace.c). The kernel prints as many lines
+    as there are functions, but its loop stays at the first for two of them, and so never comes to the last.
     """
     size = memory.words.size
     names = {module.address: module.name for module in found}
-    for entry in _list(kernel, memory, "ftrace_mod_maps"):
+    owners = np.array(sorted(names), np.uint64)
+
+    def first(nodes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        values, held = memory.values(nodes + np.uint64(2 * size))
+        return held & np.isin(values, owners)
+
+    def member(node: int) -> bool:
+        try:
+            owner, start, end = (memory.value(node + word * size) for word in range(2, 5))
+            functions = members(memory, node + 5 * size, MAX_MEMBERS).tolist()
+            return owner in names and all(start <= memory.value(function + 3 * size) < end for function in functions)
+        except (ListError, UnmappedError):
+            return False
+
+    for entry in list_named(kernel, memory, "ftrace_mod_maps", Recognition(first, member)):
         owner = memory.value(entry + 2 * size)
         if owner not in names:
             raise ListError(f"the map at {entry:#x} is of no module")
-        nodes = members(memory, entry + 5 * size, MAX_MEMBERS).tolist()
+        functions = members(memory, entry + 5 * size, MAX_MEMBERS).tolist()
+        nodes = [*functions[:1], *functions[:-1]]
         lines = [
             (memory.value(node + 3 * size), "T", memory.string(memory.value(node + 2 * size), MAX_NAME))
             for node in nodes
@@ -147,24 +160,47 @@ def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> I
 def _trampolines(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
     """In ``struct ftrace_ops`` a trampoline's address and size stand before the links of the list of trampolines."""
     size = memory.words.size
-    lines = [
-        (memory.value(node - 2 * size), "t", b"ftrace_trampoline")
-        for node in _list(kernel, memory, "ftrace_ops_trampoline_list")
-    ]
-    if lines:
+
+    def first(nodes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        starts, held = memory.values(nodes - np.uint64(2 * size))
+        sizes, there = memory.values(nodes - np.uint64(size))
+        aligned = (starts >= LEAST_ADDRESS) & (starts % np.uint64(PAGE) == 0)
+        return np.asarray(held & there & aligned & (sizes > 0) & (sizes < MAX_TRAMPOLINE))
+
+    def member(node: int) -> bool:
+        return bool(first(np.array([node], np.uint64))[0]) and _is_mapped(memory, memory.value(node - 2 * size))
+
+    nodes = list_named(kernel, memory, "ftrace_ops_trampoline_list", Recognition(first, member))
+    if nodes:
+        lines = [(memory.value(node - 2 * size), "t", b"ftrace_trampoline") for node in nodes]
         yield Group("__builtin__ftrace", _table(lines, size))
+
+
+def _is_mapped(memory: VirtualMemory, address: int) -> bool:
+    return bool(memory.values(np.array([address], np.uint64))[1][0])
 
 
 def _bpf(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
     """In ``struct bpf_ksym`` the links stand behind start, end and name (include/linux/bpf.h)."""
-    index = kernel.symbols.find("bpf_kallsyms")
-    if index is not None:
-        nodes = members(memory, kernel.symbols.symbol(index).address, MAX_MEMBERS).tolist()
-    else:
-        nodes = _unnamed_bpf(kernel, memory)
+    size = memory.words.size
+    for symbol, shown in BPF_SETTINGS.items():
+        index = kernel.symbols.find(symbol)
+        if index is not None and memory.value(kernel.symbols.symbol(index).address, 4) != shown:
+            return
+
+    def first(nodes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        begins = np.zeros(len(nodes), np.bool_)
+        for room in NAME_SIZES:
+            characters, held = memory.values(nodes - np.uint64(room), np.dtype("<u4"))
+            begins |= held & (characters == int.from_bytes(BPF_NAMES[0], "little"))
+        return begins
+
+    def member(node: int) -> bool:
+        return any(_is_bpf(memory, node, room) for room in NAME_SIZES)
+
+    nodes = list_named(kernel, memory, "bpf_kallsyms", Recognition(first, member))
     if not nodes:
         return
-    size = memory.words.size
     room = next((room for room in NAME_SIZES if all(_is_bpf(memory, node, room) for node in nodes)), None)
     if room is None:
         raise ListError("the members of the list of BPF's symbols have no names where they are expected")
@@ -172,21 +208,6 @@ def _bpf(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
     ends = np.array([memory.value(node - room - size) for node in nodes], np.uint64)
     table = _table(lines, size)
     yield Group("bpf", table, sizes=ends - table.addresses)
-
-
-def _unnamed_bpf(kernel: Kernel, memory: VirtualMemory) -> list[int]:
-    """The members of BPF's list where no symbol names it; none where no list looks like it."""
-    for heads, firsts in heads_of_image(kernel, memory):
-        for room in NAME_SIZES:
-            characters, held = memory.values(firsts - np.uint64(room), np.dtype("<u4"))
-            for head in heads[held & (characters == int.from_bytes(BPF_NAMES[0], "little"))].tolist():
-                try:
-                    nodes: list[int] = members(memory, head, MAX_MEMBERS).tolist()
-                except ListError:
-                    continue
-                if all(_is_bpf(memory, node, room) for node in nodes):
-                    return nodes
-    return []
 
 
 def _is_bpf(memory: VirtualMemory, node: int, room: int) -> bool:

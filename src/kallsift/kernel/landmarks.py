@@ -16,6 +16,7 @@ from kallsift.memory.model import Memory
 BANNER = b"Linux version "
 MAX_BANNER = 1024
 BTF_MAGIC = (b"\x9f\xeb\x01", b"\xeb\x9f\x01")
+BTF_HEADER = 24
 NEAR = 24 << 20
 
 PAGE = 4096
@@ -39,13 +40,17 @@ def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Ite
         )
     btf = symbols.find("__start_BTF")
     if btf is not None:
-        start = _read(memory, placement.physical(symbols.symbol(btf).address), 3)
+        place = placement.physical(symbols.symbol(btf).address)
+        header = _read(memory, place, BTF_HEADER)
         empty = "__stop_BTF" in symbols and symbols["__stop_BTF"].address == symbols.symbol(btf).address
-        if not empty and not _lost(memory, tables, placement.physical(symbols.symbol(btf).address)):
+        # where the banner is in its place, zeros are what became of the types
+        erased = text is not None and len(header) == BTF_HEADER and not header.strip(b"\0")
+        if erased or (not empty and _lost(memory, tables, place)):
+            yield Check("__start_BTF", Outcome.ABSENT, "the types are lost")
+        elif not empty:
+            begins = header.startswith(BTF_MAGIC)
             yield Check.that(
-                "__start_BTF",
-                start in BTF_MAGIC,
-                "points at a BTF header" if start in BTF_MAGIC else "does not point at a BTF header",
+                "__start_BTF", begins, "points at a BTF header" if begins else "does not point at a BTF header"
             )
     yield from _own_names(tables, symbols, placement)
     paged = placement.mapping is not None and placement.mapping.architecture in PAGED

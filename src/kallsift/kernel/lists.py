@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,28 @@ BELOW_LINEAR = 64 << 20
 """How far below the linear map of 32-bit kernels their modules can lie, in bytes; on arm it is 16 MiB."""
 
 
+MAX_MEMBERS = 1 << 16
+"""Members of a list at most."""
+
+DATA = "init_task"
+"""Data of every kernel: whether a table names data at all."""
+
+
 class ListError(KallsiftError):
     """A list leads nowhere, or its links do not agree."""
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What a list is recognised by where the kernel's table names only its text.
+
+    Attributes:
+        first: which addresses, shape (n,), can be of such a list's first member.
+        member: whether one is of a member.
+    """
+
+    first: Callable[[NDArray[np.uint64]], NDArray[np.bool_]]
+    member: Callable[[int], bool]
 
 
 def members(memory: VirtualMemory, head: int, most: int) -> NDArray[np.uint64]:
@@ -73,3 +94,29 @@ def heads_of_image(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[NDAr
         back, held = memory.values(values + np.uint64(words.size))
         chosen = np.flatnonzero(held & (back == own) & (values != own))
         yield own[chosen], values[chosen]
+
+
+def list_named(kernel: Kernel, memory: VirtualMemory, symbol: str, recognition: Recognition) -> list[int]:
+    """The addresses of the members of the list that a symbol names; none where the kernel has no such list.
+
+    Raises:
+        ListError: if its links do not agree.
+    """
+    index = kernel.symbols.find(symbol)
+    if index is not None:
+        found: list[int] = members(memory, kernel.symbols.symbol(index).address, MAX_MEMBERS).tolist()
+        return found
+    return [] if DATA in kernel.symbols else recognised(kernel, memory, recognition)
+
+
+def recognised(kernel: Kernel, memory: VirtualMemory, recognition: Recognition) -> list[int]:
+    """The members of the first list that is recognised; none where nothing looks like it, or it is empty."""
+    for heads, firsts in heads_of_image(kernel, memory):
+        for head in heads[recognition.first(firsts)].tolist():
+            try:
+                nodes: list[int] = members(memory, head, MAX_MEMBERS).tolist()
+            except ListError:
+                continue
+            if all(recognition.member(node) for node in nodes):
+                return nodes
+    return []
