@@ -35,6 +35,7 @@ class Container(Protocol):
 
 CONTAINERS = (
     "live.kcore",
+    "xen_core",
     "elf_core",
     "lime",
     "avml",
@@ -49,11 +50,12 @@ CONTAINERS = (
 """Modules of this package in the order in which they are asked; raw comes last because it takes everything."""
 
 if TYPE_CHECKING:
-    from kallsift.memory import avml, elf_core, flattened, libvirt_save, lime, qemu_stream, raw, wrapped
+    from kallsift.memory import avml, elf_core, flattened, libvirt_save, lime, qemu_stream, raw, wrapped, xen_core
     from kallsift.memory.live import kcore
 
     _CHECKED: tuple[Container, ...] = (
         kcore,
+        xen_core,
         elf_core,
         lime,
         avml,
