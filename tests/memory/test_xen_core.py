@@ -100,6 +100,7 @@ def changed(place: int, value: bytes) -> bytes:
         (CORE.replace(b".xen_pages", b".xxx_pages"), "holds no memory"),
         (CORE.replace(b".xen_pfn", b".xxx_pfn"), "holds no memory"),
         (CORE[: -6 * PAGE], "ends before any memory"),
+        (changed(CORE.index(struct.pack("<Q", len(CORE) - 6 * PAGE)), b"\xff" * 8), "ends before any memory"),
         (xen.head([7], page=12345) + bytes(12345), "pages of 12345 bytes"),
         (xen.core([(1 << 60, page(1))]), "no machine has"),
     ],

@@ -65,8 +65,9 @@ def arrangements(memory: Memory) -> Iterator[Arrangement]:
     for ranges in ram_maps(ram):
         lost = f"; {ranges.missing:#x} bytes at the end are missing" if ranges.missing else ""
         if len(ranges.pieces) > 1:
-            detail = f"the file has the RAM without its holes{lost}; this kernel's own resources have"
-            yield _arranged(memory, ram, ranges.pieces, "ranges", detail, ranges.name)
+            check, what = ("hole", "its hole") if ranges.hole else ("ranges", "what is between its ranges")
+            detail = f"the file has the RAM without {what}{lost}; this kernel's own resources have"
+            yield _arranged(memory, ram, ranges.pieces, check, detail, ranges.name)
     tried = set()
     for layout in LAYOUTS:
         pieces = layout.pieces(ram.size)

@@ -1,8 +1,9 @@
 """The RAM of a machine as its kernel's own tree of resources has it: what /proc/iomem calls ``System RAM``.
 
 LiME writes just these ranges, and in its mode ``raw`` one right after the other without a word on where they belong.
-Their ``struct resource`` lie in RAM themselves. Nothing needs to be known of the kernel to find them: their flags are
-the same everywhere, they share their name, and together they are as large as the file.
+Hypervisors write all RAM that they gave to a machine, without the hole below 4 GiB; then these ranges tell how large
+the RAM behind it is. Their ``struct resource`` lie in RAM themselves. Nothing needs to be known of the kernel to find
+them: their flags are the same everywhere, they share their name, and together they fit the file.
 
 Sources: Linux, include/linux/ioport.h (struct resource, its flags), e820.c of x86 and setup.c of arm64
 (which make them); LiME, main.c (which it writes: children of ``iomem_resource``, by their name).
@@ -18,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kernel.pointers import Words
+from kallsift.kernel.pointers import PAGE, Words
 from kallsift.memory.holes import Piece
 from kallsift.memory.model import Segment
 
@@ -32,6 +33,7 @@ HOTPLUG_FLAGS = 0x06000000
 SHAPES = tuple((Words(size, order), address) for size, address in ((8, 8), (4, 8), (4, 4)) for order in ("<", ">"))
 """How a kernel's words are read, and bytes of a physical address: with PAE and LPAE it is wider than a word."""
 
+FOUR_GIB = 4 << 30
 MAX_ADDRESS = 1 << 52
 MAX_FLAGS = FLAGS[0] | HOTPLUG_FLAGS
 """Those with all that are allowed; words that are greater have other bits besides."""
@@ -49,18 +51,20 @@ class RamMap(NamedTuple):
     """Where the RAM in a file belongs.
 
     Attributes:
-        pieces: its ranges in the order of their addresses, which is that of the file.
+        pieces: its parts in the order of their addresses, which is that of the file.
+        hole: whether these are all RAM around the hole below 4 GiB, rather than the ranges alone.
         missing: bytes of the RAM that the file lacks at its end.
         name: virtual address of the ranges' name, which is `NAME` if this is right.
     """
 
     pieces: tuple[Piece, ...]
+    hole: bool
     missing: int
     name: int
 
 
 def ram_maps(ram: Segment) -> Iterator[RamMap]:
-    """Ways to divide bare RAM into the ranges of resources in it, first those that are exactly as large as it is."""
+    """Ways to lay out bare RAM as resources in it have it, first those that are exactly as large as it is."""
     found = {each.pieces: each for words, address in SHAPES for each in _maps(ram, words, address)}
     yield from islice(sorted(found.values(), key=lambda each: each.missing), MAX_MAPS)
 
@@ -80,28 +84,38 @@ def _maps(ram: Segment, words: Words, address: int) -> Iterator[RamMap]:
     for start, end, name in zip(*(records[field].tolist() for field in ("start", "end", "name")), strict=True):
         ranges[name].add((start, end))
     for name, own in ranges.items():
-        if len(own) <= MAX_RANGES and (divided := _divided(sorted(own), ram.size)):
-            yield RamMap(*divided, name)
+        pieces = _pieces(own) if len(own) <= MAX_RANGES else ()
+        total = pieces[-1].offset + pieces[-1].size if pieces else 0
+        if total >= ram.size:
+            held = (piece for piece in pieces if piece.offset < ram.size)
+            cut = tuple(piece._replace(size=min(piece.size, ram.size - piece.offset)) for piece in held)
+            yield RamMap(cut, False, total - ram.size, name)
+        elif around := _around_hole(pieces, ram.size):
+            yield RamMap(around, True, 0, name)
 
 
-def _divided(ranges: list[tuple[int, int]], size: int) -> tuple[tuple[Piece, ...], int] | None:
-    """The pieces of so much RAM, and what it lacks of the last ones; None if ranges overlap, or it is larger than they.
-
-    Args:
-        ranges: first and last address of each, ascending.
-        size: bytes of RAM.
-    """
+def _pieces(ranges: set[tuple[int, int]]) -> tuple[Piece, ...]:
+    """Ranges (first and last address) one after the other; none if any overlap."""
     pieces: list[Piece] = []
     offset = 0
-    for start, end in ranges:
+    for start, end in sorted(ranges):
         if pieces and start < pieces[-1].address + pieces[-1].size:
-            return None
+            return ()
         pieces.append(Piece(offset, start, end - start + 1))
         offset += end - start + 1
-    if offset < size:
-        return None
-    held = (piece for piece in pieces if piece.offset < size)
-    return tuple(piece._replace(size=min(piece.size, size - piece.offset)) for piece in held), offset - size
+    return tuple(pieces)
+
+
+def _around_hole(ranges: tuple[Piece, ...], size: int) -> tuple[Piece, ...]:
+    """The RAM in front of the hole below 4 GiB and that behind it, which is all at the end of so much RAM, and all in
+    use; none if the ranges do not fit that."""
+    if not ranges or ranges[-1].address != FOUR_GIB:
+        return ()
+    below = size - ranges[-1].size
+    front = ranges[-2].address + ranges[-2].size if len(ranges) > 1 else 1
+    if below % PAGE or not front <= below < FOUR_GIB:
+        return ()
+    return Piece(0, 0, below), Piece(below, FOUR_GIB, ranges[-1].size)
 
 
 def _flags(ram: Segment, byte_order: str) -> NDArray[np.int64]:

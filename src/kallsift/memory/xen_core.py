@@ -84,7 +84,8 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     page_size = _page_size(name, view, sections, order)
     pages = sections[PAGES]
     promised = min(pages.size // page_size, len(frames))
-    present = min(promised, max(0, len(view) - pages.offset) // page_size)
+    begin = min(pages.offset, len(view))
+    present = min(promised, (len(view) - begin) // page_size)
     if present < promised or pages.size != len(frames) * page_size:
         notes.append(cut_short("the memory", present * page_size, max(pages.size, len(frames) * page_size)))
     if not translated:
@@ -92,7 +93,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     starts, sizes, offsets, repeated = _runs(name, frames[:present], page_size)
     if repeated:
         notes.append(f"{repeated} pages are there twice: the first of each was kept")
-    runs = zip(starts.tolist(), sizes.tolist(), (offsets + pages.offset).tolist(), strict=True)
+    runs = zip(starts.tolist(), sizes.tolist(), (offsets + begin).tolist(), strict=True)
     segments = sorted_segments(Segment(start, view[offset : offset + size]) for start, size, offset in runs)
     if not segments:
         raise SourceError(f"{name}: this dump of Xen's ends before any memory; take it again")
