@@ -141,7 +141,7 @@ def _page_size(name: str, view: NDArray[np.uint8], sections: dict[str, _Section]
     section = sections.get(NOTES, _Section(0, 0, 0))
     found, _ = parse(view[section.offset : section.offset + min(section.size, NOTES_LIMIT)].tobytes(), order)
     header = next((note.data for note in found if note.kind == NOTE_HEADER and len(note.data) >= 32), None)
-    size = PAGE_SIZES[0] if header is None else int(np.frombuffer(header, f"{order}u8")[3])
+    size = PAGE_SIZES[0] if header is None else int(np.frombuffer(header, f"{order}u8", 4)[3])
     if size not in PAGE_SIZES:
         raise SourceError(f"{name}: pages of {size} bytes are none that Xen has; the dump is damaged, take it again")
     return size
