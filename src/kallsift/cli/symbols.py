@@ -38,7 +38,7 @@ EXAMPLES = {
 def symbols(request: Request, output: Path | None, form: str, core: bool) -> int:
     """Print the kernel's symbols in the kernel's own order, duplicates kept: all of /proc/kallsyms.
 
-    SOURCE is a memory dump or a kernel image, recognised by its content.
+    SOURCE is a memory dump or a kernel image, recognised by its content; - stands for standard input.
     """
     chosen = FORMATS[form]
     if request.every and output is None and chosen.write_all is None:
