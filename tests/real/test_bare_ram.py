@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import kallsift
@@ -15,12 +13,11 @@ from kallsift.kernel import layouts
 from tests.lab import Capture, capture, guest_named
 from tests.memory.writers import lime
 from tests.real.comparison import text_of
+from tests.real.ram import assert_same, ranges_of
 
 GUEST = "amd64-7.2-4g"
 HOLE = (2 << 30, 4 << 30)
 """Where QEMU's q35 has none of its 4 GiB."""
-AT_ONCE = 1 << 24
-RAM = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +43,7 @@ def test_without_its_hole(large: Capture, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(layouts, "LAYOUTS", ())
     ranges = [(0, HOLE[0] - 1), (HOLE[1], HOLE[1] + HOLE[0] - 1)]
     if kind == "LiME raw":
-        ranges = [(int(first, 16), int(last, 16)) for first, last in RAM.findall(large.truth("iomem"))]
+        ranges = ranges_of(large)
     with kallsift.open(large.dump("elf")) as plain:
         _sparse(tmp_path / "ram", lime.raw(ranges, lambda address, size: plain.read(address, size).tobytes()))
         with kallsift.open(tmp_path / "ram") as memory:
@@ -54,9 +51,6 @@ def test_without_its_hole(large: Capture, tmp_path: Path, monkeypatch: pytest.Mo
             kernel = kallsift.recover(memory)
         assert kernel.proven
         assert text_of(kernel) == large.core_kallsyms()
-        for first, last in ranges:
-            for start in range(first, last + 1 - lime.PAGE, AT_ONCE):
-                size = min(AT_ONCE, (last + 1 - start) // lime.PAGE * lime.PAGE)
-                assert np.array_equal(kernel.memory.read(start, size), plain.read(start, size)), f"{start:#x}"
+        assert_same(kernel.memory, plain, ranges)
     told = [check for check in kernel.evidence if check.name == ("hole" if kind == "all RAM" else "ranges")]
     assert [check.outcome for check in told] == [kallsift.Outcome.PASSED]

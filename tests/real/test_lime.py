@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import kallsift
 from tests.memory.writers import lime
 from tests.real.comparison import text_of
 from tests.real.conftest import Taken
+from tests.real.ram import assert_same, ranges_of
 
 Writer = Callable[[list[lime.Range], lime.Read], Iterator[bytes]]
-
-RAM = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", re.MULTILINE)
-"""A line of /proc/iomem that LiME goes by: one of the tree's first level."""
 
 
 @pytest.mark.parametrize("guest", ["amd64-7.2", "amd64-5.10", "arm64-6.12", "i386-6.1-686"])
 @pytest.mark.parametrize("write", [lime.raw, lime.padded])
 def test_a_guest_without_headers(taken: Taken, tmp_path: Path, guest: str, write: Writer) -> None:
     capture = taken(guest)
-    ranges = [(int(first, 16), int(last, 16)) for first, last in RAM.findall(capture.truth("iomem"))]
+    ranges = ranges_of(capture)
     with kallsift.open(capture.dump("elf")) as plain:
         with (tmp_path / "dump").open("wb") as file:
             file.writelines(write(ranges, lambda address, size: plain.read(address, size).tobytes()))
@@ -33,10 +29,7 @@ def test_a_guest_without_headers(taken: Taken, tmp_path: Path, guest: str, write
             kernel = kallsift.recover(memory)
         assert kernel.proven
         assert text_of(kernel) == capture.core_kallsyms()
-        for first, last in ranges:
-            for start in range(first, last + 1 - lime.PAGE, lime.AT_ONCE):
-                size = min(lime.AT_ONCE, (last + 1 - start) // lime.PAGE * lime.PAGE)
-                assert np.array_equal(kernel.memory.read(start, size), plain.read(start, size)), f"{start:#x}"
+        assert_same(kernel.memory, plain, ranges)
     told = [check for check in kernel.evidence if check.name == "ranges"]
     if write is lime.raw and len(ranges) > 1:
         assert [check.outcome for check in told] == [kallsift.Outcome.PASSED]
