@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from tests.memory.builders import Program, elf, lime, load, note, notes
-from tests.memory.writers import avml, kdump, libvirt, qemu, vmware
+from tests.memory.writers import avml, kdump, libvirt, qemu, virtualbox, vmware, xen
 
 _WORDS = b"".join(struct.pack("<Q", number) for number in range(512))
 
@@ -17,6 +17,16 @@ def _elf() -> bytes:
     return elf(
         [notes(note(b"CORE", 1, bytes(336)), note(b"QEMU", 0, bytes(440))), load(0, _WORDS), load(1 << 32, _WORDS)]
     )
+
+
+def _virtualbox() -> bytes:
+    processor = virtualbox.processor({"cr3": 0x1000, "lstar": 1 << 63})
+    return virtualbox.core([(0, _WORDS), (1 << 32, _WORDS)], [processor, processor])
+
+
+def _xen() -> bytes:
+    frames = [(number, _WORDS) for number in (1, 2, 3, 0x100, xen.NOWHERE, 0x101, 0x100000)]
+    return xen.core(frames, [xen.context(1, {3: 0x1000})])
 
 
 def _lime() -> bytes:
@@ -91,7 +101,8 @@ def _flattened_elf() -> bytes:
 
 
 SAMPLES: dict[str, tuple[Callable[[], bytes], ...]] = {
-    "elf_core": (_elf,),
+    "elf_core": (_elf, _virtualbox),
+    "xen_core": (_xen,),
     "lime": (_lime,),
     "avml": (_avml,),
     "wrapped": (_wrapped,),

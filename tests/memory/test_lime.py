@@ -15,6 +15,7 @@ from kallsift.memory import lime as container
 from kallsift.memory.model import Memory
 from tests.memory.builders import ByteOrder, Range, lime, lime_header
 from tests.memory.strategies import damaged, ranges
+from tests.memory.writers import avml
 
 
 def read(content: bytes) -> Memory:
@@ -116,3 +117,13 @@ def test_damage_is_an_error_of_the_source_or_none(content: bytes) -> None:
         return
     assert memory.size <= len(content)
     assert all(0 <= segment.start < segment.end <= 2**64 for segment in memory.segments)
+
+
+def test_what_avml_writes_unpacked() -> None:
+    """It cuts ranges into blocks, and leaves out those that are blank."""
+    content = b"".join(avml.blocks([(0x1000, b"a" * 20 + bytes(16) + b"b" * 9)], packed=False, size=16))
+    memory = read(content)
+    assert [(segment.start, segment.size) for segment in memory.segments] == [(0x1000, 16), (0x1010, 16), (0x1020, 13)]
+    assert memory.read(0x1000, 45).tobytes() == b"a" * 20 + bytes(16) + b"b" * 9
+    blank = read(b"".join(avml.blocks([(0x1000, b"a" * 16 + bytes(16) + b"b")], packed=False, size=16)))
+    assert [(segment.start, segment.size) for segment in blank.segments] == [(0x1000, 16), (0x1020, 1)]

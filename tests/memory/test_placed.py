@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 import kallsift
-from kallsift.memory.holes import LAYOUTS, QEMU_RAM, Layout
+from kallsift.memory.holes import FROM_ZERO, LAYOUTS, QEMU_RAM, Layout
 from kallsift.memory.model import AddressSpace
 from kallsift.memory.placed import Part
 from tests.memory.opened import ranges
+from tests.memory.writers.microvm import CLOUD_HYPERVISOR, FIRECRACKER, Regions
 
 LOW, HIGH = b"low" * 1000, b"high" * 1000
 
@@ -73,3 +74,15 @@ def test_pieces_of_ram_are_all_of_it_and_never_overlap(layout: Layout, size: int
         assert piece.address >= end
         position, end = piece.offset + piece.size, piece.address + piece.size
     assert layout.below is None or pieces[0].size < 1 << 32
+
+
+@pytest.mark.parametrize(
+    ("program", "kind"),
+    [(program, kind) for program in (FIRECRACKER, CLOUD_HYPERVISOR) for kind in program],
+)
+@pytest.mark.parametrize("size", [128 << 20, 3 << 30, (3 << 30) + (64 << 20), 4 << 30, 64 << 30])
+def test_memory_files_of_small_hypervisors(program: dict[str, Callable[[int], Regions]], kind: str, size: int) -> None:
+    """Some layout has each byte where the program's own source has it."""
+    regions = program[kind](size)
+    known = [[(piece.address, piece.size) for piece in layout.pieces(size)] for layout in (*LAYOUTS, FROM_ZERO)]
+    assert regions in known

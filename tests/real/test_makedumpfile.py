@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,6 +93,28 @@ def test_what_makedumpfile_makes(guest: Capture, core: Path, tmp_path: Path, way
     memory = assert_same(target, guest)
     assert memory.container == ("flattened " if "-F" in way else "") + ("ELF core" if "-E" in way else "kdump")
     assert memory.notes == ()
+
+
+WRITERS = {
+    "flattened": ("makedumpfile -c -d 31 -F", "core"),
+    "gzip": ("gzip -1 -c", "elf"),
+    "zstd": ("zstd -1 -c", "elf"),
+}
+"""What writes a guest's memory into a pipe, and of which file: that of the fixture, or the guest's own dump."""
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_from_a_pipe(guest: Capture, core: Path, name: str) -> None:
+    command, source = WRITERS[name]
+    path = core if source == "core" else guest.dump(source)
+    reader = [sys.executable, "-m", "kallsift", "symbols", "--core", "-"]
+    with (
+        subprocess.Popen([*command.split(), path], stdout=subprocess.PIPE) as writer,
+        subprocess.Popen(reader, stdin=writer.stdout, stdout=subprocess.PIPE) as ours,
+    ):
+        table, _ = ours.communicate(timeout=300)
+    assert (writer.returncode, ours.returncode) == (0, 0)
+    assert table == guest.core_kallsyms()
 
 
 def test_a_split_dump(guest: Capture, core: Path, tmp_path: Path) -> None:

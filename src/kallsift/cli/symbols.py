@@ -17,6 +17,7 @@ from kallsift.output.formats import FORMATS
 EXAMPLES = {
     "kallsift symbols memory.lime > kallsyms": "the table as the running kernel's /proc/kallsyms shows it",
     "kallsift symbols memory.raw --format system.map -o System.map": "the same at the addresses it was linked at",
+    "ssh host cat dump.gz | kallsift symbols -": "from a pipe: SOURCE may be - in every command",
     "kallsift symbols memory.elf --all -o kallsyms": "every kernel in the dump, into kallsyms.0, kallsyms.1, ...",
 }
 
@@ -37,7 +38,7 @@ EXAMPLES = {
 def symbols(request: Request, output: Path | None, form: str, core: bool) -> int:
     """Print the kernel's symbols in the kernel's own order, duplicates kept: all of /proc/kallsyms.
 
-    SOURCE is a memory dump or a kernel image, recognised by its content.
+    SOURCE is a memory dump or a kernel image, recognised by its content; - stands for standard input.
     """
     chosen = FORMATS[form]
     if request.every and output is None and chosen.write_all is None:

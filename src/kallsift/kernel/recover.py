@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 
@@ -22,7 +22,7 @@ from kallsift.kallsyms.tokens_left import cut_token_tables, table_before, token_
 from kallsift.kallsyms.uncompressed import holds_entries, recover_uncompressed
 from kallsift.kernel.displaced import displacements
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
-from kallsift.kernel.layouts import arrangements
+from kallsift.kernel.layouts import Arrangement, arrangements
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.placement import Placement, placements
 from kallsift.kernel.pointers import AFTER, BEFORE, ENOUGH_LISTS
@@ -139,12 +139,20 @@ def _kernels(memory: Memory, failed: list[Attempt], progress: Progress | None) -
                     harder.append((near, tokens, attempt))
             if seen == before:
                 lone.append(segment.start + run)
+    ways = tuple(arrangements(memory)) if unmapped or harder else ()
     for near, tokens, kernel in unmapped:
         yield (
-            _behind_a_hole(memory, near, tokens)
+            _laid_out(ways, near, tokens)
             or _displaced(memory, *_surrounded(memory, near, tokens), kernel, hosted)
             or kernel
         )
+    # what lies behind a gap that is no multiple of pages is not even placed, unless something says how large it is
+    named = [way for way in ways if way.name is not None]
+    for each in tuple(harder if named else ()):
+        if kernel := _laid_out(named, *each[:2]):
+            found = True
+            harder.remove(each)
+            yield kernel
     sources = (lambda: harder, lambda: _lone(memory, lone), lambda: () if hosted else _partly_lost(memory, lone))
     for near, tokens, attempt in chain.from_iterable(source() for source in sources):
         # of a table that is partly lost the begin may be missing, but then its index is not
@@ -195,17 +203,15 @@ def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
                 yield replace(kernel, evidence=(*kernel.evidence, Check.that("running kernel", False, detail)))
 
 
-def _behind_a_hole(memory: Memory, near: Segment, tokens: TokenTable) -> Kernel | None:
-    """The kernel if the memory is bare RAM, and some machine has the rest of it behind a hole."""
-    for arrangement in arrangements(memory):
+def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable) -> Kernel | None:
+    """The kernel if the memory is bare RAM, in the first of the ways to lay it out in which it is proven."""
+    for arrangement in ways:
         place = near.start + tokens.offset
         there = Segment(near.start + arrangement.address(place) - place, near.data)
         segment, moved_tokens = _surrounded(arrangement.memory, there, tokens)
         found = _best(arrangement.memory, segment, moved_tokens, Attempt(), recover_tables)
-        if found is not None and found.proven and found.lists >= ENOUGH_LISTS:
-            parts = ", ".join(f"{piece.size:#x} bytes at {piece.address:#x}" for piece in arrangement.pieces)
-            check = Check.that("hole", True, f"the RAM lies as {arrangement.layout.machine} has it: {parts}")
-            return replace(found, evidence=(*found.evidence, check))
+        if found is not None and found.proven and found.lists >= ENOUGH_LISTS and arrangement.named_by(found):
+            return replace(found, evidence=(*found.evidence, arrangement.check))
     return None
 
 

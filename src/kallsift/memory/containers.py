@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
-from kallsift.memory import kdump, vmware
+from kallsift.memory import kdump, standard_input, vmware
 from kallsift.memory.model import Memory, printable
 
 HEADER_SIZE = 4096
@@ -35,6 +35,7 @@ class Container(Protocol):
 
 CONTAINERS = (
     "live.kcore",
+    "xen_core",
     "elf_core",
     "lime",
     "avml",
@@ -49,11 +50,12 @@ CONTAINERS = (
 """Modules of this package in the order in which they are asked; raw comes last because it takes everything."""
 
 if TYPE_CHECKING:
-    from kallsift.memory import avml, elf_core, flattened, libvirt_save, lime, qemu_stream, raw, wrapped
+    from kallsift.memory import avml, elf_core, flattened, libvirt_save, lime, qemu_stream, raw, wrapped, xen_core
     from kallsift.memory.live import kcore
 
     _CHECKED: tuple[Container, ...] = (
         kcore,
+        xen_core,
         elf_core,
         lime,
         avml,
@@ -79,7 +81,7 @@ NOT_YET = (
 
 _UNFIT_KINDS = (
     (stat.S_ISDIR, "is a folder; name a memory dump in it"),
-    (stat.S_ISFIFO, "is a pipe, which cannot be mapped; save what it carries into a file"),
+    (stat.S_ISFIFO, "is a pipe, which cannot be mapped; give it as standard input (kallsift ... - < PIPE)"),
     (stat.S_ISSOCK, "is a socket, not a memory dump; save what it carries into a file"),
     (stat.S_ISCHR, "is a character device, which cannot be mapped; dump the memory into a file, e.g. with LiME"),
 )
@@ -87,6 +89,8 @@ _UNFIT_KINDS = (
 
 def open(source: str | os.PathLike[str]) -> Memory:
     """Opens a memory dump: a file or block device that holds an ELF core of a machine, a LiME dump or raw memory.
+
+    ``-`` stands for standard input.
 
     The file is mapped, not read, and opened only once; the mapping ends with the last view of it. As with every
     mapping, a file that somebody cuts short meanwhile ends the process with SIGBUS.
@@ -101,10 +105,14 @@ def open(source: str | os.PathLike[str]) -> Memory:
 def mapped(source: str | os.PathLike[str]) -> tuple[str, NDArray[np.uint8]]:
     """A source's name as messages call it, and the whole file as a read-only view, shape (size,), uint8.
 
+    Standard input, ``-``, is one too.
+
     Raises:
         SourceError: if it cannot be mapped; the text is one line that says what to do.
     """
     path = os.fspath(source)
+    if path == standard_input.SYMBOL:
+        return standard_input.NAME, standard_input.view()
     name = printable(path) or "''"
     return name, _mapped(path, name)
 
@@ -115,6 +123,8 @@ def open_pair(source: str | os.PathLike[str], name: str, view: NDArray[np.uint8]
     Raises:
         SourceError: as `open`.
     """
+    if os.fspath(source) == standard_input.SYMBOL:
+        return None
     header = view[:HEADER_SIZE].tobytes()
     if kdump.probe(header) and (parts := kdump.siblings(Path(source), view)):
         return kdump.open_parts(name, [mapped(part)[1] for part in parts], _let_go)

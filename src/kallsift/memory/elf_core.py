@@ -76,9 +76,24 @@ PROGRAM_HEADER = {
         ]
     ),
 }
+
+
 SECTION_HEADER = {
-    32: np.dtype({"names": ["info"], "formats": ["u4"], "offsets": [28], "itemsize": 40}),
-    64: np.dtype({"names": ["info"], "formats": ["u4"], "offsets": [44], "itemsize": 64}),
+    bits: np.dtype(
+        [
+            ("name", "u4"),
+            ("type", "u4"),
+            ("flags", word),
+            ("address", word),
+            ("offset", word),
+            ("size", word),
+            ("link", "u4"),
+            ("info", "u4"),
+            ("alignment", word),
+            ("entry_size", word),
+        ]
+    )
+    for bits, word in ((32, "u4"), (64, "u8"))
 }
 
 PROGRAM_LIMIT = 1 << 17
@@ -89,6 +104,14 @@ REMARK_LIMIT = 16
 """Remarks that are told in full; a damaged file may give cause for thousands."""
 
 
+class FileHeader(NamedTuple):
+    """What an ELF file begins with: width of a word in bits, byte order, and all fields as `FILE_HEADER` has them."""
+
+    bits: int
+    byte_order: elf_notes.ByteOrder
+    record: np.void
+
+
 class Core(NamedTuple):
     """The headers of a core: its machine, word width in bits, byte order and program headers, shape (n,)."""
 
@@ -96,6 +119,15 @@ class Core(NamedTuple):
     bits: int
     byte_order: elf_notes.ByteOrder
     programs: NDArray[np.void]
+
+
+def file_header(header: bytes) -> FileHeader | None:
+    """The ELF header that ``header`` begins with; None if there is none, or not all of it."""
+    ident = header[:16].ljust(16, b"\0")
+    bits, byte_order = CLASSES.get(ident[4]), BYTE_ORDERS.get(ident[5])
+    if not probe(header) or bits is None or byte_order is None or len(header) < FILE_HEADER[bits].itemsize:
+        return None
+    return FileHeader(bits, byte_order, np.frombuffer(header, FILE_HEADER[bits].newbyteorder(byte_order), 1)[0])
 
 
 def probe(header: bytes) -> bool:
@@ -143,7 +175,7 @@ def read_headers(name: str, view: Content) -> Core:
     bits, byte_order = CLASSES.get(ident[4]), BYTE_ORDERS.get(ident[5])
     if bits is None or byte_order is None:
         raise SourceError(f"{name}: broken ELF header (class {ident[4]}, byte order {ident[5]}); copy the dump again")
-    header = _records(name, view, "ELF header", 0, 1, FILE_HEADER[bits].newbyteorder(byte_order))[0]
+    header = records(name, view, "ELF header", 0, 1, FILE_HEADER[bits].newbyteorder(byte_order))[0]
     kind = int(header["type"])
     if kind in (TYPE_RELOCATABLE, TYPE_EXECUTABLE, TYPE_SHARED):
         raise SourceError(f"{name}: is an ELF program, not a memory dump, and holds no kernel")
@@ -153,20 +185,24 @@ def read_headers(name: str, view: Content) -> Core:
     count, size, offset = (int(header[f"program_{field}"]) for field in ("count", "size", "offset"))
     if count == COUNT_ELSEWHERE:
         section = SECTION_HEADER[bits].newbyteorder(byte_order)
-        sections = _records(name, view, "first section header", int(header["section_offset"]), 1, section)
+        sections = records(name, view, "first section header", int(header["section_offset"]), 1, section)
         count = int(sections[0]["info"])
     if count > PROGRAM_LIMIT:
         raise SourceError(f"{name}: {count} program headers are more than any dump has; the ELF header is broken")
     if count and size != layout.itemsize:
         raise SourceError(f"{name}: ELF program headers of {size} bytes (should be {layout.itemsize}); copy it again")
-    programs = _records(name, view, "program header table", offset, count, layout)
+    programs = records(name, view, "program header table", offset, count, layout)
     return Core(int(header["machine"]), bits, byte_order, programs)
 
 
-def _records(
+def records(
     name: str, view: Content, what: str, offset: int, count: int, layout: np.dtype[np.void]
 ) -> NDArray[np.void]:
-    """``count`` records of the file as a view, shape (count,), bounds checked."""
+    """``count`` records of the file as a view, shape (count,).
+
+    Raises:
+        SourceError: if they run past its end; ``what`` names them.
+    """
     end = offset + count * layout.itemsize
     if end > len(view):
         raise SourceError(

@@ -70,6 +70,7 @@ LAYOUTS = (
     Layout("Hyper-V", below=4 * GIB - 128 * MIB),
     Layout("Firecracker (arm), QEMU virt (riscv)", base=2 * GIB),
     Layout("Cloud Hypervisor (arm), QEMU virt (arm)", base=GIB),
+    Layout("newer Cloud Hypervisor (arm)", base=GIB, below=3 * GIB - 64 * MIB),
 )
 """Machines whose RAM is saved into files without any header: candidates, of which a page table proves the right one."""
 

@@ -3,7 +3,8 @@
 Notes are hints, so whatever cannot be read is left out and never an error.
 
 Sources: notes in general, System V gABI, chapter 5, "Note Section"; the note "QEMU", QEMU's target/i386/arch_dump.c
-(struct QEMUCPUState, checked against QEMU's own ``info registers``); NT_PRSTATUS and NT_PRPSINFO, Linux'
+(struct QEMUCPUState, checked against QEMU's own ``info registers``); VBCORE and VBCPU, VirtualBox' dbgfcorefmt.h and
+DBGFCoreWrite.cpp (checked against Tetrane's reader of versions 4 to 6); NT_PRSTATUS and NT_PRPSINFO, Linux'
 include/linux/elfcore.h with struct user_regs_struct of x86-64 and struct user_pt_regs of arm64; VMCOREINFO, Linux'
 Documentation/admin-guide/kdump/vmcoreinfo.rst.
 """
@@ -57,6 +58,33 @@ QEMU_CPU_WITHOUT_KERNEL_GS = np.dtype(_QEMU_FIELDS[:-1])
 """The same from QEMU before it wrote ``kernel_gs_base``, 432 bytes; the version number is the same."""
 QEMU_CPU_VERSION = 1
 _QEMU_NO_REGISTERS = {"version", "size", *(f"{segment}_pad" for segment in _QEMU_SEGMENTS)}
+
+VIRTUALBOX_CORE, VIRTUALBOX_CPU_NOTE = (b"VBCORE", 0xB00), (b"VBCPU", 0xB01)
+"""Name and kind of the note on the whole core, and of that on each processor."""
+VIRTUALBOX_MAGIC = 0xC01AC0DE
+VIRTUALBOX_VERSIONS = (0x00010004, 0x00010005, 0x00010006)
+"""DBGFCORE_FMT_VERSION of cores whose DBGFCORECPU begins as `VIRTUALBOX_CPU`; 4.0's has the state as it is inside."""
+VIRTUALBOX_DESCRIPTOR = np.dtype([("magic", "<u4"), ("version", "<u4")])
+_VIRTUALBOX_OFFSETS = {
+    "rip": 112,
+    "gs_base": 240,
+    "cr0": 288,
+    "cr3": 304,
+    "cr4": 312,
+    "gdt_base": 384,
+    "idt_base": 400,
+    "lstar": 512,
+    "kernel_gs_base": 536,
+}
+VIRTUALBOX_CPU = np.dtype(
+    {
+        "names": list(_VIRTUALBOX_OFFSETS),
+        "formats": ["<u8"] * len(_VIRTUALBOX_OFFSETS),
+        "offsets": list(_VIRTUALBOX_OFFSETS.values()),
+        "itemsize": 544,
+    }
+)
+"""VirtualBox' state of one processor, as far as it is the same in all versions."""
 
 
 def _process_status(size: int, registers: str) -> np.dtype[np.void]:
@@ -119,8 +147,8 @@ def parse(data: bytes, byte_order: ByteOrder, limit: int = NOTE_LIMIT) -> tuple[
 def hints(notes: Iterable[Note], machine: int, byte_order: ByteOrder) -> Hints:
     """What notes say of a machine.
 
-    Processors are numbered in the order of their notes. QEMU writes both NT_PRSTATUS and a note of its own on x86;
-    its own wins, because only that one has control registers.
+    Processors are numbered in the order of their notes. VirtualBox has notes of its own only. QEMU writes both
+    NT_PRSTATUS and a note of its own on x86; its own wins, because only that one has control registers.
 
     Args:
         notes: all notes of the core.
@@ -134,6 +162,7 @@ def hints(notes: Iterable[Note], machine: int, byte_order: ByteOrder) -> Hints:
         if note.name == b"QEMU" and note.kind == 0 and machine in (MACHINE_386, MACHINE_X86_64)
         if (state := _qemu_registers(note.data))
     ]
+    states = states or _virtualbox_states(notes)
     layout = PROCESS_STATUS.get(machine)
     if not states and layout is not None:
         layout = layout.newbyteorder(byte_order)
@@ -179,6 +208,19 @@ def _qemu_registers(data: bytes) -> dict[str, int]:
                 break
             return {name: value for name, value in fields.items() if name not in _QEMU_NO_REGISTERS}
     return {}
+
+
+def _virtualbox_states(notes: tuple[Note, ...]) -> list[dict[str, int]]:
+    """The processors of VirtualBox, if its version of the format is one that is known."""
+    descriptors = (note.data for note in notes if (note.name, note.kind) == VIRTUALBOX_CORE)
+    descriptor = _registers(next(descriptors, b"").ljust(VIRTUALBOX_DESCRIPTOR.itemsize, b"\0"), VIRTUALBOX_DESCRIPTOR)
+    if descriptor["magic"] != VIRTUALBOX_MAGIC or descriptor["version"] not in VIRTUALBOX_VERSIONS:
+        return []
+    return [
+        _registers(note.data, VIRTUALBOX_CPU)
+        for note in notes
+        if (note.name, note.kind) == VIRTUALBOX_CPU_NOTE and len(note.data) >= VIRTUALBOX_CPU.itemsize
+    ]
 
 
 def _registers(data: bytes, layout: np.dtype[np.void]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Compressed streams unpacked into a temporary file without a name, so that what they hold can be mapped.
+"""Streams kept in a temporary file without a name, unpacked where they are compressed, so that they can be mapped.
 
 The file is gone with the mapping. It lies where TMPDIR says. A stream may expand as far as there is room on that disk
 (half of what is free), but never to more than `RATIO` times its own size once it passes `FREE` bytes.
@@ -12,7 +12,7 @@ import mmap
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -158,30 +158,54 @@ def spooled(name: str, compression: str, packed: NDArray[np.uint8]) -> tuple[NDA
         SourceError: if nothing can be unpacked, if it is too much, or if a package is missing.
     """
     problem = None
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal problem
+        size = 0
+        try:
+            for piece in STREAMS[compression](packed.data):
+                size += len(piece)
+                if size > max(FREE, RATIO * len(packed)):
+                    raise SourceError(f"{name}: its {compression} stream expands without end; it is no dump")
+                yield piece
+        except DamagedError as error:
+            problem = f"the {compression} stream {error}"
+
     try:
-        with tempfile.TemporaryFile(prefix="kallsift.") as file:
-            room = shutil.disk_usage(tempfile.gettempdir()).free // 2
-            size = 0
-            try:
-                for piece in STREAMS[compression](packed.data):
-                    size += len(piece)
-                    if size > max(FREE, RATIO * len(packed)):
-                        raise SourceError(f"{name}: its {compression} stream expands without end; it is no dump")
-                    if size > room:
-                        raise SourceError(
-                            f"{name}: unpacks to more than {room >> 20} MiB, half of what is free in "
-                            f"{tempfile.gettempdir()}; set TMPDIR to a folder on a larger disk"
-                        )
-                    file.write(piece)
-            except DamagedError as error:
-                problem = f"the {compression} stream {error}"
-            if not size:
-                raise SourceError(f"{name}: {problem or f'the {compression} stream is empty'}; copy it again")
-            file.flush()
-            mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        data = gathered(name, pieces(), "unpacks to")
     except MissingPackageError as error:
         raise SourceError(f"{name}: {compression} needs the package {error}; pip install 'kallsift[images]'") from error
+    if data is None:
+        raise SourceError(f"{name}: {problem or f'the {compression} stream is empty'}; copy it again")
+    return data, problem
+
+
+def gathered(name: str, pieces: Iterable[bytes], verb: str) -> NDArray[np.uint8] | None:
+    """Pieces one after the other in a temporary file, mapped read-only; None if there is nothing in them.
+
+    Args:
+        name: the source as messages call it.
+        pieces: the bytes.
+        verb: what the source does with them, as messages say it.
+
+    Raises:
+        SourceError: if there are too many of them, or they cannot be written.
+    """
+    folder = tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryFile(prefix="kallsift.") as file:
+            room = shutil.disk_usage(folder).free // 2
+            size = 0
+            for piece in pieces:
+                size += len(piece)
+                if size > room:
+                    raise SourceError(
+                        f"{name}: {verb} more than {room >> 20} MiB, half of what is free in {folder}; "
+                        "set TMPDIR to a folder on a larger disk"
+                    )
+                file.write(piece)
+            file.flush()
+            mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else None
     except OSError as error:
-        reason = f"{tempfile.gettempdir()}: {error.strerror}"
-        raise SourceError(f"{name}: cannot be unpacked ({reason}); set TMPDIR to another folder") from error
-    return np.frombuffer(mapping, np.uint8), problem
+        raise SourceError(f"{name}: cannot be kept in {folder} ({error.strerror}); set TMPDIR to another") from error
+    return None if mapping is None else np.frombuffer(mapping, np.uint8)

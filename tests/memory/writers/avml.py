@@ -1,4 +1,7 @@
-"""AVML dumps as microsoft/avml writes them: blocks of 16 MiB at most, each behind its header and packed by Snappy."""
+"""AVML dumps as microsoft/avml writes them: blocks of 16 MiB at most, each behind its header, packed by Snappy or not.
+
+What is not packed has LiME's headers.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,19 @@ def avml(ranges: Iterable[tuple[int, bytes]], *, zeros: bool = False) -> bytes:
     return b"".join(blocks(ranges, zeros=zeros))
 
 
-def blocks(ranges: Iterable[tuple[int, bytes]], *, zeros: bool = False) -> Iterator[bytes]:
-    """The same, block by block."""
+def blocks(
+    ranges: Iterable[tuple[int, bytes]], *, zeros: bool = False, packed: bool = True, size: int = BLOCK
+) -> Iterator[bytes]:
+    """The same, block by block of ``size`` bytes; in LiME's format unless ``packed``."""
     for start, content in ranges:
-        for offset in range(0, len(content), BLOCK):
-            part = content[offset : offset + BLOCK]
+        for offset in range(0, len(content), size):
+            part = content[offset : offset + size]
             if not zeros and not part.strip(b"\0"):
                 continue
-            packed = bytes(cramjam.snappy.compress(part))
             low = start + offset
-            header = struct.pack("<4sIQQQ", b"AVML", 2, low, low + len(part) - 1, 0)
-            yield header + packed + struct.pack("<Q", len(packed))
+            magic, version = (b"AVML", 2) if packed else (b"EMiL", 1)
+            yield struct.pack("<4sIQQQ", magic, version, low, low + len(part) - 1, 0)
+            data = bytes(cramjam.snappy.compress(part)) if packed else part
+            yield data
+            if packed:
+                yield struct.pack("<Q", len(data))

@@ -110,12 +110,10 @@ def _block_reader(descriptor: int, part: Range) -> Callable[[int], NDArray[np.ui
 
 def probe(header: bytes) -> bool:
     """Whether a file that begins with ``header`` copies /proc/kcore: some of its ranges have no physical address."""
-    if not elf_core.probe(header) or len(header) < 64 or header[4] not in elf_core.CLASSES:
+    found = elf_core.file_header(header)
+    if found is None:
         return False
-    bits, order = elf_core.CLASSES[header[4]], elf_core.BYTE_ORDERS.get(header[5])
-    if order is None:
-        return False
-    file = np.frombuffer(header, elf_core.FILE_HEADER[bits].newbyteorder(order), 1)[0]
+    bits, order, file = found
     layout = elf_core.PROGRAM_HEADER[bits].newbyteorder(order)
     start = int(file["program_offset"])
     count = min(int(file["program_count"]), (len(header) - start) // layout.itemsize)
