@@ -5,13 +5,14 @@
 # make images  every kernel image of Debian's mirror, compared with other readings: the table of docs/images.md
 # make damage  pages of real kernels' tables zeroed at random, many times over: the table of docs/damage.md
 # make bench   speed beside reading the file and beside other tools; make bench-images the same for kernel images
+# make bench-compressed   compressed dumps of 4 GiB beside unpacking them once
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test check unit lab matrix containers docs images damage bench bench-images clean
+.PHONY: demo test check unit lab matrix containers docs images damage bench bench-images bench-compressed clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -52,6 +53,10 @@ bench: $(READY) lab
 
 bench-images: $(READY) lab
 	@$(RUN) -m bench.images $$($(RUN) -m tests.lab guest amd64-5.10 amd64-6.1 amd64-6.12 amd64-7.2)
+
+bench-compressed: $(READY) lab
+	@folder=$$($(RUN) -m tests.lab guest amd64-7.2-4g) && \
+	$(RUN) -m bench.compressed $$folder/memory.elf --truth $$folder/truth/kallsyms
 
 lab:
 	@tests/lab/setup.sh

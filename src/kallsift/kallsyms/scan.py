@@ -69,9 +69,17 @@ def digit_runs(
 
 def _digit_lanes(segment: Stretch, end: int, start: int) -> NDArray[np.int64]:
     """Offsets in the block at ``start`` at which digit runs would begin, were the lanes that look like part of one."""
-    # a lane longer than a block: where memory is not aligned, one lies across the border
-    block = segment.read(start, min(start + BLOCK, end) + LANE)
-    skipped = -block.ctypes.data % 8
+    stop = min(start + BLOCK, end)
+    if segment.blank(start, stop):
+        return np.empty(0, np.int64)
+    block = segment.read(start, stop)
+    skipped = -block.ctypes.data % LANE
+    low = start
+    if skipped:
+        # where lanes are not aligned to blocks, one lies across each border
+        low = max(0, start - LANE)
+        block = segment.read(low, stop + LANE)
+        skipped = -block.ctypes.data % LANE
     lanes = block[skipped : skipped + (len(block) - skipped) // 8 * 8].view(np.uint64)
     step = lanes >> np.uint64(16)
     step -= lanes
@@ -85,7 +93,7 @@ def _digit_lanes(segment: Stretch, end: int, start: int) -> NDArray[np.int64]:
     nul_first = (values & np.uint64(0xFF)) == 0
     digit = np.where(nul_first, values >> np.uint64(8), values).astype(np.uint8).astype(np.int64) - ord("0")
     plausible = (digit >= 0) & (digit <= 9)
-    starts = places * 8 + skipped + nul_first - 2 * digit
+    starts = low - start + skipped + places * LANE + nul_first - 2 * digit
     result: NDArray[np.int64] = starts[plausible]
     return result
 
