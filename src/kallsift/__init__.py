@@ -15,6 +15,7 @@ from kallsift.kallsyms.table import Location, Symbol, SymbolTable
 from kallsift.kernel.live import recover, recover_all
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.near import recover_near
+from kallsift.kernel.virtual_processors import VirtualProcessor, virtual_processors
 from kallsift.memory.fetched import Fetched
 from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory
 
@@ -38,8 +39,10 @@ __all__ = [
     "SymbolTable",
     "TablePlace",
     "UnmappedError",
+    "VirtualProcessor",
     "open",
     "recover",
     "recover_all",
     "recover_near",
+    "virtual_processors",
 ]

@@ -15,6 +15,7 @@ from kallsift.cli.convert import convert
 from kallsift.cli.elf import elf
 from kallsift.cli.exit_codes import ExitCode
 from kallsift.cli.extract import extract
+from kallsift.cli.guests import guests
 from kallsift.cli.info import info
 from kallsift.cli.lookup import lookup
 from kallsift.cli.messages import complain
@@ -57,6 +58,7 @@ app.add_command(lookup)
 app.add_command(elf)
 app.add_command(convert)
 app.add_command(extract)
+app.add_command(guests)
 
 
 def main() -> NoReturn:
