@@ -5,7 +5,8 @@ No genuine VMX host can be had here (QEMU emulates none): what a processor would
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,20 @@ def test_what_makes_no_sense_is_not_told(machines: Machines) -> None:
     assert {(each.ept_pointer, each.cr3) for each in found(machines, memory)} == {(None, None)}
     memory = hosting(machines, 0x12, pages.places(2), vm_entry_msr_load=0, vm_exit_msr_store=0)
     assert {each.lstar for each in found(machines, memory)} == {None}
+
+
+def test_pages_that_were_made_to_mislead(machines: Machines) -> None:
+    memory = hosting(machines, 0x12, pages.places(3))
+    own = fields(machines, 0, EXTRA | 0x5E, (EXTRA, EXTRA))
+    # every field everywhere: nothing can be told, in no more time
+    values = np.array(list(own.values()), np.uint64)
+    content = np.random.default_rng(1).choice(values, (300, pages.PAGE // 8))
+    content[:, 0] = 0x13
+    more = Segment(EXTRA << 1, content.view(np.uint8).reshape(-1))
+    started = time.monotonic()
+    processors = found(machines, replace(memory, segments=(*memory.segments, more)))
+    assert time.monotonic() - started < 60
+    assert len([each for each in processors if each.revision == 0x12]) == len(machines.guest.hints.cpus)
 
 
 def test_a_host_without_guests(machines: Machines) -> None:
