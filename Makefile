@@ -6,13 +6,16 @@
 # make dynamic all of /proc/kallsyms of guests that are traced: the table of docs/dynamic.md
 # make damage  pages of real kernels' tables zeroed at random, many times over: the table of docs/damage.md
 # make bench   speed beside reading the file and beside other tools; make bench-images the same for kernel images
+# make bench-questions   how long each question to a dump of 4 GiB takes
+# make bench-compressed   compressed dumps of 4 GiB beside unpacking them once
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test check unit lab matrix containers docs images dynamic damage bench bench-images clean
+.PHONY: demo test check unit lab matrix containers docs images dynamic damage bench bench-images bench-compressed \
+	bench-questions clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -57,6 +60,13 @@ bench: $(READY) lab
 
 bench-images: $(READY) lab
 	@$(RUN) -m bench.images $$($(RUN) -m tests.lab guest amd64-5.10 amd64-6.1 amd64-6.12 amd64-7.2)
+
+bench-compressed: $(READY) lab
+	@folder=$$($(RUN) -m tests.lab guest amd64-7.2-4g) && \
+	$(RUN) -m bench.compressed $$folder/memory.elf --truth $$folder/truth/kallsyms
+
+bench-questions: $(READY) lab
+	@$(RUN) -m bench.questions $$($(RUN) -m tests.lab guest amd64-7.2-4g)
 
 lab:
 	@tests/lab/setup.sh

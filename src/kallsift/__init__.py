@@ -20,6 +20,7 @@ from kallsift.kernel.live import recover, recover_all
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.near import recover_near
 from kallsift.kernel.resolver import Answer, Resolver
+from kallsift.kernel.virtual_processors import VirtualProcessor, virtual_processors
 from kallsift.memory.fetched import Fetched
 from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory
 from kallsift.output.annotation import Annotator
@@ -53,6 +54,7 @@ __all__ = [
     "SymbolTable",
     "TablePlace",
     "UnmappedError",
+    "VirtualProcessor",
     "compare",
     "dynamic_symbols",
     "listed",
@@ -60,4 +62,5 @@ __all__ = [
     "recover",
     "recover_all",
     "recover_near",
+    "virtual_processors",
 ]

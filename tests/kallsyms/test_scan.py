@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kallsift.kallsyms import scan
 from kallsift.kallsyms.scan import DIGITS, digit_runs
 from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.memory.stored import Stored
 from tests.kallsyms.placed import memory
 
 bounded = settings(deadline=None, derandomize=True, max_examples=60)
@@ -112,6 +113,38 @@ def test_progress_reaches_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
     assert seen[-1] == (10000, 10000)
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+
+
+def test_what_is_likely_comes_first_and_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "BATCH", 1024)
+    monkeypatch.setattr(scan, "BLOCK", 256)
+    places = [10, 1000, 1020, 2300, 4090, 5000]
+    content = bytearray(6000)
+    for place in places:
+        content[place : place + len(DIGITS)] = DIGITS
+    source = memory((0x10000, bytes(content)))
+    found = [
+        segment.start + run - 0x10000
+        for segment, some in digit_runs(source, first=((0x10000 + 4000, 0x10000 + 4200),))
+        for run in some.tolist()
+    ]
+    assert found[:1] == [4090]
+    assert sorted(found) == places
+    assert runs(source) == [0x10000 + place for place in places]
+
+
+@pytest.mark.parametrize("place", range(240, 273))
+@pytest.mark.parametrize("start", [0, 3])
+def test_across_blocks_whose_copies_are_aligned_otherwise(
+    monkeypatch: pytest.MonkeyPatch, place: int, start: int
+) -> None:
+    monkeypatch.setattr(scan, "BLOCK", 256)
+    content = bytearray(1024)
+    content[place : place + len(DIGITS)] = DIGITS
+    data = np.frombuffer(bytes(content), np.uint8)
+    # blocks of sizes such that each read begins elsewhere in a block
+    stretch = Stored(0, 101, len(data), lambda number: data[number * 101 :][:101].copy()).moved(0, start)
+    assert runs(Memory("test", "test", AddressSpace.PHYSICAL, (stretch,))) == [place]
 
 
 def test_empty_memory() -> None:

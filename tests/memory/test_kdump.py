@@ -50,6 +50,19 @@ def test_every_packing(packing: str, size: int) -> None:
     assert ranges(memory) == expected(pages, size)
 
 
+def test_blank_pages_are_known_once_one_was_seen() -> None:
+    pages = {number: bytes(4096) for number in range(64)} | {number: page(number) for number in range(64, 80)}
+    (segment,) = open_bytes(kdump, writer.kdump(pages)).segments
+    assert not segment.blank(0, 4096)
+    assert not segment.read(0, 64 << 12).any()
+    assert segment.blank(0, 64 << 12)
+    assert segment.blank(5, (64 << 12) - 5)
+    assert not segment.blank(0, (64 << 12) + 1)
+    assert not segment.moved(0, 4096).blank(62 << 12, (63 << 12) + 1)
+    # many pages at once, in the middle of blocks
+    assert segment.read(0x5003, 0x4F123).tobytes() == b"".join(pages.values())[0x5003:0x4F123]
+
+
 @pytest.mark.parametrize("layout", SUB_HEADERS)
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("version", range(1, 7))

@@ -18,6 +18,7 @@ from kallsift.cli.elf import elf
 from kallsift.cli.exit_codes import ExitCode
 from kallsift.cli.exports import exports
 from kallsift.cli.extract import extract
+from kallsift.cli.guests import guests
 from kallsift.cli.info import info
 from kallsift.cli.layout import layout
 from kallsift.cli.lookup import lookup
@@ -70,6 +71,7 @@ app.add_command(convert)
 app.add_command(extract)
 app.add_command(exports)
 app.add_command(check)
+app.add_command(guests)
 
 
 def main() -> NoReturn:

@@ -8,7 +8,7 @@ differences of its neighbouring 16-bit parts are a constant: a few array operati
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -33,45 +33,66 @@ _STEP_NUL_FIRST = np.uint64(0x0100_0100_0100_0000)
 
 
 def digit_runs(
-    memory: Memory, progress: Callable[[int, int], None] | None = None
+    memory: Memory, progress: Callable[[int, int], None] | None = None, first: Sequence[tuple[int, int]] = ()
 ) -> Iterator[tuple[Stretch, NDArray[np.int64]]]:
     """Where the digits' tokens stand, batch by batch in the order of addresses.
 
     Args:
         memory: what to search.
         progress: called with bytes done and bytes in all.
+        first: parts of the memory, each from an address to another, that are looked at before the rest.
 
     Yields:
         A stretch of the memory, and the offsets in it at which a digit run starts; shape (n,), ascending, n > 0.
     """
     done, total = 0, memory.size
+    given: set[int] = set()
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+        for segment, start in _batches(memory, first):
+            end = min(start + BATCH, segment.size)
+            blocks = range(start, end, BLOCK)
+            # read by the threads, which may have to decode it
+            look = partial(_digit_lanes, segment, end)
+            found = [
+                block + lanes for block, lanes in zip(blocks, threads.map(look, blocks), strict=True) if len(lanes)
+            ]
+            done += end - start
+            if progress:
+                progress(done, total)
+            if found:
+                runs = _whole_runs(segment, np.unique(np.concatenate(found)))
+                # one that lies across a border is found on both sides
+                new = [run for run in runs.tolist() if segment.start + run not in given]
+                given.update(segment.start + run for run in new)
+                if new:
+                    yield segment, np.array(new, np.int64)
+
+
+def _batches(memory: Memory, first: Sequence[tuple[int, int]]) -> Iterator[tuple[Stretch, int]]:
+    """All of a memory in parts of `BATCH` bytes: a stretch, and the offset in it."""
+
+    def likely(segment: Stretch, start: int) -> bool:
+        low = segment.start + start
+        return any(low < end and begin < low + BATCH for begin, end in first)
+
+    for wanted in (True, False) if first else (False,):
         for segment in memory.segments:
-            given = -1
-            for start in range(0, segment.size, BATCH):
-                end = min(start + BATCH, segment.size)
-                blocks = range(start, end, BLOCK)
-                # read by the threads, which may have to decode it
-                look = partial(_digit_lanes, segment, end)
-                found = [
-                    block + lanes for block, lanes in zip(blocks, threads.map(look, blocks), strict=True) if len(lanes)
-                ]
-                done += end - start
-                if progress:
-                    progress(done, total)
-                if found:
-                    runs = _whole_runs(segment, np.unique(np.concatenate(found)))
-                    runs = runs[runs > given]
-                    if len(runs):
-                        given = int(runs[-1])
-                        yield segment, runs
+            yield from ((segment, start) for start in range(0, segment.size, BATCH) if likely(segment, start) is wanted)
 
 
 def _digit_lanes(segment: Stretch, end: int, start: int) -> NDArray[np.int64]:
     """Offsets in the block at ``start`` at which digit runs would begin, were the lanes that look like part of one."""
-    # a lane longer than a block: where memory is not aligned, one lies across the border
-    block = segment.read(start, min(start + BLOCK, end) + LANE)
-    skipped = -block.ctypes.data % 8
+    stop = min(start + BLOCK, end)
+    if segment.blank(start, stop):
+        return np.empty(0, np.int64)
+    block = segment.read(start, stop)
+    skipped = -block.ctypes.data % LANE
+    low = start
+    if skipped:
+        # where lanes are not aligned to blocks, one lies across each border
+        low = max(0, start - LANE)
+        block = segment.read(low, stop + LANE)
+        skipped = -block.ctypes.data % LANE
     lanes = block[skipped : skipped + (len(block) - skipped) // 8 * 8].view(np.uint64)
     step = lanes >> np.uint64(16)
     step -= lanes
@@ -85,7 +106,7 @@ def _digit_lanes(segment: Stretch, end: int, start: int) -> NDArray[np.int64]:
     nul_first = (values & np.uint64(0xFF)) == 0
     digit = np.where(nul_first, values >> np.uint64(8), values).astype(np.uint8).astype(np.int64) - ord("0")
     plausible = (digit >= 0) & (digit <= 9)
-    starts = places * 8 + skipped + nul_first - 2 * digit
+    starts = low - start + skipped + places * LANE + nul_first - 2 * digit
     result: NDArray[np.int64] = starts[plausible]
     return result
 

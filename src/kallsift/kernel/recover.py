@@ -23,6 +23,7 @@ from kallsift.kallsyms.uncompressed import holds_entries, recover_uncompressed
 from kallsift.kernel.displaced import displacements
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
 from kallsift.kernel.layouts import Arrangement, arrangements
+from kallsift.kernel.likely import likely_ranges
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.placement import Placement, placements
 from kallsift.kernel.pointers import AFTER, BEFORE, ENOUGH_LISTS
@@ -77,7 +78,7 @@ def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
     """
     found: list[Kernel] = []
     failed: list[Attempt] = []
-    for kernel in _kernels(memory, failed, progress):
+    for kernel in _kernels(memory, failed, progress, likely_ranges(memory)):
         if kernel.proven:
             return kernel
         found.append(kernel)
@@ -105,9 +106,12 @@ def _ranked(kernels: list[Kernel], failed: list[Attempt]) -> tuple[Kernel, ...]:
     return tuple(sorted(kernels, key=lambda kernel: (not kernel.proven, kernel.state is not State.RUNNING)))
 
 
-def _kernels(memory: Memory, failed: list[Attempt], progress: Progress | None) -> Iterator[Kernel]:
+def _kernels(
+    memory: Memory, failed: list[Attempt], progress: Progress | None, first: Sequence[tuple[int, int]] = ()
+) -> Iterator[Kernel]:
     """Kernels whose tables lie as usual, in the order of their token tables' addresses; then those that take longer.
 
+    What lies in the ranges ``first`` comes before all others.
     ``failed`` is told of token tables that led to none.
     """
     scanned = (lambda done, total: progress("searching for token tables", done, total)) if progress else None
@@ -116,7 +120,7 @@ def _kernels(memory: Memory, failed: list[Attempt], progress: Progress | None) -
     unmapped: list[tuple[Segment, TokenTable, Kernel]] = []
     hosted = found = False
     seen = places = 0
-    for segment, runs in digit_runs(memory, scanned):
+    for segment, runs in digit_runs(memory, scanned, first):
         places += len(runs)
         if places > MAX_PLACES:
             raise RecoveryError("token table", f"over {MAX_PLACES:,} places look like one: a contrived source")

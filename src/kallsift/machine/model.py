@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from kallsift.memory.model import Memory
 
 Entries = NDArray[np.uint64]
 
@@ -169,8 +168,15 @@ class Windows:
 Mapping = PagingMode | Windows
 
 
+class HoldsWords(Protocol):
+    """What page tables are read from: a memory, or what translates its own addresses into another's."""
+
+    def words(self, addresses: Entries, dtype: np.dtype[np.unsignedinteger]) -> tuple[Entries, NDArray[np.bool_]]:
+        """As `Memory.words`."""
+
+
 def translate(
-    memory: Memory, mapping: Mapping, root: int | None, addresses: Entries
+    memory: HoldsWords, mapping: Mapping, root: int | None, addresses: Entries
 ) -> tuple[Entries, NDArray[np.bool_]]:
     """The physical addresses of many virtual ones at once.
 
@@ -189,7 +195,7 @@ def translate(
 
 
 def walk(
-    memory: Memory, mode: PagingMode, roots: Entries, addresses: Entries, displaced: Entries | None = None
+    memory: HoldsWords, mode: PagingMode, roots: Entries, addresses: Entries, displaced: Entries | None = None
 ) -> tuple[Entries, NDArray[np.bool_]]:
     """As `translate` by page tables, with a top table of its own for each address.
 

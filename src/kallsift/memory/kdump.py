@@ -7,9 +7,10 @@ Sources: makedumpfile, IMPLEMENTATION and write_kdump_pages_and_bitmap_cyclic; Q
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,14 +122,6 @@ def siblings(path: Path, view: NDArray[np.uint8]) -> list[Path]:
     return list(found.values()) if len(found) > 1 else []
 
 
-@dataclass(frozen=True)
-class _Page:
-    """What one page descriptor leads to."""
-
-    offset: int
-    data: bytes
-
-
 class _Pages:
     """The packed pages of one file."""
 
@@ -138,8 +131,10 @@ class _Pages:
         self.at_once = max(1, BLOCK // self.page)
         self._layout = DESCRIPTOR.newbyteorder(header.byte_order)
         self._codecs: dict[int, Codec] = {}
-        # many descriptors may lead to one page, the blank one; any thread may put another in its place
-        self._shared = _Page(-1, b"")
+        # whose slices are bytes in any form; those of a memoryview cost least, and there is one for each page
+        self._content: Any = content.data if isinstance(content, np.ndarray) else content
+        # many descriptors lead to one page, the blank one; it has no place until it is found
+        self._zeros: int | None = None
 
     @property
     def held(self) -> int:
@@ -152,64 +147,87 @@ class _Pages:
         count = max(0, min(count, self.held - first))
         return np.ascontiguousarray(self.content[start : start + count * DESCRIPTOR.itemsize]).view(self._layout)
 
-    def decoded(self, first: int, count: int, number: int) -> NDArray[np.uint8]:
+    def block(self, first: int, count: int, number: int) -> NDArray[np.uint8]:
         """Block ``number`` of a run of ``count`` pages, whose first descriptor is the ``first``."""
-        low = number * self.at_once
-        rows = self.descriptors(first + low, min(self.at_once, count - low))
-        block = np.empty((len(rows), self.page), np.uint8)
-        columns = (rows[field].tolist() for field in ("offset", "size", "flags"))
-        before = _Page(-1, b"")
-        for target, (offset, size, flags) in zip(block, zip(*columns, strict=True), strict=True):
-            if offset == self._shared.offset:
-                before = self._shared
-            elif offset == before.offset:
-                self._shared = before
-            else:
-                before = _Page(offset, self._unpacked(offset, size, flags))
-            target[:] = np.frombuffer(before.data, np.uint8)
-        return block.reshape(-1)
+        return self.blocks(first, count, number, number + 1)
 
-    def _unpacked(self, offset: int, size: int, flags: int) -> bytes:
-        """One page.
-
-        Raises:
-            SourceError: if it is broken.
-        """
+    def blocks(self, first: int, count: int, begin: int, end: int) -> NDArray[np.uint8]:
+        """As `block`, from number ``begin`` to ``end``."""
+        low = begin * self.at_once
+        rows = self.descriptors(first + low, min(end * self.at_once, count) - low)
+        offsets, sizes = rows["offset"], rows["size"]
+        room = np.uint64(len(self.content))
         # a page that does not shrink is stored as it is
-        if not 0 < size <= self.page or offset + size > len(self.content):
+        broken = (sizes == 0) | (sizes > self.page) | (offsets > room - np.minimum(sizes, room))
+        if broken.any():
+            offset, size, _ = rows[int(np.argmax(broken))].tolist()[:3]
             raise SourceError(
                 f"{self.name}: a page of {size} bytes at file offset {offset:#x} is too large, or lies behind the end; "
                 "the file is damaged, copy it again"
             )
-        data: NDArray[np.uint8] = self.content[offset : offset + size]
-        packing = flags & COMPRESSED
-        if not packing:
-            unpacked = data.tobytes()
+        block = np.empty(len(rows) * self.page, np.uint8)
+        if len(rows) and (offsets == offsets[0]).all():
+            pages = block.reshape(-1, self.page)
+            self._unpack(rows[:1], pages[0])
+            pages[1:] = pages[0]
+            if not pages[0].any():
+                self._zeros = int(offsets[0])
         else:
-            decode, error = self._codec(packing)
-            try:
-                unpacked = decode(data.data, self.page)
-            except (error, ValueError) as problem:
-                raise SourceError(
-                    f"{self.name}: the page at file offset {offset:#x} cannot be unpacked ({problem}); copy it again"
-                ) from problem
-        if len(unpacked) != self.page:
-            raise SourceError(
-                f"{self.name}: the page at file offset {offset:#x} has {len(unpacked)} of {self.page} bytes; "
-                "the file is damaged, copy it again"
-            )
-        return unpacked
+            self._unpack(rows, block)
+        return block
+
+    def zeros(self, first: int, low: int, high: int) -> bool:
+        """Whether all pages from offset ``low`` to ``high`` of a run are one that was found to be blank."""
+        before = low // self.page
+        rows = self.descriptors(first + before, -(-high // self.page) - before)
+        return self._zeros is not None and bool((rows["offset"] == np.uint64(self._zeros)).all())
+
+    def _unpack(self, rows: NDArray[np.void], block: NDArray[np.uint8]) -> None:
+        """Unpacks pages, by their descriptors, to where they belong; those that repeat the one before are copied.
+
+        Raises:
+            SourceError: if one is broken.
+        """
+        page, target, content = self.page, block.data, self._content
+        last, blank = None, self._zeros
+        columns = (rows[field].tolist() for field in ("offset", "size", "flags"))
+        for place, offset, size, flags in zip(range(0, len(target), page), *columns, strict=True):
+            if offset == last:
+                block[place : place + page] = block[place - page : place]
+            elif offset == blank:
+                block[place : place + page] = 0
+            elif packing := flags & COMPRESSED:
+                decode, error = self._codecs.get(packing) or self._codec(packing)
+                try:
+                    written = decode(content[offset : offset + size], target[place : place + page])
+                except (error, ValueError) as problem:
+                    raise SourceError(
+                        f"{self.name}: the page at file offset {offset:#x} cannot be unpacked ({problem}); "
+                        "copy it again"
+                    ) from problem
+                if written != page:
+                    raise self._wrong_size(offset, written)
+            elif size != page:
+                raise self._wrong_size(offset, size)
+            else:
+                block[place : place + page] = content[offset : offset + size]
+            last = offset
+
+    def _wrong_size(self, offset: int, size: int) -> SourceError:
+        return SourceError(
+            f"{self.name}: the page at file offset {offset:#x} has {size} of {self.page} bytes; "
+            "the file is damaged, copy it again"
+        )
 
     def _codec(self, packing: int) -> Codec:
-        if packing not in self._codecs:
-            if packing not in CODECS:
-                raise SourceError(f"{self.name}: pages packed in an unknown way ({packing:#x}); the file is damaged")
-            compression, load = CODECS[packing]
-            try:
-                self._codecs[packing] = load()
-            except MissingPackageError as error:
-                reason = f"its pages are packed with {compression}, which needs the package {error}"
-                raise SourceError(f"{self.name}: {reason}; pip install 'kallsift[images]'") from error
+        if packing not in CODECS:
+            raise SourceError(f"{self.name}: pages packed in an unknown way ({packing:#x}); the file is damaged")
+        compression, load = CODECS[packing]
+        try:
+            self._codecs[packing] = load()
+        except MissingPackageError as error:
+            reason = f"its pages are packed with {compression}, which needs the package {error}"
+            raise SourceError(f"{self.name}: {reason}; pip install 'kallsift[images]'") from error
         return self._codecs[packing]
 
 
@@ -228,7 +246,16 @@ def _stretches(pages: _Pages, cache: Cache, owner: int) -> tuple[list[Stored], l
     rows = zip(starts.tolist(), counts.tolist(), firsts.tolist(), strict=True)
     block = pages.at_once * page
     stretches = [
-        Stored(start * page, block, count * page, partial(pages.decoded, first, count), cache, owner + number)
+        Stored(
+            start * page,
+            block,
+            count * page,
+            partial(pages.block, first, count),
+            cache,
+            owner + number,
+            decode_many=partial(pages.blocks, first, count),
+            zeros=partial(pages.zeros, first),
+        )
         for number, (start, count, first) in enumerate(rows)
     ]
     return stretches, remarks

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LARGE, ROUND = 32 << 20, 8 << 20
 """From how many bytes on a copy of memory is shared, and the grain of its bounds."""
+COPIED_AT_ONCE = 1 << 20
 
 
 class AddressSpace(Enum):
@@ -65,6 +66,10 @@ class Stretch(ABC):
         Raises:
             SourceError: if the container turns out to be broken there.
         """
+
+    def blank(self, low: int, high: int) -> bool:
+        """Whether the container itself tells that there are only zeros from offset ``low`` to ``high``."""
+        return False
 
     @abstractmethod
     def moved(self, by: int, lost: int = 0) -> Stretch:
@@ -263,7 +268,10 @@ class Memory:
         data = np.zeros(high - low, np.uint8)
         for segment in self._between(low, high):
             start, end = max(low, segment.start), min(high, segment.end)
-            data[start - low : end - low] = segment.read(start - segment.start, end - segment.start)
+            # in parts: what is decoded for it is never there as a whole a second time
+            for place in range(start, end, COPIED_AT_ONCE):
+                part = segment.read(place - segment.start, min(place + COPIED_AT_ONCE, end) - segment.start)
+                data[place - low :][: len(part)] = part
         return data
 
     def with_hints(self, given: Hints) -> Memory:

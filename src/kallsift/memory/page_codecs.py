@@ -11,8 +11,11 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-Decode = Callable[[memoryview, int], bytes]
-"""Unpacks a page of some size, to that size at most; raises one of the errors beside it."""
+Decode = Callable[[memoryview, memoryview], int]
+"""Unpacks a page to where it belongs, and tells how many bytes it has; never more than there is room for.
+
+Raises the error beside it, or ValueError.
+"""
 
 Codec = tuple[Decode, type[Exception]]
 
@@ -28,9 +31,15 @@ def _package(module: str) -> Any:
         raise MissingPackageError(module) from error
 
 
+def _put(unpacked: bytes, target: memoryview) -> int:
+    if len(unpacked) <= len(target):
+        target[: len(unpacked)] = unpacked
+    return len(unpacked)
+
+
 def _zlib() -> Codec:
-    def decode(packed: memoryview, size: int) -> bytes:
-        return zlib.decompressobj().decompress(packed, size)
+    def decode(packed: memoryview, target: memoryview) -> int:
+        return _put(zlib.decompressobj().decompress(packed, len(target)), target)
 
     return decode, zlib.error
 
@@ -38,10 +47,9 @@ def _zlib() -> Codec:
 def _lzo() -> Codec:
     lzo = _package("lzallright")
 
-    def decode(packed: memoryview, size: int) -> bytes:
-        # what expands to more is cut off by whoever compares the size: LZO gives at most 255 bytes for one
-        unpacked: bytes = lzo.LZOCompressor.decompress(packed, size)
-        return unpacked
+    def decode(packed: memoryview, target: memoryview) -> int:
+        # what expands to more does so by no more than 255 bytes for one
+        return _put(lzo.LZOCompressor.decompress(packed, len(target)), target)
 
     return decode, lzo.LZOError
 
@@ -49,9 +57,9 @@ def _lzo() -> Codec:
 def _snappy() -> Codec:
     cramjam = _package("cramjam")
 
-    def decode(packed: memoryview, size: int) -> bytes:
-        unpacked = bytearray(size)
-        return bytes(unpacked[: cramjam.snappy.decompress_raw_into(packed, unpacked)])
+    def decode(packed: memoryview, target: memoryview) -> int:
+        written: int = cramjam.snappy.decompress_raw_into(packed, target)
+        return written
 
     return decode, cramjam.DecompressionError
 
@@ -62,9 +70,8 @@ def _zstd() -> Codec:
     except ImportError:
         zstd = _package("backports.zstd")
 
-    def decode(packed: memoryview, size: int) -> bytes:
-        unpacked: bytes = zstd.ZstdDecompressor().decompress(packed, size)
-        return unpacked
+    def decode(packed: memoryview, target: memoryview) -> int:
+        return _put(zstd.ZstdDecompressor().decompress(packed, len(target)), target)
 
     return decode, zstd.ZstdError
 

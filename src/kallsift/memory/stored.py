@@ -15,6 +15,9 @@ from kallsift.memory.model import Stretch
 CACHE_SIZE = 64 << 20
 """Bytes of decoded blocks that a container keeps."""
 
+PASSING = 8
+"""Blocks that are not kept when so many are read at once: who passes over all bytes does not come back for them."""
+
 
 class Cache:
     """The blocks of one container that were used last; many threads may use it at once."""
@@ -57,6 +60,9 @@ class Stored(Stretch):
         cache: that of the container.
         owner: tells the stretches of a container apart in its cache.
         lost: bytes at the beginning that are left out.
+        decode_many: the bytes of some blocks in a row, by the numbers of the first and of the one behind the last,
+            where that costs less than block by block.
+        zeros: whether nothing but zeros stands between two offsets, as far as that is known without decoding.
     """
 
     start: int
@@ -66,6 +72,8 @@ class Stored(Stretch):
     cache: Cache = field(default_factory=Cache)
     owner: int = 0
     lost: int = 0
+    decode_many: Callable[[int, int], NDArray[np.uint8]] | None = None
+    zeros: Callable[[int, int], bool] = lambda low, high: False
 
     @property
     def size(self) -> int:
@@ -80,6 +88,8 @@ class Stored(Stretch):
         first, last = (int(number) for number in self._numbers(np.array([low, high - 1])))
         if first == last:
             return self._block(first)[low - self._start(first) : high - self._start(first)]
+        if self.decode_many is not None and last - first >= PASSING:
+            return self.decode_many(first, last + 1)[low - self._start(first) :][: high - low]
         data = np.empty(high - low, np.uint8)
         for number in range(first, last + 1):
             start = self._start(number)
@@ -89,6 +99,16 @@ class Stored(Stretch):
 
     def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
         """As `Stretch.gather`: each block is decoded once."""
+        if not len(offsets):
+            return np.empty((0, width), np.uint8)
+        low, high = int(offsets.min()) + self.lost, int(offsets.max()) + self.lost + width - 1
+        first, last = (int(number) for number in self._numbers(np.array([low, high])))
+        if first == last:
+            # walks through page tables and lists ask for few words at a time
+            inside: NDArray[np.uint8] = self._block(first)[
+                (offsets + (self.lost - self._start(first)))[:, None] + np.arange(width)
+            ]
+            return inside
         places = (offsets[:, None] + np.arange(self.lost, self.lost + width)).ravel()
         numbers = self._numbers(places)
         order = np.argsort(numbers, kind="stable")
@@ -98,6 +118,10 @@ class Stored(Stretch):
                 number = int(numbers[chosen[0]])
                 cells[chosen] = self._block(number)[places[chosen] - self._start(number)]
         return cells.reshape(len(offsets), width)
+
+    def blank(self, low: int, high: int) -> bool:
+        """As `Stretch.blank`."""
+        return self.zeros(low + self.lost, min(high + self.lost, self.length))
 
     def moved(self, by: int, lost: int = 0) -> Stored:
         """As `Stretch.moved`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -37,19 +38,34 @@ def _zlib() -> Pack:
     return lambda page: zlib.compress(page, 1)
 
 
+def _lzo() -> Pack:
+    lzo = _package("lzo", "lzallright")
+    return lambda page: bytes(lzo.LZOCompressor().compress(page))
+
+
+def _snappy() -> Pack:
+    cramjam = _package("snappy", "cramjam")
+    return lambda page: bytes(cramjam.snappy.compress_raw(page))
+
+
 def _zstd() -> Pack:
-    try:
-        zstd: Any = import_module("compression.zstd")
-    except ImportError:
-        try:
-            zstd = import_module("backports.zstd")
-        except ImportError as error:
-            raise KallsiftError("packing with zstd needs a package; pip install 'kallsift[images]'") from error
+    # Python 3.14 has what the package brings to those before it
+    zstd = _package("zstd", "compression.zstd", "backports.zstd")
     return lambda page: bytes(zstd.compress(page, 1))
+
+
+def _package(packing: str, *modules: str) -> Any:
+    """The first of some modules that is installed."""
+    for module in modules:
+        with suppress(ImportError):
+            return import_module(module)
+    raise KallsiftError(f"packing with {packing} needs the package {modules[-1]}; pip install 'kallsift[images]'")
 
 
 PACKINGS: dict[str, tuple[int, Callable[[], Pack] | None]] = {
     "zlib": (0x1, _zlib),
+    "lzo": (0x2, _lzo),
+    "snappy": (0x4, _snappy),
     "zstd": (0x20, _zstd),
     "none": (PLAIN, None),
 }

@@ -1,0 +1,68 @@
+"""Where in physical memory a kernel probably lies, by what the source says of the machine: where to look first.
+
+Nothing is proven by it, and what is found elsewhere counts as much. But a dump whose blocks have to be decoded need not
+be decoded as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from kallsift.kernel.pointers import AFTER, BEFORE
+from kallsift.kernel.processors import KERNEL_HALF, POSITIONS, ROOTS
+from kallsift.kernel.vmcoreinfo import parse
+from kallsift.machine import x86
+from kallsift.machine.model import translate
+from kallsift.machine.registry import MODES, ROOT_REGISTERS
+from kallsift.memory.model import AddressSpace, CpuState, Memory
+
+OTHER_TABLE = 0x1000
+"""Bit of CR3 that tells a program's table from the kernel's, with page-table isolation."""
+
+X86_64_TEXT = 0xFFFF_FFFF_8000_0000
+"""Where x86-64 maps physical address 0 of an image that was not moved (__START_KERNEL_map)."""
+
+WORD = (1 << 64) - 1
+
+MOST_PROCESSORS = 8
+"""Processors that are asked."""
+
+
+def likely_ranges(memory: Memory) -> tuple[tuple[int, int], ...]:
+    """Parts of physical memory, each from an address to another, around places of the kernel's text; maybe none."""
+    if memory.space is not AddressSpace.PHYSICAL or memory.image is not None:
+        return ()
+    places = [place for cpu in memory.hints.cpus[:MOST_PROCESSORS] for place in _of_processor(memory, cpu)]
+    places += _of_vmcoreinfo(memory.hints.vmcoreinfo)
+    return tuple((place - BEFORE, place + AFTER) for place in dict.fromkeys(places))
+
+
+def _of_processor(memory: Memory, cpu: CpuState) -> Iterator[int]:
+    """Where the code lies that a processor's registers point at, through the page table that it uses."""
+    addresses = [value for name in POSITIONS if (value := cpu.registers.get(name, 0)) >= KERNEL_HALF]
+    base = cpu.registers.get("idt_base", 0)
+    for register, architectures in ROOTS.items():
+        value = cpu.registers.get(register, 0) & ROOT_REGISTERS[register]
+        for mode in MODES if value else ():
+            if mode.architecture not in architectures or mode.word_size != 8:
+                continue
+            for root in dict.fromkeys((value, value & ~OTHER_TABLE)):
+                wanted = np.array([*addresses, base, base + 8 & WORD], np.uint64)
+                physical, mapped = translate(memory, mode, root, wanted)
+                yield from physical[:-2][mapped[:-2]].tolist()
+                gate, held = memory.words(physical[-2:], np.dtype("<u8"))
+                if base >= KERNEL_HALF and (held & mapped[-2:]).all():
+                    handler, there = translate(memory, mode, root, x86.handlers(gate.view(np.uint8), 8))
+                    yield from handler[there].tolist()
+
+
+def _of_vmcoreinfo(text: bytes | None) -> Iterator[int]:
+    """Where x86-64's text begins."""
+    info = parse(text, "note") if text else None
+    start = info.symbol("_stext") if info else None
+    moved = info.values.get("NUMBER(phys_base)", "") if info else ""
+    if start is not None and re.fullmatch("-?[0-9]{1,19}", moved):
+        yield start - X86_64_TEXT + int(moved)

@@ -1,0 +1,35 @@
+"""Where registers and VMCOREINFO say that a kernel lies, it does: a compressed dump is not decoded as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+import kallsift
+from kallsift.kernel.likely import likely_ranges
+from kallsift.memory.model import CpuState, Hints
+from kallsift.output.memory_facts import memory_facts
+from tests.real.conftest import Taken
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.mark.parametrize("name", ["amd64-5.10", "amd64-7.2"])
+def test_registers_lead_to_the_tables(taken: Taken, name: str) -> None:
+    with kallsift.open(taken(name).dump("elf")) as memory:
+        kernel = kallsift.recover(replace(memory, hints=Hints()))
+        place = kernel.tables[0].physical
+        # from the gates alone, as when a user's program was interrupted
+        cpus = tuple(
+            CpuState(cpu.number, {key: cpu.registers[key] for key in ("cr3", "idt_base")}) for cpu in memory.hints.cpus
+        )
+        for hints in (memory.hints, Hints(cpus), Hints((), memory_facts(memory, kernel).vmcoreinfo)):
+            assert any(low <= place < high for low, high in likely_ranges(replace(memory, hints=hints)))
+        assert likely_ranges(replace(memory, hints=Hints())) == ()
+
+
+def test_wrong_registers_cost_nothing_but_time(taken: Taken) -> None:
+    with kallsift.open(taken("amd64-7.2").dump("elf")) as memory:
+        wrong = Hints((CpuState(0, {"cr3": 0x1000, "idt_base": (1 << 64) - 8, "rip": (1 << 64) - 1}),), b"\xff")
+        assert kallsift.recover(replace(memory, hints=wrong)).symbols.same_as(kallsift.recover(memory).symbols)
