@@ -66,12 +66,12 @@ app.add_command(symbolize)
 app.add_command(diff)
 app.add_command(layout)
 app.add_command(modules)
-app.add_command(elf)
-app.add_command(convert)
-app.add_command(extract)
 app.add_command(exports)
 app.add_command(check)
 app.add_command(guests)
+app.add_command(elf)
+app.add_command(convert)
+app.add_command(extract)
 
 
 def main() -> NoReturn:
