@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from kallsift.cli import modules as modules_command
-from kallsift.kernel.inventory import Inventory, LoadedModule
+from kallsift.kernel.inventory import Inventory, LoadedModule, inventory
+from kallsift.kernel.model import State
 from kallsift.kernel.module_equations import solved_fields
 from kallsift.kernel.module_facts import FactReader
 from tests.cli.conftest import Command, Plant
@@ -94,6 +95,19 @@ def test_what_cannot_be_read(command: Command, plant: Plant, monkeypatch: pytest
     assert result.code == 3
     assert "users: no memory at 0x18" in result.err
     assert result.out.splitlines()[1].endswith("  [permanent],?")
+
+
+def test_every_kernel_is_asked(command: Command, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(kernel(), kernel(state=State.STALE))
+    monkeypatch.setattr(
+        modules_command, "inventory", lambda one: loaded() if one.state is State.RUNNING else inventory(one)
+    )
+    result = command("modules", "dump", "--all", "--format", "proc", "module_a")
+    assert result.out == "kernel 0:\n" + PROC.splitlines(keepends=True)[0]
+    assert "kernel 1: a kernel that does not run has no modules (its state: stale copy)" in result.err
+    assert result.code == 3
+    alone = command("modules", "dump", "--kernel", "1")
+    assert (alone.code, alone.out) == (1, "")
 
 
 def test_not_proven_and_not_together(command: Command, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,10 +82,11 @@ def test_equations_say_what_the_types_say(taken: Taken, guest: str) -> None:
     with kallsift.open(taken(guest).dump("elf")) as source:
         kernel = kallsift.recover(source)
         memory = virtual_memory(kernel)
-        typed = typed_fields(kernel, memory)
+        listed = listed_structures(kernel, memory)
+        typed = typed_fields(kernel, memory, listed)
         assert typed is not None
         assert typed.unknown == ()
-        assert solved_fields(memory, listed_structures(kernel, memory)) == typed
+        assert solved_fields(memory, listed) == typed
 
 
 class Edited:
@@ -100,7 +101,7 @@ class Edited:
         self.data: NDArray[np.uint8] = writable(capture)
         self.kernel: Kernel = kallsift.recover(memory_of(self.data))
         self.memory = virtual_memory(self.kernel)
-        fields = typed_fields(self.kernel, self.memory)
+        fields = typed_fields(self.kernel, self.memory, listed_structures(self.kernel, self.memory))
         assert fields is not None
         self.fields: Fields = fields
 

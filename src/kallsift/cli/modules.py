@@ -11,6 +11,7 @@ from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import complain, warn
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, recovered, source_options
+from kallsift.errors import KallsiftError
 from kallsift.kernel.inventory import Inventory, LoadedModule, inventory
 from kallsift.output.module_list import (
     module_table,
@@ -62,7 +63,14 @@ def modules(
     with recovered(request) as (_, kernels):
         documents, whole, found = [], True, set[str]()
         for index, kernel in enumerate(kernels):
-            loaded = inventory(kernel)
+            try:
+                loaded = inventory(kernel)
+            except KallsiftError as error:
+                if not request.every:
+                    raise
+                warn(f"kernel {index}: {error}")
+                whole = False
+                continue
             chosen = [module for module in loaded.modules if not names or module.name in names]
             found |= {str(module.name) for module in chosen}
             if as_json:

@@ -15,7 +15,7 @@ import numpy as np
 
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.table import SymbolTable
-from kallsift.kernel.model import Kernel
+from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.module_equations import solved_fields
 from kallsift.kernel.module_facts import FactReader, Region
 from kallsift.kernel.module_fields import Fields, typed_fields
@@ -194,9 +194,11 @@ def inventory(kernel: Kernel) -> Inventory:
     Raises:
         KallsiftError: if it does not run, or its list of modules is broken or cannot be found.
     """
+    if kernel.state not in (State.RUNNING, State.GUEST) and kernel.memory.image is None:
+        raise KallsiftError(f"a kernel that does not run has no modules (its state: {kernel.state.value})")
     memory = virtual_memory(kernel)
     listed = listed_structures(kernel, memory)
-    typed = typed_fields(kernel, memory)
+    typed = typed_fields(kernel, memory, listed)
     fields = typed
     if fields is None:
         live = [number for number, address in enumerate(listed.addresses.tolist()) if _is_live(memory, address)]

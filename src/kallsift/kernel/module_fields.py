@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+import numpy as np
+
 from kallsift.kernel.btf import Btf, BtfError, kernel_types
 from kallsift.kernel.model import Kernel
+from kallsift.kernel.module_structures import Structures
 from kallsift.kernel.virtual import VirtualMemory
 
 LAYOUTS = ("core", "init", "data")
@@ -80,6 +83,12 @@ class Fields:
     refcount: int | None = None
 
     @property
+    def back_pointers(self) -> tuple[int, ...]:
+        """Where pointers to the structure's own beginning stand."""
+        nodes = tuple(region.node for region in self.regions if region.node is not None)
+        return nodes if self.owner is None else (self.owner, *nodes)
+
+    @property
     def unknown(self) -> tuple[str, ...]:
         """Names of the fields that have no place."""
         return tuple(field.name for field in fields(self) if getattr(self, field.name) in (None, ()))
@@ -103,8 +112,22 @@ MEMBERS = {
 """Members of ``struct module`` by the kernel's names, and as `Fields` has them."""
 
 
-def typed_fields(kernel: Kernel, memory: VirtualMemory) -> Fields | None:
-    """The fields as the kernel's types tell of them; None where it carries no types that fit its modules."""
+def typed_fields(kernel: Kernel, memory: VirtualMemory, structures: Structures) -> Fields | None:
+    """The fields as the kernel's types tell of them; None where it carries no types, or they do not fit its modules.
+
+    They fit if most of the modules point back to themselves where the types say so.
+    """
+    fields = _told(kernel, memory)
+    if fields is None or not len(structures):
+        return fields
+    places = structures.addresses[:, None] + np.array(fields.back_pointers, np.uint64)
+    values = memory.values(places.ravel())[0].reshape(places.shape)
+    agreeing = (values == structures.addresses[:, None]).all(axis=1)
+    return fields if fields.back_pointers and 2 * int(agreeing.sum()) > len(structures) else None
+
+
+def _told(kernel: Kernel, memory: VirtualMemory) -> Fields | None:
+    """What the types say, whether it is true or not."""
     try:
         types = kernel_types(kernel, memory)
         module = types.struct("module")

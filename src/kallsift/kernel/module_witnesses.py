@@ -64,16 +64,10 @@ def witnessed(
     return found, tuple(missing)
 
 
-def _back_pointers(fields: Fields) -> list[int]:
-    """Where in the structure a pointer to its beginning stands."""
-    nodes = [region.node for region in fields.regions if region.node is not None]
-    return nodes if fields.owner is None else [fields.owner, *nodes]
-
-
 def _are_modules(memory: VirtualMemory, fields: Fields, candidates: Addresses) -> NDArray[np.bool_]:
     states, held = memory.values(candidates, np.dtype(f"{memory.words.byte_order}u4"))
     back = np.zeros(len(candidates), np.bool_)
-    for offset in _back_pointers(fields):
+    for offset in fields.back_pointers:
         values, there = memory.values(candidates + np.uint64(offset))
         back |= there & (values == candidates)
     return np.asarray(held & (states < len(STATES)) & back & (candidates != 0))
@@ -162,7 +156,7 @@ def _in_memory(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: St
 
     One alone can do that by chance: where a structure has several, another one must bear it out.
     """
-    back = _back_pointers(fields)
+    back = fields.back_pointers
     if not len(listed) or not back:
         return np.empty(0, np.uint64)
     found = [np.empty(0, np.uint64)]
