@@ -70,7 +70,11 @@ class Modules:
         memory = self.memory()
         arrays = module_arrays(memory, np.array(self.addresses, np.uint64))
         return [
-            [(one.name, one.macro) for array in of_module for one in read_array(memory, array, "module", None)[0]]
+            [
+                (one.name, one.macro)
+                for array in of_module.arrays
+                for one in read_array(memory, array, "module", None)[0]
+            ]
             for of_module in arrays
         ]
 
@@ -105,6 +109,18 @@ def test_nothing_is_exported() -> None:
     assert module_arrays(made.memory(), np.empty(0, np.uint64)) == []
 
 
+def test_one_that_is_damaged_does_not_cost_the_others() -> None:
+    made = Modules(WIDE)
+    for _ in range(9):
+        made.module(EntryForm(3, True), ["one"], ["two"])
+    made.put(made.addresses[4] + (SYMS + 2) * 8, 3, 4)
+    made.put(made.addresses[7] + GPL * 8, 0x1234)
+    both = [("one", EXPORT_SYMBOL), ("two", EXPORT_SYMBOL_GPL)]
+    assert made.exported() == [both[number == 4 : 2 - (number == 7)] for number in range(9)]
+    arrays = module_arrays(made.memory(), np.array(made.addresses, np.uint64))
+    assert [number for number, of_module in enumerate(arrays) if of_module.broken] == [4, 7]
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_random_structures(seed: int) -> None:
     made = Modules(WIDE)
@@ -115,4 +131,4 @@ def test_random_structures(seed: int) -> None:
         start = address - made.base + int(random.integers(0, 0x400))
         made.data[start : start + 0x300] = random.bytes(0x300)
     arrays = module_arrays(made.memory(), np.array(made.addresses, np.uint64))
-    assert all(0 < array.count <= MAX_EXPORTS for of_module in arrays for array in of_module)
+    assert all(0 < array.count <= MAX_EXPORTS for of_module in arrays for array in of_module.arrays)

@@ -95,7 +95,9 @@ def exports(kernel: Kernel) -> Exports:
             loaded += (Loaded(module.name, module.state) for module in listed)
             arrays = module_arrays(memory, np.array([module.address for module in listed], np.uint64))
             for module, of_module in zip(listed, arrays, strict=True):
-                gathered.add(module.name, of_module, own.checksums if own else None)
+                gathered.add(module.name, of_module.arrays, own.checksums if own else None)
+                if of_module.broken:
+                    gathered.missing.append(f"{module.name}: what its structure leads to are no exports")
         except KallsiftError as error:
             gathered.missing.append(f"modules: {error}")
     if not gathered.symbols:

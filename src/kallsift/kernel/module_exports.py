@@ -32,6 +32,9 @@ from kallsift.kernel.virtual import VirtualMemory
 WITHIN = 128
 """Words of ``struct module`` among which these fields stand; so far they are within the first 50."""
 
+FEW_CONTRADICT = 4
+"""How many modules must bear a form out for each that contradicts it."""
+
 WITH_FLAGS = 3
 """Where the number stands, in words from the pointer, if there are flags: behind those and the checksums."""
 
@@ -76,27 +79,33 @@ def find_exports(memory: VirtualMemory, addresses: NDArray[np.uint64], words: ND
             for behind in COUNT_PLACES:
                 form = ExportForm(entry, array, array + behind)
                 counts = numbers[:, form.count * memory.words.size // 4]
-                agreeing = _agreeing(memory, addresses, words[:, array], counts, entry)
+                good = _judged(memory, addresses, words[:, array], counts, entry)
+                agreeing = _agreeing(good, (counts != 0) & ~good)
                 if agreeing and (best is None or agreeing > best[0]):
                     best = agreeing, form
     return best[1] if best else None
 
 
-def _agreeing(
+def _judged(
     memory: VirtualMemory,
     addresses: NDArray[np.uint64],
     starts: NDArray[np.uint64],
     counts: NDArray[np.uint32],
     form: EntryForm,
-) -> int:
-    """How many modules have so many entries there; 0 if any of them contradicts it."""
-    some = np.flatnonzero(counts)
-    if (counts > MAX_EXPORTS).any():
-        return 0
+) -> NDArray[np.bool_]:
+    """Which modules have so many entries there, shape (n,): the first and the last must be some."""
+    some = np.flatnonzero((counts > 0) & (counts <= MAX_EXPORTS))
     last = starts[some] + (counts[some].astype(np.uint64) - np.uint64(1)) * np.uint64(entry_size(memory, form))
-    good = are_entries(memory, starts[some], form, addresses[some])
-    good &= are_entries(memory, last, form, addresses[some])
-    return len(some) if good.all() else 0
+    good = np.zeros(len(counts), np.bool_)
+    good[some] = are_entries(memory, starts[some], form, addresses[some])
+    good[some] &= are_entries(memory, last, form, addresses[some])
+    return good
+
+
+def _agreeing(good: NDArray[np.bool_], bad: NDArray[np.bool_]) -> int:
+    """How many modules bear a form out; 0 if too many contradict it: damage can make some of them do so."""
+    agreeing, contrary = int(np.count_nonzero(good)), int(np.count_nonzero(bad))
+    return agreeing if contrary * FEW_CONTRADICT <= agreeing else 0
 
 
 def _numbers(memory: VirtualMemory, words: NDArray[np.uint64]) -> NDArray[np.uint32]:
@@ -124,8 +133,21 @@ def exported(
     return frozenset((value, memory.string(name, MAX_NAME)) for value, name in fields[held][:, :2].tolist())
 
 
-def module_arrays(memory: VirtualMemory, addresses: NDArray[np.uint64]) -> list[tuple[ExportArray, ...]]:
-    """The arrays of each module, none where it exports nothing.
+@dataclass(frozen=True)
+class ModuleArrays:
+    """What one module exports.
+
+    Attributes:
+        arrays: none where it exports nothing.
+        broken: whether its structure tells of entries that are none.
+    """
+
+    arrays: tuple[ExportArray, ...]
+    broken: bool
+
+
+def module_arrays(memory: VirtualMemory, addresses: NDArray[np.uint64]) -> list[ModuleArrays]:
+    """The arrays of each module.
 
     Args:
         memory: the kernel's.
@@ -133,39 +155,33 @@ def module_arrays(memory: VirtualMemory, addresses: NDArray[np.uint64]) -> list[
     """
     places = addresses[:, None] + np.arange(WITHIN, dtype=np.uint64) * np.uint64(memory.words.size)
     words = memory.values(places.ravel())[0].reshape(places.shape)
-    form = find_exports(memory, addresses, words)
-    gpl = None
-    with_flags = form is not None and form.count - form.array == WITH_FLAGS
-    if not with_flags:
-        gpl = _gpl_place(memory, addresses, words, form)
-    found: list[tuple[ExportArray, ...]] = [() for _ in addresses]
     numbers = _numbers(memory, words)
+    form = find_exports(memory, addresses, words)
+    with_flags = form is not None and form.count - form.array == WITH_FLAGS
+    fields: list[tuple[EntryForm, int, NDArray[np.uint32], str]] = []
     if form is not None:
         counts = numbers[:, form.count * memory.words.size // 4]
-        flags = words[:, form.array + 2] if with_flags else None
-        found = _with(found, words, form.array, counts, form.entry, EXPORT_SYMBOL, flags)
-    if gpl is not None:
-        counts = numbers[:, gpl[1] * memory.words.size // 4 - 1]
-        found = _with(found, words, gpl[1], counts, gpl[0], EXPORT_SYMBOL_GPL, None)
-    return found
+        fields.append((form.entry, form.array, counts, EXPORT_SYMBOL))
+    if not with_flags and (gpl := _gpl_place(memory, addresses, words, form)) is not None:
+        fields.append((*gpl, _number_before(memory, numbers, gpl[1]), EXPORT_SYMBOL_GPL))
+    found: list[tuple[ExportArray, ...]] = [()] * len(addresses)
+    broken = np.zeros(len(addresses), np.bool_)
+    for entry, place, counts, macro in fields:
+        good = _judged(memory, addresses, words[:, place], counts, entry)
+        broken |= (counts != 0) & ~good
+        flags = words[:, place + 2] if with_flags else np.zeros(len(addresses), np.uint64)
+        columns = (good, words[:, place], counts, words[:, place + 1], flags)
+        rows = zip(found, *(column.tolist() for column in columns), strict=True)
+        found = [
+            (*arrays, ExportArray(start, count, entry, macro, crcs or None, mark or None)) if fits else arrays
+            for arrays, fits, start, count, crcs, mark in rows
+        ]
+    return [ModuleArrays(arrays, mark) for arrays, mark in zip(found, broken.tolist(), strict=True)]
 
 
-def _with(
-    found: list[tuple[ExportArray, ...]],
-    words: NDArray[np.uint64],
-    place: int,
-    counts: NDArray[np.uint32],
-    form: EntryForm,
-    macro: str,
-    flags: NDArray[np.uint64] | None,
-) -> list[tuple[ExportArray, ...]]:
-    """What was found of each module, with the array that one place leads to."""
-    columns = words[:, place : place + 2].tolist()
-    marks = [None] * len(columns) if flags is None else [flag or None for flag in flags.tolist()]
-    return [
-        (*arrays, ExportArray(start, count, form, macro, crcs or None, mark)) if 0 < count <= MAX_EXPORTS else arrays
-        for arrays, (start, crcs), count, mark in zip(found, columns, counts.tolist(), marks, strict=True)
-    ]
+def _number_before(memory: VirtualMemory, numbers: NDArray[np.uint32], place: int) -> NDArray[np.uint32]:
+    """What stands right before a word of the structures, in 32 bits, shape (n,)."""
+    return np.asarray(numbers[:, place * memory.words.size // 4 - 1])
 
 
 def _gpl_place(
@@ -177,13 +193,13 @@ def _gpl_place(
     """
     best: tuple[int, EntryForm, int] | None = None
     numbers = _numbers(memory, words)
-    first = form.count + 1 if form else 4
-    for place in range(first, words.shape[1] - 1):
-        counts = numbers[:, place * memory.words.size // 4 - 1]
-        if (counts > MAX_EXPORTS).any() or ((counts != 0) != (words[:, place] != 0)).any():
+    for place in range(form.count + 1 if form else 4, words.shape[1] - 1):
+        counts, starts = _number_before(memory, numbers, place), words[:, place]
+        if not _agreeing((counts != 0) & (starts != 0), (counts != 0) != (starts != 0)):
             continue
         for entry in (form.entry,) if form else ENTRY_FORMS:
-            agreeing = _agreeing(memory, addresses, words[:, place], counts, entry)
+            good = _judged(memory, addresses, starts, counts, entry)
+            agreeing = _agreeing(good, (counts != 0) & ~good)
             if agreeing and (best is None or agreeing > best[0]):
                 best = agreeing, entry, place
     return best[1:] if best else None
