@@ -17,6 +17,7 @@ from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.lists import MAX_MEMBERS, ListError, Recognition, list_named, members
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.module_regions import module_regions
+from kallsift.kernel.module_structures import STATES, name_of, state_of
 from kallsift.kernel.module_symbols import Module
 from kallsift.kernel.modules import modules
 from kallsift.kernel.pointers import AFTER, BEFORE, PAGE, pointers_between
@@ -127,8 +128,8 @@ def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> I
     as there are functions, but its loop stays at the first for two of them, and so never comes to the last.
     """
     size = memory.words.size
-    names = {module.address: module.name for module in found}
-    owners = np.array(sorted(names), np.uint64)
+    listed = {module.address for module in found}
+    owners = np.array(sorted(listed), np.uint64)
 
     def first(nodes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         values, held = memory.values(nodes + np.uint64(2 * size))
@@ -138,13 +139,13 @@ def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> I
         try:
             owner, start, end = (memory.value(node + word * size) for word in range(2, 5))
             functions = members(memory, node + 5 * size, MAX_MEMBERS).tolist()
-            return owner in names and all(start <= memory.value(function + 3 * size) < end for function in functions)
+            return owner in listed and all(start <= memory.value(function + 3 * size) < end for function in functions)
         except (ListError, UnmappedError):
             return False
 
     for entry in list_named(kernel, memory, "ftrace_mod_maps", Recognition(first, member)):
         owner = memory.value(entry + 2 * size)
-        if owner not in names:
+        if state_of(memory, owner) not in STATES:
             raise ListError(f"the map at {entry:#x} is of no module")
         functions = members(memory, entry + 5 * size, MAX_MEMBERS).tolist()
         nodes = [*functions[:1], *functions[:-1]]
@@ -154,7 +155,8 @@ def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> I
         ]
         if lines:
             sizes = np.array([memory.value(node + 4 * size, 4) for node in nodes], np.uint64)
-            yield Group(names[owner], _table(lines, size), sizes=sizes)
+            # a module that hides from the list is named here all the same
+            yield Group(name_of(memory, owner), _table(lines, size), sizes=sizes)
 
 
 def _trampolines(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
