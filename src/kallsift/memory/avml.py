@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -138,19 +139,27 @@ def _stored(
 ) -> Stored:
     bounds = np.concatenate(([0], np.cumsum([chunk.size for chunk in chunks]))).astype(np.int64)
 
-    def decode(number: int) -> NDArray[np.uint8]:
-        chunk = chunks[number]
-        framed = IDENTIFIER + view[chunk.start : chunk.end].tobytes()
-        data = np.zeros(chunk.size, np.uint8)
+    def unpacked(start: int, end: int, size: int) -> NDArray[np.uint8]:
+        data = np.empty(size, np.uint8)
         try:
-            written = cramjam.snappy.decompress_into(framed, data)
+            written = cramjam.snappy.decompress_into(IDENTIFIER + view[start:end].tobytes(), data)
         except cramjam.DecompressionError as error:
-            raise SourceError(f"{name}: the chunk at {chunk.start:#x} of the file is damaged ({error})") from error
-        if written != chunk.size:
-            raise SourceError(f"{name}: the chunk at {chunk.start:#x} of the file is damaged (too short)")
+            raise SourceError(f"{name}: the chunk at {start:#x} of the file is damaged ({error})") from error
+        if written != size:
+            raise SourceError(f"{name}: the chunk at {start:#x} of the file is damaged (too short)")
         return data
 
-    return Stored(start, bounds, int(bounds[-1]), decode, cache, owner)
+    def decode(number: int) -> NDArray[np.uint8]:
+        return unpacked(chunks[number].start, chunks[number].end, chunks[number].size)
+
+    def decode_many(first: int, end: int) -> NDArray[np.uint8]:
+        some = chunks[first:end]
+        if any(one.end != other.start for one, other in pairwise(some)):
+            # a range ends between them
+            return np.concatenate([decode(number) for number in range(first, end)])
+        return unpacked(some[0].start, some[-1].end, int(bounds[end] - bounds[first]))
+
+    return Stored(start, bounds, int(bounds[-1]), decode, cache, owner, decode_many=decode_many)
 
 
 def _cramjam(name: str) -> Any:
