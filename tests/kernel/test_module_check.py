@@ -46,6 +46,7 @@ LOADER = Loader(
     vermagic=MAGIC,
     extended_versions=False,
     forced=False,
+    needs_every_version=False,
     lax_namespaces=False,
     checks_signatures=True,
     signed_only=False,
@@ -189,6 +190,14 @@ def test_checksums_in_the_newer_form() -> None:
     assert verdict(newer, versions=None, extended={"module_layout": 1, "free": 2}).loads
     assert verdict(newer, extended=wrong).error == "EINVAL"
     assert verdict(LOADER, extended=wrong).loads
+
+
+def test_a_loader_that_wants_a_checksum_of_every_symbol() -> None:
+    """As Debian's do."""
+    strict, without = replace(LOADER, needs_every_version=True), {"module_layout": 1, "free": 2}
+    assert verdict(strict).loads
+    found = verdict(strict, versions=without)
+    assert (found.error, found.reason) == ("EINVAL", "Unknown symbol bound (err -22): has no symbol version of it")
 
 
 def test_namespaces_that_only_warn() -> None:

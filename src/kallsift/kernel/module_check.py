@@ -155,7 +155,7 @@ def _version_agrees(loader: Loader, module: ModuleFile, name: str, crc: int | No
     if not _has_checksums(loader, module):
         return loader.forced
     wanted = _wanted_checksum(loader, module, name)
-    return wanted is None or wanted == crc
+    return wanted == crc if wanted is not None else not loader.needs_every_version
 
 
 def _layout(loader: Loader, module: ModuleFile) -> Refusal | None:
@@ -243,8 +243,10 @@ def _use(loader: Loader, module: ModuleFile, name: str, licence: str, wanted: st
         return Use(wanted, None, errno.ENOENT, f"{there[0].owner} exports it for the GPL only, not for {licence!r}")
     if not _version_agrees(loader, module, wanted, export.crc):
         crc = _wanted_checksum(loader, module, wanted)
-        own = "none at all" if crc is None else f"0x{crc:08x}"
-        return Use(wanted, export, errno.EINVAL, f"disagrees about its version: 0x{export.crc:08x}, not {own}")
+        problem = "has no symbol version of it"
+        if crc is not None:
+            problem = f"disagrees about its version: 0x{export.crc:08x}, not 0x{crc:08x}"
+        return Use(wanted, export, errno.EINVAL, problem)
     if not loader.lax_namespaces and not _may_import(export.namespace, name, module):
         problem = f"uses it from namespace {export.namespace}, but does not import that"
         return Use(wanted, export, errno.EINVAL, problem)

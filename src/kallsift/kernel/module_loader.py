@@ -30,6 +30,9 @@ EXTENDED = re.compile(rb"\0__version_ext_names\0")
 """The section's name, in loaders that read it (6.13)."""
 
 RELEASE = re.compile(r"Linux version (\S+) ")
+PATCHED = re.compile(r"\bDebian \d")
+"""In banners of kernels whose loader wants a checksum of every symbol."""
+
 MAX_TEXT = 1024
 
 SIGNATURES_ONLY = 1
@@ -51,6 +54,8 @@ class Loader:
         vermagic: what a module's must be.
         extended_versions: whether it reads checksums in the form of 6.13.
         forced: whether it takes modules without vermagic or checksums (CONFIG_MODULE_FORCE_LOAD).
+        needs_every_version: whether it refuses a symbol that a module with checksums has none of. Mainline lets it go;
+            Debian's kernels refuse, by a patch that nothing in their image tells of but the banner.
         lax_namespaces: whether it only warns of namespaces that are not imported.
         checks_signatures: whether it looks at signatures at all (CONFIG_MODULE_SIG).
         signed_only: whether it refuses modules without a good signature (``module.sig_enforce``).
@@ -66,6 +71,7 @@ class Loader:
     vermagic: str | None
     extended_versions: bool
     forced: bool
+    needs_every_version: bool
     lax_namespaces: bool | None
     checks_signatures: bool
     signed_only: bool | None
@@ -100,6 +106,7 @@ def loader(kernel: Kernel) -> Loader:
         vermagic=_vermagic(kernel, memory, image),
         extended_versions=EXTENDED.search(image) is not None,
         forced=FORCED.search(image) is not None,
+        needs_every_version=PATCHED.search(kernel.banner or "") is not None,
         lax_namespaces=None if namespace is None else namespace[1] == WARNING,
         checks_signatures="mod_verify_sig" in kernel.symbols,
         signed_only=None if signed_only is None else bool(signed_only),
