@@ -25,7 +25,8 @@ HEADING = """\
 Every line, byte for byte against the guest's own `/proc/kallsyms`: the built-in table, modules, functions of modules'
 initial code that ftrace kept, trampolines of ftrace, programs and trampolines of BPF, pages of kprobes. Each guest
 loads modules while it is traced, loads BPF programs and sets kprobes, some of which its kernel optimises
-(tests/lab/scenarios/traced). Once as dumped, once with the kernel's types (BTF) overwritten by zeros in the dump.
+(tests/lab/scenarios/traced). Once as dumped, once with the kernel's types (BTF) overwritten by zeros in the dump
+(-: no symbol names any).
 Written by `python -m tests.real dynamic`, which boots each of these kernels.
 
 | guest | kernel | lines | modules | their lines | bpf | ftrace | kprobes | identical | identical without BTF |
@@ -80,7 +81,7 @@ def row(guest: Guest) -> tuple[str, bool]:
         f"{sum(own.values()):,}",
         *(f"{counts[name]}" for name in BUILT_IN),
         "yes" if same else "NO",
-        "has none" if blanked is None else "yes" if same_without else "NO",
+        "-" if blanked is None else "yes" if same_without else "NO",
     ]
     return f"| {' | '.join(cells)} |", same and same_without
 
