@@ -20,7 +20,7 @@ TOP_LEVEL = 4 * PAGE
 PAGE_TABLES = 8
 """More than a kernel has in its image: i386 has two."""
 
-NOISY = ("amd64-5.10", "amd64-7.2", "s390x-6.12")
+NOISY = ("amd64-5.10", "amd64-7.2", "s390x-7.2")
 """Guests whose pages are overwritten as well, which takes minutes: one of each way to store addresses."""
 
 CASES = [(guest, "zeros") for guest in GUESTS] + [(guest, "noise") for guest in GUESTS if guest in NOISY]
