@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from kallsift.cli.address import Address
+from kallsift.cli.rich_help import source_option
 from kallsift.memory.model import CpuState, Hints
 
 REGISTERS = {
@@ -36,10 +37,10 @@ def hint_options(command: Callable[..., int]) -> Callable[..., int]:
 
     file = click.Path(exists=True, dir_okay=False, path_type=Path)
     text = "VMCOREINFO text, as a crash tool or a note has it."
-    with_hints = click.option("--vmcoreinfo", type=file, metavar="FILE", help=text)(with_hints)
+    with_hints = source_option("--vmcoreinfo", type=file, metavar="FILE", help=text)(with_hints)
     # click shows options in the reverse order of their decorators
     for name, (_, meaning) in reversed(REGISTERS.items()):
-        with_hints = click.option(f"--{name}", type=Address(), metavar="ADDRESS", help=meaning)(with_hints)
+        with_hints = source_option(f"--{name}", type=Address(), metavar="ADDRESS", help=meaning)(with_hints)
     return with_hints
 
 

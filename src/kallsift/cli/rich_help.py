@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,14 @@ if TYPE_CHECKING:
 
 WIDEST = 110
 """Columns beyond which help is hard to read."""
+
+
+class SourceOption(click.Option):
+    """An option of every command that reads a source: help lists it behind the command's own."""
+
+
+source_option = partial(click.option, cls=SourceOption)
+"""As `click.option`, for those."""
 
 
 class HelpedCommand(click.Command):
@@ -62,7 +71,9 @@ def _help(command: click.Command, ctx: click.Context, examples: Mapping[str, str
         found = [(name, command.get_command(ctx, name)) for name in command.list_commands(ctx)]
         parts += _section("Commands", [(name, _summary(found_command)) for name, found_command in found])
     options = [option for option in command.get_params(ctx) if isinstance(option, click.Option)]
-    parts += _section("Options", [record for option in options if (record := option.get_help_record(ctx))])
+    for title, of_source in (("Options", False), ("Options of every SOURCE", True)):
+        chosen = [option for option in options if isinstance(option, SourceOption) is of_source]
+        parts += _section(title, [record for option in chosen if (record := option.get_help_record(ctx))])
     if examples:
         parts += [Text("\nExamples", "bold")]
         for line, purpose in examples.items():

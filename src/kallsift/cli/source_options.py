@@ -14,6 +14,7 @@ from kallsift.cli.address import Address
 from kallsift.cli.hint_options import hint_options
 from kallsift.cli.messages import note, warn
 from kallsift.cli.progress_bar import progress_on_terminal
+from kallsift.cli.rich_help import source_option
 from kallsift.errors import KallsiftError
 from kallsift.image.sources import open as open_memory
 from kallsift.kernel.live import recover, recover_all
@@ -54,19 +55,19 @@ def source_options(command: Callable[..., int]) -> Callable[..., int]:
     """Adds SOURCE and the shared options to a command, which gets them as one `Request` in front of its own."""
 
     @click.argument("source")
-    @click.option("--all", "every", is_flag=True, help="Every kernel in the source, the running ones first.")
-    @click.option(
+    @source_option("--all", "every", is_flag=True, help="Every kernel in the source, the running ones first.")
+    @source_option(
         "--kernel", "number", type=click.IntRange(min=0), metavar="N", help="The Nth of all kernels, counted from 0."
     )
-    @click.option(
+    @source_option(
         "--base",
         type=Address(),
         metavar="ADDRESS",
         help="Where the first byte of a kernel image lies, if not as linked.",
     )
-    @click.option("--pause", is_flag=True, help="Let a QEMU guest (qemu:SOCKET) stand still while it is read.")
-    @click.option("-v", "--verbose", is_flag=True, help="Print the evidence to standard error.")
-    @click.option(
+    @source_option("--pause", is_flag=True, help="Let a QEMU guest (qemu:SOCKET) stand still while it is read.")
+    @source_option("-v", "--verbose", is_flag=True, help="Print the evidence to standard error.")
+    @source_option(
         "--debug",
         is_flag=True,
         expose_value=False,
