@@ -42,6 +42,10 @@ AT_ONCE = 1 << 22
 WINDOW = 1 << 20
 """Bytes at the start of a PC that are not all RAM."""
 
+MISSED = 64
+"""Pages of a guest that runs while it is migrated whose last content QEMU may fail to send: without KVM, on a busy
+host, it misses some writes of the moment in which it stops the guest. That content is nowhere in the stream."""
+
 
 @pytest.fixture(scope="session", params=CHOSEN or GUESTS[:1])
 def capture(request: pytest.FixtureRequest) -> Capture:
@@ -63,19 +67,27 @@ def opened(source: Path | str) -> kallsift.Memory:
         raise
 
 
-def assert_same(memory: kallsift.Memory, capture: Capture, raw: str = "raw") -> kallsift.Kernel:
-    """Every byte that is mapped in the RAM is that of the raw dump, all RAM is mapped, and the table is the guest's."""
+def assert_same(memory: kallsift.Memory, capture: Capture, raw: str = "raw", missed: int = 0) -> kallsift.Kernel:
+    """Every byte that is mapped in the RAM is that of the raw dump, all RAM is mapped, and the table is the guest's.
+
+    Of as many pages as may be ``missed`` the content in the raw dump must be nowhere in the source.
+    """
     reference, start = container(capture, raw), first_address(capture)
     assert reference is not None
     expected = np.memmap(reference, np.uint8, "r")
     compared = 0
+    differing: list[int] = []
     for segment in memory.segments:
         low, high = max(segment.start, start), min(segment.end, start + len(expected))
         for place in range(low, high, AT_ONCE):
             data = segment.read(place - segment.start, min(place + AT_ONCE, high) - segment.start)
             there = expected[place - start : place - start + len(data)]
-            assert np.array_equal(data, there), f"something differs from {place:#x} on"
+            if not np.array_equal(data, there):
+                differing += (place + np.unique(np.flatnonzero(data != there) // PAGE) * PAGE).tolist()
             compared += len(data)
+    assert len(differing) <= missed, f"{len(differing)} pages differ from {differing[0]:#x} on"
+    for place in differing:
+        assert expected[place - start : place - start + PAGE].tobytes() not in Path(memory.source).read_bytes()
     assert compared >= sum(int(size, 16) for _, size in capture.manifest["memory"]) - WINDOW
     kernel = kallsift.recover(memory)
     assert kernel.proven
@@ -103,7 +115,7 @@ def test_a_machine_that_runs_while_it_is_migrated(capture: Capture, kind: str) -
     path = container(capture, f"{kind}-migration")
     assert path is not None
     with opened(path) as memory:
-        assert_same(memory, capture, f"{kind}-raw")
+        assert_same(memory, capture, f"{kind}-raw", MISSED)
 
 
 def test_registers_of_a_stream_agree(capture: Capture) -> None:
