@@ -79,11 +79,26 @@ def find_exports(memory: VirtualMemory, addresses: NDArray[np.uint64], words: ND
             for behind in COUNT_PLACES:
                 form = ExportForm(entry, array, array + behind)
                 counts = numbers[:, form.count * memory.words.size // 4]
-                good = _judged(memory, addresses, words[:, array], counts, entry)
-                agreeing = _agreeing(good, (counts != 0) & ~good)
+                agreeing = _bearing_out(memory, addresses, words[:, array], counts, entry)
                 if agreeing and (best is None or agreeing > best[0]):
                     best = agreeing, form
     return best[1] if best else None
+
+
+def _bearing_out(
+    memory: VirtualMemory,
+    addresses: NDArray[np.uint64],
+    starts: NDArray[np.uint64],
+    counts: NDArray[np.uint32],
+    form: EntryForm,
+) -> int:
+    """How many modules bear out that their arrays are there; 0 if too many contradict it."""
+    possible = (counts > 0) & (counts <= MAX_EXPORTS) & (starts != 0)
+    # most places are dismissed by their numbers alone, without a look at what they lead to
+    if not _agreeing(possible, (counts != 0) & ~possible):
+        return 0
+    good = _judged(memory, addresses, starts, counts, form)
+    return _agreeing(good, (counts != 0) & ~good)
 
 
 def _judged(
@@ -96,9 +111,9 @@ def _judged(
     """Which modules have so many entries there, shape (n,): the first and the last must be some."""
     some = np.flatnonzero((counts > 0) & (counts <= MAX_EXPORTS))
     last = starts[some] + (counts[some].astype(np.uint64) - np.uint64(1)) * np.uint64(entry_size(memory, form))
+    both, owners = np.concatenate((starts[some], last)), np.tile(addresses[some], 2)
     good = np.zeros(len(counts), np.bool_)
-    good[some] = are_entries(memory, starts[some], form, addresses[some])
-    good[some] &= are_entries(memory, last, form, addresses[some])
+    good[some] = are_entries(memory, both, form, owners).reshape(2, len(some)).all(axis=0)
     return good
 
 
@@ -198,8 +213,7 @@ def _gpl_place(
         if not _agreeing((counts != 0) & (starts != 0), (counts != 0) != (starts != 0)):
             continue
         for entry in (form.entry,) if form else ENTRY_FORMS:
-            good = _judged(memory, addresses, starts, counts, entry)
-            agreeing = _agreeing(good, (counts != 0) & ~good)
+            agreeing = _bearing_out(memory, addresses, starts, counts, entry)
             if agreeing and (best is None or agreeing > best[0]):
                 best = agreeing, entry, place
     return best[1:] if best else None
