@@ -90,8 +90,10 @@ def exports(kernel: Kernel) -> Exports:
     loaded: list[Loaded] = []
     if runs:
         try:
-            listed = listed_structures(kernel, memory).addresses
-            loaded += (Loaded(name_of(memory, address), state_of(memory, address)) for address in listed.tolist())
+            listed = listed_structures(kernel, memory)
+            loaded += (
+                Loaded(name_of(memory, address), state_of(memory, address)) for address in listed.addresses.tolist()
+            )
             for module, of_module in zip(loaded, module_arrays(memory, listed), strict=True):
                 gathered.add(module.name, of_module.arrays, own.checksums if own else None)
                 if of_module.broken:

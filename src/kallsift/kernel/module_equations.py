@@ -22,7 +22,7 @@ from kallsift.kernel.model import Kernel
 from kallsift.kernel.module_fields import Fields, typed_fields
 from kallsift.kernel.module_regions import RegionPlace, solved_regions
 from kallsift.kernel.module_sections import GROUP, find_form, sections
-from kallsift.kernel.module_structures import NAME, STATES, Structures
+from kallsift.kernel.module_structures import NAME, STATES, Structures, numbers_at
 from kallsift.kernel.virtual import VirtualMemory
 
 KOBJECT_WORDS = range(6, 25)
@@ -64,7 +64,7 @@ def region_places(kernel: Kernel, memory: VirtualMemory, structures: Structures)
 
 def _complete(memory: VirtualMemory, structures: Structures) -> Structures:
     """The modules that are live; what one that is being loaded keeps need not make sense yet."""
-    states, held = memory.values(structures.addresses, np.dtype(f"{memory.words.byte_order}u4"))
+    states, held = memory.values(structures.addresses, memory.words.int_dtype)
     live = held & (states == STATES.index("Live"))
     return Structures(structures.addresses[live], structures.words[live])
 
@@ -104,10 +104,9 @@ class _Solver:
         places = self.memory.words.wrap(pointers + np.uint64(words * self._size))
         return self.memory.values(places.ravel())[0].reshape(pointers.shape)
 
-    def _numbers(self, offset: int, width: int = 4) -> NDArray[np.uint64]:
+    def _numbers(self, offset: int) -> NDArray[np.uint64]:
         """The 32-bit numbers at a place of each structure."""
-        places = self._addresses + np.uint64(offset)
-        return self.memory.values(places, np.dtype(f"{self.memory.words.byte_order}u{width}"))[0]
+        return numbers_at(self.memory, self.structures, offset)
 
     def _texts(self, pointers: NDArray[np.uint64]) -> list[bytes] | None:
         """The strings that pointers lead to; None unless all do."""

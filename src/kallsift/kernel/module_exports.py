@@ -25,8 +25,8 @@ from kallsift.kernel.export_entries import (
     entry_fields,
     entry_size,
     entry_starts,
-    values4,
 )
+from kallsift.kernel.module_structures import Structures
 from kallsift.kernel.virtual import VirtualMemory
 
 WITHIN = 128
@@ -57,16 +57,12 @@ class ExportForm:
     count: int
 
 
-def find_exports(memory: VirtualMemory, addresses: NDArray[np.uint64], words: NDArray[np.uint64]) -> ExportForm | None:
+def find_exports(memory: VirtualMemory, structures: Structures) -> ExportForm | None:
     """The fields of the modules' structures that lead to what they export; None if no module exports anything.
 
     Where there are some, the first entry and the last must have names.
-
-    Args:
-        memory: the kernel's.
-        addresses: of the structures, shape (n,).
-        words: of the structures, shape (n, m).
     """
+    addresses, words = structures.addresses, structures.words[:, :WITHIN]
     near = memory.words.wrap(words - addresses[:, None] + np.uint64(FARTHEST)) < np.uint64(2 * FARTHEST)
     near[:, :4] = near[:, -max(COUNT_PLACES) :] = False
     numbers = _numbers(memory, words)
@@ -126,7 +122,7 @@ def _agreeing(good: NDArray[np.bool_], bad: NDArray[np.bool_]) -> int:
 def _numbers(memory: VirtualMemory, words: NDArray[np.uint64]) -> NDArray[np.uint32]:
     """Structures as numbers of 32 bits, in the order in which they stand there, shape (n, m or 2 m)."""
     stored = np.ascontiguousarray(words.astype(memory.words.dtype))
-    return stored.view(values4(memory)).astype(np.uint32)
+    return stored.view(memory.words.int_dtype).astype(np.uint32)
 
 
 def exported(
@@ -161,17 +157,11 @@ class ModuleArrays:
     broken: bool
 
 
-def module_arrays(memory: VirtualMemory, addresses: NDArray[np.uint64]) -> list[ModuleArrays]:
-    """The arrays of each module.
-
-    Args:
-        memory: the kernel's.
-        addresses: of the structures, shape (n,).
-    """
-    places = addresses[:, None] + np.arange(WITHIN, dtype=np.uint64) * np.uint64(memory.words.size)
-    words = memory.values(places.ravel())[0].reshape(places.shape)
+def module_arrays(memory: VirtualMemory, structures: Structures) -> list[ModuleArrays]:
+    """The arrays of each module."""
+    addresses, words = structures.addresses, structures.words[:, :WITHIN]
     numbers = _numbers(memory, words)
-    form = find_exports(memory, addresses, words)
+    form = find_exports(memory, structures)
     with_flags = form is not None and form.count - form.array == WITH_FLAGS
     fields: list[tuple[EntryForm, int, NDArray[np.uint32], str]] = []
     if form is not None:

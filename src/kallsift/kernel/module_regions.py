@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kallsift.errors import UnmappedError
 from kallsift.kernel.btf import Btf
-from kallsift.kernel.module_structures import Structures
+from kallsift.kernel.module_structures import Structures, numbers_at
 from kallsift.kernel.virtual import PAGE, VirtualMemory
 
 LAYOUTS = ("core", "init", "data")
@@ -172,7 +171,7 @@ def _without_nodes(memory: VirtualMemory, structures: Structures) -> Iterator[tu
         base = column * memory.words.size
         for places in _forms_without_nodes(memory.words.size, base):
             holder = next(place for place in places if place.base == base)
-            if (_numbers(memory, structures, holder.size) > behind[:, column]).all():
+            if (numbers_at(memory, structures, holder.size) > behind[:, column]).all():
                 yield places
 
 
@@ -199,11 +198,11 @@ def _are_regions(memory: VirtualMemory, structures: Structures, places: tuple[Re
     if not all(0 <= place.base < structures.words.shape[1] * memory.words.size for place in places):
         return False
     bases = np.stack([structures.words[:, place.base // memory.words.size] for place in places], axis=1)
-    sizes = np.stack([_numbers(memory, structures, place.size) for place in places], axis=1)
+    sizes = np.stack([numbers_at(memory, structures, place.size) for place in places], axis=1)
     if ((bases == 0) != (sizes == 0)).any() or (bases % PAGE != 0).any() or (sizes > MOST_BYTES).any():
         return False
     if any(
-        (_numbers(memory, structures, place.text_size) > own).any()
+        (numbers_at(memory, structures, place.text_size) > own).any()
         for place, own in zip(places, sizes.T, strict=True)
         if place.text_size is not None
     ):
@@ -212,8 +211,3 @@ def _are_regions(memory: VirtualMemory, structures: Structures, places: tuple[Re
     order = np.argsort(bases[sizes > 0])
     ends = (bases + sizes)[sizes > 0][order]
     return bool(holds.any(axis=1).all() and (bases[sizes > 0][order][1:] >= ends[:-1]).all())
-
-
-def _numbers(memory: VirtualMemory, structures: Structures, offset: int) -> NDArray[np.uint64]:
-    """The 32-bit numbers at a place of each structure."""
-    return memory.values(structures.addresses + np.uint64(offset), np.dtype(f"{memory.words.byte_order}u4"))[0]

@@ -50,6 +50,11 @@ def structures_at(memory: VirtualMemory, addresses: NDArray[np.uint64]) -> Struc
     return Structures(addresses, words.reshape(places.shape))
 
 
+def numbers_at(memory: VirtualMemory, structures: Structures, offset: int) -> NDArray[np.uint64]:
+    """The numbers of 32 bits at an offset of each structure, shape (n,), uint64; 0 where not mapped."""
+    return memory.values(structures.addresses + np.uint64(offset), memory.words.int_dtype)[0]
+
+
 def name_of(memory: VirtualMemory, address: int) -> str:
     """The name in the structure of a module.
 
