@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kallsift.kernel.module_fields import REGION_NAMES, Fields, RegionPlace
+from kallsift.kernel.module_fields import Fields
+from kallsift.kernel.module_regions import KINDS, REGION_NAMES, RegionPlace
 from kallsift.kernel.module_structures import Structures, structures_at
 from kallsift.kernel.pointers import Words
 from kallsift.kernel.virtual import VirtualMemory
@@ -120,9 +121,17 @@ def _places(random: np.random.Generator, size: int, parts: int, form: tuple[int,
         found |= {key: (place + offset) * size for key, offset in inner.items()}
         if name == "memory":
             nodes = [place + 1 + number * 12 + back for number in range(parts)]
+            names = REGION_NAMES[parts]
+            text = 4 - size_back if names is not KINDS and size_back > 4 else None
             regions = tuple(
-                RegionPlace(part, (node - back) * size, node * size - size_back, node * size)
-                for part, node in zip(REGION_NAMES[parts], nodes, strict=True)
+                RegionPlace(
+                    part,
+                    (node - back) * size,
+                    node * size - size_back,
+                    node * size,
+                    None if text is None else node * size + text,
+                )
+                for part, node in zip(names, nodes, strict=True)
             )
         place += length
     return Fields(regions, **found)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from kallsift.kernel.export_entries import EXPORT_SYMBOL, EXPORT_SYMBOL_GPL, MAX_EXPORTS, EntryForm, read_array
-from kallsift.kernel.module_exports import module_arrays
+from kallsift.kernel.module_exports import ModuleArrays, module_arrays
+from kallsift.kernel.module_structures import structures_at
 from kallsift.kernel.pointers import Words
 from kallsift.kernel.virtual import VirtualMemory
 from kallsift.memory.model import AddressSpace, Memory, Segment
@@ -65,10 +66,14 @@ class Modules:
         segment = Segment(self.base, np.frombuffer(bytes(self.data), np.uint8))
         return VirtualMemory(Memory("test", "test", AddressSpace.VIRTUAL, (segment,)), None, None, self.words)
 
+    def arrays(self) -> list[ModuleArrays]:
+        """The arrays of each module."""
+        memory = self.memory()
+        return module_arrays(memory, structures_at(memory, np.array(self.addresses, np.uint64)))
+
     def exported(self) -> list[list[tuple[str, str]]]:
         """Name and macro of what each module exports."""
-        memory = self.memory()
-        arrays = module_arrays(memory, np.array(self.addresses, np.uint64))
+        memory, arrays = self.memory(), self.arrays()
         return [
             [
                 (one.name, one.macro)
@@ -106,7 +111,7 @@ def test_nothing_is_exported() -> None:
     made = Modules(WIDE)
     made.module(EntryForm(3, True), [], [])
     assert made.exported() == [[]]
-    assert module_arrays(made.memory(), np.empty(0, np.uint64)) == []
+    assert Modules(WIDE).arrays() == []
 
 
 def test_one_that_is_damaged_does_not_cost_the_others() -> None:
@@ -117,7 +122,7 @@ def test_one_that_is_damaged_does_not_cost_the_others() -> None:
     made.put(made.addresses[7] + GPL * 8, 0x1234)
     both = [("one", EXPORT_SYMBOL), ("two", EXPORT_SYMBOL_GPL)]
     assert made.exported() == [both[number == 4 : 2 - (number == 7)] for number in range(9)]
-    arrays = module_arrays(made.memory(), np.array(made.addresses, np.uint64))
+    arrays = made.arrays()
     assert [number for number, of_module in enumerate(arrays) if of_module.broken] == [4, 7]
 
 
@@ -130,5 +135,5 @@ def test_random_structures(seed: int) -> None:
     for address in made.addresses[:: 1 + seed % 3]:
         start = address - made.base + int(random.integers(0, 0x400))
         made.data[start : start + 0x300] = random.bytes(0x300)
-    arrays = module_arrays(made.memory(), np.array(made.addresses, np.uint64))
+    arrays = made.arrays()
     assert all(0 < array.count <= MAX_EXPORTS for of_module in arrays for array in of_module.arrays)

@@ -19,8 +19,17 @@ from kallsift.kernel.virtual import VirtualMemory
 
 MAGIC = 0xEB9F
 HEADER = 24
-MAX_SIZE = 1 << 28
+MAX_SIZE = 1 << 26
 """Bytes of all types at most; a kernel has some 6 MB of them."""
+
+MAX_TYPE_SIZE = 1 << 32
+"""Bytes of a single type at most."""
+
+MAX_UNNAMED = 256
+"""Structures without a name inside of one that are followed at most."""
+
+MAX_SAME = 64
+"""Places among the strings where a name is looked for at most; kernels have each string once."""
 
 MAX_DEPTH = 32
 """Types that are followed from one to the next at most, through names, qualifiers and arrays."""
@@ -88,14 +97,14 @@ class Btf:
 
     @cached_property
     def _places(self) -> NDArray[np.int64]:
-        """Where each type begins in ``words``; type 0 is void and has no place."""
+        """Where each type that is there as a whole begins in ``words``; type 0 is void and has no place."""
         kinds, counts = self.words >> np.uint32(24) & np.uint32(0x1F), self.words & np.uint32(0xFFFF)
         fixed, each = np.zeros(32, np.int64), np.zeros(32, np.int64)
         fixed[list(FIXED)], each[list(EACH)] = list(FIXED.values()), list(EACH.values())
         sizes = WORDS + fixed[kinds] + each[kinds] * counts
         # a type that began one word earlier would have its kind here
         steps, places, place = sizes[1:].tolist(), [0], 0
-        while place < len(steps):
+        while place < len(steps) and place + steps[place] <= len(self.words):
             places.append(place)
             place += steps[place]
         return np.array(places, np.int64)
@@ -104,6 +113,9 @@ class Btf:
         if not 0 < number < len(self._places):
             raise BtfError(f"there is no type {number}")
         return int(self.words[self._places[number] + 1]) >> 24 & 0x1F
+
+    def _is_struct(self, number: int) -> bool:
+        return self._kind(number) in (STRUCT, UNION)
 
     def _third(self, number: int) -> int:
         """A type's size, or the number of the type that it is made of."""
@@ -116,22 +128,21 @@ class Btf:
     def struct(self, name: str) -> Struct | None:
         """The first structure or union of that name that has members, None if there is none."""
         wanted = f"\0{name}\0".encode("latin-1", "replace")
+        names: list[int] = []
         place = self.strings.find(wanted)
-        while place >= 0:
-            starts = self._places[1:]
-            named = np.flatnonzero(self.words[starts] == np.uint32(place + 1)) + 1
-            for number in named.tolist():
-                if self._kind(number) in (STRUCT, UNION):
-                    return self._struct(number)
+        while place >= 0 and len(names) < MAX_SAME:
+            names.append(place + 1)
             place = self.strings.find(wanted, place + 1)
-        return None
+        named = np.flatnonzero(np.isin(self.words[self._places[1:]], np.array(names, np.uint32))) + 1
+        found = (number for number in named.tolist() if self._is_struct(number))
+        return next((self._struct(number, set()) for number in found), None)
 
     def struct_of(self, number: int) -> Struct | None:
         """The structure that a type is, or is an array of; None if it is something else."""
         number = self.resolved(number)
         if self._kind(number) == ARRAY:
             number = self.resolved(int(self.words[self._places[number] + WORDS]))
-        return self._struct(number) if self._kind(number) in (STRUCT, UNION) else None
+        return self._struct(number, set()) if self._is_struct(number) else None
 
     def length(self, number: int) -> int:
         """How many elements an array has; 1 for what is none."""
@@ -142,7 +153,7 @@ class Btf:
         """Bytes of a type; 0 where it has none.
 
         Raises:
-            BtfError: if its types lead nowhere.
+            BtfError: if its types lead nowhere, or to more than `MAX_TYPE_SIZE`.
         """
         number = self.resolved(number)
         kind = self._kind(number)
@@ -152,7 +163,9 @@ class Btf:
             return self.word_size
         if kind == ARRAY:
             element, count = (int(self.words[self._places[number] + WORDS + index]) for index in (0, 2))
-            return self.size(element, depth + 1) * count
+            if (whole := self.size(element, depth + 1) * count) > MAX_TYPE_SIZE:
+                raise BtfError(f"type {number} is larger than any can be")
+            return whole
         return self._third(number) if kind in (INT, STRUCT, UNION, ENUM, FLOAT, ENUM64) else 0
 
     def resolved(self, number: int) -> int:
@@ -167,7 +180,9 @@ class Btf:
             number = self._third(number)
         raise BtfError(f"the names from type {number} on do not end")
 
-    def _struct(self, number: int, depth: int = 0) -> Struct:
+    def _struct(self, number: int, seen: set[int]) -> Struct:
+        """A structure; ``seen`` are those without a name around it, none of which can be in another of them again."""
+        seen.add(number)
         place = int(self._places[number])
         info = int(self.words[place + 1])
         records = self.words[place + WORDS : place + WORDS + 3 * (info & 0xFFFF)].reshape(-1, 3)
@@ -177,8 +192,8 @@ class Btf:
             offset = (position & 0xFFFFFF if info >> 31 else position) // 8
             if name:
                 members.setdefault(self._name(name), Member(offset, kind))
-            elif depth < MAX_DEPTH and self._kind(inner := self.resolved(kind)) in (STRUCT, UNION):
-                for inner_name, member in self._struct(inner, depth + 1).members.items():
+            elif len(seen) <= MAX_UNNAMED and (inner := self.resolved(kind)) not in seen and self._is_struct(inner):
+                for inner_name, member in self._struct(inner, seen).members.items():
                     members.setdefault(inner_name, Member(offset + member.offset, member.type))
         return Struct(self._third(number), members)
 

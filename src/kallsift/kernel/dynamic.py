@@ -16,8 +16,9 @@ from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.lists import MAX_MEMBERS, ListError, Recognition, list_named, members
 from kallsift.kernel.model import Kernel, State
-from kallsift.kernel.module_regions import module_regions
-from kallsift.kernel.module_structures import STATES, name_of, state_of
+from kallsift.kernel.module_equations import region_places
+from kallsift.kernel.module_regions import bounds
+from kallsift.kernel.module_structures import STATES, name_of, state_of, structures_at
 from kallsift.kernel.module_symbols import Module
 from kallsift.kernel.modules import modules
 from kallsift.kernel.pointers import AFTER, BEFORE, PAGE, pointers_between
@@ -93,10 +94,10 @@ def dynamic_symbols(kernel: Kernel) -> Dynamic:
         found = modules(kernel)
     except KallsiftError as error:
         return Dynamic((), (f"modules: {error}",))
-    places = module_regions(memory, np.array([m.address for m in found], np.uint64), [m.symbols for m in found])
+    places = region_places(kernel, memory, structures_at(memory, np.array([m.address for m in found], np.uint64)))
     groups += [
-        Group(module.name, module.symbols, regions)
-        for module, regions in zip(found, places, strict=True)
+        Group(module.name, module.symbols, bounds(memory, module.address, places))
+        for module in found
         if module.state != "Unformed"
     ]
     sources: tuple[tuple[str, Callable[[], Iterator[Group]]], ...] = (

@@ -172,7 +172,7 @@ def are_entries(
     fields, held = entry_fields(memory, starts, form)
     good &= held
     if filled or form.relative:
-        good &= memory.values(starts, values4(memory) if form.relative else None)[0] != 0
+        good &= memory.values(starts, memory.words.int_dtype if form.relative else None)[0] != 0
     for number in range(1, form.fields):
         close = memory.words.wrap(fields[:, number] - near + np.uint64(FARTHEST)) < np.uint64(2 * FARTHEST)
         first, there = memory.values(fields[:, number], np.dtype("u1"))
@@ -221,13 +221,10 @@ def checksum_form(memory: VirtualMemory, start: int, size: int, count: int) -> C
     values, places, held = _raw_checksums(memory, start, count, width)
     targets = memory.words.wrap(places + extended(values))
     near = memory.words.wrap(targets - places + np.uint64(FARTHEST)) < np.uint64(2 * FARTHEST)
-    relative = width == 4 and bool((near | ~held).all()) and bool(memory.values(targets, values4(memory))[1].any())
+    relative = (
+        width == 4 and bool((near | ~held).all()) and bool(memory.values(targets, memory.words.int_dtype)[1].any())
+    )
     return Checksums(width, relative)
-
-
-def values4(memory: VirtualMemory) -> np.dtype[np.unsignedinteger]:
-    """Numbers of 32 bits, as the kernel has them."""
-    return np.dtype(f"{memory.words.byte_order}u4")
 
 
 def _raw_checksums(
@@ -246,7 +243,7 @@ def _checksums(
         return [None] * array.count, np.ones(array.count, np.bool_)
     values, places, held = _raw_checksums(memory, array.crcs, array.count, form.width)
     if form.relative:
-        values, there = memory.values(memory.words.wrap(places + extended(values)), values4(memory))
+        values, there = memory.values(memory.words.wrap(places + extended(values)), memory.words.int_dtype)
         held = held & there
     return (values & np.uint64(0xFFFF_FFFF)).tolist(), held
 

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import numpy as np
-
 from kallsift.errors import KallsiftError
 from kallsift.kernel.export_entries import Checksums, Export, ExportArray, read_array
 from kallsift.kernel.kernel_exports import ExportsError, kernel_arrays
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.module_exports import module_arrays
-from kallsift.kernel.modules import modules
+from kallsift.kernel.module_structures import name_of, state_of
+from kallsift.kernel.modules import listed_structures
 from kallsift.kernel.virtual import VirtualMemory, image_memory, virtual_memory
 
 MAX_ALL = 1 << 18
@@ -91,10 +90,11 @@ def exports(kernel: Kernel) -> Exports:
     loaded: list[Loaded] = []
     if runs:
         try:
-            listed = modules(kernel)
-            loaded += (Loaded(module.name, module.state) for module in listed)
-            arrays = module_arrays(memory, np.array([module.address for module in listed], np.uint64))
-            for module, of_module in zip(listed, arrays, strict=True):
+            listed = listed_structures(kernel, memory)
+            loaded += (
+                Loaded(name_of(memory, address), state_of(memory, address)) for address in listed.addresses.tolist()
+            )
+            for module, of_module in zip(loaded, module_arrays(memory, listed), strict=True):
                 gathered.add(module.name, of_module.arrays, own.checksums if own else None)
                 if of_module.broken:
                     gathered.missing.append(f"{module.name}: what its structure leads to are no exports")

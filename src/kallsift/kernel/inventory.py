@@ -13,18 +13,19 @@ from typing import TypeVar
 
 import numpy as np
 
-from kallsift.errors import KallsiftError, UnmappedError
+from kallsift.errors import KallsiftError
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.module_equations import solved_fields
-from kallsift.kernel.module_facts import FactReader, Region
-from kallsift.kernel.module_fields import Fields, typed_fields
+from kallsift.kernel.module_facts import FactReader
+from kallsift.kernel.module_fields import typed_fields
 from kallsift.kernel.module_parameters import GETTERS, Parameter
+from kallsift.kernel.module_regions import Region
 from kallsift.kernel.module_sections import Section
-from kallsift.kernel.module_structures import STATES, Structures, state_of, structures_at
+from kallsift.kernel.module_structures import structures_at
 from kallsift.kernel.module_witnesses import witnessed
 from kallsift.kernel.modules import listed_structures
-from kallsift.kernel.virtual import VirtualMemory, virtual_memory
+from kallsift.kernel.virtual import virtual_memory
 
 LIST = "list"
 """The witness that ``/proc/modules`` and ``/proc/kallsyms`` go by."""
@@ -199,11 +200,7 @@ def inventory(kernel: Kernel) -> Inventory:
     memory = virtual_memory(kernel)
     listed = listed_structures(kernel, memory)
     typed = typed_fields(kernel, memory, listed)
-    fields = typed
-    if fields is None:
-        live = [number for number, address in enumerate(listed.addresses.tolist()) if _is_live(memory, address)]
-        whole = Structures(listed.addresses[live], listed.words[live])
-        fields = solved_fields(memory, whole) if live else Fields()
+    fields = solved_fields(memory, listed) if typed is None else typed
     known_by, unheard = witnessed(kernel, memory, fields, listed)
     unlisted = np.array(sorted(known_by.keys() - set(listed.addresses.tolist())), np.uint64)
     learned = listed if len(listed) else structures_at(memory, unlisted)
@@ -212,14 +209,6 @@ def inventory(kernel: Kernel) -> Inventory:
     found += [LoadedModule(one, known_by[one], reader) for one in unlisted.tolist()]
     unknown = fields.unknown if typed is None and found else ()
     return Inventory(tuple(found), unknown, unheard, memory.words.size)
-
-
-def _is_live(memory: VirtualMemory, address: int) -> bool:
-    """Whether a module is complete; what one that is being loaded keeps need not make sense yet."""
-    try:
-        return state_of(memory, address) == STATES[0]
-    except UnmappedError:
-        return False
 
 
 def _getters(kernel: Kernel) -> dict[int, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,15 @@ from numpy.typing import NDArray
 
 from kallsift.errors import UnmappedError
 from kallsift.kernel import module_parameters
-from kallsift.kernel.module_fields import REGION_NAMES, Fields, RegionPlace
+from kallsift.kernel.model import Kernel
+from kallsift.kernel.module_fields import Fields, typed_fields
+from kallsift.kernel.module_regions import RegionPlace, solved_regions
 from kallsift.kernel.module_sections import GROUP, find_form, sections
-from kallsift.kernel.module_structures import Structures, name_of
-from kallsift.kernel.virtual import PAGE, VirtualMemory
+from kallsift.kernel.module_structures import NAME, STATES, Structures, numbers_at
+from kallsift.kernel.virtual import VirtualMemory
 
 KOBJECT_WORDS = range(6, 25)
 """Words of ``struct kobject``, which stands before ``mkobj.mod``; with debugging it is longer."""
-
-REGION_FORMS = {8: ((2, 8), (2, 4), (3, 16), (3, 4)), 4: ((2, 4), (3, 4), (4, 4), (5, 16))}
-"""How a part of memory is told of before its node, by the size of a word: words back to its base, bytes to its size."""
-
-MOST_BYTES = 1 << 30
-"""Bytes of one part of a module's memory at most."""
 
 INITIAL_TEXT = ".init.text"
 MOST_INITIAL = 1 << 20
@@ -51,8 +48,25 @@ Mask = NDArray[np.bool_]
 
 
 def solved_fields(memory: VirtualMemory, structures: Structures) -> Fields:
-    """The fields that can be found in these modules, which are complete and at least one."""
-    return _Solver(memory, structures).fields()
+    """The fields that can be found in these modules."""
+    whole = _complete(memory, structures)
+    return _Solver(memory, whole).fields() if len(whole) else Fields()
+
+
+def region_places(kernel: Kernel, memory: VirtualMemory, structures: Structures) -> tuple[RegionPlace, ...]:
+    """Where modules tell of their memory, as the kernel's types say, else as must be true; none if neither is known."""
+    typed = typed_fields(kernel, memory, structures)
+    if typed is not None:
+        return typed.regions
+    whole = _complete(memory, structures)
+    return _Solver(memory, whole).regions() if len(whole) else ()
+
+
+def _complete(memory: VirtualMemory, structures: Structures) -> Structures:
+    """The modules that are live; what one that is being loaded keeps need not make sense yet."""
+    states, held = memory.values(structures.addresses, memory.words.int_dtype)
+    live = held & (states == STATES.index("Live"))
+    return Structures(structures.addresses[live], structures.words[live])
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +104,9 @@ class _Solver:
         places = self.memory.words.wrap(pointers + np.uint64(words * self._size))
         return self.memory.values(places.ravel())[0].reshape(pointers.shape)
 
-    def _numbers(self, offset: int, width: int = 4) -> NDArray[np.uint64]:
+    def _numbers(self, offset: int) -> NDArray[np.uint64]:
         """The 32-bit numbers at a place of each structure."""
-        places = self._addresses + np.uint64(offset)
-        return self.memory.values(places, np.dtype(f"{self.memory.words.byte_order}u{width}"))[0]
+        return numbers_at(self.memory, self.structures, offset)
 
     def _texts(self, pointers: NDArray[np.uint64]) -> list[bytes] | None:
         """The strings that pointers lead to; None unless all do."""
@@ -104,21 +117,32 @@ class _Solver:
 
     def fields(self) -> Fields:
         """What can be found, each field for itself."""
-        own = np.flatnonzero((self._words == self._addresses[:, None]).all(axis=0)).tolist()
-        kobject, owner = self._kobject(own)
-        nodes = [column for column in own if column * self._size != owner]
+        kobject, owner = self._kobject
         group = self._group()
-        found: dict[str, Any] = {"kobject": kobject, "owner": owner, "regions": self._regions(nodes)}
+        found: dict[str, Any] = {"kobject": kobject, "owner": owner, "regions": self.regions()}
         found |= self._bugs(kobject) | self._versions() | self._uses() | self._parameters()
         if group is not None:
             found |= {"sections": group * self._size, "arguments": self._arguments(group)}
             found["init"] = self._init(group, found["regions"])
         return Fields(**found)
 
-    def _kobject(self, own: list[int]) -> tuple[int | None, int | None]:
+    def regions(self) -> tuple[RegionPlace, ...]:
+        """Of what points to the structure itself, all but ``mkobj.mod`` are nodes of the modules' tree."""
+        _, owner = self._kobject
+        nodes = [column for column in self._own if column * self._size != owner]
+        return solved_regions(self.memory, self.structures, nodes)
+
+    @cached_property
+    def _own(self) -> list[int]:
+        """The words that point to the structure itself."""
+        found: list[int] = np.flatnonzero((self._words == self._addresses[:, None]).all(axis=0)).tolist()
+        return found
+
+    @cached_property
+    def _kobject(self) -> tuple[int | None, int | None]:
         """``mkobj.kobj`` has the module's name, and the set and type of all modules; behind it is ``mkobj.mod``."""
-        names = [name_of(self.memory, address).encode("latin-1") for address in self._addresses.tolist()]
-        for owner in own:
+        names = self._texts(self._addresses + np.uint64(NAME * self._size))
+        for owner in self._own if names else ():
             for back in KOBJECT_WORDS:
                 start = owner - back
                 if start < 4 or not all(self._same(start + column) for column in (4, 5)):
@@ -130,32 +154,6 @@ class _Solver:
     def _same(self, column: int) -> bool:
         values = self._words[:, column]
         return bool(values[0] != 0 and (values == values[0]).all())
-
-    def _regions(self, nodes: list[int]) -> tuple[RegionPlace, ...]:
-        """Parts of memory have nodes in the modules' tree, each with a pointer to the structure, at even distances."""
-        names = REGION_NAMES.get(len(nodes))
-        if names is None or len(set(np.diff(nodes).tolist())) != 1:
-            return ()
-        fitting = []
-        for back, size_back in REGION_FORMS[self._size]:
-            places = tuple(
-                RegionPlace(name, (node - back) * self._size, node * self._size - size_back, node * self._size)
-                for name, node in zip(names, nodes, strict=True)
-            )
-            if self._are_regions(places):
-                fitting.append(places)
-        return fitting[0] if len(fitting) == 1 else ()
-
-    def _are_regions(self, places: tuple[RegionPlace, ...]) -> bool:
-        """Whether these are whole pages where there are any, never overlap, and one of them holds the structure."""
-        bases = np.stack([self._words[:, place.base // self._size] for place in places], axis=1)
-        sizes = np.stack([self._numbers(place.size) for place in places], axis=1)
-        if ((bases == 0) != (sizes == 0)).any() or (bases % PAGE != 0).any() or (sizes > MOST_BYTES).any():
-            return False
-        holds = self.memory.words.wrap(self._addresses[:, None] - bases) < sizes
-        order = np.argsort(bases[sizes > 0])
-        ends = (bases + sizes)[sizes > 0][order]
-        return bool(holds.any(axis=1).all() and (bases[sizes > 0][order][1:] >= ends[:-1]).all())
 
     def _bugs(self, kobject: int | None) -> dict[str, int]:
         """Another list of modules beside the first: before its links are the number of entries, and the taints."""

@@ -25,8 +25,8 @@ from kallsift.kernel.export_entries import (
     entry_fields,
     entry_size,
     entry_starts,
-    values4,
 )
+from kallsift.kernel.module_structures import Structures
 from kallsift.kernel.virtual import VirtualMemory
 
 WITHIN = 128
@@ -57,16 +57,12 @@ class ExportForm:
     count: int
 
 
-def find_exports(memory: VirtualMemory, addresses: NDArray[np.uint64], words: NDArray[np.uint64]) -> ExportForm | None:
+def find_exports(memory: VirtualMemory, structures: Structures) -> ExportForm | None:
     """The fields of the modules' structures that lead to what they export; None if no module exports anything.
 
     Where there are some, the first entry and the last must have names.
-
-    Args:
-        memory: the kernel's.
-        addresses: of the structures, shape (n,).
-        words: of the structures, shape (n, m).
     """
+    addresses, words = structures.addresses, structures.words[:, :WITHIN]
     near = memory.words.wrap(words - addresses[:, None] + np.uint64(FARTHEST)) < np.uint64(2 * FARTHEST)
     near[:, :4] = near[:, -max(COUNT_PLACES) :] = False
     numbers = _numbers(memory, words)
@@ -79,11 +75,26 @@ def find_exports(memory: VirtualMemory, addresses: NDArray[np.uint64], words: ND
             for behind in COUNT_PLACES:
                 form = ExportForm(entry, array, array + behind)
                 counts = numbers[:, form.count * memory.words.size // 4]
-                good = _judged(memory, addresses, words[:, array], counts, entry)
-                agreeing = _agreeing(good, (counts != 0) & ~good)
+                agreeing = _bearing_out(memory, addresses, words[:, array], counts, entry)
                 if agreeing and (best is None or agreeing > best[0]):
                     best = agreeing, form
     return best[1] if best else None
+
+
+def _bearing_out(
+    memory: VirtualMemory,
+    addresses: NDArray[np.uint64],
+    starts: NDArray[np.uint64],
+    counts: NDArray[np.uint32],
+    form: EntryForm,
+) -> int:
+    """How many modules bear out that their arrays are there; 0 if too many contradict it."""
+    possible = (counts > 0) & (counts <= MAX_EXPORTS) & (starts != 0)
+    # most places are dismissed by their numbers alone, without a look at what they lead to
+    if not _agreeing(possible, (counts != 0) & ~possible):
+        return 0
+    good = _judged(memory, addresses, starts, counts, form)
+    return _agreeing(good, (counts != 0) & ~good)
 
 
 def _judged(
@@ -96,9 +107,9 @@ def _judged(
     """Which modules have so many entries there, shape (n,): the first and the last must be some."""
     some = np.flatnonzero((counts > 0) & (counts <= MAX_EXPORTS))
     last = starts[some] + (counts[some].astype(np.uint64) - np.uint64(1)) * np.uint64(entry_size(memory, form))
+    both, owners = np.concatenate((starts[some], last)), np.tile(addresses[some], 2)
     good = np.zeros(len(counts), np.bool_)
-    good[some] = are_entries(memory, starts[some], form, addresses[some])
-    good[some] &= are_entries(memory, last, form, addresses[some])
+    good[some] = are_entries(memory, both, form, owners).reshape(2, len(some)).all(axis=0)
     return good
 
 
@@ -111,7 +122,7 @@ def _agreeing(good: NDArray[np.bool_], bad: NDArray[np.bool_]) -> int:
 def _numbers(memory: VirtualMemory, words: NDArray[np.uint64]) -> NDArray[np.uint32]:
     """Structures as numbers of 32 bits, in the order in which they stand there, shape (n, m or 2 m)."""
     stored = np.ascontiguousarray(words.astype(memory.words.dtype))
-    return stored.view(values4(memory)).astype(np.uint32)
+    return stored.view(memory.words.int_dtype).astype(np.uint32)
 
 
 def exported(
@@ -146,17 +157,11 @@ class ModuleArrays:
     broken: bool
 
 
-def module_arrays(memory: VirtualMemory, addresses: NDArray[np.uint64]) -> list[ModuleArrays]:
-    """The arrays of each module.
-
-    Args:
-        memory: the kernel's.
-        addresses: of the structures, shape (n,).
-    """
-    places = addresses[:, None] + np.arange(WITHIN, dtype=np.uint64) * np.uint64(memory.words.size)
-    words = memory.values(places.ravel())[0].reshape(places.shape)
+def module_arrays(memory: VirtualMemory, structures: Structures) -> list[ModuleArrays]:
+    """The arrays of each module."""
+    addresses, words = structures.addresses, structures.words[:, :WITHIN]
     numbers = _numbers(memory, words)
-    form = find_exports(memory, addresses, words)
+    form = find_exports(memory, structures)
     with_flags = form is not None and form.count - form.array == WITH_FLAGS
     fields: list[tuple[EntryForm, int, NDArray[np.uint32], str]] = []
     if form is not None:
@@ -198,8 +203,7 @@ def _gpl_place(
         if not _agreeing((counts != 0) & (starts != 0), (counts != 0) != (starts != 0)):
             continue
         for entry in (form.entry,) if form else ENTRY_FORMS:
-            good = _judged(memory, addresses, starts, counts, entry)
-            agreeing = _agreeing(good, (counts != 0) & ~good)
+            agreeing = _bearing_out(memory, addresses, starts, counts, entry)
             if agreeing and (best is None or agreeing > best[0]):
                 best = agreeing, entry, place
     return best[1:] if best else None

@@ -11,6 +11,7 @@ from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.lists import members
 from kallsift.kernel.module_fields import Fields
 from kallsift.kernel.module_parameters import Parameter, parameters
+from kallsift.kernel.module_regions import Region, read_regions
 from kallsift.kernel.module_sections import Section, SectionForm, build_id, find_form, sections
 from kallsift.kernel.module_structures import Structures, name_of, state_of, structures_at
 from kallsift.kernel.module_symbols import SymbolReader, symbol_reader
@@ -24,15 +25,6 @@ MAX_USERS = 1 << 12
 
 MAX_TEXT = 1024
 """Characters of a version, or of what a module was loaded with, that are read."""
-
-
-@dataclass(frozen=True)
-class Region:
-    """A part of a module's memory: what the kernel calls it, where it begins, how many bytes it has."""
-
-    name: str
-    base: int
-    size: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +69,7 @@ class FactReader:
 
     def regions(self, address: int) -> tuple[Region, ...] | None:
         """All parts of its memory, also those that there are none of."""
-        read, places = self.memory.value, self.fields.regions
-        found = (Region(place.name, read(address + place.base), read(address + place.size, 4)) for place in places)
-        return tuple(found) or None
+        return read_regions(self.memory, address, self.fields.regions) or None
 
     def refcount(self, address: int) -> int | None:
         """How often it is used; -1 while it is unloaded."""

@@ -10,36 +10,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from kallsift.kernel.btf import Btf, BtfError, kernel_types
+from kallsift.kernel.btf import BtfError, kernel_types
 from kallsift.kernel.model import Kernel
-from kallsift.kernel.module_structures import Structures
+from kallsift.kernel.module_regions import RegionPlace, typed_regions
+from kallsift.kernel.module_structures import NAME, Structures
 from kallsift.kernel.virtual import VirtualMemory
-
-LAYOUTS = ("core", "init", "data")
-"""What a module's memory is called up to 6.3: ``core_layout`` and ``init_layout``, on some machines ``data_layout``."""
-
-KINDS = ("text", "data", "rodata", "ro_after_init", "init_text", "init_data", "init_rodata")
-"""The same since 6.4: ``enum mod_mem_type`` (include/linux/module.h)."""
-
-REGION_NAMES = {2: LAYOUTS[:2], 3: LAYOUTS, 7: KINDS}
-"""What the parts of a module's memory are called, by their number."""
-
-
-@dataclass(frozen=True)
-class RegionPlace:
-    """Where one part of a module's memory is told of, in bytes from the structure's beginning.
-
-    Attributes:
-        name: one of `LAYOUTS` or `KINDS`.
-        base: of the pointer to it.
-        size: of the number of its bytes, 32 bits.
-        node: of its node in the tree of modules, which begins with a pointer to the module; None where there is none.
-    """
-
-    name: str
-    base: int
-    size: int
-    node: int | None
 
 
 @dataclass(frozen=True)
@@ -131,7 +106,7 @@ def _told(kernel: Kernel, memory: VirtualMemory) -> Fields | None:
     try:
         types = kernel_types(kernel, memory)
         module = types.struct("module")
-        if module is None or (name := module.members.get("name")) is None or name.offset != 3 * memory.words.size:
+        if module is None or (name := module.members.get("name")) is None or name.offset != NAME * memory.words.size:
             return None
         places = {ours: module.members[theirs].offset for theirs, ours in MEMBERS.items() if theirs in module.members}
         if "mkobj" in module.members and (inner := types.struct_of(module.members["mkobj"].type)) is not None:
@@ -139,27 +114,6 @@ def _told(kernel: Kernel, memory: VirtualMemory) -> Fields | None:
             for theirs, ours in (("kobj", "kobject"), ("mod", "owner")):
                 if theirs in inner.members:
                     places[ours] = outer + inner.members[theirs].offset
-        return Fields(_typed_regions(types), **places)
+        return Fields(typed_regions(types), **places)
     except BtfError:
         return None
-
-
-def _typed_regions(types: Btf) -> tuple[RegionPlace, ...]:
-    """The parts of a module's memory: members of one type each, or an array."""
-    module = types.struct("module")
-    assert module is not None
-    wholes = [(name, module.members.get(f"{name}_layout")) for name in LAYOUTS]
-    parts = [(name, member.offset, types.struct_of(member.type)) for name, member in wholes if member is not None]
-    if (array := module.members.get("mem")) is not None and types.length(array.type) == len(KINDS):
-        step = types.size(array.type) // len(KINDS)
-        inner = types.struct_of(array.type)
-        parts = [(name, array.offset + number * step, inner) for number, name in enumerate(KINDS)]
-    places = []
-    for name, offset, inner in parts:
-        if inner is None or "base" not in inner.members or "size" not in inner.members:
-            return ()
-        node = offset + inner.members["mtn"].offset if "mtn" in inner.members else None
-        places.append(
-            RegionPlace(name, offset + inner.members["base"].offset, offset + inner.members["size"].offset, node)
-        )
-    return tuple(places)

@@ -1,131 +1,213 @@
-"""Where each loaded module's code and data lie: the bounds that the kernel takes for the ends of its last symbols.
+"""The memory of loaded modules: where their structures tell of its parts, and what these are.
 
-``struct module`` says so with bases, aligned to pages, and sizes of 32 bits behind them, at places that change with
-releases (``mem[]`` since 6.4, ``core_layout`` and ``init_layout``, ``core_text_size``; include/linux/module.h). What
-must be true of the code's: in every module, all functions lie between the two. Of several places where that holds, the
-whole module's size among them, the one with the smallest sizes is the text's. Behind each part stands a node of the
-tree of modules, with a pointer to the structure itself: the distance of these tells where the other parts are told of.
+``struct module`` has for each part a pointer to it, aligned to pages, and its size; where they stand changes with
+releases (include/linux/module.h). The kernel's types say it. Without them, it is where the parts of all modules never
+overlap and one of each module's holds the structure itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kallsift.kallsyms.table import SymbolTable
-from kallsift.kernel.virtual import VirtualMemory
+from kallsift.errors import UnmappedError
+from kallsift.kernel.btf import Btf
+from kallsift.kernel.module_structures import Structures, numbers_at
+from kallsift.kernel.virtual import PAGE, VirtualMemory
 
-PAGE = 4096
+LAYOUTS = ("core", "init", "data")
+"""What a module's memory is called up to 6.3: ``core_layout`` and ``init_layout``, on some machines ``data_layout``."""
 
-FARTHEST_SIZE = 12
-"""How far behind the base the size stands at most, in fields of 32 bits."""
+KINDS = ("text", "data", "rodata", "ro_after_init", "init_text", "init_data", "init_rodata")
+"""The same since 6.4: ``enum mod_mem_type`` (include/linux/module.h)."""
 
-FARTHEST_NODE = 16
-"""How far behind the base the pointer to the structure itself stands at most, in words."""
+REGION_NAMES = {2: LAYOUTS[:2], 3: LAYOUTS, 7: KINDS}
+"""What the parts of a module's memory are called, by their number."""
 
-STRUCT_WORDS = 320
-"""Words of ``struct module`` that are looked at; the largest so far has some 200."""
+REGION_FORMS = {8: ((2, 8), (2, 4), (3, 16), (3, 4)), 4: ((2, 4), (3, 4), (4, 4), (5, 16), (4, 12))}
+"""How a part of memory is told of before its node, by the size of a word: words back to its base, bytes to its size."""
 
-LARGEST = 1 << 28
-"""Bytes of a part of a module at most."""
+KINDS_WITHOUT_NODES = {8: ((16, 8), (16, 12)), 4: ((8, 4), (12, 8))}
+"""Since 6.4 where there is no tree, by the size of a word, in bytes: from part to part, and from base to size."""
 
-MAX_PARTS = 7
-"""Parts of a module at most: text, data, rodata, ro_after_init, and the initial ones of these."""
-
-LAYOUTS = 3
-"""Parts at most where each has code and data (up to 6.3): those sizes are of the code alone, the whole one's first."""
-
-CODE = np.frombuffer(b"tT", np.uint8)
-"""Letters of functions."""
+MOST_BYTES = 1 << 28
+"""Bytes of one part of a module's memory at most."""
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where the structure tells of the code: the base's word, and the size's field of 32 bits behind it."""
+class RegionPlace:
+    """Where one part of a module's memory is told of, in bytes from the structure's beginning.
 
+    Attributes:
+        name: one of `LAYOUTS` or `KINDS`.
+        base: of the pointer to it.
+        size: of the number of its bytes, 32 bits.
+        node: of its node in the tree of modules, which begins with a pointer to the module; None where there is none.
+        text_size: of the number of bytes at its beginning that are code, 32 bits; None where it is of one kind.
+    """
+
+    name: str
     base: int
     size: int
+    node: int | None
+    text_size: int | None = None
 
 
-def module_regions(
-    memory: VirtualMemory, addresses: NDArray[np.uint64], tables: Sequence[SymbolTable]
-) -> tuple[tuple[range, ...], ...]:
-    """The addresses of each module's parts, that of its code first; none where nothing tells.
+@dataclass(frozen=True)
+class Region:
+    """A part of a module's memory.
 
-    Where there is but one, the module's data lie anywhere.
+    Attributes:
+        name: what the kernel calls it.
+        base: where it begins.
+        size: its bytes.
+        text_size: bytes at its beginning that are code, where the kernel keeps that beside the size; else 0.
+    """
+
+    name: str
+    base: int
+    size: int
+    text_size: int = 0
+
+
+def read_regions(memory: VirtualMemory, address: int, places: Sequence[RegionPlace]) -> tuple[Region, ...]:
+    """All parts of the memory of the module whose structure is at an address, also those of no size.
+
+    Raises:
+        UnmappedError: if the structure cannot be read.
+    """
+    return tuple(
+        Region(
+            place.name,
+            memory.value(address + place.base),
+            memory.value(address + place.size, 4),
+            0 if place.text_size is None else memory.value(address + place.text_size, 4),
+        )
+        for place in places
+    )
+
+
+def bounds(memory: VirtualMemory, address: int, places: Sequence[RegionPlace]) -> tuple[range, ...]:
+    """The addresses of a module's code and data, which the kernel takes for the ends of the last symbols in each.
+
+    Returns:
+        Its code first; none where they cannot be read, or no module is that large.
+    """
+    try:
+        regions = read_regions(memory, address, places)
+    except UnmappedError:
+        return ()
+    if any(max(region.size, region.text_size) > MOST_BYTES for region in regions):
+        return ()
+    code = [range(region.base, region.base + region.text_size) for region in regions]
+    rest = [range(region.base + region.text_size, region.base + region.size) for region in regions]
+    return tuple(part for part in (*code, *rest) if part)
+
+
+def typed_regions(types: Btf) -> tuple[RegionPlace, ...]:
+    """What the kernel's types say: members of one type each, or an array; none if neither is there."""
+    module = types.struct("module")
+    if module is None:
+        return ()
+    wholes = [(name, module.members.get(f"{name}_layout")) for name in LAYOUTS]
+    parts = [(name, member.offset, types.struct_of(member.type)) for name, member in wholes if member is not None]
+    if (array := module.members.get("mem")) is not None and types.length(array.type) == len(KINDS):
+        step = types.size(array.type) // len(KINDS)
+        inner = types.struct_of(array.type)
+        parts = [(name, array.offset + number * step, inner) for number, name in enumerate(KINDS)]
+    places = []
+    for name, offset, inner in parts:
+        if inner is None or "base" not in inner.members or "size" not in inner.members:
+            return ()
+        at = {member: offset + inner.members[member].offset for member in inner.members}
+        places.append(RegionPlace(name, at["base"], at["size"], at.get("mtn"), at.get("text_size")))
+    return tuple(places)
+
+
+def solved_regions(memory: VirtualMemory, structures: Structures, nodes: Sequence[int]) -> tuple[RegionPlace, ...]:
+    """What must be true says: parts with nodes in the tree of modules at even distances, else one of the forms without.
 
     Args:
         memory: the kernel's.
-        addresses: of the modules' structures, shape (n,).
-        tables: the modules' symbols.
+        structures: of the modules.
+        nodes: words of the structures that point to their own beginning and may begin nodes.
+
+    Returns:
+        The places; none if nothing fits all modules, or several do.
     """
-    places = addresses[:, None] + np.arange(STRUCT_WORDS, dtype=np.uint64) * np.uint64(memory.words.size)
-    words = memory.values(places.ravel())[0].reshape(places.shape)
-    place = _text_place(memory, addresses, words, tables)
-    if place is None:
-        return ((),) * len(tables)
-    bases, stride = _parts(addresses, words, place)
-    columns = [_regions(memory, addresses, words, _Place(base, place.size)) for base in bases]
-    if stride and len(bases) <= LAYOUTS and place.size:
-        whole = [_regions(memory, addresses, words, _Place(base, 0)) for base in bases]
-        columns += [
-            [range(text.stop, max(text.stop, every.stop)) for text, every in zip(column, own, strict=True)]
-            for column, own in zip(columns, whole, strict=True)
-        ]
-    return tuple(tuple(part for part in parts if part) for parts in zip(*columns, strict=True))
+    for forms in (_with_nodes(memory.words.size, nodes), _without_nodes(memory, structures)):
+        fitting = [places for places in forms if _are_regions(memory, structures, places)]
+        if fitting:
+            return fitting[0] if len(fitting) == 1 else ()
+    return ()
 
 
-def _text_place(
-    memory: VirtualMemory, addresses: NDArray[np.uint64], words: NDArray[np.uint64], tables: Sequence[SymbolTable]
-) -> _Place | None:
-    """Where the structures tell of the code; None if no place fits all modules that have some."""
-    code = [table.addresses[np.isin(table.types(), CODE)] for table in tables]
-    some = np.array([number for number, own in enumerate(code) if len(own)], np.int64)
-    if not len(some):
-        return None
-    first = np.array([code[number].min() for number in some.tolist()], np.uint64)
-    last = np.array([code[number].max() for number in some.tolist()], np.uint64)
-    bases = words[some]
-    good = (bases != 0) & (bases % np.uint64(PAGE) == 0) & (bases <= first[:, None])
-    good &= last[:, None] - bases < np.uint64(LARGEST)
-    best: tuple[int, _Place] | None = None
-    for base in np.flatnonzero(good.all(axis=0)).tolist():
-        for number in range(FARTHEST_SIZE):
-            sizes, held = _sizes(memory, addresses[some], _Place(base, number))
-            fits = held & (sizes > last - bases[:, base]) & (sizes < np.uint64(LARGEST))
-            if fits.all() and (best is None or int(sizes.sum()) < best[0]):
-                best = int(sizes.sum()), _Place(base, number)
-    return best[1] if best else None
+def _with_nodes(size: int, nodes: Sequence[int]) -> Iterator[tuple[RegionPlace, ...]]:
+    names = REGION_NAMES.get(len(nodes))
+    if names is None or len(set(np.diff(nodes).tolist())) != 1:
+        return
+    for back, size_back in REGION_FORMS[size]:
+        # parts of several kinds have the size of their code behind that of all
+        text_back = size_back - 4 if names is not KINDS and size_back > 4 else None
+        yield tuple(
+            RegionPlace(
+                name,
+                (node - back) * size,
+                node * size - size_back,
+                node * size,
+                None if text_back is None else node * size - text_back,
+            )
+            for name, node in zip(names, nodes, strict=True)
+        )
 
 
-def _parts(addresses: NDArray[np.uint64], words: NDArray[np.uint64], place: _Place) -> tuple[list[int], int]:
-    """The words with the bases of all parts, and how far they are apart; 0 where there is one alone."""
-    own = set(np.flatnonzero((words == addresses[:, None]).all(axis=0)).tolist())
-    behind = sorted(word for word in own if word > place.base)[:2]
-    if len(behind) < 2 or behind[0] - place.base > FARTHEST_NODE:
-        return [place.base], 0
-    stride = behind[1] - behind[0]
-    count = next((number for number in range(MAX_PARTS) if behind[0] + number * stride not in own), MAX_PARTS)
-    return [place.base + number * stride for number in range(count)], stride
+def _without_nodes(memory: VirtualMemory, structures: Structures) -> Iterator[tuple[RegionPlace, ...]]:
+    """Forms without a tree, wherever the part that has the structures holds those of all modules."""
+    bases = structures.words
+    behind = memory.words.wrap(structures.addresses[:, None] - bases)
+    for column in np.flatnonzero(((bases % PAGE == 0) & (behind < MOST_BYTES)).all(axis=0)).tolist():
+        base = column * memory.words.size
+        for places in _forms_without_nodes(memory.words.size, base):
+            holder = next(place for place in places if place.base == base)
+            if (numbers_at(memory, structures, holder.size) > behind[:, column]).all():
+                yield places
 
 
-def _regions(
-    memory: VirtualMemory, addresses: NDArray[np.uint64], words: NDArray[np.uint64], place: _Place
-) -> list[range]:
-    """One part of each module; an empty range where it has none."""
-    sizes, held = _sizes(memory, addresses, place)
-    bases = words[:, place.base]
-    good = held & (bases != 0) & (bases % np.uint64(PAGE) == 0) & (sizes < np.uint64(LARGEST))
-    columns = zip(bases.tolist(), sizes.tolist(), good.tolist(), strict=True)
-    return [range(base, base + size) if fits else range(0) for base, size, fits in columns]
+def _forms_without_nodes(size: int, base: int) -> Iterator[tuple[RegionPlace, ...]]:
+    """What can be around the pointer to the part that has the structure, by release."""
+    # up to 4.4 both pointers, then both sizes, then those of code, each time the initial one first
+    initial = RegionPlace("init", base - size, base + size, None, base + size + 8)
+    yield RegionPlace("core", base, base + size + 4, None, base + size + 12), initial
+    # up to 6.3 behind the size are those of the code, and of what is read-only before and after loading
+    yield tuple(
+        RegionPlace(name, start, start + size, None, start + size + 4)
+        for name, start in zip(LAYOUTS[:2], (base, base + size + 16), strict=True)
+    )
+    for stride, behind in KINDS_WITHOUT_NODES[size]:
+        first = base - KINDS.index("data") * stride
+        yield tuple(
+            RegionPlace(name, first + number * stride, first + number * stride + behind, None)
+            for number, name in enumerate(KINDS)
+        )
 
 
-def _sizes(
-    memory: VirtualMemory, addresses: NDArray[np.uint64], place: _Place
-) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """The sizes that stand at a place, and which could be read."""
-    behind = (place.base + 1) * memory.words.size + 4 * place.size
-    return memory.values(addresses + np.uint64(behind), np.dtype(f"{memory.words.byte_order}u4"))
+def _are_regions(memory: VirtualMemory, structures: Structures, places: tuple[RegionPlace, ...]) -> bool:
+    """Whether these are whole pages where there are any, never overlap, and one of them holds the structure."""
+    if not all(0 <= place.base < structures.words.shape[1] * memory.words.size for place in places):
+        return False
+    bases = np.stack([structures.words[:, place.base // memory.words.size] for place in places], axis=1)
+    sizes = np.stack([numbers_at(memory, structures, place.size) for place in places], axis=1)
+    if ((bases == 0) != (sizes == 0)).any() or (bases % PAGE != 0).any() or (sizes > MOST_BYTES).any():
+        return False
+    if any(
+        (numbers_at(memory, structures, place.text_size) > own).any()
+        for place, own in zip(places, sizes.T, strict=True)
+        if place.text_size is not None
+    ):
+        return False
+    holds = memory.words.wrap(structures.addresses[:, None] - bases) < sizes
+    order = np.argsort(bases[sizes > 0])
+    ends = (bases + sizes)[sizes > 0][order]
+    return bool(holds.any(axis=1).all() and (bases[sizes > 0][order][1:] >= ends[:-1]).all())

@@ -16,6 +16,9 @@ STRUCT_WORDS = 320
 STATES = ("Live", "Loading", "Unloading", "Unformed")
 """As ``/proc/modules`` calls ``enum module_state``; the last is never shown there."""
 
+NAME = 3
+"""Where the name stands, in words: behind the state and the links."""
+
 MAX_NAME = 64
 """Bytes of a module's name at most, the NUL included: MODULE_NAME_LEN is less by the size of a word."""
 
@@ -47,13 +50,18 @@ def structures_at(memory: VirtualMemory, addresses: NDArray[np.uint64]) -> Struc
     return Structures(addresses, words.reshape(places.shape))
 
 
+def numbers_at(memory: VirtualMemory, structures: Structures, offset: int) -> NDArray[np.uint64]:
+    """The numbers of 32 bits at an offset of each structure, shape (n,), uint64; 0 where not mapped."""
+    return memory.values(structures.addresses + np.uint64(offset), memory.words.int_dtype)[0]
+
+
 def name_of(memory: VirtualMemory, address: int) -> str:
-    """The name in the structure of a module: it stands behind the state and the links.
+    """The name in the structure of a module.
 
     Raises:
         UnmappedError: if it cannot be read.
     """
-    return memory.string(address + 3 * memory.words.size, MAX_NAME).decode("latin-1")
+    return memory.string(address + NAME * memory.words.size, MAX_NAME).decode("latin-1")
 
 
 def state_of(memory: VirtualMemory, address: int) -> str:

@@ -117,7 +117,7 @@ def symbol_reader(memory: VirtualMemory, structures: Structures) -> SymbolReader
     """
     place, form = _table_place(memory, structures)
     pointer = _pointer_place(memory, structures, place)
-    return SymbolReader(memory, place, form, pointer, find_exports(memory, structures.addresses, structures.words))
+    return SymbolReader(memory, place, form, pointer, find_exports(memory, structures))
 
 
 def _table_place(memory: VirtualMemory, listed: Structures) -> tuple[int, TableForm]:
@@ -145,7 +145,7 @@ def _plausible(memory: VirtualMemory, listed: Structures, form: TableForm) -> ND
         owner, place = owner[chosen], place[chosen]
 
     at = listed.addresses[owner] + ((place + form.count) * size).astype(np.uint64)
-    counts, held = memory.values(at, np.dtype(f"{memory.words.byte_order}u4"))
+    counts, held = memory.values(at, memory.words.int_dtype)
     keep(held & (counts > 0) & (counts < MAX_SYMBOLS))
     # the first symbol is one of zeros, and has no name
     for word in range(2):

@@ -65,7 +65,7 @@ def witnessed(
 
 
 def _are_modules(memory: VirtualMemory, fields: Fields, candidates: Addresses) -> NDArray[np.bool_]:
-    states, held = memory.values(candidates, np.dtype(f"{memory.words.byte_order}u4"))
+    states, held = memory.values(candidates, memory.words.int_dtype)
     back = np.zeros(len(candidates), np.bool_)
     for offset in fields.back_pointers:
         values, there = memory.values(candidates + np.uint64(offset))

@@ -76,7 +76,7 @@ def _members(kernel: Kernel, memory: VirtualMemory) -> NDArray[np.uint64]:
 def _named(memory: VirtualMemory, nodes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Which members of lists stand between a module's state and the characters of its name."""
     size = np.uint64(memory.words.size)
-    states, held = memory.values(nodes - size, np.dtype(f"{memory.words.byte_order}u4"))
+    states, held = memory.values(nodes - size, memory.words.int_dtype)
     good = held & (states < len(STATES))
     for character in range(2):
         values, there = memory.values(nodes + size + size + np.uint64(character), np.dtype("u1"))

@@ -57,6 +57,11 @@ class Words:
         return np.dtype(f"{self.byte_order}u{self.size}")
 
     @property
+    def int_dtype(self) -> np.dtype[np.unsignedinteger]:
+        """The kernel's numbers of 32 bits, as NumPy has them."""
+        return np.dtype(f"{self.byte_order}u4")
+
+    @property
     def mask(self) -> int:
         """The greatest word."""
         return (1 << 8 * self.size) - 1
