@@ -22,6 +22,12 @@ HEADER = 24
 MAX_SIZE = 1 << 28
 """Bytes of all types at most; a kernel has some 6 MB of them."""
 
+MAX_MEMBERS = 1 << 16
+"""Members of one structure at most, those of its inner structures among them; a kernel has none with a thousand."""
+
+MAX_NAMES = 16
+"""How often one name can stand among the strings at most; each stands there once."""
+
 MAX_DEPTH = 32
 """Types that are followed from one to the next at most, through names, qualifiers and arrays."""
 
@@ -95,7 +101,7 @@ class Btf:
         sizes = WORDS + fixed[kinds] + each[kinds] * counts
         # a type that began one word earlier would have its kind here
         steps, places, place = sizes[1:].tolist(), [0], 0
-        while place < len(steps):
+        while place < len(steps) and place + steps[place] <= len(self.words):
             places.append(place)
             place += steps[place]
         return np.array(places, np.int64)
@@ -116,9 +122,10 @@ class Btf:
     def struct(self, name: str) -> Struct | None:
         """The first structure or union of that name that has members, None if there is none."""
         wanted = f"\0{name}\0".encode("latin-1", "replace")
-        place = self.strings.find(wanted)
-        while place >= 0:
-            starts = self._places[1:]
+        place, starts = self.strings.find(wanted), self._places[1:]
+        for _ in range(MAX_NAMES):
+            if place < 0:
+                break
             named = np.flatnonzero(self.words[starts] == np.uint32(place + 1)) + 1
             for number in named.tolist():
                 if self._kind(number) in (STRUCT, UNION):
@@ -167,20 +174,37 @@ class Btf:
             number = self._third(number)
         raise BtfError(f"the names from type {number} on do not end")
 
-    def _struct(self, number: int, depth: int = 0) -> Struct:
+    def _struct(self, number: int) -> Struct:
+        """A structure, with the members of its inner structures in the order in which they stand.
+
+        Raises:
+            BtfError: if it holds itself, or has more members than any.
+        """
+        members: dict[str, Member] = {}
+        open_ones, seen = [iter(self._records(number, 0))], 0
+        while open_ones:
+            record = next(open_ones[-1], None)
+            if record is None:
+                open_ones.pop()
+                continue
+            name, member = record
+            seen += 1
+            if seen > MAX_MEMBERS or len(open_ones) > MAX_DEPTH:
+                raise BtfError(f"type {number} has no end of members")
+            if name:
+                members.setdefault(self._name(name), member)
+            elif self._kind(inner := self.resolved(member.type)) in (STRUCT, UNION):
+                open_ones.append(iter(self._records(inner, member.offset)))
+        return Struct(self._third(number), members)
+
+    def _records(self, number: int, start: int) -> list[tuple[int, Member]]:
+        """The members of a structure that begins so many bytes into another, with the offsets of their names."""
         place = int(self._places[number])
         info = int(self.words[place + 1])
         records = self.words[place + WORDS : place + WORDS + 3 * (info & 0xFFFF)].reshape(-1, 3)
-        members: dict[str, Member] = {}
-        for name, kind, position in records.tolist():
-            # with the flag, the upper byte is a bit field's width
-            offset = (position & 0xFFFFFF if info >> 31 else position) // 8
-            if name:
-                members.setdefault(self._name(name), Member(offset, kind))
-            elif depth < MAX_DEPTH and self._kind(inner := self.resolved(kind)) in (STRUCT, UNION):
-                for inner_name, member in self._struct(inner, depth + 1).members.items():
-                    members.setdefault(inner_name, Member(offset + member.offset, member.type))
-        return Struct(self._third(number), members)
+        # with the flag, the upper byte is a bit field's width
+        mask = 0xFFFFFF if info >> 31 else 0xFFFFFFFF
+        return [(name, Member(start + (position & mask) // 8, kind)) for name, kind, position in records.tolist()]
 
 
 def parse(data: NDArray[np.uint8], word_size: int) -> Btf:

@@ -64,6 +64,43 @@ def members(memory: VirtualMemory, head: int, most: int) -> NDArray[np.uint64]:
     return np.array(nodes, np.uint64)
 
 
+def reachable(memory: VirtualMemory, head: int, most: int) -> tuple[NDArray[np.uint64], tuple[str, ...]]:
+    """The addresses of a list's members in its order; of a broken one, those that links lead to from either end.
+
+    Where one member is damaged, or the way past it, these are all others.
+
+    Returns:
+        Shape (n,), uint64, and what is wrong with the list, a line each.
+
+    Raises:
+        ListError: if there are more than ``most``.
+    """
+    size = memory.words.size
+    try:
+        return members(memory, head, most), ()
+    except ListError as error:
+        problem = str(error)
+    found = []
+    for forth, back in ((0, size), (size, 0)):
+        nodes, before = list[int](), head
+        while len(nodes) < most:
+            try:
+                node = _link(memory, before + forth)
+                if node == head or _link(memory, node + back) != before:
+                    break
+            except ListError:
+                break
+            nodes.append(node)
+            before = node
+        found.append(nodes)
+    ahead, behind = found[0], list(reversed(found[1]))
+    if len(ahead) + len(behind) > most:
+        raise ListError(problem)
+    known = set(ahead)
+    line = f"{problem}; read from both ends, so that what stands between them is not known"
+    return np.array([*ahead, *(node for node in behind if node not in known)], np.uint64), (line,)
+
+
 def _link(memory: VirtualMemory, address: int) -> int:
     try:
         return memory.value(address)
