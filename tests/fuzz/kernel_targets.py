@@ -112,12 +112,12 @@ def _facts(memory: VirtualMemory, loaded: Inventory) -> Iterator[Target]:
             if region.node is not None:
                 yield Target("tree", start + region.node, 7 * size)
         if fields.sections is not None and (group := memory.value(start + fields.sections)):
-            yield Target("sections", group, 1024, start)
+            yield Target("sections", group, 1024)
             pointers, held = memory.values(np.uint64(group) + np.arange(0, 1024, size, dtype=np.uint64))
             # the pointers to attributes, and these, stand in what the group was allocated with, or beside it
             for place in np.unique(pointers[held & (pointers > PAGE)])[:8].tolist():
                 if memory.values(np.array([place], np.uint64))[1][0]:
-                    yield Target("attributes", place, 128, start)
+                    yield Target("attributes", place, 128)
         if fields.parameters is not None and fields.parameter_count is not None:
             array = memory.value(start + fields.parameters)
             count = memory.value(start + fields.parameter_count, 4)

@@ -55,7 +55,8 @@ class Questions:
 
     def __init__(self, taken: Capture) -> None:
         self.taken = taken
-        self.kernel: Kernel = kallsift.recover(memory_of(writable(taken)))
+        with kallsift.open(taken.dump("elf")) as memory:
+            self.kernel: Kernel = replace(kallsift.recover(memory), memory=memory_of(writable(taken)))
         self.memory = virtual_memory(self.kernel)
         loaded = inventory(self.kernel)
         self.targets = targets(self.kernel, self.memory, loaded)

@@ -61,6 +61,8 @@ def members(memory: VirtualMemory, head: int, most: int) -> NDArray[np.uint64]:
             raise ListError(f"the list at {head:#x} is broken after {len(nodes)} members, at {node:#x}")
         nodes.append(node)
         before, node = node, _link(memory, node)
+    if _link(memory, head + size) != before:
+        raise ListError(f"the list at {head:#x} is broken behind its last member, at {before:#x}")
     return np.array(nodes, np.uint64)
 
 

@@ -194,6 +194,8 @@ def _refuse_damaged(
     """
     if entries[0].tobytes().strip(b"\0"):
         raise ModulesError("its first symbol is not one of zeros")
+    if len(entries) > 1 and not len(letters):
+        raise ModulesError("none of its symbols has a name")
     if not np.isin(letters, np.array(sorted(LETTERS), np.uint8)).all():
         raise ModulesError("it has types that no symbol has")
     if int((ends - starts).sum()) > MAX_STRINGS:
