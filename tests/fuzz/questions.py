@@ -6,11 +6,14 @@ be answered must be said to be so.
 
 from __future__ import annotations
 
+import gc
 import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 import kallsift
 from kallsift import Kernel, Resolver, dynamic_symbols, virtual_processors
@@ -63,6 +66,7 @@ class Questions:
         self.modules = modules_of(loaded)
         self.groups = {group.owner: group for group in dynamic_symbols(self.kernel).groups}
         self.took: dict[str, float] = {}
+        self.damage = Damage(random.Random(), np.empty(0, np.uint8), self.memory, {})
         architecture = self.kernel.architecture or ""
         self.module = read_module(
             Built(
@@ -76,6 +80,8 @@ class Questions:
 
     def attempt(self, number: int, chance: random.Random) -> str:
         """One case: some damage, then all questions."""
+        self.damage.data = np.empty(0, np.uint8)
+        gc.collect()  # errors keep the memory that they came of until then
         data = writable(self.taken)
         self.damage = Damage(chance, data, self.memory, self.targets)
         self.damage.happen()

@@ -171,7 +171,7 @@ def test_names_that_would_fill_memory() -> None:
     arena.data[0] = 0
     found = one.found
     assert owners(found)[:2] == ["mod_1", "mod_2"]
-    assert "longer than any" in found.missing[0]
+    assert "more names than any" in found.missing[0]
 
 
 @pytest.mark.parametrize("value", [0, NOWHERE, END, "own"])

@@ -15,6 +15,9 @@ from kallsift.kernel.model import Kernel
 from kallsift.kernel.module_structures import Structures
 from kallsift.kernel.virtual import VirtualMemory
 
+MAX_SIZE = 1 << 16
+"""Bytes of the structure at most; the largest so far has some 2 KiB."""
+
 LAYOUTS = ("core", "init", "data")
 """What a module's memory is called up to 6.3: ``core_layout`` and ``init_layout``, on some machines ``data_layout``."""
 
@@ -139,7 +142,9 @@ def _told(kernel: Kernel, memory: VirtualMemory) -> Fields | None:
             for theirs, ours in (("kobj", "kobject"), ("mod", "owner")):
                 if theirs in inner.members:
                     places[ours] = outer + inner.members[theirs].offset
-        return Fields(_typed_regions(types), **places)
+        regions = _typed_regions(types)
+        told = [*places.values(), *(place for region in regions for place in (region.base, region.node or 0))]
+        return Fields(regions, **places) if max(told, default=0) < min(module.size, MAX_SIZE) else None
     except BtfError:
         return None
 

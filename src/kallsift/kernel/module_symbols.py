@@ -76,15 +76,15 @@ class SymbolReader:
     pointer: int | None
     exports: ExportForm | None
 
-    def symbols(self, structures: Structures, number: int) -> SymbolTable:
-        """The symbols of one of the modules.
+    def symbols(self, structures: Structures, number: int, room: int = MAX_STRINGS) -> SymbolTable:
+        """The symbols of one of the modules, with ``room`` characters at most.
 
         Raises:
             KallsiftError: if they cannot be read.
         """
         address, words, memory = int(structures.addresses[number]), structures.words[number], self.memory
         table = address + self.place * memory.words.size if self.pointer is None else int(words[self.pointer])
-        symbols = _symbols(memory, table, self.form)
+        symbols = _symbols(memory, table, self.form, min(room, MAX_STRINGS))
         if self.exports is not None:
             symbols = _capitalised(symbols, exported(memory, address, words, self.exports))
         return symbols
@@ -149,7 +149,7 @@ def _pointer_place(memory: VirtualMemory, listed: Structures, place: int) -> int
     return found if 2 * int(agreeing[found]) > len(listed.addresses) else None
 
 
-def _symbols(memory: VirtualMemory, table: int, form: TableForm) -> SymbolTable:
+def _symbols(memory: VirtualMemory, table: int, form: TableForm, room: int) -> SymbolTable:
     """A module's symbols; those without a name are left out, as the kernel does when it prints them.
 
     Raises:
@@ -170,6 +170,8 @@ def _symbols(memory: VirtualMemory, table: int, form: TableForm) -> SymbolTable:
         letters = memory.read(memory.value(table + form.letters * size), count)
     kept = np.flatnonzero(ends > starts)
     _refuse_damaged(entries, starts, ends, letters[kept])
+    if int((ends - starts).sum()) + len(kept) > room:
+        raise ModulesError("there are more names than any machine has")
     starts, sizes = starts[kept], ends[kept] - starts[kept]
     bounds = np.concatenate(([0], np.cumsum(sizes + 1)))
     # where each character of the result comes from: a letter, then the name's own
@@ -198,8 +200,6 @@ def _refuse_damaged(
         raise ModulesError("none of its symbols has a name")
     if not np.isin(letters, np.array(sorted(LETTERS), np.uint8)).all():
         raise ModulesError("it has types that no symbol has")
-    if int((ends - starts).sum()) > MAX_STRINGS:
-        raise ModulesError("its names are longer than any")
     # once a module is loaded, its names stand behind each other in the order of its symbols; none is as long as CUT
     apart = (starts[1:] != ends[:-1] + 1) & (ends - starts < CUT)[:-1]
     if 0 < 2 * int(np.count_nonzero(apart)) < len(apart):

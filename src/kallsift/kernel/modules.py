@@ -34,6 +34,9 @@ UNFORMED = STATES[-1]
 MAX_MODULES = 1 << 14
 """Modules that are followed at most; a machine has some hundreds."""
 
+MAX_CHARACTERS = 1 << 28
+"""Bytes of the names of all modules' symbols at most; a machine has some 10 MB of them."""
+
 NAME = re.compile(rb"\w{2,}", re.ASCII)
 
 NAME_CHARACTERS = np.isin(
@@ -88,7 +91,7 @@ def modules(kernel: Kernel, *, symbols: bool = True) -> Modules:
             reader = symbol_reader(memory, listed)
         except KallsiftError as error:
             missing.append(str(error))
-    found = []
+    found, room = [], MAX_CHARACTERS
     for number, address in enumerate(listed.addresses.tolist()):
         table = None
         try:
@@ -98,7 +101,8 @@ def modules(kernel: Kernel, *, symbols: bool = True) -> Modules:
             continue
         if reader is not None and state != UNFORMED:
             try:
-                table = reader.symbols(listed, number)
+                table = reader.symbols(listed, number, room)
+                room -= len(table.characters)
             except KallsiftError as error:
                 missing.append(f"the symbols of {printable(name)} at {address:#x} cannot be read: {error}")
         found.append(Module(name, address, state, table))
