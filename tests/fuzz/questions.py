@@ -37,10 +37,13 @@ from tests.real.conftest import memory_of, writable
 
 from .kernel_damage import Damage
 from .kernel_targets import targets
-from .trials import FAILED, Trials, refusal
+from .trials import FAILED, ROOM, Trials, refusal
 
 PATIENCE = 20.0
 """Seconds that all questions together may take."""
+
+MAPS = 3
+"""How often the dump is mapped at most: whole, damaged, and by an error that is not gone yet."""
 
 TABLES = ("sys_call_table", "idt_table", "vectors", "ia32_sys_call_table", "softirq_vec", "exception_table")
 
@@ -221,4 +224,4 @@ QUESTIONS: dict[str, tuple[Callable[[Questions, Kernel], str | None], float]] = 
 def question_trials(guest: str) -> Trials:
     """Questions to a guest's kernel."""
     asked = Questions(capture(guest_named(guest)))
-    return Trials(f"questions to {guest}", asked.attempt, asked.told, PATIENCE)
+    return Trials(f"questions to {guest}", asked.attempt, asked.told, PATIENCE, ROOM + MAPS * asked.kernel.memory.size)

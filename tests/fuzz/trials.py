@@ -38,16 +38,18 @@ class Trials:
         attempt: damages and asks, by the case's number and its source of chance; says what came of it.
         keep: says where what a case was can be found, by its number.
         patience: seconds that one case may take.
+        room: bytes of address space for all of it.
     """
 
     name: str
     attempt: Callable[[int, random.Random], str]
     keep: Callable[[int], str]
     patience: float = PATIENCE
+    room: int = ROOM
 
     def run(self, seed: int, seconds: float, only: int | None = None) -> int:
         """Tries cases until the time is over, or only one; says what came of them, and returns the exit code."""
-        resource.setrlimit(resource.RLIMIT_AS, (ROOM, ROOM))
+        resource.setrlimit(resource.RLIMIT_AS, (self.room, self.room))
         counts: Counter[str] = Counter()
         slowest, failures = 0.0, 0
         end = time.monotonic() + seconds
