@@ -78,11 +78,13 @@ def _module(arena: Arena, number: int) -> int:
     arena.put(address + 24, int.from_bytes(f"mod_{number}".encode(), "little"))
     names = [b"", *(f"mod_{number}_{letter}".encode() for letter in "abc")]
     starts = [sum(len(name) + 1 for name in names[:index]) for index in range(4)]
-    symbols = arena.take(4 * 24)
+    text = b"\0".join(names) + b"\0"
+    symbols = arena.take(4 * 24 + len(text))
+    strings = symbols + 4 * 24
+    arena.data[strings - BASE :][: len(text)] = list(text)
     for index in range(1, 4):
         entry = struct.pack("<IBBHQQ", starts[index], 2, 0, 1, address + 0x100 * index, 8)
         arena.data[symbols + 24 * index - BASE :][:24] = list(entry)
-    strings = arena.text(b"\0".join(names))
     table = address + KALLSYMS * 8
     arena.put(table - 8, table, symbols, 4, strings, arena.text(b"rtTd"))
     return address
@@ -127,7 +129,8 @@ def test_all_of_it() -> None:
     ("word", "value"),
     [
         *((0, value) for value in (NOWHERE, END, 0, BASE + 8)),
-        *((1, value) for value in (0, 1 << 21, 0xFFFF_FFFF)),
+        (-1, BASE + 0x8000),
+        *((1, value) for value in (0, 1, 3, 5, 1 << 21, 0xFFFF_FFFF)),
         *((2, value) for value in (NOWHERE, END, BASE + 0x7FFF)),
         *((3, value) for value in (NOWHERE, END, BASE)),
     ],
@@ -160,15 +163,13 @@ def test_names_that_are_lost() -> None:
 def test_names_that_would_fill_memory() -> None:
     """Symbols that all have the same long name."""
     one = made()
-    arena, size = one.arena, 1 << 22
-    arena.data[1 : size - 1] = 0x41
-    count = 5000
-    symbols = arena.take(count * 24)
+    arena, size, count = one.arena, 1 << 22, 5000
+    text = count * 24
+    arena.data[text + 1 : size - 1] = 0x41
     for index in range(1, count):
-        arena.put(symbols + 24 * index, 1 if index < count - 1 else size - 2, width=4)
-    arena.put(one.modules[0] + KALLSYMS * 8, symbols, count, BASE, BASE + size)
+        arena.put(BASE + 24 * index, 1 if index < count - 1 else size - text - 2, width=4)
+    arena.put(one.modules[0] + KALLSYMS * 8, BASE, count, BASE + text, BASE + size)
     arena.data[size : size + count] = ord("t")
-    arena.data[0] = 0
     found = one.found
     assert owners(found)[:2] == ["mod_1", "mod_2"]
     assert "more names than any" in found.missing[0]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.module_exports import ExportForm, exported, find_exports
-from kallsift.kernel.module_structures import STRUCT_WORDS, ModulesError, Structures
+from kallsift.kernel.module_structures import STATES, STRUCT_WORDS, ModulesError, Structures, state_of
 from kallsift.kernel.virtual import VirtualMemory
 
 MAX_SYMBOLS = 1 << 22
@@ -67,6 +67,7 @@ class SymbolReader:
         place: where in ``struct module`` the pointer to the symbol table is, in words.
         form: what stands around it.
         pointer: where the structure's pointer to its own `TableForm` is, in words; None where it has none.
+        adjoining: whether loaded modules have their strings right behind their symbols (``layout_symtab()``).
         exports: how modules export; None where none does.
     """
 
@@ -74,6 +75,7 @@ class SymbolReader:
     place: int
     form: TableForm
     pointer: int | None
+    adjoining: bool
     exports: ExportForm | None
 
     def symbols(self, structures: Structures, number: int, room: int = MAX_STRINGS) -> SymbolTable:
@@ -83,8 +85,11 @@ class SymbolReader:
             KallsiftError: if they cannot be read.
         """
         address, words, memory = int(structures.addresses[number]), structures.words[number], self.memory
-        table = address + self.place * memory.words.size if self.pointer is None else int(words[self.pointer])
-        symbols = _symbols(memory, table, self.form, min(room, MAX_STRINGS))
+        own = address + self.place * memory.words.size
+        table = own if self.pointer is None else int(words[self.pointer])
+        if table != own and state_of(memory, address) == STATES[0]:
+            raise ModulesError(f"it is loaded, but leads to {table:#x} for what it keeps at {own:#x}")
+        symbols = _symbols(memory, table, self.form, min(room, MAX_STRINGS), self.adjoining and table == own)
         if self.exports is not None:
             symbols = _capitalised(symbols, exported(memory, address, words, self.exports))
         return symbols
@@ -98,7 +103,9 @@ def symbol_reader(memory: VirtualMemory, structures: Structures) -> SymbolReader
     """
     place, form = _table_place(memory, structures)
     pointer = _pointer_place(memory, structures, place)
-    return SymbolReader(memory, place, form, pointer, find_exports(memory, structures.addresses, structures.words))
+    adjoining = _adjoin(memory, structures, place, form)
+    exports = find_exports(memory, structures.addresses, structures.words)
+    return SymbolReader(memory, place, form, pointer, adjoining, exports)
 
 
 def _table_place(memory: VirtualMemory, listed: Structures) -> tuple[int, TableForm]:
@@ -149,7 +156,16 @@ def _pointer_place(memory: VirtualMemory, listed: Structures, place: int) -> int
     return found if 2 * int(agreeing[found]) > len(listed.addresses) else None
 
 
-def _symbols(memory: VirtualMemory, table: int, form: TableForm, room: int) -> SymbolTable:
+def _adjoin(memory: VirtualMemory, listed: Structures, place: int, form: TableForm) -> bool:
+    """Whether the strings of most modules stand right behind as many symbols as they say they have."""
+    size = memory.words.size
+    places = listed.addresses + np.uint64((place + form.count) * size)
+    counts = memory.values(places, np.dtype(f"{memory.words.byte_order}u4"))[0]
+    behind = listed.words[:, place] + counts * np.uint64(np.dtype(_ELF_SYMBOLS[size]).itemsize)
+    return 2 * int(np.count_nonzero(listed.words[:, place + form.strings] == behind)) > len(listed)
+
+
+def _symbols(memory: VirtualMemory, table: int, form: TableForm, room: int, adjoining: bool) -> SymbolTable:
     """A module's symbols; those without a name are left out, as the kernel does when it prints them.
 
     Raises:
@@ -160,9 +176,12 @@ def _symbols(memory: VirtualMemory, table: int, form: TableForm, room: int) -> S
     if not 0 < count < MAX_SYMBOLS:
         raise ModulesError(f"at {table:#x} it has no number that symbols can have")
     layout = np.dtype([(name, order + kind) for name, kind in _ELF_SYMBOLS[size]])
-    entries = memory.read(memory.value(table), count * layout.itemsize).view(layout)
+    first, texts = memory.value(table), memory.value(table + form.strings * size)
+    if adjoining and first + count * layout.itemsize != texts:
+        raise ModulesError(f"{count:,} symbols at {first:#x} do not end where their names begin, at {texts:#x}")
+    entries = memory.read(first, count * layout.itemsize).view(layout)
     starts = entries["name"].astype(np.int64)
-    strings = _strings(memory, memory.value(table + form.strings * size), int(starts.max()))
+    strings = _strings(memory, texts, int(starts.max()))
     nuls = np.flatnonzero(strings == 0)
     ends = nuls[np.searchsorted(nuls, starts)]
     letters = entries["info"]
