@@ -14,7 +14,7 @@ from kallsift.kernel.model import Kernel, TablePlace
 from kallsift.kernel.modules import modules
 from kallsift.kernel.pointers import Words
 from tests.kernel.made_modules import BASE, Arena
-from tests.output.sample import kernel
+from tests.output.sample import kernel, table
 
 WORDS = Words(8, "<")
 COUNT = 6
@@ -223,3 +223,27 @@ def test_modules_without_symbols() -> None:
         one.arena.put(address + KALLSYMS * 8, NOWHERE)
     assert [module.name for module in modules(one.kernel, symbols=False).modules] == MODULES
     assert "modules" in one.found.missing[0]
+
+
+def unnamed(one: Made) -> Kernel:
+    """The kernel as one whose table names no data; an array of its heads is all that its image has."""
+    made = one.kernel
+    kept = [symbol for symbol in made.symbols if symbol.type == "T"]
+    return replace(made, symbols=table([(symbol.address, symbol.type, symbol.name) for symbol in kept]))
+
+
+@pytest.mark.parametrize("word", [1, 2, 3])
+def test_a_list_that_no_symbol_names(word: int) -> None:
+    """A link or a name that is damaged does not hide the list."""
+    one = made()
+    assert [module.name for module in modules(unnamed(one)).modules] == MODULES
+    one.arena.put(one.modules[3] + 8 * word, NOWHERE)
+    found = modules(unnamed(one))
+    assert {module.name for module in found.modules} >= {*MODULES} - {"mod_3"}
+    assert found.missing
+
+
+def test_a_name_that_is_none() -> None:
+    one = made()
+    one.arena.put(one.modules[3] + 24, 0x1B5B)
+    assert any("the name of the module" in line for line in one.found.missing)

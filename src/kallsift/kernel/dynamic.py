@@ -159,7 +159,9 @@ def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> I
         except (ListError, UnmappedError):
             return False
 
-    for entry in list_named(kernel, memory, "ftrace_mod_maps", Recognition(first, member)):
+    maps = list_named(kernel, memory, "ftrace_mod_maps", Recognition(first, member))
+    yield from maps.problems
+    for entry in maps.nodes.tolist():
         try:
             group = _functions_of_map(memory, entry)
         except KallsiftError as error:
@@ -189,8 +191,12 @@ def _functions_of_map(memory: VirtualMemory, entry: int) -> Group:
     return Group(name_of(memory, owner), _table(lines, size), sizes=sizes)
 
 
-def _trampolines(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
-    """In ``struct ftrace_ops`` a trampoline's address and size stand before the links of the list of trampolines."""
+def _trampolines(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group | str]:
+    """In ``struct ftrace_ops`` a trampoline's address and size stand before the links of the list of trampolines.
+
+    Yields:
+        All that there is memory of, and for each other a line.
+    """
     size = memory.words.size
 
     def first(nodes: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -202,9 +208,13 @@ def _trampolines(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
     def member(node: int) -> bool:
         return bool(first(np.array([node], np.uint64))[0]) and _is_mapped(memory, memory.value(node - 2 * size))
 
-    nodes = list_named(kernel, memory, "ftrace_ops_trampoline_list", Recognition(first, member))
-    if nodes:
-        lines = [(memory.value(node - 2 * size), "t", b"ftrace_trampoline") for node in nodes]
+    found = list_named(kernel, memory, "ftrace_ops_trampoline_list", Recognition(first, member))
+    yield from found.problems
+    starts, held = memory.values(found.nodes - np.uint64(2 * size))
+    held &= memory.values(starts)[1]
+    yield from (f"what is listed at {node:#x} leads to none" for node in found.nodes[~held].tolist())
+    lines = [(start, "t", b"ftrace_trampoline") for start in starts[held].tolist()]
+    if lines:
         yield Group("__builtin__ftrace", _table(lines, size))
 
 
@@ -234,9 +244,9 @@ def _bpf(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group | str]:
     def member(node: int) -> bool:
         return any(_is_bpf(memory, node, room) for room in NAME_SIZES)
 
-    nodes = list_named(kernel, memory, "bpf_kallsyms", Recognition(first, member))
-    if not nodes:
-        return
+    found = list_named(kernel, memory, "bpf_kallsyms", Recognition(first, member))
+    yield from found.problems
+    nodes = found.nodes.tolist()
     named = {room: [node for node in nodes if _is_bpf(memory, node, room)] for room in NAME_SIZES}
     room = max(NAME_SIZES, key=lambda room: len(named[room]))
     yield from (f"at {node:#x} is none, but in their list" for node in nodes if not _is_bpf(memory, node, room))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.table import SymbolTable
-from kallsift.kernel.lists import ListError, heads_of_image, members, reachable
+from kallsift.kernel.lists import Found, Recognition, reachable, recognised
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.module_structures import (
     MAX_NAME,
@@ -38,6 +38,7 @@ MAX_CHARACTERS = 1 << 28
 """Bytes of the names of all modules' symbols at most; a machine has some 10 MB of them."""
 
 NAME = re.compile(rb"\w{2,}", re.ASCII)
+"""A module's name; its build makes all else an underscore."""
 
 NAME_CHARACTERS = np.isin(
     np.arange(256), np.frombuffer(b"0123456789_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", np.uint8)
@@ -99,6 +100,8 @@ def modules(kernel: Kernel, *, symbols: bool = True) -> Modules:
         except UnmappedError as error:
             missing.append(f"the module at {address:#x}: {error}")
             continue
+        if not NAME.fullmatch(name.encode("latin-1")):
+            missing.append(f"what stands for the name of the module at {address:#x} is none: {printable(name)!r}")
         if reader is not None and state != UNFORMED:
             try:
                 table = reader.symbols(listed, number, room)
@@ -118,30 +121,31 @@ def listed_structures(kernel: Kernel, memory: VirtualMemory) -> Structures:
     """
     if "load_module" not in kernel.symbols:
         return structures_at(memory, np.empty(0, np.uint64))  # built without support for modules
-    nodes, missing = _members(kernel, memory)
+    found = _list(kernel, memory)
     # before the links is a module's state
-    return replace(structures_at(memory, nodes - np.uint64(memory.words.size)), missing=missing)
+    return replace(structures_at(memory, found.nodes - np.uint64(memory.words.size)), missing=found.problems)
 
 
-def _members(kernel: Kernel, memory: VirtualMemory) -> tuple[NDArray[np.uint64], tuple[str, ...]]:
-    """The members of the list that ``modules`` names, or, where only text is listed, of the one that looks like it.
-
-    Returns:
-        The members, and what is wrong with the list, a line each.
-    """
+def _list(kernel: Kernel, memory: VirtualMemory) -> Found:
+    """The list that ``modules`` names, or, where only text is listed, the one that looks like it."""
     index = kernel.symbols.find("modules")
     if index is not None:
         return reachable(memory, kernel.symbols.symbol(index).address, MAX_MODULES)
-    for heads, firsts in heads_of_image(kernel, memory):
-        for head in heads[_named(memory, firsts)].tolist():
-            try:
-                nodes = members(memory, head, MAX_MODULES)
-                names = [memory.string(node + 2 * memory.words.size, MAX_NAME) for node in nodes.tolist()]
-            except (ListError, UnmappedError):
-                continue
-            if all(NAME.fullmatch(name) for name in names):
-                return nodes, ()
-    raise ModulesError("the kernel's table does not list the symbol 'modules', and no list looks like that of modules")
+    recognition = Recognition(lambda nodes: _named(memory, nodes), lambda node: _has_name(memory, node))
+    found = recognised(kernel, memory, recognition, MAX_MODULES)
+    if found is None:
+        raise ModulesError(
+            "the kernel's table does not list the symbol 'modules', and no list looks like that of modules"
+        )
+    return found
+
+
+def _has_name(memory: VirtualMemory, node: int) -> bool:
+    """Whether a name like a module's stands behind the links of a member of a list."""
+    try:
+        return NAME.fullmatch(memory.string(node + 2 * memory.words.size, MAX_NAME)) is not None
+    except UnmappedError:
+        return False
 
 
 def _named(memory: VirtualMemory, nodes: NDArray[np.uint64]) -> NDArray[np.bool_]:
