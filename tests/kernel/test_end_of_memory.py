@@ -12,7 +12,7 @@ from kallsift.kernel.module_equations import solved_fields
 from kallsift.kernel.module_structures import STRUCT_WORDS, structures_at
 from kallsift.kernel.per_cpu import per_cpu_areas
 from kallsift.kernel.virtual import virtual_memory
-from tests.kernel.made_modules import made_modules
+from tests.kernel.made_modules import Made, made_modules
 from tests.kernel.made_up import IMAGE, ROWS, WORDS, made_up
 from tests.output.sample import table
 
@@ -43,10 +43,21 @@ def test_per_cpu_areas_up_to_the_end() -> None:
     assert check.detail == "1 processors have their data in it"
 
 
-def test_lists_in_the_last_words_of_structures() -> None:
-    """What looks like a list there has nothing behind it that could be looked at."""
+@pytest.mark.parametrize("word", [STRUCT_WORDS - 1, STRUCT_WORDS - 2])
+def test_the_last_words_of_structures(word: int) -> None:
+    """Behind what looks like the links of a list, or like a group of sections, nothing is left to look at."""
     made = made_modules(1)
-    for word in (STRUCT_WORDS - 1, STRUCT_WORDS - 2):
-        made.arena.link(made.arena.take(16), [address + 8 * word for address in made.addresses])
-        made.arena.put(made.addresses[0] + 8 * word + 8, made.arena.text("sections"))
-        assert solved_fields(made.arena.memory, structures_at(made.arena.memory, np.array(made.addresses, np.uint64)))
+    made.arena.link(made.arena.take(16), [address + 8 * word for address in made.addresses])
+    _survives(made)
+    made = made_modules(1)
+    name = made.arena.text("sections")
+    for address in made.addresses:
+        made.arena.put(address + (made.fields.sections or 0), 0)
+        group = made.arena.take(16)
+        made.arena.put(group, name)
+        made.arena.put(address + 8 * word, group)
+    _survives(made)
+
+
+def _survives(made: Made) -> None:
+    assert solved_fields(made.arena.memory, structures_at(made.arena.memory, np.array(made.addresses, np.uint64)))
