@@ -131,3 +131,13 @@ def test_a_saved_table(command: Command, tmp_path: Path) -> None:
     result = command("lookup", file, "init", "0xffffffff9fa00041")
     assert result.out.splitlines()[2] == "ffffffff9fa00041 init+0x1/0xc0"
     assert (result.code, result.err) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["modules", "layout", "exports", "guests", "symbols", "info"])
+def test_a_saved_table_has_no_memory(command: Command, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "kallsyms"
+    file.write_text("".join(f"{address:016x} {kind} {name}\n" for address, kind, name in ROWS) * 99)
+    result = command(name, file)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.count("\n") == 1
+    assert "lists symbols" in result.err

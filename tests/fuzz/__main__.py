@@ -1,18 +1,16 @@
-"""Damages valid files of a container at random, and opens and reads them: python -m tests.fuzz CONTAINER --seconds 600.
+"""Damages at random what kallsift reads, and reads it: python -m tests.fuzz CONTAINER|questions --seconds 600.
 
-Whatever comes must be memory or an error of kallsift's own, in one line, within `PATIENCE`, and within `ROOM`. Every
-case follows from the seed and its number; one that fails is kept as a file.
+A container's name damages small valid files of it, and opens and reads them; a case that fails is kept as a file.
+``questions`` damages the memory of a real guest (``--guest``) where the questions to its running kernel read, and asks
+all of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import resource
 import sys
 import tempfile
-import time
-import traceback
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -22,16 +20,14 @@ import numpy as np
 from kallsift.errors import KallsiftError
 from kallsift.memory.containers import HEADER_SIZE, Container
 
+from .questions import question_trials
 from .samples import SAMPLES
+from .trials import HOSTILE, Trials, refusal
 
-PATIENCE = 5.0
-"""Seconds that one case may take."""
-ROOM = 4 << 30
-"""Bytes of address space."""
+QUESTIONS = "questions"
+
 READ_AT_MOST = 1 << 20
 STRETCHES = 64
-
-HOSTILE = (0, 1, 2, 0x7F, 0x80, 0xFF, 0xFFFF, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 
 
 def damaged(random_: random.Random, content: bytes) -> bytes:
@@ -75,42 +71,39 @@ def attempt(module: Container, content: bytes) -> str:
                 assert len(data) == min(segment.size, READ_AT_MOST)
                 assert len(segment.read(segment.size - 1)) == 1
     except KallsiftError as error:
-        return "refused" if str(error).isprintable() else "FAILED with an error that is not one printable line"
+        return refusal(error)
     return "memory"
 
 
+def container_trials(container: str, seed: int) -> Trials:
+    """Damaged files of a container."""
+    module = cast(Container, import_module(f"kallsift.memory.{container}"))
+    samples = [sample() for sample in SAMPLES[container]]
+
+    def content(number: int, chance: random.Random) -> bytes:
+        return damaged(chance, samples[number % len(samples)])
+
+    def keep(number: int) -> str:
+        kept = Path(tempfile.gettempdir()) / f"kallsift-fuzz-{container}-{seed}-{number}"
+        kept.write_bytes(content(number, random.Random(f"{seed} {number}")))
+        return f"kept as {kept}"
+
+    return Trials(container, lambda number, chance: attempt(module, content(number, chance)), keep)
+
+
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Opens damaged files for a while.")
-    parser.add_argument("container", choices=sorted(SAMPLES))
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Reads what is damaged for a while.")
+    parser.add_argument("what", choices=[*sorted(SAMPLES), QUESTIONS])
+    parser.add_argument("--guest", default="amd64-7.2", help="whose memory is damaged, for questions")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--case", type=int, help="try only the case of that number")
     options = parser.parse_args(arguments)
-    resource.setrlimit(resource.RLIMIT_AS, (ROOM, ROOM))
-    module = cast(Container, import_module(f"kallsift.memory.{options.container}"))
-    samples = [sample() for sample in SAMPLES[options.container]]
-    counts: dict[str, int] = {}
-    slowest, failures, number = 0.0, 0, 0
-    end = time.monotonic() + options.seconds
-    while time.monotonic() < end and failures < 10:
-        number += 1
-        content = damaged(random.Random(f"{options.seed} {number}"), samples[number % len(samples)])
-        started = time.monotonic()
-        try:
-            outcome = attempt(module, content)
-        except Exception:
-            outcome = "FAILED"
-            traceback.print_exc()
-        took = time.monotonic() - started
-        slowest = max(slowest, took)
-        if outcome.startswith("FAILED") or took > PATIENCE:
-            failures += 1
-            kept = Path(tempfile.gettempdir()) / f"kallsift-fuzz-{options.container}-{options.seed}-{number}"
-            kept.write_bytes(content)
-            print(f"case {number} of seed {options.seed}: {outcome} after {took:.1f} s, kept as {kept}")
-        counts[outcome] = counts.get(outcome, 0) + 1
-    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-    print(f"{options.container}: {number} cases: {told}; the slowest took {slowest:.2f} s")
-    return 1 if failures else 0
+    if options.what == QUESTIONS:
+        trials = question_trials(options.guest)
+    else:
+        trials = container_trials(options.what, options.seed)
+    return trials.run(options.seed, options.seconds, options.case)
 
 
 if __name__ == "__main__":

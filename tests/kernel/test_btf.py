@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kallsift.kernel.btf import ARRAY, INT, PTR, STRUCT, UNION, Btf, BtfError
+from kallsift.kernel.btf import ARRAY, INT, PTR, STRUCT, TYPEDEF, UNION, Btf, BtfError
 from kallsift.kernel.module_regions import RegionPlace, typed_regions
 
 FLAG = 1 << 31
@@ -84,6 +84,19 @@ def test_a_structure_in_itself_ends() -> None:
     module = types.btf().struct("module")
     assert module is not None
     assert module.members == {}
+
+
+def test_names_that_lead_in_circles() -> None:
+    types = Types()
+    types.add(TYPEDEF, "module", 1)
+    with pytest.raises(BtfError, match="do not end"):
+        types.btf().size(1)
+
+
+def test_one_name_again_and_again() -> None:
+    """Bounded by how often a name is looked for; without that it would take minutes."""
+    words = np.array([9, STRUCT << 24, 8] * 60_000, np.uint32)
+    assert Btf(words, b"\0" + b"module\0" * 400_000, 8).struct("module") is None
 
 
 def test_arrays_of_arrays_are_too_large() -> None:

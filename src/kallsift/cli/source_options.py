@@ -15,8 +15,9 @@ from kallsift.cli.hint_options import hint_options
 from kallsift.cli.messages import note, warn
 from kallsift.cli.progress_bar import progress_on_terminal
 from kallsift.cli.rich_help import source_option
-from kallsift.errors import KallsiftError
+from kallsift.errors import KallsiftError, RecoveryError, SourceError
 from kallsift.image.sources import open as open_memory
+from kallsift.kernel.listings import listed
 from kallsift.kernel.live import recover, recover_all
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.rebase import rebased
@@ -103,8 +104,16 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
     with open_memory(request.source, pause=request.pause) as memory:
         for remark in memory.notes:
             warn(remark)
-        with progress_on_terminal() as progress:
-            kernels = chosen(request, memory.with_hints(request.hints), progress)
+        try:
+            with progress_on_terminal() as progress:
+                kernels = chosen(request, memory.with_hints(request.hints), progress)
+        except RecoveryError as error:
+            if listed(request.source) is None:
+                raise
+            raise SourceError(
+                f"{memory.source}: lists symbols, which 'lookup', 'symbolize' and 'diff' take; "
+                "this needs a memory dump or a kernel image"
+            ) from error
         if request.base is not None:
             kernels = tuple(rebased(kernel, request.base) for kernel in kernels)
         for index, kernel in enumerate(kernels):

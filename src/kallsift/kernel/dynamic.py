@@ -19,8 +19,7 @@ from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.module_equations import region_places
 from kallsift.kernel.module_regions import bounds
 from kallsift.kernel.module_structures import STATES, name_of, state_of, structures_at
-from kallsift.kernel.module_symbols import Module
-from kallsift.kernel.modules import modules
+from kallsift.kernel.modules import Module, modules
 from kallsift.kernel.pointers import AFTER, BEFORE, PAGE, pointers_between
 from kallsift.kernel.strings import places_of
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
@@ -88,19 +87,20 @@ def dynamic_symbols(kernel: Kernel) -> Dynamic:
         return Dynamic()
     groups: list[Group] = []
     missing: list[str] = []
-    found: tuple[Module, ...] = ()
     try:
         memory = virtual_memory(kernel)
-        found = modules(kernel)
     except KallsiftError as error:
-        return Dynamic((), (f"modules: {error}",))
-    places = region_places(kernel, memory, structures_at(memory, np.array([m.address for m in found], np.uint64)))
-    groups += [
-        Group(module.name, module.symbols, bounds(memory, module.address, places))
-        for module in found
-        if module.state != "Unformed"
-    ]
-    sources: tuple[tuple[str, Callable[[], Iterator[Group]]], ...] = (
+        return Dynamic((), (f"all but the built-in symbols: {error}",))
+    found: tuple[Module, ...] = ()
+    try:
+        listed = modules(kernel)
+    except KallsiftError as error:
+        missing.append(f"modules: {error}")
+    else:
+        found = listed.modules
+        missing += (f"modules: {line}" for line in listed.missing)
+    groups += _of_modules(kernel, memory, found)
+    sources: tuple[tuple[str, Callable[[], Iterator[Group | str]]], ...] = (
         ("functions of modules that were traced", lambda: _traced(kernel, memory, found)),
         ("trampolines of ftrace", lambda: _trampolines(kernel, memory)),
         ("BPF programs", lambda: _bpf(kernel, memory)),
@@ -108,10 +108,23 @@ def dynamic_symbols(kernel: Kernel) -> Dynamic:
     )
     for name, source in sources:
         try:
-            groups += source()
+            for part in source():
+                if isinstance(part, Group):
+                    groups.append(part)
+                else:
+                    missing.append(f"{name}: {part}")
         except KallsiftError as error:
             missing.append(f"{name}: {error}")
     return Dynamic(tuple(groups), tuple(missing))
+
+
+def _of_modules(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> Iterator[Group]:
+    """The symbols of those modules whose symbols are known."""
+    known = [(module, module.symbols) for module in found if module.symbols is not None]
+    structures = structures_at(memory, np.array([module.address for module, _ in known], np.uint64))
+    places = region_places(kernel, memory, structures)
+    for module, symbols in known:
+        yield Group(module.name, symbols, bounds(memory, module.address, places))
 
 
 def _table(lines: Sequence[Line], word_size: int) -> SymbolTable:
@@ -121,12 +134,15 @@ def _table(lines: Sequence[Line], word_size: int) -> SymbolTable:
     return SymbolTable(addresses, np.frombuffer(b"".join(texts), np.uint8), bounds, word_size)
 
 
-def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> Iterator[Group]:
+def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> Iterator[Group | str]:
     """Functions of modules' initial code, which ftrace keeps in lists by module: ``struct ftrace_mod_map``.
 
     Behind its links stand the module, the bounds of the code and the head of the functions' list; behind the links of
     each of these its name, its address and its size, 32 bits (kernel/trace/ftrace.c). The kernel prints as many lines
     as there are functions, but its loop stays at the first for two of them, and so never comes to the last.
+
+    Yields:
+        The functions of each module, or what cannot be read, a line.
     """
     size = memory.words.size
     listed = {module.address for module in found}
@@ -144,24 +160,44 @@ def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> I
         except (ListError, UnmappedError):
             return False
 
-    for entry in list_named(kernel, memory, "ftrace_mod_maps", Recognition(first, member)):
-        owner = memory.value(entry + 2 * size)
-        if state_of(memory, owner) not in STATES:
-            raise ListError(f"the map at {entry:#x} is of no module")
-        functions = members(memory, entry + 5 * size, MAX_MEMBERS).tolist()
-        nodes = [*functions[:1], *functions[:-1]]
-        lines = [
-            (memory.value(node + 3 * size), "T", memory.string(memory.value(node + 2 * size), MAX_NAME))
-            for node in nodes
-        ]
-        if lines:
-            sizes = np.array([memory.value(node + 4 * size, 4) for node in nodes], np.uint64)
-            # a module that hides from the list is named here all the same
-            yield Group(name_of(memory, owner), _table(lines, size), sizes=sizes)
+    maps = list_named(kernel, memory, "ftrace_mod_maps", Recognition(first, member))
+    yield from maps.problems
+    for entry in maps.nodes.tolist():
+        try:
+            group = _functions_of_map(memory, entry)
+        except KallsiftError as error:
+            yield f"the map at {entry:#x}: {error}"
+            continue
+        if len(group.symbols):
+            yield group
 
 
-def _trampolines(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
-    """In ``struct ftrace_ops`` a trampoline's address and size stand before the links of the list of trampolines."""
+def _functions_of_map(memory: VirtualMemory, entry: int) -> Group:
+    """What one ``struct ftrace_mod_map`` keeps.
+
+    Raises:
+        KallsiftError: if it cannot be read, or is of no module.
+    """
+    size = memory.words.size
+    owner = memory.value(entry + 2 * size)
+    if state_of(memory, owner) not in STATES:
+        raise ListError("it is of no module")
+    functions = members(memory, entry + 5 * size, MAX_MEMBERS).tolist()
+    nodes = [*functions[:1], *functions[:-1]]
+    lines = [
+        (memory.value(node + 3 * size), "T", memory.string(memory.value(node + 2 * size), MAX_NAME)) for node in nodes
+    ]
+    sizes = np.array([memory.value(node + 4 * size, 4) for node in nodes], np.uint64)
+    # a module that hides from the list is named here all the same
+    return Group(name_of(memory, owner), _table(lines, size), sizes=sizes)
+
+
+def _trampolines(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group | str]:
+    """In ``struct ftrace_ops`` a trampoline's address and size stand before the links of the list of trampolines.
+
+    Yields:
+        All that there is memory of, and for each other a line.
+    """
     size = memory.words.size
 
     def first(nodes: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -173,9 +209,13 @@ def _trampolines(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
     def member(node: int) -> bool:
         return bool(first(np.array([node], np.uint64))[0]) and _is_mapped(memory, memory.value(node - 2 * size))
 
-    nodes = list_named(kernel, memory, "ftrace_ops_trampoline_list", Recognition(first, member))
-    if nodes:
-        lines = [(memory.value(node - 2 * size), "t", b"ftrace_trampoline") for node in nodes]
+    found = list_named(kernel, memory, "ftrace_ops_trampoline_list", Recognition(first, member))
+    yield from found.problems
+    starts, held = memory.values(found.nodes - np.uint64(2 * size))
+    held &= memory.values(starts)[1]
+    yield from (f"what is listed at {node:#x} leads to none" for node in found.nodes[~held].tolist())
+    lines = [(start, "t", b"ftrace_trampoline") for start in starts[held].tolist()]
+    if lines:
         yield Group("__builtin__ftrace", _table(lines, size))
 
 
@@ -183,8 +223,12 @@ def _is_mapped(memory: VirtualMemory, address: int) -> bool:
     return bool(memory.values(np.array([address], np.uint64))[1][0])
 
 
-def _bpf(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
-    """In ``struct bpf_ksym`` the links stand behind start, end and name (include/linux/bpf.h)."""
+def _bpf(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group | str]:
+    """In ``struct bpf_ksym`` the links stand behind start, end and name (include/linux/bpf.h).
+
+    Yields:
+        All that have a name, and for each that has none a line.
+    """
     size = memory.words.size
     for symbol, shown in BPF_SETTINGS.items():
         index = kernel.symbols.find(symbol)
@@ -201,12 +245,15 @@ def _bpf(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
     def member(node: int) -> bool:
         return any(_is_bpf(memory, node, room) for room in NAME_SIZES)
 
-    nodes = list_named(kernel, memory, "bpf_kallsyms", Recognition(first, member))
+    found = list_named(kernel, memory, "bpf_kallsyms", Recognition(first, member))
+    yield from found.problems
+    nodes = found.nodes.tolist()
+    named = {room: [node for node in nodes if _is_bpf(memory, node, room)] for room in NAME_SIZES}
+    room = max(NAME_SIZES, key=lambda room: len(named[room]))
+    yield from (f"at {node:#x} is none, but in their list" for node in nodes if not _is_bpf(memory, node, room))
+    nodes = named[room]
     if not nodes:
         return
-    room = next((room for room in NAME_SIZES if all(_is_bpf(memory, node, room) for node in nodes)), None)
-    if room is None:
-        raise ListError("the members of the list of BPF's symbols have no names where they are expected")
     lines = [(memory.value(node - room - 2 * size), "t", memory.string(node - room, room)) for node in nodes]
     ends = np.array([memory.value(node - room - size) for node in nodes], np.uint64)
     table = _table(lines, size)
@@ -223,23 +270,31 @@ def _is_bpf(memory: VirtualMemory, node: int, room: int) -> bool:
         return False
 
 
-def _kprobes(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group]:
+def _kprobes(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group | str]:
     """In ``struct kprobe_insn_cache`` the list of pages stands behind the pointer to the cache's name.
 
     Behind the links of each page stands the address of its instructions (include/linux/kprobes.h, kernel/kprobes.c).
+
+    Yields:
+        The pages, and a line where a cache's list cannot be read.
     """
     size = memory.words.size
     window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
     lines: list[Line] = []
     for name in INSTRUCTION_PAGES:
+        problem = None
         for head in _behind_pointers_to(kernel, memory, window, b"\0" + name + b"\0"):
             try:
                 nodes = members(memory, head, MAX_MEMBERS).tolist()
                 instructions = [memory.value(node + 2 * size) for node in nodes]
-            except (ListError, UnmappedError):
+            except (ListError, UnmappedError) as error:
+                problem = f"{name.decode()}: {error}"
                 continue
             lines += [(address, "t", name) for address in instructions]
+            problem = None
             break
+        if problem is not None:
+            yield problem
     if lines:
         yield Group("__builtin__kprobes", _table(lines, size))
 

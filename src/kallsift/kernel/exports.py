@@ -6,14 +6,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
+
 from kallsift.errors import KallsiftError
 from kallsift.kernel.export_entries import Checksums, Export, ExportArray, read_array
 from kallsift.kernel.kernel_exports import ExportsError, kernel_arrays
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.module_exports import module_arrays
-from kallsift.kernel.module_structures import name_of, state_of
-from kallsift.kernel.modules import listed_structures
+from kallsift.kernel.module_structures import structures_at
+from kallsift.kernel.modules import modules
 from kallsift.kernel.virtual import VirtualMemory, image_memory, virtual_memory
+from kallsift.memory.model import printable
 
 MAX_ALL = 1 << 18
 """Exports of all owners at most; a distribution's kernel with all of its modules has some 30,000."""
@@ -90,14 +93,14 @@ def exports(kernel: Kernel) -> Exports:
     loaded: list[Loaded] = []
     if runs:
         try:
-            listed = listed_structures(kernel, memory)
-            loaded += (
-                Loaded(name_of(memory, address), state_of(memory, address)) for address in listed.addresses.tolist()
-            )
-            for module, of_module in zip(loaded, module_arrays(memory, listed), strict=True):
+            listed = modules(kernel, symbols=False)
+            gathered.missing += (f"modules: {line}" for line in listed.missing)
+            loaded += (Loaded(module.name, module.state) for module in listed.modules)
+            structures = structures_at(memory, np.array([module.address for module in listed.modules], np.uint64))
+            for module, of_module in zip(listed.modules, module_arrays(memory, structures), strict=True):
                 gathered.add(module.name, of_module.arrays, own.checksums if own else None)
                 if of_module.broken:
-                    gathered.missing.append(f"{module.name}: what its structure leads to are no exports")
+                    gathered.missing.append(f"{printable(module.name)}: what its structure leads to are no exports")
         except KallsiftError as error:
             gathered.missing.append(f"modules: {error}")
     if not gathered.symbols:
@@ -124,12 +127,14 @@ class _Gathered:
         """Reads the arrays of one owner."""
         for array in arrays:
             if len(self.symbols) + array.count > MAX_ALL:
-                self.missing.append(f"{owner}: there would be more than {MAX_ALL:,} exports in all")
+                self.missing.append(f"{printable(owner)}: there would be more than {MAX_ALL:,} exports in all")
                 continue
             found, lost = read_array(self.memory, array, owner, checksums)
             self.symbols += found
             if lost:
-                self.missing.append(f"{owner}: {lost:,} of {array.count:,} entries at {array.start:#x} cannot be read")
+                self.missing.append(
+                    f"{printable(owner)}: {lost:,} of {array.count:,} entries at {array.start:#x} cannot be read"
+                )
 
 
 def _addressed(kernel: Kernel, export: Export) -> Export:

@@ -208,7 +208,7 @@ def inventory(kernel: Kernel) -> Inventory:
     found = [LoadedModule(one, (LIST, *known_by.get(one, ())), reader) for one in listed.addresses.tolist()]
     found += [LoadedModule(one, known_by[one], reader) for one in unlisted.tolist()]
     unknown = fields.unknown if typed is None and found else ()
-    return Inventory(tuple(found), unknown, unheard, memory.words.size)
+    return Inventory(tuple(found), unknown, (*listed.missing, *unheard), memory.words.size)
 
 
 def _getters(kernel: Kernel) -> dict[int, str]:

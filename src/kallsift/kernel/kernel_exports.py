@@ -201,6 +201,8 @@ def _run(memory: VirtualMemory, form: EntryForm, proven: NDArray[np.uint64]) -> 
     names = entry_fields(memory, starts, form)[0][:, 1]
     good = are_entries(memory, starts, form, starts, filled=False) & _among(names, strings)
     edges = np.flatnonzero(np.diff(np.concatenate(([False], good, [False])).astype(np.int8)))
+    if not len(edges):
+        raise ExportsError(f"no entries with names stand around {int(middle):#x}, where some of the exports are")
     inside = np.concatenate(([0], np.cumsum(np.isin(starts, proven))))
     first, last = max(edges.reshape(-1, 2).tolist(), key=lambda run: int(inside[run[1]] - inside[run[0]]))
     outside = _among(strings, names[first:last]) & ~np.isin(proven, starts[first:last])

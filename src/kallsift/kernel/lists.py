@@ -21,6 +21,9 @@ BELOW_LINEAR = 64 << 20
 """How far below the linear map of 32-bit kernels their modules can lie, in bytes; on arm it is 16 MiB."""
 
 
+MOSTLY = 4
+"""For each member of a list that is not as it should be there are at least so many that are, where some are damaged."""
+
 MAX_MEMBERS = 1 << 16
 """Members of a list at most."""
 
@@ -30,6 +33,19 @@ DATA = "init_task"
 
 class ListError(KallsiftError):
     """A list leads nowhere, or its links do not agree."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A list's members.
+
+    Attributes:
+        nodes: addresses of their links, in the list's order, shape (n,), uint64.
+        problems: what is wrong with the list, a line each.
+    """
+
+    nodes: NDArray[np.uint64]
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,43 @@ def members(memory: VirtualMemory, head: int, most: int) -> NDArray[np.uint64]:
             raise ListError(f"the list at {head:#x} is broken after {len(nodes)} members, at {node:#x}")
         nodes.append(node)
         before, node = node, _link(memory, node)
+    if _link(memory, head + size) != before:
+        raise ListError(f"the list at {head:#x} is broken behind its last member, at {before:#x}")
     return np.array(nodes, np.uint64)
+
+
+def reachable(memory: VirtualMemory, head: int, most: int) -> Found:
+    """The members of a list; of a broken one, those that links lead to from either end.
+
+    Where one member is damaged, or the way past it, these are all others.
+
+    Raises:
+        ListError: if there are more than ``most``.
+    """
+    size = memory.words.size
+    try:
+        return Found(members(memory, head, most))
+    except ListError as error:
+        problem = str(error)
+    found = []
+    for forth, back in ((0, size), (size, 0)):
+        nodes, before = list[int](), head
+        while len(nodes) < most:
+            try:
+                node = _link(memory, before + forth)
+                if node == head or _link(memory, node + back) != before:
+                    break
+            except ListError:
+                break
+            nodes.append(node)
+            before = node
+        found.append(nodes)
+    ahead, behind = found[0], list(reversed(found[1]))
+    if len(ahead) + len(behind) > most:
+        raise ListError(problem)
+    known = set(ahead)
+    line = f"{problem}; read from both ends, so that what stands between them is not known"
+    return Found(np.array([*ahead, *(node for node in behind if node not in known)], np.uint64), (line,))
 
 
 def _link(memory: VirtualMemory, address: int) -> int:
@@ -96,27 +148,35 @@ def heads_of_image(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[NDAr
         yield own[chosen], values[chosen]
 
 
-def list_named(kernel: Kernel, memory: VirtualMemory, symbol: str, recognition: Recognition) -> list[int]:
-    """The addresses of the members of the list that a symbol names; none where the kernel has no such list.
+def list_named(kernel: Kernel, memory: VirtualMemory, symbol: str, recognition: Recognition) -> Found:
+    """The members of the list that a symbol names; none where the kernel has no such list.
 
     Raises:
-        ListError: if its links do not agree.
+        ListError: if it has more members than any.
     """
     index = kernel.symbols.find(symbol)
     if index is not None:
-        found: list[int] = members(memory, kernel.symbols.symbol(index).address, MAX_MEMBERS).tolist()
-        return found
-    return [] if DATA in kernel.symbols else recognised(kernel, memory, recognition)
+        return reachable(memory, kernel.symbols.symbol(index).address, MAX_MEMBERS)
+    nowhere = Found(np.empty(0, np.uint64))
+    return nowhere if DATA in kernel.symbols else recognised(kernel, memory, recognition, MAX_MEMBERS) or nowhere
 
 
-def recognised(kernel: Kernel, memory: VirtualMemory, recognition: Recognition) -> list[int]:
-    """The members of the first list that is recognised; none where nothing looks like it, or it is empty."""
+def recognised(kernel: Kernel, memory: VirtualMemory, recognition: Recognition, most: int) -> Found | None:
+    """The first list of the image that is recognised, else the one that mostly is; None where nothing looks like it.
+
+    Nor is one found that is empty.
+    """
+    best: tuple[int, Found] | None = None
     for heads, firsts in heads_of_image(kernel, memory):
         for head in heads[recognition.first(firsts)].tolist():
             try:
-                nodes: list[int] = members(memory, head, MAX_MEMBERS).tolist()
+                found = reachable(memory, head, most)
             except ListError:
                 continue
-            if all(recognition.member(node) for node in nodes):
-                return nodes
-    return []
+            good = sum(recognition.member(node) for node in found.nodes.tolist())
+            if good == len(found.nodes) and not found.problems:
+                return found
+            enough = good >= MOSTLY * max(1, len(found.nodes) - good)
+            if enough and (best is None or good > best[0]):
+                best = good, found
+    return best[1] if best else None

@@ -158,9 +158,11 @@ class _Solver:
     def _bugs(self, kobject: int | None) -> dict[str, int]:
         """Another list of modules beside the first: before its links are the number of entries, and the taints."""
         beside = {1, kobject // self._size + 1 if kobject is not None else 1}
-        columns = self._words.shape[1] - 1
+        columns = self._words.shape[1] - 2
         nexts, places = self._words[:, :columns], self._places[:, :columns]
-        linked = (self._at(nexts, 1) == places) & (self._at(self._words[:, 1:]) == places) & (nexts != places)
+        linked = (
+            (self._at(nexts, 1) == places) & (self._at(self._words[:, 1 : columns + 1]) == places) & (nexts != places)
+        )
         good = []
         for column in np.flatnonzero(linked.all(axis=0)).tolist():
             # all but one lead to another module, which can be one that the list of modules does not have
@@ -180,7 +182,7 @@ class _Solver:
         """The word that leads to a group of attributes called "sections"."""
         names = self._at(self._words)
         candidates = []
-        for column in range(self._words.shape[1]):
+        for column in range(self._words.shape[1] - 2):
             some = names[self._words[:, column] != 0, column]
             if 2 * len(some) > len(names) and some[0] and (some == some[0]).all():
                 text = self._texts(some[:1])

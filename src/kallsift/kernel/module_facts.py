@@ -143,6 +143,6 @@ class FactReader:
         """Its symbols, as ``/proc/kallsyms`` prints those of listed modules.
 
         Raises:
-            ModulesError: if they cannot be read.
+            KallsiftError: if they cannot be read.
         """
-        return self._symbol_reader.module(structures_at(self.memory, np.array([address], np.uint64)), 0).symbols
+        return self._symbol_reader.symbols(structures_at(self.memory, np.array([address], np.uint64)), 0)

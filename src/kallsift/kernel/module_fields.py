@@ -16,6 +16,9 @@ from kallsift.kernel.module_regions import RegionPlace, typed_regions
 from kallsift.kernel.module_structures import NAME, Structures
 from kallsift.kernel.virtual import VirtualMemory
 
+MAX_SIZE = 1 << 16
+"""Bytes of the structure at most; the largest so far has some 2 KiB."""
+
 
 @dataclass(frozen=True)
 class Fields:
@@ -114,6 +117,8 @@ def _told(kernel: Kernel, memory: VirtualMemory) -> Fields | None:
             for theirs, ours in (("kobj", "kobject"), ("mod", "owner")):
                 if theirs in inner.members:
                     places[ours] = outer + inner.members[theirs].offset
-        return Fields(typed_regions(types), **places)
+        regions = typed_regions(types)
+        told = [*places.values(), *(place for region in regions for place in (region.base, region.node or 0))]
+        return Fields(regions, **places) if max(told, default=0) < min(module.size, MAX_SIZE) else None
     except BtfError:
         return None

@@ -17,10 +17,10 @@ from kallsift.kernel.virtual import VirtualMemory
 WORDS = 5
 """Words of ``struct kernel_param``."""
 
-MAX_PARAMETERS = 1 << 12
-"""Parameters of a module at most."""
+MAX_PARAMETERS = 1 << 10
+"""Parameters of a module at most; few have a hundred."""
 
-MAX_ELEMENTS = 1 << 10
+MAX_ELEMENTS = 1 << 9
 """Elements of a parameter that is an array at most."""
 
 MAX_NAME = 256

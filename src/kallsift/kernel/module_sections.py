@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -25,6 +26,9 @@ BUILD_ID = ".note.gnu.build-id"
 
 MAX_SECTIONS = 1 << 10
 """Sections of a module at most; some have a hundred."""
+
+MAX_ASKED = 64
+"""Modules that are asked for the form at most; the first tells, unless it is damaged."""
 
 MAX_NAME = 256
 """Characters of a section's name at most."""
@@ -70,7 +74,7 @@ def find_form(memory: VirtualMemory, modules: Iterable[tuple[int, int]]) -> Sect
         memory: the kernel's.
         modules: address of the structure and of its group, for some modules; the first that tells is believed.
     """
-    for address, group in modules:
+    for address, group in islice(modules, MAX_ASKED):
         for array in GROUP_WORDS:
             try:
                 names, attributes = _attributes(memory, group, array)

@@ -34,10 +34,12 @@ class Structures:
     Attributes:
         addresses: of each structure, shape (n,), uint64, in the list's order.
         words: their first `STRUCT_WORDS` words, shape (n, m), uint64; 0 where not mapped.
+        missing: what of the list cannot be read, one line each.
     """
 
     addresses: NDArray[np.uint64]
     words: NDArray[np.uint64]
+    missing: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.addresses)

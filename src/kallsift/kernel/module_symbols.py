@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.errors import UnmappedError
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.module_exports import ExportForm, exported, find_exports
-from kallsift.kernel.module_structures import STRUCT_WORDS, ModulesError, Structures, name_of, state_of
+from kallsift.kernel.module_structures import STATES, STRUCT_WORDS, ModulesError, Structures, state_of
 from kallsift.kernel.virtual import VirtualMemory
 
 MAX_SYMBOLS = 1 << 22
@@ -23,6 +22,9 @@ MAX_SYMBOLS = 1 << 22
 
 MAX_STRINGS = 1 << 26
 """Bytes of a module's string table at most."""
+
+CUT = 127
+"""Characters from which on names can be cut (KSYM_NAME_LEN less one, before 6.1): what was cut off can follow them."""
 
 LETTERS = frozenset(b"abdgnrstuvw?ABDGNRSTUVW")
 """What ``elf_type()`` can return."""
@@ -57,23 +59,6 @@ TABLE_FORMS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Module:
-    """One loaded module.
-
-    Attributes:
-        name: as ``/proc/modules`` prints it.
-        address: of its ``struct module``.
-        state: one of `STATES`.
-        symbols: as ``/proc/kallsyms`` prints them: in the module's own order, upper-case where exported.
-    """
-
-    name: str
-    address: int
-    state: str
-    symbols: SymbolTable
-
-
-@dataclass(frozen=True, eq=False)
 class SymbolReader:
     """Reads the symbol tables of modules.
 
@@ -82,6 +67,7 @@ class SymbolReader:
         place: where in ``struct module`` the pointer to the symbol table is, in words.
         form: what stands around it.
         pointer: where the structure's pointer to its own `TableForm` is, in words; None where it has none.
+        adjoining: whether loaded modules have their strings right behind their symbols (``layout_symtab()``).
         exports: how modules export; None where none does.
     """
 
@@ -89,24 +75,24 @@ class SymbolReader:
     place: int
     form: TableForm
     pointer: int | None
+    adjoining: bool
     exports: ExportForm | None
 
-    def module(self, structures: Structures, number: int) -> Module:
-        """One of the modules with its symbols.
+    def symbols(self, structures: Structures, number: int, room: int = MAX_STRINGS) -> SymbolTable:
+        """The symbols of one of the modules, with ``room`` characters at most.
 
         Raises:
-            ModulesError: if these cannot be read.
+            KallsiftError: if they cannot be read.
         """
         address, words, memory = int(structures.addresses[number]), structures.words[number], self.memory
-        name = name_of(memory, address)
-        table = address + self.place * memory.words.size if self.pointer is None else int(words[self.pointer])
-        try:
-            symbols = _symbols(memory, table, self.form)
-        except UnmappedError as error:
-            raise ModulesError(f"the symbol table of module {name!r} cannot be read: {error}") from error
+        own = address + self.place * memory.words.size
+        table = own if self.pointer is None else int(words[self.pointer])
+        if table != own and state_of(memory, address) == STATES[0]:
+            raise ModulesError(f"it is loaded, but leads to {table:#x} for what it keeps at {own:#x}")
+        symbols = _symbols(memory, table, self.form, min(room, MAX_STRINGS), self.adjoining and table == own)
         if self.exports is not None:
             symbols = _capitalised(symbols, exported(memory, address, words, self.exports))
-        return Module(name, address, state_of(memory, address), symbols)
+        return symbols
 
 
 def symbol_reader(memory: VirtualMemory, structures: Structures) -> SymbolReader:
@@ -117,20 +103,22 @@ def symbol_reader(memory: VirtualMemory, structures: Structures) -> SymbolReader
     """
     place, form = _table_place(memory, structures)
     pointer = _pointer_place(memory, structures, place)
-    return SymbolReader(memory, place, form, pointer, find_exports(memory, structures))
+    adjoining = _adjoin(memory, structures, place, form)
+    return SymbolReader(memory, place, form, pointer, adjoining, find_exports(memory, structures))
 
 
 def _table_place(memory: VirtualMemory, listed: Structures) -> tuple[int, TableForm]:
-    """Where in the structure the pointer to the symbol table is, in words, and what stands around it."""
-    best: tuple[int, int, TableForm] | None = None
+    """Where in the structure the pointer to the symbol table is, in words, and what stands around it.
+
+    The first form that most modules bear out is taken: one that asks for less can be borne out by a few more, which are
+    damaged.
+    """
     for form in TABLE_FORMS:
         agreeing = np.bincount(_plausible(memory, listed, form), minlength=1)
         place = int(np.argmax(agreeing))
-        if agreeing[place] and (best is None or agreeing[place] > best[0]):
-            best = int(agreeing[place]), place, form
-    if best is None or 2 * best[0] < len(listed.addresses):
-        raise ModulesError("no field of the modules' structures leads to a symbol table")
-    return best[1], best[2]
+        if agreeing[place] and 2 * int(agreeing[place]) >= len(listed.addresses):
+            return place, form
+    raise ModulesError("no field of the modules' structures leads to a symbol table")
 
 
 def _plausible(memory: VirtualMemory, listed: Structures, form: TableForm) -> NDArray[np.intp]:
@@ -167,22 +155,41 @@ def _pointer_place(memory: VirtualMemory, listed: Structures, place: int) -> int
     return found if 2 * int(agreeing[found]) > len(listed.addresses) else None
 
 
-def _symbols(memory: VirtualMemory, table: int, form: TableForm) -> SymbolTable:
-    """A module's symbols; those without a name are left out, as the kernel does when it prints them."""
+def _adjoin(memory: VirtualMemory, listed: Structures, place: int, form: TableForm) -> bool:
+    """Whether the strings of most modules stand right behind as many symbols as they say they have."""
+    size = memory.words.size
+    places = listed.addresses + np.uint64((place + form.count) * size)
+    counts = memory.values(places, np.dtype(f"{memory.words.byte_order}u4"))[0]
+    behind = listed.words[:, place] + counts * np.uint64(np.dtype(_ELF_SYMBOLS[size]).itemsize)
+    return 2 * int(np.count_nonzero(listed.words[:, place + form.strings] == behind)) > len(listed)
+
+
+def _symbols(memory: VirtualMemory, table: int, form: TableForm, room: int, adjoining: bool) -> SymbolTable:
+    """A module's symbols; those without a name are left out, as the kernel does when it prints them.
+
+    Raises:
+        KallsiftError: if they cannot be read, or what stands there is no table of symbols.
+    """
     size, order = memory.words.size, memory.words.byte_order
     count = memory.value(table + form.count * size, 4)
     if not 0 < count < MAX_SYMBOLS:
-        raise UnmappedError(table, count)
+        raise ModulesError(f"at {table:#x} it has no number that symbols can have")
     layout = np.dtype([(name, order + kind) for name, kind in _ELF_SYMBOLS[size]])
-    entries = memory.read(memory.value(table), count * layout.itemsize).view(layout)
+    first, texts = memory.value(table), memory.value(table + form.strings * size)
+    if adjoining and first + count * layout.itemsize != texts:
+        raise ModulesError(f"{count:,} symbols at {first:#x} do not end where their names begin, at {texts:#x}")
+    entries = memory.read(first, count * layout.itemsize).view(layout)
     starts = entries["name"].astype(np.int64)
-    strings = _strings(memory, memory.value(table + form.strings * size), int(starts.max()))
+    strings = _strings(memory, texts, int(starts.max()))
     nuls = np.flatnonzero(strings == 0)
     ends = nuls[np.searchsorted(nuls, starts)]
     letters = entries["info"]
     if form.letters is not None:
         letters = memory.read(memory.value(table + form.letters * size), count)
     kept = np.flatnonzero(ends > starts)
+    _refuse_damaged(entries, starts, ends, letters[kept])
+    if int((ends - starts).sum()) + len(kept) > room:
+        raise ModulesError("there are more names than any machine has")
     starts, sizes = starts[kept], ends[kept] - starts[kept]
     bounds = np.concatenate(([0], np.cumsum(sizes + 1)))
     # where each character of the result comes from: a letter, then the name's own
@@ -194,12 +201,37 @@ def _symbols(memory: VirtualMemory, table: int, form: TableForm) -> SymbolTable:
     return SymbolTable(entries["value"][kept].astype(np.uint64), characters, bounds, size)
 
 
+def _refuse_damaged(
+    entries: NDArray[np.void], starts: NDArray[np.int64], ends: NDArray[np.int64], letters: NDArray[np.uint8]
+) -> None:
+    """Raises ModulesError unless a module's table is one of symbols, as far as that can be told.
+
+    Args:
+        entries: of the table, the first of which is one of zeros.
+        starts: of their names among the strings.
+        ends: of these.
+        letters: of those that have a name.
+    """
+    if entries[0].tobytes().strip(b"\0"):
+        raise ModulesError("its first symbol is not one of zeros")
+    if len(entries) > 1 and not len(letters):
+        raise ModulesError("none of its symbols has a name")
+    if not np.isin(letters, np.array(sorted(LETTERS), np.uint8)).all():
+        raise ModulesError("it has types that no symbol has")
+    # once a module is loaded, its names stand behind each other in the order of its symbols; none is as long as CUT
+    apart = (starts[1:] != ends[:-1] + 1) & (ends - starts < CUT)[:-1]
+    if 0 < 2 * int(np.count_nonzero(apart)) < len(apart):
+        raise ModulesError(f"{int(np.count_nonzero(apart)):,} of its names do not stand behind the one before")
+
+
 def _strings(memory: VirtualMemory, start: int, last: int) -> NDArray[np.uint8]:
-    """A string table as far as the end of the string at offset ``last``."""
+    """A string table, which begins with NUL, as far as the end of the string at offset ``last``."""
     if last >= MAX_STRINGS:
-        raise UnmappedError(start, last)
-    tail = len(memory.string(start + last))
-    return memory.read(start, last + tail + 1)
+        raise ModulesError("its names are farther than any")
+    strings = memory.read(start, last + len(memory.string(start + last)) + 1)
+    if strings[0] or strings[-1]:
+        raise ModulesError("its names do not begin and end with NUL")
+    return strings
 
 
 def _capitalised(symbols: SymbolTable, exported: frozenset[tuple[int, bytes]]) -> SymbolTable:

@@ -40,6 +40,6 @@ def per_cpu_areas(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[Secti
     steps = np.arange(count, dtype=np.uint64) * np.uint64(words.size)
     offsets, held = memory.values(np.uint64(offsets_place) + steps)
     own = words.wrap(offsets[held] + np.uint64(template))
-    inside = int(np.count_nonzero((own >= np.uint64(base)) & (own < np.uint64(end))))
+    inside = int(np.count_nonzero(own - np.uint64(base) < np.uint64(end - base)))
     detail = f"{inside} processors have their data in it"
     yield Section("per-CPU areas", base, end, BASE), Check.that(OFFSETS, inside > 0, detail)

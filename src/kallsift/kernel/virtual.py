@@ -98,7 +98,8 @@ class VirtualMemory:
         Raises:
             UnmappedError: if any of them is not mapped, or there are more than `MAX_READ`.
         """
-        if not 0 <= size <= MAX_READ:
+        address &= self.words.mask
+        if not 0 <= size <= MAX_READ or address + size > self.words.mask + 1:
             raise UnmappedError(address, size)
         if not size:
             return np.empty(0, np.uint8)

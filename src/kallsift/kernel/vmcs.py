@@ -36,6 +36,9 @@ REVISION = 0x7FFF_FFFF
 MOST_PAGES = 1 << 12
 """Pages of one revision that are followed; one for each virtual processor."""
 
+MOST_REVISIONS = 64
+"""Revisions that are followed at most; a host has one of its own, and one for each kind of hypervisor in its guests."""
+
 KVM_REVISION = 0x11E5_7ED0
 """Of the VMCS that KVM offers to hypervisors inside of its guests, the only one whose layout is published."""
 
@@ -96,8 +99,8 @@ def _groups(virtual: VirtualMemory, idt: np.uint64) -> Iterator[tuple[Group, Wor
         bases = np.union1d(bases, _leading_to(virtual, np.setdiff1d(high, bases), idt))
         for row in np.flatnonzero(np.isin(words, bases).any(axis=1)).tolist():
             revision = int(page[row, :4].view("<u4")[0]) & REVISION
-            kept = pages.setdefault(revision, [])
-            if len(kept) < MOST_PAGES:
+            kept = pages.setdefault(revision, []) if len(pages) < MOST_REVISIONS else pages.get(revision)
+            if kept is not None and len(kept) < MOST_PAGES:
                 kept.append((int(address[row]), words[row].copy()))
     for revision, kept in pages.items():
         yield Group(revision, np.array([a for a, _ in kept], np.uint64), np.stack([w for _, w in kept])), bases
