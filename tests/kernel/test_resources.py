@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kallsift.kernel import resources
-from kallsift.kernel.layouts import arrangements
+from kallsift.kernel.bare_ram import arrangements
 from kallsift.memory.holes import Piece
 from kallsift.memory.model import AddressSpace, Memory, Segment
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import kallsift
-from kallsift.kernel import layouts
+from kallsift.kernel import bare_ram
 from tests.lab import Capture, capture, guest_named
 from tests.memory.writers import lime
 from tests.real.comparison import text_of
@@ -40,7 +40,7 @@ def _sparse(path: Path, pieces: Iterator[bytes]) -> None:
 @pytest.mark.parametrize("kind", ["all RAM", "LiME raw"])
 def test_without_its_hole(large: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """No layout of a machine is known to help."""
-    monkeypatch.setattr(layouts, "LAYOUTS", ())
+    monkeypatch.setattr(bare_ram, "LAYOUTS", ())
     ranges = [(0, HOLE[0] - 1), (HOLE[1], HOLE[1] + HOLE[0] - 1)]
     if kind == "LiME raw":
         ranges = ranges_of(large)

@@ -20,9 +20,9 @@ from kallsift.kallsyms.tables import Attempt, Layout, Tables
 from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, lone_token_tables, token_tables
 from kallsift.kallsyms.tokens_left import cut_token_tables, table_before, token_indices
 from kallsift.kallsyms.uncompressed import holds_entries, recover_uncompressed
+from kallsift.kernel.bare_ram import Arrangement, arrangements
 from kallsift.kernel.displaced import displacements
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
-from kallsift.kernel.layouts import Arrangement, arrangements
 from kallsift.kernel.likely import likely_ranges
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.placement import Placement, placements

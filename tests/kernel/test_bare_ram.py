@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kallsift.kernel import layouts
-from kallsift.kernel.layouts import arrangements
+from kallsift.kernel import bare_ram
+from kallsift.kernel.bare_ram import arrangements
 from kallsift.memory.holes import Layout
 from kallsift.memory.model import AddressSpace, Memory, Segment
 
@@ -26,7 +26,7 @@ def memory(size: int, start: int = 0, space: AddressSpace = AddressSpace.PHYSICA
 
 @pytest.fixture(autouse=True)
 def _small_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layouts, "LAYOUTS", SMALL)
+    monkeypatch.setattr(bare_ram, "LAYOUTS", SMALL)
 
 
 def test_each_layout_is_tried_once() -> None:
