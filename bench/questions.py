@@ -73,7 +73,7 @@ def report(runs: dict[str, list[Run]]) -> Iterator[str]:
     for name, taken in runs.items():
         seconds, peak = median(run.seconds for run in taken), median(run.peak for run in taken)
         codes = ", ".join(sorted({"timed out" if run.timed_out else str(run.exit_code) for run in taken}))
-        within = "yes" if seconds <= TARGET else "NO"
+        within = "" if name == "cat" else "yes" if seconds <= TARGET else "NO"
         yield f"| {name} | {seconds:.2f} s | {seconds / reading:.1f} | {peak / MEBIBYTE:.0f} MiB | {codes} | {within} |"
 
 

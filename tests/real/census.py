@@ -111,7 +111,8 @@ def entry(image: Image, peer: bool, again: bool) -> Row:
     """The row of an image that was fetched, from what is kept where that is enough."""
     folder = census_folder() / image.key
     kept = folder / "row.json"
-    row: Row = json.loads(kept.read_text()) if kept.exists() else {}
+    # of the row that is kept all stays but where the mirror has the image now
+    row: Row = {**json.loads(kept.read_text()), **asdict(image)} if kept.exists() else {}
     if again or (peer and not row.get("asked")) or not row.get("proven"):
         row = {**asdict(image), **_recovered(image, folder, peer), "asked": peer or row.get("asked", False)}
         kept.write_text(json.dumps(row, indent=1) + "\n")
