@@ -40,8 +40,6 @@ def compare(
     dump: Path, truth: Path | None, rounds: dict[Tool, int], timeout: float
 ) -> tuple[dict[Tool, list[Run]], dict[Tool, Score]]:
     """Runs each tool as often as its rounds say, in turns, after one run of the quick ones that does not count."""
-    # Compiled modules are part of an installation, so a variable that forbids them must not be measured.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     runs: dict[Tool, list[Run]] = {tool: [] for tool in rounds}
     scores: dict[Tool, Score] = {}
     with tempfile.TemporaryDirectory(prefix="kallsift-bench-") as folder:
@@ -53,7 +51,7 @@ def compare(
                 _say(f"{dump.name}: {tool.name}, " + ("warming up" if turn < 0 else f"run {turn + 1} of {wanted}"))
                 line = tool.line(dump, answer)
                 printed = output if tool.answer else Path(os.devnull)
-                run = measure(line, printed, timeout, environment)
+                run = measure(line, printed, timeout)
                 if turn < 0:
                     continue
                 runs[tool].append(run)

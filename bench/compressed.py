@@ -175,7 +175,7 @@ def compared(dump: Packed, rounds: int, answer: Path, truth: bytes | None) -> tu
     for turn in range(rounds + 1):
         costs = [unpacking(dump, threads) for threads in sorted({1, os.cpu_count() or 1})]
         before = _processor_time_of_children()
-        run = measure(command, answer, 600, os.environ)
+        run = measure(command, answer, 600)
         if turn:
             yardstick.append(min(costs, key=lambda cost: cost.wall))
             ours.append(Cost(run.seconds, _processor_time_of_children() - before))

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +34,14 @@ class Run:
     timed_out: bool
 
 
-def measure(command: Sequence[str], output: Path, timeout: float, environment: Mapping[str, str]) -> Run:
+def measure(command: Sequence[str], output: Path, timeout: float) -> Run:
     """Runs a command with its standard output in a file and its errors thrown away.
 
     Raises:
         OSError: if it cannot be started.
     """
+    # Compiled modules are part of an installation, so a variable that forbids them must not be measured.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with output.open("wb") as stream:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -47,7 +49,7 @@ def measure(command: Sequence[str], output: Path, timeout: float, environment: M
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.DEVNULL,
-            env=dict(environment),
+            env=environment,
             start_new_session=True,
         )
         watch = _Watch(process.pid, start + timeout)

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="kallsift-bench-") as folder:
         for turn in range(-1, options.rounds):
             for name, command in asked.items():
-                run = measure(command, Path(folder, "output"), options.timeout, os.environ)
+                run = measure(command, Path(folder, "output"), options.timeout)
                 if turn >= 0:
                     runs[name].append(run)
     size = (options.capture / "memory.elf").stat().st_size / MEBIBYTE

@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 
 from kallsift.cli import progress_bar, source_options
-from kallsift.cli.app import app
+from kallsift.cli.app import COMMANDS
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import kernel
-
-COMMANDS = sorted(app.commands)
 
 # A process of its own whose source is played by a table of two million lines.
 PLAYED = """

@@ -6,29 +6,34 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 import click
 
 from kallsift import __version__
-from kallsift.cli.check import check
-from kallsift.cli.convert import convert
-from kallsift.cli.diff import diff
-from kallsift.cli.elf import elf
 from kallsift.cli.exit_codes import ExitCode
-from kallsift.cli.exports import exports
-from kallsift.cli.extract import extract
-from kallsift.cli.guests import guests
-from kallsift.cli.info import info
-from kallsift.cli.layout import layout
-from kallsift.cli.lookup import lookup
 from kallsift.cli.messages import complain
-from kallsift.cli.modules import modules
 from kallsift.cli.rich_help import HelpedGroup
 from kallsift.cli.source_options import DEBUG
-from kallsift.cli.symbolize import symbolize
-from kallsift.cli.symbols import symbols
 from kallsift.errors import KallsiftError
+
+COMMANDS = (
+    "symbols",
+    "info",
+    "lookup",
+    "symbolize",
+    "diff",
+    "layout",
+    "modules",
+    "exports",
+    "check",
+    "guests",
+    "elf",
+    "convert",
+    "extract",
+)
+"""Each in the module of its name, which is imported when it is wanted: to load all takes as long as many a question."""
 
 EXAMPLES = {
     "kallsift symbols memory.lime > kallsyms": "the whole symbol table of the kernel in a memory dump",
@@ -40,8 +45,23 @@ EXAMPLES = {
 }
 
 
+class Commands(HelpedGroup):
+    """The group of `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands, in the order of help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"kallsift.cli.{cmd_name}"), cmd_name)
+        return command
+
+
 @click.group(
-    cls=HelpedGroup,
+    cls=Commands,
     examples=EXAMPLES,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -57,21 +77,6 @@ def app(ctx: click.Context) -> int:
         click.echo(ctx.get_help(), err=True)
         return ExitCode.USAGE
     return ExitCode.PROVEN
-
-
-app.add_command(symbols)
-app.add_command(info)
-app.add_command(lookup)
-app.add_command(symbolize)
-app.add_command(diff)
-app.add_command(layout)
-app.add_command(modules)
-app.add_command(exports)
-app.add_command(check)
-app.add_command(guests)
-app.add_command(elf)
-app.add_command(convert)
-app.add_command(extract)
 
 
 def main() -> NoReturn:

@@ -73,8 +73,11 @@ class SymbolTable:
 
     def same_as(self, other: SymbolTable) -> bool:
         """Whether both have the same names at the same addresses."""
-        pairs = ((self.addresses, other.addresses), (self.bounds, other.bounds), (self.characters, other.characters))
-        return all(np.array_equal(one, another) for one, another in pairs)
+        return np.array_equal(self.addresses, other.addresses) and self.same_text_as(other)
+
+    def same_text_as(self, other: SymbolTable) -> bool:
+        """Whether both have the same names with the same letters in the same order."""
+        return np.array_equal(self.bounds, other.bounds) and np.array_equal(self.characters, other.characters)
 
     def begins(self, other: SymbolTable) -> bool:
         """Whether the other has the same names at the same addresses, and perhaps more behind them."""

@@ -164,16 +164,26 @@ def _left(owned: dict[str, list[SymbolTable]], others: dict[str, list[SymbolTabl
 
 def _rows(first: Sequence[SymbolTable], second: Sequence[SymbolTable]) -> tuple[_Rows, _Rows]:
     """Both listings' symbols as columns."""
-    listed = [[name for table in tables for name in table.names()] for tables in (first, second)]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(chain(*listed)))}
+    before = _names(first)
+    after = before if _texts_equal(first, second) else _names(second)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(chain(before, after)))}
     result = []
-    for tables, texts in zip((first, second), listed, strict=True):
+    for tables, texts in ((first, before), (second, after)):
         names = np.fromiter(map(numbers.__getitem__, texts), np.int64, len(texts))
         whole = np.flatnonzero(np.concatenate([table.whole for table in tables]))
         addresses = np.concatenate([table.addresses for table in tables])[whole]
         letters = np.concatenate([table.types() for table in tables])[whole]
         result.append(_Rows(names[whole], addresses, letters, addresses, whole, texts))
     return result[0], result[1]
+
+
+def _names(tables: Sequence[SymbolTable]) -> list[str]:
+    return [name for table in tables for name in table.names()]
+
+
+def _texts_equal(first: Sequence[SymbolTable], second: Sequence[SymbolTable]) -> bool:
+    """Whether both list the same names with the same letters in the same order, as they do for the same kernel."""
+    return len(first) == len(second) and all(map(SymbolTable.same_text_as, first, second))
 
 
 def _anywhere(rows: _Rows) -> _Rows:
@@ -258,7 +268,10 @@ def _compared(owner: str, first: _Rows, second: _Rows, expected: NDArray[np.uint
     names, addresses = (first.names, second.names), (expected, second.addresses)
     letters = first.letters, second.letters
     left, right = np.arange(len(first.names)), np.arange(len(second.names))
-    same = 0
+    if len(left) == len(right):
+        # those that are alike line by line, as nearly all are of the same kernel, need not be searched for
+        left = right = np.flatnonzero(np.any([one != other for one, other in (names, addresses, letters)], axis=0))
+    same = len(first.names) - len(left)
     found: list[Difference] = []
     keys: list[NDArray[np.uint64]] = []
     # what agrees in all, then in less and less
@@ -272,7 +285,7 @@ def _compared(owner: str, first: _Rows, second: _Rows, expected: NDArray[np.uint
         numbers = _numbers(*(np.concatenate((one[left], other[right])) for one, other in columns))
         a, b = _paired(numbers[: len(left)], numbers[len(left) :])
         if not changes:
-            same = len(a)
+            same += len(a)
         for change in changes:
             pairs = zip(first.symbols(left[a]), second.symbols(right[b]), strict=True)
             found += [Difference(change, owner, *pair) for pair in pairs]

@@ -92,7 +92,8 @@ def _gate_check(memory: Memory, placement: Placement) -> Iterator[Check]:
         if handlers is None:
             yield Check("IDT", Outcome.ABSENT, f"the page of the table at {base:#x} is not there", essential=False)
             continue
-        known = np.isin(handlers, placement.symbols.addresses)
+        addresses = placement.symbols.addresses
+        known = addresses[np.searchsorted(addresses, handlers).clip(max=len(addresses) - 1)] == handlers
         detail = f"{int(known.sum())} of the {len(handlers)} gates of exceptions at {base:#x} lead to symbols"
         yield Check.that("IDT", bool(len(handlers)) and 2 * int(known.sum()) > len(handlers), detail)
 

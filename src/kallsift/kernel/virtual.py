@@ -20,8 +20,11 @@ PAGE = 4096
 MAX_READ = 1 << 28
 """Bytes read at once at most."""
 
-MAX_KNOWN = 1 << 16
-"""Pages of which is kept where they lie."""
+BLOCK = 512
+"""Pages that are translated at once: those that one page of entries maps cost hardly more than one of them."""
+
+MAX_KNOWN = 1 << 10
+"""Blocks of which is kept where their pages lie."""
 
 MAX_STRING = 4096
 """Characters of a string at most."""
@@ -42,8 +45,8 @@ class VirtualMemory:
     mapping: Mapping | None
     root: int | None
     words: Words
-    # where pages lie that were translated one by one: lists and strings come back to them
-    _known: dict[int, int | None] = field(default_factory=dict, repr=False)
+    # where blocks of pages lie: lists and strings come back to them
+    _known: dict[int, tuple[NDArray[np.uint64], NDArray[np.bool_]]] = field(default_factory=dict, repr=False)
 
     def physical(self, addresses: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
         """Where virtual addresses lie in the memory, shape (n,), and which of them are mapped."""
@@ -81,16 +84,22 @@ class VirtualMemory:
         Raises:
             UnmappedError: if nothing maps it.
         """
-        page = address // PAGE
-        if page not in self._known:
+        if self.mapping is None:
+            return address
+        physical, mapped = self._block(address // PAGE // BLOCK)
+        page = address // PAGE % BLOCK
+        if not mapped[page]:
+            raise UnmappedError(address, 1)
+        return int(physical[page]) + address % PAGE
+
+    def _block(self, number: int) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """Where the pages of a block lie, shape (`BLOCK`,), and which of them are mapped."""
+        if number not in self._known:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
-            physical, mapped = self.physical(np.array([page * PAGE], np.uint64))
-            self._known[page] = int(physical[0]) if mapped[0] else None
-        place = self._known[page]
-        if place is None:
-            raise UnmappedError(address, 1)
-        return place + address % PAGE
+            pages = np.uint64(number * BLOCK) + np.arange(BLOCK, dtype=np.uint64)
+            self._known[number] = self.physical(pages * np.uint64(PAGE))
+        return self._known[number]
 
     def read(self, address: int, size: int) -> NDArray[np.uint8]:
         """Bytes, shape (size,), uint8.
@@ -103,12 +112,16 @@ class VirtualMemory:
             raise UnmappedError(address, size)
         if not size:
             return np.empty(0, np.uint8)
+        if self.mapping is None:
+            return self.memory.read(address, size)
         first = address // PAGE * PAGE
         count = -(-(address + size - first) // PAGE)
-        pages = np.uint64(first) + np.arange(count, dtype=np.uint64) * np.uint64(PAGE)
-        physical, mapped = self.physical(pages)
+        begin = first // PAGE // BLOCK
+        blocks = [self._block(number) for number in range(begin, (first // PAGE + count - 1) // BLOCK + 1)]
+        pages = slice(first // PAGE - begin * BLOCK, first // PAGE - begin * BLOCK + count)
+        physical, mapped = (np.concatenate(column)[pages] for column in zip(*blocks, strict=True))
         if not mapped.all():
-            raise UnmappedError(int(pages[int(np.argmin(mapped))]), PAGE)
+            raise UnmappedError(first + int(np.argmin(mapped)) * PAGE, PAGE)
         breaks = np.flatnonzero(np.diff(physical) != np.uint64(PAGE)) + 1
         runs = zip([0, *breaks.tolist()], [*breaks.tolist(), count], strict=True)
         # the first and the last page need not be there as a whole
