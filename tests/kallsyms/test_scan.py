@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kallsift.kallsyms import scan
-from kallsift.kallsyms.scan import DIGITS, digit_runs
+from kallsift.kallsyms.scan import DIGITS, digit_runs, packed_runs
+from kallsift.memory import containers
 from kallsift.memory.model import AddressSpace, Memory, Segment
 from kallsift.memory.stored import Stored
 from tests.kallsyms.placed import memory
+from tests.memory.writers.avml import avml
 
 bounded = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -149,3 +151,19 @@ def test_across_blocks_whose_copies_are_aligned_otherwise(
 
 def test_empty_memory() -> None:
     assert runs(memory()) == []
+
+
+def test_what_is_packed_is_searched_without_unpacking_it() -> None:
+    content = bytearray(random.Random(2).randbytes(1 << 20))
+    places = [0x1234, 0x8F003, 0xA0000]
+    for place in places:
+        content[place : place + 32] = DIGITS + b"__ksymtab_\0x"
+    # a text of two bytes a character
+    content[0x50000 : 0x50000 + 24] = DIGITS + b"a\0b\0"
+    source = containers.open_mapped("dump", np.frombuffer(avml([(0x7000, bytes(content))]), np.uint8))
+    for lost in (0, 5000):
+        found = list(packed_runs(source.moved(-0x7000 - lost)))
+        wanted = [place - lost for place in places if place >= lost]
+        assert [any(low <= place < high for low, high in found) for place in wanted] == [True] * len(wanted)
+        assert not any(low <= 0x50000 - lost < high for low, high in found)
+    assert not list(packed_runs(memory((0, bytes(content)))))

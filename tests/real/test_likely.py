@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import kallsift
+from kallsift.kallsyms.scan import packed_runs
 from kallsift.kernel.likely import likely_ranges
+from kallsift.memory import containers
 from kallsift.memory.model import CpuState, Hints
 from kallsift.output.memory_facts import memory_facts
-from tests.real.conftest import Taken
+from tests.memory.writers.avml import avml
+from tests.real.conftest import GUESTS, Taken
 
 pytestmark = pytest.mark.lab
+
+AROUND = 16 << 20
+"""Bytes before and behind a token table that are packed."""
 
 
 @pytest.mark.parametrize("name", ["amd64-5.10", "amd64-7.2"])
@@ -26,7 +33,22 @@ def test_registers_lead_to_the_tables(taken: Taken, name: str) -> None:
         )
         for hints in (memory.hints, Hints(cpus), Hints((), memory_facts(memory, kernel).vmcoreinfo)):
             assert any(low <= place < high for low, high in likely_ranges(replace(memory, hints=hints)))
-        assert likely_ranges(replace(memory, hints=Hints())) == ()
+        assert not list(likely_ranges(replace(memory, hints=Hints())))
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_tables_are_found_in_what_is_packed(taken: Taken, name: str) -> None:
+    with kallsift.open(taken(name).dump("elf")) as memory:
+        tables = {table.name: table for table in kallsift.recover(memory).tables}
+        place = int(tables["token_table"].physical)
+        segment = memory.segment_at(place)
+        assert segment is not None
+        low = max(0, place - segment.start - AROUND)
+        part = segment.read(low, low + 2 * AROUND).tobytes()
+        packed = containers.open_mapped("dump", np.frombuffer(avml([(segment.start + low, part)]), np.uint8))
+        found = list(packed_runs(packed))
+        assert any(start <= place < end for start, end in found)
+        assert sum(end - start for start, end in found) < AROUND
 
 
 def test_wrong_registers_cost_nothing_but_time(taken: Taken) -> None:

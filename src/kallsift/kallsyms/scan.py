@@ -8,14 +8,14 @@ differences of its neighbouring 16-bit parts are a constant: a few array operati
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.memory.model import Memory, Stretch
+from kallsift.memory.model import Memory, Segment, Stretch
 
 DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
 """What stands in every token table, from the token of code 0x30 on."""
@@ -30,54 +30,75 @@ BATCH = 64 << 20
 
 _STEP_CHARACTER_FIRST = np.uint64(0x0001_0001_0001_0000)
 _STEP_NUL_FIRST = np.uint64(0x0100_0100_0100_0000)
+_OTHER_BYTES = np.uint64(0x00FF_00FF_00FF_00FF)
 
 
 def digit_runs(
-    memory: Memory, progress: Callable[[int, int], None] | None = None, first: Sequence[tuple[int, int]] = ()
+    memory: Memory, progress: Callable[[int, int], None] | None = None, first: Iterable[tuple[int, int]] = ()
 ) -> Iterator[tuple[Stretch, NDArray[np.int64]]]:
-    """Where the digits' tokens stand, batch by batch in the order of addresses.
+    """Where the digits' tokens stand, batch by batch in the order of addresses, each once.
 
     Args:
         memory: what to search.
-        progress: called with bytes done and bytes in all.
-        first: parts of the memory, each from an address to another, that are looked at before the rest.
+        progress: called with bytes done and bytes in all, once all of the memory is searched.
+        first: parts of the memory, each from an address to another, that are looked at before all of it.
 
     Yields:
         A stretch of the memory, and the offsets in it at which a digit run starts; shape (n,), ascending, n > 0.
     """
-    done, total = 0, memory.size
+    done = 0
     given: set[int] = set()
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
-        for segment, start in _batches(memory, first):
-            end = min(start + BATCH, segment.size)
-            blocks = range(start, end, BLOCK)
-            # read by the threads, which may have to decode it
-            look = partial(_digit_lanes, segment, end)
-            found = [
-                block + lanes for block, lanes in zip(blocks, threads.map(look, blocks), strict=True) if len(lanes)
-            ]
-            done += end - start
-            if progress:
-                progress(done, total)
-            if found:
-                runs = _whole_runs(segment, np.unique(np.concatenate(found)))
-                # one that lies across a border is found on both sides
-                new = [run for run in runs.tolist() if segment.start + run not in given]
-                given.update(segment.start + run for run in new)
-                if new:
-                    yield segment, np.array(new, np.int64)
+        for segment, start, end, counts in _batches(memory, first):
+            found = _lanes(threads, segment, start, end)
+            done += end - start if counts else 0
+            if progress and counts:
+                progress(done, memory.size)
+            runs = _whole_runs(segment, found)
+            # one that lies across a border is found on both sides
+            new = [run for run in runs.tolist() if segment.start + run not in given]
+            given.update(segment.start + run for run in new)
+            if new:
+                yield segment, np.array(new, np.int64)
 
 
-def _batches(memory: Memory, first: Sequence[tuple[int, int]]) -> Iterator[tuple[Stretch, int]]:
-    """All of a memory in parts of `BATCH` bytes: a stretch, and the offset in it."""
+def packed_runs(memory: Memory) -> Iterator[tuple[int, int]]:
+    """Where digits' tokens seem to stand in what is packed, without unpacking it: from an address to another.
 
-    def likely(segment: Stretch, start: int) -> bool:
-        low = segment.start + start
-        return any(low < end and begin < low + BATCH for begin, end in first)
+    Parts of them suffice, and where packing took them apart they are missed.
+    """
+    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+        for stretch in memory.segments:
+            if stretch.packed is None:
+                continue
+            packed = Segment(0, stretch.packed.data)
+            for start in range(0, packed.size, BATCH):
+                found = _lanes(threads, packed, start, min(start + BATCH, packed.size))
+                # texts of two bytes a character have such digits too, but go on with one whose second byte is NUL
+                after = (found + len(DIGITS) + 1).clip(0, packed.size - 1)
+                found = found[packed.data[after] != 0]
+                yield from ((stretch.start + low, stretch.start + high) for low, high in stretch.packed.unpacked(found))
 
-    for wanted in (True, False) if first else (False,):
-        for segment in memory.segments:
-            yield from ((segment, start) for start in range(0, segment.size, BATCH) if likely(segment, start) is wanted)
+
+def _batches(memory: Memory, first: Iterable[tuple[int, int]]) -> Iterator[tuple[Stretch, int, int, bool]]:
+    """The parts ``first`` of a memory, then all of it, in batches: a stretch, two offsets in it, whether it is all."""
+    for low, high in first:
+        for segment in memory.between(max(0, low), min(high, 1 << 64)):
+            begin, end = max(0, low - segment.start), min(high - segment.start, segment.size)
+            for start in range(begin // BLOCK * BLOCK, end, BATCH):
+                yield segment, start, min(start + BATCH, end), False
+    for segment in memory.segments:
+        for start in range(0, segment.size, BATCH):
+            yield segment, start, min(start + BATCH, segment.size), True
+
+
+def _lanes(threads: ThreadPoolExecutor, segment: Stretch, start: int, end: int) -> NDArray[np.int64]:
+    """`_digit_lanes` of all blocks from one offset to another; ascending, each once, shape (n,)."""
+    # read by the threads, which may have to decode it
+    blocks = range(start, end, BLOCK)
+    lanes = threads.map(partial(_digit_lanes, segment, end), blocks)
+    found = [block + some for block, some in zip(blocks, lanes, strict=True) if len(some)]
+    return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
 
 
 def _digit_lanes(segment: Stretch, end: int, start: int) -> NDArray[np.int64]:
@@ -105,7 +126,8 @@ def _digit_lanes(segment: Stretch, end: int, start: int) -> NDArray[np.int64]:
     values = lanes[places]
     nul_first = (values & np.uint64(0xFF)) == 0
     digit = np.where(nul_first, values >> np.uint64(8), values).astype(np.uint8).astype(np.int64) - ord("0")
-    plausible = (digit >= 0) & (digit <= 9)
+    between = np.where(nul_first, values, values >> np.uint64(8)) & _OTHER_BYTES
+    plausible = (digit >= 0) & (digit <= 9) & (between == 0)
     starts = low - start + skipped + places * LANE + nul_first - 2 * digit
     result: NDArray[np.int64] = starts[plausible]
     return result

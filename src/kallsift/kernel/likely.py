@@ -1,4 +1,5 @@
-"""Where in physical memory a kernel probably lies, by what the source says of the machine: where to look first.
+"""Where in physical memory a kernel probably lies, by what the source says of the machine, or by what stands in it
+packed: where to look first.
 
 Nothing is proven by it, and what is found elsewhere counts as much. But a dump whose blocks have to be decoded need not
 be decoded as a whole.
@@ -8,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
+from kallsift.kallsyms.scan import packed_runs
 from kallsift.kernel.pointers import AFTER, BEFORE
 from kallsift.kernel.processors import KERNEL_HALF, POSITIONS, ROOTS
 from kallsift.kernel.vmcoreinfo import parse
@@ -30,14 +33,18 @@ WORD = (1 << 64) - 1
 MOST_PROCESSORS = 8
 """Processors that are asked."""
 
+MOST_PACKED = 1 << 10
+"""Places in what is packed that are followed."""
 
-def likely_ranges(memory: Memory) -> tuple[tuple[int, int], ...]:
-    """Parts of physical memory, each from an address to another, around places of the kernel's text; maybe none."""
+
+def likely_ranges(memory: Memory) -> Iterator[tuple[int, int]]:
+    """Parts of physical memory, each from an address to another, around places of the kernel's text or its tables."""
     if memory.space is not AddressSpace.PHYSICAL or memory.image is not None:
-        return ()
+        return
     places = [place for cpu in memory.hints.cpus[:MOST_PROCESSORS] for place in _of_processor(memory, cpu)]
     places += _of_vmcoreinfo(memory.hints.vmcoreinfo)
-    return tuple((place - BEFORE, place + AFTER) for place in dict.fromkeys(places))
+    yield from ((place - BEFORE, place + AFTER) for place in dict.fromkeys(places))
+    yield from islice(packed_runs(memory), MOST_PACKED)
 
 
 def _of_processor(memory: Memory, cpu: CpuState) -> Iterator[int]:

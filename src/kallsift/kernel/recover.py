@@ -107,7 +107,7 @@ def _ranked(kernels: list[Kernel], failed: list[Attempt]) -> tuple[Kernel, ...]:
 
 
 def _kernels(
-    memory: Memory, failed: list[Attempt], progress: Progress | None, first: Sequence[tuple[int, int]] = ()
+    memory: Memory, failed: list[Attempt], progress: Progress | None, first: Iterable[tuple[int, int]] = ()
 ) -> Iterator[Kernel]:
     """Kernels whose tables lie as usual, in the order of their token tables' addresses; then those that take longer.
 

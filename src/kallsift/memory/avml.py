@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory.lime import RANGE_HEADER
-from kallsift.memory.model import AddressSpace, Memory, Stretch, cut_short, sorted_segments
+from kallsift.memory.model import AddressSpace, Memory, Packed, Stretch, cut_short, sorted_segments
 from kallsift.memory.stored import Cache, Stored
 
 MAGIC = b"AVML"
@@ -67,6 +67,8 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     cramjam = _cramjam(name)
     cache, notes = Cache(), []
     runs: list[tuple[int, list[_Chunk]]] = []
+    # where the last of them ends
+    behind = -1
     position = found = 0
     while position < len(view):
         header = view[position : position + HEADER.itemsize]
@@ -86,10 +88,11 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         present = sum(chunk.size for chunk in chunks)
         if present < end - start + 1:
             notes.append(cut_short(f"range {start:#x}-{end:#x}", present, end - start + 1))
-        if runs and _end(runs[-1]) == start:
+        if behind == start:
             runs[-1][1].extend(chunks)
         elif chunks:
             runs.append((start, chunks))
+        behind = start + present if chunks else behind
     if not runs:
         raise SourceError(f"{name}: the AVML dump holds no memory; take it again")
     segments: list[Stretch] = [
@@ -98,10 +101,6 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     return Memory(
         name, "AVML, Snappy", AddressSpace.PHYSICAL, sorted_segments(segments), release=release, notes=tuple(notes)
     )
-
-
-def _end(run: tuple[int, list[_Chunk]]) -> int:
-    return run[0] + sum(chunk.size for chunk in run[1])
 
 
 def _chunks(name: str, view: NDArray[np.uint8], position: int, size: int) -> tuple[list[_Chunk], int]:
@@ -159,7 +158,10 @@ def _stored(
             return np.concatenate([decode(number) for number in range(first, end)])
         return unpacked(some[0].start, some[-1].end, int(bounds[end] - bounds[first]))
 
-    return Stored(start, bounds, int(bounds[-1]), decode, cache, owner, decode_many=decode_many)
+    # Snappy leaves what does not repeat as it is
+    places = np.array([chunk.start for chunk in chunks], np.int64) - chunks[0].start
+    packed = Packed(view[chunks[0].start : chunks[-1].end], places, bounds)
+    return Stored(start, bounds, int(bounds[-1]), decode, cache, owner, decode_many=decode_many, packed=packed)
 
 
 def _cramjam(name: str) -> Any:

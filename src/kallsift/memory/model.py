@@ -33,11 +33,35 @@ class AddressSpace(Enum):
     FILE = "file"
 
 
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """What a stretch is unpacked from, where what does not repeat stands in it as it is.
+
+    Attributes:
+        data: the packed pieces in the order of what they hold, shape (size,), uint8.
+        places: where each of them begins in it, shape (n,), int64, ascending.
+        bounds: the offset in the stretch of what each holds, and the end of the last one, shape (n + 1,), int64.
+    """
+
+    data: NDArray[np.uint8]
+    places: NDArray[np.int64]
+    bounds: NDArray[np.int64]
+
+    def unpacked(self, places: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """What the pieces at some places, and those next to them, hold: from an offset in the stretch to another."""
+        numbers = np.searchsorted(self.places, places, side="right") - 1
+        lows, highs = self.bounds[np.maximum(numbers - 1, 0)], self.bounds[np.minimum(numbers + 2, len(self.places))]
+        return list(dict.fromkeys(zip(lows.tolist(), highs.tolist(), strict=True)))
+
+
 class Stretch(ABC):
     """A run of contiguous bytes, in hand or decoded or fetched when they are asked for."""
 
     start: int
     """Address of the first byte."""
+
+    packed: Packed | None = None
+    """What it is unpacked from, if that can be searched."""
 
     @property
     @abstractmethod
@@ -242,7 +266,7 @@ class Memory:
         if self.segment_at(address) is None:
             raise UnmappedError(address, 1)
         low, high = max(0, address - before), min(address + after, 1 << 64)
-        held = self._between(low, high)
+        held = self.between(low, high)
         if len(held) == 1 and isinstance(held[0], Segment):
             return self.window(address, before, after)
         low, high = max(low, held[0].start), min(high, held[-1].end)
@@ -257,7 +281,7 @@ class Memory:
             self._last_copy[:] = [(start, weakref.ref(data))]
         return Segment(low, data[low - start : high - start])
 
-    def _between(self, low: int, high: int) -> tuple[Stretch, ...]:
+    def between(self, low: int, high: int) -> tuple[Stretch, ...]:
         """The segments that hold any of ``[low, high)``."""
         edges = np.array([low, high - 1], np.uint64)
         first, last = np.searchsorted(self._starts, edges, "right").tolist()
@@ -266,7 +290,7 @@ class Memory:
     def _copy(self, low: int, high: int) -> NDArray[np.uint8]:
         """The bytes of ``[low, high)``; what is missing is zero."""
         data = np.zeros(high - low, np.uint8)
-        for segment in self._between(low, high):
+        for segment in self.between(low, high):
             start, end = max(low, segment.start), min(high, segment.end)
             # in parts: what is decoded for it is never there as a whole a second time
             for place in range(start, end, COPIED_AT_ONCE):

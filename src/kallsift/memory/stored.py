@@ -10,7 +10,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.memory.model import Stretch
+from kallsift.memory.model import Packed, Stretch
 
 CACHE_SIZE = 64 << 20
 """Bytes of decoded blocks that a container keeps."""
@@ -63,6 +63,7 @@ class Stored(Stretch):
         decode_many: the bytes of some blocks in a row, by the numbers of the first and of the one behind the last,
             where that costs less than block by block.
         zeros: whether nothing but zeros stands between two offsets, as far as that is known without decoding.
+        packed: as `Stretch.packed`.
     """
 
     start: int
@@ -74,6 +75,7 @@ class Stored(Stretch):
     lost: int = 0
     decode_many: Callable[[int, int], NDArray[np.uint8]] | None = None
     zeros: Callable[[int, int], bool] = lambda low, high: False
+    packed: Packed | None = None
 
     @property
     def size(self) -> int:
@@ -125,7 +127,8 @@ class Stored(Stretch):
 
     def moved(self, by: int, lost: int = 0) -> Stored:
         """As `Stretch.moved`."""
-        return replace(self, start=self.start + lost + by, lost=self.lost + lost)
+        packed = self.packed and replace(self.packed, bounds=self.packed.bounds - lost)
+        return replace(self, start=self.start + lost + by, lost=self.lost + lost, packed=packed)
 
     def _numbers(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """The block that each byte is in."""
