@@ -17,8 +17,10 @@ MAY_IMPORT = {
     "kallsyms": {"addresses", "errors", "memory"},
     "machine": {"addresses", "errors", "memory"},
     "kernel": {"addresses", "errors", "memory", "image", "kallsyms", "machine"},
-    "output": {"addresses", "errors", "memory", "image", "kallsyms", "machine", "kernel"},
-    "cli": {"addresses", "errors", "memory", "image", "kallsyms", "machine", "kernel", "output"},
+    "modules": {"addresses", "errors", "memory", "image", "kallsyms", "machine", "kernel"},
+    "questions": {"addresses", "errors", "memory", "image", "kallsyms", "machine", "kernel", "modules"},
+    "output": {"addresses", "errors", "memory", "image", "kallsyms", "machine", "kernel", "modules", "questions"},
+    "cli": {"addresses", "errors", "memory", "image", "kallsyms", "machine", "kernel", "modules", "questions", "output"},
 }
 """What each layer may import beside itself, in the order of the way of the data."""
 

@@ -12,18 +12,18 @@ from kallsift.errors import KallsiftError, RecoveryError, SourceError, UnmappedE
 from kallsift.image.sources import open
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.table import Location, Symbol, SymbolTable
-from kallsift.kernel.comparison import Change, Comparison, Difference, compare
-from kallsift.kernel.dynamic import Dynamic, Group, dynamic_symbols
-from kallsift.kernel.listing import Listing
-from kallsift.kernel.listings import listed
 from kallsift.kernel.live import recover, recover_all
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.near import recover_near
-from kallsift.kernel.resolver import Answer, Resolver
-from kallsift.kernel.virtual_processors import VirtualProcessor, virtual_processors
 from kallsift.memory.fetched import Fetched
 from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory
 from kallsift.output.annotation import Annotator
+from kallsift.questions.comparison import Change, Comparison, Difference, compare
+from kallsift.questions.dynamic import Dynamic, Group, dynamic_symbols
+from kallsift.questions.listing import Listing
+from kallsift.questions.listings import listed
+from kallsift.questions.resolver import Answer, Resolver
+from kallsift.questions.virtual_processors import VirtualProcessor, virtual_processors
 
 __version__ = "0.1.0"
 

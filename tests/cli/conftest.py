@@ -12,10 +12,10 @@ from kallsift.cli import listings, source_options
 from kallsift.cli import symbols as symbols_command
 from kallsift.cli.app import run
 from kallsift.errors import RecoveryError
-from kallsift.kernel.dynamic import Dynamic
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.recover import Progress
 from kallsift.memory.model import Memory
+from kallsift.questions.dynamic import Dynamic
 from tests.output.sample import memory
 
 

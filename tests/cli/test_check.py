@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from kallsift.cli import check as check_command
-from kallsift.kernel.exports import Exports
+from kallsift.modules.exports import Exports
 from tests.cli.conftest import Command, Plant
-from tests.kernel.module_builder import GLOBAL, UNDEFINED, Built
-from tests.kernel.test_module_check import GOOD, LOADER
+from tests.modules.module_builder import GLOBAL, UNDEFINED, Built
+from tests.modules.test_check import GOOD, LOADER
 from tests.output.sample import kernel, unproven
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from kallsift.addresses import VirtualAddress
 from kallsift.cli import exports as exports_command
-from kallsift.kernel.export_entries import Export
-from kallsift.kernel.exports import Exports
-from kallsift.kernel.kernel_exports import ExportsError
+from kallsift.modules.export_entries import Export
+from kallsift.modules.exports import Exports
+from kallsift.modules.kernel_exports import ExportsError
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import kernel, unproven
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from kallsift.cli import layout as layout_command
-from kallsift.kernel.dynamic import Dynamic
+from kallsift.questions.dynamic import Dynamic
 from tests.cli.conftest import Command, Plant
 from tests.kernel.made_up import DIRECT, IMAGE, MAPPED, PLACE, VMALLOC, WORDS, made_up
 

@@ -8,8 +8,8 @@ import pytest
 
 from kallsift.cli import listings
 from kallsift.cli.lookup import answers
-from kallsift.kernel.dynamic import Dynamic, Group
-from kallsift.kernel.resolver import Resolver
+from kallsift.questions.dynamic import Dynamic, Group
+from kallsift.questions.resolver import Resolver
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import ROWS, kernel, table, unproven
 

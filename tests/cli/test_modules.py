@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from kallsift.cli import modules as modules_command
-from kallsift.kernel.inventory import Inventory, LoadedModule, inventory
 from kallsift.kernel.model import State
-from kallsift.kernel.module_equations import solved_fields
-from kallsift.kernel.module_facts import FactReader
+from kallsift.modules.equations import solved_fields
+from kallsift.modules.facts import FactReader
+from kallsift.modules.inventory import Inventory, LoadedModule, inventory
 from tests.cli.conftest import Command, Plant
-from tests.kernel.made_modules import BASE, BUILD_ID, STRIDE, made_modules
+from tests.modules.made_modules import BASE, BUILD_ID, STRIDE, made_modules
 from tests.output.sample import kernel, unproven
 
 PROC = """\

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kallsift.kernel import pointer_tables
-from kallsift.kernel.dynamic import Dynamic
+from kallsift.questions import pointer_tables
+from kallsift.questions.dynamic import Dynamic
 from tests.cli.conftest import Command, Plant
 from tests.kernel.made_up import FUNCTIONS, TABLE, WORDS, made_up
 

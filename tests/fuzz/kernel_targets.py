@@ -9,15 +9,15 @@ import numpy as np
 
 from kallsift import Kernel
 from kallsift.errors import KallsiftError
-from kallsift.kernel.exports import exports
-from kallsift.kernel.inventory import Inventory
-from kallsift.kernel.kernel_exports import kernel_arrays
 from kallsift.kernel.lists import ListError, members
-from kallsift.kernel.module_exports import module_arrays
-from kallsift.kernel.module_structures import structures_at
-from kallsift.kernel.module_symbols import symbol_reader
 from kallsift.kernel.virtual import VirtualMemory
 from kallsift.machine.model import LEAF, PRESENT, PagingMode
+from kallsift.modules.exports import exports
+from kallsift.modules.inventory import Inventory
+from kallsift.modules.kernel_exports import kernel_arrays
+from kallsift.modules.module_exports import module_arrays
+from kallsift.modules.structures import structures_at
+from kallsift.modules.symbols import symbol_reader
 
 STRUCTURE_WORDS = 200
 PAGE = 4096

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kallsift.kernel.btf import ARRAY, INT, PTR, STRUCT, TYPEDEF, UNION, Btf, BtfError
-from kallsift.kernel.module_regions import RegionPlace, typed_regions
+from kallsift.modules.regions import RegionPlace, typed_regions
 
 FLAG = 1 << 31
 

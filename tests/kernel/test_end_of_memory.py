@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from kallsift.errors import UnmappedError
-from kallsift.kernel.module_equations import solved_fields
-from kallsift.kernel.module_structures import STRUCT_WORDS, structures_at
-from kallsift.kernel.per_cpu import per_cpu_areas
 from kallsift.kernel.virtual import virtual_memory
-from tests.kernel.made_modules import Made, made_modules
+from kallsift.modules.equations import solved_fields
+from kallsift.modules.structures import STRUCT_WORDS, structures_at
+from kallsift.questions.per_cpu import per_cpu_areas
 from tests.kernel.made_up import IMAGE, ROWS, WORDS, made_up
+from tests.modules.made_modules import Made, made_modules
 from tests.output.sample import table
 
 LAST = 1 << 64

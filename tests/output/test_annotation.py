@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kallsift.kernel.dynamic import Dynamic, Group
-from kallsift.kernel.resolver import Resolver
 from kallsift.output.annotation import Annotator
+from kallsift.questions.dynamic import Dynamic, Group
+from kallsift.questions.resolver import Resolver
 from tests.output.sample import Row, table
 
 ROWS: list[Row] = [

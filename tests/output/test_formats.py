@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.errors import KallsiftError
-from kallsift.kernel.dynamic import Dynamic, Group
 from kallsift.kernel.model import TablePlace
 from kallsift.output.formats import FORMATS
 from kallsift.output.json_document import info_json
+from kallsift.questions.dynamic import Dynamic, Group
 from tests.output.sample import ROWS, SLIDE, Row, kernel, memory, table, unproven
 from tests.output.test_rows import NASTY, PLAIN, TYPES, escaped
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import kallsift
-from kallsift.kernel.module_check import check
-from kallsift.kernel.module_file import open_module, read_module
-from kallsift.kernel.module_loader import Loader, loader
+from kallsift.modules.check import check
+from kallsift.modules.file import open_module, read_module
+from kallsift.modules.loader import Loader, loader
 from kallsift.output.module_text import symbol_lines
 from tests.lab import Capture, load_guests
 from tests.lab.places import lab_folder

@@ -10,7 +10,7 @@ import pytest
 
 import kallsift
 from kallsift.kallsyms.table import SymbolTable
-from kallsift.kernel.dynamic import dynamic_symbols
+from kallsift.questions.dynamic import dynamic_symbols
 from tests.lab import guest_named, guests_of_set
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
 from tests.real.dynamic_table import BUILT_IN, owners, printed, without_types

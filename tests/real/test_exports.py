@@ -10,10 +10,10 @@ import pytest
 
 import kallsift
 from kallsift import Kernel
-from kallsift.kernel.export_entries import EXPORT_SYMBOL
-from kallsift.kernel.exports import KERNEL, Exports, exports
-from kallsift.kernel.kernel_exports import kernel_arrays
 from kallsift.kernel.virtual import virtual_memory
+from kallsift.modules.export_entries import EXPORT_SYMBOL
+from kallsift.modules.exports import KERNEL, Exports, exports
+from kallsift.modules.kernel_exports import kernel_arrays
 from kallsift.output.exports_text import symvers_lines
 from tests.lab import Capture
 from tests.lab.errors import LabError

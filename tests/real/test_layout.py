@@ -11,12 +11,12 @@ import pytest
 
 import kallsift
 from kallsift.kallsyms.evidence import Outcome
-from kallsift.kernel.layout import Layout, layout
 from kallsift.kernel.virtual import virtual_memory
 from kallsift.machine.mapped_ranges import MappedRanges
 from kallsift.machine.model import EXECUTE, WRITE
 from kallsift.machine.model import translate as translated
 from kallsift.machine.registry import mapping_named
+from kallsift.questions.layout import Layout, layout
 from tests.lab import Capture, LabError
 from tests.real.conftest import GUESTS, Taken
 from tests.real.listed import changed, listed, resources, running, text_only

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 import kallsift
 from kallsift import Kernel
-from kallsift.kernel.dynamic import dynamic_symbols
-from kallsift.kernel.inventory import Inventory, LoadedModule, inventory
-from kallsift.kernel.module_equations import solved_fields
-from kallsift.kernel.module_fields import Fields, typed_fields
-from kallsift.kernel.modules import listed_structures
 from kallsift.kernel.virtual import virtual_memory
+from kallsift.modules.equations import solved_fields
+from kallsift.modules.fields import Fields, typed_fields
+from kallsift.modules.inventory import Inventory, LoadedModule, inventory
+from kallsift.modules.module_list import listed_structures
 from kallsift.output.kallsyms_text import kallsyms_text
 from kallsift.output.module_list import module_table, modules_document, proc_modules, section_lines
+from kallsift.questions.dynamic import dynamic_symbols
 from tests.lab import Capture, load_guests
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
 from tests.real.dynamic_table import unescaped

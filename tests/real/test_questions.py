@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.kernel.comparison import compare
-from kallsift.kernel.dynamic import dynamic_symbols
-from kallsift.kernel.listing import Listing
-from kallsift.kernel.listings import listed
-from kallsift.kernel.name_access import ways
-from kallsift.kernel.resolver import Resolver
 from kallsift.output.annotation import Annotator
+from kallsift.questions.comparison import compare
+from kallsift.questions.dynamic import dynamic_symbols
+from kallsift.questions.listing import Listing
+from kallsift.questions.listings import listed
+from kallsift.questions.name_access import ways
+from kallsift.questions.resolver import Resolver
 from tests.lab import Capture
 from tests.real.conftest import GUESTS, Taken
 

@@ -17,7 +17,7 @@ from kallsift.cli.app import run
 from kallsift.memory.model import AddressSpace, Memory, Segment
 from kallsift.output.elf_core_dump import elf_core_dump
 from kallsift.output.memory_facts import memory_facts
-from tests.kernel import vmcs_pages as pages
+from tests.questions import vmcs_pages as pages
 from tests.real.conftest import Taken
 
 pytestmark = pytest.mark.lab

@@ -12,10 +12,10 @@ from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import warn
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, recovered, source_options
-from kallsift.kernel.module_check import Verdict
-from kallsift.kernel.module_check import check as checked
-from kallsift.kernel.module_file import ModuleFile, ModuleFileError, open_module
-from kallsift.kernel.module_loader import Loader, loader
+from kallsift.modules.check import Verdict
+from kallsift.modules.check import check as checked
+from kallsift.modules.file import ModuleFile, ModuleFileError, open_module
+from kallsift.modules.loader import Loader, loader
 from kallsift.output.module_text import check_document, symbol_lines, use_lines, verdict_line
 
 EXAMPLES = {

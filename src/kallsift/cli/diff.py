@@ -12,9 +12,9 @@ from kallsift.cli.listings import listings
 from kallsift.cli.messages import note
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, source_options
-from kallsift.kernel.comparison import compare
 from kallsift.memory.model import Hints
 from kallsift.output.comparison_text import comparison_json, comparison_lines, comparison_summary
+from kallsift.questions.comparison import compare
 
 EXAMPLES = {
     "kallsift diff memory.lime kallsyms": "a dump and a saved /proc/kallsyms",

@@ -10,7 +10,7 @@ from kallsift.cli.exit_codes import verdict
 from kallsift.cli.messages import warn
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, recovered, source_options
-from kallsift.kernel.exports import exports as exports_of
+from kallsift.modules.exports import exports as exports_of
 from kallsift.output.exports_text import exports_json, symvers_lines
 
 EXAMPLES = {

@@ -8,7 +8,7 @@ from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import complain, note
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, recovered, source_options
-from kallsift.kernel.virtual_processors import VirtualProcessor, virtual_processors
+from kallsift.questions.virtual_processors import VirtualProcessor, virtual_processors
 
 EXAMPLES = {
     "kallsift guests memory.lime": "one line for each virtual processor: its VMCS, EPT pointer, CR3, LSTAR, IDT",

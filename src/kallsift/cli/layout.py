@@ -10,13 +10,13 @@ from kallsift.cli.exit_codes import verdict
 from kallsift.cli.messages import complain, warn
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, recovered, source_options
-from kallsift.kernel.dynamic import dynamic_symbols
-from kallsift.kernel.layout import Layout
-from kallsift.kernel.layout import layout as layout_of
 from kallsift.kernel.model import Kernel
-from kallsift.kernel.resolver import Resolver
 from kallsift.kernel.virtual import virtual_memory
 from kallsift.output.layout_text import UNKNOWN, layout_document, layout_lines, page_table_lines
+from kallsift.questions.dynamic import dynamic_symbols
+from kallsift.questions.layout import Layout
+from kallsift.questions.layout import layout as layout_of
+from kallsift.questions.resolver import Resolver
 
 EXAMPLES = {
     "kallsift layout memory.lime": "the regions of the kernel's address space, and of its image",

@@ -10,11 +10,11 @@ import click
 
 from kallsift.cli.messages import warn
 from kallsift.cli.source_options import Request, recovered
-from kallsift.kernel.dynamic import Dynamic, dynamic_symbols
-from kallsift.kernel.listing import Listing
-from kallsift.kernel.listings import listed
 from kallsift.kernel.model import Kernel
-from kallsift.kernel.resolver import Resolver
+from kallsift.questions.dynamic import Dynamic, dynamic_symbols
+from kallsift.questions.listing import Listing
+from kallsift.questions.listings import listed
+from kallsift.questions.resolver import Resolver
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ from kallsift.cli.pointer_tables import print_table
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, source_options
 from kallsift.kallsyms.table import Symbol
-from kallsift.kernel.name_access import ways
-from kallsift.kernel.resolver import Resolver
 from kallsift.memory.model import printable
+from kallsift.questions.name_access import ways
+from kallsift.questions.resolver import Resolver
 
 EXAMPLES = {
     "kallsift lookup memory.lime init_task": "each address that the name has, with its type",

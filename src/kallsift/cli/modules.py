@@ -12,7 +12,7 @@ from kallsift.cli.messages import complain, warn
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, recovered, source_options
 from kallsift.errors import KallsiftError
-from kallsift.kernel.inventory import Inventory, LoadedModule, inventory
+from kallsift.modules.inventory import Inventory, LoadedModule, inventory
 from kallsift.output.module_list import (
     module_table,
     modules_document,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from kallsift.cli.exit_codes import verdict
 from kallsift.cli.messages import note, warn
 from kallsift.cli.source_options import Request, recovered
-from kallsift.kernel.pointer_tables import pointer_table
 from kallsift.output.pointer_table_text import table_lines
+from kallsift.questions.pointer_tables import pointer_table
 
 
 def print_table(request: Request, name: str) -> int:

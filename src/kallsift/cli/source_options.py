@@ -17,13 +17,13 @@ from kallsift.cli.progress_bar import progress_on_terminal
 from kallsift.cli.rich_help import source_option
 from kallsift.errors import KallsiftError, RecoveryError, SourceError
 from kallsift.image.sources import open as open_memory
-from kallsift.kernel.listings import listed
 from kallsift.kernel.live import recover, recover_all
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.rebase import rebased
 from kallsift.kernel.recover import Progress
 from kallsift.memory.model import Hints, Memory
 from kallsift.output.evidence_text import doubts, evidence_lines
+from kallsift.questions.listings import listed
 
 DEBUG = "kallsift.debug"
 """Key in a click context's ``meta`` under which ``--debug`` is kept."""

@@ -18,9 +18,9 @@ from kallsift.cli.messages import note
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, source_options
 from kallsift.errors import KallsiftError
-from kallsift.kernel.dynamic import Dynamic
-from kallsift.kernel.other_boot import base_in_line, distance_from
 from kallsift.output.annotation import Annotator
+from kallsift.questions.dynamic import Dynamic
+from kallsift.questions.other_boot import base_in_line, distance_from
 
 EXAMPLES = {
     "kallsift symbolize memory.lime oops.txt": "an oops with what each of its addresses belongs to",

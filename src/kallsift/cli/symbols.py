@@ -11,8 +11,8 @@ from kallsift.cli.exit_codes import verdict
 from kallsift.cli.messages import warn
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, recovered, source_options
-from kallsift.kernel.dynamic import dynamic_symbols
 from kallsift.output.formats import FORMATS
+from kallsift.questions.dynamic import dynamic_symbols
 
 EXAMPLES = {
     "kallsift symbols memory.lime > kallsyms": "the table as the running kernel's /proc/kallsyms shows it",

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 from kallsift.kallsyms.table import Symbol
-from kallsift.kernel.resolver import Answer, Resolver
+from kallsift.questions.resolver import Answer, Resolver
 
 SYMBOL = rb"(?<![\w.$@])(?P<name>[A-Za-z_.$][\w.$@]*)\+0x(?P<offset>[0-9a-f]+)/0x(?P<size>[0-9a-f]+)"
 MODULE = rb"(?: \[(?P<module>\w+)(?: [0-9a-f]{16,64})?\])?"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from kallsift.kallsyms.table import Symbol
-from kallsift.kernel.comparison import Change, Comparison, Difference
 from kallsift.memory.model import printable
+from kallsift.questions.comparison import Change, Comparison, Difference
 
 WORDS = {Change.MISSING: "missing", Change.ADDED: "added", Change.MOVED: "moved", Change.RETYPED: "of another type"}
 

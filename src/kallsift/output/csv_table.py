@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from kallsift.kernel.dynamic import Dynamic
 from kallsift.kernel.model import Kernel
 from kallsift.memory.model import printable
 from kallsift.output.rows import RowFormat
+from kallsift.questions.dynamic import Dynamic
 
 # Names are always quoted, which the RFC allows, so that a quote is the only byte in them that needs doubling.
 _RECORD = RowFormat(before=b"0x", between=b",", gap=b',"', after=b'",\r\n', escapes={ord('"'): b'""'})

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from kallsift.kernel.export_entries import Export
-from kallsift.kernel.exports import Exports
 from kallsift.kernel.model import Kernel
 from kallsift.memory.model import printable
+from kallsift.modules.export_entries import Export
+from kallsift.modules.exports import Exports
 from kallsift.output.json_document import kernel_document
 
 

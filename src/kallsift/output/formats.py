@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from kallsift.kernel.dynamic import Dynamic
 from kallsift.kernel.model import Kernel
 from kallsift.output.csv_table import csv_table
 from kallsift.output.json_document import all_symbols_json, symbols_json
 from kallsift.output.kallsyms_text import kallsyms_text
 from kallsift.output.system_map import system_map
+from kallsift.questions.dynamic import Dynamic
 
 Chunks = Iterable[bytes | memoryview]
 """A text in pieces, each of bounded size."""

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kallsift.kernel.dynamic import Dynamic
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.rebase import image_base
 from kallsift.memory.model import Memory
 from kallsift.output.rows import RowFormat
+from kallsift.questions.dynamic import Dynamic
 
 # A line is a member of an array behind a comma, which the first one of all drops.
 _MEMBER = RowFormat(

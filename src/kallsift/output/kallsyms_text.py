@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kallsift.kernel.dynamic import Dynamic
 from kallsift.kernel.model import Kernel
 from kallsift.memory.model import printable
 from kallsift.output.rows import RowFormat
+from kallsift.questions.dynamic import Dynamic
 
 LINE = RowFormat()
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from kallsift.kallsyms.evidence import Outcome
-from kallsift.kernel.layout import Layout, Region
 from kallsift.machine.mapped_ranges import MappedRanges
 from kallsift.machine.model import EXECUTE, USER, WRITE
 from kallsift.memory.model import printable
+from kallsift.questions.layout import Layout, Region
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kallsift.kernel.inventory import Inventory, LoadedModule
-from kallsift.kernel.module_parameters import Parameter
-from kallsift.kernel.module_structures import STATES
 from kallsift.memory.model import printable
+from kallsift.modules.inventory import Inventory, LoadedModule
+from kallsift.modules.parameters import Parameter
+from kallsift.modules.structures import STATES
 
 UNKNOWN, NONE = "?", "-"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from kallsift.kernel.module_check import Use, Verdict
-from kallsift.kernel.module_file import ModuleFile, ModuleSymbol
 from kallsift.memory.model import printable
+from kallsift.modules.check import Use, Verdict
+from kallsift.modules.file import ModuleFile, ModuleSymbol
 
 LARGEST_DECIMAL = 99999
 """Sizes above it are written in hexadecimal, as readelf does."""

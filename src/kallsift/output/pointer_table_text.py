@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kallsift.kernel.pointer_tables import PointerTable
+from kallsift.questions.pointer_tables import PointerTable
 
 MARK = "!"
 """What stands before entries that cannot be the kernel's own."""

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError
-from kallsift.kernel.dynamic import Dynamic
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.placement import is_near
 from kallsift.kernel.pointers import Words
 from kallsift.output.kallsyms_text import LINE
+from kallsift.questions.dynamic import Dynamic
 
 
 def system_map(kernel: Kernel, _: Dynamic | None = None) -> Iterator[memoryview]:

@@ -1,0 +1,163 @@
+"""Exports of made-up images in every form, found by symbols and without them; and of images that are damaged."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kallsift.errors import KallsiftError
+from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.pointers import Words
+from kallsift.memory.model import Segment
+from kallsift.modules.export_entries import ENTRY_FORMS, Checksums, EntryForm
+from kallsift.modules.exports import Exports, exports
+from kallsift.modules.kernel_exports import ExportsError
+from tests.kernel.images import EACH as EVERY_WORD
+from tests.kernel.images import WIDE
+from tests.modules.export_images import ARRAYS, EACH, SIZE, ExportImage, Line, export_image
+
+FORMS = [pytest.param(form, id=f"{form.fields}-{'relative' if form.relative else 'absolute'}") for form in ENTRY_FORMS]
+KEPT = [None, Checksums(4), Checksums(4, relative=True), Checksums(8)]
+
+
+def lines_of(found: Exports) -> list[Line]:
+    return [(one.name, one.address or 0, one.macro, one.namespace, one.crc or 0) for one in found]
+
+
+@pytest.mark.parametrize("data_symbols", [True, False], ids=["bounded", "searched"])
+@pytest.mark.parametrize(
+    ("words", "checksums"),
+    [(words, kept) for words in EVERY_WORD for kept in KEPT if not kept or kept.width <= words.size],
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form(words: Words, form: EntryForm, checksums: Checksums | None, data_symbols: bool) -> None:
+    image = export_image(words, form, checksums)
+    found = exports(image.kernel(data_symbols=data_symbols))
+    assert lines_of(found) == list(image.lines)
+    assert found.checksums is (checksums is not None)
+    assert found.missing == ()
+    assert {one.owner for one in found} == {"vmlinux"}
+    assert {one.gpl_only for one in found} == {True, False}
+
+
+def test_flags_instead_of_a_second_array() -> None:
+    image = export_image(WIDE, EntryForm(3, True), None, flags=True)
+    assert lines_of(exports(image.kernel(data_symbols=True))) == list(image.lines)
+
+
+def test_by_name_and_by_owner() -> None:
+    image = export_image(WIDE, EntryForm(3, True), Checksums(4))
+    found = exports(image.kernel(data_symbols=True))
+    name, address, *_ = image.lines[5]
+    assert [one.address for one in found.all(name)] == [address]
+    assert found.all("nothing") == ()
+    assert len(found.of("vmlinux")) == 2 * EACH
+    assert len(found.of("module")) == 0
+
+
+def test_a_copy_that_nothing_maps() -> None:
+    """In a memory that reaches farther than the addresses of the copy do."""
+    image = export_image(WIDE, EntryForm(3, False), Checksums(4))
+    kernel = image.kernel(data_symbols=True)
+    far = (Segment(0, np.zeros(64, np.uint8)), *kernel.memory.segments, Segment(1 << 40, np.zeros(64, np.uint8)))
+    copy = replace(kernel, memory=replace(kernel.memory, image=None, segments=far), state=State.STALE)
+    assert lines_of(exports(copy)) == list(image.lines)
+
+
+def test_entries_that_cannot_be_read_are_counted() -> None:
+    image = export_image(WIDE, EntryForm(3, False), None)
+    image.data[ARRAYS + 24 * 7 : ARRAYS + 24 * 9] = bytes(48)
+    found = exports(image.kernel(data_symbols=True))
+    assert lines_of(found) == [*image.lines[:7], *image.lines[9:]]
+    assert found.missing[0].startswith("vmlinux: 2 of ")
+
+
+def test_checksums_of_another_size_are_not_guessed() -> None:
+    image = export_image(WIDE, EntryForm(3, True), Checksums(4))
+    rows = tuple(
+        (address + 4, kind, name) if name == "__stop___kcrctab" else (address, kind, name)
+        for address, kind, name in image.rows
+    )
+    found = exports(ExportImage(image.data, WIDE, rows, image.lines).kernel(data_symbols=True))
+    assert {one.crc for one in found if not one.gpl_only} == {None}
+    assert found.checksums is None
+    assert "checksums" in found.missing[0]
+
+
+def test_an_image_without_exports_says_so() -> None:
+    image = export_image(WIDE, EntryForm(3, True), None)
+    image.data[ARRAYS:] = bytes(SIZE - ARRAYS)
+    for data_symbols in (True, False):
+        with pytest.raises(ExportsError, match="no array"):
+            exports(image.kernel(data_symbols=data_symbols))
+
+
+def test_an_order_that_is_none_is_refused() -> None:
+    """Three ascending runs: which of them is for the GPL only is not known."""
+    image = export_image(WIDE, EntryForm(2, False), None)
+    first = bytes(image.data[ARRAYS : ARRAYS + 16])
+    image.data[ARRAYS : ARRAYS + 16] = image.data[ARRAYS + 16 * 9 : ARRAYS + 16 * 10]
+    image.data[ARRAYS + 16 * 9 : ARRAYS + 16 * 10] = first
+    with pytest.raises(ExportsError, match="sorted by name in no known way"):
+        exports(image.kernel(data_symbols=False))
+
+
+@pytest.mark.parametrize("data_symbols", [True, False], ids=["bounded", "searched"])
+def test_addresses_that_a_loader_has_yet_to_fill_in(data_symbols: bool) -> None:
+    """The symbols' table has them, as far as it lists the symbols."""
+    image = export_image(WIDE, EntryForm(3, False), Checksums(4))
+    for number in range(0, 2 * EACH, 3):
+        image.data[ARRAYS + 24 * number : ARRAYS + 24 * number + 8] = bytes(8)
+    found = exports(image.kernel(data_symbols=data_symbols))
+    kinds = {name: kind for _, kind, name in image.rows}
+    unknown = {line[0] for line in image.lines[::3] if kinds[line[0]] == "D"} if not data_symbols else set()
+    assert unknown or data_symbols
+    assert [one.address for one in found] == [None if line[0] in unknown else line[1] for line in image.lines]
+    assert [one.crc for one in found] == [line[4] for line in image.lines]
+
+
+def test_what_stands_apart_is_told() -> None:
+    """Without symbols that bound the arrays a lost page cuts them in two."""
+    image = export_image(WIDE, EntryForm(2, False), None)
+    image.data[ARRAYS + 16 * 60 : ARRAYS + 16 * 64] = bytes(64)
+    found = exports(image.kernel(data_symbols=False))
+    assert 0 < len(found) < len(image.lines)
+    assert any("stand apart" in line for line in found.missing)
+
+
+def survives(kernel: Kernel) -> None:
+    """An answer or an error of ours."""
+    with suppress(KallsiftError):
+        assert len(exports(kernel)) <= 4 * EACH
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_the_image_holds(data: st.DataObject) -> None:
+    image = export_image(WIDE, data.draw(st.sampled_from(ENTRY_FORMS)), data.draw(st.sampled_from(KEPT)))
+    random = np.random.default_rng(data.draw(st.integers(0, 1 << 32)))
+    start = data.draw(st.integers(0, SIZE - 1))
+    size = data.draw(st.integers(1, SIZE - start))
+    image.data[start : start + size] = random.bytes(size)
+    survives(image.kernel(data_symbols=data.draw(st.booleans())))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_the_symbols_say(data: st.DataObject) -> None:
+    image = export_image(WIDE, EntryForm(3, True), Checksums(4))
+    names = {
+        f"__{end}___{name}{kind}"
+        for end in ("start", "stop")
+        for name in ("ksymtab", "kcrctab", "kflagstab")
+        for kind in ("", "_gpl")
+    }
+    chosen = data.draw(st.dictionaries(st.sampled_from(sorted(names)), st.integers(0, (1 << 64) - 1)))
+    rows = [row for row in image.rows if row[2] not in chosen]
+    rows += [(address, "R", name) for name, address in chosen.items()]
+    survives(ExportImage(image.data, WIDE, tuple(rows), image.lines).kernel(data_symbols=True))
