@@ -9,6 +9,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "kallsift"
 
+BELOW_KERNEL = {"addresses", "errors", "memory", "image", "kallsyms", "machine"}
+
 MAY_IMPORT = {
     "addresses": set[str](),
     "errors": set[str](),
@@ -16,11 +18,11 @@ MAY_IMPORT = {
     "image": {"addresses", "errors", "memory"},
     "kallsyms": {"addresses", "errors", "memory"},
     "machine": {"addresses", "errors", "memory"},
-    "kernel": {"addresses", "errors", "memory", "image", "kallsyms", "machine"},
-    "modules": {"addresses", "errors", "memory", "image", "kallsyms", "machine", "kernel"},
-    "questions": {"addresses", "errors", "memory", "image", "kallsyms", "machine", "kernel", "modules"},
-    "output": {"addresses", "errors", "memory", "image", "kallsyms", "machine", "kernel", "modules", "questions"},
-    "cli": {"addresses", "errors", "memory", "image", "kallsyms", "machine", "kernel", "modules", "questions", "output"},
+    "kernel": BELOW_KERNEL,
+    "modules": BELOW_KERNEL | {"kernel"},
+    "questions": BELOW_KERNEL | {"kernel", "modules"},
+    "output": BELOW_KERNEL | {"kernel", "modules", "questions"},
+    "cli": BELOW_KERNEL | {"kernel", "modules", "questions", "output"},
 }
 """What each layer may import beside itself, in the order of the way of the data."""
 
