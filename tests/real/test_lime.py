@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import kallsift
+from kallsift.cli.app import run
 from tests.memory.writers import lime
 from tests.real.comparison import text_of
 from tests.real.conftest import Taken
@@ -27,6 +28,10 @@ def test_a_guest_without_headers(taken: Taken, tmp_path: Path, guest: str, write
         with kallsift.open(tmp_path / "dump") as memory:
             assert memory.container == "raw"
             kernel = kallsift.recover(memory)
+        # the end of the last range, which without the addresses of the others lies elsewhere
+        last = ranges[-1][1] - 0xFFF
+        assert run(["extract", str(tmp_path / "dump"), hex(last), "0x1000", "-o", str(tmp_path / "page")]) == 0
+        assert (tmp_path / "page").read_bytes() == plain.read(last, 0x1000).tobytes()
         assert kernel.proven
         assert text_of(kernel) == capture.core_kallsyms()
         assert_same(kernel.memory, plain, ranges)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, chosen, source_options
 from kallsift.errors import KallsiftError, RecoveryError
 from kallsift.image.sources import open as open_memory
-from kallsift.kernel.model import Kernel, State
-from kallsift.memory.model import AddressSpace, Memory
+from kallsift.kernel.bare_ram import placed
+from kallsift.memory.model import AddressSpace
 from kallsift.output.dumps import DUMPS, format_of
 from kallsift.output.kdump_dump import PACKINGS, kdump_dump
 from kallsift.output.memory_facts import memory_facts
@@ -68,7 +67,7 @@ def convert(request: Request, output: Path, form: str | None, packing: str, as_i
                 kernel = chosen(request, memory, progress)[0]
             except RecoveryError as error:
                 warn(f"no kernel was recovered ({error})")
-        memory = _placed(memory, kernel)
+        memory = placed(memory, kernel)
         facts = memory_facts(memory, kernel if DUMPS[form].described else None)
         if DUMPS[form].described and facts.origin in (None, "rebuilt"):
             found = (
@@ -78,10 +77,3 @@ def convert(request: Request, output: Path, form: str | None, packing: str, as_i
         write = partial(kdump_dump, packing=packing) if form == "kdump" else DUMPS[form].write
         save_pieces(output, write(memory, facts, progress), DUMPS[form].ordered)
     return ExitCode.PROVEN if as_is or kernel else ExitCode.PARTIAL
-
-
-def _placed(memory: Memory, kernel: Kernel | None) -> Memory:
-    """The memory at its true addresses, where a kernel shows that the source's are others."""
-    if kernel is None or kernel.state is not State.RUNNING or kernel.memory.image is not None:
-        return memory
-    return replace(kernel.memory, hints=memory.hints)

@@ -15,11 +15,13 @@ from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import warn
 from kallsift.cli.progress_bar import progress_on_terminal
 from kallsift.cli.rich_help import HelpedCommand
-from kallsift.cli.source_options import Request, recovered, source_options
-from kallsift.errors import KallsiftError
+from kallsift.cli.source_options import Request, chosen, recovered, source_options
+from kallsift.errors import KallsiftError, RecoveryError
 from kallsift.image.sources import open as open_memory
+from kallsift.kernel.bare_ram import placed
 from kallsift.kernel.recover import Progress
 from kallsift.kernel.virtual import virtual_memory
+from kallsift.memory import raw
 
 CHUNK = 1 << 20
 
@@ -40,7 +42,8 @@ EXAMPLES = {
 def extract(request: Request, start: int, size: int, output: Path | None, virtual: bool) -> int:
     """Print SIZE bytes of a memory from START on, without changing any.
 
-    Bytes that the source does not hold are never made up: if one is missing, that is an error.
+    Bytes that the source does not hold are never made up: if one is missing, that is an error. In a raw dump the
+    physical addresses are those that the kernel in it shows.
     """
     if request.every:
         raise click.UsageError("--all makes no sense here; choose one kernel with --kernel.")
@@ -53,8 +56,16 @@ def extract(request: Request, start: int, size: int, output: Path | None, virtua
     with open_memory(request.source, pause=request.pause) as memory:
         for remark in memory.notes:
             warn(remark)
+        code = ExitCode.PROVEN
+        if memory.container == raw.CONTAINER and memory.image is None:
+            try:
+                with progress_on_terminal() as progress:
+                    memory = placed(memory, chosen(request, memory.with_hints(request.hints), progress)[0])
+            except RecoveryError as error:
+                warn(f"no kernel tells what lies where ({error}); START is taken for an offset in the file")
+                code = ExitCode.PARTIAL
         _give(output, memory.read, start, size)
-        return ExitCode.PROVEN
+        return code
 
 
 Read = Callable[[int, int], NDArray[np.uint8]]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import Check
-from kallsift.kernel.model import Kernel
+from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.resources import NAME, ram_maps
 from kallsift.memory.holes import LAYOUTS, Piece
 from kallsift.memory.model import AddressSpace, Memory, Segment
@@ -74,6 +74,13 @@ def arrangements(memory: Memory) -> Iterator[Arrangement]:
         if len(pieces) > 1 and pieces not in tried:
             tried.add(pieces)
             yield _arranged(memory, ram, pieces, "hole", f"the RAM lies as {layout.machine} has it:")
+
+
+def placed(memory: Memory, kernel: Kernel | None) -> Memory:
+    """A memory at its true addresses, where a kernel in it shows that the source's are others."""
+    if kernel is None or kernel.state is not State.RUNNING or kernel.memory.image is not None:
+        return memory
+    return replace(kernel.memory, hints=memory.hints)
 
 
 def _arranged(

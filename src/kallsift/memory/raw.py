@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from kallsift.memory.model import AddressSpace, Memory, Segment
 
+CONTAINER = "raw"
+"""What it is called; it is never more than a guess that an offset is an address."""
+
 
 def probe(header: bytes) -> bool:
     """Raw memory has no mark of its own, so it takes whatever nothing else took."""
@@ -27,7 +30,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     """
     return Memory(
         source=name,
-        container="raw",
+        container=CONTAINER,
         space=AddressSpace.PHYSICAL,
         segments=(Segment(0, view),),
         release=release,
