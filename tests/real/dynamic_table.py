@@ -38,17 +38,11 @@ def owners(text: bytes) -> Counter[str]:
     return Counter(found.decode() for found in re.findall(rb"\t\[([^\]\n]+)\]$", text, re.MULTILINE))
 
 
-def unescaped(text: bytes) -> bytes:
-    """The text with control characters, which the kernel prints and kallsift does not, in the compiler's labels."""
-    return re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), text)
-
-
 def printed(memory: Memory) -> tuple[bytes, tuple[str, ...]]:
-    """All lines that are recovered, control characters as the kernel prints them, and what is missing."""
+    """All lines that are recovered, and what is missing."""
     kernel = kallsift.recover(memory)
     dynamic = dynamic_symbols(kernel)
-    text = b"".join(kallsyms_text(kernel, dynamic))
-    return unescaped(text), dynamic.missing
+    return b"".join(kallsyms_text(kernel, dynamic)), dynamic.missing
 
 
 def without_types(taken: Capture) -> Memory | None:

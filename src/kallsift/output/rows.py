@@ -30,8 +30,8 @@ class RowFormat:
         between: bytes between the address and the type letter.
         gap: bytes between the type letter and the name.
         after: bytes behind the name, at least one.
-        unprintable: printf pattern of control characters and bytes from 0x7f up; none is ever written raw.
-        escapes: what other bytes turn into, such as a quote.
+        unprintable: printf pattern of control characters and bytes from 0x7f up that are not among the escapes.
+        escapes: what single bytes turn into, such as a quote.
     """
 
     before: bytes = b""

@@ -16,7 +16,7 @@ from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.lists import MAX_MEMBERS, ListError, Recognition, list_named, members
 from kallsift.kernel.model import Kernel, State
-from kallsift.kernel.pointers import AFTER, BEFORE, PAGE, pointers_between
+from kallsift.kernel.pointers import AFTER, BEFORE, pointers_between
 from kallsift.kernel.strings import places_of
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.memory.model import Segment
@@ -38,6 +38,9 @@ BPF_SETTINGS = {"bpf_jit_harden": 0, "bpf_jit_kallsyms": 1}
 
 MAX_TRAMPOLINE = 1 << 16
 """Bytes of a trampoline of ftrace at most."""
+
+MAX_OPERATIONS = 1 << 10
+"""Bytes of ``struct ftrace_ops`` at most."""
 
 INSTRUCTION_PAGES = (b"kprobe_insn_page", b"kprobe_optinsn_page")
 """Names of kprobes' caches, in the order in which their pages are printed."""
@@ -195,6 +198,9 @@ def _functions_of_map(memory: VirtualMemory, entry: int) -> Group:
 def _trampolines(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group | str]:
     """In ``struct ftrace_ops`` a trampoline's address and size stand before the links of the list of trampolines.
 
+    The last word of a trampoline is the address of that structure (arch/x86/kernel/ftrace.c), by which it is recognised
+    where no symbol names the list.
+
     Yields:
         All that there is memory of, and for each other a line.
     """
@@ -203,11 +209,12 @@ def _trampolines(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group | str]
     def first(nodes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         starts, held = memory.values(nodes - np.uint64(2 * size))
         sizes, there = memory.values(nodes - np.uint64(size))
-        aligned = (starts >= LEAST_ADDRESS) & (starts % np.uint64(PAGE) == 0)
-        return np.asarray(held & there & aligned & (sizes > 0) & (sizes < MAX_TRAMPOLINE))
+        good = held & there & (starts >= LEAST_ADDRESS) & (sizes > size) & (sizes < MAX_TRAMPOLINE)
+        operations, back = memory.values(np.where(good, starts + sizes - np.uint64(size), nodes))
+        return np.asarray(good & back & (nodes - operations < MAX_OPERATIONS))
 
     def member(node: int) -> bool:
-        return bool(first(np.array([node], np.uint64))[0]) and _is_mapped(memory, memory.value(node - 2 * size))
+        return bool(first(np.array([node], np.uint64))[0])
 
     found = list_named(kernel, memory, "ftrace_ops_trampoline_list", Recognition(first, member))
     yield from found.problems
@@ -217,10 +224,6 @@ def _trampolines(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group | str]
     lines = [(start, "t", b"ftrace_trampoline") for start in starts[held].tolist()]
     if lines:
         yield Group("__builtin__ftrace", _table(lines, size))
-
-
-def _is_mapped(memory: VirtualMemory, address: int) -> bool:
-    return bool(memory.values(np.array([address], np.uint64))[1][0])
 
 
 def _bpf(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group | str]:
