@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +17,10 @@ from kallsift.kallsyms.tables import Attempt, Tables
 from kallsift.kallsyms.tokens import TokenTable, lone_token_tables, token_tables
 from kallsift.kallsyms.tokens_left import cut_token_tables, table_before, token_indices
 from kallsift.memory.model import Segment
-from tests.kallsyms.placed import ERAS_64, START, Placed, placed, sample, symbols_of
+from tests.kallsyms.placed import DISTANCE, ERAS_64, START, Placed, placed, sample, symbols_of
 from tests.oracle.damage import PAGE, Damage, Filler, damage, survivors
 from tests.oracle.eras import Era
+from tests.oracle.symbols import Symbol, population
 
 BY_NAME = {era.name: era for era in ERAS_64}
 ERAS = [BY_NAME[name] for name in ("4.20 x86", "5.10 arm64", "6.2 x86", "6.4 x86", "6.12 arm64", "7.0")]
@@ -26,6 +30,10 @@ BEHIND_INDEX = [era for era in SORTED if era.order.index("offsets") > era.order.
 BASE = {"relative_base"}
 COUNT = 9000
 SEEDS = 4
+
+EXPORTS = 4000
+EXPORT_SIZE = 12
+"""Bytes of an entry of the export table, of three fields."""
 
 
 def segment_of(data: bytes) -> Segment:
@@ -193,6 +201,48 @@ def test_the_count_lost_and_some_markers(era: str) -> None:
     of, out = share_of(source, without(source, lost))
     assert of > COUNT / 2
     assert out >= 0.95 * of
+
+
+def exporting(era: Era) -> Placed:
+    """The export table, then tables of its entries and of the symbols that they lead to, whose addresses are higher.
+
+    A page begins behind the markers of the entries.
+    """
+    symbols = population(COUNT, start=START + DISTANCE + (16 << 20))
+    times = Counter(symbol.name for symbol in symbols)
+    exported = sorted((one for one in symbols if times[one.name] == 1), key=lambda one: one.name)[:EXPORTS]
+    places = [START + DISTANCE + EXPORT_SIZE * number for number in range(EXPORTS)]
+    entries = b"".join(
+        ((one.address - place) % (1 << 32)).to_bytes(4, "little") + place.to_bytes(8, "little")
+        for place, one in zip(places, exported, strict=True)
+    )
+    listed = (
+        *(Symbol(place, "r", f"__ksymtab_{one.name}") for place, one in zip(places, exported, strict=True)),
+        *symbols,
+    )
+    room = -(-len(entries) // PAGE) * PAGE
+    into = placed(era, listed, before=room).table("markers").start + 4 * -(-EXPORTS // 256)
+    source = placed(era, listed, before=room + PAGE - into % PAGE)
+    return replace(source, data=entries + source.data[len(entries) :])
+
+
+@pytest.mark.parametrize("filler", ["zeros", "noise", "foreign"])
+@pytest.mark.parametrize("era", ["6.12 arm64", "7.0"])
+def test_exports_without_their_markers(era: str, filler: Filler) -> None:
+    """Where names are in the order of their indices, that order does not tell one index from the next one."""
+    source = exporting(BY_NAME[era])
+    first = (START + source.table("names").start) // PAGE
+    lost = {first + 3, first + 6, first + 9, (START + source.table("markers").start) // PAGE}
+    done = without(source, lost)
+    if filler != "zeros":
+        # one page more, between two that are blank
+        place = (first + 8) * PAGE - START
+        other = random.Random(5).randbytes(PAGE) if filler == "noise" else source.data[place - PAGE : place]
+        done = replace(done, data=done.data[:place] + other + done.data[place + PAGE :])
+    of, out = share_of(source, done)
+    assert of > COUNT
+    if filler == "zeros":
+        assert out >= 0.99 * of
 
 
 def test_a_lost_token_table_leaves_nothing() -> None:

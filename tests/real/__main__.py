@@ -21,7 +21,7 @@ from tests.real.comparison import Comparison, compare, text_of, wrong_letters
 
 CONTAINERS = ("raw", "elf", "lime")
 
-DAMAGED = ("amd64-5.10", "amd64-7.2", "s390x-6.12", "arm64-6.12")
+DAMAGED = ("amd64-5.10", "amd64-7.2", "s390x-6.12", "s390x-7.2", "arm64-6.12")
 """Guests whose images are damaged: without seqs_of_names and with it, of each byte order."""
 
 

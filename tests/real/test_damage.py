@@ -25,9 +25,6 @@ NOISY = ("amd64-5.10", "amd64-7.2", "s390x-7.2")
 
 CASES = [(guest, "zeros") for guest in GUESTS] + [(guest, "noise") for guest in GUESTS if guest in NOISY]
 
-HARD = {(25, "s390x-7.2")}
-"""Where a twentieth of what survives is not recovered yet."""
-
 
 def wrong_lines(kernel: kallsift.Kernel, truth: list[bytes]) -> list[bytes]:
     """Lines that say something else than the guest did in the same place; what is unknown says nothing."""
@@ -83,9 +80,7 @@ def test_almost_all_that_survives_comes_out(taken: Taken, guest: str, percent: f
     assert not any(trial.wrong for trial in trials)
     assert all(trial.recovered for trial in trials if trial.survivors)
     share = sum(trial.recovered for trial in trials) / sum(trial.survivors for trial in trials)
-    if (percent, guest) in HARD and share < 0.98:
-        pytest.xfail(f"only {share:.1%} of what survives is recovered")
-    assert share >= 0.98
+    assert share >= 0.99
 
 
 @pytest.mark.parametrize("lost", [("token_index",), ("num_syms", "markers")], ids="-".join)

@@ -1,4 +1,7 @@
-"""Entries that walks alone leave unsure, or do not tell the index of, as far as the order of names confirms them."""
+"""Entries that walks alone leave unsure, or do not tell the index of, as far as other tables confirm them.
+
+That is the order of names, and, of pointers that are named after what they lead to, the pointers.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.kallsyms.arrays_left import Left
 from kallsift.kallsyms.known_names import expand_known, texts
 from kallsift.kallsyms.name_order import NameOrder
+from kallsift.kallsyms.named_pointers import NamedPointers, name_pointers
 from kallsift.kallsyms.names import GROUP
 from kallsift.kallsyms.reentry import UNSURE_OF_ANY, Entries
 from kallsift.kallsyms.sequences import Ranks
 from kallsift.kallsyms.tokens import TokenTable
+from kallsift.memory.model import Segment
 
 CONFIRMED = 2
 """Names of a walk that must lie between their neighbours in the order of names before the rest of it is believed."""
@@ -32,25 +38,39 @@ class _Confirming:
 
     def __init__(
         self,
-        data: NDArray[np.uint8],
+        segment: Segment,
         entries: Entries,
         two_byte_lengths: bool,
         tokens: TokenTable,
         ranks: Ranks,
         size: int,
+        left: Left,
+        word_size: int,
     ) -> None:
-        self.data, self.two_byte_lengths, self.tokens, self.ranks = data, two_byte_lengths, tokens, ranks
+        self.segment, self.two_byte_lengths, self.tokens, self.ranks = segment, two_byte_lengths, tokens, ranks
+        self.addresses, self.word_size = left, word_size
         self.heads, self.ends = entries.heads.copy(), entries.ends.copy()
         self.entry_size = size / max(1, len(self.heads))
         self.left = MOST_READ
+        self.pointers: NamedPointers | None = None
 
     def names(self, heads: NDArray[np.int64], ends: NDArray[np.int64]) -> list[bytes]:
-        return texts(*expand_known(self.data, heads, ends, self.two_byte_lengths, self.tokens))
+        return texts(*expand_known(self.segment.data, heads, ends, self.two_byte_lengths, self.tokens))
 
     def order(self, waiting: list[NDArray[np.int64]]) -> NameOrder | None:
-        """The order of all names, those of walks included that wait for their place."""
-        walks = (self.names(walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]) for walk in waiting)
-        return NameOrder.of(self.ranks, self.names(self.heads, self.ends), chain.from_iterable(walks))
+        """The order of all names, those of walks included that wait for their place.
+
+        Where names of pointers wait, the pointers are found as well.
+        """
+        names = self.names(self.heads, self.ends)
+        walks = [self.names(walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]) for walk in waiting]
+        if any(name_pointers(walk) for walk in walks):
+            array = self.addresses.array
+            addresses = array.addresses(self.segment.start + array.offset)
+            self.pointers = NamedPointers.find(
+                self.segment, self.tokens.byte_order, self.word_size, names, addresses, self.addresses.known
+            )
+        return NameOrder.of(self.ranks, names, chain.from_iterable(walks))
 
     def place(self, order: NameOrder, walk: NDArray[np.int64]) -> int | None:
         """Finds the index of a walk's first entry that is not unsure, and takes all from that on."""
@@ -65,8 +85,11 @@ class _Confirming:
             apart = int((places[0] - self.heads[near]) / self.entry_size)
             least, most = sorted((apart // UNEVEN, apart * UNEVEN))
             low, high = max(low, near + least - GROUP), min(high, near + most + GROUP + len(places))
-        first, read = order.first_index(self.names(places, stops), low, high, self.left)
-        self.left -= read
+        names = self.names(places, stops)
+        first = self.pointers.first_index(names, low, high) if self.pointers else None
+        if first is None or order.contradicts(names, first):
+            first, read = order.first_index(names, low, high, self.left)
+            self.left -= read
         if first is not None:
             own = slice(first, first + len(places))
             self.heads[own], self.ends[own] = places, stops
@@ -77,29 +100,37 @@ class _Confirming:
         if not len(indices) or indices[-1] + 1 >= len(self.heads) or self.heads[indices[-1] + 1] < 0:
             return
         stops = np.append(places[1:], self.heads[indices[-1] + 1])
-        enough = np.cumsum(order.confirmed(indices, self.names(places, stops))) >= CONFIRMED
+        names = self.names(places, stops)
+        confirmed = order.confirmed(indices, names)
+        if self.pointers:
+            confirmed |= self.pointers.holds(indices, names)
+        enough = np.cumsum(confirmed) >= CONFIRMED
         self.heads[indices[enough]], self.ends[indices[enough]] = places[enough], stops[enough]
 
 
 def with_confirmed(
-    data: NDArray[np.uint8],
+    segment: Segment,
     entries: Entries,
     two_byte_lengths: bool,
     tokens: TokenTable,
     ranks: Ranks,
     size: int,
+    left: Left,
+    word_size: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Heads and ends of all entries, with those that the order of names confirms, without those that contradict it.
+    """Heads and ends of all entries, with those that other tables confirm, without those that contradict the order.
 
     Args:
-        data: the segment's bytes.
+        segment: the memory that the tables lie in.
         entries: the certain ones, and the walks that are not.
         two_byte_lengths: whether a length may take two bytes.
         tokens: the token table.
         ranks: what is left of seqs_of_names.
         size: bytes of the stream, more or less.
+        left: what is left of the addresses.
+        word_size: bytes of an address.
     """
-    confirming = _Confirming(data, entries, two_byte_lengths, tokens, ranks, size)
+    confirming = _Confirming(segment, entries, two_byte_lengths, tokens, ranks, size, left, word_size)
     waiting, unsure = list(entries.adrift), list(zip(entries.unsure, entries.unsure_heads, strict=True))
     order = confirming.order(waiting)
     for _ in range(ROUNDS):

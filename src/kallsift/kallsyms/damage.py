@@ -137,7 +137,9 @@ def _assemble(
     ranks = ranks_left(segment, tokens, pages, stream, left)
     heads, ends = entries.heads, entries.ends
     if ranks is not None:
-        heads, ends = with_confirmed(data, entries, stream.two_byte_lengths, tokens, ranks, stream.size)
+        heads, ends = with_confirmed(
+            segment, entries, stream.two_byte_lengths, tokens, ranks, stream.size, left, word_size
+        )
     characters, bounds = expand_known(data, heads, ends, stream.two_byte_lengths, tokens)
     rows = [
         Row(

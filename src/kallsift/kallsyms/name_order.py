@@ -131,21 +131,14 @@ class NameOrder:
         read = 0
         if not len(firsts) or len(numbers) < LEAST_RANKED:
             return None, read
-        by_name = np.array(sorted(numbers.tolist(), key=lambda number: self.key(names[number])), np.int64)
-        ordered = [names[number] for number in by_name.tolist()]
-        lower, upper = self._limits(ordered)
-        keys = [self.key(name) for name in ordered]
-        first = np.array([bisect_left(self.all_keys, key) for key in keys], np.int64)
-        last = np.array([bisect_right(self.all_keys, key) for key in keys], np.int64) - 1
+        by_name, *limits = self._by_name(names, numbers)
         spread = np.unique(np.linspace(0, len(by_name) - 1, SAMPLE).astype(np.int64))
         misplaced = ranked = np.zeros(0, np.int64)
         for part in (spread, np.arange(min(NEIGHBOURS, len(by_name))), np.arange(len(by_name))):
             if read + len(firsts) * len(part) > most:
                 return None, read
             read += len(firsts) * len(part)
-            misplaced, ranked = self._misplaced(
-                firsts, by_name[part], lower[part], upper[part], first[part], last[part]
-            )
+            misplaced, ranked = self._misplaced(firsts, by_name[part], *(limit[part] for limit in limits))
             close = misplaced < CLEAR
             firsts, misplaced, ranked = firsts[close], misplaced[close], ranked[close]
         # an index where too few ranks are known says nothing
@@ -157,6 +150,25 @@ class NameOrder:
         if misplaced[best] or (len(others) and others.min() < CLEAR):
             return None, read
         return int(firsts[best]), read
+
+    def contradicts(self, names: Sequence[bytes], first: int) -> bool:
+        """Whether any of some neighbouring names, empty where unknown, is where it cannot be if the first is there."""
+        misplaced, _ = self._misplaced(
+            np.array([first]), *self._by_name(names, np.flatnonzero([bool(name) for name in names]))
+        )
+        return bool(misplaced.any())
+
+    def _by_name(
+        self, names: Sequence[bytes], numbers: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The numbers of some names in the order of these, and what `_misplaced` asks of each."""
+        by_name = np.array(sorted(numbers.tolist(), key=lambda number: self.key(names[number])), np.int64)
+        ordered = [names[number] for number in by_name.tolist()]
+        lower, upper = self._limits(ordered)
+        keys = [self.key(name) for name in ordered]
+        first = np.array([bisect_left(self.all_keys, key) for key in keys], np.int64)
+        last = np.array([bisect_right(self.all_keys, key) for key in keys], np.int64) - 1
+        return by_name, lower, upper, first, last
 
     def _misplaced(
         self,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.names import GROUP, entry_sizes
+from kallsift.kallsyms.names import GROUP, MAX_ENTRY, entry_sizes
 from kallsift.kallsyms.pages import PAGE, Pages
 
 FIRST_WHOLE = 130
@@ -158,7 +158,7 @@ def following_entries(
     head, length = entry_sizes(region, two_byte_lengths)
     place = np.arange(outside)
     end = place + head + length
-    possible = (length > 0) & (end <= outside)
+    possible = (length > 0) & (head + length <= MAX_ENTRY) & (end <= outside)
     possible[possible] &= letters[region[(place + head)[possible]]]
     possible[possible] &= pages.intact(place[possible] + offset, end[possible] + offset)
     return np.append(np.where(possible, end, outside), outside)
@@ -267,8 +267,12 @@ def walks_adrift(
         walk = [low + int(np.argmax(steps[: min(FIRST_WHOLE, high - low)]))]
         while (place := int(following[walk[-1]])) != outside:
             walk.append(place)
-        if len(walk) > 2 * UNSURE_OF_ANY:
-            yield np.array(walk, np.int64)
+        whole = np.array(walk, np.int64)
+        if pages.intact(whole[-1:] + offset, whole[-1:] + offset + FIRST_WHOLE)[0]:
+            # no byte is lost where it ends, so its last page is not what it was, nor what reaches into that
+            whole = whole[whole <= (whole[-1] + offset - pages.first) // PAGE * PAGE + pages.first - offset]
+        if len(whole) > 2 * UNSURE_OF_ANY:
+            yield whole
 
 
 def _backwards(
