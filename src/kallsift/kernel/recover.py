@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 
-from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.errors import RecoveryError
 from kallsift.image.unwrap import payloads
 from kallsift.kallsyms.anywhere import WITHIN, recover_anywhere
 from kallsift.kallsyms.damage import moved, recover_damaged
 from kallsift.kallsyms.early import recover_early
-from kallsift.kallsyms.evidence import Check, Outcome, proven
+from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.name_regions import name_regions
 from kallsift.kallsyms.recover import recover_tables
 from kallsift.kallsyms.scan import digit_runs
-from kallsift.kallsyms.tables import Attempt, Layout, Tables
+from kallsift.kallsyms.tables import Attempt
 from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, lone_token_tables, token_tables
 from kallsift.kallsyms.tokens_left import cut_token_tables, table_before, token_indices
 from kallsift.kallsyms.uncompressed import holds_entries, recover_uncompressed
 from kallsift.kernel.bare_ram import Arrangement, arrangements
+from kallsift.kernel.candidates import best_at, best_of, pointed_at, word_sizes
 from kallsift.kernel.displaced import displacements
-from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
 from kallsift.kernel.likely import likely_ranges
-from kallsift.kernel.model import Kernel, State, TablePlace
-from kallsift.kernel.placement import Placement, placements
+from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.pointers import AFTER, BEFORE, ENOUGH_LISTS
-from kallsift.kernel.processors import processor_checks
-from kallsift.kernel.readings import LANDMARKS, Readings, weight
-from kallsift.kernel.slide import kaslr_slide
-from kallsift.kernel.vmcoreinfo import vmcoreinfo_check
-from kallsift.machine.registry import MODES, WINDOWS
-from kallsift.memory.model import AddressSpace, Hints, Memory, Segment
+from kallsift.memory.model import Hints, Memory, Segment
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
-Solver = Callable[[Segment, TokenTable, Sequence[int], Attempt], Iterator[Tables]]
-"""Finds all tables around a token table for words of some sizes."""
-
-WORD_SIZES = (8, 4)
 NEAR = 2 * MAX_TABLE
 """Bytes below and above its digits that hold a token table with the index behind it."""
 
@@ -58,9 +47,6 @@ WITH_NAMES = 2
 
 MAX_STREAMS = 64
 """Regions of names, each with its length, that are followed where there is no token table."""
-
-MAX_CANDIDATES = 256
-"""Ways to read one token table's surroundings that are followed at most."""
 
 
 def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
@@ -132,7 +118,7 @@ def _kernels(
                 if seen > MAX_TOKEN_TABLES:
                     raise RecoveryError("token table", f"over {MAX_TOKEN_TABLES:,} tables: a contrived source")
                 attempt = Attempt()
-                if kernel := _best(memory, *_surrounded(memory, near, tokens), attempt, recover_tables):
+                if kernel := best_at(memory, *_surrounded(memory, near, tokens), attempt, recover_tables):
                     found = True
                     if kernel.state is State.STALE:
                         unmapped.append((near, tokens, kernel))
@@ -162,11 +148,11 @@ def _kernels(
         # of a table that is partly lost the begin may be missing, but then its index is not
         anchor = tokens.offset if tokens.index_offset is None else tokens.index_offset
         whole = memory.around(near.start + anchor, WITHIN, WITHIN)
-        kernel = _best(memory, whole, moved(tokens, near.start - whole.start), attempt, recover_damaged)
+        kernel = best_at(memory, whole, moved(tokens, near.start - whole.start), attempt, recover_damaged)
         if kernel is None and tokens.known is None:
             # what seems to be damaged may lie elsewhere, but then nothing else may speak for damage
             elsewhere = Attempt() if attempt.damaged else attempt
-            kernel = _best(memory, *_surrounded(memory, near, tokens), elsewhere, recover_anywhere)
+            kernel = best_at(memory, *_surrounded(memory, near, tokens), elsewhere, recover_anywhere)
             if attempt.damaged and kernel is not None and not kernel.proven:
                 kernel = None
         if kernel:
@@ -182,17 +168,17 @@ def _kernels(
 def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
     """Kernels whose names are stored as they are, as up to 2.6.9 and by OpenWrt; then those that lie compressed."""
     attempt = Attempt()
-    word_sizes = _word_sizes(memory)
+    sizes = word_sizes(memory)
     found = False
     streams = 0
     for low, high in name_regions(memory):
-        kernel = _best_of(memory, recover_early(memory, low, word_sizes, attempt), attempt)
-        if kernel and not _pointed_at(kernel):
+        kernel = best_of(memory, recover_early(memory, low, sizes, attempt), attempt)
+        if kernel and not pointed_at(kernel):
             # numbers in order, how many there are and as many strings alone are no proof
             kernel = None
         if kernel is None and streams < MAX_STREAMS and holds_entries(memory.read(low, high - low)):
             streams += 1
-            kernel = _best_of(memory, recover_uncompressed(memory, low, high, word_sizes, attempt), attempt)
+            kernel = best_of(memory, recover_uncompressed(memory, low, high, sizes, attempt), attempt)
         if kernel:
             found = True
             yield kernel
@@ -213,7 +199,7 @@ def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable) ->
         place = near.start + tokens.offset
         there = Segment(near.start + arrangement.address(place) - place, near.data)
         segment, moved_tokens = _surrounded(arrangement.memory, there, tokens)
-        found = _best(arrangement.memory, segment, moved_tokens, Attempt(), recover_tables)
+        found = best_at(arrangement.memory, segment, moved_tokens, Attempt(), recover_tables)
         if found is not None and found.proven and found.lists >= ENOUGH_LISTS and arrangement.named_by(found):
             return replace(found, evidence=(*found.evidence, arrangement.check))
     return None
@@ -235,7 +221,7 @@ def _displaced(memory: Memory, segment: Segment, tokens: TokenTable, kernel: Ker
         # what the container says of processors is about the host's
         memory_there = replace(memory.moved(-_signed(displacement)), hints=Hints())
         there = Segment(segment.start - _signed(displacement), segment.data)
-        found = _best(memory_there, there, tokens, Attempt(), recover_tables)
+        found = best_at(memory_there, there, tokens, Attempt(), recover_tables)
         if found is None or found.lists < ENOUGH_LISTS:
             continue
         detail = f"the source holds this machine's memory {_signed(displacement):+#x} from its physical addresses"
@@ -289,110 +275,3 @@ def _around_digits(memory: Memory, places: list[int]) -> Iterator[tuple[Segment,
         near = memory.around(place, NEAR, NEAR)
         for tokens in cut_token_tables(near, place - near.start):
             yield near, tokens
-
-
-def _best(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver) -> Kernel | None:
-    """The best of the kernels that one token table can belong to; None if its landmarks contradict all of them."""
-    return _best_of(memory, solver(segment, tokens, _word_sizes(memory), attempt), attempt)
-
-
-def _best_of(memory: Memory, candidates: Iterator[Tables], attempt: Attempt) -> Kernel | None:
-    """The best of the kernels that some tables can be; None if landmarks contradict all of them."""
-    best: Kernel | None = None
-    most = -1.0
-    scattered = Readings(memory)
-    for tables in islice(candidates, MAX_CANDIDATES):
-        if tables.array.adrift and best is not None and best.proven:
-            # a base that is there before one that has to be found
-            continue
-        if tables.layout is Layout.LOOSE and scattered.unmistakable:
-            break
-        found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
-        attempt.reached(4, "placement", f"{found}, but nothing tells where they are mapped")
-        for placement in placements(memory, tables):
-            landmarks = tuple(landmark_checks(memory, tables, placement))
-            if not proven(landmarks):
-                # addresses that point past what we can see are wrong: better none than these
-                failed = next(check for check in landmarks if check.outcome is Outcome.FAILED)
-                attempt.reached(5, "landmarks", f"{found}, but {failed.name} {failed.detail}")
-                continue
-            if tables.layout is not Layout.USUAL:
-                if not scattered.add(tables, placement, landmarks):
-                    attempt.reached(5, "landmarks", f"{found}, but nothing that they name or point at bears it out")
-                continue
-            kernel = _kernel(memory, tables, placement, landmarks)
-            if kernel.proven and _unmistakable(kernel):
-                return kernel
-            # of readings that nothing tells apart but their pointers, the one that most of them bear out
-            if best is None or (*_merit(kernel), weight(placement)) > (*_merit(best), most):
-                best, most = kernel, weight(placement)
-    clearest = scattered.clearest()
-    return best if clearest is None else _kernel(memory, clearest.tables, clearest.placement, clearest.landmarks)
-
-
-def _word_sizes(memory: Memory) -> Sequence[int]:
-    """The word sizes to try: all, unless a header says which architecture an image is of."""
-    architecture = memory.image.architecture if memory.image else None
-    known = {mode.word_size for mode in MODES if mode.architecture == architecture}
-    known |= {window.word_size for window in WINDOWS if window.architecture == architecture}
-    return sorted(known, reverse=True) or WORD_SIZES
-
-
-def _unmistakable(kernel: Kernel) -> bool:
-    """Whether things that symbols name were seen where they say: another word size, or an array that begins one entry
-    later, would not have that."""
-    return any(check.name in LANDMARKS and check.outcome is Outcome.PASSED for check in kernel.evidence)
-
-
-def _pointed_at(kernel: Kernel) -> bool:
-    """Whether words of the image equal symbols."""
-    return any(check.name == "pointers to symbols" and check.outcome is Outcome.PASSED for check in kernel.evidence)
-
-
-def _merit(kernel: Kernel) -> tuple[bool, bool, int]:
-    failed = sum(check.outcome is Outcome.FAILED for check in kernel.evidence)
-    return kernel.proven, kernel.state is State.RUNNING, -failed
-
-
-def _state(memory: Memory, placement: Placement, slide: int | None) -> State:
-    """What the kernel is, as far as its image tells."""
-    if memory.image is not None:
-        return State.IMAGE
-    if placement.running or memory.space is AddressSpace.VIRTUAL:
-        # what virtual addresses lead to, and points to itself through them, is no copy
-        return State.RUNNING
-    return State.STALE if placement.ran or slide else State.IMAGE
-
-
-def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> Kernel:
-    symbols = placement.symbols
-    info, agreement = vmcoreinfo_check(memory, tables, placement)
-    cpus = processor_checks(memory, tables, placement)
-    base = next((s.address for name in ("_text", "_stext") for s in symbols.all(name)), None)
-    architecture = placement.mapping.architecture if placement.mapping else None
-    if architecture is None and memory.image is not None:
-        architecture = memory.image.architecture
-    slide = kaslr_slide(memory, placement, info)
-    banner = read_banner(memory, symbols, placement) or nearest_banner(memory, tables.array_address)
-    return Kernel(
-        symbols=symbols,
-        evidence=(*tables.checks, *placement.checks, *landmarks, *cpus, agreement),
-        state=_state(memory, placement, slide),
-        byte_order=tables.byte_order,
-        architecture=architecture,
-        banner=banner,
-        encoding=tables.array.encoding.name,
-        tables=tuple(
-            TablePlace(name, PhysicalAddress(place), VirtualAddress(placement.virtual(place)), size)
-            for name, place, size in tables.places
-        ),
-        virtual_base=base,
-        physical_base=None if base is None else PhysicalAddress(placement.physical(base)),
-        kaslr_slide=slide,
-        page_table_root=None if placement.root is None else PhysicalAddress(placement.root),
-        paging=placement.mapping.name if placement.mapping else None,
-        memory=memory,
-        distance=placement.distance,
-        damage=tables.damage,
-        lists=placement.lists,
-    )

@@ -1,0 +1,139 @@
+"""Candidates: what the tables around one token table can be, each placed and held against what it says of itself.
+
+The best of them is the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from kallsift.addresses import PhysicalAddress, VirtualAddress
+from kallsift.kallsyms.evidence import Check, Outcome, proven
+from kallsift.kallsyms.tables import Attempt, Layout, Tables
+from kallsift.kallsyms.tokens import TokenTable
+from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
+from kallsift.kernel.model import Kernel, State, TablePlace
+from kallsift.kernel.placement import Placement, placements
+from kallsift.kernel.processors import processor_checks
+from kallsift.kernel.readings import LANDMARKS, Readings, weight
+from kallsift.kernel.slide import kaslr_slide
+from kallsift.kernel.vmcoreinfo import vmcoreinfo_check
+from kallsift.machine.registry import MODES, WINDOWS
+from kallsift.memory.model import AddressSpace, Memory, Segment
+
+Solver = Callable[[Segment, TokenTable, Sequence[int], Attempt], Iterator[Tables]]
+"""Finds all tables around a token table for words of some sizes."""
+
+WORD_SIZES = (8, 4)
+"""Bytes of a word, the likelier first."""
+
+MAX_CANDIDATES = 256
+"""Ways to read one token table's surroundings that are followed at most."""
+
+
+def best_at(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver) -> Kernel | None:
+    """The best of the kernels that one token table can belong to; None if its landmarks contradict all of them."""
+    return best_of(memory, solver(segment, tokens, word_sizes(memory), attempt), attempt)
+
+
+def best_of(memory: Memory, candidates: Iterator[Tables], attempt: Attempt) -> Kernel | None:
+    """The best of the kernels that some tables can be; None if landmarks contradict all of them."""
+    best: Kernel | None = None
+    most = -1.0
+    scattered = Readings(memory)
+    for tables in islice(candidates, MAX_CANDIDATES):
+        if tables.array.adrift and best is not None and best.proven:
+            # a base that is there before one that has to be found
+            continue
+        if tables.layout is Layout.LOOSE and scattered.unmistakable:
+            break
+        found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
+        attempt.reached(4, "placement", f"{found}, but nothing tells where they are mapped")
+        for placement in placements(memory, tables):
+            landmarks = tuple(landmark_checks(memory, tables, placement))
+            if not proven(landmarks):
+                # addresses that point past what we can see are wrong: better none than these
+                failed = next(check for check in landmarks if check.outcome is Outcome.FAILED)
+                attempt.reached(5, "landmarks", f"{found}, but {failed.name} {failed.detail}")
+                continue
+            if tables.layout is not Layout.USUAL:
+                if not scattered.add(tables, placement, landmarks):
+                    attempt.reached(5, "landmarks", f"{found}, but nothing that they name or point at bears it out")
+                continue
+            kernel = _kernel(memory, tables, placement, landmarks)
+            if kernel.proven and _unmistakable(kernel):
+                return kernel
+            # of readings that nothing tells apart but their pointers, the one that most of them bear out
+            if best is None or (*_merit(kernel), weight(placement)) > (*_merit(best), most):
+                best, most = kernel, weight(placement)
+    clearest = scattered.clearest()
+    return best if clearest is None else _kernel(memory, clearest.tables, clearest.placement, clearest.landmarks)
+
+
+def word_sizes(memory: Memory) -> Sequence[int]:
+    """The word sizes to try: all, unless a header says which architecture an image is of."""
+    architecture = memory.image.architecture if memory.image else None
+    known = {mode.word_size for mode in MODES if mode.architecture == architecture}
+    known |= {window.word_size for window in WINDOWS if window.architecture == architecture}
+    return sorted(known, reverse=True) or WORD_SIZES
+
+
+def _unmistakable(kernel: Kernel) -> bool:
+    """Whether things that symbols name were seen where they say: another word size, or an array that begins one entry
+    later, would not have that."""
+    return any(check.name in LANDMARKS and check.outcome is Outcome.PASSED for check in kernel.evidence)
+
+
+def pointed_at(kernel: Kernel) -> bool:
+    """Whether words of the image equal symbols."""
+    return any(check.name == "pointers to symbols" and check.outcome is Outcome.PASSED for check in kernel.evidence)
+
+
+def _merit(kernel: Kernel) -> tuple[bool, bool, int]:
+    failed = sum(check.outcome is Outcome.FAILED for check in kernel.evidence)
+    return kernel.proven, kernel.state is State.RUNNING, -failed
+
+
+def _state(memory: Memory, placement: Placement, slide: int | None) -> State:
+    """What the kernel is, as far as its image tells."""
+    if memory.image is not None:
+        return State.IMAGE
+    if placement.running or memory.space is AddressSpace.VIRTUAL:
+        # what virtual addresses lead to, and points to itself through them, is no copy
+        return State.RUNNING
+    return State.STALE if placement.ran or slide else State.IMAGE
+
+
+def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> Kernel:
+    symbols = placement.symbols
+    info, agreement = vmcoreinfo_check(memory, tables, placement)
+    cpus = processor_checks(memory, tables, placement)
+    base = next((s.address for name in ("_text", "_stext") for s in symbols.all(name)), None)
+    architecture = placement.mapping.architecture if placement.mapping else None
+    if architecture is None and memory.image is not None:
+        architecture = memory.image.architecture
+    slide = kaslr_slide(memory, placement, info)
+    banner = read_banner(memory, symbols, placement) or nearest_banner(memory, tables.array_address)
+    return Kernel(
+        symbols=symbols,
+        evidence=(*tables.checks, *placement.checks, *landmarks, *cpus, agreement),
+        state=_state(memory, placement, slide),
+        byte_order=tables.byte_order,
+        architecture=architecture,
+        banner=banner,
+        encoding=tables.array.encoding.name,
+        tables=tuple(
+            TablePlace(name, PhysicalAddress(place), VirtualAddress(placement.virtual(place)), size)
+            for name, place, size in tables.places
+        ),
+        virtual_base=base,
+        physical_base=None if base is None else PhysicalAddress(placement.physical(base)),
+        kaslr_slide=slide,
+        page_table_root=None if placement.root is None else PhysicalAddress(placement.root),
+        paging=placement.mapping.name if placement.mapping else None,
+        memory=memory,
+        distance=placement.distance,
+        damage=tables.damage,
+        lists=placement.lists,
+    )
