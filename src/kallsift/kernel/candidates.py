@@ -14,7 +14,8 @@ from kallsift.kallsyms.tables import Attempt, Layout, Tables
 from kallsift.kallsyms.tokens import TokenTable
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
 from kallsift.kernel.model import Kernel, State, TablePlace
-from kallsift.kernel.placement import Placement, placements
+from kallsift.kernel.placement import Placement
+from kallsift.kernel.placing import placements
 from kallsift.kernel.processors import processor_checks
 from kallsift.kernel.readings import LANDMARKS, Readings, weight
 from kallsift.kernel.slide import kaslr_slide
