@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.encodings import BEHIND_INDEX, ENCODINGS, AddressArray, Encoding, word_at
+from kallsift.kallsyms.foreign_pages import pages_out_of_order
 from kallsift.kallsyms.lost_index import permutation_places
 from kallsift.kallsyms.pages import Pages
 from kallsift.kallsyms.tokens import INDEX_SIZE, TokenTable
@@ -146,11 +147,10 @@ def _left(
     known = pages.intact(places, places + size)
     if not known.any():
         return
-    # a page that does not hold what it did is out of order in itself
-    neighbours = known[1:] & known[:-1]
-    wrong = np.flatnonzero(neighbours & ~encoding.order(words)) + 1
     numbers = pages.number(places)
-    strange = np.unique(np.append(numbers[wrong], _amiss(segment, pages, offset + count * size, base)))
+    strange = np.union1d(
+        pages_out_of_order(encoding.key(words), known, numbers), _amiss(segment, pages, offset + count * size, base)
+    )
     known &= ~np.isin(numbers, strange)
     left = words[known]
     if len(left) < LEAST_LEFT * count or not encoding.typical(left):
