@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.arrays_left import Left, arrays_left
 from kallsift.kallsyms.by_name import with_confirmed
+from kallsift.kallsyms.doubtful import proven_entries
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.known_names import expand_known
 from kallsift.kallsyms.pages import PAGE, Pages
@@ -79,7 +80,9 @@ def recover_damaged(
             if not stream.marked and not bears_out(segment, tokens, pages, stream, left):
                 continue
             found = True
-            tables = _assemble(segment, tokens, word_size, lost, stream, entries, left, suspects)
+            tables = _assemble(
+                segment, tokens, word_size, pages, lost, stream, entries, left, suspects, letters[firsts]
+            )
             # where nothing is lost, it is not damage that kept the tables from being found
             if any(one.lost for one in tables.damage) or tokens.index_offset is None or tokens.known is not None:
                 yield tables
@@ -127,19 +130,30 @@ def _assemble(
     segment: Segment,
     tokens: TokenTable,
     word_size: int,
+    blank: Pages,
     pages: Pages,
     stream: StreamLeft,
     entries: Entries,
     left: Left,
     suspects: int,
+    possible: NDArray[np.bool_],
 ) -> Tables:
     data, count = segment.data, stream.count
     ranks = ranks_left(segment, tokens, pages, stream, left)
-    heads, ends = entries.heads, entries.ends
-    if ranks is not None:
-        heads, ends = with_confirmed(
-            segment, entries, stream.two_byte_lengths, tokens, ranks, stream.size, left, word_size
-        )
+
+    def confirmed(entries: Entries, *, doubtful: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        if ranks is None:
+            return entries.heads, entries.ends
+        size, lengths = stream.size, stream.two_byte_lengths
+        return with_confirmed(segment, entries, lengths, tokens, ranks, size, left, word_size, doubtful=doubtful)
+
+    foreign = suspects or left.strange or (ranks is not None and ranks.strange)
+    found = None if foreign else confirmed(entries, doubtful=False)
+    if found is None:
+        # where one page holds something else, each may
+        entries = proven_entries(data, blank, entries, stream.offset, stream.end, possible, stream.two_byte_lengths)
+        found = confirmed(entries, doubtful=True) or (entries.heads, entries.ends)
+    heads, ends = found
     characters, bounds = expand_known(data, heads, ends, stream.two_byte_lengths, tokens)
     rows = [
         Row(
