@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.foreign_pages import pages_out_of_order
 from kallsift.kallsyms.name_order import KEYS
 from kallsift.kallsyms.pages import PAGE, Pages
-from kallsift.kallsyms.reentry import UNSURE_OF_ANY, Entries, following_entries, longest_walk
+from kallsift.kallsyms.reentry import FIRST_WHOLE, UNSURE_OF_ANY, Entries, following_entries, longest_walk
 from kallsift.kallsyms.sequences import Ranks
 
 
@@ -69,7 +69,8 @@ def _walks(following: NDArray[np.int64], low: int, high: int, first: int) -> Ite
         inner = np.append(np.minimum(following[low:high] - low, high - low), high - low)
         walk = longest_walk(inner, 0, high - low) + low
         page = (int(walk[-1]) - first) // PAGE * PAGE + first
-        if page + PAGE < high:
+        if walk[-1] + FIRST_WHOLE < high:
+            # nor does what reaches into that page
             walk = walk[walk <= page]
         if len(walk) > 2 * UNSURE_OF_ANY:
             yield walk

@@ -88,7 +88,8 @@ def reenter(
         end: offset that the stream does not reach beyond.
 
     Returns:
-        The entries, and the pages that are blank nowhere and yet cannot be what they were, counted from the first.
+        The entries, and the pages that are blank nowhere and yet cannot be what they were, counted from the first;
+        where there are any, no more than the entries behind markers.
     """
     # one byte more: the last entry can end exactly there
     region = data[offset : end + 1]
@@ -111,7 +112,7 @@ def reenter(
     unsure_heads: list[NDArray[np.int64]] = []
     for number, value in anchors.items():
         last = number * GROUP - 1
-        if number == 0 or last >= count or heads[last] >= 0 or value >= len(region):
+        if number == 0 or last >= count or heads[last] >= 0 or value >= len(region) or len(suspects):
             continue
         low = _last_lost(pages, offset, value)
         if low >= value:
@@ -127,7 +128,8 @@ def reenter(
         indexed[indices[sure]] = number in markers
         unsure.append(indices[free & ~sure])
         unsure_heads.append(walk[free & ~sure] + offset)
-    adrift = tuple(walk + offset for walk in walks_adrift(following, pages, offset, boundaries, len(region)))
+    walks = walks_adrift(following, pages, offset, boundaries, len(region)) if not len(suspects) else ()
+    adrift = tuple(walk + offset for walk in walks)
     there = heads >= 0
     ends = np.full(count, -1, np.int64)
     ends[there] = following[heads[there]] + offset
