@@ -212,9 +212,11 @@ def _count(
         if not pages.intact(np.array([place]), np.array([place + 4]))[0]:
             break
         value = int(np.frombuffer(data[place : place + COUNT_SIZE].tobytes(), f"{byte_order}u4")[0])
+        if value in counts:
+            return value, place
         if value:
-            return (value, place) if value in counts else None
-    # the count is lost: the last group ends where the markers begin
+            break
+    # the count is lost, or something else is there: the last group ends where the markers begin
     last = markers.last_group(data, pages, offset, two_byte_lengths)
     return None if last is None else (last, None)
 
