@@ -69,12 +69,14 @@ def _walks(following: NDArray[np.int64], low: int, high: int, first: int) -> Ite
         inner = np.append(np.minimum(following[low:high] - low, high - low), high - low)
         walk = longest_walk(inner, 0, high - low) + low
         page = (int(walk[-1]) - first) // PAGE * PAGE + first
-        if walk[-1] + FIRST_WHOLE < high:
-            # nor does what reaches into that page
+        whole = walk[-1] + FIRST_WHOLE >= high
+        if not whole:
+            # nor is what reaches into that page
             walk = walk[walk <= page]
         if len(walk) > 2 * UNSURE_OF_ANY:
             yield walk
-        low = page + PAGE
+        # from something else a walk can have led into a page as it leads into nothing
+        low = high if whole else page if low < page else page + PAGE
 
 
 def halves(walk: NDArray[np.int64], start: int) -> tuple[NDArray[np.int64], ...]:
