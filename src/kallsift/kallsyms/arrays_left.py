@@ -37,14 +37,14 @@ class Left:
         known: shape (n,), bool.
         after: offset behind the array and its base.
         newer: whether it lies behind the token index, as in 6.4 and later.
-        strange: pages of it that are not blank, and yet hold words in no order, or something in place of padding.
+        strange: numbers of pages that are not blank, and yet hold words in no order, or something in place of padding.
     """
 
     array: AddressArray
     known: NDArray[np.bool_]
     after: int
     newer: bool
-    strange: int
+    strange: NDArray[np.int64]
 
 
 def arrays_left(
@@ -115,7 +115,7 @@ def _before_permutation(segment: Segment, pages: Pages, tokens: TokenTable, coun
                 continue
             offset = aligned_down(segment.start, end - count * BEHIND_INDEX, alignment)
             left = _left(segment, pages, offset, own, encoding, count, word_size, tokens.byte_order)
-            found += (one for one in left if not one.strange)
+            found += (one for one in left if not len(one.strange))
     return found if len({left.array.offset for left in found}) == 1 else []
 
 
@@ -170,7 +170,7 @@ def _left(
     addresses = array.addresses(FAR)
     if (addresses[1:] < addresses[:-1]).any():
         return
-    yield Left(array, known, (base + word_size) if base is not None else offset + count * size, newer, len(strange))
+    yield Left(array, known, (base + word_size) if base is not None else offset + count * size, newer, strange)
 
 
 def _amiss(segment: Segment, pages: Pages, end: int, base: int | None) -> NDArray[np.int64]:

@@ -197,7 +197,7 @@ def bears_out(segment: Segment, tokens: TokenTable, pages: Pages, stream: Stream
     Without a permutation an array bears the count out only where it ends before it: one that begins at a known place
     could end anywhere.
     """
-    if left.strange or np.count_nonzero(left.known) * 2 < stream.count:
+    if len(left.strange) or np.count_nonzero(left.known) * 2 < stream.count:
         return False
     ranks = ranks_left(segment, tokens, pages, stream, left)
     return not left.newer and stream.count_offset is not None if ranks is None else not ranks.strange
