@@ -158,7 +158,8 @@ def _left(
     relative_base = None
     if base is not None:
         value = word_at(segment.data, base, word_size, byte_order)
-        intact = pages.intact(np.array([base]), np.array([base + word_size]))[0]
+        there = pages.without(strange)
+        intact = there.intact(np.array([base]), np.array([base + word_size]))[0]
         relative_base = value if value and intact else None
     # a lost entry repeats the address before it, so that the order of all holds
     source = np.maximum.accumulate(np.where(known, np.arange(count), -1))

@@ -74,7 +74,8 @@ def recover_damaged(
         arrays = (
             (size, left)
             for size in word_sizes
-            for left in arrays_left(segment, lost, tokens, stream.offset, stream.count, stream.count_offset, size)
+            # a page that names share with addresses may be doubted for no more than that another is foreign
+            for left in arrays_left(segment, pages, tokens, stream.offset, stream.count, stream.count_offset, size)
         )
         for word_size, left in arrays:
             if not stream.marked and not bears_out(segment, tokens, pages, stream, left):
