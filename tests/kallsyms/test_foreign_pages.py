@@ -15,7 +15,7 @@ from kallsift.kallsyms.doubtful import halves
 from kallsift.kallsyms.foreign_pages import pages_out_of_order
 from kallsift.kallsyms.pages import PAGE
 from tests.kallsyms.placed import START, Placed, placed, sample
-from tests.kallsyms.test_lost_pages import BEHIND_INDEX, ERAS, SORTED, pages_of, share_of, split, without
+from tests.kallsyms.test_lost_pages import BEHIND_INDEX, ERAS, SORTED, pages_of, recovered, share_of, split, without
 from tests.oracle.damage import Damage
 from tests.oracle.eras import Era
 
@@ -106,6 +106,19 @@ def test_the_first_markers_are_something_else(era: Era) -> None:
     of, out = share_of(source, overwritten(source, {page: page - 3}))
     assert of
     assert out >= 0.95 * of
+
+
+@pytest.mark.parametrize("era", [era for era in ERAS if "relative_base" in era.order], ids=str)
+def test_a_base_is_not_read_where_something_else_is(era: Era) -> None:
+    """It would put all symbols elsewhere."""
+    source = placed(era, sample(era, COUNT))
+    base = source.table("relative_base")
+    page = (START + base.start) // PAGE
+    assert page in pages_of(source, "offsets")
+    done = overwritten(source, {page: page + 1} | one_of_names(source))
+    assert done.data[base] != bytes(8)
+    tables = recovered(done.data)
+    assert tables is None or tables.array.relative_base is None
 
 
 def test_which_pages_are_out_of_order() -> None:
