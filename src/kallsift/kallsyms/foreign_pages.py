@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDE = 4
-"""From one page to the next an array rises by less than one of so many parts of what it does within either: a page
+"""From one page to the next an array rises by less than one of so many parts of what it does within each: a page
 that belongs elsewhere leaves out as much as a page holds."""
 
 
@@ -68,7 +68,7 @@ def _joined(
     """Which pages go on where a page beside them ends, or have none beside them."""
     beside = np.diff(numbers) == 1
     rises = last - first
-    joins = first[1:] - last[:-1] <= np.maximum(rises[1:], rises[:-1]) // WIDE
+    joins = first[1:] - last[:-1] <= np.minimum(rises[1:], rises[:-1]) // WIDE
     alone = np.ones(len(numbers), np.bool_)
     alone[1:] &= ~beside
     alone[:-1] &= ~beside
