@@ -112,7 +112,7 @@ def split(era: Era, name: str, kept: int) -> Placed:
     return placed(era, sample(era, COUNT), before=4 * PAGE - into % PAGE)
 
 
-@pytest.mark.parametrize("filler", ["zeros", "noise", "foreign"])
+@pytest.mark.parametrize("filler", ["zeros", "noise", "foreign", "own"])
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.25])
 @pytest.mark.parametrize("era", ERAS, ids=str)
 def test_nothing_wrong(era: Era, share: float, filler: Filler) -> None:

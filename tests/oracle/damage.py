@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,8 +14,8 @@ from tests.oracle.writer import Blob
 
 PAGE = 4096
 
-Filler = Literal["zeros", "noise", "foreign"]
-"""What a page's bytes become: zeros, noise, or another page of the same data."""
+Filler = Literal["zeros", "noise", "foreign", "own"]
+"""What a page's bytes become: zeros, noise, another page of the same data, or one of the tables."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +63,13 @@ def damage(
     changed = bytearray(data)
     for page in lost:
         low, high = max(page * PAGE - address, 0), min((page + 1) * PAGE - address, len(data))
-        changed[low:high] = _filled(chance, data, high - low, filler)
+        changed[low:high] = _filled(chance, data, high - low, filler, [other * PAGE - address for other in under])
     pages = tuple(page * PAGE for page in lost)
     names, addresses = survivors(blob, [page - address - offset for page in pages])
     return Damage(bytes(changed), pages, names & addresses, names, addresses)
 
 
-def _filled(chance: random.Random, data: bytes, size: int, filler: Filler) -> bytes:
+def _filled(chance: random.Random, data: bytes, size: int, filler: Filler, own: Sequence[int]) -> bytes:
     match filler:
         case "zeros":
             return bytes(size)
@@ -77,6 +77,9 @@ def _filled(chance: random.Random, data: bytes, size: int, filler: Filler) -> by
             return chance.randbytes(size)
         case "foreign":
             start = chance.randrange(max(1, len(data) - size)) // PAGE * PAGE
+            return data[start : start + size].ljust(size, b"\0")
+        case "own":
+            start = max(0, chance.choice(own))
             return data[start : start + size].ljust(size, b"\0")
 
 

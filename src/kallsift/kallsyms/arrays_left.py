@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.encodings import BEHIND_INDEX, ENCODINGS, AddressArray, Encoding, word_at
+from kallsift.kallsyms.foreign_pages import pages_out_of_order
 from kallsift.kallsyms.lost_index import permutation_places
 from kallsift.kallsyms.pages import Pages
 from kallsift.kallsyms.tokens import INDEX_SIZE, TokenTable
@@ -36,14 +37,14 @@ class Left:
         known: shape (n,), bool.
         after: offset behind the array and its base.
         newer: whether it lies behind the token index, as in 6.4 and later.
-        strange: pages of it that are not blank, and yet hold words in no order, or something in place of padding.
+        strange: numbers of pages that are not blank, and yet hold words in no order, or something in place of padding.
     """
 
     array: AddressArray
     known: NDArray[np.bool_]
     after: int
     newer: bool
-    strange: int
+    strange: NDArray[np.int64]
 
 
 def arrays_left(
@@ -114,7 +115,7 @@ def _before_permutation(segment: Segment, pages: Pages, tokens: TokenTable, coun
                 continue
             offset = aligned_down(segment.start, end - count * BEHIND_INDEX, alignment)
             left = _left(segment, pages, offset, own, encoding, count, word_size, tokens.byte_order)
-            found += (one for one in left if not one.strange)
+            found += (one for one in left if not len(one.strange))
     return found if len({left.array.offset for left in found}) == 1 else []
 
 
@@ -146,11 +147,10 @@ def _left(
     known = pages.intact(places, places + size)
     if not known.any():
         return
-    # a page that does not hold what it did is out of order in itself
-    neighbours = known[1:] & known[:-1]
-    wrong = np.flatnonzero(neighbours & ~encoding.order(words)) + 1
     numbers = pages.number(places)
-    strange = np.unique(np.append(numbers[wrong], _amiss(segment, pages, offset + count * size, base)))
+    strange = np.union1d(
+        pages_out_of_order(encoding.key(words), known, numbers), _amiss(segment, pages, offset + count * size, base)
+    )
     known &= ~np.isin(numbers, strange)
     left = words[known]
     if len(left) < LEAST_LEFT * count or not encoding.typical(left):
@@ -158,7 +158,8 @@ def _left(
     relative_base = None
     if base is not None:
         value = word_at(segment.data, base, word_size, byte_order)
-        intact = pages.intact(np.array([base]), np.array([base + word_size]))[0]
+        there = pages.without(strange)
+        intact = there.intact(np.array([base]), np.array([base + word_size]))[0]
         relative_base = value if value and intact else None
     # a lost entry repeats the address before it, so that the order of all holds
     source = np.maximum.accumulate(np.where(known, np.arange(count), -1))
@@ -170,7 +171,7 @@ def _left(
     addresses = array.addresses(FAR)
     if (addresses[1:] < addresses[:-1]).any():
         return
-    yield Left(array, known, (base + word_size) if base is not None else offset + count * size, newer, len(strange))
+    yield Left(array, known, (base + word_size) if base is not None else offset + count * size, newer, strange)
 
 
 def _amiss(segment: Segment, pages: Pages, end: int, base: int | None) -> NDArray[np.int64]:

@@ -5,16 +5,19 @@ That is the order of names, and, of pointers that are named after what they lead
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.arrays_left import Left
+from kallsift.kallsyms.doubtful import halves, ranks_in_order
 from kallsift.kallsyms.known_names import expand_known, texts
 from kallsift.kallsyms.name_order import NameOrder
 from kallsift.kallsyms.named_pointers import NamedPointers, name_pointers
 from kallsift.kallsyms.names import GROUP
+from kallsift.kallsyms.pages import PAGE
 from kallsift.kallsyms.reentry import UNSURE_OF_ANY, Entries
 from kallsift.kallsyms.sequences import Ranks
 from kallsift.kallsyms.tokens import TokenTable
@@ -33,6 +36,10 @@ ROUNDS = 4
 """How often walks that could not be placed are tried again, once others are."""
 
 
+MANY = 4
+"""A page one of so many of whose names contradicts the order of names does not hold its own."""
+
+
 class _Confirming:
     """Heads and ends that grow while names are confirmed."""
 
@@ -46,10 +53,11 @@ class _Confirming:
         size: int,
         left: Left,
         word_size: int,
+        doubtful: bool,
     ) -> None:
         self.segment, self.two_byte_lengths, self.tokens, self.ranks = segment, two_byte_lengths, tokens, ranks
-        self.addresses, self.word_size = left, word_size
-        self.heads, self.ends = entries.heads.copy(), entries.ends.copy()
+        self.addresses, self.word_size, self.doubtful = left, word_size, doubtful
+        self.heads, self.ends, self.proven = entries.heads.copy(), entries.ends.copy(), entries.proven
         self.entry_size = size / max(1, len(self.heads))
         self.left = MOST_READ
         self.pointers: NamedPointers | None = None
@@ -70,7 +78,14 @@ class _Confirming:
             self.pointers = NamedPointers.find(
                 self.segment, self.tokens.byte_order, self.word_size, names, addresses, self.addresses.known
             )
-        return NameOrder.of(self.ranks, names, chain.from_iterable(walks))
+        return NameOrder.of(self.ranks, names, self._others(names, walks))
+
+    def _others(self, names: list[bytes], walks: list[list[bytes]]) -> Iterable[bytes]:
+        """Names of walks of which the index is unknown; what foreign pages hold may be no names, or there twice."""
+        others = chain.from_iterable(walks)
+        if not self.doubtful:
+            return others
+        return () if 2 * np.count_nonzero(self.heads >= 0) > len(self.heads) else {*others}.difference(names)
 
     def place(self, order: NameOrder, walk: NDArray[np.int64]) -> int | None:
         """Finds the index of a walk's first entry that is not unsure, and takes all from that on."""
@@ -95,6 +110,15 @@ class _Confirming:
             self.heads[own], self.ends[own] = places, stops
         return first
 
+    def place_parts(self, order: NameOrder, walk: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int | None]]:
+        """A walk and where it is placed; if foreign pages can lie in one that is not, its parts."""
+        first = self.place(order, walk) if len(walk) > UNSURE_OF_ANY + 1 else None
+        parts = halves(walk, self.segment.start) if self.doubtful and first is None else ()
+        if parts:
+            yield from chain.from_iterable(self.place_parts(order, part) for part in parts)
+        else:
+            yield walk, first
+
     def confirm(self, order: NameOrder, indices: NDArray[np.int64], places: NDArray[np.int64]) -> None:
         """Takes the entries of a walk into a certain one, from where enough of them are confirmed."""
         if not len(indices) or indices[-1] + 1 >= len(self.heads) or self.heads[indices[-1] + 1] < 0:
@@ -107,6 +131,17 @@ class _Confirming:
         enough = np.cumsum(confirmed) >= CONFIRMED
         self.heads[indices[enough]], self.ends[indices[enough]] = places[enough], stops[enough]
 
+    def leave_out(self, contradicting: NDArray[np.int64]) -> None:
+        """Leaves out names that contradict their order, and all on pages of which many do: these hold something else,
+        where no marker tells, or it pointed to where an entry ends by chance."""
+        there = np.flatnonzero(self.heads >= 0)
+        pages = (self.heads[there] + self.segment.start % PAGE) // PAGE
+        wrong = np.isin(there, contradicting)
+        many = np.bincount(pages[wrong], minlength=int(pages.max(initial=0)) + 1) * MANY >= np.bincount(pages)
+        # of a proven name it is the rank that is wrong
+        out = many[pages] | (wrong & ~self.proven[there])
+        self.heads[there[out]] = self.ends[there[out]] = -1
+
 
 def with_confirmed(
     segment: Segment,
@@ -117,7 +152,9 @@ def with_confirmed(
     size: int,
     left: Left,
     word_size: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    *,
+    doubtful: bool,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """Heads and ends of all entries, with those that other tables confirm, without those that contradict the order.
 
     Args:
@@ -129,29 +166,38 @@ def with_confirmed(
         size: bytes of the stream, more or less.
         left: what is left of the addresses.
         word_size: bytes of an address.
+        doubtful: whether pages hold something else, so that walks may lead over them.
+
+    Returns:
+        Heads and ends, None where the certain ones contradict that order.
     """
-    confirming = _Confirming(segment, entries, two_byte_lengths, tokens, ranks, size, left, word_size)
+    confirming = _Confirming(segment, entries, two_byte_lengths, tokens, ranks, size, left, word_size, doubtful)
     waiting, unsure = list(entries.adrift), list(zip(entries.unsure, entries.unsure_heads, strict=True))
+    if doubtful:
+        names = confirming.names(confirming.heads, confirming.ends)
+        confirming.ranks = ranks_in_order(ranks, names, segment.start)
     order = confirming.order(waiting)
+    if order is None or (len(order.contradicting) and not doubtful):
+        return None
     for _ in range(ROUNDS):
         if order is None or not waiting:
             break
-        still = []
-        for walk in waiting:
-            first = confirming.place(order, walk)
+        still, placed = [], False
+        tried = chain.from_iterable(confirming.place_parts(order, walk) for walk in waiting)
+        for walk, first in tried:
             if first is None:
                 still.append(walk)
                 continue
+            placed = True
             indices = np.arange(first - UNSURE_OF_ANY, first)
             free = (indices >= 0) & (confirming.heads[np.maximum(indices, 0)] < 0)
             unsure.append((indices[free], walk[:UNSURE_OF_ANY][free]))
-        if len(still) == len(waiting):
+        if not placed:
             break
         waiting = still
         order = confirming.order(waiting)
     if order is not None:
         for indices, places in unsure:
             confirming.confirm(order, indices, places)
-        # a page that holds something else, where no marker tells
-        confirming.heads[order.contradicting] = confirming.ends[order.contradicting] = -1
+        confirming.leave_out(order.contradicting)
     return confirming.heads, confirming.ends

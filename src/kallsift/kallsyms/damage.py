@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.arrays_left import Left, arrays_left
 from kallsift.kallsyms.by_name import with_confirmed
+from kallsift.kallsyms.doubtful import proven_entries
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.known_names import expand_known
 from kallsift.kallsyms.pages import PAGE, Pages
@@ -69,17 +70,18 @@ def recover_damaged(
         attempt.reached(
             3, "addresses", f"{here} with {stream.count} names, pages of which are lost, but no addresses that fit"
         )
-        entries, suspects, lost = _entries(segment.data, pages, stream, firsts, letters)
+        entries, lost = _entries(segment.data, pages, stream, firsts, letters)
         arrays = (
             (size, left)
             for size in word_sizes
-            for left in arrays_left(segment, lost, tokens, stream.offset, stream.count, stream.count_offset, size)
+            # a page that names share with addresses may be doubted for no more than that another is foreign
+            for left in arrays_left(segment, pages, tokens, stream.offset, stream.count, stream.count_offset, size)
         )
         for word_size, left in arrays:
             if not stream.marked and not bears_out(segment, tokens, pages, stream, left):
                 continue
             found = True
-            tables = _assemble(segment, tokens, word_size, lost, stream, entries, left, suspects)
+            tables = _assemble(segment, tokens, word_size, pages, lost, stream, entries, left, letters[firsts])
             # where nothing is lost, it is not damage that kept the tables from being found
             if any(one.lost for one in tables.damage) or tokens.index_offset is None or tokens.known is not None:
                 yield tables
@@ -108,9 +110,8 @@ def _entries(
     stream: StreamLeft,
     firsts: NDArray[np.uint8],
     letters: NDArray[np.bool_],
-) -> tuple[Entries, int, Pages]:
-    """The entries left, how many pages turned out to hold something else, and all lost pages."""
-    found = 0
+) -> tuple[Entries, Pages]:
+    """The entries left, and all lost pages, those included that turned out to hold something else."""
     for _ in range(ROUNDS):
         entries, suspects = reenter(
             data, pages, stream.offset, stream.numbers, stream.values, stream.count, firsts, letters,
@@ -118,28 +119,42 @@ def _entries(
         )  # fmt: skip
         if not len(suspects):
             break
-        found += len(suspects)
         pages = pages.without(suspects)
-    return entries, found, pages
+    return entries, pages
 
 
 def _assemble(
     segment: Segment,
     tokens: TokenTable,
     word_size: int,
+    blank: Pages,
     pages: Pages,
     stream: StreamLeft,
     entries: Entries,
     left: Left,
-    suspects: int,
+    possible: NDArray[np.bool_],
 ) -> Tables:
     data, count = segment.data, stream.count
     ranks = ranks_left(segment, tokens, pages, stream, left)
-    heads, ends = entries.heads, entries.ends
-    if ranks is not None:
-        heads, ends = with_confirmed(
-            segment, entries, stream.two_byte_lengths, tokens, ranks, stream.size, left, word_size
-        )
+
+    def confirmed(entries: Entries, *, doubtful: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        if ranks is None:
+            return entries.heads, entries.ends
+        size, lengths = stream.size, stream.two_byte_lengths
+        return with_confirmed(segment, entries, lengths, tokens, ranks, size, left, word_size, doubtful=doubtful)
+
+    doubtful = (pages.lost & ~blank.lost).any() or len(left.strange) or (ranks is not None and ranks.strange)
+    found = None if doubtful else confirmed(entries, doubtful=False)
+    if found is None:
+        # where one page holds something else, each may
+        entries = proven_entries(data, blank, entries, stream.offset, stream.end, possible, stream.two_byte_lengths)
+        found = confirmed(entries, doubtful=True) or (entries.heads, entries.ends)
+    heads, ends = found
+    lost = pages.lost.copy()
+    # a page between two that hold something else was lost as well, until its names had their place
+    lost[pages.number(heads[heads >= 0])] = False
+    lost[left.strange] = True
+    foreign = int(np.count_nonzero(lost & ~blank.lost))
     characters, bounds = expand_known(data, heads, ends, stream.two_byte_lengths, tokens)
     rows = [
         Row(
@@ -158,8 +173,8 @@ def _assemble(
     named = np.diff(bounds) > 0
     unknown = (int(np.count_nonzero(~named)), int(np.count_nonzero(~left.known)))
     whole = int(np.count_nonzero(named & left.known))
-    damage = tuple(_damage(segment, pages, in_order(*rows)))
-    lost = sum(len(one.lost) for one in damage)
+    damage = tuple(_damage(segment, Pages(pages.first, lost), in_order(*rows)))
+    number = sum(len(one.lost) for one in damage)
     checks = (
         Check.that(
             "markers", True, f"{len(stream.numbers)} of {stream.markers} markers survive; names are read from each"
@@ -168,8 +183,8 @@ def _assemble(
         Check(
             "damage",
             Outcome.FAILED,
-            f"{whole} of {count} symbols are whole: {unknown[0]} names and {unknown[1]} addresses are lost on {lost} "
-            "pages" + (f", {suspects} of which hold something else" if suspects else ""),
+            f"{whole} of {count} symbols are whole: {unknown[0]} names and {unknown[1]} addresses are lost on {number} "
+            "pages" + (f", {foreign} of which hold something else" if foreign else ""),
         ),
     )
     return Tables(

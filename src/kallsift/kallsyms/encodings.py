@@ -1,7 +1,7 @@
 """Address encodings: how an array of raw words becomes addresses, as rows of one table.
 
 Source: scripts/kallsyms.c and kernel/kallsyms.c of 2.6.12 to 7.3. Addresses never decrease in any release, so each
-encoding has a test on neighbouring raw words that a true array passes. Base-relative words also pass as self-relative
+encoding makes of raw words numbers that rise in a true array. Base-relative words also pass as self-relative
 ones; the smallest step tells them apart, for some symbols always share an address.
 """
 
@@ -44,7 +44,7 @@ class Encoding:
         name: as it is shown to people.
         entry_size: bytes of an entry; 0 stands for the word size.
         anchor: what an entry is relative to: ``"nothing"``, ``"relative_base"`` or ``"place"`` (its own address).
-        order: maps raw words (shape (n,)) to whether each step to the next fits, shape (n - 1,).
+        key: maps raw words (shape (n,)) to numbers that never fall in a true array, shape (n,).
         typical: whether words whose steps all fit can be of this encoding and of no other.
         decode: maps raw words and the anchor's address to addresses modulo 2^64, shape (n,), uint64.
     """
@@ -52,13 +52,17 @@ class Encoding:
     name: str
     entry_size: int
     anchor: str
-    order: Callable[[Words], NDArray[np.bool_]]
+    key: Callable[[Words], Words | NDArray[np.int64]]
     typical: Callable[[Words], bool]
     decode: Callable[[Words, int], NDArray[np.uint64]]
 
+    def order(self, words: Words) -> NDArray[np.bool_]:
+        """Whether each step to the next of some raw words, shape (n,), fits, shape (n - 1,)."""
+        return _rises(self.key(words))
 
-def _rises(words: Words) -> NDArray[np.bool_]:
-    result: NDArray[np.bool_] = words[1:] >= words[:-1]
+
+def _rises(keys: Words | NDArray[np.int64]) -> NDArray[np.bool_]:
+    result: NDArray[np.bool_] = keys[1:] >= keys[:-1]
     return result
 
 
@@ -76,9 +80,10 @@ def _percpu_decode(words: Words, base: int) -> NDArray[np.uint64]:
     return np.where(words < _SIGN, wide, np.uint64(base) + (~words).astype(np.uint32).astype(np.uint64))
 
 
-def _self_relative_step(words: Words) -> NDArray[np.int64]:
+def _self_relative_key(words: Words) -> NDArray[np.int64]:
+    """Each address, counted from that of the first word."""
     signed = words.astype(np.uint32).view(np.int32).astype(np.int64)
-    return np.diff(signed) + 4
+    return signed + 4 * np.arange(len(words), dtype=np.int64)
 
 
 def _self_relative_decode(words: Words, place: int) -> NDArray[np.uint64]:
@@ -92,15 +97,15 @@ ENCODINGS = (
         name="self-relative",
         entry_size=4,
         anchor="place",
-        order=lambda words: _self_relative_step(words) >= 0,
-        typical=lambda words: bool((_self_relative_step(words) == 0).any()),
+        key=_self_relative_key,
+        typical=lambda words: bool((np.diff(_self_relative_key(words)) == 0).any()),
         decode=_self_relative_decode,
     ),
     Encoding(  # 4.6 to 6.14 without, 6.15 to 6.19 everywhere
         name="offset from relative_base",
         entry_size=4,
         anchor="relative_base",
-        order=_rises,
+        key=lambda words: words,
         typical=_grows,
         decode=lambda words, base: np.uint64(base) + words.astype(np.uint64),
     ),
@@ -108,7 +113,7 @@ ENCODINGS = (
         name="signed offset from relative_base, per-CPU absolute",
         entry_size=4,
         anchor="relative_base",
-        order=lambda words: _rises(_percpu_key(words)),
+        key=_percpu_key,
         typical=lambda words: bool((words >= _SIGN).any()) and not bool(_rises(words).all()),
         decode=_percpu_decode,
     ),
@@ -116,7 +121,7 @@ ENCODINGS = (
         name="absolute",
         entry_size=0,
         anchor="nothing",
-        order=_rises,
+        key=lambda words: words,
         typical=_grows,
         decode=lambda words, _: words.astype(np.uint64),
     ),

@@ -15,6 +15,9 @@ from kallsift.kallsyms.tokens import MAX_PADDING
 LEAST = 4
 """Neighbouring markers at least in a piece of them."""
 
+LONG = 16
+"""Neighbouring markers that are no others by chance."""
+
 MOST_RUNS = 3
 """Runs that are followed, those with most markers first."""
 
@@ -95,17 +98,40 @@ def markers_left(data: NDArray[np.uint8], pages: Pages, low: int, high: int, byt
         if len(words) < LEAST:
             continue
         starts = low + np.arange(len(words), dtype=np.int64) * width
-        there = pages.intact(starts, starts + width)
         steps = words[1:] - words[:-1]
-        fits = there[1:] & there[:-1] & (steps >= 2 * GROUP) & (steps <= GROUP * MAX_ENTRY)
-        edges = np.flatnonzero(np.diff(np.concatenate(([False], fits, [False])).astype(np.int8)))
-        pieces = [(int(a), int(b) + 1) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a + 1 >= LEAST]
+        rises = (steps >= 2 * GROUP) & (steps <= GROUP * MAX_ENTRY)
+        there = pages.intact(starts, starts + width)
+        if len(foreign := _foreign(_pieces(rises, there), words, pages.number(starts))):
+            there = pages.without(foreign).intact(starts, starts + width)
+        pieces = _pieces(rises, there)
         found += [
             _gathered(run, words, there, low, width)
             for run in _runs(pieces, words, there)
             if int(words[run[-1][1] - 1]) < min(len(data), LARGEST)
         ]
     return sorted(found, key=lambda run: -len(run.values))[:MOST_RUNS]
+
+
+def _pieces(rises: NDArray[np.bool_], there: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Where neighbouring words begin and end all of which are there, and rise."""
+    fits = there[1:] & there[:-1] & rises
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], fits, [False])).astype(np.int8)))
+    return [(int(a), int(b) + 1) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a + 1 >= LEAST]
+
+
+def _foreign(
+    pieces: list[tuple[int, int]], words: NDArray[np.unsignedinteger], numbers: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The pages before and behind long pieces that begin or end exactly where these do: something else is there."""
+    found = []
+    for first, end in pieces:
+        if end - first < LONG:
+            continue
+        if first and words[first] != 0 and words[first - 1] != 0 and numbers[first - 1] != numbers[first]:
+            found.append(numbers[first - 1])
+        if end < len(words) and numbers[end] != numbers[end - 1]:
+            found.append(numbers[end])
+    return np.array(found, np.int64)
 
 
 def _runs(

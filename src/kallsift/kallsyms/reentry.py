@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.names import GROUP, MAX_ENTRY, entry_sizes
 from kallsift.kallsyms.pages import PAGE, Pages
+from kallsift.kallsyms.proven_groups import proving_pages, suspected_pages, whole_groups
 
 FIRST_WHOLE = 130
 """Behind a lost page an entry begins within so many bytes: no entry of one length byte takes more."""
@@ -43,6 +44,8 @@ class Entries:
     Attributes:
         heads: offset of each entry's length in the segment's data, shape (n,), int64; -1 where unknown.
         ends: offset behind its last code, likewise.
+        proven: shape (n,), which of them groups that end at their markers bear out: their pages hold what they did.
+        pages: shape (m,), the pages that such groups lie on, counted as `Pages` does.
         unsure: walks from behind a lost page into a certain entry, as indices, in their order; none is certain.
         unsure_heads: offsets of those entries' lengths.
         adrift: offsets of the lengths of neighbouring entries between two lost pages, the end of the last one behind
@@ -51,6 +54,8 @@ class Entries:
 
     heads: NDArray[np.int64]
     ends: NDArray[np.int64]
+    proven: NDArray[np.bool_]
+    pages: NDArray[np.bool_]
     unsure: tuple[NDArray[np.int64], ...]
     unsure_heads: tuple[NDArray[np.int64], ...]
     adrift: tuple[NDArray[np.int64], ...]
@@ -83,23 +88,31 @@ def reenter(
         end: offset that the stream does not reach beyond.
 
     Returns:
-        The entries, and the pages that are blank nowhere and yet cannot be what they were, counted from the first.
+        The entries, and the pages that are blank nowhere and yet cannot be what they were, counted from the first;
+        where there are any, no more than the entries behind markers.
     """
     # one byte more: the last entry can end exactly there
     region = data[offset : end + 1]
     following = following_entries(region, pages, offset, letters[firsts], two_byte_lengths)
     # the first marker is zero, whether it survives or not
-    anchors = {0: 0, **dict(zip(known.tolist(), values.tolist(), strict=True))}
+    markers = {0: 0, **dict(zip(known.tolist(), values.tolist(), strict=True))}
+    anchors = markers.copy()
     heads = np.full(count, -1, np.int64)
     _forwards(pages, offset, following, anchors, heads)
-    suspects = _suspects(pages, offset, anchors, heads, following, count)
+    groups = list(whole_groups(data, offset, end, markers, heads, following))
+    proving = proving_pages(pages, offset, groups, heads)
+    suspects = suspected_pages(pages, offset, markers, groups, proving)
+    # what a marker says the index of, and not only entries that were counted
+    indexed = np.isin(np.arange(count) // GROUP, list(markers))
+    for first, last in groups:
+        indexed[first:last] = True
     boundaries = np.array(sorted(value for value in anchors.values() if value < len(region)), np.int64)
     fitting = _with_local_letters(following, region, heads, boundaries, firsts, two_byte_lengths)
     unsure: list[NDArray[np.int64]] = []
     unsure_heads: list[NDArray[np.int64]] = []
     for number, value in anchors.items():
         last = number * GROUP - 1
-        if number == 0 or last >= count or heads[last] >= 0 or value >= len(region):
+        if number == 0 or last >= count or heads[last] >= 0 or value >= len(region) or len(suspects):
             continue
         low = _last_lost(pages, offset, value)
         if low >= value:
@@ -112,14 +125,18 @@ def reenter(
         free = (indices >= 0) & (heads[np.maximum(indices, 0)] < 0)
         sure = free & (np.arange(len(walk)) >= certain)
         heads[indices[sure]] = walk[sure]
+        indexed[indices[sure]] = number in markers
         unsure.append(indices[free & ~sure])
         unsure_heads.append(walk[free & ~sure] + offset)
-    adrift = tuple(walk + offset for walk in walks_adrift(following, pages, offset, boundaries, len(region)))
+    walks = walks_adrift(following, pages, offset, boundaries, len(region)) if not len(suspects) else ()
+    adrift = tuple(walk + offset for walk in walks)
     there = heads >= 0
     ends = np.full(count, -1, np.int64)
     ends[there] = following[heads[there]] + offset
     heads[there] += offset
-    return Entries(heads, ends, tuple(unsure), tuple(unsure_heads), adrift), suspects
+    unproven = Pages(pages.first, ~proving)
+    indexed[there] &= unproven.intact(heads[there], ends[there])
+    return Entries(heads, ends, indexed & there, proving, tuple(unsure), tuple(unsure_heads), adrift), suspects
 
 
 def _with_local_letters(
@@ -194,30 +211,6 @@ def _forwards(
         heads[number * GROUP : number * GROUP + len(walk)] = walk
 
 
-def _suspects(
-    pages: Pages,
-    offset: int,
-    anchors: dict[int, int],
-    heads: NDArray[np.int64],
-    following: NDArray[np.int64],
-    count: int,
-) -> NDArray[np.int64]:
-    """Pages of groups that do not end at the next marker though none of their bytes is blank, unless a group that
-    does shows that they are whole."""
-    trusted = np.zeros(len(pages.lost), np.bool_)
-    doubted = np.zeros(len(pages.lost), np.bool_)
-    for number, value in anchors.items():
-        end = anchors.get(number + 1)
-        if end is None or (number + 1) * GROUP > count:
-            continue
-        first, last = pages.number(np.array([value + offset, max(value, end - 1) + offset]))
-        if heads[(number + 1) * GROUP - 1] >= 0 and following[heads[(number + 1) * GROUP - 1]] == end:
-            trusted[first : last + 1] = True
-        elif not pages.lost[first : last + 1].any():
-            doubted[first : last + 1] = True
-    return np.flatnonzero(doubted & ~trusted)
-
-
 def _walked(following: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Whether a walk from each byte from ``low`` on comes to ``high``, and its entries before that, or before it ends.
 
@@ -263,16 +256,21 @@ def walks_adrift(
         high = min(high, outside)
         if low >= high:
             continue
-        _, steps = _walked(following, low, high)
-        walk = [low + int(np.argmax(steps[: min(FIRST_WHOLE, high - low)]))]
-        while (place := int(following[walk[-1]])) != outside:
-            walk.append(place)
-        whole = np.array(walk, np.int64)
+        whole = longest_walk(following, low, high)
         if pages.intact(whole[-1:] + offset, whole[-1:] + offset + FIRST_WHOLE)[0]:
             # no byte is lost where it ends, so its last page is not what it was, nor what reaches into that
             whole = whole[whole <= (whole[-1] + offset - pages.first) // PAGE * PAGE + pages.first - offset]
         if len(whole) > 2 * UNSURE_OF_ANY:
             yield whole
+
+
+def longest_walk(following: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
+    """Of the walks from one of the first bytes behind ``low`` the longest: its entries, and where it leads nowhere."""
+    _, steps = _walked(following, low, high)
+    walk = [low + int(np.argmax(steps[: min(FIRST_WHOLE, high - low)]))]
+    while (place := int(following[walk[-1]])) != len(following) - 1:
+        walk.append(place)
+    return np.array(walk, np.int64)
 
 
 def _backwards(

@@ -8,7 +8,7 @@ first ``.`` or at ``.llvm.``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -164,6 +164,12 @@ class Ranks:
         """How many entries survive."""
         return int(np.count_nonzero(self.order >= 0))
 
+    def without(self, lost: NDArray[np.bool_]) -> Ranks:
+        """With those entries, shape (n,), lost too."""
+        order, rank = np.where(lost, -1, self.order), self.rank.copy()
+        rank[self.order[lost & (self.order >= 0)]] = -1
+        return replace(self, order=order, rank=rank)
+
 
 def find_ranks(data: NDArray[np.uint8], pages: Pages, end: int, count: int, byte_order: str) -> Ranks | None:
     """What is left of the permutation that follows a table; None if too little is, or it is none.
@@ -203,7 +209,12 @@ def ranks_at(
         return None
     order = np.where(intact, order, -1)
     times = np.bincount(order[intact], minlength=count)
-    if np.count_nonzero(times > 1) * 100 > count:
+    doubled = intact & (times[np.maximum(order, 0)] > 1)
+    # a page that stands twice is one at most
+    copied = np.bincount(number[doubled], minlength=len(pages.lost)) * 2 > np.bincount(
+        number, minlength=len(pages.lost)
+    )
+    if np.count_nonzero(doubled & ~copied[number]) * 50 > count or np.count_nonzero(intact & ~doubled) < count // 8:
         return None
     order[intact] = np.where(times[order[intact]] == 1, order[intact], -1)
     rank = np.full(count, -1, np.int64)

@@ -197,7 +197,7 @@ def bears_out(segment: Segment, tokens: TokenTable, pages: Pages, stream: Stream
     Without a permutation an array bears the count out only where it ends before it: one that begins at a known place
     could end anywhere.
     """
-    if left.strange or np.count_nonzero(left.known) * 2 < stream.count:
+    if len(left.strange) or np.count_nonzero(left.known) * 2 < stream.count:
         return False
     ranks = ranks_left(segment, tokens, pages, stream, left)
     return not left.newer and stream.count_offset is not None if ranks is None else not ranks.strange
@@ -212,9 +212,11 @@ def _count(
         if not pages.intact(np.array([place]), np.array([place + 4]))[0]:
             break
         value = int(np.frombuffer(data[place : place + COUNT_SIZE].tobytes(), f"{byte_order}u4")[0])
+        if value in counts:
+            return value, place
         if value:
-            return (value, place) if value in counts else None
-    # the count is lost: the last group ends where the markers begin
+            break
+    # the count is lost, or something else is there: the last group ends where the markers begin
     last = markers.last_group(data, pages, offset, two_byte_lengths)
     return None if last is None else (last, None)
 

@@ -61,9 +61,10 @@ def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Ite
 
 
 def _lost(memory: Memory, tables: Tables, address: int) -> bool:
-    """Whether an address is on a page that is lost, where others are."""
-    page = _read(memory, address // PAGE * PAGE, PAGE)
-    return bool(tables.damage) and not page.strip(b"\0")
+    """Whether an address is on a page that is lost, where others are, or on one that tables lost."""
+    page = address // PAGE * PAGE
+    blank = bool(tables.damage) and not _read(memory, page, PAGE).strip(b"\0")
+    return blank or any(page in one.lost for one in tables.damage)
 
 
 def _own_names(tables: Tables, symbols: SymbolTable, placement: Placement) -> Iterator[Check]:

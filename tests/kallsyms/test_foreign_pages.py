@@ -1,0 +1,162 @@
+"""What comes out where pages under tables hold something else: nothing wrong, and almost all that survives.
+
+Pages out of the same tables are the worst: they go on as those around them do, and are in order in themselves.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kallsift.kallsyms.doubtful import halves
+from kallsift.kallsyms.foreign_pages import pages_out_of_order
+from kallsift.kallsyms.pages import PAGE
+from tests.kallsyms.placed import START, Placed, placed, sample
+from tests.kallsyms.test_lost_pages import BEHIND_INDEX, ERAS, SORTED, pages_of, recovered, share_of, split, without
+from tests.oracle.damage import Damage
+from tests.oracle.eras import Era
+
+COUNT = 20_000
+
+
+def overwritten(source: Placed, pages: dict[int, int]) -> Damage:
+    """The source with these pages as some others are."""
+    done, data = without(source, set(pages)), bytearray(source.data)
+    for page, other in pages.items():
+        data[page * PAGE - START : (page + 1) * PAGE - START] = source.data[other * PAGE - START :][:PAGE]
+    return replace(done, data=bytes(data))
+
+
+def inner(source: Placed, name: str) -> list[int]:
+    """The pages that a table takes whole."""
+    return sorted(pages_of(source, name))[1:-1]
+
+
+def one_of_names(source: Placed) -> dict[int, int]:
+    """One page of names to be another one: where only other tables are damaged, this is no damage to names."""
+    pages = inner(source, "names")
+    return {pages[-3]: pages[1]}
+
+
+def array(era: Era) -> str:
+    return "offsets" if "offsets" in era.order else "addresses"
+
+
+@pytest.mark.parametrize("era", ERAS, ids=str)
+@pytest.mark.parametrize("away", [3, -3])
+def test_addresses_from_elsewhere(era: Era, away: int) -> None:
+    """The page behind one with higher addresses is out of order as well, and yet is no other."""
+    source = placed(era, sample(era, COUNT))
+    pages = inner(source, array(era))
+    page = pages[len(pages) // 2]
+    of, out = share_of(source, overwritten(source, {page: page + away}))
+    assert out >= 0.999 * of
+
+
+@pytest.mark.parametrize("era", ERAS, ids=str)
+def test_a_page_that_stands_twice(era: Era) -> None:
+    """Neighbours with the same addresses: either can be the foreign one, and neither is believed."""
+    source = placed(era, sample(era, COUNT))
+    pages = inner(source, array(era))
+    page = pages[len(pages) // 2]
+    of, out = share_of(source, overwritten(source, {page: page + 1}))
+    assert 0.8 * of <= out < of
+
+
+@pytest.mark.parametrize("era", SORTED, ids=str)
+@pytest.mark.parametrize("table", ["names", "seqs_of_names"])
+def test_pages_of_a_table_in_its_other_pages(era: Era, table: str) -> None:
+    source = placed(era, sample(era, COUNT))
+    pages = inner(source, table)
+    chance = random.Random(f"{era.name} {table}")
+    for share in (0.1, 0.25):
+        lost = {page: chance.choice(pages) for page in chance.sample(pages, max(2, round(share * len(pages))))}
+        of, out = share_of(source, overwritten(source, lost | one_of_names(source)))
+        assert out >= 0.98 * of
+
+
+@pytest.mark.parametrize("era", SORTED, ids=str)
+def test_a_page_of_names_between_two_foreign_ones(era: Era) -> None:
+    """No group between markers shows it to be whole, but the order of names does."""
+    source = placed(era, sample(era, COUNT))
+    pages = inner(source, "names")
+    middle = pages[len(pages) // 2]
+    of, out = share_of(source, overwritten(source, {middle - 1: pages[1], middle + 1: pages[2]}))
+    assert out >= 0.999 * of
+
+
+@pytest.mark.parametrize("era", ERAS, ids=str)
+def test_the_count_is_something_else(era: Era) -> None:
+    """The last group of names ends where the markers begin."""
+    source = split(era, "names", 0)
+    page = (START + source.table("num_syms").start) // PAGE
+    assert page not in pages_of(source, "names")
+    of, out = share_of(source, overwritten(source, {page: page + 4} | one_of_names(source)))
+    assert out >= 0.999 * of
+
+
+@pytest.mark.parametrize("era", BEHIND_INDEX, ids=str)
+def test_the_first_markers_are_something_else(era: Era) -> None:
+    """Those behind the page begin in its midst."""
+    source = split(era, "markers", 40)
+    page = (START + source.table("markers").start) // PAGE
+    of, out = share_of(source, overwritten(source, {page: page - 3}))
+    assert of
+    assert out >= 0.95 * of
+
+
+@pytest.mark.parametrize("era", [era for era in ERAS if "relative_base" in era.order], ids=str)
+def test_a_base_is_not_read_where_something_else_is(era: Era) -> None:
+    """It would put all symbols elsewhere."""
+    source = placed(era, sample(era, COUNT))
+    base = source.table("relative_base")
+    page = (START + base.start) // PAGE
+    assert page in pages_of(source, "offsets")
+    done = overwritten(source, {page: page + 1} | one_of_names(source))
+    assert done.data[base] != bytes(8)
+    tables = recovered(done.data)
+    assert tables is None or tables.array.relative_base is None
+
+
+def test_which_pages_are_out_of_order() -> None:
+    size = 50
+    pages = np.repeat(np.arange(9), size)
+    truth = np.arange(9 * size, dtype=np.int64) * 8
+    known = np.ones(len(truth), np.bool_)
+    assert not len(pages_out_of_order(truth, known, pages))
+    for page, other, foreign in (
+        (4, 7, [4]),
+        (4, 1, [4]),
+        (4, 5, [4, 5]),
+        (8, 0, [8]),
+        (0, 8, [0]),
+    ):
+        keys = truth.copy()
+        keys[pages == page] = truth[pages == other]
+        assert pages_out_of_order(keys, known, pages).tolist() == foreign
+        # lost pages prove nothing
+        assert pages_out_of_order(keys, known & (pages != page), pages).tolist() == []
+
+
+def test_a_page_that_belongs_further_on_leaves_out_a_page() -> None:
+    """Where those that it would contradict are lost, it is in order; but no page goes on from it."""
+    pages = np.repeat(np.arange(9), 50)
+    keys = np.arange(450, dtype=np.int64) * 8
+    keys[pages == 4] = keys[pages == 5]
+    keys[pages == 0] = 1 << 20
+    assert pages_out_of_order(keys, ~np.isin(pages, [5]), pages).tolist() == [0, 4]
+
+
+def test_half_of_a_walk_ends_before_what_reaches_into_the_other() -> None:
+    walk = np.arange(100, 4 * PAGE, 30)
+    start = 12 * PAGE
+    [first, second] = halves(walk, start)
+    assert first[-1] < 2 * PAGE <= second[0]
+    assert len(first) + len(second) == len(walk)
+    aligned = np.arange(0, 4 * PAGE, 32)
+    [first, second] = halves(aligned, start)
+    assert first[-1] == second[0] == 2 * PAGE
+    assert halves(np.arange(PAGE, 2 * PAGE, 30), start) == ()
