@@ -122,6 +122,9 @@ def main() -> int:
     lots.add_argument("guests", nargs="*", metavar="GUEST", default=DAMAGED)
     lots.add_argument("--trials", type=int, default=100)
     lots.add_argument("--percent", type=float, nargs="+", default=[1, 2, 5, 10, 25])
+    lots.add_argument(
+        "--filler", choices=tuple(damage_trials.FILLERS), default="zeros", help="what stands on lost pages"
+    )
     lots.add_argument("--resume", action="store_true", help="keep the trials of a run that was stopped")
     census.add_arguments(
         commands.add_parser("images", help="recover every kernel image of the mirror: a Markdown table")
@@ -134,8 +137,8 @@ def main() -> int:
             return dynamic_table.write(guests_of_set(options.set))
         if options.command == "damage":
             images = {name: capture(guest_named(name)).kernel_image for name in options.guests}
-            results = lab_folder() / "damage.jsonl"
-            plan = damage_trials.Plan(images, options.percent, options.trials, results, options.resume)
+            results = lab_folder() / f"damage-{options.filler}.jsonl"
+            plan = damage_trials.Plan(images, options.percent, options.trials, results, options.resume, options.filler)
             return damage_trials.carry_out(plan)
         return demo(options.guest) if options.command == "demo" else table(options.set)
     except (LabError, kallsift.KallsiftError) as error:

@@ -21,6 +21,14 @@ from kallsift.memory.model import Segment
 
 PAGE = 4096
 
+FILLERS = {
+    "zeros": "zeros",
+    "noise": "random bytes",
+    "image": "pages of the image from elsewhere",
+    "own": "other pages of the tables",
+}
+"""What stands on lost pages."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -84,14 +92,14 @@ class Damaged:
             place += 1 + length
         return np.array([*heads, start + place], np.int64), np.array(first, np.int64)
 
-    def trial(self, percent: float, seed: int) -> Trial:
-        """Zeroes a share of the pages, at least one, and recovers what is left."""
+    def trial(self, percent: float, seed: int, filler: str = "zeros") -> Trial:
+        """Overwrites a share of the pages, at least one, and recovers what is left."""
         chance = np.random.default_rng((seed, int(percent * 10)))
         lost = chance.choice(self.pages, max(1, round(len(self.pages) * percent / 100)), replace=False)
         data = self.segment.read().copy()
         for page in lost.tolist():
             start = self.start - self.segment.start + page * PAGE
-            data[max(0, start) : start + PAGE] = 0
+            data[max(0, start) : start + PAGE] = self._filled(filler, chance)[max(0, -start) :]
         others = [segment for segment in self.memory.segments if segment is not self.segment]
         segments = sorted([*others, Segment(self.segment.start, data)], key=lambda segment: segment.start)
         survivors = self._survivors(lost)
@@ -100,6 +108,18 @@ class Damaged:
         except kallsift.KallsiftError as error:
             return Trial(int(survivors.sum()), 0, 0, str(error))
         return self._judged(kernel, survivors)
+
+    def _filled(self, filler: str, chance: np.random.Generator) -> NDArray[np.uint8]:
+        """One page of what stands on lost pages."""
+        if filler == "zeros":
+            return np.zeros(PAGE, np.uint8)
+        if filler == "noise":
+            return chance.integers(0, 256, PAGE, np.uint8)
+        if filler == "own":
+            start = self.start - self.segment.start + int(chance.choice(self.pages[1:-1])) * PAGE
+        else:
+            start = int(chance.integers(0, self.segment.size // PAGE)) * PAGE
+        return self.segment.read(start, start + PAGE)
 
     def _judged(self, kernel: kallsift.Kernel, survivors: NDArray[np.bool_]) -> Trial:
         if len(kernel.symbols) != len(self.truth.symbols):
@@ -172,8 +192,10 @@ A symbol survives a trial if the bytes of its name, of all tokens in it, of its 
 address needs that, are all untouched. It counts as recovered if its name, its letter and its address come out. Whatever
 else comes out, of any symbol, must be true as well, or is counted as wrong. Token table and index are 1.5 KB: where
 their page is lost nothing survives, and there is nothing to recover in such a trial.
+"""
 
-| kernel | pages zeroed | trials | with survivors | symbols that survive | of those recovered | in the worst trial | \
+COLUMNS = """
+| kernel | pages lost | trials | with survivors | symbols that survive | of those recovered | in the worst trial | \
 trials with nothing recovered | wrong |
 |---|--:|--:|--:|--:|--:|--:|--:|--:|"""
 
@@ -188,6 +210,7 @@ class Plan:
         trials: of each of these.
         results: where each trial's result is kept, one a line.
         resume: whether those that are there already are kept.
+        filler: what stands on lost pages.
     """
 
     images: Mapping[str, Path]
@@ -195,6 +218,7 @@ class Plan:
     trials: int
     results: Path
     resume: bool = False
+    filler: str = "zeros"
 
 
 def carry_out(plan: Plan) -> int:
@@ -211,10 +235,10 @@ def carry_out(plan: Plan) -> int:
                 if (name, percent, seed) in done:
                     continue
                 source = source or Damaged(image)
-                trial = done[name, percent, seed] = source.trial(percent, seed)
+                trial = done[name, percent, seed] = source.trial(percent, seed, plan.filler)
                 kept = {"kernel": name, "percent": percent, "seed": seed, **asdict(trial)}
                 print(json.dumps(kept), file=lines, flush=True)
-    print(HEADING)
+    print((HEADING if plan.filler == "zeros" else f"\n## Pages overwritten with {FILLERS[plan.filler]}\n") + COLUMNS)
     for name, percent in product(plan.images, plan.percents):
         made = [trial for (kernel, share, _), trial in done.items() if (kernel, share) == (name, percent)]
         print(_row(name, percent, made))
