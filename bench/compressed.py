@@ -116,10 +116,11 @@ def written(kind: str, memory: Memory, path: Path) -> Packed:
     if kind == "avml":
         pieces = []
         with path.open("wb") as out:
-            for block in blocks(_parts(memory)):
-                # a header of 32 bytes, and the size behind the frames
-                pieces.append((out.tell() + 32, len(block) - 40))
-                out.write(block)
+            for number, part in enumerate(blocks(_parts(memory))):
+                # of each block a header, the frames, and their size
+                if number % 3 == 1:
+                    pieces.append((out.tell(), len(part)))
+                out.write(part)
         return Packed(kind, path, np.array(pieces, np.int64))
     with path.open("wb") as out:
         for offset, data in kdump_dump(memory, memory_facts(memory, None), packing=kind):
