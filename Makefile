@@ -53,7 +53,7 @@ dynamic: $(READY) lab
 damage: $(READY) lab
 	@$(RUN) -m tests.real damage > docs/.damage.md; status=$$?; \
 	for filler in noise image own; do \
-		$(RUN) -m tests.real damage --filler $$filler --trials 10 --percent 2 10 >> docs/.damage.md || status=1; \
+		$(RUN) -m tests.real damage --filler $$filler --trials 5 --percent 2 10 >> docs/.damage.md || status=1; \
 	done; mv docs/.damage.md docs/damage.md; exit $$status
 
 bench: $(READY) lab

@@ -106,9 +106,35 @@ class _Confirming:
             first, read = order.first_index(names, low, high, self.left)
             self.left -= read
         if first is not None:
-            own = slice(first, first + len(places))
-            self.heads[own], self.ends[own] = places, stops
+            indices = first + np.arange(len(places))
+            taken = self.borne_out(order, indices, names, places, stops)
+            self.heads[indices[taken]], self.ends[indices[taken]] = places[taken], stops[taken]
         return first
+
+    def borne_out(
+        self,
+        order: NameOrder,
+        indices: NDArray[np.int64],
+        names: list[bytes],
+        places: NDArray[np.int64],
+        stops: NDArray[np.int64],
+    ) -> NDArray[np.bool_]:
+        """Which entries of a walk to take: all, but if pages hold something else those of pages that are borne out.
+
+        A walk can lead from one that does not on to one that does, where no ranks are left to contradict it.
+        """
+        if not self.doubtful:
+            return np.ones(len(places), np.bool_)
+        begins, ends = ((cells + self.segment.start % PAGE) // PAGE for cells in (places, stops - 1))
+        confirmed = begins[self.told(order, indices, names)]
+        numbers, times = np.unique(confirmed, return_counts=True)
+        fine = numbers[times >= CONFIRMED]
+        return np.asarray(np.isin(begins, fine) & np.isin(ends, fine))
+
+    def told(self, order: NameOrder, indices: NDArray[np.int64], names: list[bytes]) -> NDArray[np.bool_]:
+        """Which names other tables confirm at their indices."""
+        confirmed = order.confirmed(indices, names)
+        return confirmed if self.pointers is None else confirmed | self.pointers.holds(indices, names)
 
     def place_parts(self, order: NameOrder, walk: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int | None]]:
         """A walk and where it is placed; if foreign pages can lie in one that is not, its parts."""
@@ -125,10 +151,7 @@ class _Confirming:
             return
         stops = np.append(places[1:], self.heads[indices[-1] + 1])
         names = self.names(places, stops)
-        confirmed = order.confirmed(indices, names)
-        if self.pointers:
-            confirmed |= self.pointers.holds(indices, names)
-        enough = np.cumsum(confirmed) >= CONFIRMED
+        enough = np.cumsum(self.told(order, indices, names)) >= CONFIRMED
         self.heads[indices[enough]], self.ends[indices[enough]] = places[enough], stops[enough]
 
     def leave_out(self, contradicting: NDArray[np.int64]) -> None:

@@ -65,13 +65,13 @@ def _joined(
     last: NDArray[np.int64] | NDArray[np.unsignedinteger],
     numbers: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """Which pages go on where a page beside them ends, or have none beside them."""
+    """Which pages go on where a page beside them ends, or have none beside them, nor go on at one that is not."""
     beside = np.diff(numbers) == 1
     rises = last - first
     joins = first[1:] - last[:-1] <= np.minimum(rises[1:], rises[:-1]) // WIDE
     alone = np.ones(len(numbers), np.bool_)
-    alone[1:] &= ~beside
-    alone[:-1] &= ~beside
+    alone[1:] &= ~(beside | joins)
+    alone[:-1] &= ~(beside | joins)
     alone[1:] |= beside & joins
     alone[:-1] |= beside & joins
     return alone
