@@ -148,6 +148,8 @@ def test_a_page_that_belongs_further_on_leaves_out_a_page() -> None:
     keys[pages == 4] = keys[pages == 5]
     keys[pages == 0] = 1 << 20
     assert pages_out_of_order(keys, ~np.isin(pages, [5]), pages).tolist() == [0, 4]
+    # nor where no page beside it is left
+    assert pages_out_of_order(keys, ~np.isin(pages, [3, 5]), pages).tolist() == [0, 4]
 
 
 def test_half_of_a_walk_ends_before_what_reaches_into_the_other() -> None:
