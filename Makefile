@@ -52,7 +52,7 @@ dynamic: $(READY) lab
 
 damage: $(READY) lab
 	@$(RUN) -m tests.real damage > docs/.damage.md; status=$$?; \
-	for filler in noise image own; do \
+	for filler in noise foreign own; do \
 		$(RUN) -m tests.real damage --filler $$filler --trials 5 --percent 2 10 >> docs/.damage.md || status=1; \
 	done; mv docs/.damage.md docs/damage.md; exit $$status
 

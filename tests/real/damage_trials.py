@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 import kallsift
 from kallsift.memory.model import Segment
+from tests.oracle.damage import Filler
 
 PAGE = 4096
 
-FILLERS = {
+FILLERS: dict[Filler, str] = {
     "zeros": "zeros",
     "noise": "random bytes",
-    "image": "pages of the image from elsewhere",
+    "foreign": "pages of the image from elsewhere",
     "own": "other pages of the tables",
 }
 """What stands on lost pages."""
@@ -92,7 +93,7 @@ class Damaged:
             place += 1 + length
         return np.array([*heads, start + place], np.int64), np.array(first, np.int64)
 
-    def trial(self, percent: float, seed: int, filler: str = "zeros") -> Trial:
+    def trial(self, percent: float, seed: int, filler: Filler = "zeros") -> Trial:
         """Overwrites a share of the pages, at least one, and recovers what is left."""
         chance = np.random.default_rng((seed, int(percent * 10)))
         lost = chance.choice(self.pages, max(1, round(len(self.pages) * percent / 100)), replace=False)
@@ -109,7 +110,7 @@ class Damaged:
             return Trial(int(survivors.sum()), 0, 0, str(error))
         return self._judged(kernel, survivors)
 
-    def _filled(self, filler: str, chance: np.random.Generator) -> NDArray[np.uint8]:
+    def _filled(self, filler: Filler, chance: np.random.Generator) -> NDArray[np.uint8]:
         """One page of what stands on lost pages."""
         if filler == "zeros":
             return np.zeros(PAGE, np.uint8)
@@ -218,7 +219,7 @@ class Plan:
     trials: int
     results: Path
     resume: bool = False
-    filler: str = "zeros"
+    filler: Filler = "zeros"
 
 
 def carry_out(plan: Plan) -> int:

@@ -17,7 +17,7 @@ from kallsift.kallsyms.known_names import expand_known, texts
 from kallsift.kallsyms.name_order import NameOrder
 from kallsift.kallsyms.named_pointers import NamedPointers, name_pointers
 from kallsift.kallsyms.names import GROUP
-from kallsift.kallsyms.pages import PAGE
+from kallsift.kallsyms.pages import pages_in_segment
 from kallsift.kallsyms.reentry import UNSURE_OF_ANY, Entries
 from kallsift.kallsyms.sequences import Ranks
 from kallsift.kallsyms.tokens import TokenTable
@@ -34,7 +34,6 @@ MOST_READ = 1 << 30
 
 ROUNDS = 4
 """How often walks that could not be placed are tried again, once others are."""
-
 
 MANY = 4
 """A page one of so many of whose names contradicts the order of names does not hold its own."""
@@ -125,7 +124,7 @@ class _Confirming:
         """
         if not self.doubtful:
             return np.ones(len(places), np.bool_)
-        begins, ends = ((cells + self.segment.start % PAGE) // PAGE for cells in (places, stops - 1))
+        begins, ends = (pages_in_segment(self.segment.start, cells) for cells in (places, stops - 1))
         confirmed = begins[self.told(order, indices, names)]
         numbers, times = np.unique(confirmed, return_counts=True)
         fine = numbers[times >= CONFIRMED]
@@ -158,7 +157,7 @@ class _Confirming:
         """Leaves out names that contradict their order, and all on pages of which many do: these hold something else,
         where no marker tells, or it pointed to where an entry ends by chance."""
         there = np.flatnonzero(self.heads >= 0)
-        pages = (self.heads[there] + self.segment.start % PAGE) // PAGE
+        pages = pages_in_segment(self.segment.start, self.heads[there])
         wrong = np.isin(there, contradicting)
         many = np.bincount(pages[wrong], minlength=int(pages.max(initial=0)) + 1) * MANY >= np.bincount(pages)
         # of a proven name it is the rank that is wrong

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.foreign_pages import pages_out_of_order
 from kallsift.kallsyms.name_order import KEYS
-from kallsift.kallsyms.pages import PAGE, Pages
+from kallsift.kallsyms.pages import PAGE, Pages, page_begin, pages_in_segment
 from kallsift.kallsyms.reentry import FIRST_WHOLE, UNSURE_OF_ANY, Entries, following_entries, longest_walk
 from kallsift.kallsyms.sequences import Ranks
 
@@ -68,7 +68,7 @@ def _walks(following: NDArray[np.int64], low: int, high: int, first: int) -> Ite
     while low < high:
         inner = np.append(np.minimum(following[low:high] - low, high - low), high - low)
         walk = longest_walk(inner, 0, high - low) + low
-        page = (int(walk[-1]) - first) // PAGE * PAGE + first
+        page = page_begin(int(walk[-1]), first)
         whole = walk[-1] + FIRST_WHOLE >= high
         if not whole:
             # nor is what reaches into that page
@@ -86,11 +86,11 @@ def halves(walk: NDArray[np.int64], start: int) -> tuple[NDArray[np.int64], ...]
         walk: offsets of entries in a segment's data.
         start: address of the segment, which says where pages begin.
     """
-    pages, into = np.divmod(walk + start % PAGE, PAGE)
+    pages = pages_in_segment(start, walk)
     if pages[0] == pages[-1]:
         return ()
     cut = int(np.searchsorted(pages, (int(pages[0]) + int(pages[-1]) + 1) // 2))
-    parts = walk[: cut + int(into[cut] == 0)], walk[cut:]
+    parts = walk[: cut + int((walk[cut] + start) % PAGE == 0)], walk[cut:]
     return tuple(part for part in parts if 2 * UNSURE_OF_ANY < len(part) < len(walk))
 
 
@@ -104,7 +104,7 @@ def ranks_in_order(ranks: Ranks, names: Sequence[bytes], start: int) -> Ranks:
     """
     known = ranks.order >= 0
     known[known] = [bool(names[index]) for index in ranks.order[known].tolist()]
-    pages = (start % PAGE + ranks.offset + np.arange(len(known), dtype=np.int64) * ranks.entry_size) // PAGE
+    pages = pages_in_segment(start, ranks.offset + np.arange(len(known), dtype=np.int64) * ranks.entry_size)
     there = ranks.order[known].tolist()
     foreign: NDArray[np.int64] | None = None
     for key in KEYS:

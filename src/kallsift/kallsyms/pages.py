@@ -15,6 +15,17 @@ PAGE = 1 << PAGE_BITS
 """The grain in which memory is lost; larger pages lose several at once."""
 
 
+def pages_in_segment(start: int, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The page of each offset in the data of a segment from address ``start`` on, counted from the first it touches."""
+    numbers: NDArray[np.int64] = (offsets + start % PAGE) >> PAGE_BITS
+    return numbers
+
+
+def page_begin(offset: int, first: int) -> int:
+    """Where the page of an offset begins, if one begins at ``first``."""
+    return offset - (offset - first) % PAGE
+
+
 @dataclass(frozen=True, eq=False)
 class Pages:
     """Which pages of a part of a segment are lost.

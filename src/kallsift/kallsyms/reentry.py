@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.names import GROUP, MAX_ENTRY, entry_sizes
-from kallsift.kallsyms.pages import PAGE, Pages
+from kallsift.kallsyms.pages import PAGE, Pages, page_begin
 from kallsift.kallsyms.proven_groups import proving_pages, suspected_pages, whole_groups
 
 FIRST_WHOLE = 130
@@ -259,7 +259,7 @@ def walks_adrift(
         whole = longest_walk(following, low, high)
         if pages.intact(whole[-1:] + offset, whole[-1:] + offset + FIRST_WHOLE)[0]:
             # no byte is lost where it ends, so its last page is not what it was, nor what reaches into that
-            whole = whole[whole <= (whole[-1] + offset - pages.first) // PAGE * PAGE + pages.first - offset]
+            whole = whole[whole <= page_begin(int(whole[-1]), pages.first - offset)]
         if len(whole) > 2 * UNSURE_OF_ANY:
             yield whole
 

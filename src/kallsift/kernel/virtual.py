@@ -84,8 +84,6 @@ class VirtualMemory:
         Raises:
             UnmappedError: if nothing maps it.
         """
-        if self.mapping is None:
-            return address
         physical, mapped = self._block(address // PAGE // BLOCK)
         page = address // PAGE % BLOCK
         if not mapped[page]:
@@ -112,8 +110,6 @@ class VirtualMemory:
             raise UnmappedError(address, size)
         if not size:
             return np.empty(0, np.uint8)
-        if self.mapping is None:
-            return self.memory.read(address, size)
         first = address // PAGE * PAGE
         count = -(-(address + size - first) // PAGE)
         begin = first // PAGE // BLOCK
