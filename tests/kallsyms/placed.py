@@ -22,10 +22,10 @@ from tests.oracle.writer import Blob, write
 
 ERAS_64 = tuple(era for era in ERAS if 8 in era.word_sizes)
 
-START = 0x1234000
-"""Address of the segments."""
+START = 0xFFFF_FFFF_9123_4000
+"""Address of the segments, which no int64 holds."""
 
-DISTANCE = 0xFFFF_FFFF_8000_0000
+DISTANCE = -0x1000_0000
 """From the segments' addresses to those that the kernel has them at."""
 
 BEFORE = 3 * 4096

@@ -152,9 +152,9 @@ def test_a_page_that_belongs_further_on_leaves_out_a_page() -> None:
     assert pages_out_of_order(keys, ~np.isin(pages, [3, 5]), pages).tolist() == [0, 4]
 
 
-def test_half_of_a_walk_ends_before_what_reaches_into_the_other() -> None:
+@pytest.mark.parametrize("start", [12 * PAGE, -PAGE % (1 << 64)])
+def test_half_of_a_walk_ends_before_what_reaches_into_the_other(start: int) -> None:
     walk = np.arange(100, 4 * PAGE, 30)
-    start = 12 * PAGE
     [first, second] = halves(walk, start)
     assert first[-1] < 2 * PAGE <= second[0]
     assert len(first) + len(second) == len(walk)

@@ -90,7 +90,7 @@ def halves(walk: NDArray[np.int64], start: int) -> tuple[NDArray[np.int64], ...]
     if pages[0] == pages[-1]:
         return ()
     cut = int(np.searchsorted(pages, (int(pages[0]) + int(pages[-1]) + 1) // 2))
-    parts = walk[: cut + int((walk[cut] + start) % PAGE == 0)], walk[cut:]
+    parts = walk[: cut + int((int(walk[cut]) + start) % PAGE == 0)], walk[cut:]
     return tuple(part for part in parts if 2 * UNSURE_OF_ANY < len(part) < len(walk))
 
 
