@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
+from tests.components import needs
 from tests.oracle.writer import ByteOrder
 
 
@@ -61,9 +59,8 @@ _CONDITION = "#if BITS_PER_LONG == 64"
 
 def assemble(text: str, target: Target, address: int) -> bytes:
     """The tables' section, mapped at ``address``."""
-    tools = {name: shutil.which(f"{target.tools}-{name}") for name in ("as", "ld", "objcopy")}
-    if None in tools.values():
-        pytest.skip(f"{target.tools}-as is missing: apt-get install {target.package}")
+    tools = {name: f"{target.tools}-{name}" for name in ("as", "ld", "objcopy")}
+    needs(*tools.values(), package=target.package)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "tables.s").write_text(_preprocessed(text, target.word_size), "latin-1")

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.components import lacking
 from tests.genuine.assembler import TARGETS, Target, assemble
 from tests.lab.capture import cached
 from tests.lab.guests import guest_named
@@ -78,7 +79,7 @@ def program(series: str) -> Program:
     """The newest program of a series."""
     found = [one for one in programs() if one.series == series]
     if not found:
-        pytest.skip(f"no scripts/kallsyms of {series}: python -m tests.lab kbuild")
+        lacking(f"no scripts/kallsyms of {series}: python -m tests.lab kbuild")
     return found[-1]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import io
 import random
-import shutil
 import subprocess
 import tracemalloc
 from pathlib import Path
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 
 from kallsift.image import codecs
 from kallsift.image.codecs import BY_NAME, CODECS, CodecError, MissingCodecError
+from tests.components import needs
 from tests.image.builders import COMPRESS, kernel, lzop, with_size
 from tests.image.opened import view
 from tests.memory.strategies import damaged
@@ -182,8 +182,7 @@ COMMANDS = {
 @pytest.mark.parametrize("name", NAMES)
 def test_what_the_genuine_program_writes(name: str, tmp_path: Path) -> None:
     command = COMMANDS[name]
-    if not shutil.which(command[0]):
-        pytest.skip(f"{command[0]} is not installed")
+    needs(command[0])
     data = kernel(9_000_000 if name == "lz4" else 2_000_000)  # more than one of its blocks
     (tmp_path / "data").write_bytes(data)
     with (tmp_path / "data").open("rb") as source:

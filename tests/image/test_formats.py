@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import lzma
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from kallsift.image import unwrap as unwrapping
 from kallsift.kallsyms import scan
 from kallsift.memory import raw
 from kallsift.memory.model import AddressSpace
+from tests.components import needs
 from tests.image import builders as build
 from tests.image.builders import BANNER, COMPRESS, DIGITS, kernel, with_size
 from tests.image.opened import content, refusal, unpacked, view
@@ -409,8 +409,7 @@ def test_the_marks_are_those_of_the_scan() -> None:
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "lzma"])
 def test_what_mkimage_writes(tmp_path: Path, compression: str) -> None:
-    if not shutil.which("mkimage"):
-        pytest.skip("mkimage (u-boot-tools) is not installed")
+    needs("mkimage", package="u-boot-tools")
     image = build.arm64_image(KERNEL)
     (tmp_path / "kernel").write_bytes(image if compression == "none" else COMPRESS[compression](image))
     words = f"mkimage -A arm64 -O linux -T kernel -C {compression} -a 0x80000 -e 0x80000 -n test -d kernel uImage"
@@ -423,8 +422,8 @@ def test_what_mkimage_writes(tmp_path: Path, compression: str) -> None:
 
 @pytest.mark.parametrize("options", ["", "-E", "-E -p 0x4000"])
 def test_what_mkimage_writes_as_fit(tmp_path: Path, options: str) -> None:
-    if not shutil.which("mkimage") or not shutil.which("dtc"):
-        pytest.skip("mkimage (u-boot-tools) or dtc is not installed")
+    needs("mkimage", package="u-boot-tools")
+    needs("dtc", package="device-tree-compiler")
     image = build.arm64_image(KERNEL)
     (tmp_path / "kernel").write_bytes(COMPRESS["lzma"](image))
     (tmp_path / "image.its").write_text("""/dts-v1/; / { description = "test"; #address-cells = <1>;
@@ -440,8 +439,7 @@ def test_what_mkimage_writes_as_fit(tmp_path: Path, options: str) -> None:
 
 @pytest.mark.parametrize("version", range(5))
 def test_what_mkbootimg_writes(tmp_path: Path, version: int) -> None:
-    if not shutil.which("mkbootimg"):
-        pytest.skip("mkbootimg is not installed")
+    needs("mkbootimg")
     image = build.arm64_image(KERNEL)
     for name in ("kernel", "ramdisk", "dtb"):
         (tmp_path / name).write_bytes(image if name == "kernel" else b"x" * 5000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from elftools.elf.elffile import ELFFile
 
 from kallsift.image import marks, sources
 from kallsift.memory.model import AddressSpace
+from tests.components import needs
 from tests.lab.places import lab_folder
 
 PROGRAMS = {
@@ -45,8 +45,7 @@ def test_the_bytes_are_those_that_the_usual_program_unpacks(path: Path) -> None:
     expected = path.read_bytes()
     codec = memory.image.packaging[-1] if memory.image.packaging else None
     if codec is not None:
-        if not shutil.which(PROGRAMS[codec][0]):
-            pytest.skip(f"{PROGRAMS[codec][0]} is not installed")
+        needs(PROGRAMS[codec][0])
         # it complains about the size that stands behind the stream, after it has unpacked all
         stream = expected[memory.image.offset :]
         expected = subprocess.run(PROGRAMS[codec], input=stream, capture_output=True, timeout=60).stdout

@@ -15,6 +15,9 @@ from tests.image import builders as build
 from tests.image.builders import COMPRESS, kernel
 from tests.memory.builders import elf, lime, load
 
+KERNELS_ONLY = {"lz4", "lzma"}
+"""Formats that only kernels are packed in: nothing tells a dump in them from memory."""
+
 
 def test_the_package_opens_by_it() -> None:
     assert kallsift.open is sources.open
@@ -58,7 +61,7 @@ def test_an_image_is_mapped(tmp_path: Path) -> None:
     assert segment.read()[64:].tobytes() == kernel()
 
 
-@pytest.mark.parametrize("name", sorted(COMPRESS))
+@pytest.mark.parametrize("name", sorted(COMPRESS.keys() - KERNELS_ONLY))
 @pytest.mark.parametrize(
     "dump",
     [elf([load(0x1000, kernel())]), lime([(0x1000, kernel())]), bytes(200_000)],
@@ -68,8 +71,6 @@ def test_compressed_dumps_are_unpacked(tmp_path: Path, name: str, dump: bytes) -
     (tmp_path / "plain").write_bytes(dump)
     (tmp_path / "dump").write_bytes(COMPRESS[name](dump))
     memory, plain = sources.open(tmp_path / "dump"), sources.open(tmp_path / "plain")
-    if memory.container == "raw":
-        pytest.skip(f"nothing in memory/ unpacks {name}")
     assert memory.image is None
     assert memory.container.startswith(f"{plain.container}, ")
     assert [(s.start, s.read().tobytes()) for s in memory.segments] == [

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kallsift.memory import libvirt_save, spool
+from tests.components import needs
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal
 from tests.memory.strategies import damaged
 from tests.memory.writers.libvirt import header
@@ -32,8 +33,7 @@ def by_tool(*command: str) -> Callable[[bytes], bytes]:
     """What a compression's own tool writes."""
 
     def compress(data: bytes) -> bytes:
-        if not shutil.which(command[0]):
-            pytest.skip(f"{command[0]} is not installed")
+        needs(command[0])
         return subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True).stdout
 
     return compress

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from kallsift.modules.file import ModuleFileError, open_module, read_module
 from kallsift.output.module_text import symbol_lines
+from tests.components import needs
 from tests.modules.module_builder import COMMON, GLOBAL, LOCAL, TEXT, UNDEFINED, WEAK, Built
 
 KINDS = [("x86-64", 64, "<"), ("x86", 32, "<"), ("s390x", 64, ">"), ("ppc", 32, ">")]
@@ -62,9 +62,9 @@ def test_everything_is_read(machine: str, bits: int, order: str, signature: byte
     assert module.signature == signature
 
 
-@pytest.mark.skipif(not shutil.which("readelf"), reason="binutils are not installed")
 @pytest.mark.parametrize(("machine", "bits", "order"), KINDS)
 def test_readelf_says_the_same(machine: str, bits: int, order: str, tmp_path: Path) -> None:
+    needs("readelf", package="binutils")
     (file := tmp_path / "made.ko").write_bytes(built(machine, bits, order).data())
     done = subprocess.run(["readelf", "-sW", file], capture_output=True, text=True, check=True)
     assert done.stderr == ""

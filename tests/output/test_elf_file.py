@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from kallsift.kernel.model import Kernel, TablePlace
 from kallsift.memory.model import AddressSpace, Hints, ImageFacts, Memory, Segment
 from kallsift.output.elf_file import ElfFile, elf_file
 from kallsift.output.elf_machines import MACHINES
+from tests.components import needs
 from tests.output.sample import Row, kernel
 
 BASE = 0xFFFFFFFF9FA00000
@@ -100,8 +100,7 @@ def image_of(elf: Any) -> list[Any]:
 
 def output_of(data: bytes, folder: Path, *command: str) -> tuple[str, str]:
     """What a program of binutils prints of a file."""
-    if not shutil.which(command[0]):
-        pytest.skip(f"{command[0]} is not installed")
+    needs(command[0], package="binutils")
     path = folder / "vmlinux.elf"
     path.write_bytes(data)
     done = subprocess.run([*command, str(path)], capture_output=True, text=True, check=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from kallsift.errors import SourceError
 from kallsift.questions import listing_elf, listing_text
 from kallsift.questions.listing import Listing
 from kallsift.questions.listings import listed
+from tests.components import needs
 
 TEXT = b"""\
 0000000000000000 A fixed_percpu_data
@@ -113,8 +113,7 @@ def test_what_a_file_is_is_told_by_its_content(tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ELF program with symbols of all kinds."""
-    if not (shutil.which("as") and shutil.which("ld") and shutil.which("nm")):
-        pytest.skip("binutils are not installed")
+    needs("as", "ld", "nm", package="binutils")
     folder = tmp_path_factory.mktemp("elf")
     text = [".text", ".globl _start", "_start: nop"]
     text += [f"function_{number}: nop" for number in range(300)]

@@ -7,7 +7,6 @@ header of ours. VMware's states are written by the tests.
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 
 import kallsift
+from tests.components import needs
 from tests.lab import Capture, guest_named
 from tests.lab.containers import CONTAINERS, GUESTS, LIVE, container, saved
 from tests.lab.dumps import make_sparse
@@ -137,8 +137,7 @@ def test_registers_of_a_stream_agree(capture: Capture) -> None:
 @pytest.mark.parametrize("compression", TOOLS if CHOSEN else QUICK)
 def test_libvirts_save_files(capture: Capture, compression: str, tmp_path: Path) -> None:
     tool, stream, path = TOOLS[compression], container(capture, "migration"), tmp_path / "guest.save"
-    if not shutil.which(tool[0]):
-        pytest.skip(f"{tool[0]} is not installed")
+    needs(tool[0])
     assert stream is not None
     with path.open("wb") as out, stream.open("rb") as source:
         out.write(header(compression))

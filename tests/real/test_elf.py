@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import kallsift
+from tests.components import needs
 from tests.real.conftest import GUESTS, Taken
 
 WORD = (1 << 64) - 1
@@ -32,8 +33,7 @@ def written(taken: Taken, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 def output_of(*command: str | Path) -> str:
     """What a tool prints, if it has nothing to complain of."""
-    if not shutil.which(str(command[0])):
-        pytest.skip(f"{command[0]} is not installed")
+    needs(str(command[0]))
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

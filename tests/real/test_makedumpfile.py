@@ -6,7 +6,6 @@ is left out of the cores, since makedumpfile takes it for a hole and gives up.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +18,7 @@ import kallsift
 from kallsift.cli.app import run
 from kallsift.output.elf_core_dump import elf_core_dump
 from kallsift.output.memory_facts import memory_facts
+from tests.components import needs
 from tests.lab import Capture
 from tests.real.comparison import compare, text_of, wrong_letters
 from tests.real.conftest import Taken
@@ -27,10 +27,7 @@ GUESTS = ("amd64-7.2", "amd64-5.10")
 AT_ONCE = 1 << 22
 FIRMWARE = 0xE000_0000
 
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.skipif(not shutil.which("makedumpfile"), reason="makedumpfile is not installed"),
-]
+pytestmark = pytest.mark.lab
 
 WAYS = ("-c -d 0", "-l -d 1", "-d 31", "-c -d 31", "-E -d 31", "-c -d 31 -F", "-E -d 0 -F", "-p -d 31", "-z -d 31")
 """Packed with zlib, lzo, snappy and zstd, or not; as ELF; filtered or not; flattened (-F)."""
@@ -58,6 +55,7 @@ def core(guest: Capture, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def made(core: Path, way: str, target: Path) -> None:
     """What makedumpfile makes of a core; skips what its build does not offer."""
+    needs("makedumpfile")
     command = ["makedumpfile", *way.split(), str(core)]
     if "-F" in way:
         with target.open("wb") as out:
@@ -139,9 +137,9 @@ def test_crash_and_drgn_open_it(guest: Capture, core: Path, tmp_path: Path, name
         path = tmp_path / name
         assert run(["convert", str(core), str(path)]) == 0
     release = guest.manifest["kernel"]["release"]
-    if shutil.which("crash"):
-        told = subprocess.run(["crash", "--osrelease", path], capture_output=True, text=True, check=True).stdout
-        assert told.strip() == release
+    needs("crash")
+    told = subprocess.run(["crash", "--osrelease", path], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == release
     drgn = pytest.importorskip("drgn")
     program = drgn.Program()
     program.set_core_dump(path)
