@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from tests.memory.builders import Program, elf, lime, load, note, notes
-from tests.memory.writers import avml, kdump, libvirt, qemu, virtualbox, vmware, xen
+from tests.memory.writers import avml, hyperv, kdump, libvirt, qemu, virtualbox, vmware, xen
 
 _WORDS = b"".join(struct.pack("<Q", number) for number in range(512))
 
@@ -80,6 +80,11 @@ def _vmware() -> bytes:
     return vmware.state({"cpu": cpu, "memory": memory})
 
 
+def _hyperv() -> bytes:
+    ram, record = _WORDS.ljust(hyperv.BLOCK, b"\0"), hyperv.partition([hyperv.x86(0, {"cr3": 0x1000})])
+    return hyperv.saved_state(2 * ram, [(256, 0, 0), (256, 256, 1 << 20)], record)
+
+
 def _kcore() -> bytes:
     mapped = Program(1, b"", (1 << 64) - 1, 0xFFFFC90000000000, file_size=1 << 44, offset=1 << 46)
     image = Program(1, b"", 0x101000, 0xFFFFFFFF81000000, file_size=4096, offset=1 << 47)
@@ -109,6 +114,7 @@ SAMPLES: dict[str, tuple[Callable[[], bytes], ...]] = {
     "qemu_stream": (_qemu_stream, _qemu_flat),
     "libvirt_save": (_libvirt_save, _libvirt_gzip),
     "vmware": (_vmware,),
+    "hyperv": (_hyperv,),
     "kdump": tuple(partial(_kdump, packing) for packing in kdump.PACKED),
     "flattened": (_flattened_kdump, _flattened_elf),
     "live.kcore": (_kcore,),

@@ -44,13 +44,25 @@ CONTAINERS = (
     "qemu_stream",
     "libvirt_save",
     "vmware",
+    "hyperv",
     "wrapped",
     "raw",
 )
 """Modules of this package in the order in which they are asked; raw comes last because it takes everything."""
 
 if TYPE_CHECKING:
-    from kallsift.memory import avml, elf_core, flattened, libvirt_save, lime, qemu_stream, raw, wrapped, xen_core
+    from kallsift.memory import (
+        avml,
+        elf_core,
+        flattened,
+        hyperv,
+        libvirt_save,
+        lime,
+        qemu_stream,
+        raw,
+        wrapped,
+        xen_core,
+    )
     from kallsift.memory.live import kcore
 
     _CHECKED: tuple[Container, ...] = (
@@ -64,16 +76,12 @@ if TYPE_CHECKING:
         qemu_stream,
         libvirt_save,
         vmware,
+        hyperv,
         wrapped,
         raw,
     )
 
 NOT_YET = (
-    (
-        b"\x14\x20\x28\x01",
-        "a Hyper-V saved state",
-        "convert it on Windows (LeechCore, vm2dmp), or dump from inside, e.g. LiME",
-    ),
     (b"PK\x03\x04", "a zip archive", "unpack it"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
 )
