@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 from bench.peers import TOOLS, install
 from kallsift import Kernel
 from tests.lab.apt import Suite
-from tests.lab.places import captures_folder
+from tests.lab.errors import LabError
+from tests.lab.places import captures_folder, say
 from tests.real.census_packages import Image, members
 from tests.real.comparison import text_of, wrong_letters
 
@@ -125,7 +126,12 @@ def map_reading(image: Image, kept: Path, largest: int) -> Reading | None:
         if not known or known[0]["Version"] != image.version or int(known[0]["Size"]) > largest:
             return None
         with TemporaryDirectory(dir=kept.parent) as folder:
-            (deb,) = suite.download([package], Path(folder))
+            try:
+                (deb,) = suite.download([package], Path(folder))
+            except LabError as error:
+                # as some packages are, which are listed
+                say(f"{image.key}: without {package}: {error.message}")
+                return None
             wanted = re.compile(r"\./usr/lib/debug/.*/System\.map[^/]*")  # in boot/, since 7.x in lib/modules/
             data = next((data for _, data in members(deb, wanted)), b"")
         kept.write_bytes(gzip.compress(data, 1))
