@@ -150,7 +150,7 @@ def _looked_at(memory: Memory, mode: PagingMode, level: int, tables: _Tables) ->
     count = 1 << (mode.shifts[level - 1] if level else mode.virtual_bits) - mode.shifts[level]
     for low in range(0, len(tables.places), BATCH):
         batch = tables.cut(low, low + BATCH)
-        held, entries = _entries(memory, batch.places, count, mode.entry)
+        held, entries = _entries(memory, batch.places, count, mode.entry_at(level))
         flags = mode.classify(entries, level)
         present = flags & PRESENT != 0
         leaf = np.flatnonzero(present & (flags & LEAF != 0))

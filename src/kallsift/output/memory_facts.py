@@ -166,7 +166,7 @@ def _rebuilt(kernel: Kernel, virtual: VirtualMemory | None) -> bytes:
     note = find_build_id(kernel, held) if kernel.symbols.find("__start_notes") is not None else None
     if note is not None:
         lines.append(f"BUILD-ID={note.build_id.hex()}")
-    mapping = mapping_named(kernel.architecture, kernel.paging)
+    mapping = mapping_named(kernel.architecture, kernel.paging, kernel.byte_order)
     lines.append(f"PAGESIZE={mapping.page_size if isinstance(mapping, PagingMode) else PAGE}")
     if kernel.page_table_root is not None:
         # x86-64 has another name for it, but not here
