@@ -55,10 +55,12 @@ class Recognition:
     Attributes:
         first: which addresses, shape (n,), can be of such a list's first member.
         member: whether one is of a member.
+        together: whether these, shape (n,), can be all members; asked last.
     """
 
     first: Callable[[NDArray[np.uint64]], NDArray[np.bool_]]
     member: Callable[[int], bool]
+    together: Callable[[NDArray[np.uint64]], bool] = lambda _nodes: True
 
 
 def members(memory: VirtualMemory, head: int, most: int) -> NDArray[np.uint64]:
@@ -174,9 +176,11 @@ def recognised(kernel: Kernel, memory: VirtualMemory, recognition: Recognition, 
             except ListError:
                 continue
             good = sum(recognition.member(node) for node in found.nodes.tolist())
-            if good == len(found.nodes) and not found.problems:
+            whole = good == len(found.nodes) and not found.problems
+            enough = good >= MOSTLY * max(1, len(found.nodes) - good) and (best is None or good > best[0])
+            if not (whole or enough) or not recognition.together(found.nodes):
+                continue
+            if whole:
                 return found
-            enough = good >= MOSTLY * max(1, len(found.nodes) - good)
-            if enough and (best is None or good > best[0]):
-                best = good, found
+            best = good, found
     return best[1] if best else None

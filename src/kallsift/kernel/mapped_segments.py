@@ -90,7 +90,8 @@ def with_mapped_segments(memory: Memory, placement: Placement, window: Segment) 
         absent = "no lists run through what a table of this image maps: what the processor does not map is not known"
         return placement.with_checks(Check("mapped segments", Outcome.ABSENT, absent))
     lists, root, mapping = best
-    detail = f"{lists} lists run through what the table at {root:#x} maps ({mapping.tables.name}), and back from both ends"
+    through = f"what the table at {root:#x} maps ({mapping.tables.name})"
+    detail = f"{lists} lists run from the image through {through}, and back from both ends"
     found = replace(placement, mapping=mapping, root=root)
     return found.with_checks(Check.that("mapped segments", True, detail))
 
@@ -150,5 +151,5 @@ def _reached(memory: Memory, heads: _Heads, shape: PagingMode, root: int, used: 
         keep &= shape.translatable(members) & used[shape.index(members, 0)]
     heads = heads.chosen(keep)
     heads = heads.chosen(slice(None, None, max(1, -(-len(heads) // MAX_HEADS))))
-    mapped = [walk(memory, shape, np.full(len(heads), root, np.uint64), ends)[1] for ends in (heads.firsts, heads.lasts)]
-    return heads.chosen(mapped[0] & mapped[1])
+    roots = np.full(len(heads), root, np.uint64)
+    return heads.chosen(walk(memory, shape, roots, heads.firsts)[1] & walk(memory, shape, roots, heads.lasts)[1])

@@ -132,8 +132,10 @@ class PagingMode:
     def translatable(self, addresses: Entries) -> NDArray[np.bool_]:
         """Whether each address is one that these tables can translate."""
         if self.stretches:
-            sizes = [(np.uint64(stretch.start), np.uint64(stretch.stop - stretch.start)) for stretch in self.stretches]
-            return np.logical_or.reduce([addresses - start < size for start, size in sizes])
+            inside = np.zeros(len(addresses), np.bool_)
+            for stretch in self.stretches:
+                inside |= addresses - np.uint64(stretch.start) < np.uint64(stretch.stop - stretch.start)
+            return inside
         if self.virtual_bits == 64:
             return np.ones(len(addresses), np.bool_)
         size = 1 << self.virtual_bits
@@ -216,6 +218,11 @@ class Segmented:
     def byte_orders(self) -> str:
         """Those that the tables' entries have."""
         return self.tables.byte_orders
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of the smallest page."""
+        return self.tables.page_size
 
     def translatable(self, addresses: Entries) -> NDArray[np.bool_]:
         """Whether each address lies in a window, or is one that the tables can translate."""
