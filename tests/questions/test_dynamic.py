@@ -247,3 +247,27 @@ def test_a_name_that_is_none() -> None:
     one = made()
     one.arena.put(one.modules[3] + 24, 0x1B5B)
     assert any("the name of the module" in line for line in one.found.missing)
+
+
+def quirks(one: Made, odd: int) -> list[int]:
+    """Links of what a driver knows of devices: a number, links, a name, some of which no module could have."""
+    found = [one.arena.take(96) for _ in range(20)]
+    for number, address in enumerate(found):
+        name = b"REM RIO\0" if number < odd else b"MATSHITA"
+        one.arena.put(address, number % 3, 0, 0, int.from_bytes(name, "little"))
+    return [address + 8 for address in found]
+
+
+@pytest.mark.parametrize("odd", [0, 3])
+def test_a_list_that_only_looks_like_that_of_modules(odd: int) -> None:
+    """It is passed over, whether the true one is behind it or nowhere; then one line says that there is none."""
+    one = made()
+    one.arena.link(one.heads["modules"], quirks(one, odd))
+    for address in one.modules:
+        one.arena.link(address + 8, [])
+    found = dynamic_symbols(unnamed(one))
+    (line,) = (line for line in found.missing if "module" in line)
+    assert line.startswith("modules: the list of modules was not found: ")
+    assert not {*owners(found)} & {*MODULES}
+    one.arena.link(one.arena.take(16), [address + 8 for address in one.modules])
+    assert [module.name for module in modules(unnamed(one)).modules] == MODULES
