@@ -225,6 +225,20 @@ def test_modules_without_symbols() -> None:
     assert "modules" in one.found.missing[0]
 
 
+def test_taints_of_a_kernel_that_lists_no_tables_of_bugs() -> None:
+    """They stand before what tells of the symbols; where modules with such tables are listed, a pointer does."""
+    one = made()
+    for number, address in enumerate(one.modules):
+        one.arena.put(address + (KALLSYMS - 2) * 8, number % 2 << 12)
+    assert [module.taints for module in inventory(one.kernel).modules] == ["", "O"] * 3
+    assert "bug_list" not in inventory(one.kernel).unknown
+    one.arena.link(one.arena.take(16), [address + (KALLSYMS - 4) * 8 for address in one.modules])
+    assert {module.taints for module in inventory(one.kernel).modules} == {None}
+    for address in one.modules:
+        one.arena.put(address + (KALLSYMS - 4) * 8, 0, 0, BASE)
+    assert {"taints", "bug_list"} <= {*inventory(one.kernel).unknown}
+
+
 def unnamed(one: Made) -> Kernel:
     """The kernel as one whose table names no data; an array of its heads is all that its image has."""
     made = one.kernel
