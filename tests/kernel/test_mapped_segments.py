@@ -160,6 +160,19 @@ def test_tables_that_lead_to_themselves(of: Configuration) -> None:
     assert monotonic() - begin < 60
 
 
+@some
+@pytest.mark.parametrize("used", [0, 1])
+def test_tables_everywhere(of: Configuration, used: int) -> None:
+    """All memory is full of top tables, and of heads of lists through what they seem to map."""
+    machine, size = Machine(of), of.words.size
+    row = [KSEG0[size] + SWAPPER] * (of.page // size)
+    row[-2:] = [MODULES[size]] * 2 if used else row[-2:]
+    machine.put(0, *row * (RAM // of.page))
+    begin = monotonic()
+    assert placed(machine).root is None
+    assert monotonic() - begin < 20
+
+
 @each
 @pytest.mark.parametrize("seed", range(3))
 def test_damage_is_no_harm(of: Configuration, seed: int) -> None:

@@ -285,3 +285,17 @@ def test_a_list_that_only_looks_like_that_of_modules(odd: int) -> None:
     assert not {*owners(found)} & {*MODULES}
     one.arena.link(one.arena.take(16), [address + 8 for address in one.modules])
     assert [module.name for module in modules(unnamed(one)).modules] == MODULES
+
+
+def test_the_copy_that_an_image_left_behind() -> None:
+    """It lies before the image that runs, with the same name of a cache of kprobes, and never had a page."""
+    one = made()
+    arena = one.arena
+    page = arena.take(32)
+    arena.put(page + 16, 0x40_0000)
+    for functions, pages in (((0x5000, 0x5040), []), ((BASE + 0x10, BASE + 0x10), [page])):
+        name, cache = arena.text(b"\0kprobe_insn_page") + 1, arena.take(64)
+        arena.put(cache, *functions, name)
+        arena.link(cache + 24, pages)
+    (group,) = (group for group in one.found.groups if group.owner == "__builtin__kprobes")
+    assert [(symbol.address, symbol.name) for symbol in group.symbols] == [(0x40_0000, "kprobe_insn_page")]

@@ -30,8 +30,14 @@ is in the list of modules, and in that of those with tables of BUG()."""
 MAX_ROOTS = 16
 """Top tables of each shape that are tried; an image has one, and processes' tables look alike only in part."""
 
+MAX_PLACES = 1 << 10
+"""Places of which a few entries look like those of a top table that are looked at as a whole, for each shape."""
+
 MAX_HEADS = 1 << 18
 """Heads of lists that are followed through one top table; of more, some of each part of the memory."""
+
+MAX_FOLLOWED = 1 << 20
+"""Heads after which no further top tables are tried."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +84,14 @@ def with_mapped_segments(memory: Memory, placement: Placement, window: Segment) 
     lowest = min(stretch.start for stretch in groups[0][0].tables.stretches)
     heads = _heads(memory, placement, window, range(lowest, words.mask + 1))
     best: tuple[int, int, Segmented] | None = None
+    followed = 0
     for group in groups:
         shape = group[0].tables
         for root, used in islice(_roots(memory, placement, window, shape), MAX_ROOTS):
+            if followed > MAX_FOLLOWED:
+                break
             reached = _reached(memory, heads, shape, root, used)
+            followed += len(reached)
             for mapping in group if len(reached) >= LEAST_LISTS else ():
                 lists = reached.closed(memory, words, mapping.tables, root)
                 if lists >= LEAST_LISTS and (best is None or lists > best[0]):
@@ -122,7 +132,7 @@ def _roots(
         entries, held = memory.words(places + np.uint64(index * width), shape.entry)
         places = places[held & (shape.classify(entries, 0) & PRESENT != 0)]
     own = shape.translatable(shape.addresses(np.arange(count, dtype=np.uint64) << np.uint64(shift)))
-    for place in places.tolist():
+    for place in places[:MAX_PLACES].tolist():
         cells = np.uint64(place) + np.arange(count, dtype=np.uint64) * np.uint64(width)
         entries, held = memory.words(cells, shape.entry)
         if not held.all() or not (shape.classify(entries, 0) & PRESENT != 0).all():
