@@ -22,7 +22,7 @@ BITS = {"x86-64": ((0, 1 << 1), 1 << 63, 0), "arm64": ((1 << 7, 0), 1 << 53, 1 <
 
 
 def mode_of(layout: Layout) -> PagingMode:
-    mode = mapping_named(layout.architecture, layout.name)
+    mode = mapping_named(layout.architecture, layout.name, ">" if layout.architecture == "s390x" else "<")
     assert isinstance(mode, PagingMode)
     return mode
 

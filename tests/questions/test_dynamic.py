@@ -225,6 +225,20 @@ def test_modules_without_symbols() -> None:
     assert "modules" in one.found.missing[0]
 
 
+def test_taints_of_a_kernel_that_lists_no_tables_of_bugs() -> None:
+    """They stand before what tells of the symbols; where modules with such tables are listed, a pointer does."""
+    one = made()
+    for number, address in enumerate(one.modules):
+        one.arena.put(address + (KALLSYMS - 2) * 8, number % 2 << 12)
+    assert [module.taints for module in inventory(one.kernel).modules] == ["", "O"] * 3
+    assert "bug_list" not in inventory(one.kernel).unknown
+    one.arena.link(one.arena.take(16), [address + (KALLSYMS - 4) * 8 for address in one.modules])
+    assert {module.taints for module in inventory(one.kernel).modules} == {None}
+    for address in one.modules:
+        one.arena.put(address + (KALLSYMS - 4) * 8, 0, 0, BASE)
+    assert {"taints", "bug_list"} <= {*inventory(one.kernel).unknown}
+
+
 def unnamed(one: Made) -> Kernel:
     """The kernel as one whose table names no data; an array of its heads is all that its image has."""
     made = one.kernel
@@ -247,3 +261,41 @@ def test_a_name_that_is_none() -> None:
     one = made()
     one.arena.put(one.modules[3] + 24, 0x1B5B)
     assert any("the name of the module" in line for line in one.found.missing)
+
+
+def quirks(one: Made, odd: int) -> list[int]:
+    """Links of what a driver knows of devices: a number, links, a name, some of which no module could have."""
+    found = [one.arena.take(96) for _ in range(20)]
+    for number, address in enumerate(found):
+        name = b"REM RIO\0" if number < odd else b"MATSHITA"
+        one.arena.put(address, number % 3, 0, 0, int.from_bytes(name, "little"))
+    return [address + 8 for address in found]
+
+
+@pytest.mark.parametrize("odd", [0, 3])
+def test_a_list_that_only_looks_like_that_of_modules(odd: int) -> None:
+    """It is passed over, whether the true one is behind it or nowhere; then one line says that there is none."""
+    one = made()
+    one.arena.link(one.heads["modules"], quirks(one, odd))
+    for address in one.modules:
+        one.arena.link(address + 8, [])
+    found = dynamic_symbols(unnamed(one))
+    (line,) = (line for line in found.missing if "module" in line)
+    assert line.startswith("modules: the list of modules was not found: ")
+    assert not {*owners(found)} & {*MODULES}
+    one.arena.link(one.arena.take(16), [address + 8 for address in one.modules])
+    assert [module.name for module in modules(unnamed(one)).modules] == MODULES
+
+
+def test_the_copy_that_an_image_left_behind() -> None:
+    """It lies before the image that runs, with the same name of a cache of kprobes, and never had a page."""
+    one = made()
+    arena = one.arena
+    page = arena.take(32)
+    arena.put(page + 16, 0x40_0000)
+    for functions, pages in (((0x5000, 0x5040), []), ((BASE + 0x10, BASE + 0x10), [page])):
+        name, cache = arena.text(b"\0kprobe_insn_page") + 1, arena.take(64)
+        arena.put(cache, *functions, name)
+        arena.link(cache + 24, pages)
+    (group,) = (group for group in one.found.groups if group.owner == "__builtin__kprobes")
+    assert [(symbol.address, symbol.name) for symbol in group.symbols] == [(0x40_0000, "kprobe_insn_page")]

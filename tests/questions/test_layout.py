@@ -90,6 +90,7 @@ def test_random_memory_is_no_harm() -> None:
                 memory=memory,
                 architecture=architecture,
                 paging=paging,
+                byte_order=">" if architecture == "s390x" else "<",
                 page_table_root=0x1000,
                 tables=(TablePlace("names", PhysicalAddress(0x4000), VirtualAddress(IMAGE), 0x100),),
             )

@@ -24,9 +24,9 @@ HEADING = """\
 
 Every line, byte for byte against the guest's own `/proc/kallsyms`: the built-in table, modules, functions of modules'
 initial code that ftrace kept, trampolines of ftrace, programs and trampolines of BPF, pages of kprobes. Each guest
-loads modules while it is traced, loads BPF programs and sets kprobes, some of which its kernel optimises
-(tests/lab/scenarios/traced). Once as dumped, once with the kernel's types (BTF) overwritten by zeros in the dump
-(-: no symbol names any).
+called traced loads modules while it is traced, loads BPF programs and sets kprobes, some of which its kernel optimises
+(tests/lab/scenarios/traced); those of MIPS load modules. Once as dumped, once with the kernel's types (BTF) overwritten
+by zeros in the dump (-: no symbol names any).
 Written by `python -m tests.real dynamic`, which boots each of these kernels.
 
 | guest | kernel | lines | modules | their lines | bpf | ftrace | kprobes | identical | identical without BTF |

@@ -161,7 +161,7 @@ def test_ranges_are_what_single_addresses_translate_to(taken: Taken, guest: str)
     kernel, found = recovered(taken(guest))
     assert found.page_table is not None
     ranges: MappedRanges = found.page_table.ranges
-    mode = mapping_named(kernel.architecture, kernel.paging)
+    mode = mapping_named(kernel.architecture, kernel.paging, kernel.byte_order)
     assert mode is not None
     random = np.random.default_rng(5)
     chosen = random.integers(0, len(ranges), 4000)

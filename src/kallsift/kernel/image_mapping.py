@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.tables import Tables
+from kallsift.kernel.mapped_segments import with_mapped_segments
 from kallsift.kernel.placement import CHANCE, LEAST_LISTS, Placement
 from kallsift.kernel.pointers import (
     AFTER,
@@ -87,7 +88,7 @@ def with_mapping(
     lists, root, mapping, origin = best
     where = origin if root is None else f"{origin} at {root:#x}"
     found = replace(placement, mapping=mapping, root=root, lists=lists)
-    return found.with_checks(
+    checked = found.with_checks(
         Check.that(
             "page table",
             True,
@@ -100,6 +101,7 @@ def with_mapping(
             + ("" if lists >= LEAST_LISTS else f": the image is not one that runs{_history(placement)}"),
         ),
     )
+    return with_mapped_segments(memory, checked, window) if checked.running else checked
 
 
 def _fitting(

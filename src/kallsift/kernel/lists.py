@@ -24,6 +24,9 @@ BELOW_LINEAR = 64 << 20
 MOSTLY = 4
 """For each member of a list that is not as it should be there are at least so many that are, where some are damaged."""
 
+MANY = 64
+"""Members from which on it decides nothing which one of all in a circle is taken for the head."""
+
 MAX_MEMBERS = 1 << 16
 """Members of a list at most."""
 
@@ -55,10 +58,12 @@ class Recognition:
     Attributes:
         first: which addresses, shape (n,), can be of such a list's first member.
         member: whether one is of a member.
+        together: whether these, shape (n,), can be all members; asked last.
     """
 
     first: Callable[[NDArray[np.uint64]], NDArray[np.bool_]]
     member: Callable[[int], bool]
+    together: Callable[[NDArray[np.uint64]], bool] = lambda _nodes: True
 
 
 def members(memory: VirtualMemory, head: int, most: int) -> NDArray[np.uint64]:
@@ -167,16 +172,22 @@ def recognised(kernel: Kernel, memory: VirtualMemory, recognition: Recognition, 
     Nor is one found that is empty.
     """
     best: tuple[int, Found] | None = None
+    refused: set[int] = set()
     for heads, firsts in heads_of_image(kernel, memory):
         for head in heads[recognition.first(firsts)].tolist():
+            if head in refused:
+                continue
             try:
                 found = reachable(memory, head, most)
             except ListError:
                 continue
             good = sum(recognition.member(node) for node in found.nodes.tolist())
-            if good == len(found.nodes) and not found.problems:
-                return found
-            enough = good >= MOSTLY * max(1, len(found.nodes) - good)
-            if enough and (best is None or good > best[0]):
+            whole = good == len(found.nodes) and not found.problems
+            enough = good >= MOSTLY * max(1, len(found.nodes) - good) and (best is None or good > best[0])
+            if (whole or enough) and recognition.together(found.nodes):
+                if whole:
+                    return found
                 best = good, found
+            elif len(found.nodes) >= MANY and not found.problems:
+                refused |= {*found.nodes.tolist()}
     return best[1] if best else None

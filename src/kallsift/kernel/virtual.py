@@ -154,7 +154,7 @@ def virtual_memory(kernel: Kernel) -> VirtualMemory:
         raise KallsiftError("a kernel image has no memory beside itself; name a dump of a machine that runs it")
     if kernel.memory.space is AddressSpace.VIRTUAL:
         return VirtualMemory(kernel.memory, None, None, words)
-    mapping = mapping_named(kernel.architecture, kernel.paging)
+    mapping = mapping_named(kernel.architecture, kernel.paging, kernel.byte_order)
     if mapping is None:
         raise KallsiftError(f"nothing tells how this kernel's memory is mapped (its state: {kernel.state.value})")
     return VirtualMemory(kernel.memory, mapping, kernel.page_table_root, words)

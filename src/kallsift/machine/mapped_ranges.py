@@ -18,6 +18,9 @@ BATCH = 512
 MAX_TABLES = 1 << 17
 """Tables of one level at most: as many as 256 GiB of memory need in pages of 4 KiB; each counts as often as met."""
 
+MAX_SHARED = 16
+"""Tables that more than one entry leads to, of each level, of which is asked whether they are empty."""
+
 MAX_RANGES = 1 << 22
 """Ranges at most, before those that touch are merged."""
 
@@ -108,8 +111,8 @@ class _Tables:
     bases: Entries
     grants: NDArray[np.uint8]
 
-    def cut(self, low: int, high: int) -> _Tables:
-        return _Tables(self.places[low:high], self.bases[low:high], self.grants[low:high])
+    def chosen(self, keep: NDArray[np.bool_] | slice) -> _Tables:
+        return _Tables(self.places[keep], self.bases[keep], self.grants[keep])
 
 
 def mapped_ranges(memory: Memory, mode: PagingMode, root: int) -> MappedRanges:
@@ -141,16 +144,46 @@ def mapped_ranges(memory: Memory, mode: PagingMode, root: int) -> MappedRanges:
             np.concatenate([tables.bases for tables in below]),
             np.concatenate([tables.grants for tables in below]),
         )
+        level_tables = level_tables.chosen(~_empty(memory, mode, level + 1, level_tables.places))
     return _sorted(mode, found, whole)
+
+
+def _empty(memory: Memory, mode: PagingMode, level: int, places: Entries) -> NDArray[np.bool_]:
+    """Which tables of one level map nothing, of those that most entries lead to: kernels of mips share such tables."""
+    shared, times = np.unique(places, return_counts=True)
+    most = np.argsort(-times, kind="stable")[:MAX_SHARED]
+    candidates = shared[most[times[most] > 1]]
+    empty = [place for place in candidates.tolist() if _maps_nothing(memory, mode, level, place)]
+    return np.isin(places, np.array(empty, np.uint64))
+
+
+def _maps_nothing(memory: Memory, mode: PagingMode, level: int, place: int) -> bool:
+    """Whether a table has no entries, or all of them lead to one table of which that is true."""
+    for below in range(level, len(mode.shifts)):
+        _, entries = _entries(memory, np.array([place], np.uint64), _count(mode, below), mode.entry_at(below))
+        flags = mode.classify(entries, below)
+        present = flags & PRESENT != 0
+        if not present.any():
+            return True
+        targets = np.unique(mode.target(entries[present], below))
+        if (flags[present] & LEAF).any() or len(targets) > 1:
+            return False
+        place = int(targets[0])
+    return False
+
+
+def _count(mode: PagingMode, level: int) -> int:
+    """The entries of a table of a level."""
+    return 1 << (mode.shifts[level - 1] if level else mode.virtual_bits) - mode.shifts[level]
 
 
 def _looked_at(memory: Memory, mode: PagingMode, level: int, tables: _Tables) -> Iterator[tuple[MappedRanges, _Tables]]:
     """What tables of one level map, by offset in place of address, and the tables that they lead to; some at a time."""
     shift = np.uint64(mode.shifts[level])
-    count = 1 << (mode.shifts[level - 1] if level else mode.virtual_bits) - mode.shifts[level]
+    count = _count(mode, level)
     for low in range(0, len(tables.places), BATCH):
-        batch = tables.cut(low, low + BATCH)
-        held, entries = _entries(memory, batch.places, count, mode.entry)
+        batch = tables.chosen(slice(low, low + BATCH))
+        held, entries = _entries(memory, batch.places, count, mode.entry_at(level))
         flags = mode.classify(entries, level)
         present = flags & PRESENT != 0
         leaf = np.flatnonzero(present & (flags & LEAF != 0))

@@ -1,7 +1,7 @@
 """How kernels' virtual addresses become physical ones, as data: one walk serves all page tables.
 
-A mapping is one of two kinds: page tables of some shape (`PagingMode`), or stretches of the address space that the
-processor itself maps, at a fixed distance (`Windows`).
+A mapping is page tables of some shape (`PagingMode`), or stretches of the address space that the processor itself maps
+at a fixed distance (`Windows`), or both, side by side (`Segmented`).
 """
 
 from __future__ import annotations
@@ -67,6 +67,9 @@ class PagingMode:
         covers: maps entries and their level to the address bits inside of what a leaf maps, where that is not what
             its level says.
         first: the lowest address that is translated; None for the upper end of the address space.
+        stretches: the virtual addresses that are translated, where these are several stretches, or only a part of what
+            the tables have room for; then an address' lower bits are its offset, and ``first`` says nothing.
+        last_entry: dtype of the entries of the last level, where that is another one.
         signed: whether the lower half of what the tables translate lies at the lower end, where user space is.
         word_size: bytes of an address.
         byte_orders: of the kernels that use it, ``"<"``, ``">"`` or both.
@@ -82,6 +85,8 @@ class PagingMode:
     grants: Callable[[Entries, int, bool], NDArray[np.uint8]]
     covers: Callable[[Entries, int], Entries] | None = None
     first: int | None = None
+    stretches: tuple[range, ...] = ()
+    last_entry: np.dtype[np.unsignedinteger] | None = None
     signed: bool = False
     word_size: int = 8
     byte_orders: str = "<"
@@ -91,6 +96,11 @@ class PagingMode:
         """Bytes of the smallest page."""
         return 1 << self.shifts[-1]
 
+    def entry_at(self, level: int) -> np.dtype[np.unsignedinteger]:
+        """The dtype of the entries of a level."""
+        last = level == len(self.shifts) - 1
+        return self.last_entry if last and self.last_entry is not None else self.entry
+
     def index(self, addresses: Entries, level: int) -> Entries:
         """The index into a table of this level for each address."""
         above = self.shifts[level - 1] if level else self.virtual_bits
@@ -99,6 +109,13 @@ class PagingMode:
 
     def addresses(self, offsets: Entries) -> Entries:
         """The addresses that lie at offsets into what the tables translate, as processors write them."""
+        if self.stretches:
+            result = offsets
+            for stretch in self.stretches:
+                low = stretch.start % (1 << self.virtual_bits)
+                inside = offsets - np.uint64(low) < np.uint64(stretch.stop - stretch.start)
+                result = np.where(inside, offsets + np.uint64(stretch.start - low), result)
+            return result
         if self.first is not None:
             return offsets + np.uint64(self.first)
         upper = np.uint64((1 << 64) - (1 << self.virtual_bits))
@@ -114,6 +131,11 @@ class PagingMode:
 
     def translatable(self, addresses: Entries) -> NDArray[np.bool_]:
         """Whether each address is one that these tables can translate."""
+        if self.stretches:
+            inside = np.zeros(len(addresses), np.bool_)
+            for stretch in self.stretches:
+                inside |= addresses - np.uint64(stretch.start) < np.uint64(stretch.stop - stretch.start)
+            return inside
         if self.virtual_bits == 64:
             return np.ones(len(addresses), np.bool_)
         size = 1 << self.virtual_bits
@@ -165,7 +187,49 @@ class Windows:
         return physical, mapped
 
 
-Mapping = PagingMode | Windows
+@dataclass(frozen=True)
+class Segmented:
+    """Windows, and page tables for addresses that lie in none: the processor asks the kernel's code for these.
+
+    Attributes:
+        windows: what the processor maps itself.
+        tables: what the kernel's code looks up; they need not be of a shape that any processor knows.
+    """
+
+    windows: Windows
+    tables: PagingMode
+
+    @property
+    def architecture(self) -> str:
+        """That of the windows."""
+        return self.windows.architecture
+
+    @property
+    def name(self) -> str:
+        """What both are called."""
+        return f"{self.windows.name}; {self.tables.name}"
+
+    @property
+    def word_size(self) -> int:
+        """Bytes of an address."""
+        return self.windows.word_size
+
+    @property
+    def byte_orders(self) -> str:
+        """Those that the tables' entries have."""
+        return self.tables.byte_orders
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of the smallest page."""
+        return self.tables.page_size
+
+    def translatable(self, addresses: Entries) -> NDArray[np.bool_]:
+        """Whether each address lies in a window, or is one that the tables can translate."""
+        return self.windows.translatable(addresses) | self.tables.translatable(addresses)
+
+
+Mapping = PagingMode | Windows | Segmented
 
 
 class HoldsWords(Protocol):
@@ -191,6 +255,11 @@ def translate(
     """
     if isinstance(mapping, Windows):
         return mapping.translate(addresses)
+    if isinstance(mapping, Segmented):
+        physical, mapped = mapping.windows.translate(addresses)
+        rest = np.flatnonzero(~mapped)
+        physical[rest], mapped[rest] = translate(memory, mapping.tables, root, addresses[rest])
+        return physical, mapped
     return walk(memory, mapping, np.full(len(addresses), root or 0, np.uint64), addresses)
 
 
@@ -210,10 +279,10 @@ def walk(
     physical = np.zeros(len(addresses), np.uint64)
     mapped = np.zeros(len(addresses), np.bool_)
     alive = np.flatnonzero(mode.translatable(addresses))
-    width = np.uint64(mode.entry.itemsize)
     for level in range(len(mode.shifts)):
-        places = tables[alive] + mode.index(addresses[alive], level) * width
-        entries, held = memory.words(places if displaced is None else places + displaced[alive], mode.entry)
+        entry = mode.entry_at(level)
+        places = tables[alive] + mode.index(addresses[alive], level) * np.uint64(entry.itemsize)
+        entries, held = memory.words(places if displaced is None else places + displaced[alive], entry)
         flags = mode.classify(entries, level)
         usable = held & (flags & PRESENT != 0)
         targets = mode.target(entries, level)

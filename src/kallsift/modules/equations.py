@@ -20,10 +20,12 @@ from kallsift.errors import UnmappedError
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import VirtualMemory
 from kallsift.modules import parameters as module_parameters
+from kallsift.modules.facts import TAINTS
 from kallsift.modules.fields import Fields, typed_fields
 from kallsift.modules.regions import RegionPlace, solved_regions
 from kallsift.modules.sections import GROUP, find_form, sections
-from kallsift.modules.structures import NAME, STATES, Structures, numbers_at
+from kallsift.modules.structures import NAME, STATES, ModulesError, Structures, numbers_at
+from kallsift.modules.symbols import symbol_reader
 
 KOBJECT_WORDS = range(6, 25)
 """Words of ``struct kobject``, which stands before ``mkobj.mod``; with debugging it is longer."""
@@ -41,7 +43,7 @@ SAMPLE = 32
 SOURCE_VERSION = re.compile(rb"[0-9A-F]{16,40}")
 """A checksum of the module's source (scripts/mod/sumversion.c)."""
 
-TAINTS = 1 << 32
+MOST_FLAGS = 1 << 32
 MAX_TEXT = 256
 
 Mask = NDArray[np.bool_]
@@ -158,25 +160,43 @@ class _Solver:
     def _bugs(self, kobject: int | None) -> dict[str, int]:
         """Another list of modules beside the first: before its links are the number of entries, and the taints."""
         beside = {1, kobject // self._size + 1 if kobject is not None else 1}
-        columns = self._words.shape[1] - 2
-        nexts, places = self._words[:, :columns], self._places[:, :columns]
-        linked = (
-            (self._at(nexts, 1) == places) & (self._at(self._words[:, 1 : columns + 1]) == places) & (nexts != places)
-        )
+        nexts, places = self._words, self._places
         good = []
-        for column in np.flatnonzero(linked.all(axis=0)).tolist():
+        for column in np.flatnonzero(self._linked.all(axis=0)).tolist():
             # all but one lead to another module, which can be one that the list of modules does not have
             among = np.isin(nexts[:, column], places[:, column]).sum()
             if column not in beside and 2 * int(among) + 2 > len(self._addresses) and self._is_bug_list(column):
                 good.append(column * self._size)
         if len(good) != 1:
-            return {}
+            return self._taints_alone()
         return {"bug_list": good[0], "taints": good[0] - 2 * self._size}
+
+    @cached_property
+    def _linked(self) -> Mask:
+        """Which words are links of members of lists that are not empty, shape (n, m - 2)."""
+        columns = self._words.shape[1] - 2
+        nexts, places = self._words[:, :columns], self._places[:, :columns]
+        backs = self._at(self._words[:, 1 : columns + 1])
+        return np.asarray((self._at(nexts, 1) == places) & (backs == places) & (nexts != places))
+
+    def _taints_alone(self) -> dict[str, int]:
+        """A kernel without such a list has the taints right before the pointer to what tells of a module's symbols.
+
+        Where there is one, it ends there with the pointer to the table.
+        """
+        try:
+            pointer = symbol_reader(self.memory, self.structures).pointer
+        except ModulesError:
+            return {}
+        if pointer is None or pointer < 3 or pointer - 3 >= self._linked.shape[1]:
+            return {}
+        flags = (self._words[:, pointer - 1] < 1 << len(TAINTS)).all()
+        return {"taints": (pointer - 1) * self._size} if flags and not self._linked[:, pointer - 3].any() else {}
 
     def _is_bug_list(self, column: int) -> bool:
         """Before the links is the length of the table that a pointer behind them leads to, and before that, flags."""
         counts, tables = self._numbers((column - 1) * self._size), self._words[:, column + 2]
-        return bool(((counts == 0) == (tables == 0)).all() and (self._words[:, column - 2] < TAINTS).all())
+        return bool(((counts == 0) == (tables == 0)).all() and (self._words[:, column - 2] < MOST_FLAGS).all())
 
     def _group(self) -> int | None:
         """The word that leads to a group of attributes called "sections"."""

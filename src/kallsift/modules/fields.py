@@ -68,8 +68,10 @@ class Fields:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Names of the fields that have no place."""
-        return tuple(field.name for field in fields(self) if getattr(self, field.name) in (None, ()))
+        """Names of the fields that have no place, but for a list that is not there: taints end where it would begin."""
+        absent = ("bug_list",) if self.taints is not None else ()
+        names = (field.name for field in fields(self) if field.name not in absent)
+        return tuple(name for name in names if getattr(self, name) in (None, ()))
 
 
 MEMBERS = {

@@ -26,7 +26,7 @@ from kallsift.modules.structures import (
     state_of,
     structures_at,
 )
-from kallsift.modules.symbols import symbol_reader
+from kallsift.modules.symbols import has_symbol_tables, symbol_reader
 
 UNFORMED = STATES[-1]
 """The state of a module that ``/proc/kallsyms`` does not show yet, or no more."""
@@ -122,8 +122,12 @@ def listed_structures(kernel: Kernel, memory: VirtualMemory) -> Structures:
     if "load_module" not in kernel.symbols:
         return structures_at(memory, np.empty(0, np.uint64))  # built without support for modules
     found = _list(kernel, memory)
-    # before the links is a module's state
-    return replace(structures_at(memory, found.nodes - np.uint64(memory.words.size)), missing=found.problems)
+    return replace(_structures(memory, found.nodes), missing=found.problems)
+
+
+def _structures(memory: VirtualMemory, nodes: NDArray[np.uint64]) -> Structures:
+    """What the members of the list of modules are: before the links is a module's state."""
+    return structures_at(memory, nodes - np.uint64(memory.words.size))
 
 
 def _list(kernel: Kernel, memory: VirtualMemory) -> Found:
@@ -131,13 +135,27 @@ def _list(kernel: Kernel, memory: VirtualMemory) -> Found:
     index = kernel.symbols.find("modules")
     if index is not None:
         return reachable(memory, kernel.symbols.symbol(index).address, MAX_MODULES)
-    recognition = Recognition(lambda nodes: _named(memory, nodes), lambda node: _has_name(memory, node))
+    recognition = Recognition(
+        lambda nodes: _named(memory, nodes),
+        lambda node: _has_name(memory, node),
+        lambda nodes: _are_modules(memory, nodes),
+    )
     found = recognised(kernel, memory, recognition, MAX_MODULES)
     if found is None:
         raise ModulesError(
-            "the kernel's table does not list the symbol 'modules', and no list looks like that of modules"
+            "the list of modules was not found: no symbol 'modules' names it, and no list's members prove to be modules"
         )
     return found
+
+
+def _are_modules(memory: VirtualMemory, nodes: NDArray[np.uint64]) -> bool:
+    """Whether members have more of modules than a name: most lead back to themselves, or to tables of symbols.
+
+    Only ``mkobj.mod`` leads to where a structure begins, and all modules have it at one place.
+    """
+    listed = _structures(memory, nodes)
+    back = int(np.count_nonzero(listed.words == listed.addresses[:, None], axis=0).max())
+    return 2 * back > len(listed) or has_symbol_tables(memory, listed)
 
 
 def _has_name(memory: VirtualMemory, node: int) -> bool:

@@ -95,6 +95,15 @@ class SymbolReader:
         return symbols
 
 
+def has_symbol_tables(memory: VirtualMemory, structures: Structures) -> bool:
+    """Whether most of what these structures are of, at least one, leads to a symbol table."""
+    try:
+        _table_place(memory, structures)
+    except ModulesError:
+        return False
+    return True
+
+
 def symbol_reader(memory: VirtualMemory, structures: Structures) -> SymbolReader:
     """What reads the symbol tables of these modules, at least one.
 

@@ -10,7 +10,7 @@ from kallsift.errors import KallsiftError
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.kernel.vmcoreinfo import MAX_SIZE, Vmcoreinfo, parse, scattered
-from kallsift.machine.model import PagingMode
+from kallsift.machine.model import PagingMode, Windows
 from kallsift.machine.registry import mapping_named
 from kallsift.memory.model import CpuState, Memory
 from kallsift.memory.notes import ByteOrder
@@ -166,8 +166,8 @@ def _rebuilt(kernel: Kernel, virtual: VirtualMemory | None) -> bytes:
     note = find_build_id(kernel, held) if kernel.symbols.find("__start_notes") is not None else None
     if note is not None:
         lines.append(f"BUILD-ID={note.build_id.hex()}")
-    mapping = mapping_named(kernel.architecture, kernel.paging)
-    lines.append(f"PAGESIZE={mapping.page_size if isinstance(mapping, PagingMode) else PAGE}")
+    mapping = mapping_named(kernel.architecture, kernel.paging, kernel.byte_order)
+    lines.append(f"PAGESIZE={PAGE if mapping is None or isinstance(mapping, Windows) else mapping.page_size}")
     if kernel.page_table_root is not None:
         # x86-64 has another name for it, but not here
         lines.append(f"SYMBOL(swapper_pg_dir)={kernel.page_table_root + kernel.distance & WORD:x}")

@@ -276,7 +276,8 @@ def _is_bpf(memory: VirtualMemory, node: int, room: int) -> bool:
 def _kprobes(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group | str]:
     """In ``struct kprobe_insn_cache`` the list of pages stands behind the pointer to the cache's name.
 
-    Behind the links of each page stands the address of its instructions (include/linux/kprobes.h, kernel/kprobes.c).
+    Before that pointer stand those to the functions that allocate and free pages; behind the links of each page stands
+    the address of its instructions (include/linux/kprobes.h, kernel/kprobes.c).
 
     Yields:
         The pages, and a line where a cache's list cannot be read.
@@ -286,7 +287,10 @@ def _kprobes(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group | str]:
     lines: list[Line] = []
     for name in INSTRUCTION_PAGES:
         problem = None
-        for head in _behind_pointers_to(kernel, memory, window, b"\0" + name + b"\0"):
+        heads = np.array(list(_behind_pointers_to(kernel, memory, window, b"\0" + name + b"\0")), np.uint64)
+        # an image that moved itself left a copy behind, whose functions are not the running ones
+        running = np.isin(memory.values(heads - np.uint64(2 * size))[0], kernel.symbols.addresses)
+        for head in heads[np.argsort(~running, kind="stable")].tolist():
             try:
                 nodes = members(memory, head, MAX_MEMBERS).tolist()
                 instructions = [memory.value(node + 2 * size) for node in nodes]

@@ -16,7 +16,8 @@ from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.sections import Section, sections
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.machine.areas import Rule
-from kallsift.machine.model import Windows
+from kallsift.machine.mapped_ranges import mapped_ranges
+from kallsift.machine.model import Segmented, Windows
 from kallsift.questions.page_table import PageTable, page_table
 from kallsift.questions.per_cpu import per_cpu_areas
 from kallsift.questions.planned import planned
@@ -136,22 +137,36 @@ def _place(kernel: Kernel, address: int) -> int | None:
 
 
 def _windows(memory: VirtualMemory) -> list[Region]:
-    """What the processor maps without a table."""
-    if not isinstance(memory.mapping, Windows):
+    """What the processor maps without a table, and the segments beside that, for which the kernel has one."""
+    mapping = memory.mapping
+    windows = mapping.windows if isinstance(mapping, Segmented) else mapping
+    if not isinstance(windows, Windows):
         return []
     check = Check.that("page table", True, "the processor maps it without one")
-    return [
+    regions = [
         Region(
-            memory.mapping.name,
+            windows.name,
             window.virtual,
             window.virtual + window.size,
-            memory.mapping.architecture,
+            windows.architecture,
             window.physical,
             None,
             check,
         )
-        for window in memory.mapping.windows
+        for window in windows.windows
     ]
+    return [*regions, *_mapped_segments(memory, mapping)] if isinstance(mapping, Segmented) else regions
+
+
+def _mapped_segments(memory: VirtualMemory, mapping: Segmented) -> list[Region]:
+    ranges = mapped_ranges(memory.memory, mapping.tables, memory.root or 0)
+    regions = []
+    for stretch in mapping.tables.stretches:
+        mapped = bytes_of(ranges.inside(stretch.start, stretch.stop))
+        check = Check.that("page table", True, f"the kernel's own table maps {mapped:,} bytes of it")
+        name, basis = "mapped segment", mapping.architecture
+        regions.append(Region(name, stretch.start, stretch.stop, basis, None, mapped, check))
+    return regions
 
 
 def _outside(table: PageTable, memory: VirtualMemory, regions: list[Region]) -> list[Region]:
