@@ -49,7 +49,7 @@ MAX_GAP = 1 << 14
 
 MAX_PLACES = 1 << 16
 """Places that are looked at, for each of the two; a machine has some hundreds."""
-MAX_LISTS = 1 << 10
+MAX_LISTS = 1 << 8
 """Lists that are read, for each of the two; a machine has some dozens."""
 
 
@@ -78,7 +78,7 @@ def _tables(ram: Segment) -> Iterator[Ranges]:
     for low in range(0, ram.size, BATCH):
         part = ram.read(low, low + BATCH)
         words = np.ascontiguousarray(part[: len(part) // 4 * 4]).view("<u4")
-        places += (np.flatnonzero(words == ANCHOR) * 4 + low).tolist()
+        places += (np.flatnonzero(words == ANCHOR)[:MAX_PLACES] * 4 + low).tolist()
         if len(places) > MAX_PLACES:
             break
     starts = np.array(places[:MAX_PLACES], np.int64)
