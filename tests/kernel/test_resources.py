@@ -37,7 +37,7 @@ def ram(form: str, order: str, ranges: list[tuple[int, int]], *, flags: int = 0x
 @pytest.mark.parametrize("flags", [0x81000200, 0x80000200, 0x85000200])
 def test_as_resources_have_it(form: str, order: str, flags: int) -> None:
     found = list(resources.ram_maps(ram(form, order, RANGES[::-1], flags=flags)))
-    assert found[0] == (PIECES, False, 0, NAME)
+    assert found[0][:4] == (PIECES, False, 0, NAME)
     assert all(each.missing for each in found[1:])
 
 
@@ -49,7 +49,7 @@ def test_wherever_the_passes_end(monkeypatch: pytest.MonkeyPatch, batch: int) ->
 
 def test_a_file_that_is_cut_short() -> None:
     (found,) = resources.ram_maps(ram("QQQQQQ", "<", RANGES, size=SIZE - 0x600))
-    assert found == ((PIECES[0], Piece(0x8C00, 0x10000, 0xFE00)), False, 0x600, NAME)
+    assert found[:4] == ((PIECES[0], Piece(0x8C00, 0x10000, 0xFE00)), False, 0x600, NAME)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ LOW = [(0x1000, 0x9BFF), (0x10000, 0x1EFFF)]
 )
 def test_all_ram_without_its_hole(behind: list[tuple[int, int]], expected: tuple[Piece, ...] | None) -> None:
     found = list(resources.ram_maps(ram("QQQQQQ", "<", [*LOW, *behind], size=0x28000)))
-    assert found == ([(expected, True, 0, NAME)] if expected else [])
+    assert [each[:4] for each in found] == ([(expected, True, 0, NAME)] if expected else [])
 
 
 def test_the_memory_that_comes_of_it() -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import kallsift
@@ -13,7 +14,7 @@ from kallsift.kernel import bare_ram
 from tests.lab import Capture, capture, guest_named
 from tests.memory.writers import lime
 from tests.real.comparison import text_of
-from tests.real.ram import assert_same, ranges_of
+from tests.real.ram import PAGE, assert_same, ranges_of
 
 GUEST = "amd64-7.2-4g"
 HOLE = (2 << 30, 4 << 30)
@@ -25,6 +26,16 @@ def large() -> Capture:
     if GUEST not in os.environ.get("KALLSIFT_LAB_CONTAINERS", "").split():
         pytest.skip(f"takes minutes: set KALLSIFT_LAB_CONTAINERS={GUEST}")
     return capture(guest_named(GUEST))
+
+
+def _lost(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces, of whole pages but for their ends, without all pages that hold a resource of RAM."""
+    for piece in pieces:
+        data = np.frombuffer(piece, np.uint8).copy()
+        words = data[: len(data) // 4 * 4].view("<u4")
+        for page in np.unique(np.flatnonzero((words == 0x81000200) | (words == 0x80000200)) * 4 // PAGE).tolist():
+            data[page * PAGE : (page + 1) * PAGE] = 0
+        yield data.tobytes()
 
 
 def _sparse(path: Path, pieces: Iterator[bytes]) -> None:
@@ -54,3 +65,26 @@ def test_without_its_hole(large: Capture, tmp_path: Path, monkeypatch: pytest.Mo
         assert_same(kernel.memory, plain, ranges)
     told = [check for check in kernel.evidence if check.name == ("hole" if kind == "all RAM" else "ranges")]
     assert [check.outcome for check in told] == [kallsift.Outcome.PASSED]
+
+
+@pytest.mark.parametrize("kind", ["all RAM", "LiME raw"])
+def test_without_its_resources(large: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """What the firmware told is left."""
+    monkeypatch.setattr(bare_ram, "LAYOUTS", ())
+    ranges = ranges_of(large) if kind == "LiME raw" else [(0, HOLE[0] - 1), (HOLE[1], HOLE[1] + HOLE[0] - 1)]
+    with kallsift.open(large.dump("elf")) as plain:
+        pieces = lime.raw(ranges, lambda address, size: plain.read(address, size).tobytes())
+        _sparse(tmp_path / "ram", _lost(pieces))
+    with kallsift.open(tmp_path / "ram") as memory:
+        kernel = kallsift.recover(memory)
+        (held,) = memory.segments
+        offset = 0
+        for first, last in ranges:
+            for start in range(first, last + 1, lime.AT_ONCE):
+                size = min(lime.AT_ONCE, last + 1 - start)
+                assert np.array_equal(kernel.memory.read(start, size), held.read(offset, offset + size)), f"{start:#x}"
+                offset += size
+    assert kernel.proven
+    assert text_of(kernel) == large.core_kallsyms()
+    (told,) = (check for check in kernel.evidence if check.name in ("hole", "ranges"))
+    assert "e820 tables and the kernel's log lines have" in told.detail

@@ -3,8 +3,8 @@ files behind a guest's memory, and what LiME writes as ``raw``.
 
 What lies behind a hole stands in the file where the hole would be. A kernel in front of it is found all the same, but
 its lists run into memory that is elsewhere; behind it, not even its page table maps it where it lies. So the ranges
-that the kernel's own resources name are tried, then the layouts that machines have, one after the other, and only a
-kernel that is proven there shows that one is right.
+that the kernel's own resources name are tried, or where those are lost what the firmware told the kernel, then the
+layouts that machines have, one after the other, and only a kernel that is proven there shows that one is right.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import Check
+from kallsift.kernel.firmware_maps import firmware_maps
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.resources import NAME, ram_maps
 from kallsift.memory.holes import LAYOUTS, Piece
@@ -31,12 +32,14 @@ class Arrangement(NamedTuple):
         check: what is to be said of it where a kernel is proven there.
         pieces: the parts of the file.
         memory: the memory that comes of it.
+        told: whether something in the memory has the parts, rather than what is known of machines.
         name: virtual address of the text `NAME` where a kernel's resources have the parts; None where they do not.
     """
 
     check: Check
     pieces: tuple[Piece, ...]
     memory: Memory
+    told: bool = False
     name: int | None = None
 
     def address(self, offset: int) -> int:
@@ -62,12 +65,15 @@ def arrangements(memory: Memory) -> Iterator[Arrangement]:
     (ram,) = memory.segments
     if not isinstance(ram, Segment) or ram.start:
         return
-    for ranges in ram_maps(ram):
+    maps = tuple(ram_maps(ram))
+    if all(each.missing for each in maps):
+        maps += tuple(firmware_maps(ram))
+    for ranges in maps:
         lost = f"; {ranges.missing:#x} bytes at the end are missing" if ranges.missing else ""
         if len(ranges.pieces) > 1:
             check, what = ("hole", "its hole") if ranges.hole else ("ranges", "what is between its ranges")
-            detail = f"the file has the RAM without {what}{lost}; this kernel's own resources have"
-            yield _arranged(memory, ram, ranges.pieces, check, detail, ranges.name)
+            detail = f"the file has the RAM without {what}{lost}; {ranges.teller} have"
+            yield _arranged(memory, ram, ranges.pieces, check, detail)._replace(told=True, name=ranges.name)
     tried = set()
     for layout in LAYOUTS:
         pieces = layout.pieces(ram.size)
@@ -83,11 +89,9 @@ def placed(memory: Memory, kernel: Kernel | None) -> Memory:
     return replace(kernel.memory, hints=memory.hints)
 
 
-def _arranged(
-    memory: Memory, ram: Segment, pieces: tuple[Piece, ...], check: str, detail: str, name: int | None = None
-) -> Arrangement:
+def _arranged(memory: Memory, ram: Segment, pieces: tuple[Piece, ...], check: str, detail: str) -> Arrangement:
     segments = tuple(Segment(piece.address, ram.read(piece.offset, piece.offset + piece.size)) for piece in pieces)
     parts = [f"{piece.size:#x} bytes at {piece.address:#x}" for piece in pieces]
     more = [f"and {len(parts) - MAX_TOLD} more"] if len(parts) > MAX_TOLD else []
     said = Check.that(check, True, f"{detail} {', '.join(parts[:MAX_TOLD] + more)}")
-    return Arrangement(said, pieces, replace(memory, segments=segments), name)
+    return Arrangement(said, pieces, replace(memory, segments=segments))

@@ -137,7 +137,7 @@ def _kernels(
             or kernel
         )
     # what lies behind a gap that is no multiple of pages is not even placed, unless something says how large it is
-    named = [way for way in ways if way.name is not None]
+    named = [way for way in ways if way.told]
     for each in tuple(harder if named else ()):
         if kernel := _laid_out(named, *each[:2]):
             found = True

@@ -54,13 +54,15 @@ class RamMap(NamedTuple):
         pieces: its parts in the order of their addresses, which is that of the file.
         hole: whether these are all RAM around the hole below 4 GiB, rather than the ranges alone.
         missing: bytes of the RAM that the file lacks at its end.
-        name: virtual address of the ranges' name, which is `NAME` if this is right.
+        name: virtual address of the ranges' name, which is `NAME` if this is right; None if the ranges have none.
+        teller: what in the memory has them, as messages call it.
     """
 
     pieces: tuple[Piece, ...]
     hole: bool
     missing: int
-    name: int
+    name: int | None
+    teller: str = "this kernel's own resources"
 
 
 def ram_maps(ram: Segment) -> Iterator[RamMap]:
@@ -84,14 +86,20 @@ def _maps(ram: Segment, words: Words, address: int) -> Iterator[RamMap]:
     for start, end, name in zip(*(records[field].tolist() for field in ("start", "end", "name")), strict=True):
         ranges[name].add((start, end))
     for name, own in ranges.items():
-        pieces = _pieces(own) if len(own) <= MAX_RANGES else ()
-        total = pieces[-1].offset + pieces[-1].size if pieces else 0
-        if total >= ram.size:
-            held = (piece for piece in pieces if piece.offset < ram.size)
-            cut = tuple(piece._replace(size=min(piece.size, ram.size - piece.offset)) for piece in held)
-            yield RamMap(cut, False, total - ram.size, name)
-        elif around := _around_hole(pieces, ram.size):
-            yield RamMap(around, True, 0, name)
+        if found := fitted(own, ram.size):
+            yield found._replace(name=name)
+
+
+def fitted(ranges: set[tuple[int, int]], size: int) -> RamMap | None:
+    """The map that ranges (first and last address) make of ``size`` bytes of RAM; None if they do not fit it."""
+    pieces = _pieces(ranges) if len(ranges) <= MAX_RANGES else ()
+    total = pieces[-1].offset + pieces[-1].size if pieces else 0
+    if total >= size:
+        held = (piece for piece in pieces if piece.offset < size)
+        cut = tuple(piece._replace(size=min(piece.size, size - piece.offset)) for piece in held)
+        return RamMap(cut, False, total - size, None)
+    around = _around_hole(pieces, size)
+    return RamMap(around, True, 0, None) if around else None
 
 
 def _pieces(ranges: set[tuple[int, int]]) -> tuple[Piece, ...]:
