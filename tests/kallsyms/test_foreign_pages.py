@@ -21,6 +21,13 @@ from tests.oracle.eras import Era
 
 COUNT = 20_000
 
+BLOCK = range(6000, 7200)
+"""Symbols whose names are in the order of their indices, as in sections that the linker sorts, so that their ranks lie
+together."""
+
+MARKERS_LOST = 40
+"""Those of the block among them."""
+
 
 def overwritten(source: Placed, pages: dict[int, int]) -> Damage:
     """The source with these pages as some others are."""
@@ -86,6 +93,43 @@ def test_a_page_of_names_between_two_foreign_ones(era: Era) -> None:
     middle = pages[len(pages) // 2]
     of, out = share_of(source, overwritten(source, {middle - 1: pages[1], middle + 1: pages[2]}))
     assert out >= 0.999 * of
+
+
+def with_a_block(era: Era) -> Placed:
+    """Tables with a section of names in their own order, placed so that a page begins behind its markers."""
+    symbols, chance = list(sample(era, COUNT)), random.Random(3)
+    for index in BLOCK:
+        name = f"block_{index:05d}_{chance.choice(symbols[BLOCK.stop :]).name}"
+        symbols[index] = symbols[index]._replace(name=name)
+    into = START + placed(era, tuple(symbols)).table("markers").start + 4 * MARKERS_LOST
+    return placed(era, tuple(symbols), before=4 * PAGE - into % PAGE)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("era", SORTED, ids=str)
+def test_a_walk_that_leads_into_a_foreign_page(era: Era, seen: bool) -> None:
+    """Where markers and ranks of what lies there are lost, nothing contradicts it, but nothing bears it out either.
+
+    Whether another page is seen to be foreign, or nothing but blank ones.
+    """
+    source = with_a_block(era)
+    heads = source.offset + np.array(source.blob.heads)
+    first = int(START + int(heads[BLOCK.start])) // PAGE
+    by_name = sorted(range(COUNT), key=[symbol.name.encode() for symbol in source.blob.symbols].__getitem__)
+    ranks = [by_name.index(index) for index in BLOCK]
+    assert ranks == list(range(ranks[0], ranks[0] + len(ranks)))
+    sequences = START + source.table("seqs_of_names").start
+    begin, end = (sequences + era.sequence_size * rank for rank in (ranks[0], ranks[-1] + 1))
+    blank = {*range(begin // PAGE, end // PAGE + 1), first - 1, first + 2, min(pages_of(source, "markers"))}
+    data = bytearray(overwritten(source, one_of_names(source)).data if seen else source.data)
+    for page in blank:
+        data[page * PAGE - START : (page + 1) * PAGE - START] = bytes(PAGE)
+    # names of the same section from further on, in step with the page before
+    place = (first + 1) * PAGE - START
+    further = int(heads[BLOCK.start + 700]) - (int(heads[np.searchsorted(heads, place)]) - place)
+    data[place : place + PAGE] = source.data[further : further + PAGE]
+    of, out = share_of(source, replace(without(source, blank | {first + 1, *one_of_names(source)}), data=bytes(data)))
+    assert out >= 0.95 * of
 
 
 @pytest.mark.parametrize("era", ERAS, ids=str)

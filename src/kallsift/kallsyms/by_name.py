@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.arrays_left import Left
 from kallsift.kallsyms.doubtful import halves, ranks_in_order
 from kallsift.kallsyms.known_names import expand_known, texts
-from kallsift.kallsyms.name_order import NameOrder
+from kallsift.kallsyms.name_order import LEAST_RANKED, NameOrder
 from kallsift.kallsyms.named_pointers import NamedPointers, name_pointers
 from kallsift.kallsyms.names import GROUP
 from kallsift.kallsyms.pages import pages_in_segment
@@ -118,17 +118,21 @@ class _Confirming:
         places: NDArray[np.int64],
         stops: NDArray[np.int64],
     ) -> NDArray[np.bool_]:
-        """Which entries of a walk to take: all, but if pages hold something else those of pages that are borne out.
+        """Which entries of a walk to take: those of pages that are borne out.
 
-        A walk can lead from one that does not on to one that does, where no ranks are left to contradict it.
+        A walk can lead from a true page on to one of something else, where no ranks are left to contradict it. If
+        nothing else shows that pages hold something else, it is enough that ranks were there to do so, or that the
+        walk comes to a page where they are.
         """
-        if not self.doubtful:
-            return np.ones(len(places), np.bool_)
         begins, ends = (pages_in_segment(self.segment.start, cells) for cells in (places, stops - 1))
-        confirmed = begins[self.told(order, indices, names)]
-        numbers, times = np.unique(confirmed, return_counts=True)
-        fine = numbers[times >= CONFIRMED]
-        return np.asarray(np.isin(begins, fine) & np.isin(ends, fine))
+        numbers = np.arange(int(ends.max()) + 1)
+        fine = np.bincount(begins[self.told(order, indices, names)], minlength=len(numbers)) >= CONFIRMED
+        if not self.doubtful:
+            ranked = begins[self.ranks.rank[indices] >= 0]
+            fine |= np.bincount(ranked, minlength=len(numbers)) >= LEAST_RANKED
+            there = np.flatnonzero(fine)
+            fine = (numbers >= there[0]) & (numbers <= there[-1]) if len(there) else fine
+        return fine[begins] & fine[ends]
 
     def told(self, order: NameOrder, indices: NDArray[np.int64], names: list[bytes]) -> NDArray[np.bool_]:
         """Which names other tables confirm at their indices."""
