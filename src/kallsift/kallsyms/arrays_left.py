@@ -35,6 +35,7 @@ class Left:
     Attributes:
         array: the array; lost entries hold the word before them.
         known: shape (n,), bool.
+        word_size: bytes of an address.
         after: offset behind the array and its base.
         newer: whether it lies behind the token index, as in 6.4 and later.
         strange: numbers of pages that are not blank, and yet hold words in no order, or something in place of padding.
@@ -42,6 +43,7 @@ class Left:
 
     array: AddressArray
     known: NDArray[np.bool_]
+    word_size: int
     after: int
     newer: bool
     strange: NDArray[np.int64]
@@ -171,7 +173,8 @@ def _left(
     addresses = array.addresses(FAR)
     if (addresses[1:] < addresses[:-1]).any():
         return
-    yield Left(array, known, (base + word_size) if base is not None else offset + count * size, newer, strange)
+    after = offset + count * size if base is None else base + word_size
+    yield Left(array, known, word_size, after, newer, strange)
 
 
 def _amiss(segment: Segment, pages: Pages, end: int, base: int | None) -> NDArray[np.int64]:
