@@ -16,8 +16,9 @@ from kallsift.kallsyms.pages import Pages
 from kallsift.kallsyms.tokens import INDEX_SIZE, TokenTable
 from kallsift.memory.model import Segment
 
-ALIGNMENTS = (256, 16, 8, 4)
-"""What tables are aligned to, in bytes."""
+ALIGNMENTS = {4: (16, 4), 8: (256, 8, 4)}
+"""What tables are aligned to, in bytes, by the word size: to a word, to two to the power of that where the assembler
+reads it so (up to 4.20), to four since 7.0 (scripts/kallsyms.c)."""
 
 FAR = 1 << 48
 """Where an array is thought to be when its addresses are put in order: none of them may wrap around zero."""
@@ -69,7 +70,9 @@ def arrays_left(
         num_syms: offset of the count; None if it is lost.
         word_size: bytes of an address.
     """
-    alignment = table_alignment(segment, tokens, names)
+    alignment = table_alignment(segment, tokens, names, word_size)
+    # nothing but padding is behind the array and its base, as far as is known
+    behind = names if num_syms is None else num_syms
     num_syms = names - alignment if num_syms is None else num_syms
     order = tokens.byte_order
     found: list[Left] = []
@@ -85,7 +88,7 @@ def arrays_left(
         end = num_syms if own is None else own
         offset = aligned_down(segment.start, end - count * size, max(alignment, word_size))
         if offset >= 0 and encoding.anchor != "place":
-            found += _left(segment, pages, offset, own, encoding, count, word_size, order, newer=False)
+            found += _left(segment, pages, offset, own, encoding, count, word_size, order, behind)
     yield from sorted(found, key=lambda left: -np.count_nonzero(left.known))
 
 
@@ -121,10 +124,10 @@ def _before_permutation(segment: Segment, pages: Pages, tokens: TokenTable, coun
     return found if len({left.array.offset for left in found}) == 1 else []
 
 
-def table_alignment(segment: Segment, tokens: TokenTable, names: int) -> int:
+def table_alignment(segment: Segment, tokens: TokenTable, names: int, word_size: int) -> int:
     """What the tables are aligned to, in bytes, as far as those known show it."""
     known = [names, tokens.offset] + ([] if tokens.index_offset is None else [tokens.index_offset])
-    return next(a for a in (*ALIGNMENTS, 1) if all((segment.start + offset) % a == 0 for offset in known))
+    return next(a for a in (*ALIGNMENTS[word_size], 1) if all((segment.start + offset) % a == 0 for offset in known))
 
 
 def _left(
@@ -136,9 +139,9 @@ def _left(
     count: int,
     word_size: int,
     byte_order: str,
-    *,
-    newer: bool = True,
+    behind: int | None = None,
 ) -> Iterator[Left]:
+    """The array at an offset, if enough of it is left; ``behind`` is where the table begins that follows it, if any."""
     size = encoding.entry_size or word_size
     raw = segment.data[offset : offset + count * size]
     if len(raw) < count * size:
@@ -150,9 +153,14 @@ def _left(
     if not known.any():
         return
     numbers = pages.number(places)
+    after = offset + count * size
     strange = np.union1d(
-        pages_out_of_order(encoding.key(words), known, numbers), _amiss(segment, pages, offset + count * size, base)
+        pages_out_of_order(encoding.key(words), known, numbers),
+        _amiss(segment, pages, after, behind if base is None else base),
     )
+    if base is not None:
+        after = base + word_size
+        strange = np.union1d(strange, _amiss(segment, pages, after, behind))
     known &= ~np.isin(numbers, strange)
     left = words[known]
     if len(left) < LEAST_LEFT * count or not encoding.typical(left):
@@ -173,13 +181,12 @@ def _left(
     addresses = array.addresses(FAR)
     if (addresses[1:] < addresses[:-1]).any():
         return
-    after = offset + count * size if base is None else base + word_size
-    yield Left(array, known, word_size, after, newer, strange)
+    yield Left(array, known, word_size, after, behind is None, strange)
 
 
-def _amiss(segment: Segment, pages: Pages, end: int, base: int | None) -> NDArray[np.int64]:
-    """Pages of what is there between an array and its base, and yet is no padding."""
-    between = np.arange(end, end if base is None else min(base, len(segment.data)))
+def _amiss(segment: Segment, pages: Pages, end: int, following: int | None) -> NDArray[np.int64]:
+    """Pages of what is there between the end of an array or its base and what follows, and yet is no padding."""
+    between = np.arange(end, end if following is None else min(following, len(segment.data)))
     return pages.number(between[pages.intact(between, between + 1) & (segment.data[between] != 0)])
 
 
