@@ -15,7 +15,20 @@ from kallsift.kallsyms.doubtful import halves
 from kallsift.kallsyms.foreign_pages import pages_out_of_order
 from kallsift.kallsyms.pages import PAGE
 from tests.kallsyms.placed import START, Placed, placed, sample
-from tests.kallsyms.test_lost_pages import BEHIND_INDEX, ERAS, SORTED, pages_of, recovered, share_of, split, without
+from tests.kallsyms.test_lost_pages import (
+    BEHIND_INDEX,
+    BY_NAME,
+    ERAS,
+    EXPORTS,
+    SORTED,
+    exporting,
+    pages_of,
+    read,
+    recovered,
+    share_of,
+    split,
+    without,
+)
 from tests.oracle.damage import Damage
 from tests.oracle.eras import Era
 
@@ -71,6 +84,49 @@ def test_a_page_that_stands_twice(era: Era) -> None:
     page = pages[len(pages) // 2]
     of, out = share_of(source, overwritten(source, {page: page + 1}))
     assert 0.8 * of <= out < of
+
+
+@pytest.mark.parametrize("blank", [True, False])
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("era", ERAS, ids=str)
+def test_copies_of_lost_pages(era: Era, copies: int, blank: bool) -> None:
+    """They are in order, and go on at each other; but where something else is seen, that alone is no proof.
+
+    Of pages that are lost around them, all of which hold something else, or else are blank.
+    """
+    source = placed(era, sample(era, COUNT))
+    pages = inner(source, array(era))
+    first = pages[len(pages) // 2 - 2]
+    lost = {first + more: pages[0] for more in range(3)}
+    shifted = {first + 2 + more: first + 1 + more for more in range(copies)}
+    behind = {} if copies == 2 else {first + 3: pages[-1]}
+    done = overwritten(source, one_of_names(source) | lost | behind | shifted)
+    if blank:
+        data = bytearray(done.data)
+        for page in (lost | behind).keys() - shifted.keys():
+            data[page * PAGE - START : (page + 1) * PAGE - START] = bytes(PAGE)
+        done = replace(done, data=bytes(data))
+    of, out = share_of(source, done)
+    assert out >= 0.9 * of
+
+
+@pytest.mark.parametrize("copied", [True, False])
+@pytest.mark.parametrize("era", ["6.12 arm64", "7.0"])
+def test_addresses_that_exports_bear_out(era: str, copied: bool) -> None:
+    """A page alone between foreign ones is believed if exports lead to its addresses, or it is that of exports."""
+    source = exporting(BY_NAME[era])
+    offsets = START + source.table("offsets").start
+    pages = inner(source, "offsets")
+    assert (pages[1] + 1) * PAGE < offsets + 4 * EXPORTS <= pages[-2] * PAGE
+    for alone, other in ((pages[1], pages[-1]), (pages[-2], pages[0])):
+        lost = {alone - 1: other, alone + 1: other} | ({alone: alone + 1} if copied else {})
+        done = overwritten(source, one_of_names(source) | lost)
+        of, out = share_of(source, done)
+        assert out >= 0.8 * of
+        tables = recovered(done.data)
+        assert tables is not None
+        first = (alone * PAGE - offsets) // 4 + 1
+        assert read(tables)[1][first : first + PAGE // 4 - 1].all() != copied
 
 
 @pytest.mark.parametrize("era", SORTED, ids=str)

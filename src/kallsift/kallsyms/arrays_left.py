@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.encodings import BEHIND_INDEX, ENCODINGS, AddressArray, Encoding, word_at
-from kallsift.kallsyms.foreign_pages import pages_out_of_order
+from kallsift.kallsyms.encodings import BEHIND_INDEX, ENCODINGS, AddressArray, Encoding, Words, word_at
+from kallsift.kallsyms.foreign_pages import pages_not_borne_out, pages_out_of_order
 from kallsift.kallsyms.lost_index import permutation_places
 from kallsift.kallsyms.pages import Pages
 from kallsift.kallsyms.tokens import INDEX_SIZE, TokenTable
@@ -48,6 +48,23 @@ class Left:
     after: int
     newer: bool
     strange: NDArray[np.int64]
+
+    def pages(self, among: Pages) -> NDArray[np.int64]:
+        """The page of each entry, shape (n,)."""
+        entries = np.arange(len(self.known), dtype=np.int64)
+        return among.number(self.array.offset + entries * self.array.words.itemsize)
+
+    def less(self, unknown: NDArray[np.bool_]) -> Left:
+        """Without those entries, shape (n,)."""
+        known = self.known & ~unknown
+        words = _filled(self.array.encoding, self.array.words, known)
+        return replace(self, array=replace(self.array, words=words), known=known)
+
+    def in_rows(self, among: Pages) -> Left:
+        """Without the addresses on pages that no others bear out."""
+        pages = self.pages(among)
+        doubted = pages_not_borne_out(self.array.encoding.key(self.array.words), self.known, pages)
+        return self.less(np.isin(pages, doubted))
 
 
 def arrays_left(
@@ -171,17 +188,22 @@ def _left(
         there = pages.without(strange)
         intact = there.intact(np.array([base]), np.array([base + word_size]))[0]
         relative_base = value if value and intact else None
-    # a lost entry repeats the address before it, so that the order of all holds
+    array = AddressArray(offset, encoding, _filled(encoding, words, known), base, relative_base)
+    addresses = array.addresses(FAR)
+    if (addresses[1:] < addresses[:-1]).any():
+        return
+    yield Left(array, known, word_size, after, behind is None, strange)
+
+
+def _filled(encoding: Encoding, words: Words, known: NDArray[np.bool_]) -> Words:
+    """The words, with the address before it repeated by each that is not known, so that the order of all holds."""
+    count = len(words)
     source = np.maximum.accumulate(np.where(known, np.arange(count), -1))
     source[source < 0] = int(np.argmax(known))
     filled = words[source]
     if encoding.anchor == "place":
         filled = (filled.astype(np.int64) + 4 * (source - np.arange(count))).astype(np.uint32)
-    array = AddressArray(offset, encoding, filled, base, relative_base)
-    addresses = array.addresses(FAR)
-    if (addresses[1:] < addresses[:-1]).any():
-        return
-    yield Left(array, known, word_size, after, behind is None, strange)
+    return filled
 
 
 def _amiss(segment: Segment, pages: Pages, end: int, following: int | None) -> NDArray[np.int64]:

@@ -16,7 +16,9 @@ from kallsift.kallsyms.arrays_left import arrays_left
 from kallsift.kallsyms.by_name import with_confirmed
 from kallsift.kallsyms.doubtful import proven_entries
 from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.known_names import texts
 from kallsift.kallsyms.pages import PAGE, Pages
+from kallsift.kallsyms.pointed_pages import borne_out_by_pointers
 from kallsift.kallsyms.recover import (
     COUNT_SIZE,
     TYPE_LETTERS,
@@ -138,6 +140,7 @@ def _assemble(tables: TablesLeft, blank: Pages, pages: Pages, entries: Entries, 
     found = None if doubtful else with_confirmed(tables, entries, doubtful=False)
     if found is None:
         # where one page holds something else, each may
+        tables = replace(tables, addresses=left.in_rows(pages))
         entries = proven_entries(
             segment.data, blank, entries, stream.offset, stream.end, possible, stream.two_byte_lengths
         )
@@ -149,6 +152,7 @@ def _assemble(tables: TablesLeft, blank: Pages, pages: Pages, entries: Entries, 
     lost[left.strange] = True
     foreign = int(np.count_nonzero(lost & ~blank.lost))
     characters, bounds = tables.expanded(heads, ends)
+    left = borne_out_by_pointers(segment, tokens.byte_order, pages, left, tables.addresses, texts(characters, bounds))
     rows = [
         Row(
             "names",

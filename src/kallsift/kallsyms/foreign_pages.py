@@ -9,14 +9,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+BORNE_OUT = 3
+"""Pages in a row that go on where the one before ends, and so are what they were: two can be copies of two others."""
+
 WIDE = 4
 """From one page to the next an array rises by less than one of so many parts of what it does within each: a page
 that belongs elsewhere leaves out as much as a page holds."""
 
 
-def pages_out_of_order(
-    keys: NDArray[np.int64] | NDArray[np.unsignedinteger], known: NDArray[np.bool_], pages: NDArray[np.int64]
-) -> NDArray[np.int64]:
+Keys = NDArray[np.int64] | NDArray[np.unsignedinteger]
+
+
+def pages_out_of_order(keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.int64]) -> NDArray[np.int64]:
     """The pages that do not hold what they did, as far as order shows it.
 
     Args:
@@ -24,26 +28,50 @@ def pages_out_of_order(
         known: shape (n,), which of them are left.
         pages: shape (n,), the page that each lies on, never falling.
     """
+    first, last, numbers = _edges(keys, known, pages)
     there = np.flatnonzero(known)
-    own = pages[there]
-    begins = np.flatnonzero(np.diff(own, prepend=-1))
-    numbers = own[begins]
-    left = keys[there]
-    falls = np.flatnonzero((left[1:] < left[:-1]) & (own[1:] == own[:-1])) + 1
-    fine = ~np.isin(numbers, own[falls])
-    ends = np.append(begins[1:], len(there)) - 1
+    falls = there[1:][(keys[there[1:]] < keys[there[:-1]]) & (pages[there[1:]] == pages[there[:-1]])]
+    fine = ~np.isin(numbers, pages[falls])
     certain = np.zeros(len(numbers), np.bool_)
-    certain[fine] = _certain(left[begins[fine]], left[ends[fine]])
+    certain[fine] = _certain(first[fine], last[fine])
     if certain.all():
         return np.empty(0, np.int64)
-    certain[certain] = _joined(left[begins[certain]], left[ends[certain]], numbers[certain])
+    certain[certain] = _joined(first[certain], last[certain], numbers[certain])
     result: NDArray[np.int64] = numbers[~certain]
     return result
 
 
-def _certain(
-    first: NDArray[np.int64] | NDArray[np.unsignedinteger], last: NDArray[np.int64] | NDArray[np.unsignedinteger]
-) -> NDArray[np.bool_]:
+def pages_not_borne_out(keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The pages that are in order, but that too few others show to be what they were, if some are not.
+
+    A copy of a page that is lost itself is in order, and goes on nowhere if those beside it are lost. Two copies of
+    neighbours go on at each other, but where a page that is left is beside them not at that.
+
+    Args:
+        keys: as in `pages_out_of_order`.
+        known: shape (n,), which of them are left, less those out of order.
+        pages: as in `pages_out_of_order`.
+    """
+    first, last, numbers = _edges(keys, known, pages)
+    beside, joins = _steps(first, last, numbers)
+    rows = np.concatenate(([0], np.cumsum(~(beside & joins))))
+    sizes = np.bincount(rows)
+    cut = np.zeros(len(sizes), np.bool_)
+    for row in (rows[1:], rows[:-1]):
+        cut[row[beside & ~joins]] = True
+    result: NDArray[np.int64] = numbers[((sizes < BORNE_OUT) & (cut | (sizes == 1)))[rows]]
+    return result
+
+
+def _edges(keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.int64]) -> tuple[Keys, Keys, NDArray[np.int64]]:
+    """The first and the last key left on each page where any is, and the pages."""
+    there = np.flatnonzero(known)
+    begins = np.flatnonzero(np.diff(pages[there], prepend=-1))
+    ends = np.append(begins, len(there))[1:] - 1
+    return keys[there[begins]], keys[there[ends]], pages[there[begins]]
+
+
+def _certain(first: Keys, last: Keys) -> NDArray[np.bool_]:
     """Which pages are in each of the longest chains of pages in order, by their first and last keys."""
     size = len(first)
     if (first[1:] >= last[:-1]).all():
@@ -60,18 +88,18 @@ def _certain(
     return result
 
 
-def _joined(
-    first: NDArray[np.int64] | NDArray[np.unsignedinteger],
-    last: NDArray[np.int64] | NDArray[np.unsignedinteger],
-    numbers: NDArray[np.int64],
-) -> NDArray[np.bool_]:
+def _joined(first: Keys, last: Keys, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which pages go on where a page beside them ends, or have none beside them, nor go on at one that is not."""
-    beside = np.diff(numbers) == 1
-    rises = last - first
-    joins = first[1:] - last[:-1] <= np.minimum(rises[1:], rises[:-1]) // WIDE
+    beside, joins = _steps(first, last, numbers)
     alone = np.ones(len(numbers), np.bool_)
     alone[1:] &= ~(beside | joins)
     alone[:-1] &= ~(beside | joins)
     alone[1:] |= beside & joins
     alone[:-1] |= beside & joins
     return alone
+
+
+def _steps(first: Keys, last: Keys, numbers: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each page but the last has the next one beside it, and whether that goes on where it ends."""
+    rises = last - first
+    return np.diff(numbers) == 1, first[1:] - last[:-1] <= np.minimum(rises[1:], rises[:-1]) // WIDE
