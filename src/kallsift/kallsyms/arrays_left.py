@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.encodings import BEHIND_INDEX, ENCODINGS, AddressArray, Encoding, Words, word_at
-from kallsift.kallsyms.foreign_pages import pages_not_borne_out, pages_out_of_order
+from kallsift.kallsyms.foreign_pages import pages_in_rows, pages_out_of_order
 from kallsift.kallsyms.lost_index import permutation_places
 from kallsift.kallsyms.pages import Pages
 from kallsift.kallsyms.tokens import INDEX_SIZE, TokenTable
@@ -60,11 +60,13 @@ class Left:
         words = _filled(self.array.encoding, self.array.words, known)
         return replace(self, array=replace(self.array, words=words), known=known)
 
-    def in_rows(self, among: Pages) -> Left:
-        """Without the addresses on pages that no others bear out."""
+    def rows(self, among: Pages) -> NDArray[np.int64]:
+        """The row of neighbouring pages that each entry is in, shape (n,); -1 where it is unknown."""
         pages = self.pages(among)
-        doubted = pages_not_borne_out(self.array.encoding.key(self.array.words), self.known, pages)
-        return self.less(np.isin(pages, doubted))
+        numbers, rows = pages_in_rows(self.array.encoding.key(self.array.words), self.known, pages)
+        row = np.full(len(among.lost), -1)
+        row[numbers] = rows
+        return np.where(self.known, row[pages], -1)
 
 
 def arrays_left(

@@ -12,13 +12,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.kallsyms.addresses_sure import borne_out_by_pointers, in_long_rows
 from kallsift.kallsyms.arrays_left import arrays_left
 from kallsift.kallsyms.by_name import with_confirmed
 from kallsift.kallsyms.doubtful import proven_entries
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.known_names import texts
 from kallsift.kallsyms.pages import PAGE, Pages
-from kallsift.kallsyms.pointed_pages import borne_out_by_pointers
 from kallsift.kallsyms.recover import (
     COUNT_SIZE,
     TYPE_LETTERS,
@@ -138,9 +138,10 @@ def _assemble(tables: TablesLeft, blank: Pages, pages: Pages, entries: Entries, 
     segment, tokens, stream, left, ranks = tables.segment, tables.tokens, tables.stream, tables.addresses, tables.ranks
     doubtful = (pages.lost & ~blank.lost).any() or len(left.strange) or (ranks is not None and ranks.strange)
     found = None if doubtful else with_confirmed(tables, entries, doubtful=False)
+    doubtful, sure = found is None, in_long_rows(left, pages)
     if found is None:
         # where one page holds something else, each may
-        tables = replace(tables, addresses=left.in_rows(pages))
+        tables = replace(tables, addresses=sure)
         entries = proven_entries(
             segment.data, blank, entries, stream.offset, stream.end, possible, stream.two_byte_lengths
         )
@@ -152,7 +153,9 @@ def _assemble(tables: TablesLeft, blank: Pages, pages: Pages, entries: Entries, 
     lost[left.strange] = True
     foreign = int(np.count_nonzero(lost & ~blank.lost))
     characters, bounds = tables.expanded(heads, ends)
-    left = borne_out_by_pointers(segment, tokens.byte_order, pages, left, tables.addresses, texts(characters, bounds))
+    left = borne_out_by_pointers(
+        segment, tokens.byte_order, pages, left, sure, texts(characters, bounds), doubtful=doubtful
+    )
     rows = [
         Row(
             "names",

@@ -9,9 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-BORNE_OUT = 3
-"""Pages in a row that go on where the one before ends, and so are what they were: two can be copies of two others."""
-
 WIDE = 4
 """From one page to the next an array rises by less than one of so many parts of what it does within each: a page
 that belongs elsewhere leaves out as much as a page holds."""
@@ -41,26 +38,26 @@ def pages_out_of_order(keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.i
     return result
 
 
-def pages_not_borne_out(keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The pages that are in order, but that too few others show to be what they were, if some are not.
+def pages_in_rows(
+    keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The pages that have known keys, and the row that each is in, both shape (m,).
 
-    A copy of a page that is lost itself is in order, and goes on nowhere if those beside it are lost. Two copies of
-    neighbours go on at each other, but where a page that is left is beside them not at that.
-
-    Args:
-        keys: as in `pages_out_of_order`.
-        known: shape (n,), which of them are left, less those out of order.
-        pages: as in `pages_out_of_order`.
+    Rows are of neighbours that go on at each other, and of pages on and between which keys rise in even steps. A copy
+    of a page that is lost itself is in order, but in a row of its own if the pages beside it are lost as well.
     """
     first, last, numbers = _edges(keys, known, pages)
     beside, joins = _steps(first, last, numbers)
-    rows = np.concatenate(([0], np.cumsum(~(beside & joins))))
-    sizes = np.bincount(rows)
-    cut = np.zeros(len(sizes), np.bool_)
-    for row in (rows[1:], rows[:-1]):
-        cut[row[beside & ~joins]] = True
-    result: NDArray[np.int64] = numbers[((sizes < BORNE_OUT) & (cut | (sizes == 1)))[rows]]
-    return result
+    there = np.flatnonzero(known)
+    begins = np.flatnonzero(np.diff(pages[there], prepend=-1))
+    low, high = there[begins], there[np.append(begins, len(there))[1:] - 1]
+    steps = np.diff(keys[there], prepend=keys[there[:1]]).astype(np.int64)
+    # the step to a page's first key is that from another page
+    steps[begins] = steps[np.minimum(begins + 1, len(steps) - 1)]
+    least, most = np.minimum.reduceat(steps, begins), np.maximum.reduceat(steps, begins)
+    even = (least[1:] == most[1:]) & (least[1:] == most[:-1]) & (least[:-1] == most[:-1]) & (least[1:] > 0)
+    even &= first[1:] - last[:-1] == least[1:] * (low[1:] - high[:-1])
+    return numbers, np.cumsum(np.append(False, ~(beside & joins | even)))[: len(numbers)]
 
 
 def _edges(keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.int64]) -> tuple[Keys, Keys, NDArray[np.int64]]:
