@@ -198,6 +198,18 @@ def test_the_count_is_something_else(era: Era) -> None:
     assert out >= 0.999 * of
 
 
+@pytest.mark.parametrize("era", SORTED, ids=str)
+def test_all_markers_are_something_else(era: Era) -> None:
+    """The count stands before the names, and half a permutation of as many is somewhere, whatever else is foreign."""
+    source = split(era, "token_table", 0)
+    pages = inner(source, "names")
+    lost = dict.fromkeys(pages_of(source, "markers"), pages[2])
+    assert not lost.keys() & pages_of(source, "token_table", "num_syms")
+    addresses = inner(source, array(era))
+    of, out = share_of(source, overwritten(source, lost | {pages[5]: pages[3], addresses[2]: addresses[4]}))
+    assert out >= 0.8 * of > 0
+
+
 @pytest.mark.parametrize("era", BEHIND_INDEX, ids=str)
 def test_the_first_markers_are_something_else(era: Era) -> None:
     """Those behind the page begin in its midst."""

@@ -107,17 +107,25 @@ class _Confirming:
     ) -> NDArray[np.bool_]:
         """Which entries of a walk to take: those of pages that are borne out.
 
-        A walk can lead from a true page on to one of something else, where no ranks are left to contradict it. If
-        nothing else shows that pages hold something else, it is enough that ranks were there to do so, or that the
-        walk comes to a page where they are.
+        A walk can lead from a true page on to one of something else, where no ranks are left to contradict it. What
+        bears out a page is names that are told, or ranks that rise and fall as its names do; but rising all along, as
+        in a section sorted by name, those of another page of that do as well. If nothing else shows that pages hold
+        something else, it is enough that ranks are there at all, or that the walk comes to a page where they are.
         """
         begins, ends = (pages_in_segment(self.start, cells) for cells in (places, stops - 1))
         numbers = np.arange(int(ends.max()) + 1)
-        fine = np.bincount(begins[self.told(order, indices, names)], minlength=len(numbers)) >= CONFIRMED
+
+        def often(which: NDArray[np.int64], least: int) -> NDArray[np.bool_]:
+            result: NDArray[np.bool_] = np.bincount(which, minlength=len(numbers)) >= least
+            return result
+
+        fine = often(begins[self.told(order, indices, names)], CONFIRMED)
+        ranks = self.ranks.rank[indices]
+        ranked = np.flatnonzero((ranks >= 0) & np.array([bool(name) for name in names], np.bool_))
+        falls = ranked[1:][(np.diff(ranks[ranked]) < 0) & (np.diff(begins[ranked]) == 0)]
+        fine |= often(begins[falls], LEAST_RANKED)
         if not self.doubtful:
-            ranked = begins[self.ranks.rank[indices] >= 0]
-            fine |= np.bincount(ranked, minlength=len(numbers)) >= LEAST_RANKED
-            there = np.flatnonzero(fine)
+            there = np.flatnonzero(fine | often(begins[ranks >= 0], LEAST_RANKED))
             fine = (numbers >= there[0]) & (numbers <= there[-1]) if len(there) else fine
         return fine[begins] & fine[ends]
 

@@ -194,13 +194,18 @@ def _borne_out(
 def bears_out(segment: Segment, tokens: TokenTable, pages: Pages, stream: StreamLeft, left: Left) -> bool:
     """Whether nothing but blank pages is amiss in an array of as many entries, and in the permutation of as many.
 
+    If a count stands before the names, other pages may be amiss, for next to no other count leaves half a permutation.
     Without a permutation an array bears the count out only where it ends before it: one that begins at a known place
     could end anywhere.
     """
-    if len(left.strange) or np.count_nonzero(left.known) * 2 < stream.count:
+    if np.count_nonzero(left.known) * 2 < stream.count:
         return False
     ranks = ranks_left(segment, tokens, pages, stream, left)
-    return not left.newer and stream.count_offset is not None if ranks is None else not ranks.strange
+    if ranks is None:
+        return not len(left.strange) and not left.newer and stream.count_offset is not None
+    if stream.count_offset is not None:
+        return ranks.known * 2 >= stream.count
+    return not len(left.strange) and not ranks.strange
 
 
 def _count(
