@@ -15,11 +15,31 @@ from kallsift.kallsyms.doubtful import halves
 from kallsift.kallsyms.foreign_pages import pages_out_of_order
 from kallsift.kallsyms.pages import PAGE
 from tests.kallsyms.placed import START, Placed, placed, sample
-from tests.kallsyms.test_lost_pages import BEHIND_INDEX, ERAS, SORTED, pages_of, recovered, share_of, split, without
+from tests.kallsyms.test_lost_pages import (
+    BEHIND_INDEX,
+    BY_NAME,
+    ERAS,
+    EXPORTS,
+    SORTED,
+    exporting,
+    pages_of,
+    read,
+    recovered,
+    share_of,
+    split,
+    without,
+)
 from tests.oracle.damage import Damage
 from tests.oracle.eras import Era
 
 COUNT = 20_000
+
+BLOCK = range(6000, 7200)
+"""Symbols whose names are in the order of their indices, as in sections that the linker sorts, so that their ranks lie
+together."""
+
+MARKERS_LOST = 40
+"""Those of the block among them."""
 
 
 def overwritten(source: Placed, pages: dict[int, int]) -> Damage:
@@ -28,6 +48,14 @@ def overwritten(source: Placed, pages: dict[int, int]) -> Damage:
     for page, other in pages.items():
         data[page * PAGE - START : (page + 1) * PAGE - START] = source.data[other * PAGE - START :][:PAGE]
     return replace(done, data=bytes(data))
+
+
+def with_blank(done: Damage, source: Placed, pages: set[int]) -> Damage:
+    """Damage with these pages zeroed as well."""
+    data = bytearray(done.data)
+    for page in pages:
+        data[page * PAGE - START : (page + 1) * PAGE - START] = bytes(PAGE)
+    return replace(without(source, pages | {page // PAGE for page in done.lost}), data=bytes(data))
 
 
 def inner(source: Placed, name: str) -> list[int]:
@@ -66,6 +94,53 @@ def test_a_page_that_stands_twice(era: Era) -> None:
     assert 0.8 * of <= out < of
 
 
+@pytest.mark.parametrize("blank", [True, False])
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("era", ERAS, ids=str)
+def test_copies_of_lost_pages(era: Era, copies: int, blank: bool) -> None:
+    """They are in order, and go on at each other; but where something else is seen, that alone is no proof.
+
+    Of pages that are lost around them, all of which hold something else, or else are blank.
+    """
+    source = placed(era, sample(era, COUNT))
+    pages = inner(source, array(era))
+    first = pages[len(pages) // 2 - 2]
+    lost = {first + more: pages[0] for more in range(3)}
+    shifted = {first + 2 + more: first + 1 + more for more in range(copies)}
+    behind = {} if copies == 2 else {first + 3: pages[-1]}
+    done = overwritten(source, one_of_names(source) | lost | behind | shifted)
+    if blank:
+        done = with_blank(done, source, (lost | behind).keys() - shifted.keys())
+    of, out = share_of(source, done)
+    assert out >= 0.9 * of
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("copied", [True, False])
+@pytest.mark.parametrize("era", ["6.12 arm64", "7.0"])
+def test_addresses_that_exports_bear_out(era: str, copied: bool, seen: bool) -> None:
+    """A page alone between foreign ones is believed if exports lead to its addresses, or it is that of exports.
+
+    Where nothing but blank pages is seen, it is believed if these do not lead elsewhere.
+    """
+    source = exporting(BY_NAME[era])
+    offsets = START + source.table("offsets").start
+    pages = inner(source, "offsets")
+    assert (pages[1] + 1) * PAGE < offsets + 4 * EXPORTS <= pages[-3] * PAGE
+    for alone, other in ((pages[1], pages[-1]), (pages[-3], pages[0])):
+        lost = {alone: alone + 1} if copied else {}
+        if seen:
+            done = overwritten(source, one_of_names(source) | {alone - 1: other, alone + 1: other} | lost)
+        else:
+            done = with_blank(overwritten(source, lost), source, {alone - 1, alone + 1})
+        of, out = share_of(source, done)
+        assert out >= 0.8 * of
+        tables = recovered(done.data)
+        assert tables is not None
+        first = (alone * PAGE - offsets) // 4 + 1
+        assert read(tables)[1][first : first + PAGE // 4 - 1].all() != copied
+
+
 @pytest.mark.parametrize("era", SORTED, ids=str)
 @pytest.mark.parametrize("table", ["names", "seqs_of_names"])
 def test_pages_of_a_table_in_its_other_pages(era: Era, table: str) -> None:
@@ -88,6 +163,43 @@ def test_a_page_of_names_between_two_foreign_ones(era: Era) -> None:
     assert out >= 0.999 * of
 
 
+def with_a_block(era: Era) -> Placed:
+    """Tables with a section of names in their own order, placed so that a page begins behind its markers."""
+    symbols, chance = list(sample(era, COUNT)), random.Random(3)
+    for index in BLOCK:
+        name = f"block_{index:05d}_{chance.choice(symbols[BLOCK.stop :]).name}"
+        symbols[index] = symbols[index]._replace(name=name)
+    into = START + placed(era, tuple(symbols)).table("markers").start + 4 * MARKERS_LOST
+    return placed(era, tuple(symbols), before=4 * PAGE - into % PAGE)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("era", SORTED, ids=str)
+def test_a_walk_that_leads_into_a_foreign_page(era: Era, seen: bool) -> None:
+    """Where markers and ranks of what lies there are lost, nothing contradicts it, but nothing bears it out either.
+
+    Whether another page is seen to be foreign, or nothing but blank ones.
+    """
+    source = with_a_block(era)
+    heads = source.offset + np.array(source.blob.heads)
+    first = int(START + int(heads[BLOCK.start])) // PAGE
+    by_name = sorted(range(COUNT), key=[symbol.name.encode() for symbol in source.blob.symbols].__getitem__)
+    ranks = [by_name.index(index) for index in BLOCK]
+    assert ranks == list(range(ranks[0], ranks[0] + len(ranks)))
+    sequences = START + source.table("seqs_of_names").start
+    begin, end = (sequences + era.sequence_size * rank for rank in (ranks[0], ranks[-1] + 1))
+    blank = {*range(begin // PAGE, end // PAGE + 1), first - 1, first + 2, min(pages_of(source, "markers"))}
+    done = with_blank(overwritten(source, one_of_names(source) if seen else {}), source, blank)
+    data = bytearray(done.data)
+    # names of the same section from further on, in step with the page before
+    place = (first + 1) * PAGE - START
+    further = int(heads[BLOCK.start + 700]) - (int(heads[np.searchsorted(heads, place)]) - place)
+    data[place : place + PAGE] = source.data[further : further + PAGE]
+    lost = {first + 1, *(page // PAGE for page in done.lost)}
+    of, out = share_of(source, replace(without(source, lost), data=bytes(data)))
+    assert out >= 0.95 * of
+
+
 @pytest.mark.parametrize("era", ERAS, ids=str)
 def test_the_count_is_something_else(era: Era) -> None:
     """The last group of names ends where the markers begin."""
@@ -96,6 +208,18 @@ def test_the_count_is_something_else(era: Era) -> None:
     assert page not in pages_of(source, "names")
     of, out = share_of(source, overwritten(source, {page: page + 4} | one_of_names(source)))
     assert out >= 0.999 * of
+
+
+@pytest.mark.parametrize("era", SORTED, ids=str)
+def test_all_markers_are_something_else(era: Era) -> None:
+    """The count stands before the names, and half a permutation of as many is somewhere, whatever else is foreign."""
+    source = split(era, "token_table", 0)
+    pages = inner(source, "names")
+    lost = dict.fromkeys(pages_of(source, "markers"), pages[2])
+    assert not lost.keys() & pages_of(source, "token_table", "num_syms")
+    addresses = inner(source, array(era))
+    of, out = share_of(source, overwritten(source, lost | {pages[5]: pages[3], addresses[2]: addresses[4]}))
+    assert out >= 0.8 * of > 0
 
 
 @pytest.mark.parametrize("era", BEHIND_INDEX, ids=str)

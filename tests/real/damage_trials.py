@@ -193,6 +193,14 @@ A symbol survives a trial if the bytes of its name, of all tokens in it, of its 
 address needs that, are all untouched. It counts as recovered if its name, its letter and its address come out. Whatever
 else comes out, of any symbol, must be true as well, or is counted as wrong. Token table and index are 1.5 KB: where
 their page is lost nothing survives, and there is nothing to recover in such a trial.
+
+What nothing bears out is unknown. Where pages hold something else, a name is believed if its group ends at the next
+marker, or if seqs_of_names or an export that is named after its symbol tells its index; an address, if three pages in
+a row go on at each other, or even steps lead on over what is lost between them, or exports agree. A page that is none
+of these may be a copy of another one that is lost. Where no page is seen to hold something else, those that are not
+blank are believed as long as nothing contradicts them. If a walk from a marker comes to what cannot be, all names up
+to the next marker are given up; up to 6.1, where no seqs_of_names can bring them back, those are all of them where no
+marker is left.
 """
 
 COLUMNS = """

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.encodings import BEHIND_INDEX, ENCODINGS, AddressArray, Encoding, word_at
-from kallsift.kallsyms.foreign_pages import pages_out_of_order
+from kallsift.kallsyms.encodings import BEHIND_INDEX, ENCODINGS, AddressArray, Encoding, Words, word_at
+from kallsift.kallsyms.foreign_pages import pages_in_rows, pages_out_of_order
 from kallsift.kallsyms.lost_index import permutation_places
 from kallsift.kallsyms.pages import Pages
 from kallsift.kallsyms.tokens import INDEX_SIZE, TokenTable
 from kallsift.memory.model import Segment
 
-ALIGNMENTS = (256, 16, 8, 4)
-"""What tables are aligned to, in bytes."""
+ALIGNMENTS = {4: (16, 4), 8: (256, 8, 4)}
+"""What tables are aligned to, in bytes, by the word size: to a word, to two to the power of that where the assembler
+reads it so (up to 4.20), to four since 7.0 (scripts/kallsyms.c)."""
 
 FAR = 1 << 48
 """Where an array is thought to be when its addresses are put in order: none of them may wrap around zero."""
@@ -35,6 +36,7 @@ class Left:
     Attributes:
         array: the array; lost entries hold the word before them.
         known: shape (n,), bool.
+        word_size: bytes of an address.
         after: offset behind the array and its base.
         newer: whether it lies behind the token index, as in 6.4 and later.
         strange: numbers of pages that are not blank, and yet hold words in no order, or something in place of padding.
@@ -42,9 +44,29 @@ class Left:
 
     array: AddressArray
     known: NDArray[np.bool_]
+    word_size: int
     after: int
     newer: bool
     strange: NDArray[np.int64]
+
+    def pages(self, among: Pages) -> NDArray[np.int64]:
+        """The page of each entry, shape (n,)."""
+        entries = np.arange(len(self.known), dtype=np.int64)
+        return among.number(self.array.offset + entries * self.array.words.itemsize)
+
+    def less(self, unknown: NDArray[np.bool_]) -> Left:
+        """Without those entries, shape (n,)."""
+        known = self.known & ~unknown
+        words = _filled(self.array.encoding, self.array.words, known)
+        return replace(self, array=replace(self.array, words=words), known=known)
+
+    def rows(self, among: Pages) -> NDArray[np.int64]:
+        """The row of neighbouring pages that each entry is in, shape (n,); -1 where it is unknown."""
+        pages = self.pages(among)
+        numbers, rows = pages_in_rows(self.array.encoding.key(self.array.words), self.known, pages)
+        row = np.full(len(among.lost), -1)
+        row[numbers] = rows
+        return np.where(self.known, row[pages], -1)
 
 
 def arrays_left(
@@ -67,7 +89,9 @@ def arrays_left(
         num_syms: offset of the count; None if it is lost.
         word_size: bytes of an address.
     """
-    alignment = table_alignment(segment, tokens, names)
+    alignment = table_alignment(segment, tokens, names, word_size)
+    # nothing but padding is behind the array and its base, as far as is known
+    behind = names if num_syms is None else num_syms
     num_syms = names - alignment if num_syms is None else num_syms
     order = tokens.byte_order
     found: list[Left] = []
@@ -83,7 +107,7 @@ def arrays_left(
         end = num_syms if own is None else own
         offset = aligned_down(segment.start, end - count * size, max(alignment, word_size))
         if offset >= 0 and encoding.anchor != "place":
-            found += _left(segment, pages, offset, own, encoding, count, word_size, order, newer=False)
+            found += _left(segment, pages, offset, own, encoding, count, word_size, order, behind)
     yield from sorted(found, key=lambda left: -np.count_nonzero(left.known))
 
 
@@ -119,10 +143,10 @@ def _before_permutation(segment: Segment, pages: Pages, tokens: TokenTable, coun
     return found if len({left.array.offset for left in found}) == 1 else []
 
 
-def table_alignment(segment: Segment, tokens: TokenTable, names: int) -> int:
+def table_alignment(segment: Segment, tokens: TokenTable, names: int, word_size: int) -> int:
     """What the tables are aligned to, in bytes, as far as those known show it."""
     known = [names, tokens.offset] + ([] if tokens.index_offset is None else [tokens.index_offset])
-    return next(a for a in (*ALIGNMENTS, 1) if all((segment.start + offset) % a == 0 for offset in known))
+    return next(a for a in (*ALIGNMENTS[word_size], 1) if all((segment.start + offset) % a == 0 for offset in known))
 
 
 def _left(
@@ -134,9 +158,9 @@ def _left(
     count: int,
     word_size: int,
     byte_order: str,
-    *,
-    newer: bool = True,
+    behind: int | None = None,
 ) -> Iterator[Left]:
+    """The array at an offset, if enough of it is left; ``behind`` is where the table begins that follows it, if any."""
     size = encoding.entry_size or word_size
     raw = segment.data[offset : offset + count * size]
     if len(raw) < count * size:
@@ -148,9 +172,14 @@ def _left(
     if not known.any():
         return
     numbers = pages.number(places)
+    after = offset + count * size
     strange = np.union1d(
-        pages_out_of_order(encoding.key(words), known, numbers), _amiss(segment, pages, offset + count * size, base)
+        pages_out_of_order(encoding.key(words), known, numbers),
+        _amiss(segment, pages, after, behind if base is None else base),
     )
+    if base is not None:
+        after = base + word_size
+        strange = np.union1d(strange, _amiss(segment, pages, after, behind))
     known &= ~np.isin(numbers, strange)
     left = words[known]
     if len(left) < LEAST_LEFT * count or not encoding.typical(left):
@@ -161,22 +190,27 @@ def _left(
         there = pages.without(strange)
         intact = there.intact(np.array([base]), np.array([base + word_size]))[0]
         relative_base = value if value and intact else None
-    # a lost entry repeats the address before it, so that the order of all holds
+    array = AddressArray(offset, encoding, _filled(encoding, words, known), base, relative_base)
+    addresses = array.addresses(FAR)
+    if (addresses[1:] < addresses[:-1]).any():
+        return
+    yield Left(array, known, word_size, after, behind is None, strange)
+
+
+def _filled(encoding: Encoding, words: Words, known: NDArray[np.bool_]) -> Words:
+    """The words, with the address before it repeated by each that is not known, so that the order of all holds."""
+    count = len(words)
     source = np.maximum.accumulate(np.where(known, np.arange(count), -1))
     source[source < 0] = int(np.argmax(known))
     filled = words[source]
     if encoding.anchor == "place":
         filled = (filled.astype(np.int64) + 4 * (source - np.arange(count))).astype(np.uint32)
-    array = AddressArray(offset, encoding, filled, base, relative_base)
-    addresses = array.addresses(FAR)
-    if (addresses[1:] < addresses[:-1]).any():
-        return
-    yield Left(array, known, (base + word_size) if base is not None else offset + count * size, newer, strange)
+    return filled
 
 
-def _amiss(segment: Segment, pages: Pages, end: int, base: int | None) -> NDArray[np.int64]:
-    """Pages of what is there between an array and its base, and yet is no padding."""
-    between = np.arange(end, end if base is None else min(base, len(segment.data)))
+def _amiss(segment: Segment, pages: Pages, end: int, following: int | None) -> NDArray[np.int64]:
+    """Pages of what is there between the end of an array or its base and what follows, and yet is no padding."""
+    between = np.arange(end, end if following is None else min(following, len(segment.data)))
     return pages.number(between[pages.intact(between, between + 1) & (segment.data[between] != 0)])
 
 

@@ -11,17 +11,15 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.arrays_left import Left
 from kallsift.kallsyms.doubtful import halves, ranks_in_order
-from kallsift.kallsyms.known_names import expand_known, texts
-from kallsift.kallsyms.name_order import NameOrder
+from kallsift.kallsyms.known_names import texts
+from kallsift.kallsyms.name_order import LEAST_RANKED, NameOrder
 from kallsift.kallsyms.named_pointers import NamedPointers, name_pointers
 from kallsift.kallsyms.names import GROUP
 from kallsift.kallsyms.pages import pages_in_segment
 from kallsift.kallsyms.reentry import UNSURE_OF_ANY, Entries
 from kallsift.kallsyms.sequences import Ranks
-from kallsift.kallsyms.tokens import TokenTable
-from kallsift.memory.model import Segment
+from kallsift.kallsyms.tables_left import TablesLeft
 
 CONFIRMED = 2
 """Names of a walk that must lie between their neighbours in the order of names before the rest of it is believed."""
@@ -42,27 +40,16 @@ MANY = 4
 class _Confirming:
     """Heads and ends that grow while names are confirmed."""
 
-    def __init__(
-        self,
-        segment: Segment,
-        entries: Entries,
-        two_byte_lengths: bool,
-        tokens: TokenTable,
-        ranks: Ranks,
-        size: int,
-        left: Left,
-        word_size: int,
-        doubtful: bool,
-    ) -> None:
-        self.segment, self.two_byte_lengths, self.tokens, self.ranks = segment, two_byte_lengths, tokens, ranks
-        self.addresses, self.word_size, self.doubtful = left, word_size, doubtful
+    def __init__(self, tables: TablesLeft, ranks: Ranks, entries: Entries, *, doubtful: bool) -> None:
+        self.tables, self.ranks, self.doubtful = tables, ranks, doubtful
+        self.start = tables.segment.start
         self.heads, self.ends, self.proven = entries.heads.copy(), entries.ends.copy(), entries.proven
-        self.entry_size = size / max(1, len(self.heads))
+        self.entry_size = tables.stream.size / max(1, len(self.heads))
         self.left = MOST_READ
         self.pointers: NamedPointers | None = None
 
     def names(self, heads: NDArray[np.int64], ends: NDArray[np.int64]) -> list[bytes]:
-        return texts(*expand_known(self.segment.data, heads, ends, self.two_byte_lengths, self.tokens))
+        return texts(*self.tables.expanded(heads, ends))
 
     def order(self, waiting: list[NDArray[np.int64]]) -> NameOrder | None:
         """The order of all names, those of walks included that wait for their place.
@@ -72,10 +59,10 @@ class _Confirming:
         names = self.names(self.heads, self.ends)
         walks = [self.names(walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]) for walk in waiting]
         if any(name_pointers(walk) for walk in walks):
-            array = self.addresses.array
-            addresses = array.addresses(self.segment.start + array.offset)
+            left, segment = self.tables.addresses, self.tables.segment
+            addresses = left.array.addresses(self.start + left.array.offset)
             self.pointers = NamedPointers.find(
-                self.segment, self.tokens.byte_order, self.word_size, names, addresses, self.addresses.known
+                segment, self.tables.tokens.byte_order, left.word_size, names, addresses, left.known
             )
         return NameOrder.of(self.ranks, names, self._others(names, walks))
 
@@ -118,17 +105,29 @@ class _Confirming:
         places: NDArray[np.int64],
         stops: NDArray[np.int64],
     ) -> NDArray[np.bool_]:
-        """Which entries of a walk to take: all, but if pages hold something else those of pages that are borne out.
+        """Which entries of a walk to take: those of pages that are borne out.
 
-        A walk can lead from one that does not on to one that does, where no ranks are left to contradict it.
+        A walk can lead from a true page on to one of something else, where no ranks are left to contradict it. What
+        bears out a page is names that are told, or ranks that rise and fall as its names do; but rising all along, as
+        in a section sorted by name, those of another page of that do as well. If nothing else shows that pages hold
+        something else, it is enough that ranks are there at all, or that the walk comes to a page where they are.
         """
+        begins, ends = (pages_in_segment(self.start, cells) for cells in (places, stops - 1))
+        numbers = np.arange(int(ends.max()) + 1)
+
+        def often(which: NDArray[np.int64], least: int) -> NDArray[np.bool_]:
+            result: NDArray[np.bool_] = np.bincount(which, minlength=len(numbers)) >= least
+            return result
+
+        fine = often(begins[self.told(order, indices, names)], CONFIRMED)
+        ranks = self.ranks.rank[indices]
+        ranked = np.flatnonzero((ranks >= 0) & np.array([bool(name) for name in names], np.bool_))
+        falls = ranked[1:][(np.diff(ranks[ranked]) < 0) & (np.diff(begins[ranked]) == 0)]
+        fine |= often(begins[falls], LEAST_RANKED)
         if not self.doubtful:
-            return np.ones(len(places), np.bool_)
-        begins, ends = (pages_in_segment(self.segment.start, cells) for cells in (places, stops - 1))
-        confirmed = begins[self.told(order, indices, names)]
-        numbers, times = np.unique(confirmed, return_counts=True)
-        fine = numbers[times >= CONFIRMED]
-        return np.asarray(np.isin(begins, fine) & np.isin(ends, fine))
+            there = np.flatnonzero(fine | often(begins[ranks >= 0], LEAST_RANKED))
+            fine = (numbers >= there[0]) & (numbers <= there[-1]) if len(there) else fine
+        return fine[begins] & fine[ends]
 
     def told(self, order: NameOrder, indices: NDArray[np.int64], names: list[bytes]) -> NDArray[np.bool_]:
         """Which names other tables confirm at their indices."""
@@ -138,7 +137,7 @@ class _Confirming:
     def place_parts(self, order: NameOrder, walk: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int | None]]:
         """A walk and where it is placed; if foreign pages can lie in one that is not, its parts."""
         first = self.place(order, walk) if len(walk) > UNSURE_OF_ANY + 1 else None
-        parts = halves(walk, self.segment.start) if self.doubtful and first is None else ()
+        parts = halves(walk, self.start) if self.doubtful and first is None else ()
         if parts:
             yield from chain.from_iterable(self.place_parts(order, part) for part in parts)
         else:
@@ -157,7 +156,7 @@ class _Confirming:
         """Leaves out names that contradict their order, and all on pages of which many do: these hold something else,
         where no marker tells, or it pointed to where an entry ends by chance."""
         there = np.flatnonzero(self.heads >= 0)
-        pages = pages_in_segment(self.segment.start, self.heads[there])
+        pages = pages_in_segment(self.start, self.heads[there])
         wrong = np.isin(there, contradicting)
         many = np.bincount(pages[wrong], minlength=int(pages.max(initial=0)) + 1) * MANY >= np.bincount(pages)
         # of a proven name it is the rank that is wrong
@@ -166,38 +165,25 @@ class _Confirming:
 
 
 def with_confirmed(
-    segment: Segment,
-    entries: Entries,
-    two_byte_lengths: bool,
-    tokens: TokenTable,
-    ranks: Ranks,
-    size: int,
-    left: Left,
-    word_size: int,
-    *,
-    doubtful: bool,
+    tables: TablesLeft, entries: Entries, *, doubtful: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """Heads and ends of all entries, with those that other tables confirm, without those that contradict the order.
 
     Args:
-        segment: the memory that the tables lie in.
+        tables: what is left of the tables; without ranks nothing is confirmed or contradicted.
         entries: the certain ones, and the walks that are not.
-        two_byte_lengths: whether a length may take two bytes.
-        tokens: the token table.
-        ranks: what is left of seqs_of_names.
-        size: bytes of the stream, more or less.
-        left: what is left of the addresses.
-        word_size: bytes of an address.
         doubtful: whether pages hold something else, so that walks may lead over them.
 
     Returns:
         Heads and ends, None where the certain ones contradict that order.
     """
-    confirming = _Confirming(segment, entries, two_byte_lengths, tokens, ranks, size, left, word_size, doubtful)
+    if tables.ranks is None:
+        return entries.heads, entries.ends
+    confirming = _Confirming(tables, tables.ranks, entries, doubtful=doubtful)
     waiting, unsure = list(entries.adrift), list(zip(entries.unsure, entries.unsure_heads, strict=True))
     if doubtful:
         names = confirming.names(confirming.heads, confirming.ends)
-        confirming.ranks = ranks_in_order(ranks, names, segment.start)
+        confirming.ranks = ranks_in_order(tables.ranks, names, tables.segment.start)
     order = confirming.order(waiting)
     if order is None or (len(order.contradicting) and not doubtful):
         return None

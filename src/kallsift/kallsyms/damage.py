@@ -12,11 +12,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.arrays_left import Left, arrays_left
+from kallsift.kallsyms.addresses_sure import borne_out_by_pointers, in_long_rows
+from kallsift.kallsyms.arrays_left import arrays_left
 from kallsift.kallsyms.by_name import with_confirmed
 from kallsift.kallsyms.doubtful import proven_entries
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kallsyms.known_names import expand_known
+from kallsift.kallsyms.known_names import texts
 from kallsift.kallsyms.pages import PAGE, Pages
 from kallsift.kallsyms.recover import (
     COUNT_SIZE,
@@ -32,10 +33,10 @@ from kallsift.kallsyms.streams_left import (
     bears_out,
     counted_streams,
     marked_streams,
-    ranks_left,
     uncounted_streams,
 )
 from kallsift.kallsyms.tables import Attempt, Damage, Row, Tables, in_order
+from kallsift.kallsyms.tables_left import TablesLeft
 from kallsift.kallsyms.tokens import TokenTable
 from kallsift.memory.model import Segment
 
@@ -72,19 +73,20 @@ def recover_damaged(
         )
         entries, lost = _entries(segment.data, pages, stream, firsts, letters)
         arrays = (
-            (size, left)
+            left
             for size in word_sizes
             # a page that names share with addresses may be doubted for no more than that another is foreign
             for left in arrays_left(segment, pages, tokens, stream.offset, stream.count, stream.count_offset, size)
         )
-        for word_size, left in arrays:
+        for left in arrays:
             if not stream.marked and not bears_out(segment, tokens, pages, stream, left):
                 continue
             found = True
-            tables = _assemble(segment, tokens, word_size, pages, lost, stream, entries, left, letters[firsts])
+            tables = TablesLeft.of(segment, tokens, lost, stream, left)
+            assembled = _assemble(tables, pages, lost, entries, letters[firsts])
             # where nothing is lost, it is not damage that kept the tables from being found
-            if any(one.lost for one in tables.damage) or tokens.index_offset is None or tokens.known is not None:
-                yield tables
+            if any(one.lost for one in assembled.damage) or tokens.index_offset is None or tokens.known is not None:
+                yield assembled
 
     for stream in marked_streams(segment, tokens, word_sizes, pages, attempt):
         yield from tables_of(stream)
@@ -123,39 +125,37 @@ def _entries(
     return entries, pages
 
 
-def _assemble(
-    segment: Segment,
-    tokens: TokenTable,
-    word_size: int,
-    blank: Pages,
-    pages: Pages,
-    stream: StreamLeft,
-    entries: Entries,
-    left: Left,
-    possible: NDArray[np.bool_],
-) -> Tables:
-    data, count = segment.data, stream.count
-    ranks = ranks_left(segment, tokens, pages, stream, left)
+def _assemble(tables: TablesLeft, blank: Pages, pages: Pages, entries: Entries, possible: NDArray[np.bool_]) -> Tables:
+    """The tables with every name that is sure.
 
-    def confirmed(entries: Entries, *, doubtful: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        if ranks is None:
-            return entries.heads, entries.ends
-        size, lengths = stream.size, stream.two_byte_lengths
-        return with_confirmed(segment, entries, lengths, tokens, ranks, size, left, word_size, doubtful=doubtful)
-
+    Args:
+        tables: what is left of them.
+        blank: the pages that are lost for sure.
+        pages: those, and the ones that turned out to hold something else.
+        entries: what names there are, sure or not.
+        possible: shape (256,), whether an entry can begin with each code.
+    """
+    segment, tokens, stream, left, ranks = tables.segment, tables.tokens, tables.stream, tables.addresses, tables.ranks
     doubtful = (pages.lost & ~blank.lost).any() or len(left.strange) or (ranks is not None and ranks.strange)
-    found = None if doubtful else confirmed(entries, doubtful=False)
+    found = None if doubtful else with_confirmed(tables, entries, doubtful=False)
+    doubtful, sure = found is None, in_long_rows(left, pages)
     if found is None:
         # where one page holds something else, each may
-        entries = proven_entries(data, blank, entries, stream.offset, stream.end, possible, stream.two_byte_lengths)
-        found = confirmed(entries, doubtful=True) or (entries.heads, entries.ends)
+        tables = replace(tables, addresses=sure)
+        entries = proven_entries(
+            segment.data, blank, entries, stream.offset, stream.end, possible, stream.two_byte_lengths
+        )
+        found = with_confirmed(tables, entries, doubtful=True) or (entries.heads, entries.ends)
     heads, ends = found
     lost = pages.lost.copy()
     # a page between two that hold something else was lost as well, until its names had their place
     lost[pages.number(heads[heads >= 0])] = False
     lost[left.strange] = True
     foreign = int(np.count_nonzero(lost & ~blank.lost))
-    characters, bounds = expand_known(data, heads, ends, stream.two_byte_lengths, tokens)
+    characters, bounds = tables.expanded(heads, ends)
+    left = borne_out_by_pointers(
+        segment, tokens.byte_order, pages, left, sure, texts(characters, bounds), doubtful=doubtful
+    )
     rows = [
         Row(
             "names",
@@ -164,12 +164,12 @@ def _assemble(
         ),
         Row("markers", stream.end, stream.markers * stream.width),
         *token_rows(tokens),
-        *array_rows(left.array, word_size),
+        *array_rows(left.array, left.word_size),
     ]
     if stream.count_offset is not None:
         rows.append(Row("num_syms", stream.count_offset, COUNT_SIZE))
     if ranks is not None:
-        rows.append(Row("seqs_of_names", ranks.offset, count * ranks.entry_size))
+        rows.append(Row("seqs_of_names", ranks.offset, stream.count * ranks.entry_size))
     named = np.diff(bounds) > 0
     unknown = (int(np.count_nonzero(~named)), int(np.count_nonzero(~left.known)))
     whole = int(np.count_nonzero(named & left.known))
@@ -183,12 +183,12 @@ def _assemble(
         Check(
             "damage",
             Outcome.FAILED,
-            f"{whole} of {count} symbols are whole: {unknown[0]} names and {unknown[1]} addresses are lost on {number} "
-            "pages" + (f", {foreign} of which hold something else" if foreign else ""),
+            f"{whole} of {stream.count} symbols are whole: {unknown[0]} names and {unknown[1]} addresses are lost on "
+            f"{number} pages" + (f", {foreign} of which hold something else" if foreign else ""),
         ),
     )
     return Tables(
-        segment, word_size, tokens.byte_order, in_order(*rows), left.array, characters, bounds, checks,
+        segment, left.word_size, tokens.byte_order, in_order(*rows), left.array, characters, bounds, checks,
         None if left.known.all() else left.known, damage,
     )  # fmt: skip
 

@@ -14,9 +14,10 @@ WIDE = 4
 that belongs elsewhere leaves out as much as a page holds."""
 
 
-def pages_out_of_order(
-    keys: NDArray[np.int64] | NDArray[np.unsignedinteger], known: NDArray[np.bool_], pages: NDArray[np.int64]
-) -> NDArray[np.int64]:
+Keys = NDArray[np.int64] | NDArray[np.unsignedinteger]
+
+
+def pages_out_of_order(keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.int64]) -> NDArray[np.int64]:
     """The pages that do not hold what they did, as far as order shows it.
 
     Args:
@@ -24,26 +25,50 @@ def pages_out_of_order(
         known: shape (n,), which of them are left.
         pages: shape (n,), the page that each lies on, never falling.
     """
+    first, last, numbers = _edges(keys, known, pages)
     there = np.flatnonzero(known)
-    own = pages[there]
-    begins = np.flatnonzero(np.diff(own, prepend=-1))
-    numbers = own[begins]
-    left = keys[there]
-    falls = np.flatnonzero((left[1:] < left[:-1]) & (own[1:] == own[:-1])) + 1
-    fine = ~np.isin(numbers, own[falls])
-    ends = np.append(begins[1:], len(there)) - 1
+    falls = there[1:][(keys[there[1:]] < keys[there[:-1]]) & (pages[there[1:]] == pages[there[:-1]])]
+    fine = ~np.isin(numbers, pages[falls])
     certain = np.zeros(len(numbers), np.bool_)
-    certain[fine] = _certain(left[begins[fine]], left[ends[fine]])
+    certain[fine] = _certain(first[fine], last[fine])
     if certain.all():
         return np.empty(0, np.int64)
-    certain[certain] = _joined(left[begins[certain]], left[ends[certain]], numbers[certain])
+    certain[certain] = _joined(first[certain], last[certain], numbers[certain])
     result: NDArray[np.int64] = numbers[~certain]
     return result
 
 
-def _certain(
-    first: NDArray[np.int64] | NDArray[np.unsignedinteger], last: NDArray[np.int64] | NDArray[np.unsignedinteger]
-) -> NDArray[np.bool_]:
+def pages_in_rows(
+    keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The pages that have known keys, and the row that each is in, both shape (m,).
+
+    Rows are of neighbours that go on at each other, and of pages on and between which keys rise in even steps. A copy
+    of a page that is lost itself is in order, but in a row of its own if the pages beside it are lost as well.
+    """
+    first, last, numbers = _edges(keys, known, pages)
+    beside, joins = _steps(first, last, numbers)
+    there = np.flatnonzero(known)
+    begins = np.flatnonzero(np.diff(pages[there], prepend=-1))
+    low, high = there[begins], there[np.append(begins, len(there))[1:] - 1]
+    steps = np.diff(keys[there], prepend=keys[there[:1]]).astype(np.int64)
+    # the step to a page's first key is that from another page
+    steps[begins] = steps[np.minimum(begins + 1, len(steps) - 1)]
+    least, most = np.minimum.reduceat(steps, begins), np.maximum.reduceat(steps, begins)
+    even = (least[1:] == most[1:]) & (least[1:] == most[:-1]) & (least[:-1] == most[:-1]) & (least[1:] > 0)
+    even &= first[1:] - last[:-1] == least[1:] * (low[1:] - high[:-1])
+    return numbers, np.cumsum(np.append(False, ~(beside & joins | even)))[: len(numbers)]
+
+
+def _edges(keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.int64]) -> tuple[Keys, Keys, NDArray[np.int64]]:
+    """The first and the last key left on each page where any is, and the pages."""
+    there = np.flatnonzero(known)
+    begins = np.flatnonzero(np.diff(pages[there], prepend=-1))
+    ends = np.append(begins, len(there))[1:] - 1
+    return keys[there[begins]], keys[there[ends]], pages[there[begins]]
+
+
+def _certain(first: Keys, last: Keys) -> NDArray[np.bool_]:
     """Which pages are in each of the longest chains of pages in order, by their first and last keys."""
     size = len(first)
     if (first[1:] >= last[:-1]).all():
@@ -60,18 +85,18 @@ def _certain(
     return result
 
 
-def _joined(
-    first: NDArray[np.int64] | NDArray[np.unsignedinteger],
-    last: NDArray[np.int64] | NDArray[np.unsignedinteger],
-    numbers: NDArray[np.int64],
-) -> NDArray[np.bool_]:
+def _joined(first: Keys, last: Keys, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which pages go on where a page beside them ends, or have none beside them, nor go on at one that is not."""
-    beside = np.diff(numbers) == 1
-    rises = last - first
-    joins = first[1:] - last[:-1] <= np.minimum(rises[1:], rises[:-1]) // WIDE
+    beside, joins = _steps(first, last, numbers)
     alone = np.ones(len(numbers), np.bool_)
     alone[1:] &= ~(beside | joins)
     alone[:-1] &= ~(beside | joins)
     alone[1:] |= beside & joins
     alone[:-1] |= beside & joins
     return alone
+
+
+def _steps(first: Keys, last: Keys, numbers: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each page but the last has the next one beside it, and whether that goes on where it ends."""
+    rises = last - first
+    return np.diff(numbers) == 1, first[1:] - last[:-1] <= np.minimum(rises[1:], rises[:-1]) // WIDE

@@ -55,6 +55,6 @@ def array_counts(
         tried = np.arange(max(counts.start, low), min(counts.stop, high + 1))[::-1]
         ends = first + tried * BEHIND_INDEX
         if encoding.anchor == "relative_base":
-            alignment = max(table_alignment(segment, tokens, names), word_size)
+            alignment = max(table_alignment(segment, tokens, names, word_size), word_size)
             ends = aligned_up(segment.start, ends, alignment) + word_size
         yield from tried[may_be_permuted(data, pages, ends, tried)][:MOST].tolist()

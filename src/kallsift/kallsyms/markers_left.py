@@ -81,7 +81,7 @@ class MarkersLeft:
         if self.after or self.values[0] != 0:
             return None
         place, entries = offset + int(self.values[-1]), 0
-        while entries < GROUP and not is_padding(data, place, self.offset):
+        while entries < GROUP and place < self.offset and not is_padding(data, place, self.offset):
             head, length = entry_sizes(data[place : place + 2], two_byte_lengths)
             size = int(np.broadcast_to(head, 2)[0]) + int(length[0])
             if not length[0] or not pages.intact(np.array([place]), np.array([place + size]))[0]:

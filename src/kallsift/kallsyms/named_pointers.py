@@ -71,6 +71,7 @@ class NamedPointers:
         names: Sequence[bytes],
         addresses: NDArray[np.uint64],
         known: NDArray[np.bool_],
+        likely: NDArray[np.bool_] | None = None,
     ) -> NamedPointers | None:
         """The pointers of the kernel whose symbols those are; None if too few are known, or they lie elsewhere.
 
@@ -81,6 +82,7 @@ class NamedPointers:
             names: of all symbols; empty where unknown.
             addresses: of all symbols, shape (n,).
             known: which of the addresses are known, shape (n,).
+            likely: those where pointers are read as well, though they may be others.
         """
         times = Counter(names)
         each = zip(names, addresses.tolist(), known.tolist(), strict=True)
@@ -100,7 +102,7 @@ class NamedPointers:
             words = np.frombuffer(raw.tobytes(), f"{byte_order}u{size}").astype(f"u{size}")
             for shift in _shifts(words, addresses[numbers], wanted, relative=relative):
                 leads_to, there = _read(words, addresses, shift, relative=relative)
-                there &= known
+                there &= known if likely is None else likely
                 # an image's loader may have yet to add to all of them
                 added = (leads_to[numbers] - wanted.astype(words.dtype))[there[numbers]]
                 values, counts = np.unique(added, return_counts=True)
@@ -115,6 +117,19 @@ class NamedPointers:
         at = indices[numbers]
         result[numbers] = self.there[at] & (self.leads_to[at] == wanted.astype(self.leads_to.dtype))
         return result
+
+    def pairs(self, names: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which symbols are pointers, and to which ones their names say that they lead, both shape (m,).
+
+        Args:
+            names: of all symbols; empty where unknown.
+        """
+        times = Counter(names)
+        own = {name: number for number, name in enumerate(names) if name and times[name] == 1}
+        read = np.flatnonzero(self.there).tolist()
+        found = [(number, led) for number in read if (led := own.get(_target(names[number]) or b"")) is not None]
+        pointers, symbols = np.array(found, np.int64).reshape(-1, 2).T
+        return pointers, symbols
 
     def first_index(self, names: Sequence[bytes], low: int, high: int) -> int | None:
         """The index of the first of some neighbouring names; None where no pointers tell.

@@ -49,16 +49,23 @@ def proving_pages(
 
 
 def suspected_pages(
-    pages: Pages, offset: int, markers: dict[int, int], groups: Iterable[tuple[int, int]], proving: NDArray[np.bool_]
+    pages: Pages,
+    offset: int,
+    markers: dict[int, int],
+    broken: dict[int, int],
+    groups: Iterable[tuple[int, int]],
+    proving: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """Pages of groups that do not end at the next marker though none of their bytes is blank, unless a group that
-    does shows that they are whole; if such groups show all of them to be, one does by chance, and none is believed."""
+    """Pages on which walks go wrong, or groups do not end at the next marker, though none of their bytes is blank.
+
+    Unless a group that does end there shows that they are whole; if such groups show all of them to be, one does by
+    chance, and none is believed.
+    """
     whole = {first // GROUP for first, _ in groups}
+    ends = {number: markers[number + 1] for number in markers if number not in whole and number + 1 in markers}
     doubted = np.zeros(len(pages.lost), np.bool_)
-    for number, value in markers.items():
-        end = markers.get(number + 1)
-        if end is None or number in whole:
-            continue
+    for number, end in (broken | ends).items():
+        value = markers[number]
         first, last = pages.number(np.array([value, max(value, end - 1)]) + offset)
         own = slice(first, last + 1)
         if pages.lost[own].any():

@@ -98,10 +98,10 @@ def reenter(
     markers = {0: 0, **dict(zip(known.tolist(), values.tolist(), strict=True))}
     anchors = markers.copy()
     heads = np.full(count, -1, np.int64)
-    _forwards(pages, offset, following, anchors, heads)
+    broken = _forwards(pages, offset, following, markers, anchors, heads)
     groups = list(whole_groups(data, offset, end, markers, heads, following))
     proving = proving_pages(pages, offset, groups, heads)
-    suspects = suspected_pages(pages, offset, markers, groups, proving)
+    suspects = suspected_pages(pages, offset, markers, broken, groups, proving)
     # what a marker says the index of, and not only entries that were counted
     indexed = np.isin(np.arange(count) // GROUP, list(markers))
     for first, last in groups:
@@ -182,11 +182,22 @@ def following_entries(
 
 
 def _forwards(
-    pages: Pages, offset: int, following: NDArray[np.int64], anchors: dict[int, int], heads: NDArray[np.int64]
-) -> None:
-    """Walks from each marker to where the next lost byte, or the next marker, is; finds lost markers on the way."""
-    outside = len(following) - 1
+    pages: Pages,
+    offset: int,
+    following: NDArray[np.int64],
+    markers: dict[int, int],
+    anchors: dict[int, int],
+    heads: NDArray[np.int64],
+) -> dict[int, int]:
+    """Walks from each marker to where the next lost byte, or the next marker, is; finds lost markers on the way.
+
+    Returns:
+        The markers from which a walk comes to where it cannot, and that place: something on the way is not what it was,
+        and as nothing says where, nothing is believed from such a marker to the next one.
+    """
+    outside, source, broken = len(following) - 1, 0, dict[int, int]()
     for number in range(-(-len(heads) // GROUP)):
+        source = number if number in markers else source
         place = anchors.get(number)
         if place is None or place >= outside:
             continue
@@ -199,16 +210,25 @@ def _forwards(
             walk.append(place)
             place = end
         whole = len(walk) == last - number * GROUP
+        following_marker = anchors.get(number + 1)
         if not whole and pages.intact(*(np.array([place + offset + more]) for more in (0, FIRST_WHOLE)))[0]:
             # no byte is lost here, so one before it is not what it was
+            broken[source] = place
             continue
-        following_marker = anchors.get(number + 1)
+        if whole and following_marker is not None and following_marker != place:
+            broken[source] = max(place, following_marker)
+            continue
         if whole and following_marker is None and last == (number + 1) * GROUP:
             anchors[number + 1] = place
-        elif whole and following_marker is not None and following_marker != place:
-            # something in this group is not what it was, and nothing says where
-            continue
         heads[number * GROUP : number * GROUP + len(walk)] = walk
+    for source in broken:
+        number = source
+        while number == source or (number in anchors and number not in markers):
+            heads[number * GROUP : (number + 1) * GROUP] = -1
+            if number != source:
+                del anchors[number]
+            number += 1
+    return broken
 
 
 def _walked(following: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

@@ -132,7 +132,7 @@ def counted_streams(
     for place, offset, count in unmarked_streams(
         segment.data, pages, low, tokens.offset, tokens.byte_order, firsts, letters
     ):
-        end = _unmarked_end(segment, tokens, offset, count)
+        end = _unmarked_end(segment, tokens, offset, count, word_sizes[0])
         stream = _unmarked(offset, count, place, end)
         if (borne_out := _borne_out(segment, tokens, word_sizes, pages, stream)) is not None:
             yield borne_out
@@ -151,7 +151,7 @@ def uncounted_streams(
     told = (array_counts(segment, pages, tokens, tokens.offset, counts, size) for size in word_sizes)
     # the token table stands for the names, whose place is unknown yet
     streams = (
-        _unmarked(tokens.offset, count, None, _unmarked_end(segment, tokens, tokens.offset, count))
+        _unmarked(tokens.offset, count, None, _unmarked_end(segment, tokens, tokens.offset, count, word_sizes[0]))
         for count in dict.fromkeys(chain.from_iterable(told))
     )
     found = [stream for stream in streams if _borne_out(segment, tokens, word_sizes, pages, stream) is not None]
@@ -163,9 +163,9 @@ def uncounted_streams(
         yield replace(stream, offset=offset)
 
 
-def _unmarked_end(segment: Segment, tokens: TokenTable, names: int, count: int) -> int:
+def _unmarked_end(segment: Segment, tokens: TokenTable, names: int, count: int, word_size: int) -> int:
     """Where the lost markers begin if nothing lies between them and the token table."""
-    alignment = table_alignment(segment, tokens, names)
+    alignment = table_alignment(segment, tokens, names, word_size)
     return aligned_down(segment.start, tokens.offset - -(-count // GROUP) * MARKER, alignment)
 
 
@@ -185,7 +185,7 @@ def _borne_out(
             ranks = ranks_left(segment, tokens, pages, stream, left)
             if stream.marked or left.newer or ranks is None:
                 return stream
-            alignment = table_alignment(segment, tokens, stream.offset)
+            alignment = table_alignment(segment, tokens, stream.offset, size)
             first = ranks.offset - stream.markers * stream.width
             return replace(stream, end=aligned_down(segment.start, first, alignment))
     return None
@@ -194,13 +194,18 @@ def _borne_out(
 def bears_out(segment: Segment, tokens: TokenTable, pages: Pages, stream: StreamLeft, left: Left) -> bool:
     """Whether nothing but blank pages is amiss in an array of as many entries, and in the permutation of as many.
 
+    If a count stands before the names, other pages may be amiss, for next to no other count leaves half a permutation.
     Without a permutation an array bears the count out only where it ends before it: one that begins at a known place
     could end anywhere.
     """
-    if len(left.strange) or np.count_nonzero(left.known) * 2 < stream.count:
+    if np.count_nonzero(left.known) * 2 < stream.count:
         return False
     ranks = ranks_left(segment, tokens, pages, stream, left)
-    return not left.newer and stream.count_offset is not None if ranks is None else not ranks.strange
+    if ranks is None:
+        return not len(left.strange) and not left.newer and stream.count_offset is not None
+    if stream.count_offset is not None:
+        return ranks.known * 2 >= stream.count
+    return not len(left.strange) and not ranks.strange
 
 
 def _count(
@@ -228,7 +233,7 @@ def ranks_left(segment: Segment, tokens: TokenTable, pages: Pages, stream: Strea
     elif stream.marked:
         places = [stream.markers_end]
     else:
-        alignment = table_alignment(segment, tokens, stream.offset)
+        alignment = table_alignment(segment, tokens, stream.offset, left.word_size)
         places = [aligned_down(segment.start, tokens.offset - stream.count * size, alignment) for size in (3, 4)]
     found = (find_ranks(segment.data, pages, place, stream.count, tokens.byte_order) for place in places)
     return next((ranks for ranks in found if ranks is not None), None)
