@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,4 +162,12 @@ class Suite:
         except LabError:  # most often the archive has moved on since the lists were read
             self.update()
             self._apt(*command, timeout=1800, folder=folder)
+        return sorted(folder.glob("*.deb"))
+
+    def download_all(self, packages: Sequence[str], folder: Path) -> list[Path]:
+        """The files of the packages and of all that they depend on, downloaded into ``folder``."""
+        (folder / "partial").mkdir()
+        words = ["--yes", "--no-install-recommends", "--download-only", f"-oDir::Cache::archives={folder}/", *packages]
+        self.update()
+        self._apt("apt-get", "-qq", "install", *words, timeout=1800)
         return sorted(folder.glob("*.deb"))

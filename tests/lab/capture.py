@@ -14,6 +14,7 @@ from typing import Any
 from . import dumps
 from .accelerator import accelerator_for
 from .boot import Paused, paused
+from .borrowed_qemu import program
 from .errors import LabError
 from .guests import Guest
 from .kernels import Kernel, kernel_for
@@ -109,7 +110,7 @@ def capture(guest: Guest, again: bool = False, folder: Path | None = None, more:
     with alone(guest.name):
         if not again and (found := cached(guest, folder)):  # another run has just taken it
             return found
-        tool(machine_for(guest.architecture).qemu)  # or say right away what to install
+        tool(program(machine_for(guest.architecture))[0])  # or say right away what to install
         kernel = kernel_for(guest)
         accelerator = accelerator_for(guest, kernel)
         try:

@@ -117,7 +117,7 @@ def _unpack(suite: Suite, release: str, folder: Path) -> None:
     packages = {}
     for deb in suite.download(names, debs):
         packages[deb.name] = hashlib.sha256(deb.read_bytes()).hexdigest()
-        _extract(deb, tree)
+        extract(deb, tree)
     shutil.rmtree(debs)
     if not (tree / "lib").exists() and (tree / "usr/lib").is_dir():
         (tree / "lib").symlink_to("usr/lib")  # where depmod looks
@@ -135,7 +135,8 @@ def _unpack(suite: Suite, release: str, folder: Path) -> None:
     (folder / "kernel.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
-def _extract(deb: Path, tree: Path) -> None:
+def extract(deb: Path, tree: Path) -> None:
+    """Unpacks a package below ``tree``, without documentation and drivers that no guest has devices for."""
     left_out = [f"--exclude={pattern}" for pattern in _LEFT_OUT]
     unpack = [tool("tar"), "-x", "--no-same-owner", "-C", str(tree), *left_out]
     with subprocess.Popen([tool("dpkg-deb"), "--fsys-tarfile", deb], stdout=subprocess.PIPE) as package:
@@ -157,7 +158,7 @@ def busybox_for(architecture: str) -> Path:
             except LabError as error:
                 failures.append(str(error))
                 continue
-            _extract(deb, Path(folder))
+            extract(deb, Path(folder))
             found = next(path for path in Path(folder).glob("**/bin/busybox") if path.is_file())
             binary.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(found, draft := binary.with_suffix(".new"))

@@ -8,6 +8,15 @@ from .errors import LabError
 
 
 @dataclass(frozen=True)
+class Borrowed:
+    """A QEMU of another suite, for machines that older ones do not run."""
+
+    suite: str
+    packages: tuple[str, ...]  # with all that they depend on
+    firmware: str  # what the machine starts, by its path in the packages; it loads the kernel
+
+
+@dataclass(frozen=True)
 class Machine:
     """How to run one Debian architecture under QEMU."""
 
@@ -22,6 +31,7 @@ class Machine:
     vmcoreinfo: bool = False  # has QEMU's vmcoreinfo device
     seedless: bool = False  # QEMU 7.2's device tree gives the kernel no seed for KASLR
     elf_machine: int = 0  # e_machine of a core, where QEMU does not write one itself
+    borrowed: Borrowed | None = None  # instead of the system's QEMU
     native: tuple[str, ...] = ()  # hosts (uname -m) which can run it with KVM
     native_cpu: str = "host"  # -cpu under KVM
 
@@ -65,6 +75,13 @@ MACHINES = {
     "mipsel": Machine(
         qemu="qemu-system-mipsel", machine="malta", cpu="24Kf", console="ttyS0",
         unmoved="80100[04]00", second_uart=True, processors=1, elf_machine=8,
+    ),
+    "loong64": Machine(
+        qemu="qemu-system-loongarch64", machine="virt", cpu="la464", console="ttyS0",
+        unmoved="9000000000220000", elf_machine=258,
+        borrowed=Borrowed(
+            "trixie", ("qemu-system-misc", "qemu-efi-loongarch64"), "usr/share/qemu-efi-loongarch64/QEMU_EFI.fd"
+        ),
     ),
 }  # fmt: skip
 

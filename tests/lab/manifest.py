@@ -8,6 +8,7 @@ from typing import Any
 
 from . import dumps
 from .boot import Paused
+from .borrowed_qemu import program
 from .errors import LabError
 from .guests import Guest
 from .kernels import Kernel
@@ -65,7 +66,7 @@ def describe(guest: Guest, kernel: Kernel, accelerator: str, stopped: Paused, co
     """The manifest."""
     machine = machine_for(guest.architecture)
     places = landmarks(stopped.truth["kallsyms"])
-    version = run([machine.qemu, "--version"], timeout=30).decode().splitlines()[0]
+    version = run([*program(machine), "--version"], timeout=30).decode().splitlines()[0]
     return {
         "name": guest.name,
         "guest": guest.settings(),

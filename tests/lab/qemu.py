@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from .borrowed_qemu import firmware, program
 from .guests import Guest
 from .machines import Machine
 from .tools import run
@@ -73,7 +74,8 @@ def command(guest: Guest, machine: Machine, kernel: Path, accelerator: str, file
     """QEMU's arguments. The guest waits for nothing: no display, no disk, no way to the network."""
     virtio = "-device" if machine.virtio == "device" else f"-{machine.virtio}"
     words = [
-        machine.qemu,
+        *program(machine),
+        *firmware(machine),
         "-machine", machine.machine,
         "-accel", accelerator,
         "-cpu", cpu_model(guest, machine, accelerator),
