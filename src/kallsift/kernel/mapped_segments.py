@@ -81,7 +81,7 @@ def with_mapped_segments(memory: Memory, placement: Placement, window: Segment) 
     groups = segmented(windows, words.byte_order) if isinstance(windows, Windows) else ()
     if not isinstance(windows, Windows) or not groups:
         return placement
-    lowest = min(stretch.start for stretch in groups[0][0].tables.stretches)
+    lowest = min(stretch.start for group in groups for stretch in group[0].tables.stretches)
     heads = _heads(memory, placement, window, range(lowest, words.mask + 1))
     best: tuple[int, int, Segmented] | None = None
     followed = 0

@@ -18,7 +18,7 @@ MODES: tuple[PagingMode, ...] = (
 # mips and loongarch64 agree on the addresses that they share: LoongArch's windows are some of xkphys' parts
 WINDOWS: tuple[Windows, ...] = (*loongarch64.WINDOWS, *mips.WINDOWS, *ppc64.WINDOWS)
 
-SEGMENTED: tuple[tuple[Segmented, ...], ...] = (*mips.SEGMENTED,)
+SEGMENTED: tuple[tuple[Segmented, ...], ...] = (*mips.SEGMENTED, *loongarch64.SEGMENTED)
 """By the shape of the tables: their ways to say where a page lies."""
 
 ROOT_SYMBOLS: tuple[str, ...] = (*x86.ROOT_SYMBOLS,)
