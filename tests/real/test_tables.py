@@ -16,12 +16,16 @@ CALLS = {
     "x86-64": {0: "read", 1: "write", 39: "getpid", 57: "fork", 60: "exit", 257: "openat"},
     "x86": {1: "exit", 2: "fork", 3: "read", 4: "write", 20: "getpid", 295: "openat"},
     "arm64": {56: "openat", 63: "read", 64: "write", 93: "exit", 172: "getpid"},
+    "loongarch64": {56: "openat", 63: "read", 64: "write", 93: "exit", 172: "getpid"},
     "s390x": {1: "exit", 2: "fork", 3: "read", 4: "write", 20: "getpid", 288: "openat"},
 }
 """Numbers of system calls, as programs use them (``syscall(2)``)."""
 
 TEXT = {"arm64": "_text", "x86": "_text"}
 """What the resource ``Kernel code`` begins with; elsewhere _stext."""
+
+WINDOWS = {"loongarch64": 0x9000_0000_0000_0000}
+"""Where the image lies in a window of the processor's, and what the resource begins with is not listed."""
 
 
 def asked(capture: Capture, name: str) -> tuple[kallsift.Kernel, PointerTable]:
@@ -31,6 +35,8 @@ def asked(capture: Capture, name: str) -> tuple[kallsift.Kernel, PointerTable]:
 
 def distance(capture: Capture, kernel: kallsift.Kernel) -> int:
     """How far the image lies above its place in memory, from the guest's own lists."""
+    if kernel.architecture in WINDOWS:
+        return WINDOWS[kernel.architecture]
     symbols = listed(capture)
     text = TEXT.get(kernel.architecture or "", "_stext")
     return symbols[text] - resources(capture)["Kernel code"][0]
