@@ -44,6 +44,14 @@ def test_a_text_is_handed_on(command: Command, seen: list[Hints], tmp_path: Path
     assert seen[0] == Hints((), b"OSRELEASE=6.1\n")
 
 
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"MZ\0\0OSRELEASE"])
+def test_a_file_without_vmcoreinfo_is_a_mistake(command: Command, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "text").write_bytes(content)
+    result = command("info", "dump", "--vmcoreinfo", str(tmp_path / "text"))
+    assert result.code == 2
+    assert "has no line of VMCOREINFO" in result.err
+
+
 def test_without_options_the_containers_hints_stay(command: Command, seen: list[Hints]) -> None:
     assert command("info", "dump").code == 0
     assert seen == [Hints()]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kallsift.cli import listings
@@ -96,6 +98,17 @@ def test_exit_codes(command: Command, plant: Plant) -> None:
     assert none.err.splitlines()[1] == "kallsift: there is no symbol at 0x7fffffffffff"
     plant(unproven())
     assert command("lookup", "dump", "init").code == 3
+
+
+def test_what_a_damaged_table_lost_is_not_denied(command: Command, plant: Plant) -> None:
+    known = np.ones(len(ROWS), np.bool_)
+    known[[4, 5]] = False
+    plant(kernel(symbols=replace(table(ROWS), known_addresses=known)))
+    result = command("lookup", "dump", "init")
+    assert (result.code, result.out) == (3, "")
+    lost = "2 of 8 symbols have lost their name or address"
+    assert result.err == f"kallsift: nothing known is called init: {lost}\n"
+    assert command("lookup", "dump", "0xffffffff9fa00140").err.startswith("kallsift: nothing known is at 0xffff")
 
 
 def test_all_kernels_are_asked(command: Command, plant: Plant) -> None:

@@ -62,6 +62,8 @@ def test_tables_that_cannot_be() -> None:
     for name, why in (("nosuch", "no symbol called"), ("_end", "nothing tells where"), ("idt_table", "no register")):
         with pytest.raises(KallsiftError, match=why):
             pointer_table(kernel, name)
+    with pytest.raises(KallsiftError, match="__x64_sys_1 is code, no table"):
+        pointer_table(kernel, "__x64_sys_1")
     with pytest.raises(KallsiftError, match="cannot be read"):
         pointer_table(made_up(mapped={DIRECT: 0}), "sys_call_table")
     image = replace(kernel, state=State.IMAGE, memory=replace(kernel.memory, image=ImageFacts(("vmlinux",), 0)))

@@ -22,11 +22,11 @@ def check_target(target: Path, source: str) -> None:
         click.UsageError: if it is the source itself, or a folder, or lies in none.
     """
     if target.is_dir():
-        raise click.UsageError(f"{target} is a folder; give -o the name of a file.")
+        raise click.UsageError(f"{target} is a folder; name a file.")
     if not target.absolute().parent.is_dir():
         raise click.UsageError(f"There is no folder {target.parent}; create it first.")
     if target.exists() and Path(source).exists() and target.samefile(source):
-        raise click.UsageError(f"{target} is the source itself; give -o another name.")
+        raise click.UsageError(f"{target} is the source itself; name another file.")
 
 
 def print_chunks(chunks: Iterable[bytes | memoryview]) -> None:

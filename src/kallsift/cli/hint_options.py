@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,4 +49,9 @@ def _text(path: Path | None) -> bytes | None:
     if path is None:
         return None
     with path.open("rb") as file:
-        return file.read(LARGEST)
+        text = file.read(LARGEST)
+    if not re.search(
+        rb"^(OSRELEASE|PAGESIZE|BUILD-ID|(SYMBOL|NUMBER|OFFSET|SIZE|LENGTH)\([^)\n]*\))=", text, re.MULTILINE
+    ):
+        raise click.UsageError(f"{path} has no line of VMCOREINFO, such as OSRELEASE=...; give its text alone.")
+    return text

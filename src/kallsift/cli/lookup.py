@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import click
+import numpy as np
 
 from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.listings import Listed, listings
@@ -51,7 +52,7 @@ def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: boo
     own: they lead out of its text, or not to the beginning of a function.
 
     The exit code is 0 if everything was found in a proven kernel, 3 if only some was found, an entry is marked or the
-    kernel is not proven, 1 if nothing was found.
+    kernel is not proven or has lost symbols, 1 if nothing was found.
     """
     if (table is None) == (not queries):
         raise click.UsageError("Give NAME-or-ADDRESS, or --table NAME.")
@@ -65,15 +66,22 @@ def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: boo
             if resolver:
                 _say_ways(one)
             kernels_own = one.resolver
+            unknown = int(np.count_nonzero(~one.listing.symbols.whole))
             for query in queries:
                 lines = answers(kernels_own, query, first=resolver)
                 print(*lines, sep="\n", end="\n" if lines else "")
                 if lines:
                     found.add(query)
                 else:
+                    what = f"{'at' if _ADDRESS.fullmatch(query) else 'called'} {query}"
                     where = f" in kernel {index}" if request.every else ""
-                    complain(f"there is no symbol {'at' if _ADDRESS.fullmatch(query) else 'called'} {query}{where}")
-        if not found:
+                    if unknown:
+                        lost = f"{unknown:,} of {len(one.listing.symbols):,} symbols have lost their name or address"
+                        complain(f"nothing known is {what}{where}: {lost}")
+                    else:
+                        complain(f"there is no symbol {what}{where}")
+        damaged = any(not one.listing.symbols.whole.all() for one in found_kernels)
+        if not found and not damaged:
             return ExitCode.NOTHING
         if len(found) < len(set(queries)):
             return ExitCode.PARTIAL

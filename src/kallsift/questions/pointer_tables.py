@@ -131,7 +131,12 @@ def _found(kernel: Kernel, memory: VirtualMemory, name: str) -> _Found:
     if name == VECTORS and kernel.architecture == "arm64":
         places, targets = arm64.vector_branches(memory.read(start, min(end - start, arm64.VECTORS_SIZE)), start)
         return _Found(places, targets, f"{evidence}: where the code of each vector branches to", beginnings=False)
-    return _pointers(kernel, memory, start, end, evidence)
+    found = _pointers(kernel, memory, start, end, evidence)
+    text = _between(kernel, TEXT)
+    # some kernels have tables between their functions
+    if text and text[0] <= start < text[1] and not np.isin(_addresses(kernel, found), _functions(kernel)).any():
+        raise KallsiftError(f"{name} is code, no table: none of its words leads to a function")
+    return found
 
 
 def _bounds(kernel: Kernel, name: str) -> tuple[int, int] | None:
