@@ -45,9 +45,13 @@ def test_every_form(words: Words, form: EntryForm, checksums: Checksums | None, 
     assert {one.gpl_only for one in found} == {True, False}
 
 
-def test_flags_instead_of_a_second_array() -> None:
-    image = export_image(WIDE, EntryForm(3, True), None, flags=True)
-    assert lines_of(exports(image.kernel(data_symbols=True))) == list(image.lines)
+@pytest.mark.parametrize("data_symbols", [True, False], ids=["bounded", "searched"])
+@pytest.mark.parametrize("checksums", [None, Checksums(4)])
+def test_flags_instead_of_a_second_array(checksums: Checksums | None, data_symbols: bool) -> None:
+    image = export_image(WIDE, EntryForm(3, True), checksums, flags=True)
+    found = exports(image.kernel(data_symbols=data_symbols))
+    assert lines_of(found) == list(image.lines)
+    assert found.missing == ()
 
 
 def test_by_name_and_by_owner() -> None:

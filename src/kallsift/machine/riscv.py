@@ -92,7 +92,7 @@ def _plan(paging: str, user: int, vmalloc: int, pages: int) -> AreaPlan:
             Area("vmemmap", below(vmalloc + pages), below(vmalloc), Rule.PAGES),
             Area("vmalloc", below(vmalloc), start),
             Area("direct map", start, Bound(DIRECT_END), Rule.DIRECT),
-            Area("modules", Bound(IMAGE_END, 4095 - 2 * _GIB, align=4096), Bound(IMAGE_START)),
+            Area("modules", Bound(IMAGE_END, 4095 - 2 * _GIB, align=4096), Bound(IMAGE_START, align=2 * _MIB)),
         ),
     )
 

@@ -23,6 +23,7 @@ from kallsift.modules.export_entries import (
     ENTRY_FORMS,
     EXPORT_SYMBOL,
     EXPORT_SYMBOL_GPL,
+    GPL_ONLY,
     MACROS,
     MAX_EXPORTS,
     MAX_NAME,
@@ -74,7 +75,9 @@ def kernel_arrays(kernel: Kernel, memory: VirtualMemory) -> KernelArrays:
     Raises:
         ExportsError: if there are none, or none could be found.
     """
-    if "__start___ksymtab" in kernel.symbols:
+    known = "__start___ksymtab" in kernel.symbols
+    # a damaged table may have lost a bound, or all that tells of an array
+    if known and (kernel.symbols.whole.all() or all(_bounds(kernel, f"__ksymtab{end}") for end in MACROS)):
         return _bounded(kernel, memory)
     return _searched(kernel, memory)
 
@@ -218,11 +221,15 @@ def _among(addresses: NDArray[np.uint64], strings: NDArray[np.uint64]) -> NDArra
 def _with_checksums(
     memory: VirtualMemory, arrays: list[ExportArray], form: EntryForm, fields: NDArray[np.uint64]
 ) -> KernelArrays:
-    """The arrays with their checksums, which fill all that lies between the entries and the first string."""
+    """The arrays with their checksums and flags, which fill all that lies between the entries and the first string."""
     count = sum(array.count for array in arrays)
     end = arrays[-1].start + arrays[-1].count * entry_size(memory, form)
     strings = fields[:, 1:][fields[:, 1:] != 0]
-    gap = int(strings.min()) - end
+    first = int(strings.min())
+    flags = first - count
+    if len(arrays) == 1 and flags >= end and _are_flags(memory, flags, count):
+        arrays, first = [replace(arrays[0], flags=flags)], flags
+    gap = first - end
     for width in dict.fromkeys((4, memory.words.size)):
         start = end + -end % width
         if gap == start - end + width * count and (kept := checksum_form(memory, start, width * count, count)):
@@ -235,3 +242,9 @@ def _with_checksums(
     if 0 <= gap < memory.words.size:
         return KernelArrays(tuple(arrays), None)
     return KernelArrays(tuple(arrays), None, (f"checksums: {gap:,} bytes before the names are not {count:,} of them",))
+
+
+def _are_flags(memory: VirtualMemory, start: int, count: int) -> bool:
+    """Whether the bytes from an address on are flags of some exports and not of others."""
+    flags, there = memory.values(np.uint64(start) + np.arange(count, dtype=np.uint64), np.dtype("u1"))
+    return bool(there.all() and flags.any() and not flags.all() and not (flags & ~np.uint64(GPL_ONLY)).any())

@@ -158,8 +158,9 @@ def _owners(listing: Listing) -> dict[str, list[SymbolTable]]:
 
 
 def _left(owned: dict[str, list[SymbolTable]], others: dict[str, list[SymbolTable]]) -> tuple[tuple[str, int], ...]:
-    """The owners that the others lack, each with how many symbols it has."""
-    return tuple((owner, sum(map(len, tables))) for owner, tables in owned.items() if owner not in others)
+    """The owners that the others lack, each with how many symbols it has; no listing can show one without any."""
+    counts = ((owner, sum(map(len, tables))) for owner, tables in owned.items() if owner not in others)
+    return tuple((owner, count) for owner, count in counts if count)
 
 
 def _rows(first: Sequence[SymbolTable], second: Sequence[SymbolTable]) -> tuple[_Rows, _Rows]:

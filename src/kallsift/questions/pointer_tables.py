@@ -161,8 +161,9 @@ def _pointers(kernel: Kernel, memory: VirtualMemory, start: int, end: int, evide
     for size in sorted({memory.words.size, 4}, reverse=True):
         count = min((end - start) // size, MAX_ENTRIES)
         targets = memory.read(start, count * size).view(f"{memory.words.byte_order}u{size}").astype(np.uint64)
-        # what stands behind the last entry aligns the next symbol
-        targets = targets[: int(np.flatnonzero(targets)[-1]) + 1 if targets.any() else 0]
+        # what stands behind the last entry aligns the next symbol, or is of the code's own and leads nowhere
+        leads = np.flatnonzero((targets != 0) & memory.physical(targets)[1])
+        targets = targets[: int(leads[-1]) + 1 if len(leads) else 0]
         places = np.uint64(start) + np.arange(len(targets), dtype=np.uint64) * np.uint64(size)
         hits = int(np.isin(targets, functions).sum())
         if best is None or hits > best[0]:

@@ -131,13 +131,18 @@ def _pages(area: Bounded, table: PageTable) -> Check:
     if table.offset is None:
         return _unseen("there is no direct map to compare it with")
     direct, ranges = table.direct, table.ranges
-    numbers = (_sample(direct) - direct.starts[0]) >> np.uint64(table.page_bits)
-    places = np.uint64(area.start) + numbers * np.uint64(PAGE_STRUCTURE)
-    owner = np.searchsorted(ranges.starts, places, side="right") - 1
-    there = (owner >= 0) & (places - ranges.starts[owner] < ranges.sizes[owner])
-    there &= places < np.uint64(area.end - 1)
-    missing = int(np.count_nonzero(~there))
-    wanted = f"{len(places):,} pages of the direct map"
+    sample = _sample(direct)
+    lacks = []
+    # pages are numbered from the first of the RAM on, or from physical address 0
+    for first in (direct.starts[0], np.uint64(table.offset)):
+        numbers = (sample - first) >> np.uint64(table.page_bits)
+        places = np.uint64(area.start) + numbers * np.uint64(PAGE_STRUCTURE)
+        owner = np.searchsorted(ranges.starts, places, side="right") - 1
+        there = (owner >= 0) & (places - ranges.starts[owner] < ranges.sizes[owner])
+        there &= places < np.uint64(area.end - 1)
+        lacks.append(int(np.count_nonzero(~there)))
+    missing = min(lacks)
+    wanted = f"{len(sample):,} pages of the direct map"
     return _check(not missing, f"holds the structures of {wanted}", f"lacks the structures of {missing:,} of {wanted}")
 
 
