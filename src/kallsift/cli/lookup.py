@@ -60,6 +60,7 @@ def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: boo
         return print_table(request, table)
     with listings(request, core=core) as found_kernels:
         found: set[str] = set()
+        damaged = False
         for index, one in enumerate(found_kernels):
             if request.every:
                 print(f"kernel {index}:")
@@ -67,6 +68,7 @@ def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: boo
                 _say_ways(one)
             kernels_own = one.resolver
             unknown = int(np.count_nonzero(~one.listing.symbols.whole))
+            damaged |= unknown > 0
             for query in queries:
                 lines = answers(kernels_own, query, first=resolver)
                 print(*lines, sep="\n", end="\n" if lines else "")
@@ -80,7 +82,6 @@ def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: boo
                         complain(f"nothing known is {what}{where}: {lost}")
                     else:
                         complain(f"there is no symbol {what}{where}")
-        damaged = any(not one.listing.symbols.whole.all() for one in found_kernels)
         if not found and not damaged:
             return ExitCode.NOTHING
         if len(found) < len(set(queries)):
