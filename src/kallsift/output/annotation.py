@@ -10,24 +10,23 @@ import re
 from dataclasses import dataclass, field
 
 from kallsift.kallsyms.table import Symbol
+from kallsift.output.log_lines import LogReader
 from kallsift.questions.resolver import Answer, Resolver
 
 SYMBOL = rb"(?<![\w.$@])(?P<name>[A-Za-z_.$][\w.$@]*)\+0x(?P<offset>[0-9a-f]+)/0x(?P<size>[0-9a-f]+)"
 MODULE = rb"(?: \[(?P<module>\w+)(?: [0-9a-f]{16,64})?\])?"
 """What ``sprint_symbol`` writes; since 5.14 a module's build ID can stand behind its name."""
 
-FRAME = b"[<", b">]"
-"""What stands around the return addresses of stack traces."""
+BRACKETS = (b"[<", b">]"), (b"[", b"]")
+"""What can stand around the return addresses of stack traces; annotations stand behind it."""
 
 ADDRESS = rb"(?<![\w+/])(?:0[xX][0-9a-fA-F]{1,16}|(?<![.-])[0-9a-fA-F]{%d}(?!-))(?!\w|\.\w)"
 """Offsets and sizes, dates, UUIDs and hash sums are none."""
 
-SAID = re.compile(rb"\)?:? ?(?:\? )?[(<]?")
+BETWEEN = re.compile(rb"[)\]>]*:? ?(?:\? )?[(<]?")
 """What can stand between an address and what the kernel says of it."""
 
-TRACE_BEGINS = re.compile(rb"(?i)\bcall trace:|\bbacktrace:")
-TRACE_ENDS = re.compile(rb"---\[ end|\bCode: |Modules linked in|\b[ER]?IP: |\bpc : |</TASK>")
-"""Between the two stand return addresses."""
+PRINTED = re.compile(SYMBOL + MODULE)
 
 MAX_NAMED = 16
 """Symbols of one name that are told apart at most."""
@@ -49,7 +48,7 @@ class Annotator:
     distance: int = 0
     addresses: bool = False
     traces: bool = True
-    _in_trace: bool = field(default=False, init=False)
+    _log: LogReader = field(default_factory=LogReader, init=False)
 
     def __post_init__(self) -> None:
         digits = 2 * self.resolver.symbols.word_size
@@ -58,40 +57,35 @@ class Annotator:
 
     def line(self, line: bytes) -> bytes:
         """One line, with its end, annotated."""
-        if TRACE_BEGINS.search(line):
-            self._in_trace = True
-        elif TRACE_ENDS.search(line):
-            self._in_trace = False
+        context = self._log.read(line)
         pieces: list[bytes] = []
-        done = 0
+        done, frame_end = 0, context.frames_start
         for token in self._tokens.finditer(line):
-            end = token.end()
-            if framed := line.startswith(FRAME[1], end) and line.endswith(FRAME[0], 0, token.start()):
-                end += len(FRAME[1])
-            if token["address"]:
-                # alone in its line, it is one of a list
-                traced = self._in_trace and (framed or line.strip() == token["address"])
-                said = self._address(int(token["address"], 16), line, end, traced)
-            else:
+            end, is_framed = _closed(line, token)
+            if not token["address"]:
                 said = self._symbol(token, line)
+            elif context.is_address(token.start()):
+                is_return = context.is_return_address(token.start(), end, frame_end, is_framed=is_framed)
+                frame_end = end
+                said = self._address(int(token["address"], 16), line, end, is_return)
+            else:
+                said = None
             if said:
                 pieces += (line[done:end], b" <" + said.encode("ascii", "backslashreplace") + b">")
                 done = end
         return b"".join((*pieces, line[done:])) if pieces else line
 
-    def _address(self, address: int, line: bytes, end: int, traced: bool) -> str | None:
-        answer = self._at(address + self.distance, traced and self.traces)
-        if answer is None:
+    def _address(self, address: int, line: bytes, end: int, is_return: bool) -> str | None:
+        """What to say of an address; None if nothing is known, or the kernel said so itself."""
+        own = self.resolver.at(address + self.distance)
+        # some kernels name return addresses by what begins there, so that either is right
+        call = None if own and own.location.offset else self.resolver.backtrace(address + self.distance)
+        answer = (call or own) if is_return and self.traces else own
+        between = BETWEEN.match(line, end)
+        said = between.end() if between else end
+        if answer is None or any(known and _is_said(known, line, said) for known in (own, call)):
             return None
-        text = str(answer)
-        behind = found.end() if (found := SAID.match(line, end)) else end
-        return None if line.startswith(text.encode("ascii", "backslashreplace"), behind) else text
-
-    def _at(self, address: int, traced: bool) -> Answer | None:
-        answer = self.resolver.at(address)
-        if traced and (answer is None or not answer.location.offset):
-            answer = self.resolver.backtrace(address) or answer
-        return answer
+        return str(answer)
 
     def _symbol(self, token: re.Match[bytes], line: bytes) -> str | None:
         offset, size = int(token["offset"], 16), int(token["size"], 16)
@@ -110,3 +104,25 @@ class Annotator:
         # BPF's programs are printed without an owner
         groups = (g for g in self.resolver.dynamic.groups if g.owner == module or (not module and g.owner == "bpf"))
         return tuple(symbol for group in groups for symbol in group.symbols.all(name))
+
+
+def _closed(line: bytes, token: re.Match[bytes]) -> tuple[int, bool]:
+    """Where a token ends, with the brackets around it, and whether these are ``[<`` and ``>]``."""
+    for opening, closing in BRACKETS:
+        if line.startswith(closing, token.end()) and line.endswith(opening, 0, token.start()):
+            return token.end() + len(closing), opening == BRACKETS[0][0]
+    return token.end(), False
+
+
+def _is_said(answer: Answer, line: bytes, start: int) -> bool:
+    """Whether the words from ``start`` on say the same as an answer."""
+    if line.startswith(str(answer).encode("ascii", "backslashreplace"), start):
+        return True
+    said, location = PRINTED.match(line, start), answer.location
+    return (
+        said is not None
+        and said["name"].decode("ascii") == location.symbol.name
+        and int(said["offset"], 16) == location.offset
+        and int(said["size"], 16) == location.size
+        and (said["module"] or b"").decode("ascii") == answer.owner
+    )
