@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 
-from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.lists import members
 from kallsift.kernel.virtual import VirtualMemory
 from kallsift.modules.fields import Fields
@@ -15,6 +14,7 @@ from kallsift.modules.parameters import Parameter, parameters
 from kallsift.modules.regions import Region, read_regions
 from kallsift.modules.sections import Section, SectionForm, build_id, find_form, sections
 from kallsift.modules.structures import Structures, name_of, state_of, structures_at
+from kallsift.modules.symbol_entries import ModuleSymbols
 from kallsift.modules.symbols import SymbolReader, symbol_reader
 
 TAINTS = "PFSRMBUDAWCIOELKXTNJ"
@@ -139,7 +139,7 @@ class FactReader:
         count = self.memory.value(address + self.fields.parameter_count, 4)
         return parameters(self.memory, start, count, self.getters.get)
 
-    def symbols(self, address: int) -> SymbolTable:
+    def symbols(self, address: int) -> ModuleSymbols:
         """Its symbols, as ``/proc/kallsyms`` prints those of listed modules.
 
         Raises:

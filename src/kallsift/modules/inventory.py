@@ -129,8 +129,13 @@ class LoadedModule:
 
     @cached_property
     def symbols(self) -> SymbolTable | None:
-        """Its symbols, as ``/proc/kallsyms`` prints those of listed modules."""
-        return self._read(self.facts.symbols)
+        """Its symbols, as ``/proc/kallsyms`` prints those of listed modules; what is amiss with some is a gap."""
+        found = self._read(self.facts.symbols)
+        if found is None:
+            return None
+        if found.remarks:
+            self.gaps["symbols"] = "; ".join(found.remarks)
+        return found.table
 
     @cached_property
     def build_id(self) -> str | None:

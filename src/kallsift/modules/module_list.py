@@ -104,8 +104,10 @@ def modules(kernel: Kernel, *, symbols: bool = True) -> Modules:
             missing.append(f"what stands for the name of the module at {address:#x} is none: {printable(name)!r}")
         if reader is not None and state != UNFORMED:
             try:
-                table = reader.symbols(listed, number, room)
+                read = reader.symbols(listed, number, room)
+                table = read.table
                 room -= len(table.characters)
+                missing += (f"the symbols of {printable(name)} at {address:#x}: {remark}" for remark in read.remarks)
             except KallsiftError as error:
                 missing.append(f"the symbols of {printable(name)} at {address:#x} cannot be read: {error}")
         found.append(Module(name, address, state, table))

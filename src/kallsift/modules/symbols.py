@@ -7,33 +7,31 @@ symbol table begins with an entry of zeros, and its names are strings of a strin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.errors import KallsiftError
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.virtual import VirtualMemory
 from kallsift.modules.module_exports import ExportForm, exported, find_exports
 from kallsift.modules.structures import STATES, STRUCT_WORDS, ModulesError, Structures, state_of
+from kallsift.modules.symbol_entries import (
+    LETTERS,
+    MAX_STRINGS,
+    ModuleSymbols,
+    SymbolPlaces,
+    entry_layout,
+    is_in_order,
+    read_symbols,
+)
 
 MAX_SYMBOLS = 1 << 22
 """Symbols of a module at most."""
 
-MAX_STRINGS = 1 << 26
-"""Bytes of a module's string table at most."""
-
-CUT = 127
-"""Characters from which on names can be cut (KSYM_NAME_LEN less one, before 6.1): what was cut off can follow them."""
-
-LETTERS = frozenset(b"abdgnrstuvw?ABDGNRSTUVW")
-"""What ``elf_type()`` can return."""
-
-_ELF_SYMBOLS = {
-    8: [("name", "u4"), ("info", "u1"), ("other", "u1"), ("section", "u2"), ("value", "u8"), ("size", "u8")],
-    4: [("name", "u4"), ("value", "u4"), ("size", "u4"), ("info", "u1"), ("other", "u1"), ("section", "u2")],
-}
-"""Elf64_Sym and Elf32_Sym (System V gABI, "Symbol Table"), by the size of a word."""
+VOTERS = 16
+"""Modules that are asked how their names are arranged."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ class SymbolReader:
         form: what stands around it.
         pointer: where the structure's pointer to its own `TableForm` is, in words; None where it has none.
         adjoining: whether loaded modules have their strings right behind their symbols (``layout_symtab()``).
+        is_in_order: whether these strings stand in the order of the symbols, as since 3.3.
         exports: how modules export; None where none does.
     """
 
@@ -76,9 +75,10 @@ class SymbolReader:
     form: TableForm
     pointer: int | None
     adjoining: bool
+    is_in_order: bool
     exports: ExportForm | None
 
-    def symbols(self, structures: Structures, number: int, room: int = MAX_STRINGS) -> SymbolTable:
+    def symbols(self, structures: Structures, number: int, room: int = MAX_STRINGS) -> ModuleSymbols:
         """The symbols of one of the modules, with ``room`` characters at most.
 
         Raises:
@@ -89,10 +89,19 @@ class SymbolReader:
         table = own if self.pointer is None else int(words[self.pointer])
         if table != own and state_of(memory, address) == STATES[0]:
             raise ModulesError(f"it is loaded, but leads to {table:#x} for what it keeps at {own:#x}")
-        symbols = _symbols(memory, table, self.form, min(room, MAX_STRINGS), self.adjoining and table == own)
-        if self.exports is not None:
-            symbols = _capitalised(symbols, exported(memory, address, words, self.exports))
-        return symbols
+        places = _places(memory, table, self.form)
+        if table == own and self.adjoining:
+            behind = places.entries + places.count * entry_layout(memory).itemsize
+            if behind != places.strings:
+                raise ModulesError(
+                    f"{places.count:,} symbols at {places.entries:#x} do not end where their names begin, "
+                    f"at {places.strings:#x}"
+                )
+            places = replace(places, is_in_order=self.is_in_order)
+        found = read_symbols(memory, places, min(room, MAX_STRINGS))
+        if self.exports is None:
+            return found
+        return replace(found, table=_capitalised(found.table, exported(memory, address, words, self.exports)))
 
 
 def has_symbol_tables(memory: VirtualMemory, structures: Structures) -> bool:
@@ -113,7 +122,8 @@ def symbol_reader(memory: VirtualMemory, structures: Structures) -> SymbolReader
     place, form = _table_place(memory, structures)
     pointer = _pointer_place(memory, structures, place)
     adjoining = _adjoin(memory, structures, place, form)
-    return SymbolReader(memory, place, form, pointer, adjoining, find_exports(memory, structures))
+    in_order = adjoining and _are_in_order(memory, structures, place, form)
+    return SymbolReader(memory, place, form, pointer, adjoining, in_order, find_exports(memory, structures))
 
 
 def _table_place(memory: VirtualMemory, listed: Structures) -> tuple[int, TableForm]:
@@ -169,78 +179,34 @@ def _adjoin(memory: VirtualMemory, listed: Structures, place: int, form: TableFo
     size = memory.words.size
     places = listed.addresses + np.uint64((place + form.count) * size)
     counts = memory.values(places, np.dtype(f"{memory.words.byte_order}u4"))[0]
-    behind = listed.words[:, place] + counts * np.uint64(np.dtype(_ELF_SYMBOLS[size]).itemsize)
+    behind = listed.words[:, place] + counts * np.uint64(entry_layout(memory).itemsize)
     return 2 * int(np.count_nonzero(listed.words[:, place + form.strings] == behind)) > len(listed)
 
 
-def _symbols(memory: VirtualMemory, table: int, form: TableForm, room: int, adjoining: bool) -> SymbolTable:
-    """A module's symbols; those without a name are left out, as the kernel does when it prints them.
+def _are_in_order(memory: VirtualMemory, listed: Structures, place: int, form: TableForm) -> bool:
+    """Whether most of the first modules, of those that can be read, have their names in the order of their symbols."""
+    votes = []
+    for address in listed.addresses[:VOTERS].tolist():
+        try:
+            places = _places(memory, address + place * memory.words.size, form)
+            votes.append(is_in_order(memory, places.entries, places.count, places.strings))
+        except KallsiftError:
+            continue
+    return 2 * sum(votes) > len(votes)
+
+
+def _places(memory: VirtualMemory, table: int, form: TableForm) -> SymbolPlaces:
+    """Where a module's symbols are, as what stands at ``table`` says.
 
     Raises:
-        KallsiftError: if they cannot be read, or what stands there is no table of symbols.
+        KallsiftError: if that cannot be read, or is no number that symbols can have.
     """
-    size, order = memory.words.size, memory.words.byte_order
+    size = memory.words.size
     count = memory.value(table + form.count * size, 4)
     if not 0 < count < MAX_SYMBOLS:
         raise ModulesError(f"at {table:#x} it has no number that symbols can have")
-    layout = np.dtype([(name, order + kind) for name, kind in _ELF_SYMBOLS[size]])
-    first, texts = memory.value(table), memory.value(table + form.strings * size)
-    if adjoining and first + count * layout.itemsize != texts:
-        raise ModulesError(f"{count:,} symbols at {first:#x} do not end where their names begin, at {texts:#x}")
-    entries = memory.read(first, count * layout.itemsize).view(layout)
-    starts = entries["name"].astype(np.int64)
-    strings = _strings(memory, texts, int(starts.max()))
-    nuls = np.flatnonzero(strings == 0)
-    ends = nuls[np.searchsorted(nuls, starts)]
-    letters = entries["info"]
-    if form.letters is not None:
-        letters = memory.read(memory.value(table + form.letters * size), count)
-    kept = np.flatnonzero(ends > starts)
-    _refuse_damaged(entries, starts, ends, letters[kept])
-    if int((ends - starts).sum()) + len(kept) > room:
-        raise ModulesError("there are more names than any machine has")
-    starts, sizes = starts[kept], ends[kept] - starts[kept]
-    bounds = np.concatenate(([0], np.cumsum(sizes + 1)))
-    # where each character of the result comes from: a letter, then the name's own
-    characters = np.empty(int(bounds[-1]), np.uint8)
-    source = np.arange(len(characters)) - np.repeat(bounds[:-1] + 1 - starts, sizes + 1)
-    source[bounds[:-1]] = 0
-    characters[:] = strings[source]
-    characters[bounds[:-1]] = letters[kept]
-    return SymbolTable(entries["value"][kept].astype(np.uint64), characters, bounds, size)
-
-
-def _refuse_damaged(
-    entries: NDArray[np.void], starts: NDArray[np.int64], ends: NDArray[np.int64], letters: NDArray[np.uint8]
-) -> None:
-    """Raises ModulesError unless a module's table is one of symbols, as far as that can be told.
-
-    Args:
-        entries: of the table, the first of which is one of zeros.
-        starts: of their names among the strings.
-        ends: of these.
-        letters: of those that have a name.
-    """
-    if entries[0].tobytes().strip(b"\0"):
-        raise ModulesError("its first symbol is not one of zeros")
-    if len(entries) > 1 and not len(letters):
-        raise ModulesError("none of its symbols has a name")
-    if not np.isin(letters, np.array(sorted(LETTERS), np.uint8)).all():
-        raise ModulesError("it has types that no symbol has")
-    # once a module is loaded, its names stand behind each other in the order of its symbols; none is as long as CUT
-    apart = (starts[1:] != ends[:-1] + 1) & (ends - starts < CUT)[:-1]
-    if 0 < 2 * int(np.count_nonzero(apart)) < len(apart):
-        raise ModulesError(f"{int(np.count_nonzero(apart)):,} of its names do not stand behind the one before")
-
-
-def _strings(memory: VirtualMemory, start: int, last: int) -> NDArray[np.uint8]:
-    """A string table, which begins with NUL, as far as the end of the string at offset ``last``."""
-    if last >= MAX_STRINGS:
-        raise ModulesError("its names are farther than any")
-    strings = memory.read(start, last + len(memory.string(start + last)) + 1)
-    if strings[0] or strings[-1]:
-        raise ModulesError("its names do not begin and end with NUL")
-    return strings
+    letters = None if form.letters is None else memory.value(table + form.letters * size)
+    return SymbolPlaces(memory.value(table), count, memory.value(table + form.strings * size), letters, False)
 
 
 def _capitalised(symbols: SymbolTable, exported: frozenset[tuple[int, bytes]]) -> SymbolTable:
