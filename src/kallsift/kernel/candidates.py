@@ -20,6 +20,7 @@ from kallsift.kernel.processors import processor_checks
 from kallsift.kernel.readings import LANDMARKS, Readings, weight
 from kallsift.kernel.slide import kaslr_slide
 from kallsift.kernel.vmcoreinfo import vmcoreinfo_check
+from kallsift.machine.model import PagingMode
 from kallsift.machine.registry import MODES, WINDOWS
 from kallsift.memory.model import AddressSpace, Memory, Segment
 
@@ -137,4 +138,5 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tup
         distance=placement.distance,
         damage=tables.damage,
         lists=placement.lists,
+        attribute_bits=placement.mapping.attribute_bits if isinstance(placement.mapping, PagingMode) else 0,
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.pointers import PAGE
 from kallsift.kernel.vmcoreinfo import scattered
+from kallsift.machine.encryption import with_encryption
 from kallsift.machine.model import LEAF, PRESENT, PagingMode, walk
 from kallsift.machine.registry import ROOT_SYMBOLS, modes, windows
 from kallsift.memory.model import Memory
@@ -27,6 +28,9 @@ MAX_TEXTS = 8
 
 BATCH = 1 << 18
 """Places that are tried at once."""
+
+MAX_PHYSICAL = {"x86-64": 1 << 46}
+"""Where no machine has RAM at this address or above: higher bits of entries are attributes that are not known."""
 
 MAX_DISPLACEMENTS = 16
 """Displacements given at most: where a page table is intact, there is one."""
@@ -53,7 +57,9 @@ def _candidates(memory: Memory, kernel: Kernel) -> Iterator[int]:
             yield place - int(physical[0]) & MASK
     for root in _roots(memory, kernel):
         for mode in modes(word_size, kernel.byte_order):
-            yield from _by_page_table(memory, mode, root, address, place)
+            limit = MAX_PHYSICAL.get(mode.architecture, MASK)
+            found = _by_page_table(memory, mode, root, address, place)
+            yield from (each for each in found if place - each & MASK < limit)
 
 
 def _roots(memory: Memory, kernel: Kernel) -> Iterator[int]:
@@ -75,6 +81,7 @@ def _by_page_table(
     """
     if not mode.translatable(address)[0]:
         return
+    mode = with_encryption(memory, memory.segments[-1].end, mode, root)
     width = np.uint64(mode.entry.itemsize)
     entry, held = memory.words(np.array([root], np.uint64) + mode.index(address, 0) * width, mode.entry)
     flags = mode.classify(entry, 0)

@@ -27,6 +27,14 @@ from kallsift.kernel.pointers import (
     single_elements,
     words_around,
 )
+from kallsift.machine.encryption import ARCHITECTURE as ENCRYPTING
+from kallsift.machine.encryption import (
+    SHARED_MASKS,
+    bits_beyond,
+    is_shared_bit,
+    with_encryption,
+    without_encryption,
+)
 from kallsift.machine.model import Mapping, PagingMode, translate, walk
 from kallsift.machine.registry import ROOT_REGISTERS, ROOT_SYMBOLS, modes, windows
 from kallsift.memory.model import Memory, Segment
@@ -86,6 +94,7 @@ def with_mapping(
         nothing = f"no page table of this image maps its tables where they lie{_history(placement)}"
         return placement.with_checks(Check.that("page table", False, nothing))
     lists, root, mapping, origin = best
+    mapping, attributes = _with_attributes(memory, placement, mapping)
     where = origin if root is None else f"{origin} at {root:#x}"
     found = replace(placement, mapping=mapping, root=root, lists=lists)
     checked = found.with_checks(
@@ -100,8 +109,26 @@ def with_mapping(
             f"{'at least ' * (lists >= ENOUGH_LISTS)}{lists} lists run from the image through other memory and back"
             + ("" if lists >= LEAST_LISTS else f": the image is not one that runs{_history(placement)}"),
         ),
+        *attributes,
     )
     return with_mapped_segments(memory, checked, window) if checked.running else checked
+
+
+def _with_attributes(memory: Memory, placement: Placement, mapping: Mapping) -> tuple[Mapping, tuple[Check, ...]]:
+    """Return what maps the image with the attribute bits of its entries that no address has, and what tells them."""
+    if not isinstance(mapping, PagingMode):
+        return mapping, ()
+    told = []
+    if mapping.attribute_bits:
+        bit = mapping.attribute_bits.bit_length() - 1
+        told.append(f"bit {bit} is set in all entries of the kernel's half: it marks encrypted memory (AMD SME or SEV)")
+    variables = placement.symbols.all(SHARED_MASKS.get(mapping.architecture, ""))[:1]
+    places = np.array([placement.physical(symbol.address) for symbol in variables], np.uint64)
+    for value in memory.words(places, placement.words.dtype)[0].tolist():
+        if is_shared_bit(value, memory.segments[-1].end) and not mapping.attribute_bits & value:
+            mapping = mapping.with_attributes(value)
+            told.append(f"bit {value.bit_length() - 1} marks memory shared with the host, as {variables[0].name} says")
+    return mapping, tuple(Check.that("attribute bits", True, f"{line}, and is no part of addresses") for line in told)
 
 
 def _fitting(
@@ -109,7 +136,10 @@ def _fitting(
 ) -> Iterator[tuple[str, int | None, Mapping]]:
     """Those of the candidates that map all tables where they lie."""
     virtual = placement.words.wrap(places + np.uint64(placement.distance))
+    end = memory.segments[-1].end
     for origin, root, mapping in _mappings(memory, tables, placement):
+        if root is not None and isinstance(mapping, PagingMode):
+            mapping = with_encryption(memory, end, mapping, root)
         physical, mapped = translate(memory, mapping, root, virtual)
         if mapped.all() and np.array_equal(physical, places):
             yield origin, root, mapping
@@ -203,7 +233,8 @@ def _roots(memory: Memory, tables: Tables, placement: Placement) -> Iterator[tup
             for mode in candidates:
                 yield name, placement.physical(symbol.address), mode
     for register, bits in ROOT_REGISTERS.items():
-        for root in {cpu.registers.get(register, 0) & bits for cpu in memory.hints.cpus} - {0}:
+        for value in {cpu.registers.get(register, 0) & bits for cpu in memory.hints.cpus} - {0}:
+            root = without_encryption(value, memory.segments[-1].end) if register == "cr3" else value
             for mode in candidates:
                 yield f"the page table that {register.upper()} gives", root, mode
     if named:
@@ -213,5 +244,9 @@ def _roots(memory: Memory, tables: Tables, placement: Placement) -> Iterator[tup
     for mode in candidates:
         wanted = np.full(len(pages), array + placement.distance & words.mask, np.uint64)
         physical, mapped = walk(memory, mode, pages, wanted)
+        if not mapped.any() and mode.architecture == ENCRYPTING:
+            # which bit marks encrypted memory is told by the table that is looked for
+            possible = mode.with_attributes(bits_beyond(memory.segments[-1].end))
+            physical, mapped = walk(memory, possible, pages, wanted)
         for page in pages[mapped & (physical == np.uint64(array))]:
             yield "a page table in the image", int(page), mode

@@ -18,6 +18,7 @@ from kallsift.kernel.pointers import AFTER, BEFORE
 from kallsift.kernel.processors import KERNEL_HALF, POSITIONS, ROOTS
 from kallsift.kernel.vmcoreinfo import parse
 from kallsift.machine import x86
+from kallsift.machine.encryption import with_encryption, without_encryption
 from kallsift.machine.model import translate
 from kallsift.machine.registry import MODES, ROOT_REGISTERS
 from kallsift.memory.model import AddressSpace, CpuState, Memory
@@ -56,7 +57,10 @@ def _of_processor(memory: Memory, cpu: CpuState) -> Iterator[int]:
         for mode in MODES if value else ():
             if mode.architecture not in architectures or mode.word_size != 8:
                 continue
-            for root in dict.fromkeys((value, value & ~OTHER_TABLE)):
+            end = memory.segments[-1].end if memory.segments else 0
+            plain = without_encryption(value, end)
+            for root in dict.fromkeys((plain, plain & ~OTHER_TABLE)):
+                mode = with_encryption(memory, end, mode, root)
                 wanted = np.array([*addresses, base, base + 8 & WORD], np.uint64)
                 physical, mapped = translate(memory, mode, root, wanted)
                 yield from physical[:-2][mapped[:-2]].tolist()

@@ -60,6 +60,7 @@ class Kernel:
         kaslr_slide: virtual base less the address it was linked at, None if that cannot be known.
         page_table_root: physical address of the kernel's own top-level table.
         paging: the mode of that table, e.g. ``"4-level"``.
+        attribute_bits: bits among those of addresses in its entries that mark encrypted or shared memory; 0 if none do.
         memory: what it was found in: the source, or the image that was unpacked from it.
         distance: virtual address less address in ``memory`` of each byte of the image, modulo 2^64.
         damage: what its tables lost; empty where nothing was.
@@ -83,6 +84,7 @@ class Kernel:
     distance: int
     damage: tuple[Damage, ...] = ()
     lists: int = 0
+    attribute_bits: int = 0
 
     @property
     def proven(self) -> bool:

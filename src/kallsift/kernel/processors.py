@@ -15,7 +15,7 @@ from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.placement import Placement
 from kallsift.machine import x86
-from kallsift.machine.model import translate
+from kallsift.machine.model import PagingMode, translate
 from kallsift.memory.model import AddressSpace, Hints, Memory
 
 ROOTS = {"cr3": ("x86-64", "x86"), "ttbr1": ("arm64",)}
@@ -58,7 +58,9 @@ def _root_checks(memory: Memory, tables: Tables, placement: Placement) -> Iterat
             continue
         given = True
         agreeing = 0
+        attributes = placement.mapping.attribute_bits if isinstance(placement.mapping, PagingMode) else 0
         for value in values.values():
+            value &= ~attributes
             # with page-table isolation the user's half lies one page above the kernel's; PAE's top tables are 32 bytes;
             # above the address of TTBR1 stands the address space's number
             for root in (value & ~0xFFF, value & ~0x1FFF, value & ~0x1F, value & 0xFFFF_FFFF_F000):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.pointers import Words
-from kallsift.machine.model import Mapping, translate
+from kallsift.machine.model import Mapping, PagingMode, translate
 from kallsift.machine.registry import mapping_named
 from kallsift.memory.model import AddressSpace, Memory
 
@@ -143,6 +143,12 @@ class VirtualMemory:
         return text
 
 
+def kernel_mapping(kernel: Kernel) -> Mapping | None:
+    """Return what translates a kernel's addresses; None if that is not known."""
+    mapping = mapping_named(kernel.architecture, kernel.paging, kernel.byte_order)
+    return mapping.with_attributes(kernel.attribute_bits) if isinstance(mapping, PagingMode) else mapping
+
+
 def virtual_memory(kernel: Kernel) -> VirtualMemory:
     """The virtual memory of a kernel that runs.
 
@@ -154,7 +160,7 @@ def virtual_memory(kernel: Kernel) -> VirtualMemory:
         raise KallsiftError("a kernel image has no memory beside itself; name a dump of a machine that runs it")
     if kernel.memory.space is AddressSpace.VIRTUAL:
         return VirtualMemory(kernel.memory, None, None, words)
-    mapping = mapping_named(kernel.architecture, kernel.paging, kernel.byte_order)
+    mapping = kernel_mapping(kernel)
     if mapping is None:
         raise KallsiftError(f"nothing tells how this kernel's memory is mapped (its state: {kernel.state.value})")
     return VirtualMemory(kernel.memory, mapping, kernel.page_table_root, words)

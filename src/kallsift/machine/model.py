@@ -7,7 +7,7 @@ at a fixed distance (`Windows`), or both, side by side (`Segmented`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -73,6 +73,8 @@ class PagingMode:
         signed: whether the lower half of what the tables translate lies at the lower end, where user space is.
         word_size: bytes of an address.
         byte_orders: of the kernels that use it, ``"<"``, ``">"`` or both.
+        attribute_bits: bits among those of an entry's physical address that are attributes on this machine: of
+            encrypted or of shared memory.
     """
 
     architecture: str
@@ -90,11 +92,23 @@ class PagingMode:
     signed: bool = False
     word_size: int = 8
     byte_orders: str = "<"
+    attribute_bits: int = 0
 
     @property
     def page_size(self) -> int:
         """Bytes of the smallest page."""
         return 1 << self.shifts[-1]
+
+    def with_attributes(self, bits: int) -> PagingMode:
+        """Return the same mode for a machine on which these bits of entries belong to no address."""
+        if not bits:
+            return self
+        target, address = self.target, np.uint64(~bits & (1 << 64) - 1)
+        return replace(
+            self,
+            target=lambda entries, level: target(entries, level) & address,
+            attribute_bits=self.attribute_bits | bits,
+        )
 
     def entry_at(self, level: int) -> np.dtype[np.unsignedinteger]:
         """The dtype of the entries of a level."""

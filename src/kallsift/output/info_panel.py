@@ -75,7 +75,9 @@ _STATES = {
 def _page_table(kernel: Kernel) -> Text:
     if kernel.page_table_root is None:
         return _UNKNOWN
-    return Text(f"{kernel.page_table_root:#x}, {printable(kernel.paging or 'mode unknown')}")
+    bits = [str(bit) for bit in range(64) if kernel.attribute_bits >> bit & 1]
+    marked = f"; bit {' and bit '.join(bits)} of entries marks encrypted or shared memory" if bits else ""
+    return Text(f"{kernel.page_table_root:#x}, {printable(kernel.paging or 'mode unknown')}{marked}")
 
 
 def _tables(kernel: Kernel) -> Table:

@@ -76,6 +76,7 @@ def kernel_document(kernel: Kernel) -> dict[str, Any]:
         "kaslr_slide": _hex(kernel.kaslr_slide),
         "page_table_root": _hex(kernel.page_table_root),
         "paging": kernel.paging,
+        "attribute_bits": _hex(kernel.attribute_bits or None),
         "tables": [
             {
                 "name": place.name,

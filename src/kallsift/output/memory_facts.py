@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from kallsift.errors import KallsiftError
 from kallsift.kernel.model import Kernel
-from kallsift.kernel.virtual import VirtualMemory, virtual_memory
+from kallsift.kernel.virtual import VirtualMemory, kernel_mapping, virtual_memory
 from kallsift.kernel.vmcoreinfo import MAX_SIZE, Vmcoreinfo, parse, scattered
 from kallsift.machine.model import PagingMode, Windows
-from kallsift.machine.registry import mapping_named
 from kallsift.memory.model import CpuState, Memory
 from kallsift.memory.notes import ByteOrder
 from kallsift.output.elf_build_id import find_build_id
@@ -166,7 +165,7 @@ def _rebuilt(kernel: Kernel, virtual: VirtualMemory | None) -> bytes:
     note = find_build_id(kernel, held) if kernel.symbols.find("__start_notes") is not None else None
     if note is not None:
         lines.append(f"BUILD-ID={note.build_id.hex()}")
-    mapping = mapping_named(kernel.architecture, kernel.paging, kernel.byte_order)
+    mapping = kernel_mapping(kernel)
     lines.append(f"PAGESIZE={PAGE if mapping is None or isinstance(mapping, Windows) else mapping.page_size}")
     if kernel.page_table_root is not None:
         # x86-64 has another name for it, but not here
@@ -177,6 +176,8 @@ def _rebuilt(kernel: Kernel, virtual: VirtualMemory | None) -> bytes:
     if kernel.architecture == "x86-64":
         lines.append(f"NUMBER(phys_base)={_phys_base(kernel)}")
         lines.append(f"NUMBER(pgtable_l5_enabled)={int(kernel.paging == '5-level')}")
+        if kernel.attribute_bits:
+            lines.append(f"NUMBER(sme_mask)={kernel.attribute_bits}")
     if kernel.architecture == "arm64":
         lines.append(f"NUMBER(kimage_voffset)={kernel.distance & WORD:#x}")
         if isinstance(mapping, PagingMode):
