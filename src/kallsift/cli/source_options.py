@@ -19,11 +19,9 @@ from kallsift.errors import KallsiftError, RecoveryError, SourceError
 from kallsift.image.sources import open as open_memory
 from kallsift.kernel.live import recover, recover_all
 from kallsift.kernel.model import Kernel
-from kallsift.kernel.rebase import rebased
 from kallsift.kernel.recover import Progress
 from kallsift.memory.model import Hints, Memory
 from kallsift.output.evidence_text import doubts, evidence_lines
-from kallsift.questions.listings import listed
 
 DEBUG = "kallsift.debug"
 """Key in a click context's ``meta`` under which ``--debug`` is kept."""
@@ -108,6 +106,8 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
             with progress_on_terminal() as progress:
                 kernels = chosen(request, memory.with_hints(request.hints), progress)
         except RecoveryError as error:
+            from kallsift.questions.listings import listed
+
             if listed(request.source) is None:
                 raise
             raise SourceError(
@@ -115,6 +115,8 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
                 "this needs a memory dump or a kernel image"
             ) from error
         if request.base is not None:
+            from kallsift.kernel.rebase import rebased
+
             kernels = tuple(rebased(kernel, request.base) for kernel in kernels)
         for index, kernel in enumerate(kernels):
             name = f"kernel {index}: " if len(kernels) > 1 else ""

@@ -6,7 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import cast
 
-from kallsift.image.unwrap import unwrap
+import numpy as np
+from numpy.typing import NDArray
+
 from kallsift.memory import containers, placed
 from kallsift.memory.live.sources import open_live
 from kallsift.memory.model import Memory
@@ -34,4 +36,13 @@ def open(source: str | os.PathLike[str] | Sequence[placed.Part | str], *, pause:
         return placed.open_placed([(*containers.mapped(path), address) for path, address in parts])
     path = cast("str | os.PathLike[str]", source)  # a sequence always has parts
     name, view = containers.mapped(path)
-    return containers.open_pair(path, name, view) or unwrap(name, view) or containers.open_mapped(name, view)
+    return containers.open_pair(path, name, view) or _image(name, view) or containers.open_mapped(name, view)
+
+
+def _image(name: str, view: NDArray[np.uint8]) -> Memory | None:
+    """Return the kernel in a file; None if the file is no kernel image. Only then is what unpacks images imported."""
+    if containers.is_no_image(view[: containers.HEADER_SIZE].tobytes()):
+        return None
+    from kallsift.image.unwrap import unwrap
+
+    return unwrap(name, view)

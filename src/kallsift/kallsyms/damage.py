@@ -207,9 +207,3 @@ def _damage(segment: Segment, pages: Pages, rows: tuple[Row, ...]) -> Iterator[D
         start = segment.start + pages.first
         lost = tuple(start + PAGE * int(number) for number in numbers)
         yield Damage(row.name, lost, start + PAGE * int(first), int(last - first) + 1)
-
-
-def moved(tokens: TokenTable, distance: int) -> TokenTable:
-    """The token table as a segment that begins ``distance`` bytes lower has it."""
-    index = None if tokens.index_offset is None else tokens.index_offset + distance
-    return replace(tokens, offset=tokens.offset + distance, index_offset=index)

@@ -7,7 +7,7 @@ order, and gives the table's start even where the bytes before it are not zero.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,3 +172,9 @@ def _index_places(region: NDArray[np.uint8], known: int) -> Iterator[tuple[int, 
             distance = entries[CODES - 1 :] - entries[FIRST_DIGIT : FIRST_DIGIT + places]
             for place in np.flatnonzero((distance == known) & (entries[:places] == 0)):
                 yield 2 * int(place) + odd, byte_order
+
+
+def moved(tokens: TokenTable, distance: int) -> TokenTable:
+    """Return the token table as a segment that begins ``distance`` bytes lower has it."""
+    index = None if tokens.index_offset is None else tokens.index_offset + distance
+    return replace(tokens, offset=tokens.offset + distance, index_offset=index)

@@ -10,7 +10,6 @@ import numpy as np
 from kallsift.errors import RecoveryError, UnmappedError
 from kallsift.kernel import recover as at_once
 from kallsift.kernel.model import Kernel
-from kallsift.kernel.near import recover_near
 from kallsift.kernel.processors import KERNEL_HALF, POSITIONS
 from kallsift.kernel.recover import Progress
 from kallsift.machine import arm64, x86
@@ -67,6 +66,8 @@ def _looked_at(memory: Memory, look: Callable[[Memory], tuple[Kernel, ...]]) -> 
 
 def _recover_fetched(fetched: Fetched, hints: Hints, progress: Progress | None) -> Kernel:
     """The kernel as the processor sees it, or will see it when it leaves the user's program that it is in."""
+    from kallsift.kernel.near import recover_near
+
     fetched.hints = hints
     for view in (*_kernel_halves(fetched), fetched):
         try:

@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
+from typing import TYPE_CHECKING
 
 from kallsift.errors import RecoveryError
-from kallsift.image.unwrap import payloads
-from kallsift.kallsyms.anywhere import WITHIN, recover_anywhere
-from kallsift.kallsyms.damage import moved, recover_damaged
-from kallsift.kallsyms.early import recover_early
 from kallsift.kallsyms.evidence import Check
-from kallsift.kallsyms.name_regions import name_regions
 from kallsift.kallsyms.recover import recover_tables
 from kallsift.kallsyms.scan import digit_runs
 from kallsift.kallsyms.tables import Attempt
-from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, lone_token_tables, token_tables
-from kallsift.kallsyms.tokens_left import cut_token_tables, table_before, token_indices
-from kallsift.kallsyms.uncompressed import holds_entries, recover_uncompressed
-from kallsift.kernel.bare_ram import Arrangement, arrangements
+from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, lone_token_tables, moved, token_tables
 from kallsift.kernel.candidates import best_at, best_of, pointed_at, word_sizes
-from kallsift.kernel.displaced import displacements
 from kallsift.kernel.likely import likely_ranges
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.pointers import AFTER, BEFORE, ENOUGH_LISTS
 from kallsift.memory.model import Hints, Memory, Segment
+
+# What is asked only where the usual tables lead to no proven kernel is imported where it is asked: to import all of it
+# takes as long as to recover an undamaged kernel.
+if TYPE_CHECKING:
+    from kallsift.kernel.bare_ram import Arrangement
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -129,7 +126,7 @@ def _kernels(
                     harder.append((near, tokens, attempt))
             if seen == before:
                 lone.append(segment.start + run)
-    ways = tuple(arrangements(memory)) if unmapped or harder else ()
+    ways = _arrangements(memory) if unmapped or harder else ()
     for near, tokens, kernel in unmapped:
         yield (
             _laid_out(ways, near, tokens)
@@ -145,6 +142,9 @@ def _kernels(
             yield kernel
     sources = (lambda: harder, lambda: _lone(memory, lone), lambda: () if hosted else _partly_lost(memory, lone))
     for near, tokens, attempt in chain.from_iterable(source() for source in sources):
+        from kallsift.kallsyms.anywhere import WITHIN, recover_anywhere
+        from kallsift.kallsyms.damage import recover_damaged
+
         # of a table that is partly lost the begin may be missing, but then its index is not
         anchor = tokens.offset if tokens.index_offset is None else tokens.index_offset
         whole = memory.around(near.start + anchor, WITHIN, WITHIN)
@@ -167,6 +167,11 @@ def _kernels(
 
 def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
     """Kernels whose names are stored as they are, as up to 2.6.9 and by OpenWrt; then those that lie compressed."""
+    from kallsift.image.unwrap import payloads
+    from kallsift.kallsyms.early import recover_early
+    from kallsift.kallsyms.name_regions import name_regions
+    from kallsift.kallsyms.uncompressed import holds_entries, recover_uncompressed
+
     attempt = Attempt()
     sizes = word_sizes(memory)
     found = False
@@ -193,6 +198,13 @@ def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
                 yield replace(kernel, evidence=(*kernel.evidence, Check.that("running kernel", False, detail)))
 
 
+def _arrangements(memory: Memory) -> tuple[Arrangement, ...]:
+    """Return the ways to lay the memory out as bare RAM."""
+    from kallsift.kernel.bare_ram import arrangements
+
+    return tuple(arrangements(memory))
+
+
 def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable) -> Kernel | None:
     """The kernel if the memory is bare RAM, in the first of the ways to lay it out in which it is proven."""
     for arrangement in ways:
@@ -217,6 +229,8 @@ def _displaced(memory: Memory, segment: Segment, tokens: TokenTable, kernel: Ker
         kernel: what was made of it without that.
         hosted: whether another kernel runs, without a displacement: then this one is its guest.
     """
+    from kallsift.kernel.displaced import displacements
+
     for displacement in displacements(memory, kernel):
         # what the container says of processors is about the host's
         memory_there = replace(memory.moved(-_signed(displacement)), hints=Hints())
@@ -245,6 +259,8 @@ def _lone(memory: Memory, places: list[int]) -> Iterator[tuple[Segment, TokenTab
     """The token tables among places with digits that no index follows."""
     found = 0
     for place in places:
+        from kallsift.kallsyms.anywhere import WITHIN
+
         segment = memory.window(place, WITHIN + NEAR, WITHIN + NEAR)
         for tokens in lone_token_tables(segment, place - segment.start, WITHIN):
             found += 1
@@ -263,6 +279,8 @@ def _partly_lost(memory: Memory, places: list[int]) -> Iterator[tuple[Segment, T
 
 
 def _before_indices(memory: Memory) -> Iterator[tuple[Segment, TokenTable]]:
+    from kallsift.kallsyms.tokens_left import table_before, token_indices
+
     for stretch in memory.segments:
         for offset, byte_order in token_indices(stretch):
             near = memory.around(stretch.start + offset, NEAR, NEAR)
@@ -271,6 +289,8 @@ def _before_indices(memory: Memory) -> Iterator[tuple[Segment, TokenTable]]:
 
 
 def _around_digits(memory: Memory, places: list[int]) -> Iterator[tuple[Segment, TokenTable]]:
+    from kallsift.kallsyms.tokens_left import cut_token_tables
+
     for place in places:
         near = memory.around(place, NEAR, NEAR)
         for tokens in cut_token_tables(near, place - near.start):

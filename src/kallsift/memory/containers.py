@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
-from kallsift.memory import kdump, standard_input, vmware
 from kallsift.memory.model import Memory, printable
 
 HEADER_SIZE = 4096
@@ -33,22 +32,35 @@ class Container(Protocol):
         ...
 
 
-CONTAINERS = (
-    "live.kcore",
-    "xen_core",
-    "elf_core",
-    "lime",
-    "avml",
-    "kdump",
-    "flattened",
-    "qemu_stream",
-    "libvirt_save",
-    "vmware",
-    "hyperv",
-    "wrapped",
-    "raw",
-)
-"""Modules of this package in the order in which they are asked; raw comes last because it takes everything."""
+ELF = b"\x7fELF"
+E_TYPE = 16
+"""Offset of ``e_type`` in an ELF header (elf(5))."""
+ET_CORE = (b"\x04\x00", b"\x00\x04")
+"""The type of a core, in both byte orders."""
+
+KDUMPS = (b"KDUMP   ", b"DISKDUMP")
+VMWARE_STATES = tuple(bytes.fromhex(magic) for magic in ("d0bed0be", "d2bed2be", "d3bed3be", "d1bad1ba", "d2bad2ba"))
+
+CONTAINERS: dict[str, tuple[bytes, ...]] = {
+    "live.kcore": (ELF,),
+    "xen_core": (ELF,),
+    "elf_core": (ELF,),
+    "lime": (b"EMiL", b"LiME"),
+    "avml": (b"AVML",),
+    "kdump": KDUMPS,
+    "flattened": (b"makedumpfile\0",),
+    "qemu_stream": (b"QEVM",),
+    "libvirt_save": (b"LibvirtQemudSave", b"LibvirtQemudPart"),
+    "vmware": VMWARE_STATES,
+    "hyperv": (b"\x14\x20\x28\x01",),
+    "wrapped": (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"\x89LZO"),
+    "raw": (b"",),
+}
+"""Modules of this package in the order in which they are asked, and the bytes that each of their formats begins with.
+
+A module is imported, and its ``probe`` asked, only where a source begins so. Raw comes last, since it takes
+everything.
+"""
 
 if TYPE_CHECKING:
     from kallsift.memory import (
@@ -56,10 +68,12 @@ if TYPE_CHECKING:
         elf_core,
         flattened,
         hyperv,
+        kdump,
         libvirt_save,
         lime,
         qemu_stream,
         raw,
+        vmware,
         wrapped,
         xen_core,
     )
@@ -80,6 +94,12 @@ if TYPE_CHECKING:
         wrapped,
         raw,
     )
+
+STANDARD_INPUT = "-"
+"""What a user writes for it."""
+
+PAIRED = (".vmem", ".vmss", ".vmsn")
+"""Endings of names of files that hold a memory together with another one beside them."""
 
 NOT_YET = (
     (b"PK\x03\x04", "a zip archive", "unpack it"),
@@ -119,7 +139,9 @@ def mapped(source: str | os.PathLike[str]) -> tuple[str, NDArray[np.uint8]]:
         SourceError: if it cannot be mapped; the text is one line that says what to do.
     """
     path = os.fspath(source)
-    if path == standard_input.SYMBOL:
+    if path == STANDARD_INPUT:
+        from kallsift.memory import standard_input
+
         return standard_input.NAME, standard_input.view()
     name = printable(path) or "''"
     return name, _mapped(path, name)
@@ -131,12 +153,20 @@ def open_pair(source: str | os.PathLike[str], name: str, view: NDArray[np.uint8]
     Raises:
         SourceError: as `open`.
     """
-    if os.fspath(source) == standard_input.SYMBOL:
+    if os.fspath(source) == STANDARD_INPUT:
         return None
+    path = Path(source)
     header = view[:HEADER_SIZE].tobytes()
-    if kdump.probe(header) and (parts := kdump.siblings(Path(source), view)):
-        return kdump.open_parts(name, [mapped(part)[1] for part in parts], _let_go)
-    other = vmware.companion(Path(source), header)
+    if header.startswith(KDUMPS):
+        from kallsift.memory import kdump
+
+        if parts := kdump.siblings(path, view):
+            return kdump.open_parts(name, [mapped(part)[1] for part in parts], _let_go)
+    if path.suffix.lower() not in PAIRED:
+        return None
+    from kallsift.memory import vmware
+
+    other = vmware.companion(path, header)
     if other is None:
         return None
     _, beside = mapped(other)
@@ -154,8 +184,7 @@ def open_mapped(name: str, view: NDArray[np.uint8]) -> Memory:
     for magic, what, advice in NOT_YET:
         if header.startswith(magic):
             raise SourceError(f"{name}: is {what}, which cannot be read yet; {advice}")
-    for module in CONTAINERS:
-        container = cast(Container, import_module(f"{__package__}.{module}"))
+    for container in _begun(header, tuple(CONTAINERS)):
         if container.probe(header):
             return container.open(name, view, _let_go)
     raise SourceError(f"{name}: is in no container format that is known")
@@ -168,7 +197,25 @@ def is_dump(header: bytes) -> bool:
     """
     if any(header.startswith(magic) for magic, _, _ in NOT_YET):
         return True
-    return any(cast(Container, import_module(f"{__package__}.{name}")).probe(header) for name in CONTAINERS[:-2])
+    return any(container.probe(header) for container in _begun(header, tuple(CONTAINERS)[:-2]))
+
+
+def is_no_image(header: bytes) -> bool:
+    """Tell whether no kernel image begins with ``header``, since a container of memory that is known does.
+
+    Executables are ELF files as well as cores; their ``e_type`` tells them apart.
+    """
+    if header.startswith(ELF):
+        return header[E_TYPE : E_TYPE + 2] in ET_CORE
+    plain = (marks for name, marks in CONTAINERS.items() if name not in ("wrapped", "raw"))
+    return any(header.startswith(marks) for marks in plain)
+
+
+def _begun(header: bytes, names: Sequence[str]) -> Iterator[Container]:
+    """Import and yield those of some modules whose formats can begin with ``header``."""
+    for name in names:
+        if header.startswith(CONTAINERS[name]):
+            yield cast(Container, import_module(f"{__package__}.{name}"))
 
 
 def _let_go() -> None:

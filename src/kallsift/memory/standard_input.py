@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from kallsift.errors import SourceError
 from kallsift.memory.spool import gathered
 
-SYMBOL, NAME = "-", "standard input"
-"""What a user writes, and what messages call it."""
+NAME = "standard input"
+"""What messages call it."""
 DESCRIPTOR = 0
 PIECE = 1 << 20
 """Bytes that are read at once."""

@@ -1,4 +1,4 @@
-"""The formats that a symbol table can be written in: one table from a format's name to its writer."""
+"""The formats that a symbol table can be written in, each with its writer, which is imported when it writes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from kallsift.kernel.model import Kernel
-from kallsift.output.csv_table import csv_table
-from kallsift.output.json_document import all_symbols_json, symbols_json
-from kallsift.output.kallsyms_text import kallsyms_text
-from kallsift.output.system_map import system_map
 from kallsift.questions.dynamic import Dynamic
 
 Chunks = Iterable[bytes | memoryview]
@@ -33,9 +29,39 @@ class Format:
     modules: bool = True
 
 
+def _kallsyms(kernel: Kernel, dynamic: Dynamic | None) -> Chunks:
+    from kallsift.output.kallsyms_text import kallsyms_text
+
+    return kallsyms_text(kernel, dynamic)
+
+
+def _system_map(kernel: Kernel, dynamic: Dynamic | None) -> Chunks:
+    from kallsift.output.system_map import system_map
+
+    return system_map(kernel, dynamic)
+
+
+def _json(kernel: Kernel, dynamic: Dynamic | None) -> Chunks:
+    from kallsift.output.json_document import symbols_json
+
+    return symbols_json(kernel, dynamic)
+
+
+def _all_json(listings: Sequence[tuple[Kernel, Dynamic | None]]) -> Chunks:
+    from kallsift.output.json_document import all_symbols_json
+
+    return all_symbols_json(listings)
+
+
+def _csv(kernel: Kernel, dynamic: Dynamic | None) -> Chunks:
+    from kallsift.output.csv_table import csv_table
+
+    return csv_table(kernel, dynamic)
+
+
 FORMATS: dict[str, Format] = {
-    "kallsyms": Format("the running kernel's addresses, as /proc/kallsyms prints them", kallsyms_text),
-    "system.map": Format("the addresses the kernel was linked at, without its KASLR slide", system_map, modules=False),
-    "json": Format("the table together with all that is known of its kernel", symbols_json, all_symbols_json),
-    "csv": Format("one record a symbol, with a header", csv_table),
+    "kallsyms": Format("the running kernel's addresses, as /proc/kallsyms prints them", _kallsyms),
+    "system.map": Format("the addresses the kernel was linked at, without its KASLR slide", _system_map, modules=False),
+    "json": Format("the table together with all that is known of its kernel", _json, _all_json),
+    "csv": Format("one record a symbol, with a header", _csv),
 }

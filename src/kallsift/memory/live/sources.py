@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kallsift.errors import SourceError
-from kallsift.memory.live import kcore
 from kallsift.memory.model import Memory, printable
 
 
@@ -34,6 +33,14 @@ def _is_there(path: str) -> bool:
         return False
 
 
+def _may_live(path: str) -> bool:
+    """Tell whether a path may be that of a /proc/kcore: it has a size, but no blocks that hold its bytes."""
+    try:
+        return not Path(path).stat().st_blocks
+    except (OSError, ValueError):
+        return False
+
+
 def open_live(source: object, *, pause: bool = False) -> Memory | None:
     """The memory of a live source; None if ``source`` is the name of none.
 
@@ -54,4 +61,8 @@ def open_live(source: object, *, pause: bool = False) -> Memory | None:
         return SCHEMES[scheme](printable(text), where, pause)
     if pause:
         raise SourceError(f"{printable(text)}: only a QEMU guest (qemu:SOCKET) can be paused")
+    if not _may_live(text):
+        return None
+    from kallsift.memory.live import kcore
+
     return kcore.open_live(printable(text), text) if kcore.lives(text) else None
