@@ -94,7 +94,7 @@ def test_base_relative_words_also_rise_as_self_relative_ones() -> None:
 
 def found(content: bytes, count: int, word_size: int = 8, order: str = "<") -> list[AddressArray]:
     data = np.frombuffer(content, np.uint8)
-    return list(find_arrays(data, 0, len(data), count, word_size, order))
+    return list(find_arrays(data, 0, len(data), count, (word_size, order)))
 
 
 @each_encoding
@@ -113,6 +113,37 @@ def test_arrays_are_found_in_random_bytes(encoding: Encoding, order: str) -> Non
     assert arrays[0].relative_base == (TEXT if encoding.anchor == "relative_base" else None)
 
 
+@pytest.mark.parametrize("spare", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("word_size", "alignment"), [(size, 1 << power) for size in (4, 8) for power in range(2, 9) if 1 << power >= size]
+)
+def test_the_base_stands_at_any_alignment_behind_the_array(spare: int, word_size: int, alignment: int) -> None:
+    raw, aligned = padded(spare, word_size, alignment, TEXT % (1 << 8 * word_size))
+    data = np.frombuffer(raw, np.uint8)
+    arrays = list(find_arrays(data, 0, len(data), 300 + spare, (word_size, "<"), aligned))
+    true = [array for array in arrays if array.offset == aligned[1] and array.encoding.anchor == "relative_base"]
+    assert TEXT % (1 << 8 * word_size) in [array.relative_base for array in true]
+
+
+def padded(spare: int, word_size: int, alignment: int, base: int) -> tuple[bytes, list[int]]:
+    """A table, an array of offsets, its base and another table, each aligned; and where the tables but the base are."""
+    offsets = np.cumsum([0, 0, *([20] * (298 + spare))]).astype("<u4").tobytes()
+    raw, starts = b"", []
+    for piece in (b"\x5a" * 100, offsets, base.to_bytes(word_size, "little"), b"\x11" * 999):
+        raw += bytes(-len(raw) % alignment)
+        starts.append(len(raw))
+        raw += piece
+    return raw, [starts[0], starts[1], starts[3]]
+
+
+def test_a_base_is_not_looked_for_where_the_tables_are_not_aligned_to() -> None:
+    """Behind a base that a loader fills in stands another table: the word there is none."""
+    raw, aligned = padded(1, 8, 8, 0)
+    data = np.frombuffer(raw, np.uint8)
+    arrays = list(find_arrays(data, 0, len(data), 301, (8, "<"), [aligned[0], aligned[2]]))
+    assert [array.relative_base for array in arrays if array.offset == aligned[1]] == [None]
+
+
 def test_runs_longer_than_the_array_give_few_places() -> None:
     content = np.arange(100_000, dtype="<u4").tobytes() + b"\1" * 8
     assert 0 < len(found(content, 300)) <= 2 * MAX_PLACES * len(ENCODINGS)
@@ -124,6 +155,6 @@ def test_runs_longer_than_the_array_give_few_places() -> None:
 )
 def test_no_bytes_raise(content: bytes, low: int, high: int, count: int, word_size: int) -> None:
     data = np.frombuffer(content, np.uint8)
-    for array in find_arrays(data, low, high, count, word_size, "<"):
+    for array in find_arrays(data, low, high, count, (word_size, "<")):
         assert array.offset + array.size <= len(content)
         assert len(array.addresses(0)) == count

@@ -20,6 +20,7 @@ from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.names import MAX_STARTS, Names, Stream, find_markers, find_streams
 from kallsift.kallsyms.recover import (
     COUNT_SIZE,
+    aligned_starts,
     array_rows,
     assemble,
     blank_page,
@@ -144,7 +145,7 @@ def recover_anywhere(
             count = f"the count {len(array.words)} stands at {segment.start + place:#x}"
             num_syms = Check.that("num_syms", True, count)
             checks = (index_check(tokens), markers_check(markers), num_syms, listing.letters)
-            for based in with_bases(data, array, word_size, tokens.byte_order):
+            for based in with_bases(data, array, (word_size, tokens.byte_order), aligned_starts(rows)):
                 tables = assemble(
                     segment, word_size, tokens, in_order(*rows, *array_rows(based, word_size)), based, sequences,
                     listing.characters, listing.bounds, checks,

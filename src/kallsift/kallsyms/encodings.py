@@ -17,6 +17,9 @@ from kallsift.kallsyms.tokens import MAX_PADDING
 
 Words = NDArray[np.unsignedinteger]
 
+WordFormat = tuple[int, str]
+"""Bytes of an address, and ``"<"`` or ``">"``."""
+
 MAX_PLACES = 32
 """Starts that are tried at each end of a run longer than the array."""
 
@@ -218,18 +221,19 @@ def find_runs(
 
 
 def find_arrays(
-    data: NDArray[np.uint8], low: int, high: int, count: int, word_size: int, byte_order: str
+    data: NDArray[np.uint8], low: int, high: int, count: int, words: WordFormat, table_starts: Sequence[int] = ()
 ) -> Iterator[AddressArray]:
-    """Arrays of ``count`` entries in ``data[low:high]`` whose steps all fit one encoding, with their bases.
+    """Find arrays of ``count`` entries whose steps all fit one encoding, and their bases.
 
     Args:
         data: the segment's bytes.
         low: where to begin, at a multiple of the word size in memory.
         high: where to end.
         count: entries of the array.
-        word_size: bytes of an address.
-        byte_order: ``"<"`` or ``">"``.
+        words: size and byte order of an address.
+        table_starts: offsets of the other tables, which are aligned as the base is.
     """
+    word_size, byte_order = words
     low = max(0, low)
     for run in find_runs(data, low, high, word_size, byte_order, count):
         # up to 6.19 a table starts at a multiple of the word size, since then of four
@@ -241,7 +245,7 @@ def find_arrays(
             if not run.encoding.typical(array.words):
                 continue
             if run.encoding.anchor == "relative_base":
-                yield from _with_base(data, array, word_size, byte_order)
+                yield from _with_base(data, array, words, table_starts)
             else:
                 yield array
 
@@ -299,12 +303,22 @@ def _plausible(run: Run) -> tuple[int, int, int]:
     return zeros if zeros or not jump else -1, jump, high
 
 
-def with_bases(data: NDArray[np.uint8], array: AddressArray, word_size: int, byte_order: str) -> Iterator[AddressArray]:
-    """The array as it is if it needs no base; else with the word behind it, with the one before it, and with none."""
+def with_bases(
+    data: NDArray[np.uint8], array: AddressArray, words: WordFormat, table_starts: Sequence[int] = ()
+) -> Iterator[AddressArray]:
+    """The array as it is if it needs no base; else with the word behind it, with the one before it, and with none.
+
+    Args:
+        data: the segment's bytes.
+        array: what needs a base.
+        words: as `find_arrays`.
+        table_starts: as `find_arrays`.
+    """
     if array.encoding.anchor != "relative_base":
         yield array
         return
-    yield from _with_base(data, array, word_size, byte_order)
+    word_size, byte_order = words
+    yield from _with_base(data, array, words, table_starts)
     before = array.offset // word_size * word_size - word_size
     if before >= 0 and (base := word_at(data, before, word_size, byte_order)):
         yield replace(array, relative_base_offset=before, relative_base=base)
@@ -317,22 +331,43 @@ def word_at(data: NDArray[np.uint8], offset: int, size: int, byte_order: str) ->
     return int.from_bytes(word, "little" if byte_order == "<" else "big") if len(word) == size else 0
 
 
-def _with_base(data: NDArray[np.uint8], array: AddressArray, word_size: int, byte_order: str) -> Iterator[AddressArray]:
-    """The array with the base behind it, where every release puts it; with none where only zeros are there.
+def _with_base(
+    data: NDArray[np.uint8], array: AddressArray, words: WordFormat, table_starts: Sequence[int]
+) -> Iterator[AddressArray]:
+    """Yield the array with the base behind it, then without a value where the first word behind it is zero.
 
     An image's loader may fill it in, and a page of a dump may be lost.
     """
-    end = -(-(array.offset + array.size) // word_size) * word_size
-    for offset in dict.fromkeys((end, -(-end // MAX_PADDING) * MAX_PADDING)):
+    word_size, byte_order = words
+    places = _base_offsets(array, word_size, table_starts)
+    for offset in places:
         base = word_at(data, offset, word_size, byte_order)
-        if base and not data[end:offset].any():
+        if base and not data[array.offset + array.size : offset].any():
             yield replace(array, relative_base_offset=offset, relative_base=base)
             break
     # an array that takes in the word behind it, which is the base, would have zeros behind it as well
     last = array.encoding.decode(array.words[-2:], 0)
+    end = places[0]
     if (
         int(last[-1] - last[0]) <= ABSURD_STEP
         and len(data) >= end + word_size
         and not data[end : end + word_size].any()
     ):
         yield replace(array, relative_base_offset=end)
+
+
+def _base_offsets(array: AddressArray, word_size: int, table_starts: Sequence[int]) -> list[int]:
+    """Where the base can stand behind an array, the nearest first.
+
+    One directive aligns all tables. ``.align n`` is n bytes for some assemblers and 2^n for others (scripts/kallsyms.c
+    up to 4.20; GNU as, "Align"), so any power of two from the word size up to `MAX_PADDING` that the starts of all
+    tables have in common can be meant.
+    """
+    end = array.offset + array.size
+    places = [end + -end % word_size]
+    apart = [abs(start - array.offset) for start in table_starts]
+    alignment = word_size
+    while alignment <= MAX_PADDING and not any(distance % alignment for distance in apart):
+        places.append(end + -array.size % alignment)
+        alignment *= 2
+    return sorted(set(places))

@@ -134,6 +134,11 @@ def array_rows(array: AddressArray, word_size: int) -> tuple[Row, ...]:
     return row, Row("relative_base", array.relative_base_offset, word_size)
 
 
+def aligned_starts(rows: Sequence[Row]) -> list[int]:
+    """Offsets of the tables that begin where the assembler aligned them; a count may be the end of a wider word."""
+    return [row.offset for row in rows if row.name != "num_syms"]
+
+
 def index_check(tokens: TokenTable) -> Check:
     """The token table's proof."""
     if not tokens.stored:
@@ -230,9 +235,10 @@ def _address_arrays(
 
     behind, before = tokens.end, listing.names.offset
     arrays: list[AddressArray] = []
+    words, starts = (word_size, tokens.byte_order), aligned_starts(rows)
     for low, high in ((behind, behind + room), (before - room, before)):
         low = max(low - (segment.start + low) % word_size, 0)
-        arrays += find_arrays(data, low, high, count, word_size, tokens.byte_order)
+        arrays += find_arrays(data, low, high, count, words, starts)
     for array in arrays:
         if (distance := gap(array)) is not None:
             yield array.adrift, distance, word_size, array
