@@ -16,6 +16,7 @@ from kallsift.modules.equations import solved_fields
 from kallsift.modules.fields import Fields, typed_fields
 from kallsift.modules.inventory import Inventory, LoadedModule, inventory
 from kallsift.modules.module_list import listed_structures
+from kallsift.modules.witnesses import WITNESSES as WITNESS_FINDERS
 from kallsift.output.kallsyms_text import kallsyms_text
 from kallsift.output.module_list import module_table, modules_document, proc_modules, section_lines
 from kallsift.questions.dynamic import dynamic_symbols
@@ -103,6 +104,7 @@ class Edited:
         fields = typed_fields(self.kernel, self.memory, listed_structures(self.kernel, self.memory))
         assert fields is not None
         self.fields: Fields = fields
+        self._before: list[tuple[int, NDArray[np.uint8]]] = []
 
     def forget_types(self) -> None:
         """Leaves zeros where the kernel's types are, but for the first words, by which they are known as such."""
@@ -114,7 +116,14 @@ class Edited:
     def word(self, address: int, value: int) -> None:
         """Writes one word."""
         place = int(self.memory.physical(np.array([address], np.uint64))[0][0])
+        self._before.append((place, self.data[place : place + 8].copy()))
         self.data[place : place + 8] = np.frombuffer(value.to_bytes(8, "little"), np.uint8)
+
+    def restore(self) -> None:
+        """Takes back all words that were written."""
+        while self._before:
+            place, word = self._before.pop()
+            self.data[place : place + 8] = word
 
     def unlink(self, node: int) -> None:
         """As ``list_del()``."""
@@ -124,15 +133,20 @@ class Edited:
         for offset, value in zip((0, 8), POISON, strict=True):
             self.word(node + offset, value)
 
-    def leave_tree(self, node: int) -> None:
-        """Makes nothing in a red-black tree lead to a node any more."""
+    def leave_tree(self, node: int, root: int) -> None:
+        """Takes a node out of the red-black tree whose root stands at an address; what was below it stays in order."""
         parent, right, left = (self.memory.value(node + offset) for offset in (0, 8, 16))
-        for offset in (8, 16):
-            if self.memory.value((parent & ~3) + offset) == node:
-                self.word((parent & ~3) + offset, 0)
-        for child in (right, left):
-            if child:
-                self.word(child, parent)
+        for link in ((parent & ~3) + 8, (parent & ~3) + 16) if parent & ~3 else (root,):
+            if self.memory.value(link) == node:
+                self.word(link, right or left)
+        if right:
+            self.word(right, parent)
+            lowest = right
+            while (below := self.memory.value(lowest + 16)) != 0:
+                lowest = below
+            self.word(lowest + 16, left)
+        if left:
+            self.word(left, lowest if right else parent)
         self.word(node, node)  # as RB_CLEAR_NODE()
 
     def found(self) -> tuple[Kernel, Inventory]:
@@ -156,10 +170,11 @@ def _from_bugs(edited: Edited, module: LoadedModule) -> None:
 
 
 def _from_trees(edited: Edited, module: LoadedModule) -> None:
+    trees = edited.kernel.symbols["mod_tree"].address
     for place, region in zip(edited.fields.regions, module.regions or (), strict=True):
         if place.node is not None and region.size:
             for tree in range(2):
-                edited.leave_tree(module.address + place.node + 8 + 24 * tree)
+                edited.leave_tree(module.address + place.node + 8 + 24 * tree, trees + 8 + 8 * tree)
 
 
 WAYS: dict[str, Callable[[Edited, LoadedModule], None]] = {
@@ -206,6 +221,24 @@ def test_hidden(taken: Taken, guest: str, removed: tuple[str, ...], types: bool)
     expected = b"".join(line for line in lines if not line.endswith(f"\t[{HIDDEN}]\n".encode()))
     assert b"".join(kallsyms_text(kernel, dynamic_symbols(kernel))) == expected
     assert any(f"NO ({', '.join(found.found_by)})" in line for line in module_table(after, after.modules))
+
+
+@pytest.mark.parametrize("guest", ["amd64-7.2", "amd64-5.10"])
+def test_the_trees_know_none_that_left_them(taken: Taken, guest: str) -> None:
+    """Whatever its place in the trees is, the root's included: a boot decides where a module's node stands."""
+    edited = Edited(taken(guest))
+    for module in inventory(edited.kernel).modules:
+        assert module.address in _known_by_trees(edited), module.name
+        _from_list(edited, module)
+        assert module.address in _known_by_trees(edited), module.name
+        _from_trees(edited, module)
+        assert module.address not in _known_by_trees(edited), module.name
+        edited.restore()
+
+
+def _known_by_trees(edited: Edited) -> set[int]:
+    listed = listed_structures(edited.kernel, edited.memory)
+    return set(WITNESS_FINDERS["tree"](edited.kernel, edited.memory, edited.fields, listed).tolist())
 
 
 @pytest.mark.skipif(not HIDING, reason="the lab has no guest whose modules hide themselves")

@@ -18,7 +18,7 @@ from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import PAGE, VirtualMemory
 from kallsift.modules.fields import Fields
 from kallsift.modules.module_list import MAX_MODULES
-from kallsift.modules.structures import STATES, Structures
+from kallsift.modules.structures import STATES, Structures, numbers_at
 
 MAX_NODES = 1 << 17
 """Nodes of trees, objects and records of uses at most."""
@@ -81,15 +81,19 @@ def _symbol(kernel: Kernel, name: str) -> int | None:
 def _in_trees(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures) -> Addresses:
     """Both trees by address (``mod_tree``): all nodes that lead to one another by their links, whose module is known.
 
-    Where a symbol names the trees, their roots stand behind a counter there (include/linux/rbtree_latch.h).
+    Where a symbol names the trees, their roots stand behind a counter there (include/linux/rbtree_latch.h). The node of
+    memory that was freed left the trees, but keeps its links to where others were: such a region has no size.
     """
     size, root = memory.words.size, _symbol(kernel, "mod_tree")
-    nodes = [region.node for region in fields.regions if region.node is not None]
+    places = [(region.node, region.size) for region in fields.regions if region.node is not None]
+    nodes = [
+        listed.addresses[numbers_at(memory, listed, region_size) != 0] + np.uint64(node) for node, region_size in places
+    ]
     owners = []
     for tree in range(2):
         # before both nodes of a module's memory, one for each tree, is the pointer to it
         behind = np.uint64((1 + tree * NODE_WORDS) * size)
-        known = [listed.addresses + np.uint64(node) + behind for node in nodes]
+        known = [node + behind for node in nodes]
         roots = [] if root is None else [memory.values(np.array([root + (1 + tree) * size], np.uint64))[0]]
         reached = _connected(memory, np.concatenate([*known, *roots, np.empty(0, np.uint64)]))
         owners.append(memory.values(reached - behind)[0])
