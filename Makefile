@@ -1,5 +1,7 @@
 # make demo    recovers a real kernel's symbols from a dump of its memory, and compares them with its own
 # make test    style, types, unit and property tests, and the kernels of the lab's test set; nothing may be lacking
+# make test-fresh  make test three times, all guests booted anew before each: what a boot left in memory must not decide
+# make renew   boots one guest of the test set anew, the one whose capture is the oldest
 # make matrix  the same claim for every kernel of the lab; make docs writes the table of it
 # make containers  four real guests in every container that QEMU, libvirt and VMware have: the same table, every page
 # make images  every kernel image of Debian's mirror, compared with other readings: the table of docs/images.md
@@ -14,7 +16,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test check unit lab matrix containers docs images dynamic damage bench bench-images bench-compressed \
+.PHONY: demo test test-fresh renew check unit lab matrix containers docs images dynamic damage bench bench-images bench-compressed \
 	bench-questions clean
 
 demo: $(READY) lab
@@ -30,7 +32,13 @@ check: $(READY)
 unit: $(READY) lab
 	$(RUN) -m tests.lab set test >/dev/null
 	$(RUN) -m tests.lab kbuild >/dev/null
-	KALLSIFT_COMPLETE=1 $(RUN) -m pytest
+	KALLSIFT_COMPLETE=1 $(RUN) -m pytest -n auto --dist loadfile
+
+test-fresh: $(READY) lab
+	@for round in 1 2 3; do $(RUN) -m tests.lab forget && $(MAKE) test || exit 1; done
+
+renew: $(READY) lab
+	$(RUN) -m tests.lab renew test >/dev/null
 
 matrix: $(READY) lab
 	$(RUN) -m tests.lab set matrix >/dev/null

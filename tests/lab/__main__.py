@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from .capture import Capture, cached, capture
+from .capture import Capture, cached, capture, forget, oldest
 from .containers import saved
 from .errors import LabError
 from .guests import Guest, guest_named, guests_of_set, load_guests
@@ -30,6 +30,9 @@ def parser() -> argparse.ArgumentParser:
     named.add_argument("names", nargs="+", metavar="NAME")
     grouped = commands.add_parser("set", help="capture all guests of a set, and print their folders")
     grouped.add_argument("set", metavar="SET", help="test, architectures, matrix or bench")
+    renewed = commands.add_parser("renew", help="capture the guest of a set anew whose capture is the oldest")
+    renewed.add_argument("set", metavar="SET", help="as above")
+    commands.add_parser("forget", help="remove all captures, so that each guest is booted anew")
     many = commands.add_parser("containers", help="boot guests and save their memory in every container QEMU writes")
     many.add_argument("names", nargs="+", metavar="NAME")
     boot = commands.add_parser("boot", help="capture any kernel of the archive, and print its folder")
@@ -113,6 +116,11 @@ def main(arguments: list[str]) -> int:
                 guests = [guest_named(name) for name in options.names]
             case "set":
                 guests = guests_of_set(options.set)
+            case "forget":
+                forget()
+                return 0
+            case "renew":
+                return take([oldest(guests_of_set(options.set))], again=True)
             case _:
                 guests = [unlisted_guest(options)]
     except LabError as error:

@@ -20,7 +20,7 @@ from .guests import Guest
 from .kernels import Kernel, kernel_for
 from .machines import Machine, machine_for
 from .manifest import describe
-from .places import alone, building, captures_folder, say
+from .places import alone, building, captures_folder, containers_folder, say
 from .tools import tool
 
 _DUMP_TIMEOUT = 900.0
@@ -89,6 +89,23 @@ def cached(guest: Guest, folder: Path | None = None) -> Capture | None:
     if not (found.folder / "manifest.json").exists() or found.manifest["guest"] != guest.settings():
         return None
     return found
+
+
+def oldest(guests: list[Guest]) -> Guest:
+    """Return the guest whose capture is the oldest, or that has none, so that each gets its turn."""
+
+    def taken_at(guest: Guest) -> float:
+        found = cached(guest)
+        return (found.folder / "manifest.json").stat().st_mtime if found else 0.0
+
+    return min(guests, key=taken_at)
+
+
+def forget() -> None:
+    """Remove all captures, those in many containers too; kernels and packages that were downloaded stay."""
+    with alone("removing all captures"):
+        for folder in (captures_folder(), containers_folder()):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 Save = Callable[[Paused, Path], None]
