@@ -77,6 +77,27 @@ def test_the_log_tells_its_base(command: Command, plant: Plant, log: Path, monke
     assert "several boots" in result.err
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"a user wrote: " + OFFSET,
+        b"y" * (MAX_LINE) + OFFSET,  # the rest of a line too long for one
+        OFFSET,
+    ],
+)
+def test_a_base_that_the_log_does_not_bear_out(
+    command: Command, plant: Plant, log: Path, monkeypatch: pytest.MonkeyPatch, line: bytes
+) -> None:
+    """Its addresses are this kernel's, whoever wrote that line."""
+    plant(kernel())
+    text = LINE.replace(b"9fa00045", b"9fa00245") + line
+    log.write_bytes(text)
+    piped(monkeypatch, text)
+    for result in (command("symbolize", "dump", log), command("symbolize", "dump")):
+        assert "0xffffffff9fa00245 <a_rather_long" in result.out
+        assert ("do not fit" in result.err) == (line == OFFSET)
+
+
 def test_a_line_that_is_too_long_stays_as_it_is(command: Command, plant: Plant, log: Path) -> None:
     plant(kernel())
     long = b"y" * (MAX_LINE - len(LINE) // 2) + b" " + LINE

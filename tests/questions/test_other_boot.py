@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kallsift.questions.other_boot import UnknownBaseError, base_in_line, distance_from
+from kallsift.questions.other_boot import LogAddresses, UnknownBaseError, base_in_line, distance_from
 from tests.output.sample import Row, table
 
 LINKED = 0xFFFFFFFF81000000
@@ -48,3 +48,114 @@ def test_what_nothing_tells() -> None:
         distance_from(table(ROWS[2:]), TEXT, LINKED)
     with pytest.raises(UnknownBaseError, match="--from-base"):
         base_in_line(b"Kernel Offset: disabled", None)
+
+
+OFFSET = b"Kernel Offset: 0x2be00000 from 0xffffffff81000000"
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        b"",
+        b"> > ",
+        b"[  123.456789] ",
+        b"[  123.456789][    C0] ",
+        b"[  123.456789][ T1234] ",
+        b"<0>[    1.000000] ",
+        b"<4>",
+        b"0,1234,5678901,-;",
+        b"0,1234,5678901,-,caller=T12;",
+        b"kern  :emerg : [    1.000000] ",
+        b"kern  :emerg : ",
+        b"[Mon Nov 30 06:44:38 2026] ",
+        b"[Nov30 06:44] ",
+        b"[  +0.000004] ",
+        b"2026-11-30T06:44:38,123456+00:00 ",
+        b"2026-11-30T06:44:38.123456+00:00 host kernel: [    1.000000] ",
+        b"Nov 30 06:44:38 host kernel: [    1.000000] ",
+        b"Nov  3 06:44:38 host kernel: ",
+        b"[2026-11-30 06:44:38] [    1.000000] ",
+    ],
+)
+@pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
+def test_what_stands_before_the_line(prefix: bytes, ending: bytes) -> None:
+    assert base_in_line(prefix + OFFSET + ending, LINKED) == 0xFFFFFFFFACE00000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[  1.0] systemd[1]: " + OFFSET,
+        b"[  1.0] the kernel said: " + OFFSET,
+        b"Nov 30 06:44:38 host user[12]: " + OFFSET,
+        b"Nov 30 06:44:38 host sudo: " + OFFSET,
+        b"user  :warn  : [    1.000000] " + OFFSET,
+        b"<12>" + OFFSET,
+        b"12,1234,5678901,-;" + OFFSET,
+        b"x" + OFFSET,
+        b"echo '" + OFFSET + b"'",
+        OFFSET + b" and more",
+        OFFSET + b"\nmore",
+        b"[grep] " + OFFSET,
+        b"log.txt:12:" + OFFSET,
+    ],
+)
+def test_a_line_of_somebody_else(line: bytes) -> None:
+    assert base_in_line(line + b"\n", LINKED) is None
+
+
+SYMBOLS: list[Row] = [
+    *ROWS[:2],
+    (TEXT + 0x20000, "t", "f"),
+    (TEXT + 0x30000, "t", "f"),
+    (TEXT + 0x2000000, "B", "_end"),
+]
+    *ROWS[:2],
+    (TEXT + 0x20000, "t", "f"),
+    (TEXT + 0x30000, "t", "f"),
+    (TEXT + 0x2000000, "B", "_end"),
+]
+MOVED = 0x4000000
+
+
+def log(*lines: str) -> LogAddresses:
+    addresses = LogAddresses(table(SYMBOLS))
+    for line in lines:
+        addresses.add(line.encode())
+    return addresses
+
+
+@pytest.mark.parametrize(
+    ("addresses", "fits"),
+    [
+        ((), True),
+        ((0x1234,), True),
+        ((TEXT + MOVED + 0x100,), True),
+        ((TEXT + 0x100,), False),
+        ((TEXT + MOVED, TEXT + MOVED + 8, TEXT + 0x100), True),
+        ((TEXT + MOVED, TEXT + 0x100), False),
+    ],
+)
+def test_addresses_that_fit(addresses: tuple[int, ...], fits: bool) -> None:
+    """Those of the other boot's image must be more than those of the image at hand."""
+    lines = log(*(f"RAX: {address:016x} RBX: 0000000000000000" for address in addresses))
+    assert lines.fit(-MOVED) is fits
+    assert lines.fit(0)
+
+
+def test_the_line_is_no_address_of_its_log() -> None:
+    assert log(OFFSET.decode().replace("0xffffffff81000000", f"{TEXT + 0x100:#x}")).fit(-MOVED)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "fits"),
+    [((MOVED,), True), ((0,), False), ((MOVED, MOVED, 0), True), ((MOVED, 0), False), ((MOVED + 16,), False)],
+)
+@pytest.mark.parametrize("form", ["[<{0:016x}>] f+0x10/0x20", " [<{0:016x}>] ? f+0x10/0x20", "{0:#x}: (f+0x10/0x20)"])
+def test_addresses_with_names(offsets: tuple[int, ...], fits: bool, form: str) -> None:
+    """What the kernel called them must be what most are; it decides against all else."""
+    lines = [form.format(TEXT + 0x30010 + offset) for offset in offsets]
+    others = [f"RAX: {TEXT + (0 if fits else MOVED):016x}"] * 9
+    assert log(*lines, *others).fit(-MOVED) is fits
+    unknown = [line.replace("f+", "g+") for line in lines]
+    assert log(*unknown).fit(-MOVED) == (2 * sum(1 for offset in offsets if offset) > len(offsets))

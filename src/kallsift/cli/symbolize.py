@@ -20,7 +20,7 @@ from kallsift.cli.source_options import Request, source_options
 from kallsift.errors import KallsiftError
 from kallsift.output.annotation import Annotator
 from kallsift.questions.dynamic import Dynamic
-from kallsift.questions.other_boot import base_in_line, distance_from
+from kallsift.questions.other_boot import LogAddresses, base_in_line, distance_from
 
 EXAMPLES = {
     "kallsift symbolize memory.lime oops.txt": "an oops with what each of its addresses belongs to",
@@ -60,7 +60,7 @@ def symbolize(request: Request, log: Path, core: bool, from_base: int | None, ad
     with listings(request, core=core) as (found,), _opened(log) as stream:
         linked = _linked(found)
         if from_base is None:
-            from_base = _base_told(stream, linked)
+            from_base = _base_told(stream, found, linked)
         annotator = Annotator(
             found.resolver,
             addresses=addresses,
@@ -68,11 +68,14 @@ def symbolize(request: Request, log: Path, core: bool, from_base: int | None, ad
         )
         if from_base is not None:
             _move(annotator, found, from_base, linked)
+        passed = LogAddresses(found.listing.symbols) if from_base is None and not stream.seekable() else None
         for line, whole in _lines(stream):
-            told = base_in_line(line, linked) if from_base is None and not stream.seekable() else None
-            if told is not None:
-                note(f"kallsift: the log says that its _text was at {told:#x}: what follows is resolved so")
-                _move(annotator, found, told, linked)
+            if passed is not None and whole:
+                passed.add(line)
+                told = base_in_line(line, linked)
+                if told is not None and _fits(passed, found, told, linked):
+                    note(f"kallsift: the log says that its _text was at {told:#x}: what follows is resolved so")
+                    _move(annotator, found, told, linked)
             sys.stdout.buffer.write(annotator.line(line) if whole else line)
             if not stream.seekable():
                 sys.stdout.buffer.flush()
@@ -94,7 +97,18 @@ def _move(annotator: Annotator, found: Listed, base: int, linked: int | None) ->
         annotator.resolver = replace(found.resolver, dynamic=Dynamic())
 
 
-def _base_told(stream: BinaryIO, linked: int | None) -> int | None:
+def _fits(addresses: LogAddresses, found: Listed, base: int, linked: int | None) -> bool:
+    """Whether a log's addresses fit the base that it tells; says it if not."""
+    fits = addresses.fit(distance_from(found.listing.symbols, base, linked))
+    if not fits:
+        note(
+            f"kallsift: the log says that its _text was at {base:#x}, but its addresses do not fit that: they are "
+            f"taken for this kernel's; if it is right, give --from-base {base:#x}"
+        )
+    return fits
+
+
+def _base_told(stream: BinaryIO, found: Listed, linked: int | None) -> int | None:
     """The base that a log tells, which stands at its end; None where it tells none, or cannot be read twice.
 
     Raises:
@@ -102,12 +116,19 @@ def _base_told(stream: BinaryIO, linked: int | None) -> int | None:
     """
     if not stream.seekable():
         return None
-    told = {base for line, _ in _lines(stream) if (base := base_in_line(line, linked)) is not None}
+    told: set[int] = set()
+    addresses = LogAddresses(found.listing.symbols)
+    for line, whole in _lines(stream):
+        if whole:
+            addresses.add(line)
+            told |= {base for base in (base_in_line(line, linked),) if base is not None}
     stream.seek(0)
     if len(told) > 1:
         bases = ", ".join(f"{base:#x}" for base in sorted(told)[:4])
         raise KallsiftError(f"the log is of several boots, with _text at {bases}; cut it apart, or give --from-base")
     for base in told:
+        if not _fits(addresses, found, base, linked):
+            continue
         note(f"kallsift: the log says that its _text was at {base:#x}: it is resolved so")
         return base
     return None
