@@ -110,11 +110,6 @@ SYMBOLS: list[Row] = [
     (TEXT + 0x30000, "t", "f"),
     (TEXT + 0x2000000, "B", "_end"),
 ]
-    *ROWS[:2],
-    (TEXT + 0x20000, "t", "f"),
-    (TEXT + 0x30000, "t", "f"),
-    (TEXT + 0x2000000, "B", "_end"),
-]
 MOVED = 0x4000000
 
 
