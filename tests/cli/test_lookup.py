@@ -154,3 +154,16 @@ def test_a_saved_table_has_no_memory(command: Command, tmp_path: Path, name: str
     assert (result.code, result.out) == (1, "")
     assert result.err.count("\n") == 1
     assert "lists symbols" in result.err
+
+
+def test_a_saved_listing_with_more_in_it(command: Command, tmp_path: Path) -> None:
+    saved = tmp_path / "saved"
+    text = "$ cat /proc/kallsyms\nffffffff81000000 T _text\nffffffff81000040 t init\n"
+    saved.write_text(text)
+    result = command("lookup", saved, "init")
+    assert (result.code, result.out) == (0, "ffffffff81000040 t init\n")
+    assert result.err.startswith(f"kallsift: warning: {saved}: passed over a line that is no symbol (line 1: $ cat")
+    saved.write_text(text + "ffffffff8100")
+    result = command("lookup", saved, "init")
+    assert (result.code, result.out) == (3, "ffffffff81000040 t init\n")
+    assert "line 4: ffffffff8100" in result.err

@@ -77,6 +77,30 @@ def test_what_is_wrong_is_told_in_one_line(content: bytes, limit: int | None, re
     assert done.stderr.count(b"\n") == 1
 
 
+LISTING = b"ffffffff81000000 T _text\nffffffff81000040 t init\nffffffff82000000 B _end\n"
+
+
+@pytest.mark.parametrize("content", [LISTING, gzip.compress(LISTING)])
+def test_a_listing(tmp_path: Path, content: bytes) -> None:
+    done = run("lookup", "-", "init", "0xffffffff81000042", stdin=content)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines() == [b"ffffffff81000040 t init", b"ffffffff81000042 init+0x2/0xffffc0"]
+    saved = tmp_path / "kallsyms"
+    saved.write_bytes(LISTING)
+    assert run("diff", str(saved), "-", stdin=content).returncode == 0
+    log = tmp_path / "log"
+    log.write_bytes(b"0xffffffff81000042\n")
+    assert run("symbolize", "-", str(log), stdin=content).stdout == b"0xffffffff81000042 <init+0x2/0xffffc0>\n"
+
+
+def test_what_is_no_listing_is_still_there_for_the_next_who_asks() -> None:
+    done = run("lookup", "-", "init", stdin=LIME)
+    assert done.returncode == 1
+    assert b"is empty" not in done.stderr
+    done = run("symbols", "-", stdin=LISTING)
+    assert b"standard input: lists symbols, which 'lookup'" in done.stderr
+
+
 def test_a_terminal() -> None:
     _, terminal = os.openpty()
     assert b"standard input: is a terminal; send a dump" in run("symbols", "-", stdin=terminal).stderr

@@ -117,6 +117,7 @@ def test_addresses(command: Command, plant: Plant, log: Path) -> None:
 def test_usage(command: Command, plant: Plant, log: Path) -> None:
     plant(kernel())
     assert command("symbolize", "--all", "dump", log).code == 2
+    assert command("symbolize", "-").code == 2
     missing = command("symbolize", "dump", log)
     assert (missing.code, missing.err) == (1, f"kallsift: {log}: No such file or directory\n")
     log.write_bytes(b"")

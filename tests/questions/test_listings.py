@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
+import lzma
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,6 +20,7 @@ from hypothesis import strategies as st
 from kallsift.errors import SourceError
 from kallsift.questions import listing_elf, listing_text
 from kallsift.questions.listing import Listing
+from kallsift.questions.listing_lines import begins_listing
 from kallsift.questions.listings import listed
 from tests.components import needs
 
@@ -31,6 +37,10 @@ ffffffffc0009000 t bpf_prog_1\t[bpf]
 
 def read(text: bytes) -> Listing:
     return listing_text.read("text", np.frombuffer(text, np.uint8))
+
+
+def note(listing: Listing) -> str:
+    return " ".join(listing.notes)
 
 
 def lines(listing: Listing) -> list[str]:
@@ -56,29 +66,124 @@ def test_a_text_in_another_order_is_sorted() -> None:
     assert lines(read(b"c0009000 t b\nc0008000 T stext\n")) == ["c0008000 T stext", "c0009000 t b"]
 
 
-def test_undefined_and_unknown_symbols_are_passed_over() -> None:
-    text = b"                 U printf\nffffffff81000000 T _text\n???????????????? ? lost\n"
-    assert lines(read(text)) == ["ffffffff81000000 T _text"]
+def test_undefined_symbols_are_passed_over_and_lost_ones_are_known_to_be() -> None:
+    text = b"                 U printf\nffffffff81000000 T _text\n???????????????? t lost\nffffffff81000010 ? ?\n"
+    listing = read(text)
+    assert lines(listing) == ["ffffffff81000000 T _text"]
+    assert listing.symbols.whole.tolist() == [True, False, False]
+    assert (listing.notes, listing.missing) == ((), ())
 
 
-def test_control_characters_that_kallsift_escaped_are_restored() -> None:
-    (symbol,) = read(rb"ffffffff81000000 t .L1\x01\x0a" + b"\n").symbols
-    assert symbol.name == ".L1\x01\\x0a"
+def test_bytes_that_kallsift_escaped_are_restored() -> None:
+    text = rb"ffffffff81000000 t .L1\x01\x0a\x5cx41" + b"\n" + rb"ffffffff81000010 t a\xe9\x20" + b"\t[m\\x09]\n"
+    (symbol,) = read(text).symbols
+    assert symbol.name == ".L1\x01\n\\x41"
+    (group,) = read(text).dynamic.groups
+    assert (group.owner, group.symbols.names()) == ("m\t", ["a\xe9 "])
+
+
+LISTED = lines(read(TEXT))
+NULL = TEXT.replace(b"0000000000000000", b"          (null)")
+
+
+@pytest.mark.parametrize(
+    ("text", "notes"),
+    [
+        (NULL, ""),
+        (NULL.replace(b"          (null)", b"(null)"), ""),
+        (b"\xef\xbb\xbf" + TEXT, ""),
+        (b"\xff\xfe" + TEXT.replace(b"\n", b"\r\n").decode().encode("utf-16-le"), ""),
+        (b"\xfe\xff" + TEXT.decode().encode("utf-16-be"), ""),
+        (TEXT.replace(b"\t", b" "), ""),
+        (TEXT.replace(b"\t", b"        "), ""),
+        (TEXT.replace(b"\n", b"   \n"), ""),
+        (TEXT.replace(b"\n", b"\r\r\n"), ""),
+        (TEXT.replace(b"\n", b"\n\n"), ""),
+        (b"".join(b"    " + line for line in TEXT.splitlines(keepends=True)), ""),
+        (TEXT.replace(b" t ", b"  t\t"), ""),
+        (b"$ sudo cat /proc/kallsyms\n" + TEXT, "a line that is no symbol (line 1: $ sudo cat /proc/kallsyms)"),
+        (b"# cat k\n[sudo] password:\n" + NULL + b"$ \n", "3 lines that are no symbols (the first is line 1: # cat k)"),
+        (TEXT.rstrip(), "its last line has no end"),
+    ],
+)
+def test_a_text_as_people_save_it(text: bytes, notes: str) -> None:
+    data = text if text.startswith((b"\xff", b"\xfe")) else text[:4096]
+    assert begins_listing(data)
+    listing = read(text)
+    assert lines(listing) == LISTED
+    assert notes in note(listing)
+    assert bool(notes) == bool(listing.notes)
+    assert not listing.missing
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        (TEXT + b"ffffffffc000", "line 8: ffffffffc000)"),
+        (TEXT + b"ffffffffc0009000 t bpf_prog_2\t[bp", "line 8: ffffffffc0009000 t bpf_prog_2"),
+        (b"ff81000000 T cut\n" + TEXT, "line 1: ff81000000 T cut)"),
+        (TEXT.replace(b"ffffffff81000000 T _stext", b"--More--\nffffffff81000000 T _stext"), "line 3: --More--)"),
+        (TEXT + b"ffffffff8100000g T x\n", "line 8: ffffffff8100000g T x)"),
+        (TEXT + b"ffffffff81000000 T \n", "line 8: ffffffff81000000 T"),
+        (TEXT + b"c0008000 T x_long_enough\n", "line 8: c0008000 T x_long_enough)"),
+    ],
+)
+def test_what_cannot_be_used_is_named(text: bytes, first: str) -> None:
+    listing = read(text)
+    assert lines(listing) == LISTED
+    (missing,) = listing.missing
+    assert first in missing
+
+
+def test_hidden_addresses_are_unknown() -> None:
+    listing = read(TEXT.replace(b"0000000000000000", b"(____ptrval____)"))
+    assert lines(listing) == LISTED[1:]
+    assert listing.symbols.whole.tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (b"0000000000000000 T _text\n0000000000000000 T x\n", "kptr_restrict"),
-        (b"ffffffff81000000 T _text\nnonsense\n", "line 2"),
-        (b"ffffffff81000000 T _text\nffffffff8100000g T x\n", "line 2"),
-        (b"ffffffff81000000 T _text\nffffffff81000000 T \n", "line 2"),
-        (b"ffffffff81000000 T _text\nc0008000 T x_long_enough\n", "line 2"),
+        (NULL[: NULL.index(b"\n") + 1] * 3, "kptr_restrict"),
+        (b"(____ptrval____) T _text\n0000000000000000 T x\n", "kptr_restrict"),
+        (b"nonsense\n", "no line"),
+        (b"ffffffff81000000 T _text\n" + b"nonsense\n" * 300, "300 lines .* is line 2: nonsense"),
     ],
 )
 def test_what_is_no_such_text(text: bytes, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         read(text)
+
+
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_compressed_text(tmp_path: Path, compression: str) -> None:
+    file = tmp_path / "saved"
+    file.write_bytes(COMPRESSIONS[compression](TEXT))
+    found = listed(file)
+    assert found is not None
+    assert lines(found) == LISTED
+    file.write_bytes(COMPRESSIONS[compression](bytes(100)))
+    assert listed(file) is None
+
+
+def test_a_compressed_text_that_is_cut_short(tmp_path: Path) -> None:
+    file = tmp_path / "saved.gz"
+    file.write_bytes(gzip.compress(TEXT)[:-6])
+    found = listed(file)
+    assert found is not None
+    assert lines(found) == LISTED
+    assert "cut short" in found.missing[0]
+
+
+def test_a_text_that_expands_without_end(tmp_path: Path) -> None:
+    file = tmp_path / "saved.gz"
+    file.write_bytes(gzip.compress(b"ffffffff81000000 T _text\n" * (1 << 19)))
+    with patch.object(listing_text, "MAX_SIZE", 1 << 22), pytest.raises(SourceError, match="over 4 MiB"):
+        listed(file)
 
 
 def test_too_many_owners() -> None:
@@ -91,7 +196,7 @@ def test_too_many_owners() -> None:
 def test_any_bytes(tail: bytes) -> None:
     for text in (tail, TEXT + tail):
         data = np.frombuffer(text, np.uint8)
-        if listing_text.probe(data):
+        if begins_listing(text):
             with contextlib.suppress(SourceError):
                 listing_text.read("text", data)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
@@ -32,7 +32,7 @@ class Listed:
     @property
     def whole(self) -> bool:
         """Whether all of what the kernel has could be read."""
-        return not self.listing.dynamic.missing
+        return not (self.listing.dynamic.missing or self.listing.missing)
 
     @property
     def resolver(self) -> Resolver:
@@ -58,7 +58,9 @@ def listings(request: Request, *, core: bool = False, elf: bool = False) -> Iter
     if found is not None:
         if request.number is not None or request.base is not None:
             raise click.UsageError(f"{request.source} lists symbols; --kernel and --base say nothing of it.")
-        yield (Listed(Listing(found.symbols) if core else found),)
+        for line in (*found.notes, *found.missing):
+            warn(line)
+        yield (Listed(replace(found, dynamic=Dynamic()) if core else found),)
         return
     with recovered(request) as (_, kernels):
         dynamics = [Dynamic() if core else dynamic_symbols(kernel) for kernel in kernels]

@@ -57,6 +57,8 @@ def symbolize(request: Request, log: Path, core: bool, from_base: int | None, ad
     """
     if request.every:
         raise click.UsageError("--all makes no sense here: addresses belong to one kernel; give --kernel N.")
+    if request.source == str(log) == "-":
+        raise click.UsageError("SOURCE and FILE cannot both be standard input; name a file for one of them.")
     with listings(request, core=core) as (found,), _opened(log) as stream:
         linked = _linked(found)
         if from_base is None:

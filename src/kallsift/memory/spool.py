@@ -180,13 +180,16 @@ def spooled(name: str, compression: str, packed: NDArray[np.uint8]) -> tuple[NDA
     return data, problem
 
 
-def gathered(name: str, pieces: Iterable[bytes], verb: str) -> NDArray[np.uint8] | None:
+def gathered(
+    name: str, pieces: Iterable[bytes], verb: str, keep: Callable[[int], None] | None = None
+) -> NDArray[np.uint8] | None:
     """Pieces one after the other in a temporary file, mapped read-only; None if there is nothing in them.
 
     Args:
         name: the source as messages call it.
         pieces: the bytes.
         verb: what the source does with them, as messages say it.
+        keep: is given the file's descriptor before it is closed.
 
     Raises:
         SourceError: if there are too many of them, or they cannot be written.
@@ -206,6 +209,8 @@ def gathered(name: str, pieces: Iterable[bytes], verb: str) -> NDArray[np.uint8]
                 file.write(piece)
             file.flush()
             mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else None
+            if keep is not None and size:
+                keep(file.fileno())
     except OSError as error:
         raise SourceError(f"{name}: cannot be kept in {folder} ({error.strerror}); set TMPDIR to another") from error
     return None if mapping is None else np.frombuffer(mapping, np.uint8)

@@ -1,6 +1,7 @@
 """Standard input as a source: ``-``. A file is mapped where it lies; a pipe is kept in a temporary file first.
 
-That takes half of the room that is free where TMPDIR says at most; see `spool`.
+That takes half of the room that is free where TMPDIR says at most; see `spool`. The temporary file then takes the
+pipe's place as standard input, so that it can be asked for again.
 """
 
 from __future__ import annotations
@@ -37,10 +38,15 @@ def view() -> NDArray[np.uint8]:
             return np.frombuffer(mmap.mmap(DESCRIPTOR, kind.st_size, access=mmap.ACCESS_READ), np.uint8)
     except OSError as error:
         raise SourceError(f"{NAME}: cannot be read ({error.strerror}); send a dump into it, or name a file") from error
-    data = gathered(NAME, _pieces(), "has")
+    data = gathered(NAME, _pieces(), "has", _take_place)
     if data is None:
         raise SourceError(f"{NAME}: is empty; send a dump into it, or name a file")
     return data
+
+
+def _take_place(descriptor: int) -> None:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.dup2(descriptor, DESCRIPTOR)
 
 
 def _pieces() -> Iterator[bytes]:

@@ -26,7 +26,7 @@ MAGICS = (
 
 def probe(header: bytes) -> bool:
     """Whether a file that begins with ``header`` is a compressed stream."""
-    return _compression(header) is not None
+    return compression_of(header) is not None
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
@@ -35,7 +35,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     Raises:
         SourceError: if it cannot be unpacked, or is compressed twice; and as for what is in it.
     """
-    compression = _compression(view[: containers.HEADER_SIZE].tobytes())
+    compression = compression_of(view[: containers.HEADER_SIZE].tobytes())
     assert compression is not None
     data, problem = spooled(name, compression, view)
     if probe(data[: containers.HEADER_SIZE].tobytes()):
@@ -45,5 +45,6 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     return replace(memory, container=f"{memory.container}, {compression}", notes=notes)
 
 
-def _compression(header: bytes) -> str | None:
+def compression_of(header: bytes) -> str | None:
+    """The compression whose streams begin with ``header``, as a key of `spool.STREAMS`; None if it is none."""
     return next((compression for magic, compression in MAGICS if header.startswith(magic)), None)

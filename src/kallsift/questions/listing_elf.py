@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kallsift.errors import SourceError
 from kallsift.memory.elf_core import BYTE_ORDERS, CLASSES, FILE_HEADER, MAGIC, TYPE_EXECUTABLE, TYPE_SHARED
 from kallsift.memory.notes import ByteOrder
-from kallsift.questions.listing import Listing, table_of
+from kallsift.questions.listing import Listing, SymbolColumns
 
 SECTION_FIELDS = ("name", "type", "flags", "address", "offset", "size", "link", "info", "alignment", "entry_size")
 SECTIONS = {
@@ -79,7 +79,9 @@ def read(name: str, data: NDArray[np.uint8]) -> Listing:
     kept[[index for index in candidates.tolist() if LEFT_OUT.match(text, int(starts[index]))]] = False
     chosen = np.flatnonzero(kept)
     values = symbols["value"][chosen].astype(np.uint64)
-    return Listing(table_of(strings, starts[chosen], ends[chosen], letters[chosen], values, bits // 8))
+    known = np.ones(len(chosen), np.bool_)
+    columns = SymbolColumns(strings, starts[chosen], ends[chosen], letters[chosen], values, known)
+    return Listing(columns.by_address().table(bits // 8))
 
 
 def _tables(data: NDArray[np.uint8]) -> tuple[NDArray[np.void], np.void, int, ByteOrder] | None:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
+from kallsift.memory import standard_input
 from kallsift.memory.containers import mapped
+from kallsift.memory.elf_core import MAGIC
 from kallsift.memory.model import printable
+from kallsift.memory.spool import STREAMS, DamagedError, MissingPackageError
+from kallsift.memory.wrapped import compression_of
 from kallsift.questions import listing_elf, listing_text
 from kallsift.questions.listing import Listing
+from kallsift.questions.listing_lines import begins_listing
+
+BEGINNING = 4096
+"""Bytes of a file that tell what it is."""
 
 
 def listed(source: str | os.PathLike[str], *, elf: bool = False) -> Listing | None:
@@ -26,21 +36,51 @@ def listed(source: str | os.PathLike[str], *, elf: bool = False) -> Listing | No
     Raises:
         SourceError: if it is one, but cannot be read.
     """
-    path = Path(source)
-    name = printable(os.fspath(source))
+    if os.fspath(source) == standard_input.SYMBOL:
+        name, view = mapped(source)
+        return _read(name, view, elf)
+    path, name = Path(source), printable(os.fspath(source))
     try:
         if not path.is_file():
             return None
         with path.open("rb") as file:
-            beginning = np.frombuffer(file.read(listing_text.BEGINNING), np.uint8)
-            if listing_text.probe(beginning):
-                file.seek(0)
+            beginning = file.read(BEGINNING)
+            if begins_listing(beginning):
                 # files of /proc have no size, and cannot be mapped
-                return listing_text.read(name, np.frombuffer(file.read(listing_text.LARGEST + 1), np.uint8))
+                rest = file.read(listing_text.MAX_SIZE + 1 - len(beginning))
+                return listing_text.read(name, np.frombuffer(beginning + rest, np.uint8))
     except (OSError, ValueError) as error:
         raise SourceError(f"{name}: cannot be read ({printable(str(error))}); check the path") from error
-    if elf and beginning[:4].tobytes() == b"\x7fELF":
-        _, view = mapped(source)
-        if listing_elf.probe(view):
-            return listing_elf.read(name, view)
-    return None
+    if compression_of(beginning) is None and not (elf and beginning.startswith(MAGIC)):
+        return None
+    return _read(name, mapped(source)[1], elf)
+
+
+def _read(name: str, view: NDArray[np.uint8], elf: bool) -> Listing | None:
+    """What the bytes of a file list; None if they are something else."""
+    beginning = view[:BEGINNING].tobytes()
+    if begins_listing(beginning):
+        return listing_text.read(name, view)
+    if (compression := compression_of(beginning)) is not None:
+        return _unpacked(name, compression, view)
+    return listing_elf.read(name, view) if elf and listing_elf.probe(view) else None
+
+
+def _unpacked(name: str, compression: str, view: NDArray[np.uint8]) -> Listing | None:
+    """What a compressed file lists; None if it is something else."""
+    text, problem = bytearray(), None
+    try:
+        for piece in STREAMS[compression](view.data):
+            text += piece
+            if not begins_listing(bytes(text[:BEGINNING])):
+                return None
+            if len(text) > listing_text.MAX_SIZE:
+                break
+    except MissingPackageError:
+        return None
+    except DamagedError as error:
+        problem = f"{name}: the {compression} stream {error}; copy it again"
+    if not begins_listing(bytes(text[:BEGINNING])):
+        return None
+    found = listing_text.read(name, np.frombuffer(bytes(text), np.uint8))
+    return found if problem is None else replace(found, missing=(problem, *found.missing))
