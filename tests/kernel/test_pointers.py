@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +13,6 @@ from kallsift.kernel.pointers import (
     Words,
     closed_lists,
     distances,
-    hits_on_symbols,
     list_heads,
     pointers_between,
     self_pointers,
@@ -117,24 +115,6 @@ def test_words_of_a_range(words: Words) -> None:
 
 def test_a_segment_without_a_word() -> None:
     assert len(self_pointers(segment({}, 0x1001, 6), WIDE).places) == 0
-
-
-def test_hits_on_symbols_against_chance() -> None:
-    chance = random.Random(2)
-    symbols = np.array(sorted(DISTANCE + 16 * value for value in chance.sample(range(1 << 20), 2000)), np.uint64)
-    # each counts once, however often it stands there
-    hits, by_chance, inside = hits_on_symbols(np.concatenate((symbols[::4], np.repeat(symbols[:1], 300))), symbols)
-    assert (hits, inside) == (500, 500)
-    assert by_chance < 20
-    values = np.array([DISTANCE + 8 * chance.randrange(1 << 21) for _ in range(4000)], np.uint64)
-    hits, by_chance, _ = hits_on_symbols(values, symbols)
-    assert hits < 32 + 1.5 * by_chance
-
-
-def test_hits_without_words_or_symbols() -> None:
-    nothing, one = np.empty(0, np.uint64), np.array([DISTANCE], np.uint64)
-    assert hits_on_symbols(one, nothing) == (0, 0.0, 0)
-    assert hits_on_symbols(nothing, one) == (0, 0.0, 0)
 
 
 IMAGE, LINEAR, BASE = range(0x8010_0000, 0x8020_0000), range(0x8000_0000, 0x9000_0000), 0x8000_0000

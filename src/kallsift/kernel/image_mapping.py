@@ -12,6 +12,7 @@ from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.mapped_segments import with_mapped_segments
 from kallsift.kernel.placement import CHANCE, LEAST_LISTS, Placement
+from kallsift.kernel.pointer_targets import Targets, hits_on_symbols
 from kallsift.kernel.pointers import (
     AFTER,
     BEFORE,
@@ -20,9 +21,7 @@ from kallsift.kernel.pointers import (
     MAX_POINTERS,
     PAGE,
     Pointers,
-    Words,
     closed_lists,
-    hits_on_symbols,
     list_heads,
     single_elements,
     words_around,
@@ -58,16 +57,14 @@ CODE = (("_stext", "_etext"), ("_sinittext", "_einittext"))
 """Symbols at the beginnings and the ends of machine code."""
 
 
-def _image(tables: Tables, placement: Placement, own: NDArray[np.uint64]) -> range:
+def _image(tables: Tables, placement: Placement, own: Targets) -> range:
     """The virtual addresses that an image covers; where only text is listed, with room for the data."""
     low, high = placement.virtual(tables.places[0][1]), placement.virtual(tables.places[-1][1] + tables.places[-1][2])
     room = 0 if "linux_banner" in placement.symbols else DATA_ROOM
-    return range(max(0, min(low, int(own[0])) - room), max(high, int(own[-1])) + room + 1)
+    return range(max(0, min(low, int(own.addresses[0])) - room), max(high, int(own.addresses[-1])) + room + 1)
 
 
-def with_mapping(
-    memory: Memory, tables: Tables, placement: Placement, window: Segment, own: NDArray[np.uint64]
-) -> Placement:
+def with_mapping(memory: Memory, tables: Tables, placement: Placement, window: Segment, own: Targets) -> Placement:
     """The placement with what maps the tables where they lie, and the lists that close through it."""
     words, distance, image = placement.words, placement.distance, _image(tables, placement, own)
     places = np.array([place for _, place, _ in tables.places], np.uint64)
@@ -78,7 +75,7 @@ def with_mapping(
     candidates = _fitting(memory, tables, placement, places)
     for origin, root, mapping in candidates:
         closed = closed_lists(memory, heads, words, distance, mapping, root)
-        lists = len(closed.places) if data_listed or _own_lists(memory, closed, words, own) else 0
+        lists = len(closed.places) if data_listed or _own_lists(memory, closed, placement, own) else 0
         # without lists only the table that a symbol names is worth a word: others come about by chance
         if (lists >= LEAST_LISTS or origin in ROOT_SYMBOLS) and (best is None or lists > best[0]):
             best = (lists, root, mapping, origin)
@@ -195,14 +192,15 @@ def _history(placement: Placement) -> str:
     return ", though its lists show that it ran" if placement.ran else ""
 
 
-def _own_lists(memory: Memory, closed: Pointers, words: Words, own: NDArray[np.uint64]) -> bool:
+def _own_lists(memory: Memory, closed: Pointers, placement: Placement, own: Targets) -> bool:
     """Whether structures with lists use functions of this kernel, rather than those of another copy beside it.
 
     Where only text is listed, nothing tells whose the data are. Kernels of MIPS copy themselves before they run.
     """
-    around = words_around(memory, closed.places, words)
-    hits, chance, _ = hits_on_symbols(around[(around >= own[0]) & (around <= own[-1])], own)
-    return hits >= LEAST_OWN + CHANCE * chance
+    around = words_around(memory, closed.places, placement.words)
+    inside = (around >= own.addresses[0]) & (around - np.uint64(1) <= own.addresses[-1])
+    hits = hits_on_symbols(around[inside], own, placement.code_bit)
+    return hits.count >= LEAST_OWN + CHANCE * hits.by_chance
 
 
 def _part(window: Segment, image: range, placement: Placement) -> Segment:

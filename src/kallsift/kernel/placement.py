@@ -37,6 +37,7 @@ class Placement:
         ran: whether the image's data show that it ran, looked for only where it does not.
         checks: evidence for all of it.
         hits: distinct words of the image that equal symbols.
+        code_bit: whether bit 0 is set in the image's pointers to code.
     """
 
     symbols: SymbolTable
@@ -48,6 +49,7 @@ class Placement:
     lists: int = 0
     ran: bool = False
     hits: int = 0
+    code_bit: bool = False
 
     def with_checks(self, *checks: Check) -> Placement:
         """The same with more evidence."""
@@ -75,8 +77,3 @@ def is_near(addresses: NDArray[np.uint64], words: Words, anchor: int) -> NDArray
     """
     low = np.uint64(anchor - BEFORE & words.mask)
     return np.asarray(words.wrap(addresses - low) < np.uint64(BEFORE + AFTER))
-
-
-def near(addresses: NDArray[np.uint64], words: Words, anchor: int) -> NDArray[np.uint64]:
-    """Those addresses that can be of the image that ``anchor`` is in, ascending."""
-    return np.sort(addresses[is_near(addresses, words, anchor)])

@@ -10,20 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.base import with_base
 from kallsift.kernel.image_mapping import with_mapping
-from kallsift.kernel.placement import CHANCE, Placement, near
+from kallsift.kernel.placement import CHANCE, Placement, is_near
+from kallsift.kernel.pointer_targets import Hits, Targets, hits_on_symbols, targets
 from kallsift.kernel.pointers import (
     AFTER,
     BEFORE,
     Words,
     distances,
-    hits_on_symbols,
     pointers_between,
     self_pointers,
 )
@@ -52,13 +51,13 @@ def placements(memory: Memory, tables: Tables) -> Iterator[Placement]:
         return
     for distance, why in _distances(memory, tables, window, words):
         symbols = _symbols(tables, tables.array_address + distance & words.mask)
-        own = near(symbols.addresses, words, tables.array_address + distance)
+        own = targets(symbols, is_near(symbols.addresses, words, tables.array_address + distance))
         if 2 * len(own) < len(symbols):
             continue
         hits, confirmed = _confirmed(window, words, own, tables, why, essential=memory.image is None)
         if confirmed is None:
             continue
-        placement = Placement(symbols, distance, words, (why, confirmed), hits=hits)
+        placement = Placement(symbols, distance, words, (why, confirmed), hits=hits.count, code_bit=hits.code_bit)
         if memory.image is not None:
             absent = "not looked for: the source is a kernel image, which nothing has run yet"
             yield placement.with_checks(*(Check(name, Outcome.ABSENT, absent) for name in ("page table", "alive")))
@@ -107,24 +106,29 @@ def _symbols(tables: Tables, array_virtual: int) -> SymbolTable:
 
 
 def _confirmed(
-    window: Segment, words: Words, own: NDArray[np.uint64], tables: Tables, why: Check, *, essential: bool
-) -> tuple[int, Check | None]:
+    window: Segment, words: Words, own: Targets, tables: Tables, why: Check, *, essential: bool
+) -> tuple[Hits, Check | None]:
     """How many words of the image equal symbols, and whether they do; None if they do not, and must.
 
     Args:
         window: the image.
         words: how to read it.
-        own: addresses of the image's symbols, ascending.
+        own: the image's symbols.
         tables: where the symbols are from.
         why: the reason to have placed them so.
         essential: whether an image without such words is out of the question: one that ran has them.
     """
-    found = pointers_between(window, words, int(own[0]), int(own[-1]))
+    found = pointers_between(window, words, int(own.addresses[0]), min(int(own.addresses[-1]) + 1, words.mask))
     # the table of addresses would confirm itself
     foreign = found.places - np.uint64(tables.array_address) >= np.uint64(tables.array.size)
-    hits, chance, inside = hits_on_symbols(found.values[foreign], own)
-    if hits >= LEAST_HITS + CHANCE * chance:
-        detail = f"{hits} of {inside} distinct pointers equal a symbol's address, against {chance:.0f} by chance"
+    hits = hits_on_symbols(found.values[foreign], own)
+    inside = hits.distinct
+    if hits.count >= LEAST_HITS + CHANCE * hits.by_chance:
+        marked = ", those to code but for bit 0, which is set" if hits.code_bit else ""
+        detail = (
+            f"{hits.count} of {inside} distinct pointers equal a symbol's address{marked}, "
+            f"against {hits.by_chance:.0f} by chance"
+        )
         return hits, Check.that("pointers to symbols", True, detail)
     if essential or inside > LEAST_HITS:
         return hits, None

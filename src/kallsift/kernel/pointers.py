@@ -184,31 +184,6 @@ def single_elements(memory: Memory, heads: Pointers, words: Words, image: range,
     return int(np.count_nonzero((found >= np.uint64(max(PAGE, linear.start))) & (found < np.uint64(linear.stop))))
 
 
-def hits_on_symbols(values: NDArray[np.uint64], symbols: NDArray[np.uint64]) -> tuple[int, float, int]:
-    """How many distinct words equal a symbol's address.
-
-    Args:
-        values: words of the image within the symbols' range.
-        symbols: the symbols' addresses, ascending.
-
-    Returns:
-        Words that equal one; how many would by chance (the mean over shifted tables); distinct words.
-    """
-    if not len(symbols):
-        return 0, 0.0, 0
-    # sorted by hand: NumPy's own unique hashes, which such regular numbers defeat
-    values = np.sort(values)
-    values = values[np.concatenate(([True], values[1:] != values[:-1]))[: len(values)]]
-
-    def equal(shift: int) -> int:
-        wanted = values + np.uint64(shift)
-        at = np.minimum(np.searchsorted(symbols, wanted), len(symbols) - 1)
-        return int(np.count_nonzero(symbols[at] == wanted))
-
-    shifts = (0x40, 0x1000, 0x2340, 0x10000)
-    return equal(0), sum(equal(shift) for shift in shifts) / len(shifts), len(values)
-
-
 def closed_lists(
     memory: Memory,
     heads: Pointers,

@@ -1,0 +1,128 @@
+"""Count the words of an image that equal symbols: they prove the symbols' addresses.
+
+On processors with two instruction sets, bit 0 of a pointer to code chooses the shorter one: on arm a kernel that is
+built with CONFIG_THUMB2_KERNEL (Arm Architecture Reference Manual, "BX"), on MIPS one of microMIPS (MIPS Architecture
+for Programmers, volume II-B, "ISA mode"). nm clears the bit, so such pointers are one more than the symbol. Whether an
+image's pointers have it is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.table import SymbolTable
+
+CODE_LETTERS = np.frombuffer(b"TtWwi?", np.uint8)
+"""Letters that nm prints for functions; up to 2.6.9 no table has letters."""
+
+MIN_MARKED = 16
+"""Distinct pointers with bit 0 that must be one more than a function before the bit is taken for a mark."""
+
+CHANCE = 1.5
+"""How many times more of them than by chance."""
+
+SHIFTS = (0x40, 0x1000, 0x2340, 0x10000)
+"""By how much pointers are shifted to count how many equal a symbol by chance; even, so that bit 0 stays."""
+
+ODD = np.uint64(1)
+
+Addresses = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What pointers of an image can lead to.
+
+    Attributes:
+        addresses: of its symbols, ascending, shape (n,), uint64.
+        code: those of functions, ascending, shape (m,), uint64.
+    """
+
+    addresses: Addresses
+    code: Addresses
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+
+@dataclass(frozen=True)
+class Hits:
+    """How many distinct words of an image equal a symbol.
+
+    Attributes:
+        count: of those that do.
+        by_chance: how many would by chance, the mean over shifted tables.
+        distinct: of all words that were asked about.
+        code_bit: whether bit 0 is set in pointers to code.
+    """
+
+    count: int
+    by_chance: float
+    distinct: int
+    code_bit: bool = False
+
+
+def targets(symbols: SymbolTable, chosen: NDArray[np.bool_]) -> Targets:
+    """Make targets of some symbols.
+
+    Args:
+        symbols: the table.
+        chosen: which of them, shape (n,).
+    """
+    code = chosen & np.isin(symbols.types(), CODE_LETTERS)
+    return Targets(np.sort(symbols.addresses[chosen]), np.sort(symbols.addresses[code]))
+
+
+def hits_on_symbols(values: Addresses, own: Targets, code_bit: bool | None = None) -> Hits:
+    """Count the distinct words that equal a symbol's address, or are one more than a function's where that is usual.
+
+    Args:
+        values: words of the image within the symbols' range.
+        own: what they can lead to.
+        code_bit: whether bit 0 is set in pointers to code; None to measure it.
+    """
+    if not len(own):
+        return Hits(0, 0.0, 0)
+    values = _distinct(values)
+    marked = has_code_bit(values, own) if code_bit is None else code_bit
+
+    def equal(shift: int) -> int:
+        hits = _among(values + np.uint64(shift), own.addresses)
+        if marked:
+            hits |= _marked(values + np.uint64(shift), own.code)
+        return int(np.count_nonzero(hits))
+
+    return Hits(equal(0), sum(equal(shift) for shift in SHIFTS) / len(SHIFTS), len(values), marked)
+
+
+def has_code_bit(values: Addresses, own: Targets) -> bool:
+    """Tell whether bit 0 is set in pointers to code: more words are one more than a function than equal one.
+
+    Args:
+        values: distinct words of the image within the symbols' range, ascending.
+        own: what they can lead to.
+    """
+    marked = np.count_nonzero(_marked(values, own.code))
+    chance = sum(np.count_nonzero(_marked(values + np.uint64(shift), own.code)) for shift in SHIFTS) / len(SHIFTS)
+    return bool(marked >= MIN_MARKED + CHANCE * chance and marked > np.count_nonzero(_among(values, own.code)))
+
+
+def _distinct(values: Addresses) -> Addresses:
+    """Each value once, ascending; sorted by hand, for NumPy's own unique hashes, which such regular numbers defeat."""
+    values = np.sort(values)
+    return values[np.concatenate(([True], values[1:] != values[:-1]))[: len(values)]]
+
+
+def _among(wanted: Addresses, ascending: Addresses) -> NDArray[np.bool_]:
+    if not len(ascending):
+        return np.zeros(len(wanted), np.bool_)
+    at = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
+    result: NDArray[np.bool_] = ascending[at] == wanted
+    return result
+
+
+def _marked(values: Addresses, code: Addresses) -> NDArray[np.bool_]:
+    return np.asarray(values & ODD != 0) & _among(values - ODD, code)
