@@ -10,18 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
-from kallsift.memory import standard_input
-from kallsift.memory.containers import mapped
-from kallsift.memory.elf_core import MAGIC
+from kallsift.memory.containers import CONTAINERS, ELF, STANDARD_INPUT, mapped
 from kallsift.memory.model import printable
-from kallsift.memory.spool import STREAMS, DamagedError, MissingPackageError
-from kallsift.memory.wrapped import compression_of
-from kallsift.questions import listing_elf, listing_text
+from kallsift.questions import listing_text
 from kallsift.questions.listing import Listing
 from kallsift.questions.listing_lines import begins_listing
 
 BEGINNING = 4096
 """Bytes of a file that tell what it is."""
+
+COMPRESSED = CONTAINERS["wrapped"]
+"""How compressed files begin."""
 
 
 def listed(source: str | os.PathLike[str], *, elf: bool = False) -> Listing | None:
@@ -36,7 +35,7 @@ def listed(source: str | os.PathLike[str], *, elf: bool = False) -> Listing | No
     Raises:
         SourceError: if it is one, but cannot be read.
     """
-    if os.fspath(source) == standard_input.SYMBOL:
+    if os.fspath(source) == STANDARD_INPUT:
         name, view = mapped(source)
         return _read(name, view, elf)
     path, name = Path(source), printable(os.fspath(source))
@@ -51,7 +50,7 @@ def listed(source: str | os.PathLike[str], *, elf: bool = False) -> Listing | No
                 return listing_text.read(name, np.frombuffer(beginning + rest, np.uint8))
     except (OSError, ValueError) as error:
         raise SourceError(f"{name}: cannot be read ({printable(str(error))}); check the path") from error
-    if compression_of(beginning) is None and not (elf and beginning.startswith(MAGIC)):
+    if not beginning.startswith(COMPRESSED) and not (elf and beginning.startswith(ELF)):
         return None
     return _read(name, mapped(source)[1], elf)
 
@@ -61,13 +60,23 @@ def _read(name: str, view: NDArray[np.uint8], elf: bool) -> Listing | None:
     beginning = view[:BEGINNING].tobytes()
     if begins_listing(beginning):
         return listing_text.read(name, view)
-    if (compression := compression_of(beginning)) is not None:
-        return _unpacked(name, compression, view)
-    return listing_elf.read(name, view) if elf and listing_elf.probe(view) else None
+    if beginning.startswith(COMPRESSED):
+        return _unpacked(name, view)
+    if not (elf and beginning.startswith(ELF)):
+        return None
+    from kallsift.questions import listing_elf
+
+    return listing_elf.read(name, view) if listing_elf.probe(view) else None
 
 
-def _unpacked(name: str, compression: str, view: NDArray[np.uint8]) -> Listing | None:
+def _unpacked(name: str, view: NDArray[np.uint8]) -> Listing | None:
     """What a compressed file lists; None if it is something else."""
+    from kallsift.memory.spool import STREAMS, DamagedError, MissingPackageError
+    from kallsift.memory.wrapped import compression_of
+
+    compression = compression_of(view[:BEGINNING].tobytes())
+    if compression is None:
+        return None
     text, problem = bytearray(), None
     try:
         for piece in STREAMS[compression](view.data):
