@@ -63,7 +63,9 @@ def test_what_is_wrong_is_told(names: tuple[str, str], written: str, reason: str
         kallsift.open([low, f"{high}@0x1000"])
 
 
-@pytest.mark.parametrize("layout", {*LAYOUTS, *(row[2] for row in QEMU_RAM)}, ids=lambda layout: layout.machine)
+@pytest.mark.parametrize(
+    "layout", dict.fromkeys((*LAYOUTS, *(row[2] for row in QEMU_RAM))), ids=lambda layout: layout.machine
+)
 @pytest.mark.parametrize("size", [1 << 20, 2 << 30, 3 << 30, (3 << 30) + (512 << 20), 16 << 30])
 def test_pieces_of_ram_are_all_of_it_and_never_overlap(layout: Layout, size: int) -> None:
     pieces = layout.pieces(size)
