@@ -80,6 +80,7 @@ def read(view: Bytes) -> Bare | None:
         unpacker=True,
         certain=False,
         notes=notes,
+        whole=view,
     )
 
 

@@ -72,6 +72,7 @@ class Bare:
         unpacker: whether programs of this format may also be some that unpack a kernel from inside of themselves.
         certain: whether the format is one of kernels alone, so that nothing inside needs to speak for one.
         notes: as `Memory.notes`.
+        whole: as `ImageFacts.whole`.
     """
 
     label: str
@@ -83,6 +84,7 @@ class Bare:
     unpacker: bool = False
     certain: bool = True
     notes: tuple[str, ...] = ()
+    whole: Bytes | None = None
 
 
 class ImageFormat(Protocol):

@@ -250,5 +250,5 @@ def _memory(name: str, kernel: _Kernel) -> Memory:
         space=bare.space,
         segments=segments,
         notes=(*layer.notes, *bare.notes),
-        image=ImageFacts(layer.packaging, layer.offset, architecture, base),
+        image=ImageFacts(layer.packaging, layer.offset, architecture, base, whole=bare.whole),
     )

@@ -101,6 +101,7 @@ def _kernels(
     harder: list[tuple[Segment, TokenTable, Attempt]] = []
     lone: list[int] = []
     unmapped: list[tuple[Segment, TokenTable, Kernel]] = []
+    bare: list[tuple[Segment, TokenTable, Kernel]] = []
     hosted = found = False
     seen = places = 0
     for segment, runs in digit_runs(memory, scanned, first):
@@ -119,6 +120,8 @@ def _kernels(
                     found = True
                     if kernel.state is State.STALE:
                         unmapped.append((near, tokens, kernel))
+                    elif kernel.state is State.IMAGE and not kernel.proven:
+                        bare.append((near, tokens, kernel))
                     else:
                         hosted |= kernel.state is State.RUNNING
                         yield kernel
@@ -126,6 +129,10 @@ def _kernels(
                     harder.append((near, tokens, attempt))
             if seen == before:
                 lone.append(segment.start + run)
+    if bare or harder:
+        for kernel in _bare(memory, bare, harder, hosted):
+            found = True
+            yield kernel
     ways = _arrangements(memory) if unmapped or harder else ()
     for near, tokens, kernel in unmapped:
         yield (
@@ -163,6 +170,37 @@ def _kernels(
             failed.append(attempt)
     if not found:
         yield from _without_tokens(memory, failed)
+
+
+def _bare(
+    memory: Memory,
+    bare: list[tuple[Segment, TokenTable, Kernel]],
+    harder: list[tuple[Segment, TokenTable, Attempt]],
+    hosted: bool,
+) -> Iterator[Kernel]:
+    """Yield kernels that lie in a file as they were built, wherever in it.
+
+    Args:
+        memory: the source.
+        bare: token tables with what was made of them: kernels of image files that are not proven.
+        harder: other token tables; those that lead to a kernel here are taken out.
+        hosted: whether a kernel runs in the source: then an image in its memory is no more than a copy.
+    """
+    from kallsift.kernel.bare_image import flat_image, image_around, without_headers
+
+    flat = None if hosted else flat_image(memory)
+    for near, tokens, kernel in bare:
+        yield (image_around(flat, near.start + tokens.offset, tokens) if flat else None) or kernel
+    for each in tuple(harder) if flat else ():
+        near, tokens, _ = each
+        if flat and (image := image_around(flat, near.start + tokens.offset, tokens)):
+            harder.remove(each)
+            yield image
+    if harder and (unheaded := without_headers(memory)) is not None:
+        kernels = [kernel for kernel in _kernels(unheaded, [], None) if kernel.proven]
+        if kernels:
+            harder.clear()
+        yield from kernels
 
 
 def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:

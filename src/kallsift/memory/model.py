@@ -164,12 +164,16 @@ class ImageFacts:
         offset: where the innermost of them begins in the file that was opened.
         architecture: as `kallsift.machine` names it; None where no header tells.
         base: address that the image's first byte is linked at, as a header gives it; None where none does.
+        skipped: bytes before address 0 in what was unpacked, or in the file where nothing was; segments lack them.
+        whole: all that headers were read from, shape (size,), uint8, in case they mislead; None for a flat image.
     """
 
     packaging: tuple[str, ...]
     offset: int
     architecture: str | None = None
     base: int | None = None
+    skipped: int = 0
+    whole: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +191,7 @@ class Memory:
         image: what is known of a kernel image, as it was built; None for the memory of a machine that ran.
         fetched: what fetches the bytes of a source that costs something to read; its segments are none then.
         refreshed: takes another look at a source that changes while it is read; None where bytes stand still.
+        is_headerless: whether nothing says that this is a machine's memory: offsets are taken for addresses.
     """
 
     source: str
@@ -199,6 +204,7 @@ class Memory:
     image: ImageFacts | None = None
     fetched: Fetched | None = None
     refreshed: Callable[[], Memory] | None = field(default=None, repr=False)
+    is_headerless: bool = False
     _last_copy: list[tuple[int, Callable[[], NDArray[np.uint8] | None]]] = field(
         default_factory=list, init=False, repr=False
     )

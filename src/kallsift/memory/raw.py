@@ -34,4 +34,5 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         space=AddressSpace.PHYSICAL,
         segments=(Segment(0, view),),
         release=release,
+        is_headerless=True,
     )

@@ -1,0 +1,155 @@
+"""Find kernel images in bytes that no header explains: they begin at any offset, even an odd one.
+
+Bytes of a file in front of an image (a loader's header, a partition) shift it against the file's own offsets. The token
+table tells the shift modulo a word, for it is aligned in every image; words that point at themselves tell it modulo a
+page. An image without the bytes in front of it is like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.recover import recover_tables
+from kallsift.kallsyms.table import SymbolTable
+from kallsift.kallsyms.tables import Attempt, Tables
+from kallsift.kallsyms.tokens import TokenTable, moved
+from kallsift.kernel.candidates import best_at, word_sizes
+from kallsift.kernel.model import Kernel
+from kallsift.kernel.placement import is_near
+from kallsift.kernel.pointers import AFTER, BEFORE, PAGE, Pointers, Words, pointers_between
+from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
+
+MAX_HEADER = 1 << 16
+"""Bytes in front of an image at most for all of them to be its header; above, they are other files."""
+
+WORD_ALIGNMENTS = (8, 4)
+"""What the token table of an image is aligned to, in bytes."""
+
+MIN_SELF_POINTERS = 16
+"""Words that point at themselves at one distance before that distance is believed."""
+
+MAX_DISTANCES = 3
+MAX_TABLES = 4
+
+FIRST_SYMBOLS = ("_text", "_stext", "stext", "_start")
+"""What names the first byte of a flat image, or one of its first page."""
+
+
+def flat_image(memory: Memory) -> Memory | None:
+    """Take a source for a kernel image as it lies in a file; None if it cannot be one.
+
+    That is a file without a header of its own, or a flat image that headers around it name.
+    """
+    if len(memory.segments) != 1 or not isinstance(memory.segments[0], Segment):
+        return None
+    if memory.image is not None:
+        return memory if memory.space is AddressSpace.FILE else None
+    if not memory.is_headerless:
+        return None
+    facts = ImageFacts((memory.container,), 0)
+    return replace(memory, space=AddressSpace.FILE, image=facts, is_headerless=False)
+
+
+def without_headers(memory: Memory) -> Memory | None:
+    """The file behind an image's headers, as one flat image; None if the headers put nothing elsewhere."""
+    if memory.image is None or memory.image.whole is None:
+        return None
+    facts = ImageFacts((memory.container,), memory.image.offset, memory.image.architecture)
+    return replace(memory, space=AddressSpace.FILE, segments=(Segment(0, memory.image.whole),), image=facts)
+
+
+def image_around(memory: Memory, place: int, tokens: TokenTable) -> Kernel | None:
+    """The best kernel of an image that begins anywhere before its token table; None if there is none.
+
+    Args:
+        memory: as `flat_image` has it.
+        place: address of the token table in it.
+        tokens: the token table.
+    """
+    best: Kernel | None = None
+    for cut in _cuts(memory, place, tokens):
+        view = cut_before(memory, cut)
+        kernel = best_at(view, *_surrounded(view, place - cut, tokens), Attempt(), recover_tables)
+        if kernel is not None and kernel.proven:
+            return kernel
+        best = best or kernel
+    return best
+
+
+def cut_before(memory: Memory, size: int) -> Memory:
+    """The same flat image without its first bytes, the next one at address 0."""
+    segment = memory.segments[0]
+    assert isinstance(segment, Segment)
+    assert memory.image is not None
+    facts = replace(memory.image, skipped=memory.image.skipped + segment.start + size)
+    if size:
+        facts = replace(facts, base=None)
+    return replace(memory, segments=(Segment(0, segment.data[size:]),), image=facts)
+
+
+def _cuts(memory: Memory, place: int, tokens: TokenTable) -> Iterator[int]:
+    """How many bytes stand in front of the image, the likeliest first; each once."""
+    given: set[int] = set()
+    for phase in dict.fromkeys(place % alignment for alignment in WORD_ALIGNMENTS):
+        view = cut_before(memory, phase)
+        segment, there = _surrounded(view, place - phase, tokens)
+        for tables in islice(recover_tables(segment, there, word_sizes(view), Attempt()), MAX_TABLES):
+            for distance in _distances(segment, tables):
+                cut = phase + _beginning(tables, distance)
+                if cut not in given and cut <= place:
+                    given.add(cut)
+                    yield cut
+            if phase not in given:
+                given.add(phase)
+                yield phase
+
+
+def _surrounded(memory: Memory, place: int, tokens: TokenTable) -> tuple[Segment, TokenTable]:
+    segment = memory.around(place, BEFORE, AFTER)
+    return segment, moved(tokens, place - segment.start - tokens.offset)
+
+
+def _distances(window: Segment, tables: Tables) -> Sequence[int]:
+    """Distances from place to address that most words of the image have which point at themselves."""
+    words = Words(tables.word_size, tables.byte_order)
+    found = pointers_between(window, words, *_address_range(tables, words))
+    array = found.places - np.uint64(tables.array_address) < np.uint64(tables.array.size)
+    found = Pointers(found.places[~array], found.values[~array])
+    distances, counts = np.unique(words.wrap(found.values - found.places), return_counts=True)
+    best = np.argsort(counts, kind="stable")[::-1][:MAX_DISTANCES]
+    return [int(distances[i]) for i in best if counts[i] >= MIN_SELF_POINTERS]
+
+
+def _address_range(tables: Tables, words: Words) -> tuple[int, int]:
+    """The lowest and the highest address that the image can have, as far as its table tells without its place."""
+    array = tables.array
+    if array.adrift or array.encoding.anchor == "place":
+        return 1 << 8 * words.size - 2, words.mask
+    addresses = words.wrap(array.addresses(0))
+    middle = int(np.sort(addresses)[len(addresses) // 2])
+    return max(0, middle - BEFORE), min(words.mask, middle + AFTER)
+
+
+def _beginning(tables: Tables, distance: int) -> int:
+    """Where the image begins that is mapped at ``distance``, to a page of its own."""
+    words = Words(tables.word_size, tables.byte_order)
+    shift = -distance % PAGE
+    virtual = tables.array_address + distance & words.mask
+    addresses = words.wrap(tables.array.addresses(virtual))
+    lowest = _lowest(tables, addresses[is_near(addresses, words, virtual)], addresses)
+    offset = lowest - distance & words.mask
+    if not shift + MAX_HEADER <= offset < tables.array_address:
+        return shift
+    return shift + (offset - shift) // PAGE * PAGE
+
+
+def _lowest(tables: Tables, near: NDArray[np.uint64], addresses: NDArray[np.uint64]) -> int:
+    """Address of the first byte of the image as symbols have it."""
+    symbols = SymbolTable(addresses, tables.characters, tables.bounds, tables.word_size, tables.known_addresses)
+    named = [symbol.address for name in FIRST_SYMBOLS for symbol in symbols.all(name)]
+    return min(named) if named else int(near.min()) if len(near) else 0
