@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.encodings import AddressArray, Run, find_runs, windows, with_bases
 from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.name_codes import compression_check
 from kallsift.kallsyms.names import MAX_STARTS, Names, Stream, find_markers, find_streams
 from kallsift.kallsyms.recover import (
     COUNT_SIZE,
@@ -144,7 +145,8 @@ def recover_anywhere(
             rows.append(Row("num_syms", place, COUNT_SIZE))
             count = f"the count {len(array.words)} stands at {segment.start + place:#x}"
             num_syms = Check.that("num_syms", True, count)
-            checks = (index_check(tokens), markers_check(markers), num_syms, listing.letters)
+            codes = compression_check(data, listing.names, tokens)
+            checks = (index_check(tokens), markers_check(markers), num_syms, listing.letters, codes)
             for based in with_bases(data, array, (word_size, tokens.byte_order), aligned_starts(rows)):
                 tables = assemble(
                     segment, word_size, tokens, in_order(*rows, *array_rows(based, word_size)), based, sequences,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.encodings import AddressArray, find_arrays
 from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.name_codes import compression_check
 from kallsift.kallsyms.names import (
     LIKELY_LAST_GROUP,
     Markers,
@@ -82,6 +83,7 @@ def recover_tables(
         arrays = [entry for size in word_sizes for entry in _address_arrays(segment, tokens, listing, size)]
         # a base that is there before one that has to be found, and what lies closest
         arrays.sort(key=lambda entry: entry[:2])
+        codes = compression_check(segment.data, listing.names, tokens)
         for _, _, word_size, array in arrays:
             if (blank := blank_page(segment, array.offset, array.size)) is not None:
                 attempt.reached(3, "addresses", f"{here} with {count} names, but the page at {blank:#x} is blank")
@@ -90,7 +92,7 @@ def recover_tables(
             sequences = find_sequences(segment.data, [row.end for row in rows], count, tokens.byte_order)
             yield assemble(
                 segment, word_size, tokens, rows, array, sequences, characters, bounds,
-                (index_check(tokens), listing.markers, listing.num_syms, letters),
+                (index_check(tokens), listing.markers, listing.num_syms, letters, codes),
             )  # fmt: skip
 
 
