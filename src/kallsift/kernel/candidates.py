@@ -16,6 +16,7 @@ from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_bann
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.placement import Placement
 from kallsift.kernel.placing import placements
+from kallsift.kernel.processes import processes_check
 from kallsift.kernel.processors import processor_checks
 from kallsift.kernel.readings import LANDMARKS, Readings, weight
 from kallsift.kernel.slide import kaslr_slide
@@ -97,10 +98,19 @@ def _merit(kernel: Kernel) -> tuple[bool, bool, int]:
     return kernel.proven, kernel.state is State.RUNNING, -failed
 
 
-def _state(memory: Memory, placement: Placement, slide: int | None) -> State:
-    """What the kernel is, as far as its image tells."""
+def _inhabited(memory: Memory, tables: Tables, placement: Placement) -> tuple[Check, ...]:
+    """Whether processes run in this copy of the image; asked where it seems to run."""
+    if memory.image is not None or memory.space is AddressSpace.VIRTUAL or not placement.running:
+        return ()
+    return (processes_check(memory, tables, placement),)
+
+
+def _state(memory: Memory, placement: Placement, slide: int | None, inhabited: tuple[Check, ...]) -> State:
+    """What the kernel is, as far as its image tells, and the processes that it knows."""
     if memory.image is not None:
         return State.IMAGE
+    if not proven(inhabited):
+        return State.STALE
     if placement.running or memory.space is AddressSpace.VIRTUAL:
         # what virtual addresses lead to, and points to itself through them, is no copy
         return State.RUNNING
@@ -116,11 +126,12 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tup
     if architecture is None and memory.image is not None:
         architecture = memory.image.architecture
     slide = kaslr_slide(memory, placement, info)
+    inhabited = _inhabited(memory, tables, placement)
     banner = read_banner(memory, symbols, placement) or nearest_banner(memory, tables.array_address)
     return Kernel(
         symbols=symbols,
-        evidence=(*tables.checks, *placement.checks, *landmarks, *cpus, agreement),
-        state=_state(memory, placement, slide),
+        evidence=(*tables.checks, *placement.checks, *landmarks, *inhabited, *cpus, agreement),
+        state=_state(memory, placement, slide, inhabited),
         byte_order=tables.byte_order,
         architecture=architecture,
         banner=banner,
