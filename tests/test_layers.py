@@ -9,15 +9,16 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "kallsift"
 
-BELOW_KERNEL = {"addresses", "errors", "memory", "image", "kallsyms", "machine"}
+BELOW_KERNEL = {"addresses", "arrays", "errors", "memory", "image", "kallsyms", "machine"}
 
 MAY_IMPORT = {
     "addresses": set[str](),
+    "arrays": set[str](),
     "errors": set[str](),
-    "memory": {"addresses", "errors"},
-    "image": {"addresses", "errors", "memory"},
-    "kallsyms": {"addresses", "errors", "memory"},
-    "machine": {"addresses", "errors", "memory"},
+    "memory": {"addresses", "arrays", "errors"},
+    "image": {"addresses", "arrays", "errors", "memory"},
+    "kallsyms": {"addresses", "arrays", "errors", "memory"},
+    "machine": {"addresses", "arrays", "errors", "memory"},
     "kernel": BELOW_KERNEL,
     "modules": BELOW_KERNEL | {"kernel"},
     "questions": BELOW_KERNEL | {"kernel", "modules"},

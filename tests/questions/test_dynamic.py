@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kernel.model import Kernel, TablePlace
 from kallsift.kernel.pointers import Words
+from kallsift.kernel.strings import places_of
+from kallsift.memory.model import Segment
 from kallsift.modules.inventory import inventory
 from kallsift.modules.module_list import modules
+from kallsift.questions import dynamic
 from kallsift.questions.dynamic import Dynamic, dynamic_symbols
 from tests.modules.made_modules import BASE, Arena
 from tests.output.sample import kernel, table
@@ -300,3 +304,39 @@ def test_the_copy_that_an_image_left_behind() -> None:
         arena.link(cache + 24, pages)
     (group,) = (group for group in one.found.groups if group.owner == "__builtin__kprobes")
     assert [(symbol.address, symbol.name) for symbol in group.symbols] == [(0x40_0000, "kprobe_insn_page")]
+
+
+def kprobes(listed: bool) -> tuple[Made, list[int]]:
+    """Memory with a cache of kprobes, and the addresses of the instructions in its pages."""
+    whole = made()
+    arena = whole.arena
+    instructions = [BASE + 0x7000, BASE + 0x7800]
+    # in the image the name has a NUL before it too
+    arena.text("")
+    name = arena.text("kprobe_insn_page")
+    cache = arena.take(64)
+    pages = [arena.take(24) for _ in instructions]
+    arena.link(cache + 40, pages)
+    arena.put(cache + 16, BASE + 0x10, BASE + 0x10, name)
+    for page, address in zip(pages, instructions, strict=True):
+        arena.put(page + 16, address)
+    if listed:
+        whole.heads["kprobe_insn_slots"] = cache
+    return whole, instructions
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_pages_of_kprobes(listed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a symbol names the cache, the image is not searched for it; the other cache has no symbol, and is."""
+    searched: list[bytes] = []
+
+    def search(window: Segment, wanted: bytes, most: int) -> Iterator[int]:
+        searched.append(wanted.strip(b"\0"))
+        return places_of(window, wanted, most)
+
+    monkeypatch.setattr(dynamic, "places_of", search)
+    whole, instructions = kprobes(listed)
+    found = whole.found
+    assert owners(found)[-1] == "__builtin__kprobes"
+    assert found.groups[-1].symbols.addresses.tolist() == instructions
+    assert searched == ([b"kprobe_optinsn_page"] if listed else [b"kprobe_insn_page", b"kprobe_optinsn_page"])

@@ -258,7 +258,7 @@ def windows(runs: Sequence[Run], counts: Sequence[int]) -> Iterator[tuple[Addres
     only such words stand before it, the third whether it ends so.
     """
     runs = sorted(runs, key=lambda run: len(run.words))[:MAX_RUNS]
-    candidates = [_windows(number, run, np.unique(counts)) for number, run in enumerate(runs)]
+    candidates = [_windows(number, run, np.array(sorted(set(counts)), np.int64)) for number, run in enumerate(runs)]
     numbers, places, sizes, begins, ends, spare = np.concatenate([np.empty((6, 0), np.int64), *candidates], axis=1)
     for entry in np.lexsort((spare, -begins - ends)).tolist():
         array = runs[numbers[entry]].array(int(places[entry]), int(sizes[entry]))

@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct
 from kallsift.memory.model import Memory, Segment, Stretch
 
 DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
@@ -98,7 +99,7 @@ def _lanes(threads: ThreadPoolExecutor, segment: Stretch, start: int, end: int) 
     blocks = range(start, end, BLOCK)
     lanes = threads.map(partial(_digit_lanes, segment, end), blocks)
     found = [block + some for block, some in zip(blocks, lanes, strict=True) if len(some)]
-    return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+    return distinct(np.concatenate(found)) if found else np.empty(0, np.int64)
 
 
 def _digit_lanes(segment: Stretch, end: int, start: int) -> NDArray[np.int64]:

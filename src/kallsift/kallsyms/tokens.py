@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct
 from kallsift.memory.model import Segment
 
 FIRST_DIGIT = ord("0")
@@ -101,7 +102,7 @@ def _stand_for_themselves(strings: NDArray[np.uint8], starts: NDArray[np.int64])
     names_can_have = (strings > ord(" ")) & (strings != 0x7F) | (strings == 0)
     if not names_can_have.all():
         return False
-    characters = np.unique(strings[strings != 0]).astype(np.int64)
+    characters = distinct(strings[strings != 0]).astype(np.int64)
     return bool((np.diff(starts)[characters] == 2).all()) and np.array_equal(strings[starts[characters]], characters)
 
 
@@ -144,7 +145,7 @@ def _counted_strings(segment: Segment, digits: int) -> tuple[int, int] | None:
     if len(after) < CODES - FIRST_DIGIT or len(before) < FIRST_DIGIT:
         return None
     starts = np.concatenate(([origin], after + 1))
-    characters = np.unique(data[origin : int(after[-1])]).astype(np.int64)
+    characters = distinct(data[origin : int(after[-1])]).astype(np.int64)
     if not ((characters == 0) | (characters > ord(" "))).all():
         return None
     own = characters[characters >= FIRST_DIGIT] - FIRST_DIGIT

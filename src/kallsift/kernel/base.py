@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct
 from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.pointers import Words, distances, pointers_between, self_pointers
@@ -51,12 +52,12 @@ def with_base(memory: Memory, tables: Tables, window: Segment, words: Words) -> 
         high = min(words.mask, (tables.places[-1][1] + distance & words.mask) + BEYOND)
         if low >= high:
             continue
-        values = np.unique(pointers_between(window, words, low, high).values)
-        bases = np.unique(np.concatenate((np.array(given, np.uint64), values[values % np.uint64(ALIGNMENT) == 0])))
+        values = distinct(pointers_between(window, words, low, high).values)
+        bases = distinct(np.concatenate((np.array(given, np.uint64), values[values % np.uint64(ALIGNMENT) == 0])))
         sample = values[:: max(1, len(values) // SAMPLE)]
         if len(sample) < SAMPLE // 32:
             continue
-        offsets = np.unique(tables.array.addresses(0))
+        offsets = distinct(tables.array.addresses(0))
         shares = [_share(offsets, sample, int(base), words) for base in bases[:MAX_BASES]]
         best = int(np.argmax(shares)) if shares else 0
         others = max(shares[:best] + shares[best + 1 :], default=0)

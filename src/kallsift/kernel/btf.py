@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import is_in
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import VirtualMemory
@@ -98,16 +99,17 @@ class Btf:
     @cached_property
     def _places(self) -> NDArray[np.int64]:
         """Where each type that is there as a whole begins in ``words``; type 0 is void and has no place."""
-        kinds, counts = self.words >> np.uint32(24) & np.uint32(0x1F), self.words & np.uint32(0xFFFF)
-        fixed, each = np.zeros(32, np.int64), np.zeros(32, np.int64)
+        kinds, counts = (self.words >> np.uint32(24)).astype(np.uint8) & np.uint8(0x1F), self.words & np.uint32(0xFFFF)
+        fixed, each = np.zeros(32, np.uint32), np.zeros(32, np.uint32)
         fixed[list(FIXED)], each[list(EACH)] = list(FIXED.values()), list(EACH.values())
-        sizes = WORDS + fixed[kinds] + each[kinds] * counts
-        # a type that began one word earlier would have its kind here
-        steps, places, place = sizes[1:].tolist(), [0], 0
-        while place < len(steps) and place + steps[place] <= len(self.words):
+        sizes = each[kinds] * counts + fixed[kinds] + np.uint32(WORDS)
+        # a type that began one word earlier would have its kind here; of a view single items are taken quickly
+        steps, places, place, last = memoryview(sizes[1:]), [0], 0, len(self.words) - WORDS
+        while place <= last:
             places.append(place)
             place += steps[place]
-        return np.array(places, np.int64)
+        # the last one may not be there as a whole
+        return np.array(places if place <= len(self.words) else places[:-1], np.int64)
 
     def _kind(self, number: int) -> int:
         if not 0 < number < len(self._places):
@@ -133,7 +135,7 @@ class Btf:
         while place >= 0 and len(names) < MAX_SAME:
             names.append(place + 1)
             place = self.strings.find(wanted, place + 1)
-        named = np.flatnonzero(np.isin(self.words[self._places[1:]], np.array(names, np.uint32))) + 1
+        named = np.flatnonzero(is_in(self.words[self._places[1:]], np.array(names, np.uint32))) + 1
         found = (number for number in named.tolist() if self._is_struct(number))
         return next((self._struct(number, set()) for number in found), None)
 

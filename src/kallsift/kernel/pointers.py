@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct
 from kallsift.machine.model import Mapping, translate
 from kallsift.memory.model import Memory, Segment
 
@@ -177,7 +178,7 @@ def single_elements(memory: Memory, heads: Pointers, words: Words, image: range,
     before, _ = memory.words(heads.places - np.uint64(words.size), words.dtype)
     after, _ = memory.words(heads.places + np.uint64(2 * words.size), words.dtype)
     alone = held & (behind == heads.values) & (before != heads.values) & (after != heads.values)
-    found = np.unique(heads.values[alone])
+    found = distinct(heads.values[alone])
     top = np.uint64(8 * words.size - 8)
     if words.size == 8 and image[-1] >> 56:
         return int(np.count_nonzero(found >> top == np.uint64(image[-1] >> 56)))
@@ -221,6 +222,6 @@ def closed_lists(
 def words_around(memory: Memory, places: NDArray[np.uint64], words: Words) -> NDArray[np.uint64]:
     """The distinct words beside some places: mostly of the structures that these are part of."""
     steps = np.arange(-AROUND, AROUND + 1).astype(np.int64) * words.size
-    cells = np.unique(places[:, None] + steps.astype(np.uint64)[None, :])
+    cells = distinct(places[:, None] + steps.astype(np.uint64)[None, :])
     values, held = memory.words(cells, words.dtype)
-    return np.asarray(np.unique(values[held]))
+    return distinct(values[held])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct
 from kallsift.errors import UnmappedError
 from kallsift.machine.model import EVERYTHING, LEAF, PRESENT, Entries, PagingMode
 from kallsift.memory.model import Memory
@@ -165,7 +166,7 @@ def _maps_nothing(memory: Memory, mode: PagingMode, level: int, place: int) -> b
         present = flags & PRESENT != 0
         if not present.any():
             return True
-        targets = np.unique(mode.target(entries[present], below))
+        targets = distinct(mode.target(entries[present], below))
         if (flags[present] & LEAF).any() or len(targets) > 1:
             return False
         place = int(targets[0])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.addresses import VirtualAddress
+from kallsift.arrays import distinct
 from kallsift.errors import UnmappedError
 from kallsift.kernel.virtual import VirtualMemory
 
@@ -184,7 +185,7 @@ def are_entries(
 
 def read_strings(memory: VirtualMemory, addresses: NDArray[np.uint64]) -> list[bytes | None]:
     """The strings at some addresses, None where one cannot be read; empty where an address is 0."""
-    wanted = np.unique(addresses[addresses != 0])
+    wanted = distinct(addresses[addresses != 0])
     found: dict[int, bytes | None] = {0: b""}
     # strings lie together, but for what is damaged
     for part in np.split(wanted, np.flatnonzero(np.diff(wanted) > np.uint64(MAX_STRINGS)) + 1):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct
 from kallsift.kernel.virtual import VirtualMemory
 from kallsift.modules.export_entries import (
     ENTRY_FORMS,
@@ -70,7 +71,7 @@ def find_exports(memory: VirtualMemory, structures: Structures) -> ExportForm | 
     for entry in ENTRY_FORMS:
         owner, place = np.nonzero(near)
         named = are_entries(memory, words[owner, place], entry, addresses[owner])
-        candidates = np.unique(place[named]).tolist()
+        candidates = distinct(place[named]).tolist()
         for array in candidates:
             for behind in COUNT_PLACES:
                 form = ExportForm(entry, array, array + behind)

@@ -40,9 +40,7 @@ MAX_CHARACTERS = 1 << 28
 NAME = re.compile(rb"\w{2,}", re.ASCII)
 """A module's name; its build makes all else an underscore."""
 
-NAME_CHARACTERS = np.isin(
-    np.arange(256), np.frombuffer(b"0123456789_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", np.uint8)
-)
+NAME_CHARACTERS = np.array([byte < 0x80 and bool(re.match(r"\w", chr(byte), re.ASCII)) for byte in range(256)])
 """Which bytes can be characters of a module's name."""
 
 

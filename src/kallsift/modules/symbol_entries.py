@@ -30,7 +30,7 @@ CUT = 127
 LETTERS = frozenset(b"abdgnrstuvw?ABDGNRSTUVW")
 """What ``elf_type()`` can return."""
 
-_IS_LETTER = np.isin(np.arange(256), np.array(sorted(LETTERS), np.uint8))
+_IS_LETTER = np.array([byte in LETTERS for byte in range(256)])
 
 _IN_NO_NAME = np.array([(byte <= 0x20 and byte not in (0, 1, 2)) or byte >= 0x7F for byte in range(256)])
 """Blanks and control characters, but for the two that the assembler puts into local labels, and all beyond ASCII."""

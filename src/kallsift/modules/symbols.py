@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import is_in
 from kallsift.errors import KallsiftError
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.virtual import VirtualMemory
@@ -162,7 +163,7 @@ def _plausible(memory: VirtualMemory, listed: Structures, form: TableForm) -> ND
     keep(held & (values == 0))
     if form.letters is not None:
         values, held = memory.values(listed.words[owner, place + form.letters], np.dtype("u1"))
-        keep(held & np.isin(values, np.array(sorted(LETTERS), np.uint64)))
+        keep(held & is_in(values, np.array(sorted(LETTERS), np.uint64)))
     return place
 
 
@@ -214,7 +215,7 @@ def _capitalised(symbols: SymbolTable, exported: frozenset[tuple[int, bytes]]) -
     characters = symbols.characters.copy()
     text = characters.tobytes()
     addresses = {address for address, _ in exported}
-    wanted = np.flatnonzero(np.isin(symbols.addresses, np.array(sorted(addresses), np.uint64)))
+    wanted = np.flatnonzero(is_in(symbols.addresses, np.array(sorted(addresses), np.uint64)))
     for index in wanted.tolist():
         low, high = int(symbols.bounds[index]), int(symbols.bounds[index + 1])
         if (int(symbols.addresses[index]), text[low + 1 : high]) in exported:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import is_in
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.lists import MAX_MEMBERS, ListError, Recognition, list_named, members
@@ -42,8 +43,11 @@ MAX_TRAMPOLINE = 1 << 16
 MAX_OPERATIONS = 1 << 10
 """Bytes of ``struct ftrace_ops`` at most."""
 
-INSTRUCTION_PAGES = (b"kprobe_insn_page", b"kprobe_optinsn_page")
-"""Names of kprobes' caches, in the order in which their pages are printed."""
+INSTRUCTION_PAGES = {b"kprobe_insn_page": "kprobe_insn_slots", b"kprobe_optinsn_page": "kprobe_optinsn_slots"}
+"""Names of kprobes' caches, in the order in which their pages are printed, and the variables that these are."""
+
+MAX_CACHE = 1 << 9
+"""Bytes of ``struct kprobe_insn_cache`` at most, whatever its mutex is built with."""
 
 MAX_PLACES = 64
 """Places of such a name, and words that point at it, that are followed at most."""
@@ -153,7 +157,7 @@ def _traced(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> I
 
     def first(nodes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         values, held = memory.values(nodes + np.uint64(2 * size))
-        return held & np.isin(values, owners)
+        return held & is_in(values, owners)
 
     def member(node: int) -> bool:
         try:
@@ -283,13 +287,16 @@ def _kprobes(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group | str]:
         The pages, and a line where a cache's list cannot be read.
     """
     size = memory.words.size
-    window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
     lines: list[Line] = []
-    for name in INSTRUCTION_PAGES:
+    for name, variable in INSTRUCTION_PAGES.items():
         problem = None
-        heads = np.array(list(_behind_pointers_to(kernel, memory, window, b"\0" + name + b"\0")), np.uint64)
+        # only where no symbol tells of it is the whole image searched
+        heads = _heads_in(kernel, memory, name, variable)
+        if not len(heads):
+            window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
+            heads = np.array(list(_behind_pointers_to(kernel, memory, window, b"\0" + name + b"\0")), np.uint64)
         # an image that moved itself left a copy behind, whose functions are not the running ones
-        running = np.isin(memory.values(heads - np.uint64(2 * size))[0], kernel.symbols.addresses)
+        running = is_in(memory.values(heads - np.uint64(2 * size))[0], kernel.symbols.addresses)
         for head in heads[np.argsort(~running, kind="stable")].tolist():
             try:
                 nodes = members(memory, head, MAX_MEMBERS).tolist()
@@ -304,6 +311,29 @@ def _kprobes(kernel: Kernel, memory: VirtualMemory) -> Iterator[Group | str]:
             yield problem
     if lines:
         yield Group("__builtin__kprobes", _table(lines, size))
+
+
+def _heads_in(kernel: Kernel, memory: VirtualMemory, name: bytes, variable: str) -> NDArray[np.uint64]:
+    """Return what stands behind a pointer to ``name`` in the variables so called; shape (n,)."""
+    words = memory.words
+    starts = np.array([symbol.address for symbol in kernel.symbols.all(variable)], np.uint64)
+    steps = np.arange(0, MAX_CACHE, words.size).astype(np.uint64)
+    places: NDArray[np.uint64] = (starts[:, None] + steps).ravel()
+    values, held = memory.values(places)
+    beginning = np.dtype(f"{words.byte_order}u4")
+    characters, readable = memory.values(values, beginning)
+    wanted = int(np.frombuffer(name[:4], beginning)[0])
+    likely = np.flatnonzero(held & readable & (characters == wanted)).tolist()
+    heads = [int(places[i]) + words.size for i in likely if _reads(memory, int(values[i]), name)]
+    return np.array(heads, np.uint64)
+
+
+def _reads(memory: VirtualMemory, address: int, text: bytes) -> bool:
+    """Tell whether a text with a NUL behind it stands at an address."""
+    try:
+        return memory.string(address, len(text) + 1) == text
+    except UnmappedError:
+        return False
 
 
 def _behind_pointers_to(kernel: Kernel, memory: VirtualMemory, window: Segment, wanted: bytes) -> Iterator[int]:

@@ -1,0 +1,36 @@
+"""Sets of numbers in arrays, by sorting.
+
+`numpy.unique` hashes since NumPy 2.3, which addresses defeat (their low bits repeat): 200 ms for 200,000 of them that
+are sorted in 10. It also imports `numpy.ma`, 30 ms, and `numpy.isin` does both.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Number = TypeVar("Number", bound=np.integer)
+
+
+def distinct(values: NDArray[Number]) -> NDArray[Number]:
+    """Return the different values, ascending, shape (n,)."""
+    ordered = np.sort(values, axis=None)
+    return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))[: len(ordered)]]
+
+
+def is_in(values: NDArray[Number], among: NDArray[Number]) -> NDArray[np.bool_]:
+    """Tell which of ``values``, shape (n,), are among others of the same type, in any order; shape (n,)."""
+    if not len(among) or not len(values):
+        return np.zeros(len(values), np.bool_)
+    if len(among) > len(values):
+        # the fewer are sorted: the others are looked for among them
+        wanted = distinct(values)
+        places = np.minimum(np.searchsorted(wanted, among), len(wanted) - 1)
+        wanted = distinct(wanted[places[wanted[places] == among]])
+        return is_in(values, wanted)
+    ordered = np.sort(among)
+    places = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    found: NDArray[np.bool_] = ordered[places] == values
+    return found
