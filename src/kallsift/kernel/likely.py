@@ -42,10 +42,14 @@ def likely_ranges(memory: Memory) -> Iterator[tuple[int, int]]:
     """Parts of physical memory, each from an address to another, around places of the kernel's text or its tables."""
     if memory.space is not AddressSpace.PHYSICAL or memory.image is not None:
         return
-    places = [place for cpu in memory.hints.cpus[:MOST_PROCESSORS] for place in _of_processor(memory, cpu)]
-    places += _of_vmcoreinfo(memory.hints.vmcoreinfo)
+    places = [*processor_places(memory), *_of_vmcoreinfo(memory.hints.vmcoreinfo)]
     yield from ((place - BEFORE, place + AFTER) for place in dict.fromkeys(places))
     yield from islice(packed_runs(memory), MOST_PACKED)
+
+
+def processor_places(memory: Memory) -> tuple[int, ...]:
+    """Return places of the code that processors' registers point at, through the page tables that these use."""
+    return tuple(place for cpu in memory.hints.cpus[:MOST_PROCESSORS] for place in _of_processor(memory, cpu))
 
 
 def _of_processor(memory: Memory, cpu: CpuState) -> Iterator[int]:

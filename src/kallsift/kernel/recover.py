@@ -14,6 +14,7 @@ from kallsift.kallsyms.scan import digit_runs
 from kallsift.kallsyms.tables import Attempt
 from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, lone_token_tables, moved, token_tables
 from kallsift.kernel.candidates import best_at, best_of, pointed_at, word_sizes
+from kallsift.kernel.hosts import REGISTER_CHECKS, host_check
 from kallsift.kernel.likely import likely_ranges
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.pointers import AFTER, BEFORE, ENOUGH_LISTS
@@ -270,16 +271,22 @@ def _displaced(memory: Memory, segment: Segment, tokens: TokenTable, kernel: Ker
     from kallsift.kernel.displaced import displacements
 
     for displacement in displacements(memory, kernel):
-        # what the container says of processors is about the host's
-        memory_there = replace(memory.moved(-_signed(displacement)), hints=Hints())
+        memory_there = memory.moved(-_signed(displacement))
+        if hosted:
+            # what the container says of the machine is about the host
+            memory_there = replace(memory_there, hints=Hints())
         there = Segment(segment.start - _signed(displacement), segment.data)
         found = best_at(memory_there, there, tokens, Attempt(), recover_tables)
         if found is None or found.lists < ENOUGH_LISTS:
             continue
         detail = f"the source holds this machine's memory {_signed(displacement):+#x} from its physical addresses"
         check = Check.that("displacement", True, detail)
-        state = State.GUEST if hosted else State.RUNNING
-        return replace(found, state=state, evidence=(*found.evidence, check))
+        if hosted:
+            evidence = tuple(each for each in found.evidence if each.name not in REGISTER_CHECKS)
+            return replace(found, state=State.GUEST, evidence=(*evidence, check))
+        contrary = host_check(memory, found, _signed(displacement))
+        state = found.state if contrary is None else State.GUEST
+        return replace(found, state=state, evidence=(*found.evidence, check, *filter(None, (contrary,))))
     return None
 
 
