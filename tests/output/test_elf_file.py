@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.errors import KallsiftError
 from kallsift.kernel.model import Kernel, TablePlace
+from kallsift.kernel.rebase import image_base, rebased
 from kallsift.memory.model import AddressSpace, Hints, ImageFacts, Memory, Segment
 from kallsift.output.elf_file import ElfFile, elf_file
 from kallsift.output.elf_machines import MACHINES
@@ -94,8 +95,8 @@ def symbols_of(elf: Any) -> list[tuple[int, str]]:
 
 
 def image_of(elf: Any) -> list[Any]:
-    """The sections that divide the image, without the copies of zeroed ones' content."""
-    return [s for s in elf.iter_sections() if s["sh_flags"] & 2 and s["sh_size"] and ".content" not in s.name]
+    """The sections that divide the image."""
+    return [s for s in elf.iter_sections() if s["sh_flags"] & 2 and s["sh_size"]]
 
 
 def output_of(data: bytes, folder: Path, *command: str) -> tuple[str, str]:
@@ -159,15 +160,76 @@ def test_symbols_have_types_and_sizes() -> None:
     assert table["sh_info"] == binds.count("STB_LOCAL") == next(i for i, b in enumerate(binds) if b != "STB_LOCAL")
 
 
-def test_what_was_written_into_zeroed_memory_can_be_read() -> None:
+def test_what_was_written_into_zeroed_memory_stands_in_its_only_section() -> None:
     elf = read(written(elf_file(built())))
-    content, bss = elf.get_section_by_name(".bss.content"), elf.get_section_by_name(".bss")
-    assert (bss["sh_type"], content["sh_type"]) == ("SHT_NOBITS", "SHT_PROGBITS")
-    offset = content["sh_addr"] - BASE
-    assert content.data() == CONTENT[offset : offset + content["sh_size"]].tobytes()
+    (bss,) = (section for section in elf.iter_sections() if section.name.startswith(".bss") and section["sh_size"])
+    assert bss["sh_type"] == "SHT_PROGBITS"
+    offset = bss["sh_addr"] - BASE
+    assert bss.data() == CONTENT[offset : offset + bss["sh_size"]].tobytes()
     zero = CONTENT.copy()
     zero[0x6000:] = 0
-    assert read(written(elf_file(built(content=zero)))).get_section_by_name(".bss.content") is None
+    assert read(written(elf_file(built(content=zero)))).get_section_by_name(".bss")["sh_type"] == "SHT_NOBITS"
+
+
+def test_objcopy_has_no_complaint(tmp_path: Path) -> None:
+    out, err = output_of(written(elf_file(built())), tmp_path, "objcopy")
+    assert (out, err) == ("", "")
+
+
+SMALL: tuple[Row, ...] = (
+    (BASE + 0x4200, "G", "small_datum"),
+    (BASE + 0x4204, "g", "small_local"),
+    (BASE + 0x4300, "d", "large_again"),
+    (BASE + 0x6800, "S", "small_zeroed"),
+    (BASE + 0x6804, "s", "small_zeroed_local"),
+    (BASE + 0x7000, "b", "large_zeroed_again"),
+)
+
+
+@pytest.mark.parametrize("zeroed", [False, True])
+def test_small_data_of_powerpc(tmp_path: Path, zeroed: bool) -> None:
+    rows = sorted((*ROWS, *SMALL), key=lambda row: row[0])
+    content = CONTENT.copy()
+    content[0x6000:] *= not zeroed
+    own = built(rows, content, architecture="ppc64")
+    needs("powerpc64le-linux-gnu-nm", package="binutils-powerpc64le-linux-gnu")
+    out, err = output_of(written(elf_file(own)), tmp_path, "powerpc64le-linux-gnu-nm", "--special-syms")
+    assert err == ""
+    assert sorted(out.splitlines()) == sorted(f"{address:016x} {letter} {name}" for address, letter, name in rows)
+
+
+PER_CPU: tuple[Row, ...] = (
+    (0, "A", "__per_cpu_start"),
+    (0x800, "A", "__per_cpu_end"),
+    *(row for row in ROWS if row[0] >= BASE),
+    (BASE + 0x3000, "D", "__per_cpu_load"),
+)
+
+
+def test_the_per_cpu_template_of_an_image_is_at_its_link_address() -> None:
+    """An ELF image whose segments are those of x86-64 up to 6.14: the per-CPU area at 0, and a gap in its place."""
+    template = np.random.default_rng(4).integers(1, 256, 0x800, np.uint8)
+    segments = (
+        Segment(0, template),
+        Segment(BASE, CONTENT[:0x3000]),
+        Segment(BASE + 0x3800, CONTENT[0x3800:0x6000]),
+    )
+    found = Memory("vmlinux", "ELF", AddressSpace.VIRTUAL, segments, image=FACTS)
+    place = TablePlace("names", PhysicalAddress(BASE + 0x2100), VirtualAddress(BASE + 0x2100), 0x100)
+    own = kernel(sorted(PER_CPU), memory=found, tables=(place,), distance=0, kaslr_slide=0)
+    file = elf_file(own)
+    elf = read(written(file))
+    assert file.complete
+    held = b"".join(segment.data() for segment in elf.iter_segments("PT_LOAD") if segment["p_filesz"])
+    assert held == CONTENT[:0x3000].tobytes() + template.tobytes() + CONTENT[0x3800:0x6000].tobytes()
+    assert elf.get_section_by_name(".data..percpu").data() == template.tobytes()
+    (empty,) = (segment for segment in elf.iter_segments("PT_LOAD") if not segment["p_filesz"])
+    assert (empty["p_vaddr"], empty["p_memsz"]) == (BASE + 0x6000, SIZE - 0x6000)
+    assert image_base(own) == BASE
+    moved = rebased(own, BASE + 0x200000)
+    assert moved.symbols["_stext"].address == BASE + 0x200000
+    assert moved.symbols["__per_cpu_end"].address == 0x800
+    assert read(written(elf_file(moved))).get_section_by_name(".data..percpu").data() == template.tobytes()
 
 
 def test_missing_pages_are_not_made_up() -> None:

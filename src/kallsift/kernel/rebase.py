@@ -15,9 +15,15 @@ from kallsift.kernel.pointers import Words
 
 
 def image_base(kernel: Kernel) -> VirtualAddress:
-    """The address of the first byte of the image that a kernel was found in."""
+    """The address of the first byte of the image that a kernel was found in.
+
+    Segments that are linked elsewhere do not count, such as x86-64's per-CPU area at 0 (arch/x86/kernel/vmlinux.lds.S
+    up to 6.14).
+    """
     words = Words(kernel.symbols.word_size, kernel.byte_order)
-    return VirtualAddress(kernel.memory.segments[0].start + kernel.distance & words.mask)
+    starts = np.array([segment.start + kernel.distance & words.mask for segment in kernel.memory.segments], np.uint64)
+    near = starts[is_near(starts, words, kernel.tables[0].virtual)]
+    return VirtualAddress(int((near if len(near) else starts)[0]))
 
 
 def rebased(kernel: Kernel, base: int) -> Kernel:

@@ -150,10 +150,8 @@ class _Writer:
 
     def _image(self, load: _Load) -> Iterator[memoryview]:
         """The bytes of a segment, as views of the source wherever it has them in one piece."""
-        source = load.start - self.kernel.distance & WORD
-        for start in range(0, load.end - load.start, CHUNK):
-            size = min(CHUNK, load.end - load.start - start)
-            yield np.ascontiguousarray(self.kernel.memory.read(source + start, size)).data
+        for piece in self.layout.read(self.kernel, load.start, load.end - load.start):
+            yield np.ascontiguousarray(piece).data
 
     def _linked(self, address: int) -> int:
         return address - self.slide & (1 << 8 * self.width) - 1
@@ -213,7 +211,7 @@ class _Writer:
     def _tables(self) -> tuple[list[NDArray[np.uint8]], NDArray[np.void], int]:
         """What stands behind the image: contents, section headers, and where these begin."""
         rows: list[tuple[str, dict[str, int]]] = [("", {})]
-        rows += [(section.name, self._of_image(section)) for section in (*self.layout.contents, *self.layout.sections)]
+        rows += [(section.name, self._of_image(section)) for section in self.layout.sections]
         rows += [
             (
                 f"{'' if kind is None else kind.section_name}.elsewhere",
@@ -255,14 +253,9 @@ class _Writer:
         return tables, records, position
 
     def _of_image(self, section: Section) -> dict[str, int]:
-        """Header of a section of the image.
-
-        Zeroed data are NOBITS even where the source holds their bytes, which stand in the segment, and in a section of
-        their own where they are not zero any more.
-        """
-        content = section.held and section.kind is not Kind.ZEROED
+        """Header of a section of the image."""
         return {
-            "type": SHT_NOTE if section.note else SHT_PROGBITS if content else SHT_NOBITS,
+            "type": SHT_NOTE if section.note else SHT_PROGBITS if section.has_content else SHT_NOBITS,
             "flags": SHF_ALLOC | SHF_WRITE * section.writable | SHF_EXECINSTR * (section.kind is Kind.CODE),
             "addr": self._linked(section.start),
             "offset": self._offset(section.start),
@@ -295,9 +288,9 @@ def _stray(kind: Kind | None, address: int, offset: int) -> dict[str, int]:
 
     What is written to and has content, but is never loaded, is what ``nm`` finds no letter for.
     """
-    write = SHF_WRITE * (kind in (Kind.DATA, Kind.ZEROED, None))
+    write = SHF_WRITE * (kind is None or kind > Kind.CONSTANT)
     return {
-        "type": SHT_NOBITS if kind is Kind.ZEROED else SHT_PROGBITS,
+        "type": SHT_NOBITS if kind is not None and kind.is_zeroed else SHT_PROGBITS,
         "flags": SHF_ALLOC * (kind is not None) | write | SHF_EXECINSTR * (kind is Kind.CODE),
         "addr": address,
         "offset": offset,

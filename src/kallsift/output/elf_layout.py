@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError
 from kallsift.kernel.model import Kernel
+from kallsift.memory.model import AddressSpace
 from kallsift.output.elf_build_id import Note, find_build_id
-from kallsift.output.elf_sections import LETTERS, RANGES, UNTOLD, Division, Kind, Range, Section, divide
+from kallsift.output.elf_sections import LETTERS, RANGES, UNTOLD, Division, Range, Section, divide
 
 MAX_IMAGE = 1 << 30
 """Bytes of an image at most: what x86-64 has room for; the largest seen so far are below 128 MB."""
@@ -24,6 +25,21 @@ PAGE = 4096
 WORD = (1 << 64) - 1
 
 
+@dataclass(frozen=True)
+class HeldRange:
+    """A part of the image that the source holds.
+
+    Attributes:
+        start: running address of its first byte.
+        end: running address behind its last byte.
+        source: where its first byte lies in the source's memory.
+    """
+
+    start: int
+    end: int
+    source: int
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """What an ELF file of a kernel consists of.
@@ -32,21 +48,27 @@ class Layout:
         start: running address of the image's first byte.
         end: running address behind its last byte.
         sections: without gaps from ``start`` to ``end``.
-        contents: the bytes of zeroed sections that were written to since, once more as sections with content; these
-            have no symbols and stand first in the file, since debuggers read from the first section that has an
-            address. (A section with content would change the letter of its symbols.)
         kinds: of each symbol's letter, shape (n,), uint8: a `Kind` or `UNTOLD`.
         build_id: the note, None if there is none.
+        held: the parts that the source holds, ascending.
         missing: bytes that the kernel had in memory and the source lacks, apart from those that are zero at the start.
     """
 
     start: int
     end: int
     sections: tuple[Section, ...]
-    contents: tuple[Section, ...]
     kinds: NDArray[np.uint8]
     build_id: Note | None
+    held: tuple[HeldRange, ...]
     missing: int
+
+    def read(self, kernel: Kernel, start: int, size: int) -> Iterator[NDArray[np.uint8]]:
+        """Bytes of the image by their running address, as the source has them, in pieces of at most `CHUNK`."""
+        while size:
+            part = next(part for part in self.held if part.start <= start < part.end)
+            count = min(size, part.end - start, CHUNK)
+            yield kernel.memory.read(part.source + start - part.start & WORD, count)
+            start, size = start + count, size - count
 
 
 def lay_out(kernel: Kernel) -> Layout:
@@ -58,7 +80,8 @@ def lay_out(kernel: Kernel) -> Layout:
     kinds = _kinds(kernel)
     start, end = _image(kernel, kinds)
     held = tuple(_held(kernel, start, end))
-    note = find_build_id(kernel, held)
+    note = find_build_id(kernel, tuple((part.start, part.end) for part in held))
+    held = tuple(sorted((*held, *_per_cpu_template(kernel, held, end)), key=lambda part: part.start))
     addresses = kernel.symbols.addresses
     order = np.argsort(addresses, kind="stable")
     within = (kinds != UNTOLD) & (addresses >= np.uint64(start)) & (addresses < np.uint64(end))
@@ -67,19 +90,24 @@ def lay_out(kernel: Kernel) -> Layout:
         addresses=addresses[inside],
         kinds=kinds[inside],
         ranges=tuple((*bounds, one) for one in RANGES if (bounds := _bounds(kernel, one, start, end))),
-        held=held,
+        held=tuple((part.start, part.end) for part in held),
         note=(note.address, note.address + len(note.data)) if note and note.address is not None else (0, 0),
     )
     sections = tuple(divide(start, end, division))
-    contents = tuple(
-        replace(one, name=f"{one.name}.content", kind=Kind.DATA)
-        for one in sections
-        if one.kind is Kind.ZEROED and one.held and _written(kernel, one)
-    )
     # between the parts of an image as it was built there is nothing to miss
-    lacking = [one for one in sections if not one.held and one.kind is not Kind.ZEROED and not kernel.memory.image]
+    lacking = [one for one in sections if not one.held and not one.kind.is_zeroed and not kernel.memory.image]
     missing = sum(one.end - one.start for one in lacking)
-    return Layout(start, end, sections, contents, kinds, note, missing)
+    layout = Layout(start, end, sections, kinds, note, held, missing)
+    filled = (
+        replace(one, has_content=True) if one.kind.is_zeroed and one.held and _is_written(kernel, layout, one) else one
+        for one in sections
+    )
+    return replace(layout, sections=tuple(filled))
+
+
+def _is_written(kernel: Kernel, layout: Layout, section: Section) -> bool:
+    """Whether any byte of a section that the source holds is not zero."""
+    return any(piece.any() for piece in layout.read(kernel, section.start, section.end - section.start))
 
 
 def letters(kernel: Kernel) -> NDArray[np.uint8]:
@@ -141,28 +169,42 @@ def _bounds(kernel: Kernel, one: Range, start: int, end: int) -> tuple[int, int]
     return (low, high) if low < high <= end else None
 
 
-def _held(kernel: Kernel, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The parts of the image that the source holds, by running addresses, ascending."""
+def _held(kernel: Kernel, start: int, end: int) -> Iterator[HeldRange]:
+    """The parts of the image that the source holds where the image's distance says, ascending."""
     source = start - kernel.distance & WORD
-    before: tuple[int, int] | None = None
+    before: HeldRange | None = None
     for segment in kernel.memory.segments:
         low, high = max(segment.start, source), min(segment.end, source + end - start)
         if low >= high:
             continue
-        if before and before[1] == low:
-            before = before[0], high
+        part = HeldRange(low - source + start, high - source + start, low)
+        if before and before.end == part.start:
+            before = replace(before, end=part.end)
             continue
         if before:
-            yield before[0] - source + start, before[1] - source + start
-        before = low, high
+            yield before
+        before = part
     if before:
-        yield before[0] - source + start, before[1] - source + start
+        yield before
 
 
-def _written(kernel: Kernel, section: Section) -> bool:
-    """Whether any byte of a section that the source holds is not zero."""
-    source = section.start - kernel.distance & WORD
-    return any(
-        kernel.memory.read(source + at, min(CHUNK, section.end - section.start - at)).any()
-        for at in range(0, section.end - section.start, CHUNK)
-    )
+def _per_cpu_template(kernel: Kernel, held: tuple[HeldRange, ...], end: int) -> Iterator[HeldRange]:
+    """The per-CPU template of an image file, whose bytes are at its link address, not where they are loaded.
+
+    x86-64 up to 6.14 links it at 0 (arch/x86/kernel/vmlinux.lds.S); ``__per_cpu_load`` is in its place in the image.
+    """
+    names = ("__per_cpu_load", "__per_cpu_start", "__per_cpu_end")
+    found = [kernel.symbols.find(name) for name in names]
+    if kernel.memory.space is not AddressSpace.VIRTUAL or None in found:
+        return
+    load, low, high = (kernel.symbols.symbol(index).address for index in found if index is not None)
+    if (
+        not low < high
+        or load + high - low > end
+        or any(part.start < load + high - low and load < part.end for part in held)
+    ):
+        return
+    for segment in kernel.memory.segments:
+        first, last = max(segment.start, low), min(segment.end, high)
+        if first < last:
+            yield HeldRange(load + first - low, load + last - low, first)

@@ -24,12 +24,25 @@ class Kind(IntEnum):
     CODE = 0
     CONSTANT = 1
     DATA = 2
-    ZEROED = 3
+    SMALL_DATA = 3
+    """Data that code reaches by a short offset from a register."""
+    ZEROED = 4
+    SMALL_ZEROED = 5
 
     @property
     def section_name(self) -> str:
         """What linkers call a section of this kind."""
-        return (".text", ".rodata", ".data", ".bss")[self]
+        return (".text", ".rodata", ".data", ".sdata", ".bss", ".sbss")[self]
+
+    @property
+    def is_zeroed(self) -> bool:
+        """Whether it has no content before a kernel runs."""
+        return self in (Kind.ZEROED, Kind.SMALL_ZEROED)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether its section's name tells its letter: binutils takes .sdata and .sbss of ppc64 for small data."""
+        return self in (Kind.SMALL_DATA, Kind.SMALL_ZEROED)
 
 
 LETTERS: dict[str, Kind] = {
@@ -37,14 +50,14 @@ LETTERS: dict[str, Kind] = {
     "r": Kind.CONSTANT,
     "n": Kind.CONSTANT,
     "d": Kind.DATA,
-    "g": Kind.DATA,
+    "g": Kind.SMALL_DATA,
     "b": Kind.ZEROED,
-    "s": Kind.ZEROED,
+    "s": Kind.SMALL_ZEROED,
     "c": Kind.ZEROED,
 }
 """The kind of section that a letter of ``nm`` stands for, in lower case (binutils, bfd_decode_symclass)."""
 
-UNTOLD = 4
+UNTOLD = len(Kind)
 """In place of a `Kind`, where a letter tells none: weak, absolute or unknown symbols."""
 
 
@@ -70,7 +83,7 @@ class Range:
     variables: bool = False
 
 
-NO_CODE = (Kind.CONSTANT, Kind.DATA, Kind.ZEROED)
+NO_CODE = tuple(kind for kind in Kind if kind is not Kind.CODE)
 INIT = ("__initdata_begin", "__init_begin"), ("__initdata_end", "__init_end")
 
 RANGES = (
@@ -108,6 +121,8 @@ class Section:
         writable: whether the kernel writes to it.
         variables: whether its symbols are no functions.
         note: whether it is the build ID's note.
+        has_content: whether its bytes stand in the file as a section's: those of zeroed ones only where they are not
+            zero any more.
     """
 
     name: str
@@ -118,6 +133,7 @@ class Section:
     writable: bool
     variables: bool
     note: bool = False
+    has_content: bool = False
 
 
 NOTE_NAME = ".note.gnu.build-id"
@@ -214,18 +230,21 @@ def _section(start: int, end: int, kind: Kind, division: Division) -> Section:
     name, variables = kind.section_name, False
     for low, high, one in division.ranges:
         if low <= start < high and (one.kind is not None or kind in one.only):
-            kind, name, variables = kind if one.kind is None else one.kind, one.name, one.variables
+            kind, variables = kind if one.kind is None else one.kind, one.variables
+            name = kind.section_name if kind.is_small else one.name
     noted = division.note[0] <= start < division.note[1]
     before = bisect_right(division.held, start, key=lambda part: part[0])
+    held = bool(before) and start < division.held[before - 1][1]
     return Section(
         name=NOTE_NAME if noted else name,
         start=start,
         end=end,
         kind=kind,
-        held=bool(before) and start < division.held[before - 1][1],
-        writable=kind in (Kind.DATA, Kind.ZEROED) or (kind is Kind.CODE and variables),
+        held=held,
+        writable=kind > Kind.CONSTANT or (kind is Kind.CODE and variables),
         variables=variables or kind is not Kind.CODE,
         note=noted,
+        has_content=held and not kind.is_zeroed,
     )
 
 

@@ -2,9 +2,12 @@
 
 ``nm`` makes its letter from a symbol's binding and from its section's type and flags, so each symbol goes into a
 section that yields its own letter again: the one that contains it, else the one that ends at it, else an empty one
-of its kind (constants and data in pages that the source lacks, too, since a section without content means ``b``). What
-no section can express: the difference between ``n`` and ``r``, ``g`` and ``d``, ``s`` or ``c`` and ``b``; ``w`` and
-``v`` (undefined and weak) come out as ``W`` and ``V``; all others as ``?``, which is what ``nm`` calls the unknown.
+of its kind. That is so for constants and data in pages that the source lacks, since a section without content means
+``b``, and for zeroed variables that were written to, since a section with content means ``d``.
+
+What no section can express: the difference between ``n`` and ``r``, ``c`` and ``b``, and on other machines than ppc64
+``g`` and ``d``, ``s`` and ``b``; ``w`` and ``v`` (undefined and weak) come out as ``W`` and ``V``; all others as ``?``,
+which is what ``nm`` calls the unknown.
 Names and addresses are exact for all of them.
 """
 
@@ -58,7 +61,7 @@ class ElfSymbols:
 
 
 def elf_symbols(kernel: Kernel, layout: Layout) -> ElfSymbols:
-    """The symbols whose names are known; the sections are numbered from 1 on: contents, sections, strays."""
+    """The symbols whose names are known; the sections are numbered from 1 on: the layout's, then strays."""
     table = kernel.symbols
     rows = np.flatnonzero(np.diff(table.bounds) > 0)
     letter, kinds, values = letters(kernel)[rows], layout.kinds[rows], table.addresses[rows]
@@ -71,7 +74,9 @@ def elf_symbols(kernel: Kernel, layout: Layout) -> ElfSymbols:
     owner = np.searchsorted(starts, values, side="right") - 1
     inside = (values >= np.uint64(layout.start)) & (values < np.uint64(layout.end)) & ~absolute
     within = inside & ((kinds == UNTOLD) | (of_section[owner] == kinds))
-    lettered = np.array([one.held or one.kind in (Kind.CODE, Kind.ZEROED) for one in layout.sections], np.bool_)
+    lettered = np.array(
+        [one.kind is Kind.CODE or one.has_content != one.kind.is_zeroed for one in layout.sections], np.bool_
+    )
     unknown = (kinds == UNTOLD) & ~absolute & ~weak
     fits = within & ~unknown & (weak | lettered[owner])
     # what ends at an address: the section before the one that begins there, or the last one
@@ -79,15 +84,14 @@ def elf_symbols(kernel: Kernel, layout: Layout) -> ElfSymbols:
     ended = np.where(last, len(starts) - 1, np.maximum(owner - 1, 0))
     at_start = (owner > 0) & (values == starts[owner])
     behind = ~fits & ~absolute & (last | at_start) & (of_section[ended] == kinds) & lettered[ended]
-    first = 1 + len(layout.contents)
     sections = np.full(len(rows), ABSOLUTE, np.uint16)
-    sections[fits] = owner[fits] + first
-    sections[behind] = ended[behind] + first
+    sections[fits] = owner[fits] + 1
+    sections[behind] = ended[behind] + 1
     strays: list[tuple[Kind | None, int]] = []
     for kind in (*Kind, None):
         chosen = unknown if kind is None else ~fits & ~behind & (kinds == kind)
         if chosen.any():
-            sections[chosen] = first + len(starts) + len(strays)
+            sections[chosen] = 1 + len(starts) + len(strays)
             strays.append((kind, int(values[chosen].min())))
 
     info = _info(small, weak, letter != small, kinds, within, owner, layout)
