@@ -112,6 +112,10 @@ def in_order(*rows: Row) -> tuple[Row, ...]:
     return tuple(sorted(rows, key=lambda row: row.offset))
 
 
+MAX_UNPLACED = 16
+"""Ways to read tables that are kept though nothing tells where they are mapped."""
+
+
 @dataclass
 class Attempt:
     """How far the recovery came: the furthest step reached, for the message when nothing is found.
@@ -121,12 +125,14 @@ class Attempt:
         message: what was found before it, and what was not.
         damaged: whether tables lie where they usually do, but too much of them is lost: they need not be looked for
             elsewhere.
+        unplaced: tables that are in order, but of which nothing tells where they are mapped; `MAX_UNPLACED` at most.
     """
 
     step: str = "token table"
     message: str = "no 256 strings with an index that fits them were found; if there was a table, its page is lost"
     rank: int = field(default=0, repr=False)
     damaged: bool = False
+    unplaced: list[Tables] = field(default_factory=list, repr=False)
 
     def reached(self, rank: int, step: str, message: str) -> None:
         """Notes that everything before ``step`` held."""

@@ -10,7 +10,7 @@ from itertools import islice
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kallsyms.evidence import Check, Outcome, proven
-from kallsift.kallsyms.tables import Attempt, Layout, Tables
+from kallsift.kallsyms.tables import MAX_UNPLACED, Attempt, Layout, Tables
 from kallsift.kallsyms.tokens import TokenTable
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
 from kallsift.kernel.model import Kernel, State, TablePlace
@@ -53,7 +53,9 @@ def best_of(memory: Memory, candidates: Iterator[Tables], attempt: Attempt) -> K
             break
         found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
         attempt.reached(4, "placement", f"{found}, but nothing tells where they are mapped")
+        has_place = False
         for placement in placements(memory, tables):
+            has_place = True
             landmarks = tuple(landmark_checks(memory, tables, placement))
             if not proven(landmarks):
                 # addresses that point past what we can see are wrong: better none than these
@@ -70,6 +72,8 @@ def best_of(memory: Memory, candidates: Iterator[Tables], attempt: Attempt) -> K
             # of readings that nothing tells apart but their pointers, the one that most of them bear out
             if best is None or (*_merit(kernel), weight(placement)) > (*_merit(best), most):
                 best, most = kernel, weight(placement)
+        if not has_place and len(attempt.unplaced) < MAX_UNPLACED:
+            attempt.unplaced.append(tables)
     clearest = scattered.clearest()
     return best if clearest is None else _kernel(memory, clearest.tables, clearest.placement, clearest.landmarks)
 

@@ -23,6 +23,8 @@ class State(Enum):
     """As the linker made it: a kernel image, or the copy of one that a machine's memory holds."""
     GUEST = "nested guest"
     """It runs in a virtual machine, of the machine whose memory this is."""
+    TABLES = "tables alone"
+    """Nothing tells where its tables are mapped, and so nothing of it but these was seen."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Kernel:
         memory: what it was found in: the source, or the image that was unpacked from it.
         distance: virtual address less address in ``memory`` of each byte of the image, modulo 2^64.
         damage: what its tables lost; empty where nothing was.
+        is_placed: whether anything tells where it is mapped; if not, ``distance`` leads to no byte of ``memory``, and
+            the addresses of ``tables`` are guesses.
         lists: lists that run from its image through other memory and back, not all, if many: what shows it alive.
     """
 
@@ -85,6 +89,7 @@ class Kernel:
     damage: tuple[Damage, ...] = ()
     lists: int = 0
     attribute_bits: int = 0
+    is_placed: bool = True
 
     @property
     def proven(self) -> bool:

@@ -93,7 +93,8 @@ def _recover_from(fetched: Fetched, address: int, widest: int, progress: Progres
             except RecoveryError as error:
                 failure = error
             else:
-                return _with_landmarks(fetched, kernel)
+                if kernel.is_placed or reach == widest:
+                    return _with_landmarks(fetched, kernel)
             if reach == widest:
                 break
     raise failure or RecoveryError(

@@ -38,6 +38,7 @@ class Placement:
         checks: evidence for all of it.
         hits: distinct words of the image that equal symbols.
         code_bit: whether bit 0 is set in the image's pointers to code.
+        has_strings: whether pointers lead to the strings of the image.
     """
 
     symbols: SymbolTable
@@ -50,6 +51,7 @@ class Placement:
     ran: bool = False
     hits: int = 0
     code_bit: bool = False
+    has_strings: bool = False
 
     def with_checks(self, *checks: Check) -> Placement:
         """The same with more evidence."""

@@ -8,105 +8,123 @@ distance. The direct map's alias of the same bytes never does, for nothing in an
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.base import with_base
+from kallsift.kernel.distance_checks import count_strings, string_check
+from kallsift.kernel.distances import (
+    Candidate,
+    Origin,
+    given_candidates,
+    image_candidates,
+    landmark_candidates,
+    self_pointer_candidates,
+    string_candidates,
+    unplaced_symbols,
+)
 from kallsift.kernel.image_mapping import with_mapping
 from kallsift.kernel.placement import CHANCE, Placement, is_near
 from kallsift.kernel.pointer_targets import Hits, Targets, hits_on_symbols, targets
-from kallsift.kernel.pointers import (
-    AFTER,
-    BEFORE,
-    Words,
-    distances,
-    pointers_between,
-    self_pointers,
-)
+from kallsift.kernel.pointers import AFTER, BEFORE, Words, pointers_between
 from kallsift.memory.model import AddressSpace, Memory, Segment
 
 LEAST_HITS = 32
 """Distinct pointers more than by chance that must equal symbols before they prove anything."""
-
-FIRST_SYMBOLS = ("_text", "_stext", "stext", "_start")
-"""What names the first byte of a flat image."""
 
 
 def placements(memory: Memory, tables: Tables) -> Iterator[Placement]:
     """The ways in which a kernel's image can be mapped, the likeliest first.
 
     Yields:
-        One placement for each distance that the pointers in the image confirm: none, rather than a guess, where they
-        confirm none.
+        One placement for each distance that something in the source or its headers speaks for. In an image,
+        pointers to strings decide, where there are any.
     """
     words = Words(tables.word_size, tables.byte_order)
     window = memory.around(tables.array_address, BEFORE, AFTER)
     if tables.array.adrift:
-        for based, found in with_base(memory, tables, window, words):
+        for based, base_check in with_base(memory, tables, window, words):
             for placement in placements(memory, based):
-                yield placement.with_checks(found)
+                yield placement.with_checks(base_check)
         return
-    for distance, why in _distances(memory, tables, window, words):
-        symbols = _symbols(tables, tables.array_address + distance & words.mask)
-        own = targets(symbols, is_near(symbols.addresses, words, tables.array_address + distance))
-        if 2 * len(own) < len(symbols):
-            continue
-        hits, confirmed = _confirmed(window, words, own, tables, why, essential=memory.image is None)
-        if confirmed is None:
-            continue
-        placement = Placement(symbols, distance, words, (why, confirmed), hits=hits.count, code_bit=hits.code_bit)
-        if memory.image is not None:
-            absent = "not looked for: the source is a kernel image, which nothing has run yet"
-            yield placement.with_checks(*(Check(name, Outcome.ABSENT, absent) for name in ("page table", "alive")))
-        elif memory.space is AddressSpace.VIRTUAL:
-            yield placement.with_checks(
-                Check("page table", Outcome.ABSENT, "not looked for: the source's are used already")
-            )
-        else:
-            yield with_mapping(memory, tables, placement, window, own)
+    unseen: list[Placement] = []
+    tried: set[int] = set()
+    for candidates in _ways(memory, tables, window, words):
+        is_proven = False
+        for candidate in candidates:
+            if candidate.distance in tried:
+                continue
+            tried.add(candidate.distance)
+            found = _placed(memory, tables, window, words, candidate)
+            if found is not None and (memory.image is None or found.has_strings):
+                is_proven = True
+                yield found
+            elif found is not None:
+                unseen.append(found)
+        if is_proven:
+            return
+    yield from unseen
 
 
-def _distances(memory: Memory, tables: Tables, window: Segment, words: Words) -> Iterator[tuple[int, Check]]:
-    """Distances from place to address, each with the reason to try it."""
+def _ways(memory: Memory, tables: Tables, window: Segment, words: Words) -> Iterator[Iterator[Candidate]]:
+    """Where candidates come from: each is asked only if what those before it gave is but a guess."""
+    yield given_candidates(memory)
+    if memory.space is AddressSpace.VIRTUAL and memory.image is None:
+        return
+    yield self_pointer_candidates(window, words)
+    yield image_candidates(memory, tables, window, words)
+    yield string_candidates(tables, window, words)
+
+
+def _placed(memory: Memory, tables: Tables, window: Segment, words: Words, candidate: Candidate) -> Placement | None:
+    """The placement at one distance; None if the image speaks against it."""
+    distance = candidate.distance
+    symbols = unplaced_symbols(tables, tables.array_address + distance & words.mask)
+    own = targets(symbols, is_near(symbols.addresses, words, tables.array_address + distance))
+    if 2 * len(own) < len(symbols):
+        return None
+    hits, pointers = _confirmed(window, words, own, tables, essential=memory.image is None)
+    if pointers is None:
+        return None
+    placement = Placement(
+        symbols, distance, words, (candidate.reason, pointers), hits=hits.count, code_bit=hits.code_bit
+    )
+    if memory.image is not None:
+        return _in_image(tables, window, placement, candidate)
     if memory.space is AddressSpace.VIRTUAL:
-        given = "the image's headers give" if memory.image is not None else "the source has"
-        yield 0, Check.that("virtual addresses", True, f"{given} virtual addresses")
-        return
-    found = distances(self_pointers(window, words), words)
-    for distance, votes in found:
-        detail = f"{votes} words point at themselves at a distance of {distance:#x}"
-        yield distance, Check.that("self-pointers", True, detail)
-    if memory.image is None:
-        return
-    tried = {distance for distance, _ in found}
-    if (
-        memory.image.base is not None
-        and (base := memory.image.base - memory.segments[0].start & words.mask) not in tried
-    ):
-        tried.add(base)
-        yield base, Check.that("base", True, f"a header of the image gives the base {memory.image.base:#x}")
-    if tables.array.encoding.anchor != "place":
-        symbols = _symbols(tables, 0)
-        for name in FIRST_SYMBOLS:
-            for symbol in symbols.all(name):
-                distance = symbol.address - memory.segments[0].start & words.mask
-                if distance not in tried:
-                    tried.add(distance)
-                    detail = f"it is taken to be at {symbol.address:#x}, the address of {name}"
-                    yield distance, Check.that("first byte", True, detail)
+        absent = "not looked for: the source's are used already"
+        strings = string_check(count_strings(window, words, distance))
+        return placement.with_checks(strings, Check("page table", Outcome.ABSENT, absent))
+    return with_mapping(memory, tables, placement, window, own)
 
 
-def _symbols(tables: Tables, array_virtual: int) -> SymbolTable:
-    words = Words(tables.word_size, tables.byte_order)
-    addresses = words.wrap(tables.array.addresses(array_virtual))
-    return SymbolTable(addresses, tables.characters, tables.bounds, tables.word_size, tables.known_addresses)
+def _in_image(tables: Tables, window: Segment, placement: Placement, candidate: Candidate) -> Placement | None:
+    """The placement in a kernel image; None if what it points at lies elsewhere, or nothing at all speaks for it."""
+    words = placement.words
+    strings = string_check(count_strings(window, words, candidate.distance))
+    if strings.outcome is Outcome.FAILED:
+        return None
+    absent = "not looked for: the source is a kernel image, which nothing has run yet"
+    has_strings = strings.outcome is Outcome.PASSED
+    unasked = (Check(name, Outcome.ABSENT, absent) for name in ("page table", "alive"))
+    placement = replace(placement, has_strings=has_strings).with_checks(strings, *unasked)
+    if candidate.origin is Origin.IMAGE or has_strings:
+        return placement
+    landmarks = [one.distance for one in landmark_candidates(tables, window, words)]
+    # the one that the distance was found by says nothing more of it
+    if landmarks.count(candidate.distance) > (candidate.origin is Origin.LANDMARK):
+        return placement
+    if candidate.origin is Origin.ASSUMPTION:
+        return None
+    detail = "nothing in the image would be otherwise if it lay elsewhere"
+    return placement.with_checks(Check.that("distance", False, detail))
 
 
 def _confirmed(
-    window: Segment, words: Words, own: Targets, tables: Tables, why: Check, *, essential: bool
+    window: Segment, words: Words, own: Targets, tables: Tables, *, essential: bool
 ) -> tuple[Hits, Check | None]:
     """How many words of the image equal symbols, and whether they do; None if they do not, and must.
 
@@ -115,7 +133,6 @@ def _confirmed(
         words: how to read it.
         own: the image's symbols.
         tables: where the symbols are from.
-        why: the reason to have placed them so.
         essential: whether an image without such words is out of the question: one that ran has them.
     """
     found = pointers_between(window, words, int(own.addresses[0]), min(int(own.addresses[-1]) + 1, words.mask))
@@ -133,6 +150,4 @@ def _confirmed(
     if essential or inside > LEAST_HITS:
         return hits, None
     detail = f"only {inside} words are addresses of the image: they are filled in when it boots"
-    if why.name == "first byte":  # which is but a guess
-        return hits, Check.that("pointers to symbols", False, detail)
     return hits, Check("pointers to symbols", Outcome.ABSENT, detail)

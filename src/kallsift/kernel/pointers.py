@@ -121,6 +121,22 @@ def self_pointers(window: Segment, words: Words) -> Pointers:
     return _choose(window, words, chosen)
 
 
+def list_head_distances(window: Segment, words: Words, least: int = 16, most: int = 8) -> list[tuple[int, int]]:
+    """Return the distances at which pairs of words are empty list heads, which need be of no whole pages.
+
+    Both words of an empty head (``struct list_head``, include/linux/types.h) hold the address of the first one.
+
+    Returns:
+        (distance modulo the address space, heads that have it), the most frequent first.
+    """
+
+    def chosen(_: int, chunk: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
+        return np.flatnonzero((chunk[:-1] == chunk[1:]) & (chunk[:-1] >= PAGE) & (chunk[:-1] < words.mask))
+
+    found = _choose(window, words, chosen)
+    return _frequent(words.wrap(found.values - found.places), least, most)
+
+
 def distances(pointers: Pointers, words: Words, least: int = 16, most: int = 64) -> list[tuple[int, int]]:
     """Distances of whole pages from place to value that most words agree on.
 
@@ -128,8 +144,12 @@ def distances(pointers: Pointers, words: Words, least: int = 16, most: int = 64)
         (distance modulo the address space, words that have it), the most frequent first.
     """
     distance = words.wrap(pointers.values - pointers.places)
-    distance = distance[distance & np.uint64(PAGE - 1) == 0]
-    found, counts = np.unique(distance, return_counts=True)
+    return _frequent(distance[distance & np.uint64(PAGE - 1) == 0], least, most)
+
+
+def _frequent(values: NDArray[np.uint64], least: int, most: int) -> list[tuple[int, int]]:
+    """Return the values that stand there at least ``least`` times, with how often, the most frequent first."""
+    found, counts = np.unique(values, return_counts=True)
     best = np.argsort(counts, kind="stable")[::-1][:most]
     return [(int(found[i]), int(counts[i])) for i in best if counts[i] >= least]
 

@@ -18,6 +18,7 @@ from kallsift.kernel.hosts import REGISTER_CHECKS, host_check
 from kallsift.kernel.likely import likely_ranges
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.pointers import AFTER, BEFORE, ENOUGH_LISTS
+from kallsift.kernel.unplaced import unplaced_kernel
 from kallsift.memory.model import Hints, Memory, Segment
 
 # What is asked only where the usual tables lead to no proven kernel is imported where it is asked: to import all of it
@@ -66,7 +67,7 @@ def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
         if kernel.proven:
             return kernel
         found.append(kernel)
-    return _ranked(found, failed)[0]
+    return _ranked(memory, found, failed)[0]
 
 
 def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Kernel, ...]:
@@ -76,14 +77,17 @@ def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Ke
         RecoveryError: as `recover`.
     """
     failed: list[Attempt] = []
-    return _ranked(list(_kernels(memory, failed, progress)), failed)
+    return _ranked(memory, list(_kernels(memory, failed, progress)), failed)
 
 
-def _ranked(kernels: list[Kernel], failed: list[Attempt]) -> tuple[Kernel, ...]:
+def _ranked(memory: Memory, kernels: list[Kernel], failed: list[Attempt]) -> tuple[Kernel, ...]:
     """Proven kernels first; if there is none, the others say which table could not be recovered: it may be the one."""
     furthest = max(failed, key=lambda attempt: attempt.rank, default=Attempt())
     if not kernels:
-        raise RecoveryError(furthest.step, furthest.message)
+        alone = [unplaced_kernel(memory, attempt.unplaced) for attempt in failed]
+        if not any(alone):
+            raise RecoveryError(furthest.step, furthest.message)
+        return tuple(kernel for kernel in alone if kernel is not None)
     if failed and not any(kernel.proven for kernel in kernels):
         lost = Check.that("other tables", False, f"{furthest.step}: {furthest.message}", essential=False)
         kernels = [replace(kernel, evidence=(*kernel.evidence, lost)) for kernel in kernels]

@@ -36,6 +36,32 @@ LINK_BASES: dict[str, tuple[str, int]] = {
 }
 """Symbols with the addresses that they are linked at, for architectures where few configurations move these."""
 
+TEXT_BASES: dict[str, int] = {
+    **{architecture: address for architecture, (_, address) in LINK_BASES.items()},
+    "arm": 0xC000_8000,
+    "arm64": 0xFFFF_8000_8000_0000,
+    "loongarch64": 0x9000_0000_0020_0000,
+    "mips": 0x8010_0000,
+    "mips64": 0xFFFF_FFFF_8010_0000,
+    "ppc": 0xC000_0000,
+    "sparc64": 0x40_4000,
+}
+"""Where the linker puts ``_text`` in most configurations: KIMAGE_VADDR (arch/arm64/include/asm/memory.h, since 6.5),
+PAGE_OFFSET + TEXT_OFFSET (arch/arm/Makefile), VMLINUX_LOAD_ADDRESS (arch/loongarch/Makefile), load-y
+(arch/mips/*/Platform), PAGE_OFFSET (arch/powerpc), the script of arch/sparc/kernel."""
+
+NAME_MARKS: dict[str, bytes] = {
+    "x86-64": b"__x64_sys_",
+    "x86": b"__ia32_sys_",
+    "arm64": b"__arm64_sys_",
+    "riscv64": b"__riscv_sys_",
+    "s390x": b"__s390x_sys_",
+    "ppc64": b"opal_",
+    "loongarch64": b"loongarch_",
+    "mips": b"mips_",
+}
+"""What names of symbols hold in kernels of one architecture: SYSCALL_DEFINEx (asm/syscall_wrapper.h), and others."""
+
 UNMOVED: frozenset[str] = frozenset({"arm"})
 """Architectures whose kernels always run at the addresses they were linked at."""
 

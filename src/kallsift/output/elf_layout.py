@@ -77,6 +77,8 @@ def lay_out(kernel: Kernel) -> Layout:
     Raises:
         KallsiftError: if nothing tells where the image lies, or it is contrived.
     """
+    if not kernel.is_placed:
+        raise KallsiftError("nothing tells where the image lies that these tables are of; give --base")
     kinds = _kinds(kernel)
     start, end = _image(kernel, kinds)
     held = tuple(_held(kernel, start, end))

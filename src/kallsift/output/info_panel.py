@@ -69,6 +69,7 @@ _STATES = {
     State.STALE: "a stale copy: it ran, but nothing says that it still does",
     State.IMAGE: "an image file: as the linker made it",
     State.GUEST: "a nested guest: runs in a virtual machine of this machine",
+    State.TABLES: "tables alone: nothing tells where they are mapped",
 }
 
 
@@ -86,7 +87,8 @@ def _tables(kernel: Kernel) -> Table:
         table.add_column(heading, justify="right")
     for place in kernel.tables:
         size = Text(f"{place.size:,}")
-        table.add_row(Text(printable(place.name)), _address(place.physical), _address(place.virtual), size)
+        virtual = _address(place.virtual if kernel.is_placed else None)
+        table.add_row(Text(printable(place.name)), _address(place.physical), virtual, size)
     return table
 
 
@@ -98,7 +100,7 @@ def _image(kernel: Kernel) -> tuple[tuple[str, Text], ...]:
     packaging = ", ".join(image.packaging)
     return ("Image", Text(printable(f"{packaging}, at {image.offset:#x}"))), (
         "Image base",
-        _address(image_base(kernel)),
+        _address(image_base(kernel) if kernel.is_placed else None),
     )
 
 

@@ -81,7 +81,7 @@ def kernel_document(kernel: Kernel) -> dict[str, Any]:
             {
                 "name": place.name,
                 "physical": _hex(place.physical),
-                "virtual": _hex(place.virtual),
+                "virtual": _hex(place.virtual if kernel.is_placed else None),
                 "size": place.size,
             }
             for place in kernel.tables
@@ -108,7 +108,7 @@ def _image(kernel: Kernel) -> dict[str, Any] | None:
     image = kernel.memory.image
     if image is None:
         return None
-    base = _hex(image_base(kernel))
+    base = _hex(image_base(kernel) if kernel.is_placed else None)
     return {"packaging": list(image.packaging), "offset": image.offset, "base": base}
 
 

@@ -1,0 +1,219 @@
+"""Find candidates for the distance of a kernel image: the address of each of its bytes less their place in the source.
+
+A candidate is a guess. `kallsift.kernel.distance_checks` tests it by things that would not hold at another distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.table import SymbolTable
+from kallsift.kallsyms.tables import Tables
+from kallsift.kernel.distance_checks import beginnings
+from kallsift.kernel.pointers import Words, distances, list_head_distances, self_pointers
+from kallsift.memory.model import AddressSpace, Memory, Segment
+
+FIRST_SYMBOLS = ("_text", "_stext", "stext", "_start")
+"""What names the first byte of a flat image."""
+
+BANNER = b"Linux version "
+
+MAX_BANNERS = 16
+"""Banners that are tried: an image has one or two (``linux_banner`` and ``linux_proc_banner``)."""
+
+MIN_VOTES = 16
+"""Pointers and symbols that must agree on a distance before it is tried."""
+
+RUNNER_UP = 4
+"""How many times as many list heads as for a distance that is tried another one may have."""
+
+SAMPLE = 64
+"""Pointers whose distances to all symbols are counted."""
+
+MAX_STRINGS = 1 << 17
+"""Strings whose distances to pointers are counted; real images have some 100,000."""
+
+MIN_LETTERS = 6
+"""Characters that a string must begin with to be counted."""
+
+REGION_BITS = 26
+"""Bits of an address inside of a region as large as an image."""
+
+PAGE = 4096
+
+
+class Origin(Enum):
+    """What speaks for a distance."""
+
+    IMAGE = "image"
+    """Much of the image's own content, which would be otherwise at another distance."""
+    CLAIM = "claim"
+    """A header, which may speak of something else."""
+    LANDMARK = "landmark"
+    """One symbol that lies where it says: one equation finds one unknown, but proves nothing."""
+    ASSUMPTION = "assumption"
+    """Nothing: most images are so."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A distance that is worth a test.
+
+    Attributes:
+        distance: virtual address less place in the source, modulo 2^64.
+        reason: the check that says where it comes from.
+        origin: what speaks for it.
+    """
+
+    distance: int
+    reason: Check
+    origin: Origin = Origin.IMAGE
+
+
+def given_candidates(memory: Memory) -> Iterator[Candidate]:
+    """Yield what the source's own headers say: nothing else is asked where it proves itself."""
+    if memory.space is AddressSpace.VIRTUAL:
+        given = "the image's headers give" if memory.image is not None else "the source has"
+        yield Candidate(0, Check.that("virtual addresses", True, f"{given} virtual addresses"), Origin.CLAIM)
+
+
+def self_pointer_candidates(window: Segment, words: Words) -> Iterator[Candidate]:
+    """Yield the distances of whole pages at which many words point at themselves, as empty list heads do."""
+    for distance, votes in distances(self_pointers(window, words), words):
+        detail = f"{votes} words point at themselves at a distance of {distance:#x}"
+        yield Candidate(distance, Check.that("self-pointers", True, detail))
+
+
+def image_candidates(memory: Memory, tables: Tables, window: Segment, words: Words) -> Iterator[Candidate]:
+    """Yield the distances of a kernel image that need not lie at a page of its source, the likeliest first."""
+    if memory.image is not None and memory.image.base is not None:
+        detail = f"a header of the image gives the base {memory.image.base:#x}"
+        distance = memory.image.base - memory.segments[0].start & words.mask
+        yield Candidate(distance, Check.that("base", True, detail), Origin.CLAIM)
+    yield from landmark_candidates(tables, window, words)
+    found = list_head_distances(window, words)
+    for distance, votes in found:
+        if votes * RUNNER_UP < found[0][1]:
+            break
+        detail = f"{votes} list heads point at themselves at a distance of {distance:#x}"
+        yield Candidate(distance, Check.that("self-pointers", True, detail))
+    yield from _first_byte_candidates(memory, tables, words)
+    if is_self_relative(tables):
+        yield from _pointer_candidates(tables, window, words)
+
+
+def unplaced_symbols(tables: Tables, array_virtual: int = 0) -> SymbolTable:
+    """Return the symbols of tables whose place is not known: self-relative ones count from ``array_virtual``."""
+    words = Words(tables.word_size, tables.byte_order)
+    addresses = words.wrap(tables.array.addresses(array_virtual))
+    return SymbolTable(addresses, tables.characters, tables.bounds, tables.word_size, tables.known_addresses)
+
+
+def is_self_relative(tables: Tables) -> bool:
+    """Return whether all addresses move with the place of the tables, as since 7.0."""
+    return tables.array.encoding.anchor == "place"
+
+
+def landmark_candidates(tables: Tables, window: Segment, words: Words) -> Iterator[Candidate]:
+    """Yield distances at which the tables and the banner lie where their own symbols say."""
+    if is_self_relative(tables):
+        return  # these symbols move with the distance, and so agree with each one
+    symbols = unplaced_symbols(tables)
+    for name, place, _ in tables.places:
+        if (index := symbols.find(f"kallsyms_{name}")) is not None:
+            distance = symbols.symbol(index).address - place & words.mask
+            detail = f"kallsyms_{name} lies where its symbol says at a distance of {distance:#x}"
+            yield Candidate(distance, Check.that("own name", True, detail), Origin.LANDMARK)
+    if (index := symbols.find("linux_banner")) is not None:
+        for place in islice(_places(window, BANNER), MAX_BANNERS):
+            distance = symbols.symbol(index).address - place & words.mask
+            detail = f"a banner lies where linux_banner says at a distance of {distance:#x}"
+            yield Candidate(distance, Check.that("banner's place", True, detail), Origin.LANDMARK)
+
+
+def _places(window: Segment, text: bytes) -> Iterator[int]:
+    """Yield the addresses at which a text stands."""
+    data = window.data.tobytes()
+    offset = data.find(text)
+    while offset >= 0:
+        yield window.start + offset
+        offset = data.find(text, offset + 1)
+
+
+def _first_byte_candidates(memory: Memory, tables: Tables, words: Words) -> Iterator[Candidate]:
+    """Yield the guess that the source begins with its first symbol, as flat images do."""
+    if memory.image is None or is_self_relative(tables):
+        return
+    symbols = unplaced_symbols(tables)
+    for name in FIRST_SYMBOLS:
+        for symbol in symbols.all(name):
+            detail = f"it is taken to be at {symbol.address:#x}, the address of {name}"
+            distance = symbol.address - memory.segments[0].start & words.mask
+            yield Candidate(distance, Check.that("first byte", True, detail), Origin.ASSUMPTION)
+
+
+def _pointer_candidates(tables: Tables, window: Segment, words: Words) -> Iterator[Candidate]:
+    """Yield the distances at which most pointers of an image would equal self-relative symbols.
+
+    Every difference of a pointer and a symbol is a vote; the right one is the only one that many pointers share.
+    """
+    symbols = np.unique(unplaced_symbols(tables, tables.array_address).addresses)
+    pointers = _likely_pointers(window, words)
+    if not len(symbols) or not len(pointers):
+        return
+    sample = pointers[:: max(1, len(pointers) // SAMPLE)][: 2 * SAMPLE]
+    votes = np.sort(words.wrap((sample[:, None] - symbols[None, :]).ravel()))
+    votes = votes[votes & np.uint64(PAGE - 1) == 0]
+    values, counts = np.unique(votes, return_counts=True)
+    if len(values) and counts.max() >= MIN_VOTES:
+        distance = int(values[np.argmax(counts)])
+        detail = f"{counts.max()} of {len(sample)} pointers would equal symbols at a distance of {distance:#x}"
+        yield Candidate(distance, Check.that("pointers' distance", True, detail))
+
+
+def string_candidates(tables: Tables, window: Segment, words: Words) -> Iterator[Candidate]:
+    """Yield the distance at which most pointers of an image would lead to the beginnings of strings.
+
+    Every difference of a pointer and a string is a vote, as in `_pointer_candidates`. It is what is left where data
+    with list heads are mapped apart from the tables (execute in place), or are not there.
+    """
+    pointers = _likely_pointers(window, words)
+    if not is_self_relative(tables):
+        pointers = np.setdiff1d(pointers, unplaced_symbols(tables).addresses)
+    strings = np.flatnonzero(beginnings(window.data, MIN_LETTERS)).astype(np.uint64) + np.uint64(window.start)
+    if not len(strings) or len(pointers) < MIN_VOTES:
+        return
+    sample = pointers[:: max(1, len(pointers) // SAMPLE)][: 2 * SAMPLE]
+    strings = strings[:: len(strings) // MAX_STRINGS + 1]
+    values, counts = np.unique(words.wrap((sample[:, None] - strings[None, :]).ravel()), return_counts=True)
+    if counts.max() >= MIN_VOTES:
+        distance = int(values[np.argmax(counts)])
+        detail = f"{counts.max()} of {len(sample)} pointers would lead to strings at a distance of {distance:#x}"
+        yield Candidate(distance, Check.that("strings' distance", True, detail))
+
+
+def _likely_pointers(window: Segment, words: Words) -> NDArray[np.uint64]:
+    """Return the distinct words of an image in the 64 MiB of the address space that most words lie in.
+
+    Only those beside another one, or beside a small number: structures have these, machine code seldom.
+    """
+    skipped = -window.start % words.size
+    raw = np.ascontiguousarray(window.data[skipped:][: (len(window.data) - skipped) // words.size * words.size])
+    values = raw.view(words.dtype).astype(np.uint64)
+    region = values >> np.uint64(REGION_BITS)
+    plausible = (region != 0) & (region != np.uint64(words.mask >> REGION_BITS))
+    if not plausible.any():
+        return values[:0]
+    regions, counts = np.unique(region[plausible], return_counts=True)
+    inside = region == regions[np.argmax(counts)]
+    companion = inside | (values < np.uint64(PAGE))
+    chosen = inside.copy()
+    chosen[1:-1] &= companion[:-2] | companion[2:]
+    return np.unique(values[chosen])

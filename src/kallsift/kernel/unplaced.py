@@ -1,0 +1,139 @@
+"""Make kernels of tables that are whole, but of which nothing tells where they are mapped: tables alone.
+
+They hold their addresses themselves (absolute, or base and offset), or, since 7.0, how far these are from each other.
+The latter, and offsets whose base is lost, are counted from where the linker of the architecture puts ``_text``.
+Nothing of such a kernel is called proven, and none of its addresses leads to a byte of the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kallsift.addresses import PhysicalAddress, VirtualAddress
+from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.table import SymbolTable
+from kallsift.kallsyms.tables import Layout, Tables
+from kallsift.kernel.distances import FIRST_SYMBOLS, is_self_relative, unplaced_symbols
+from kallsift.kernel.landmarks import nearest_banner
+from kallsift.kernel.model import Kernel, State, TablePlace
+from kallsift.kernel.pointers import Words
+from kallsift.machine.registry import NAME_MARKS, TEXT_BASES
+from kallsift.memory.model import Memory
+
+CHECK = "placement"
+
+MIN_MARKS = 4
+"""Names with an architecture's mark that tell it; real kernels have some hundreds."""
+
+FAR = 1 << 60
+"""Above all physical addresses and offsets of files."""
+
+
+def unplaced_kernel(memory: Memory, readings: Sequence[Tables]) -> Kernel | None:
+    """Return the kernel that some tables are of which nothing tells where they lie; None where there are none.
+
+    Args:
+        memory: what the tables were found in.
+        readings: the ways to read them; the best one is taken, and others that say otherwise are counted.
+    """
+    whole = [tables for tables in readings if tables.layout is Layout.USUAL and not tables.damage]
+    if not whole:
+        return None
+    best = max(whole, key=_rank)
+    symbols, origin = _symbols(memory, best)
+    words = Words(best.word_size, best.byte_order)
+    first = _first_symbol(symbols)
+    low = int(symbols.addresses.min()) if first is None else int(symbols.addresses[first])
+    guessed = low - memory.segments[0].start
+    checks = [Check.that(CHECK, False, f"nothing confirms these addresses: {origin}")]
+    others = {_signature(memory, tables) for tables in whole} - {_signature(memory, best)}
+    if others:
+        checks.append(Check.that("only reading", False, f"{len(others)} other readings of the tables are in order too"))
+    return Kernel(
+        symbols=symbols,
+        evidence=(*best.checks, *checks),
+        state=State.IMAGE if memory.image is not None else State.TABLES,
+        byte_order=best.byte_order,
+        architecture=memory.image.architecture if memory.image else None,
+        banner=nearest_banner(memory, best.array_address),
+        encoding=best.array.encoding.name,
+        tables=tuple(
+            TablePlace(name, PhysicalAddress(place), VirtualAddress(place + guessed & words.mask), size)
+            for name, place, size in best.places
+        ),
+        virtual_base=None if first is None else VirtualAddress(low),
+        physical_base=None,
+        kaslr_slide=None,
+        page_table_root=None,
+        paging=None,
+        memory=memory,
+        distance=low - FAR & (1 << 64) - 1,
+        is_placed=False,
+    )
+
+
+def likely_architecture(symbols: SymbolTable) -> str | None:
+    """Return the architecture that many names speak of, as those of system calls do; None where none do."""
+    text = symbols.characters.tobytes()
+    counts = {name: text.count(mark) for name, mark in NAME_MARKS.items()}
+    best = max(counts, key=lambda name: counts[name])
+    return best if counts[best] >= MIN_MARKS else None
+
+
+def _rank(tables: Tables) -> tuple[bool, bool, int]:
+    """Return what makes one reading better than another: its base is there, it is plausible, nothing is left over."""
+    return not tables.array.adrift, _is_plausible(tables), -_loose_bytes(tables)
+
+
+def _is_plausible(tables: Tables) -> bool:
+    """Whether the addresses but for those of per-CPU symbols and absolute values lie in an image's reach."""
+    addresses = np.sort(unplaced_symbols(tables).addresses)
+    middle = int(addresses[len(addresses) // 2])
+    near = np.abs((addresses - np.uint64(middle)).view(np.int64)) < 1 << 30
+    aligned = tables.word_size == 4 or middle >> 40 in (0, (1 << 24) - 1) or middle >> 63 == 1
+    return bool(near.mean() > 0.5) and aligned
+
+
+def _loose_bytes(tables: Tables) -> int:
+    """Count bytes right behind the array and its base that are neither zero nor of another table."""
+    end = max(row.end for row in tables.rows if row.name in ("addresses", "offsets", "relative_base"))
+    if any(row.offset <= end < row.end for row in tables.rows):
+        return 0
+    return int(np.count_nonzero(tables.segment.data[end : end + tables.word_size]))
+
+
+def _first_symbol(symbols: SymbolTable) -> int | None:
+    """Return the index of the symbol at the beginning of the text, None where the table names none."""
+    return next((index for name in FIRST_SYMBOLS if (index := symbols.find(name)) is not None), None)
+
+
+def _symbols(memory: Memory, tables: Tables) -> tuple[SymbolTable, str]:
+    """Return the symbols at the best addresses that are known, and how these are."""
+    if not is_self_relative(tables) and not tables.array.adrift:
+        return unplaced_symbols(tables), f"they are as the table holds them ({tables.array.encoding.name})"
+    relative = unplaced_symbols(tables)
+    architecture = (memory.image.architecture if memory.image else None) or likely_architecture(relative)
+    default = TEXT_BASES.get(architecture or "", 0)
+    index = _first_symbol(relative)
+    lowest = int(relative.addresses.view(np.int64).min() if index is None else relative.addresses[index])
+    base = default - lowest & (1 << 64) - 1
+    name = "the first symbol" if index is None else relative.symbol(index).name
+    if is_self_relative(tables):
+        symbols = unplaced_symbols(tables, base)
+    else:
+        symbols = unplaced_symbols(replace(tables, array=replace(tables.array, relative_base=base)))
+    if architecture is None:
+        return symbols, f"they are counted from {name}; give its address as --base"
+    return (
+        symbols,
+        f"they are right if {name} is at {default:#x}, as kernels of {architecture} are linked; else give --base",
+    )
+
+
+def _signature(memory: Memory, tables: Tables) -> int:
+    """Return a number that two readings share if they have the same names at the same addresses."""
+    symbols, _ = _symbols(memory, tables)
+    return hash((symbols.addresses.tobytes(), symbols.characters.tobytes(), symbols.bounds.tobytes()))

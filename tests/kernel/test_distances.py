@@ -1,0 +1,83 @@
+"""Where an image lies is told by what would be otherwise at another distance, or it is not called proven."""
+
+from __future__ import annotations
+
+import pytest
+
+import kallsift
+from tests.kernel.placed_images import Made, Parts, elf, flat, make, raw
+
+ROM_TO_RAM = 0x0100_0000
+
+TOLD = [
+    Parts(lists=100),
+    Parts(strings=200),
+    Parts(lists=100, header=64),
+    Parts(lists=100, strings=200, header=512, text_only=True),
+    Parts(strings=200, banner=True, header=64, word_size=4),
+    Parts(lists=100, header=64, first=0x1C000, word_size=4),
+    Parts(lists=100, header=64, first=0x1C000, word_size=4, text_only=True),
+    Parts(lists=100, header=8, first=0x1000, era="7.0"),
+    Parts(lists=100, first=0x1000, era="2.6.32 arm", word_size=4),
+]
+
+
+def assert_exact(kernel: kallsift.Kernel, made: Made) -> None:
+    assert kernel.symbols.addresses.tolist() == [symbol.address for symbol in made.blob.symbols]
+    assert kernel.symbols.names() == [symbol.name for symbol in made.blob.symbols]
+
+
+@pytest.mark.parametrize("parts", TOLD, ids=str)
+def test_what_tells_the_distance(parts: Parts) -> None:
+    made = make(parts)
+    kernel = kallsift.recover(flat(made))
+    assert_exact(kernel, made)
+    assert kernel.distance == made.distance
+    assert kernel.proven
+
+
+def test_the_first_byte_is_not_taken_for_the_first_symbol() -> None:
+    """Pointers equal symbols wherever the image is taken to lie: they confirm no distance."""
+    made = make(Parts(first=0x1C000, word_size=4))
+    assert not any(kernel.proven for kernel in kallsift.recover_all(flat(made)))
+
+
+def test_one_landmark_is_no_proof() -> None:
+    """It tells a distance, of which nothing else speaks then."""
+    made = make(Parts(banner=True))
+    kernel = kallsift.recover(flat(made))
+    assert_exact(kernel, made)
+    assert not kernel.proven
+
+
+@pytest.mark.parametrize("banner", [False, True])
+def test_data_that_lie_elsewhere(banner: bool) -> None:
+    """Where code is executed in place, the data's list heads tell nothing of the tables' distance."""
+    made = make(Parts(lists=200, lists_moved=ROM_TO_RAM, strings=200, banner=banner, word_size=4))
+    kernel = kallsift.recover(flat(made))
+    assert_exact(kernel, made)
+    assert kernel.distance == made.distance
+
+
+def test_execute_in_place_in_a_file_without_a_header() -> None:
+    made = make(Parts(lists=200, lists_moved=1 << 29, strings=200, banner=True, word_size=4))
+    kernel = kallsift.recover(raw(made))
+    assert_exact(kernel, made)
+    assert kernel.distance == made.distance
+
+
+def test_a_header_that_is_wrong() -> None:
+    """An ELF file around a bare kernel, at addresses that are not the kernel's; a load address that is none of it."""
+    made = make(Parts(lists=100, strings=200, header=0x1000))
+    for memory in (elf(made, 0x10000), flat(made, base=0x8_0000)):
+        kernel = kallsift.recover(memory)
+        assert_exact(kernel, made)
+        assert kernel.distance == (made.distance - memory.segments[0].start) % (1 << 64)
+        assert kernel.proven
+
+
+def test_a_header_that_nothing_confirms() -> None:
+    made = make(Parts())
+    kernel = kallsift.recover(flat(made, base=made.distance))
+    assert_exact(kernel, made)
+    assert not kernel.proven
