@@ -84,3 +84,14 @@ def test_what_cannot_be_compared(command: Command, plant: Plant, saved: Path, tm
     assert command("diff", "--kernel", "0", saved, saved).code == 2
     plant(kernel())
     assert command("diff", "--all", "dump", saved).code == 2
+
+
+def test_a_damaged_table(command: Command, saved: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    lines = saved.read_text().splitlines(keepends=True)
+    lines[3] = "???????????????? T _stext\n"
+    lines[4] = "ffffffff9fa00040 ? ?\n"
+    damaged.write_text("".join(lines))
+    result = command("diff", damaged, saved)
+    assert (result.code, result.out) == (3, "")
+    assert "agree in all 6 symbols that are known in both; 2 have lost their name or address" in result.err

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
 
 from kallsift.questions.comparison import Change, Comparison, compare
 from kallsift.questions.dynamic import Dynamic, Group
@@ -113,3 +117,47 @@ def test_nothing_in_common() -> None:
     assert found.slide is None
     assert len(found.differences) == len(CORE) + 1
     assert compare(listing([]), listing([])).agree
+
+
+def lost(rows: Sequence[Row], names: Sequence[int] = (), addresses: Sequence[int] = ()) -> Listing:
+    """A listing that has lost the names, and the addresses, of some rows."""
+    whole = table(rows)
+    sizes = np.diff(whole.bounds)
+    kept = np.ones(len(rows), np.bool_)
+    kept[list(names)] = False
+    known = np.ones(len(rows), np.bool_)
+    known[list(addresses)] = False
+    latest = np.maximum.accumulate(np.where(known, np.arange(len(rows)), 0))
+    bounds = np.concatenate(([0], np.cumsum(np.where(kept, sizes, 0))))
+    return Listing(
+        replace(
+            whole,
+            addresses=whole.addresses[latest],
+            characters=whole.characters[np.repeat(kept, sizes)],
+            bounds=bounds,
+            known_addresses=known if len(addresses) else None,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "addresses"),
+    [((4,), ()), ((), (4,)), ((4,), (4,)), ((4, 5, 6), (5, 6)), ((), (5, 7)), ((0, 1), (1, 2)), (range(8), (3,))],
+)
+def test_what_a_damaged_table_has_lost_is_no_difference(names: Sequence[int], addresses: Sequence[int]) -> None:
+    damaged = lost(CORE, names, addresses)
+    for slide in (0, SLIDE) if len(names) < len(CORE) else (0,):
+        for found in (compare(damaged, listing(slid(CORE, slide))), compare(listing(slid(CORE, slide)), damaged)):
+            assert said(found) == []
+            assert found.unknown == len({*names, *addresses})
+            assert found.same == len(CORE) - found.unknown
+
+
+def test_more_than_a_damaged_table_has_lost_is_a_difference() -> None:
+    damaged = lost(CORE, names=(5, 6))
+    more: list[Row] = [*CORE[:6], (BASE + 0x18, "t", "added"), *CORE[6:]]
+    assert said(compare(damaged, listing(more))) == ["+ added"]
+    renamed = [*CORE[:4], (BASE + 0x8, "T", "another"), *CORE[5:]]
+    assert said(compare(lost(CORE, addresses=(4,)), listing(renamed))) == ["+ another"]
+    assert said(compare(lost(CORE, names=(7,)), listing([*CORE[:7], (BASE + 0x38, "T", "last")]))) == ["+ last"]
+    assert said(compare(listing(more), lost(CORE, names=(5, 6), addresses=(5, 6)))) == ["- init"]

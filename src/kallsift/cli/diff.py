@@ -34,9 +34,10 @@ def diff(request: Request, other: str, core: bool, as_json: bool) -> int:
 
     Prints a line for each difference: "- address type name" if only SOURCE has it, "+ ..." if only OTHER does,
     "~ address address type name" if it is elsewhere, "! address type type name" if its type is another one. Modules
-    are compared where both list some. The other options say how SOURCE is read.
+    are compared where both list some. What a damaged table has lost the name or address of is no difference. The other
+    options say how SOURCE is read.
 
-    The exit code is 0 if they agree, 4 if they differ, 3 if they agree but one is not proven.
+    The exit code is 0 if they agree, 4 if they differ, 3 if they agree but one is not proven or has lost symbols.
     """
     if request.every:
         raise click.UsageError("--all makes no sense here: two kernels are compared; give --kernel N.")
@@ -52,4 +53,4 @@ def diff(request: Request, other: str, core: bool, as_json: bool) -> int:
         if not comparison.agree:
             return ExitCode.DIFFERENT
         kernels = [one.kernel for one in (before, after) if one.kernel is not None]
-        return verdict(kernels, whole=before.whole and after.whole)
+        return verdict(kernels, whole=before.whole and after.whole and not comparison.unknown)

@@ -164,8 +164,9 @@ class SymbolTable:
 
     def types(self) -> NDArray[np.uint8]:
         """The type letters, shape (n,), uint8; ``?`` where unknown."""
-        places = np.minimum(self.bounds[:-1], max(0, len(self.characters) - 1))
-        return np.where(self.named, self.characters[places], ord("?")).astype(np.uint8)
+        result = np.full(len(self), ord("?"), np.uint8)
+        result[self.named] = self.characters[self.bounds[:-1][self.named]]
+        return result
 
     @cached_property
     def _text(self) -> bytes:

@@ -42,12 +42,15 @@ def _line(difference: Difference, digits: int) -> str:
 def comparison_summary(comparison: Comparison) -> str:
     """What came out, in one line."""
     if comparison.agree:
-        outcome = f"agree in all {comparison.same:,} symbols"
+        known = " that are known in both" if comparison.unknown else ""
+        outcome = f"agree in all {comparison.same:,} symbols{known}"
     else:
         counts = [f"{count:,} {WORDS[change]}" for change in Change if (count := comparison.count(change))]
         modules = len(comparison.only_before) + len(comparison.only_after)
         counts += [f"{modules} {'module' if modules == 1 else 'modules'} in one of them only"] * bool(modules)
         outcome = f"differ: {', '.join(counts)}; {comparison.same:,} symbols are the same"
+    if comparison.unknown:
+        outcome += f"; {comparison.unknown:,} have lost their name or address, and are not compared"
     if comparison.slide is None:
         return f"{outcome}; no name is in both"
     return outcome + (f"; the second lies {comparison.slide:+#x} from the first" if comparison.slide else "")
@@ -60,6 +63,7 @@ def comparison_json(comparison: Comparison) -> str:
     document: dict[str, Any] = {
         "agree": comparison.agree,
         "same": comparison.same,
+        "unknown": comparison.unknown,
         "slide": None if comparison.slide is None else f"{comparison.slide:#x}",
         "modules_missing": [owner for owner, _ in comparison.only_before],
         "modules_added": [owner for owner, _ in comparison.only_after],

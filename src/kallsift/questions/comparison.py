@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from kallsift.addresses import VirtualAddress
 from kallsift.kallsyms.table import Symbol, SymbolTable
 from kallsift.questions.listing import Listing
+from kallsift.questions.lost_symbols import LostSymbols
 from kallsift.questions.resolver import NO_MODULES
 
 PAGE = 4096
@@ -77,6 +78,7 @@ class Comparison:
         only_before: modules that only the first one has, with the number of their symbols; where one has no modules at
             all, none are compared.
         only_after: modules that only the second one has.
+        unknown: built-in symbols of either whose name or address is lost. What can be one of these is no difference.
     """
 
     slide: int | None
@@ -84,10 +86,11 @@ class Comparison:
     differences: tuple[Difference, ...]
     only_before: tuple[tuple[str, int], ...] = ()
     only_after: tuple[tuple[str, int], ...] = ()
+    unknown: int = 0
 
     @property
     def agree(self) -> bool:
-        """Whether nothing differs but for the slide."""
+        """Whether nothing that is known differs but for the slide."""
         return not (self.differences or self.only_before or self.only_after)
 
     def count(self, change: Change) -> int:
@@ -106,6 +109,7 @@ class _Rows:
         shown: addresses as the listing has them.
         places: where each symbol is, counted through the owner's tables.
         texts: all names in these.
+        lost: the symbols that are left out, since something of them is unknown, where the other listing has them.
     """
 
     names: NDArray[np.int64]
@@ -114,6 +118,7 @@ class _Rows:
     shown: NDArray[np.uint64]
     places: NDArray[np.int64]
     texts: Sequence[str]
+    lost: LostSymbols
 
     def symbols(self, rows: NDArray[np.int64]) -> list[Symbol]:
         """The symbols of some rows."""
@@ -125,9 +130,16 @@ class _Rows:
 
 
 def compare(before: Listing, after: Listing) -> Comparison:
-    """Compares two listings; symbols of which something is unknown are left out."""
+    """Compares two listings; symbols of which something is unknown are left out, and what they can be is none."""
     first, second = _rows([before.symbols], [after.symbols])
+    unknown = len(first.lost) + len(second.lost)
     slide = _slide(first, second)
+    if len(first.lost):
+        expected = _expected(first, second, slide or 0)
+        first = replace(first, lost=first.lost.moved(first.addresses, expected))
+    if len(second.lost):
+        expected = _expected(second, first, -(slide or 0))
+        second = replace(second, lost=second.lost.moved(second.addresses, expected))
     same, differences = _compared("", first, second, _expected(first, second, slide or 0))
     owned, others = _owners(before), _owners(after)
     both = owned and others
@@ -146,6 +158,7 @@ def compare(before: Listing, after: Listing) -> Comparison:
         differences=tuple(differences),
         only_before=_left(owned, others) if both else (),
         only_after=_left(others, owned) if both else (),
+        unknown=unknown,
     )
 
 
@@ -174,7 +187,8 @@ def _rows(first: Sequence[SymbolTable], second: Sequence[SymbolTable]) -> tuple[
         whole = np.flatnonzero(np.concatenate([table.whole for table in tables]))
         addresses = np.concatenate([table.addresses for table in tables])[whole]
         letters = np.concatenate([table.types() for table in tables])[whole]
-        result.append(_Rows(names[whole], addresses, letters, addresses, whole, texts))
+        lost = LostSymbols.of(tables[0], names) if len(tables) == 1 else LostSymbols.none()
+        result.append(_Rows(names[whole], addresses, letters, addresses, whole, texts, lost))
     return result[0], result[1]
 
 
@@ -292,6 +306,8 @@ def _compared(owner: str, first: _Rows, second: _Rows, expected: NDArray[np.uint
             found += [Difference(change, owner, *pair) for pair in pairs]
             keys.append(second.addresses[right[b]])
         left, right = np.delete(left, a), np.delete(right, b)
+    right = right[~first.lost.can_be(second.names[right], second.addresses[right])]
+    left = left[~second.lost.can_be(first.names[left], first.addresses[left])]
     found += [Difference(Change.MISSING, owner, symbol, None) for symbol in first.symbols(left)]
     found += [Difference(Change.ADDED, owner, None, symbol) for symbol in second.symbols(right)]
     order = np.argsort(np.concatenate((*keys, expected[left], second.addresses[right])), kind="stable")
