@@ -15,7 +15,7 @@ from kallsift.kernel.strings import places_of
 from kallsift.memory.model import Segment
 from kallsift.modules.inventory import inventory
 from kallsift.modules.module_list import modules
-from kallsift.questions import dynamic
+from kallsift.questions import kprobe_caches
 from kallsift.questions.dynamic import Dynamic, dynamic_symbols
 from tests.modules.made_modules import BASE, Arena
 from tests.output.sample import kernel, table
@@ -28,6 +28,12 @@ KALLSYMS = 40
 NOWHERE = 0xDEAD_0000_0000_0100
 END = (1 << 64) - 8
 """The last word of the address space."""
+
+READERS = ("ftrace_mod_get_kallsym", "arch_ftrace_update_trampoline", "bpf_get_kallsym", "kprobe_get_kallsym")
+"""Functions of the kernel without which there are no such symbols."""
+
+CODE = BASE + 0x20_0000
+"""Memory where what the kernel compiled can be."""
 
 HEADS = ("modules", "ftrace_mod_maps", "ftrace_ops_trampoline_list", "bpf_kallsyms")
 
@@ -54,6 +60,7 @@ class Made:
     def kernel(self) -> Kernel:
         rows = [(address, "d", name) for name, address in self.heads.items()]
         rows += [(BASE + 0x10, "T", "load_module"), (BASE + 0x20, "D", "init_task")]
+        rows += [(BASE + 0x30 + 8 * number, "T", name) for number, name in enumerate(READERS)]
         place = TablePlace("names", PhysicalAddress(BASE), VirtualAddress(BASE), 0x100)
         made = kernel(sorted(rows), tables=(place,), memory=self.arena.memory.memory, distance=0)
         return replace(made, architecture=None)
@@ -98,6 +105,7 @@ def _map(arena: Arena, owner: int, number: int) -> int:
     """A function of a module's initial code that was traced, twice."""
     entry, functions = arena.take(64), [arena.take(48) for _ in range(2)]
     arena.put(entry + 16, owner, 0x1000, 0x9000)
+    arena.put(entry + 56, len(functions), width=4)
     arena.link(entry + 40, functions)
     for function in functions:
         arena.put(function + 16, arena.text(f"traced_{number}"), 0x2000, 16)
@@ -106,8 +114,8 @@ def _map(arena: Arena, owner: int, number: int) -> int:
 
 def _program(arena: Arena, number: int) -> int:
     """The links behind start, end and name of what BPF compiled."""
-    start = arena.take(16 + 512 + 32)
-    arena.put(start, 0x10000 * (number + 1), 0x10000 * (number + 1) + 64)
+    start = arena.take(16 + 512 + 80)
+    arena.put(start, CODE + 0x10000 * number, CODE + 0x10000 * number + 64)
     name = f"bpf_prog_{number}".encode()
     arena.data[start + 16 - BASE :][: len(name)] = list(name)
     return start + 16 + 512
@@ -292,36 +300,34 @@ def test_a_list_that_only_looks_like_that_of_modules(odd: int) -> None:
     assert [module.name for module in modules(unnamed(one)).modules] == MODULES
 
 
+def cache(arena: Arena, functions: tuple[int, int], codes: list[int]) -> list[int]:
+    """A cache of kprobes with pages of instructions; the addresses of the pages' links."""
+    start, name = arena.take(96), arena.text(b"\0kprobe_insn_page") + 1
+    arena.put(start + 32, *functions, name)
+    pages = [arena.take(64) for _ in codes]
+    arena.link(start + 56, pages)
+    for page, code in zip(pages, codes, strict=True):
+        arena.put(page + 16, code, start, 1)
+    return pages
+
+
 def test_the_copy_that_an_image_left_behind() -> None:
     """It lies before the image that runs, with the same name of a cache of kprobes, and never had a page."""
     one = made()
     arena = one.arena
-    page = arena.take(32)
-    arena.put(page + 16, 0x40_0000)
-    for functions, pages in (((0x5000, 0x5040), []), ((BASE + 0x10, BASE + 0x10), [page])):
-        name, cache = arena.text(b"\0kprobe_insn_page") + 1, arena.take(64)
-        arena.put(cache, *functions, name)
-        arena.link(cache + 24, pages)
+    cache(arena, (0x5000, 0x5040), [])
+    cache(arena, (BASE + 0x10, BASE + 0x10), [CODE])
     (group,) = (group for group in one.found.groups if group.owner == "__builtin__kprobes")
-    assert [(symbol.address, symbol.name) for symbol in group.symbols] == [(0x40_0000, "kprobe_insn_page")]
+    assert [(symbol.address, symbol.name) for symbol in group.symbols] == [(CODE, "kprobe_insn_page")]
 
 
 def kprobes(listed: bool) -> tuple[Made, list[int]]:
     """Memory with a cache of kprobes, and the addresses of the instructions in its pages."""
     whole = made()
-    arena = whole.arena
-    instructions = [BASE + 0x7000, BASE + 0x7800]
-    # in the image the name has a NUL before it too
-    arena.text("")
-    name = arena.text("kprobe_insn_page")
-    cache = arena.take(64)
-    pages = [arena.take(24) for _ in instructions]
-    arena.link(cache + 40, pages)
-    arena.put(cache + 16, BASE + 0x10, BASE + 0x10, name)
-    for page, address in zip(pages, instructions, strict=True):
-        arena.put(page + 16, address)
+    instructions = [CODE, CODE + 0x1000]
+    pages = cache(whole.arena, (BASE + 0x10, BASE + 0x10), instructions)
     if listed:
-        whole.heads["kprobe_insn_slots"] = cache
+        whole.heads["kprobe_insn_slots"] = whole.arena.memory.value(pages[0] + 24)
     return whole, instructions
 
 
@@ -334,7 +340,7 @@ def test_pages_of_kprobes(listed: bool, monkeypatch: pytest.MonkeyPatch) -> None
         searched.append(wanted.strip(b"\0"))
         return places_of(window, wanted, most)
 
-    monkeypatch.setattr(dynamic, "places_of", search)
+    monkeypatch.setattr(kprobe_caches, "places_of", search)
     whole, instructions = kprobes(listed)
     found = whole.found
     assert owners(found)[-1] == "__builtin__kprobes"
