@@ -11,7 +11,8 @@ from kallsift.machine.model import EVERYTHING, LEAF, PRESENT, Entries, HoldsWord
 def granted(memory: HoldsWords, mapping: Mapping, root: int | None, addresses: Entries) -> NDArray[np.uint8]:
     """Return what is granted at each virtual address.
 
-    That is `WRITE`, `EXECUTE` and `USER` flags, shape (n,), 0 where nothing is mapped. What a processor maps without tables grants everything.
+    That is `WRITE`, `EXECUTE` and `USER` flags, shape (n,), 0 where nothing is mapped. What a processor maps without
+    tables grants everything.
 
     Args:
         memory: physical memory.

@@ -24,11 +24,8 @@ from kallsift.modules.facts import TAINTS
 from kallsift.modules.fields import Fields, typed_fields
 from kallsift.modules.regions import RegionPlace, solved_regions
 from kallsift.modules.sections import GROUP, find_form, sections
-from kallsift.modules.structures import NAME, STATES, ModulesError, Structures, numbers_at
+from kallsift.modules.structures import KOBJECT_WORDS, NAME, STATES, ModulesError, Structures, numbers_at
 from kallsift.modules.symbols import symbol_reader
-
-KOBJECT_WORDS = range(6, 25)
-"""Words of ``struct kobject``, which stands before ``mkobj.mod``; with debugging it is longer."""
 
 INITIAL_TEXT = ".init.text"
 MOST_INITIAL = 1 << 20

@@ -13,15 +13,20 @@ from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.table import SymbolTable
+from kallsift.kernel.generated_code import GeneratedCode
 from kallsift.kernel.lists import Found, Recognition, reachable, recognised
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.memory.model import printable
 from kallsift.modules.structures import (
+    KOBJECT_WORDS,
     MAX_NAME,
+    NAME,
+    NAME_PATTERN,
     STATES,
     ModulesError,
     Structures,
+    has_name,
     name_of,
     state_of,
     structures_at,
@@ -37,10 +42,7 @@ MAX_MODULES = 1 << 14
 MAX_CHARACTERS = 1 << 28
 """Bytes of the names of all modules' symbols at most; a machine has some 10 MB of them."""
 
-NAME = re.compile(rb"\w{2,}", re.ASCII)
-"""A module's name; its build makes all else an underscore."""
-
-NAME_CHARACTERS = np.array([byte < 0x80 and bool(re.match(r"\w", chr(byte), re.ASCII)) for byte in range(256)])
+NAME_CHARACTERS = np.array([re.match(rb"\w", bytes([byte]), re.ASCII) is not None for byte in range(256)])
 """Which bytes can be characters of a module's name."""
 
 
@@ -98,7 +100,7 @@ def modules(kernel: Kernel, *, symbols: bool = True) -> Modules:
         except UnmappedError as error:
             missing.append(f"the module at {address:#x}: {error}")
             continue
-        if not NAME.fullmatch(name.encode("latin-1")):
+        if not NAME_PATTERN.fullmatch(name.encode("latin-1")):
             missing.append(f"what stands for the name of the module at {address:#x} is none: {printable(name)!r}")
         if reader is not None and state != UNFORMED:
             try:
@@ -137,8 +139,8 @@ def _list(kernel: Kernel, memory: VirtualMemory) -> Found:
         return reachable(memory, kernel.symbols.symbol(index).address, MAX_MODULES)
     recognition = Recognition(
         lambda nodes: _named(memory, nodes),
-        lambda node: _has_name(memory, node),
-        lambda nodes: _are_modules(memory, nodes),
+        lambda node: has_name(memory, node - memory.words.size),
+        lambda nodes: _are_modules(kernel, memory, nodes),
     )
     found = recognised(kernel, memory, recognition, MAX_MODULES)
     if found is None:
@@ -148,20 +150,42 @@ def _list(kernel: Kernel, memory: VirtualMemory) -> Found:
     return found
 
 
-def _are_modules(memory: VirtualMemory, nodes: NDArray[np.uint64]) -> bool:
-    """Whether members have more of modules than a name: most lead back to themselves, or to tables of symbols.
+def _are_modules(kernel: Kernel, memory: VirtualMemory, nodes: NDArray[np.uint64]) -> bool:
+    """Whether members have more of modules than a name.
 
-    Only ``mkobj.mod`` leads to where a structure begins, and all modules have it at one place.
+    Most lie outside of the image, no two have the same name, and most lead to tables of symbols; where these are lost,
+    most have the object that ``/sys/module`` shows (``mkobj``): all at one place.
     """
     listed = _structures(memory, nodes)
-    back = int(np.count_nonzero(listed.words == listed.addresses[:, None], axis=0).max())
-    return 2 * back > len(listed) or has_symbol_tables(memory, listed)
+    image = GeneratedCode(kernel, memory, np.empty(0, np.uint64)).image
+    outside = np.count_nonzero(listed.addresses - np.uint64(image.start) >= np.uint64(len(image)))
+    addresses = [address for address in listed.addresses.tolist() if has_name(memory, address)]
+    if 2 * int(outside) <= len(listed) or len({name_of(memory, address) for address in addresses}) < len(addresses):
+        return False
+    return has_symbol_tables(memory, listed) or _have_objects(memory, listed)
 
 
-def _has_name(memory: VirtualMemory, node: int) -> bool:
-    """Whether a name like a module's stands behind the links of a member of a list."""
+def _have_objects(memory: VirtualMemory, listed: Structures) -> bool:
+    """Whether most have ``mkobj.mod``, which leads to where they begin, and before it the name of ``mkobj.kobj``."""
+    size = memory.words.size
+    back = listed.words == listed.addresses[:, None]
+    for owner in np.flatnonzero(2 * np.count_nonzero(back, axis=0) > len(listed)).tolist():
+        for column in (owner - words for words in KOBJECT_WORDS if owner - words > NAME):
+            # the first character tells most places apart from it
+            first = memory.values(listed.words[:, column], np.dtype("u1"))[0]
+            own = memory.values(listed.addresses + np.uint64(NAME * size), np.dtype("u1"))[0]
+            if 2 * int(np.count_nonzero((first == own) & (own != 0))) <= len(listed):
+                continue
+            pairs = zip(listed.addresses.tolist(), listed.words[:, column].tolist(), strict=True)
+            if 2 * sum(_is_name_of(memory, address, name) for address, name in pairs) > len(listed):
+                return True
+    return False
+
+
+def _is_name_of(memory: VirtualMemory, address: int, name: int) -> bool:
+    """Whether a pointer leads to the name that the structure at an address has."""
     try:
-        return NAME.fullmatch(memory.string(node + 2 * memory.words.size, MAX_NAME)) is not None
+        return has_name(memory, address) and memory.string(name, MAX_NAME).decode("latin-1") == name_of(memory, address)
     except UnmappedError:
         return False
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.errors import KallsiftError
+from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kernel.virtual import VirtualMemory
 
 STRUCT_WORDS = 320
@@ -21,6 +22,13 @@ NAME = 3
 
 MAX_NAME = 64
 """Bytes of a module's name at most, the NUL included: MODULE_NAME_LEN is less by the size of a word."""
+
+
+NAME_PATTERN = re.compile(rb"\w{2,}", re.ASCII)
+"""A module's name; its build makes all else an underscore."""
+
+KOBJECT_WORDS = range(6, 25)
+"""Words of ``struct kobject``, which stands before ``mkobj.mod``; with debugging it is longer."""
 
 
 class ModulesError(KallsiftError):
@@ -64,6 +72,14 @@ def name_of(memory: VirtualMemory, address: int) -> str:
         UnmappedError: if it cannot be read.
     """
     return memory.string(address + NAME * memory.words.size, MAX_NAME).decode("latin-1")
+
+
+def has_name(memory: VirtualMemory, address: int) -> bool:
+    """Whether the structure at an address has a name like a module's."""
+    try:
+        return NAME_PATTERN.fullmatch(memory.string(address + NAME * memory.words.size, MAX_NAME)) is not None
+    except UnmappedError:
+        return False
 
 
 def state_of(memory: VirtualMemory, address: int) -> str:

@@ -106,12 +106,19 @@ class SymbolReader:
 
 
 def has_symbol_tables(memory: VirtualMemory, structures: Structures) -> bool:
-    """Whether most of what these structures are of, at least one, leads to a symbol table."""
+    """Whether most of what these structures are of, at least one, lead to a table of symbols that have names."""
     try:
-        _table_place(memory, structures)
+        place, form = _table_place(memory, structures)
     except ModulesError:
         return False
-    return True
+    good, some = 0, False
+    for address in structures.addresses[:VOTERS].tolist():
+        try:
+            found = read_symbols(memory, _places(memory, address + place * memory.words.size, form), MAX_STRINGS)
+        except KallsiftError:
+            continue
+        good, some = good + 1, some or len(found.table) > 0
+    return some and 2 * good > len(structures.addresses[:VOTERS])
 
 
 def symbol_reader(memory: VirtualMemory, structures: Structures) -> SymbolReader:
@@ -122,7 +129,7 @@ def symbol_reader(memory: VirtualMemory, structures: Structures) -> SymbolReader
     """
     place, form = _table_place(memory, structures)
     pointer = _pointer_place(memory, structures, place)
-    adjoining = _adjoin(memory, structures, place, form)
+    adjoining = 2 * _adjoining(memory, structures, place, form) > len(structures)
     in_order = adjoining and _are_in_order(memory, structures, place, form)
     return SymbolReader(memory, place, form, pointer, adjoining, in_order, find_exports(memory, structures))
 
@@ -131,13 +138,13 @@ def _table_place(memory: VirtualMemory, listed: Structures) -> tuple[int, TableF
     """Where in the structure the pointer to the symbol table is, in words, and what stands around it.
 
     The first form that most modules bear out is taken: one that asks for less can be borne out by a few more, which are
-    damaged.
+    damaged. Of several places the one where most modules have their strings right behind their symbols.
     """
     for form in TABLE_FORMS:
         agreeing = np.bincount(_plausible(memory, listed, form), minlength=1)
-        place = int(np.argmax(agreeing))
-        if agreeing[place] and 2 * int(agreeing[place]) >= len(listed.addresses):
-            return place, form
+        places = np.flatnonzero((agreeing > 0) & (2 * agreeing >= len(listed.addresses))).tolist()
+        if places:
+            return max(places, key=lambda at: (_adjoining(memory, listed, at, form), int(agreeing[at]), -at)), form
     raise ModulesError("no field of the modules' structures leads to a symbol table")
 
 
@@ -175,13 +182,13 @@ def _pointer_place(memory: VirtualMemory, listed: Structures, place: int) -> int
     return found if 2 * int(agreeing[found]) > len(listed.addresses) else None
 
 
-def _adjoin(memory: VirtualMemory, listed: Structures, place: int, form: TableForm) -> bool:
-    """Whether the strings of most modules stand right behind as many symbols as they say they have."""
+def _adjoining(memory: VirtualMemory, listed: Structures, place: int, form: TableForm) -> int:
+    """How many modules have their strings right behind as many symbols as they say they have."""
     size = memory.words.size
     places = listed.addresses + np.uint64((place + form.count) * size)
-    counts = memory.values(places, np.dtype(f"{memory.words.byte_order}u4"))[0]
-    behind = listed.words[:, place] + counts * np.uint64(entry_layout(memory).itemsize)
-    return 2 * int(np.count_nonzero(listed.words[:, place + form.strings] == behind)) > len(listed)
+    counts = memory.values(places, memory.words.int_dtype)[0]
+    behind = memory.words.wrap(listed.words[:, place] + counts * np.uint64(entry_layout(memory).itemsize))
+    return int(np.count_nonzero(listed.words[:, place + form.strings] == behind))
 
 
 def _are_in_order(memory: VirtualMemory, listed: Structures, place: int, form: TableForm) -> bool:

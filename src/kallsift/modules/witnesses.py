@@ -18,7 +18,7 @@ from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import PAGE, VirtualMemory
 from kallsift.modules.fields import Fields
 from kallsift.modules.module_list import MAX_MODULES
-from kallsift.modules.structures import STATES, Structures, numbers_at
+from kallsift.modules.structures import STATES, Structures, has_name, numbers_at
 
 MAX_NODES = 1 << 17
 """Nodes of trees, objects and records of uses at most."""
@@ -65,12 +65,19 @@ def witnessed(
 
 
 def _are_modules(memory: VirtualMemory, fields: Fields, candidates: Addresses) -> NDArray[np.bool_]:
+    """Which structures begin with a state and have two more proofs: pointers back to that, or one of these and a name.
+
+    What led to a candidate is often one of these pointers, so that this one alone says little.
+    """
     states, held = memory.values(candidates, memory.words.int_dtype)
-    back = np.zeros(len(candidates), np.bool_)
+    back = np.zeros(len(candidates), np.int64)
     for offset in fields.back_pointers:
         values, there = memory.values(candidates + np.uint64(offset))
-        back |= there & (values == candidates)
-    return np.asarray(held & (states < len(STATES)) & back & (candidates != 0))
+        back += there & (values == candidates)
+    good = held & (states < len(STATES)) & (candidates != 0) & (back > 0)
+    for index in np.flatnonzero(good & (back == 1)).tolist():
+        good[index] = has_name(memory, int(candidates[index]))
+    return np.asarray(good)
 
 
 def _symbol(kernel: Kernel, name: str) -> int | None:

@@ -85,7 +85,10 @@ def _is_traced(memory: VirtualMemory, function: int, start: int, end: int) -> bo
         UnmappedError: if it cannot be read.
     """
     size = memory.words.size
-    inside = start <= memory.value(function + 3 * size) < end and memory.value(function + 4 * size, 4) <= end - start
+    # in some releases the end is the last byte's address
+    inside = (
+        start <= memory.value(function + 3 * size) < end and memory.value(function + 4 * size, 4) <= end + 1 - start
+    )
     return inside and FUNCTION_NAME.fullmatch(memory.string(memory.value(function + 2 * size), MAX_NAME)) is not None
 
 
