@@ -55,7 +55,8 @@ def test_uses_and_symbols(command: Command, good: Path, bad: Path) -> None:
 
 
 def test_json(command: Command, good: Path, bad: Path) -> None:
-    one, other = json.loads(command("check", "dump", "--json", "--symbols", good, bad).out)
+    (found,) = json.loads(command("check", "dump", "--json", "--symbols", good, bad).out)["kernels"]
+    one, other = found["files"]
     assert (one["file"], one["loads"], one["error"], one["reason"]) == (str(good), True, None, None)
     assert one["symbols"][1]["section"] == ".text"
     assert (other["errno"], other["error"]) == (2, "ENOENT")

@@ -46,7 +46,7 @@ def test_lines(command: Command, plant: Plant) -> None:
 @pytest.mark.usefixtures("found")
 def test_json(command: Command, plant: Plant) -> None:
     plant(kernel(), kernel())
-    document = json.loads(command("exports", "dump", "--json").out)
+    (document,) = json.loads(command("exports", "dump", "--json").out)["kernels"]
     assert document["missing"] == []
     assert document["exports"][1] == {
         "name": "sp\x1bace",

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.errors import KallsiftError
-from kallsift.kernel.model import TablePlace
+from kallsift.kernel.model import Kernel, TablePlace
 from kallsift.output.formats import FORMATS
-from kallsift.output.json_document import info_json
+from kallsift.output.json_document import document
 from kallsift.questions.dynamic import Dynamic, Group
 from tests.output.sample import ROWS, SLIDE, Row, kernel, memory, table, unproven
 from tests.output.test_rows import NASTY, PLAIN, TYPES, escaped
@@ -22,26 +22,30 @@ from tests.output.test_rows import NASTY, PLAIN, TYPES, escaped
 TABLES = st.lists(st.tuples(st.integers(0, 2**64 - 1), TYPES, PLAIN | NASTY), max_size=20)
 
 
+def written(form: str, own: Kernel, dynamic: Dynamic | None = None) -> bytes:
+    """A kernel's symbols in a format."""
+    return b"".join(FORMATS[form].write(memory(), [(own, dynamic)]))
+
+
 @given(TABLES)
 def test_json_reads_back(rows: list[Row]) -> None:
-    document = json.loads(b"".join(FORMATS["json"].write(kernel(rows), None)))
-    assert [(int(s["address"], 16), s["type"], s["name"]) for s in document["symbols"]] == rows
-    assert document["kernel"]["kaslr_slide"] == hex(SLIDE)
-    assert document["kernel"]["symbol_count"] == len(rows)
+    (found,) = json.loads(written("json", kernel(rows)))["kernels"]
+    assert [(int(s["address"], 16), s["type"], s["name"]) for s in found["symbols"]] == rows
+    assert found["kaslr_slide"] == hex(SLIDE)
+    assert found["symbol_count"] == len(rows)
 
 
 @given(st.lists(TABLES, max_size=3))
 def test_json_of_several_kernels_reads_back(tables: list[list[Row]]) -> None:
-    write_all = FORMATS["json"].write_all
-    assert write_all is not None
-    document = json.loads(b"".join(write_all([(kernel(rows), None) for rows in tables])))
-    names = [[symbol["name"] for symbol in one["symbols"]] for one in document["kernels"]]
+    chunks = FORMATS["json"].write(memory(), [(kernel(rows), None) for rows in tables])
+    found = json.loads(b"".join(chunks))
+    names = [[symbol["name"] for symbol in one["symbols"]] for one in found["kernels"]]
     assert names == [[name for _, _, name in rows] for rows in tables]
 
 
 @given(TABLES)
 def test_csv_reads_back(rows: list[Row]) -> None:
-    text = b"".join(FORMATS["csv"].write(kernel(rows), None)).decode("ascii")
+    text = written("csv", kernel(rows)).decode("ascii")
     header, *records = csv.reader(io.StringIO(text, newline=""), strict=True)
     assert header == ["address", "type", "name", "module"]
     assert records == [[f"0x{address:016x}", kind, escaped(name), ""] for address, kind, name in rows]
@@ -50,21 +54,21 @@ def test_csv_reads_back(rows: list[Row]) -> None:
 def test_symbols_of_modules_follow_with_their_owner() -> None:
     module = kernel([(0xFFFFFFFFC0001000, "t", "init")]).symbols
     dynamic = Dynamic((Group('na"me\x1b', module),), ("BPF programs: unreadable",))
-    document = json.loads(b"".join(FORMATS["json"].write(kernel(), dynamic)))
-    assert document["missing"] == ["BPF programs: unreadable"]
-    assert [symbol.get("module") for symbol in document["symbols"]] == [None] * len(ROWS) + ['na"me\x1b']
-    text = b"".join(FORMATS["csv"].write(kernel(), dynamic)).decode("ascii")
+    (found,) = json.loads(written("json", kernel(), dynamic))["kernels"]
+    assert found["missing"] == ["BPF programs: unreadable"]
+    assert [symbol.get("module") for symbol in found["symbols"]] == [None] * len(ROWS) + ['na"me\x1b']
+    text = written("csv", kernel(), dynamic).decode("ascii")
     assert list(csv.reader(io.StringIO(text, newline=""), strict=True))[-1][2:] == ["init", 'na"me\\x1b']
-    lines = b"".join(FORMATS["kallsyms"].write(kernel(), dynamic)).splitlines()
+    lines = written("kallsyms", kernel(), dynamic).splitlines()
     assert lines[-1] == b'ffffffffc0001000 t init\t[na"me\\x1b]'
 
 
 def test_only_json_holds_several_kernels() -> None:
-    assert [name for name, form in FORMATS.items() if form.write_all] == ["json"]
+    assert [name for name, form in FORMATS.items() if form.several] == ["json"]
 
 
 def test_system_map_moves_the_kernel_half_only() -> None:
-    lines = b"".join(FORMATS["system.map"].write(kernel(), None)).decode().splitlines()
+    lines = written("system.map", kernel()).decode().splitlines()
     moved = [address - SLIDE if address >> 63 else address for address, _, _ in ROWS]
     assert lines == [f"{address:016x} {t} {n}" for address, (_, t, n) in zip(moved, ROWS, strict=True)]
 
@@ -77,34 +81,35 @@ def table_at(address: int) -> TablePlace:
 def test_system_map_of_a_kernel_that_slid_down() -> None:
     rows = [(0xFFFF800008000000, "T", "_text")]
     slid = kernel(rows, kaslr_slide=-0x10000, tables=(table_at(0xFFFF800008100000),))
-    text = b"".join(FORMATS["system.map"].write(slid, None))
+    text = written("system.map", slid)
     assert text == b"ffff800008010000 T _text\n"
 
 
 def test_system_map_of_32_bit() -> None:
     rows = [(0x1000, "A", "absolute"), (0xC1800000, "T", "_text")]
     slid = kernel(rows, 4, kaslr_slide=0x800000, tables=(table_at(0xC1900000),))
-    text = b"".join(FORMATS["system.map"].write(slid, None))
+    text = written("system.map", slid)
     assert text == b"00001000 A absolute\nc1000000 T _text\n"
 
 
 def test_system_map_without_a_slide_is_refused_before_anything_is_written() -> None:
     with pytest.raises(KallsiftError, match="slide is not known"):
-        FORMATS["system.map"].write(unproven(), None)
+        FORMATS["system.map"].write(memory(), [(unproven(), None)])
 
 
 def test_info_json_is_complete() -> None:
-    document = json.loads(info_json(memory("a\udc80b", notes=("cut short",)), [kernel(), unproven()]))
-    proven, stale = document["kernels"]
-    assert document["container"] == "raw"
-    assert document["notes"] == ["cut short"]
+    text = document("info", memory("a\udc80b", notes=("cut short",)), [(kernel(), {}), (unproven(), {"more": 1})])
+    found = json.loads(text)
+    proven, stale = found["kernels"]
+    assert found["container"] == "raw"
+    assert found["notes"] == ["cut short"]
     assert proven["proven"] is True
     assert proven["virtual_base"] == "0xffffffff9fa00000"
     assert proven["tables"] == [
         {"name": "names", "physical": "0x73d0f44", "virtual": "0xffffffffa0fd0f44", "size": 2943356}
     ]
     assert proven["evidence"][1]["outcome"] == "absent"
-    assert (stale["proven"], stale["state"], stale["kaslr_slide"]) == (False, "stale copy", None)
+    assert (stale["proven"], stale["state"], stale["kaslr_slide"], stale["more"]) == (False, "stale copy", None, 1)
 
 
 def test_the_sample_is_a_table() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -47,12 +48,14 @@ def check(request: Request, files: tuple[Path, ...], uses: bool, symbols: bool, 
     The exit code is 0 if all would be loaded, 1 if one would be refused, 3 if the kernel is not proven or not all that
     it exports is known.
     """
-    with recovered(request) as (_, kernels):
+    with recovered(request) as (memory, kernels):
         refused, whole = False, True
-        document = []
+        documents = []
         remarks: dict[str, list[Path]] = {}
         for index, kernel in enumerate(kernels):
             known = loader(kernel)
+            entries: list[dict[str, Any]] = []
+            documents.append((kernel, {"missing": list(known.exports.missing), "files": entries}))
             whole = whole and not known.exports.missing
             if request.every and not as_json:
                 print(f"kernel {index}:")
@@ -60,7 +63,7 @@ def check(request: Request, files: tuple[Path, ...], uses: bool, symbols: bool, 
                 module, found = _checked(known, file)
                 refused = refused or not found.loads
                 if as_json:
-                    document.append({"kernel": index, **check_document(str(file), found, module if symbols else None)})
+                    entries.append(check_document(str(file), found, module if symbols else None))
                     continue
                 for remark in found.remarks:
                     remarks.setdefault(remark, []).append(file)
@@ -70,9 +73,9 @@ def check(request: Request, files: tuple[Path, ...], uses: bool, symbols: bool, 
                 if symbols and module is not None:
                     sys.stdout.writelines(symbol_lines(module))
         if as_json:
-            import json
+            from kallsift.output.json_document import document
 
-            print(json.dumps(document, indent=1))
+            sys.stdout.write(document("check", memory, documents))
         for remark, about in remarks.items():
             warn(f"{about[0]}{f' and {len(about) - 1} more' if len(about) > 1 else ''}: {remark}")
         code = verdict(kernels, whole=whole)

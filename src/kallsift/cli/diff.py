@@ -12,7 +12,7 @@ from kallsift.cli.listings import listings
 from kallsift.cli.messages import note
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, source_options
-from kallsift.memory.model import Hints
+from kallsift.memory.model import Hints, printable
 from kallsift.output.comparison_text import comparison_json, comparison_lines, comparison_summary
 from kallsift.questions.comparison import compare
 
@@ -45,7 +45,7 @@ def diff(request: Request, other: str, core: bool, as_json: bool) -> int:
     with listings(request, core=core, elf=True) as (before,), listings(second, core=core, elf=True) as (after,):
         comparison = compare(before.listing, after.listing)
         if as_json:
-            sys.stdout.write(comparison_json(comparison))
+            sys.stdout.write(comparison_json(comparison, (printable(request.source), printable(other))))
         else:
             word_size = max(before.listing.symbols.word_size, after.listing.symbols.word_size)
             sys.stdout.writelines(f"{line}\n" for line in comparison_lines(comparison, word_size))

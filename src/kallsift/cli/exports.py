@@ -11,12 +11,12 @@ from kallsift.cli.messages import warn
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, recovered, source_options
 from kallsift.modules.exports import exports as exports_of
-from kallsift.output.exports_text import exports_json, symvers_lines
+from kallsift.output.exports_text import exports_document, symvers_lines
 
 EXAMPLES = {
     "kallsift exports memory.lime > Module.symvers": "what modules for that kernel can be built and checked against",
     "kallsift exports memory.lime --owner vmlinux | sort -k2 | diff - wanted": "the kernel's own, beside another list",
-    "kallsift exports vmlinuz --json | jq -r '.exports[] | select(.gpl_only) | .name'": "names of one kind",
+    "kallsift exports vmlinuz --json | jq -r '.kernels[0].exports[] | select(.gpl_only) | .name'": "names of one kind",
 }
 
 
@@ -30,12 +30,16 @@ def exports(request: Request, owner: str | None, as_json: bool) -> int:
     A line has checksum, name, owner (vmlinux or a module), EXPORT_SYMBOL or EXPORT_SYMBOL_GPL, and namespace, with tabs
     between them. A kernel that keeps no checksums has 0x00000000. Of a kernel image, what it exports itself.
     """
-    with recovered(request) as (_, kernels):
+    with recovered(request) as (memory, kernels):
         listings = [(kernel, exports_of(kernel)) for kernel in kernels]
         if owner is not None:
             listings = [(kernel, found.of(owner)) for kernel, found in listings]
         if as_json:
-            sys.stdout.write(exports_json(listings, request.every))
+            from kallsift.output.json_document import document
+
+            sys.stdout.write(
+                document("exports", memory, [(kernel, exports_document(found)) for kernel, found in listings])
+            )
         else:
             for index, (_, found) in enumerate(listings):
                 if request.every:

@@ -31,9 +31,9 @@ def info(request: Request, as_json: bool) -> int:
     """
     with recovered(request) as (memory, kernels):
         if as_json:
-            from kallsift.output.json_document import info_json
+            from kallsift.output.json_document import document
 
-            sys.stdout.write(info_json(memory, kernels))
+            sys.stdout.write(document("info", memory, [(kernel, {}) for kernel in kernels]))
         else:
             from rich.console import Console
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 import numpy as np
 
@@ -44,14 +46,14 @@ def layout(request: Request, addresses: tuple[int, ...], page_table: bool, as_js
     """
     if sum((page_table, as_json, bool(addresses))) > 1:
         raise click.UsageError("--page-table, --json and ADDRESS exclude each other.")
-    with recovered(request) as (_, kernels):
+    with recovered(request) as (memory, kernels):
         whole = True
         documents = []
         for index, kernel in enumerate(kernels):
             found = layout_of(kernel)
             whole &= found.agrees
             if as_json:
-                documents.append(layout_document(found))
+                documents.append((kernel, layout_document(found)))
                 continue
             if request.every:
                 print(f"kernel {index}:")
@@ -63,9 +65,9 @@ def layout(request: Request, addresses: tuple[int, ...], page_table: bool, as_js
                 for line in layout_lines(found, kernel.symbols.word_size):
                     print(line)
         if as_json:
-            import json
+            from kallsift.output.json_document import document
 
-            print(json.dumps({"kernels": documents}, indent=2))
+            sys.stdout.write(document("layout", memory, documents))
         return verdict(kernels, whole=whole)
 
 

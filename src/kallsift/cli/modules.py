@@ -60,7 +60,7 @@ def modules(
     if sections + parameters + as_json > 1:
         raise click.UsageError("--sections, --parameters and --json exclude each other.")
     lines = section_lines if sections else parameter_lines if parameters else FORMATS[form]
-    with recovered(request) as (_, kernels):
+    with recovered(request) as (memory, kernels):
         documents, whole, found = [], True, set[str]()
         for index, kernel in enumerate(kernels):
             try:
@@ -69,12 +69,13 @@ def modules(
                 if not request.every:
                     raise
                 warn(f"kernel {index}: {error}")
+                documents.append((kernel, {"unknown": [], "missing": [str(error)], "modules": []}))
                 whole = False
                 continue
             chosen = [module for module in loaded.modules if not names or module.name in names]
             found |= {str(module.name) for module in chosen}
             if as_json:
-                documents.append(modules_document(loaded, chosen))
+                documents.append((kernel, modules_document(loaded, chosen)))
             else:
                 if request.every:
                     print(f"kernel {index}:")
@@ -83,9 +84,9 @@ def modules(
             _warn_of(loaded, hides=lines is proc_modules and not as_json)
             whole = whole and not loaded.unknown and not loaded.missing
         if as_json:
-            import json
+            from kallsift.output.json_document import document
 
-            sys.stdout.write(json.dumps({"kernels": documents}, indent=2) + "\n")
+            sys.stdout.write(document("modules", memory, documents))
         for name in sorted(set(names) - found):
             complain(f"there is no module called {name}")
         if names and not found:

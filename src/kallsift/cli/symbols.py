@@ -41,25 +41,25 @@ def symbols(request: Request, output: Path | None, form: str, core: bool) -> int
     SOURCE is a memory dump or a kernel image, recognised by its content; - stands for standard input.
     """
     chosen = FORMATS[form]
-    if request.every and output is None and chosen.write_all is None:
+    if request.every and output is None and not chosen.several:
         raise click.UsageError(
             f"--all with --format {form} needs -o FILE: it writes FILE.0, FILE.1, ... (--format json needs no file)."
         )
     if output is not None:
         check_target(output, request.source)
-    with recovered(request) as (_, kernels):
+    with recovered(request) as (memory, kernels):
         loaded = [None if core or not chosen.modules else dynamic_symbols(kernel) for kernel in kernels]
         listings = list(zip(kernels, loaded, strict=True))
-        if not request.every:
-            texts = [(output, chosen.write(*listings[0]))]
-        elif chosen.write_all is not None:
-            texts = [(output, chosen.write_all(listings))]
+        if chosen.several or not request.every:
+            texts = [(output, chosen.write(memory, listings))]
         else:
             assert output is not None
             targets = [output.with_name(f"{output.name}.{index}") for index in range(len(kernels))]
             for target in targets:
                 check_target(target, request.source)
-            texts = [(target, chosen.write(*listing)) for target, listing in zip(targets, listings, strict=True)]
+            texts = [
+                (target, chosen.write(memory, [listing])) for target, listing in zip(targets, listings, strict=True)
+            ]
         for place, chunks in texts:
             if place is None:
                 print_chunks(chunks)

@@ -56,11 +56,14 @@ def comparison_summary(comparison: Comparison) -> str:
     return outcome + (f"; the second lies {comparison.slide:+#x} from the first" if comparison.slide else "")
 
 
-def comparison_json(comparison: Comparison) -> str:
+def comparison_json(comparison: Comparison, sources: tuple[str, str]) -> str:
     """All of it as one indented document, with a line break at its end; addresses are hexadecimal strings."""
-    import json
+    from kallsift.output.json_document import FORMAT, text_of
 
     document: dict[str, Any] = {
+        "format": FORMAT,
+        "command": "diff",
+        "sources": list(sources),
         "agree": comparison.agree,
         "same": comparison.same,
         "unknown": comparison.unknown,
@@ -77,7 +80,7 @@ def comparison_json(comparison: Comparison) -> str:
             for difference in comparison.differences
         ],
     }
-    return json.dumps(document, indent=1) + "\n"
+    return text_of(document)
 
 
 def _symbol(symbol: Symbol | None) -> dict[str, str] | None:

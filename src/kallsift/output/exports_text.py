@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from kallsift.kernel.model import Kernel
 from kallsift.memory.model import printable
 from kallsift.modules.export_entries import Export
 from kallsift.modules.exports import Exports
-from kallsift.output.json_document import kernel_document
 
 
 def symvers_lines(exports: Iterable[Export]) -> Iterator[str]:
@@ -23,10 +21,9 @@ def symvers_lines(exports: Iterable[Export]) -> Iterator[str]:
         yield f"0x{export.crc or 0:08x}\t{name}\t{owner}\t{export.macro}\t{namespace}\n"
 
 
-def exports_document(kernel: Kernel, exports: Exports) -> dict[str, Any]:
-    """The kernel and what it exports, as values that JSON can express."""
+def exports_document(exports: Exports) -> dict[str, Any]:
+    """What a kernel exports, as values that JSON can express."""
     return {
-        "kernel": kernel_document(kernel),
         "missing": list(exports.missing),
         "exports": [
             {
@@ -41,11 +38,3 @@ def exports_document(kernel: Kernel, exports: Exports) -> dict[str, Any]:
             for export in exports
         ],
     }
-
-
-def exports_json(listings: Sequence[tuple[Kernel, Exports]], every: bool) -> str:
-    """`exports_document` of one kernel, or ``{"kernels": [...]}`` of every one, with a line break at its end."""
-    import json
-
-    documents = [exports_document(kernel, exports) for kernel, exports in listings]
-    return json.dumps({"kernels": documents} if every else documents[0], indent=1) + "\n"

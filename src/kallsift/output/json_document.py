@@ -1,8 +1,14 @@
-"""JSON: everything known of a kernel and, where asked for, its symbols. Addresses are strings like ``"0xffff…"``."""
+"""JSON documents: one shape for all commands, described by docs/json.schema.json.
+
+A document has a version, its command, the source, and a list of kernels; each kernel has all that is known of it, and
+what the command found in it beside that. Addresses are strings like ``"0xffff…"``, since not every reader of JSON holds
+numbers of 64 bits without loss. Names of the kernel are read as Latin-1, byte by byte.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +17,9 @@ from kallsift.kernel.rebase import image_base
 from kallsift.memory.model import Memory
 from kallsift.output.rows import RowFormat
 from kallsift.questions.dynamic import Dynamic
+
+FORMAT = 1
+"""Version of the shape: a larger one where a key is gone or means something else, not where one is new."""
 
 # A line is a member of an array behind a comma, which the first one of all drops.
 _MEMBER = RowFormat(
@@ -23,42 +32,52 @@ _MEMBER = RowFormat(
 )
 
 
-def symbols_json(kernel: Kernel, dynamic: Dynamic | None = None) -> Iterator[bytes | memoryview]:
-    """``{"kernel": {...}, "missing": [...], "symbols": [{"address", "type", "name"}...]}`` in bounded chunks.
+def symbols_json(memory: Memory, listings: Sequence[tuple[Kernel, Dynamic | None]]) -> Iterator[bytes | memoryview]:
+    """The symbols of kernels as one document, in chunks of bounded size.
 
-    In the kernel's order; those in ``dynamic`` have a ``module`` besides. ``missing`` says what could not be read.
-    Bytes of names from 0x80 up are read as Latin-1, as `SymbolTable` does.
+    A kernel's ``symbols`` are in its own order, those in its `Dynamic` with a ``module`` besides; ``missing`` says what
+    could not be read.
     """
-    yield from _with_symbols(kernel, dynamic)
-    yield b"\n"
-
-
-def all_symbols_json(kernels: Sequence[tuple[Kernel, Dynamic | None]]) -> Iterator[bytes | memoryview]:
-    """``{"kernels": [...]}`` of what `symbols_json` has for each, in chunks of bounded size."""
-    yield b'{"kernels":['
-    for index, (kernel, dynamic) in enumerate(kernels):
+    yield _open(_header("symbols", memory)) + b'"kernels":['
+    for index, (kernel, dynamic) in enumerate(listings):
         yield b",\n" if index else b"\n"
         yield from _with_symbols(kernel, dynamic)
     yield b"\n]}\n"
 
 
-def info_json(memory: Memory, kernels: Sequence[Kernel]) -> str:
-    """The complete information as an indented document, with a line break at its end."""
-    import json
+def document(command: str, memory: Memory, kernels: Sequence[tuple[Kernel, Mapping[str, Any]]]) -> str:
+    """A command's whole document as indented text, with a line break at its end.
 
-    return json.dumps(info_document(memory, kernels), indent=2) + "\n"
+    Args:
+        command: its name.
+        memory: the source.
+        kernels: each with what the command found in it, as values that JSON can express.
+    """
+    entries = [{**kernel_document(kernel), **found} for kernel, found in kernels]
+    return text_of({**_header(command, memory), "kernels": entries})
 
 
-def info_document(memory: Memory, kernels: Sequence[Kernel]) -> dict[str, Any]:
-    """The source, what it holds, and each kernel, as values that JSON can express."""
+def text_of(values: Mapping[str, Any]) -> str:
+    """A document as indented text, with a line break at its end."""
+    return json.dumps(values, indent=2) + "\n"
+
+
+def _header(command: str, memory: Memory) -> dict[str, Any]:
+    """What every document about one source begins with."""
     return {
+        "format": FORMAT,
+        "command": command,
         "source": memory.source,
         "container": memory.container,
         "address_space": memory.space.value,
         "size": memory.size,
         "notes": list(memory.notes),
-        "kernels": [kernel_document(kernel) for kernel in kernels],
     }
+
+
+def _open(values: Mapping[str, Any]) -> bytes:
+    """An object in one line, without what closes it, so that more members can follow."""
+    return json.dumps(values).encode()[:-1] + b","
 
 
 def kernel_document(kernel: Kernel) -> dict[str, Any]:
@@ -114,10 +133,8 @@ def _image(kernel: Kernel) -> dict[str, Any] | None:
 
 def _with_symbols(kernel: Kernel, dynamic: Dynamic | None) -> Iterator[bytes | memoryview]:
     """One kernel's document with its symbols."""
-    import json
-
-    missing = json.dumps(dynamic.missing if dynamic else ()).encode()
-    yield b'{"kernel":' + json.dumps(kernel_document(kernel)).encode() + b',"missing":' + missing + b',"symbols":['
+    missing = list(dynamic.missing) if dynamic else []
+    yield _open({**kernel_document(kernel), "missing": missing}) + b'"symbols":['
     for index, chunk in enumerate(_MEMBER.lines(kernel.symbols)):
         yield chunk if index else chunk[1:]
     for group in dynamic.groups if dynamic else ():

@@ -12,10 +12,9 @@ from kallsift.kernel.model import Kernel
 from kallsift.kernel.placement import is_near
 from kallsift.kernel.pointers import Words
 from kallsift.output.kallsyms_text import LINE
-from kallsift.questions.dynamic import Dynamic
 
 
-def system_map(kernel: Kernel, _: Dynamic | None = None) -> Iterator[memoryview]:
+def system_map(kernel: Kernel) -> Iterator[memoryview]:
     """The built-in lines of ``/proc/kallsyms`` with the KASLR slide taken off, in chunks of bounded size.
 
     Raises:
