@@ -18,7 +18,7 @@ from kallsift.cli.rich_help import source_option
 from kallsift.errors import KallsiftError, RecoveryError, SourceError
 from kallsift.image.sources import open as open_memory
 from kallsift.kernel.live import recover, recover_all
-from kallsift.kernel.model import Kernel
+from kallsift.kernel.model import Kernel, Role, State
 from kallsift.kernel.recover import Progress
 from kallsift.memory.model import Hints, Memory
 from kallsift.output.evidence_text import doubts, evidence_lines
@@ -118,6 +118,8 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
             from kallsift.kernel.rebase import rebased
 
             kernels = tuple(rebased(kernel, request.base) for kernel in kernels)
+        for line in remarks(kernels) if not request.every and request.number is None else ():
+            note(f"kallsift: {line}")
         for index, kernel in enumerate(kernels):
             name = f"kernel {index}: " if len(kernels) > 1 else ""
             if request.verbose:
@@ -126,6 +128,26 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
             if not kernel.proven:
                 warn(f"{name}not proven ({doubts(kernel)})")
         yield memory, kernels
+
+
+def remarks(kernels: tuple[Kernel, ...]) -> Iterator[str]:
+    """What is to be said of other kernels than the one that was asked for, a line each."""
+    for kernel in kernels:
+        if kernel.state is State.RUNNING and kernel.role in _ROLES:
+            yield _ROLES[kernel.role]
+        if kernel.others:
+            count = len(kernel.others)
+            states = {state.value for state in kernel.others if state is not None}
+            known = f": {', '.join(sorted(states))}" if states and None not in kernel.others else ""
+            more = "1 more kernel is" if count == 1 else f"{count} more kernels are"
+            yield f"{more} in this source{known} (kallsift info --all)"
+
+
+_ROLES = {
+    Role.CAPTURE: "this is the capture kernel (kdump) of a kernel that panicked",
+    Role.PANICKED: "this kernel panicked, and no other one was found to run instead of it",
+    Role.REPLACED: "this kernel has started another one (kexec), which was not found",
+}
 
 
 def chosen(request: Request, memory: Memory, progress: Progress | None) -> tuple[Kernel, ...]:

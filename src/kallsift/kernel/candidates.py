@@ -11,11 +11,12 @@ from itertools import islice
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kallsyms.evidence import Check, Outcome, proven
 from kallsift.kallsyms.tables import MAX_UNPLACED, Attempt, Layout, Tables
-from kallsift.kallsyms.tokens import TokenTable
+from kallsift.kallsyms.tokens import TokenTable, moved
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.placement import Placement
 from kallsift.kernel.placing import placements
+from kallsift.kernel.pointers import AFTER, BEFORE
 from kallsift.kernel.processes import processes_check
 from kallsift.kernel.processors import processor_checks
 from kallsift.kernel.readings import LANDMARKS, Readings, weight
@@ -76,6 +77,12 @@ def best_of(memory: Memory, candidates: Iterator[Tables], attempt: Attempt) -> K
             attempt.unplaced.append(tables)
     clearest = scattered.clearest()
     return best if clearest is None else _kernel(memory, clearest.tables, clearest.placement, clearest.landmarks)
+
+
+def surrounded(memory: Memory, near: Segment, tokens: TokenTable) -> tuple[Segment, TokenTable]:
+    """As much of the memory as an image takes around a token table, and the table in it."""
+    whole = memory.around(near.start + tokens.offset, BEFORE, AFTER)
+    return whole, moved(tokens, near.start - whole.start)
 
 
 def word_sizes(memory: Memory) -> Sequence[int]:

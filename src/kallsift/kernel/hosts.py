@@ -16,14 +16,12 @@ from kallsift.kernel.landmarks import BANNER, MAX_BANNER
 from kallsift.kernel.likely import processor_places
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.pointers import PAGE, Words
+from kallsift.kernel.processors import REGISTER_CHECKS
 from kallsift.kernel.virtual import kernel_mapping
 from kallsift.machine.encryption import with_encryption, without_encryption
 from kallsift.machine.model import PRESENT, PagingMode
 from kallsift.machine.registry import MODES, ROOT_REGISTERS
 from kallsift.memory.model import Memory, printable
-
-REGISTER_CHECKS = frozenset({"CR3", "TTBR1", "LSTAR", "VBAR", "IDT"})
-"""Checks of what processors' registers say."""
 
 TOP_TABLES = {"cr3": ("x86-64",), "ttbr1": ("arm64",)}
 """Registers with the physical address of a top table, and the architectures whose tables can be told by their looks."""

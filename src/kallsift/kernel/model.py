@@ -25,6 +25,21 @@ class State(Enum):
     """It runs in a virtual machine, of the machine whose memory this is."""
     TABLES = "tables alone"
     """Nothing tells where its tables are mapped, and so nothing of it but these was seen."""
+    PANICKED = "panicked"
+    """It panicked, and its capture kernel runs instead of it."""
+
+
+class Role(Enum):
+    """What a kernel that ran is beside others, by its own variables."""
+
+    ORDINARY = "ordinary"
+    """Nothing says that it ended, or that it runs for another one."""
+    PANICKED = "panicked"
+    """It panicked."""
+    CAPTURE = "capture kernel"
+    """It was started to save the memory of a kernel that panicked (kdump)."""
+    REPLACED = "replaced"
+    """It has started another kernel in its place (kexec)."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,8 @@ class Kernel:
         kaslr_slide: virtual base less the address it was linked at, None if that cannot be known.
         page_table_root: physical address of the kernel's own top-level table.
         paging: the mode of that table, e.g. ``"4-level"``.
+        role: what it is beside other kernels.
+        others: states of the other kernels that were met in the source, None where they were not looked at.
         attribute_bits: bits among those of addresses in its entries that mark encrypted or shared memory; 0 if none do.
         memory: what it was found in: the source, or the image that was unpacked from it.
         distance: virtual address less address in ``memory`` of each byte of the image, modulo 2^64.
@@ -90,6 +107,13 @@ class Kernel:
     lists: int = 0
     attribute_bits: int = 0
     is_placed: bool = True
+    role: Role = Role.ORDINARY
+    others: tuple[State | None, ...] = ()
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether the memory is there that the kernel had beside its image, mapped as it had it."""
+        return self.memory.image is None and self.state in (State.RUNNING, State.GUEST, State.PANICKED)
 
     @property
     def proven(self) -> bool:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct, is_in
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.tables import Tables
@@ -185,7 +186,7 @@ def _tables_of(virtual: VirtualMemory, placement: Placement, mapping: PagingMode
         usable = np.where((mine >= PAGE) & mapping.translatable(mine.reshape(-1)).reshape(mine.shape), mine, 0)
         # a kernel's thread has none, and borrows another's
         columns = ((usable == mine) & ((mine == 0) | (mine == active))).all(axis=0) & (mine != 0).any(axis=0)
-        spaces = np.unique(mine[:, columns])
+        spaces = distinct(mine[:, columns])
         spaces = spaces[spaces != 0]
         if len(spaces):
             break
@@ -203,14 +204,14 @@ def _counted(
     """How many tables of processes map this image, and how many a copy; of the place of ``pgd`` where most map one."""
     place, size = next((place, size) for name, place, size in tables.places if name in WITNESSES)
     wanted = memory.read(place, min(size, WITNESS_SIZE)).tobytes()
-    roots = np.unique(candidates[candidates != NO_TABLE])
+    roots = distinct(candidates[candidates != NO_TABLE])
     physical, mapped = walk(memory, mapping, roots, np.full(len(roots), placement.virtual(place), np.uint64))
-    for other in np.unique(physical[mapped & (physical != np.uint64(place))]).tolist():
+    for other in distinct(physical[mapped & (physical != np.uint64(place))]).tolist():
         # on some architectures a process' table has nothing of the kernel, and what it has there is something else
         mapped[physical == np.uint64(other)] = _held(memory, other, wanted)
     best = (0, 0)
     for row in candidates:
-        chosen = mapped & np.isin(roots, row)
+        chosen = mapped & is_in(roots, row)
         counts = (
             int(np.count_nonzero(chosen & (physical == place))),
             int(np.count_nonzero(chosen & (physical != place))),

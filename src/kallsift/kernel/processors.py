@@ -27,6 +27,9 @@ ENTRIES = {"lstar": "SYSCALL", "vbar": "exceptions"}
 POSITIONS = ("lstar", "vbar", "rip", "pc")
 """Registers that hold an address in the kernel's text, unless a user's program was interrupted."""
 
+REGISTER_CHECKS = frozenset({"CR3", "TTBR1", "LSTAR", "VBAR", "IDT"})
+"""Names of the checks of what processors' registers say."""
+
 KERNEL_HALF = 1 << 63
 MOST_GATES = 32
 """Interrupt gates that are looked at: those of exceptions, which every kernel fills in."""

@@ -13,11 +13,13 @@ from kallsift.kallsyms.recover import recover_tables
 from kallsift.kallsyms.scan import digit_runs
 from kallsift.kallsyms.tables import Attempt
 from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, lone_token_tables, moved, token_tables
-from kallsift.kernel.candidates import best_at, best_of, pointed_at, word_sizes
-from kallsift.kernel.hosts import REGISTER_CHECKS, host_check
+from kallsift.kernel.candidates import best_at, best_of, pointed_at, surrounded, word_sizes
 from kallsift.kernel.likely import likely_ranges
 from kallsift.kernel.model import Kernel, State
-from kallsift.kernel.pointers import AFTER, BEFORE, ENOUGH_LISTS
+from kallsift.kernel.others import beside_others, with_role
+from kallsift.kernel.pointers import ENOUGH_LISTS
+from kallsift.kernel.processors import REGISTER_CHECKS
+from kallsift.kernel.rivals import settled
 from kallsift.kernel.unplaced import unplaced_kernel
 from kallsift.memory.model import Hints, Memory, Segment
 
@@ -63,11 +65,17 @@ def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
     """
     found: list[Kernel] = []
     failed: list[Attempt] = []
-    for kernel in _kernels(memory, failed, progress, likely_ranges(memory)):
+    met: list[Kernel] = []
+    for kernel in _kernels(memory, failed, progress, likely_ranges(memory), met):
         if kernel.proven:
-            return kernel
+            # where it was laid out anew, the others' addresses are of another layout
+            chosen = beside_others(kernel, met if kernel.memory is memory else [])
+            if chosen.proven:
+                return chosen
+            kernel = chosen
         found.append(kernel)
-    return _ranked(memory, found, failed)[0]
+    best, *others = _ranked(memory, found, failed)
+    return replace(best, others=tuple(other.state for other in others))
 
 
 def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Kernel, ...]:
@@ -77,7 +85,8 @@ def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Ke
         RecoveryError: as `recover`.
     """
     failed: list[Attempt] = []
-    return _ranked(memory, list(_kernels(memory, failed, progress)), failed)
+    found = [with_role(kernel) for kernel in _kernels(memory, failed, progress)]
+    return _ranked(memory, settled(found), failed)
 
 
 def _ranked(memory: Memory, kernels: list[Kernel], failed: list[Attempt]) -> tuple[Kernel, ...]:
@@ -95,12 +104,16 @@ def _ranked(memory: Memory, kernels: list[Kernel], failed: list[Attempt]) -> tup
 
 
 def _kernels(
-    memory: Memory, failed: list[Attempt], progress: Progress | None, first: Iterable[tuple[int, int]] = ()
+    memory: Memory,
+    failed: list[Attempt],
+    progress: Progress | None,
+    first: Iterable[tuple[int, int]] = (),
+    met: list[Kernel] | None = None,
 ) -> Iterator[Kernel]:
     """Kernels whose tables lie as usual, in the order of their token tables' addresses; then those that take longer.
 
     What lies in the ranges ``first`` comes before all others.
-    ``failed`` is told of token tables that led to none.
+    ``failed`` is told of token tables that led to none, ``met`` of kernels as soon as they are found.
     """
     scanned = (lambda done, total: progress("searching for token tables", done, total)) if progress else None
     harder: list[tuple[Segment, TokenTable, Attempt]] = []
@@ -121,8 +134,10 @@ def _kernels(
                 if seen > MAX_TOKEN_TABLES:
                     raise RecoveryError("token table", f"over {MAX_TOKEN_TABLES:,} tables: a contrived source")
                 attempt = Attempt()
-                if kernel := best_at(memory, *_surrounded(memory, near, tokens), attempt, recover_tables):
+                if kernel := best_at(memory, *surrounded(memory, near, tokens), attempt, recover_tables):
                     found = True
+                    if met is not None:
+                        met.append(kernel)
                     if kernel.state is State.STALE:
                         unmapped.append((near, tokens, kernel))
                     elif kernel.state is State.IMAGE and not kernel.proven:
@@ -142,7 +157,7 @@ def _kernels(
     for near, tokens, kernel in unmapped:
         yield (
             _laid_out(ways, near, tokens)
-            or _displaced(memory, *_surrounded(memory, near, tokens), kernel, hosted)
+            or _displaced(memory, *surrounded(memory, near, tokens), kernel, hosted)
             or kernel
         )
     # what lies behind a gap that is no multiple of pages is not even placed, unless something says how large it is
@@ -164,7 +179,7 @@ def _kernels(
         if kernel is None and tokens.known is None:
             # what seems to be damaged may lie elsewhere, but then nothing else may speak for damage
             elsewhere = Attempt() if attempt.damaged else attempt
-            kernel = best_at(memory, *_surrounded(memory, near, tokens), elsewhere, recover_anywhere)
+            kernel = best_at(memory, *surrounded(memory, near, tokens), elsewhere, recover_anywhere)
             if attempt.damaged and kernel is not None and not kernel.proven:
                 kernel = None
         if kernel:
@@ -253,7 +268,7 @@ def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable) ->
     for arrangement in ways:
         place = near.start + tokens.offset
         there = Segment(near.start + arrangement.address(place) - place, near.data)
-        segment, moved_tokens = _surrounded(arrangement.memory, there, tokens)
+        segment, moved_tokens = surrounded(arrangement.memory, there, tokens)
         found = best_at(arrangement.memory, segment, moved_tokens, Attempt(), recover_tables)
         if found is not None and found.proven and found.lists >= ENOUGH_LISTS and arrangement.named_by(found):
             return replace(found, evidence=(*found.evidence, arrangement.check))
@@ -273,6 +288,7 @@ def _displaced(memory: Memory, segment: Segment, tokens: TokenTable, kernel: Ker
         hosted: whether another kernel runs, without a displacement: then this one is its guest.
     """
     from kallsift.kernel.displaced import displacements
+    from kallsift.kernel.hosts import host_check
 
     for displacement in displacements(memory, kernel):
         memory_there = memory.moved(-_signed(displacement))
@@ -296,12 +312,6 @@ def _displaced(memory: Memory, segment: Segment, tokens: TokenTable, kernel: Ker
 
 def _signed(displacement: int) -> int:
     return displacement - (1 << 64) if displacement >> 63 else displacement
-
-
-def _surrounded(memory: Memory, near: Segment, tokens: TokenTable) -> tuple[Segment, TokenTable]:
-    """As much of the memory as an image takes around a token table, and the table in it."""
-    whole = memory.around(near.start + tokens.offset, BEFORE, AFTER)
-    return whole, moved(tokens, near.start - whole.start)
 
 
 def _lone(memory: Memory, places: list[int]) -> Iterator[tuple[Segment, TokenTable, Attempt]]:

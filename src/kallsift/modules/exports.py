@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from kallsift.errors import KallsiftError
-from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import VirtualMemory, image_memory, virtual_memory
 from kallsift.memory.model import printable
 from kallsift.modules.export_entries import Checksums, Export, ExportArray, read_array
@@ -77,7 +77,7 @@ def exports(kernel: Kernel) -> Exports:
     Raises:
         ExportsError: if nothing at all is found; says why.
     """
-    runs = kernel.memory.image is None and kernel.state in (State.RUNNING, State.GUEST)
+    runs = kernel.has_memory
     memory = virtual_memory(kernel) if runs else image_memory(kernel)
     gathered = _Gathered(memory)
     own = None

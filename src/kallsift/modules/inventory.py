@@ -15,7 +15,7 @@ import numpy as np
 
 from kallsift.errors import KallsiftError
 from kallsift.kallsyms.table import SymbolTable
-from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import virtual_memory
 from kallsift.modules.equations import solved_fields
 from kallsift.modules.facts import FactReader
@@ -200,7 +200,7 @@ def inventory(kernel: Kernel) -> Inventory:
     Raises:
         KallsiftError: if it does not run, or its list of modules is broken or cannot be found.
     """
-    if kernel.state not in (State.RUNNING, State.GUEST) and kernel.memory.image is None:
+    if not kernel.has_memory and kernel.memory.image is None:
         raise KallsiftError(f"a kernel that does not run has no modules (its state: {kernel.state.value})")
     memory = virtual_memory(kernel)
     listed = listed_structures(kernel, memory)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kallsift.errors import UnmappedError
-from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.model import Kernel
 from kallsift.kernel.pointers import AFTER, BEFORE
 from kallsift.kernel.virtual import VirtualMemory, image_memory, virtual_memory
 from kallsift.modules.exports import Exports, exports
@@ -91,7 +91,7 @@ def loader(kernel: Kernel) -> Loader:
     Raises:
         KallsiftError: if nothing is found that it exports.
     """
-    runs = kernel.memory.image is None and kernel.state in (State.RUNNING, State.GUEST)
+    runs = kernel.has_memory
     memory = virtual_memory(kernel) if runs else image_memory(kernel)
     image = np.ascontiguousarray(kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER).data).data
     namespace = NAMESPACE.search(image)

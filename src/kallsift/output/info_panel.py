@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.model import Kernel, Role, State
 from kallsift.kernel.rebase import image_base
 from kallsift.memory.model import Memory, printable
 from kallsift.output.evidence_text import MARKS
@@ -58,7 +58,7 @@ def _kernel(index: int, kernel: Kernel) -> Panel:
     )
     return Panel(
         Group(facts, Text(), _tables(kernel), Text(), *_damage(kernel), _evidence(kernel.evidence)),
-        title=Text(f"kernel {index}: {kernel.state.value}, {verdict}", colour),
+        title=Text(f"kernel {index}: {kernel.state.value}{_role(kernel)}, {verdict}", colour),
         title_align="left",
         border_style=colour,
     )
@@ -70,7 +70,18 @@ _STATES = {
     State.IMAGE: "an image file: as the linker made it",
     State.GUEST: "a nested guest: runs in a virtual machine of this machine",
     State.TABLES: "tables alone: nothing tells where they are mapped",
+    State.PANICKED: "panicked: its capture kernel runs instead of it",
 }
+
+_ROLES = {
+    Role.CAPTURE: " as the capture kernel of one that panicked",
+    Role.PANICKED: ", though it panicked",
+    Role.REPLACED: ", though it has started another kernel",
+}
+
+
+def _role(kernel: Kernel) -> str:
+    return _ROLES.get(kernel.role, "") if kernel.state is State.RUNNING else ""
 
 
 def _page_table(kernel: Kernel) -> Text:

@@ -87,6 +87,7 @@ def kernel_document(kernel: Kernel) -> dict[str, Any]:
         "architecture": kernel.architecture,
         "state": kernel.state.value,
         "proven": kernel.proven,
+        "role": kernel.role.value,
         "word_size": kernel.symbols.word_size,
         "symbol_count": len(kernel.symbols),
         "encoding": kernel.encoding,

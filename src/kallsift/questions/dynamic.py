@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kallsift.errors import KallsiftError
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.generated_code import GeneratedCode
-from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.modules.equations import region_places
 from kallsift.modules.module_list import Module, modules
@@ -59,7 +59,7 @@ class Dynamic:
 
 def dynamic_symbols(kernel: Kernel) -> Dynamic:
     """What a running kernel has beside its built-in symbols; nothing for images and copies, where nothing runs."""
-    if kernel.memory.image is not None or kernel.state not in (State.RUNNING, State.GUEST):
+    if not kernel.has_memory:
         return Dynamic()
     groups: list[Group] = []
     missing: list[str] = []

@@ -12,7 +12,7 @@ import numpy as np
 
 from kallsift.errors import KallsiftError
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.model import Kernel
 from kallsift.kernel.sections import Section, sections
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.machine.areas import Rule
@@ -96,7 +96,7 @@ def layout(kernel: Kernel) -> Layout:
     Raises:
         KallsiftError: if no symbol and no page table tells anything of it.
     """
-    runs = kernel.memory.image is None and kernel.state in (State.RUNNING, State.GUEST)
+    runs = kernel.has_memory
     memory = virtual_memory(kernel) if runs else None
     parts = sections(kernel, memory)
     if memory is None:

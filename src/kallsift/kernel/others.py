@@ -1,0 +1,74 @@
+"""Other kernels of a source than the first that proves itself: those that could be the one that runs, and how many.
+
+What is asked here takes next to no time beside a recovery; a search through all of the source does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from kallsift.kallsyms.recover import recover_tables
+from kallsift.kallsyms.scan import digit_runs
+from kallsift.kallsyms.tables import Attempt
+from kallsift.kallsyms.tokens import MAX_TABLE, token_tables
+from kallsift.kernel.candidates import best_at, surrounded
+from kallsift.kernel.model import Kernel, Role, State
+from kallsift.kernel.rivals import copies, is_inhabited, settled
+from kallsift.kernel.roles import crash_memory, role_of
+from kallsift.memory.model import Memory, Segment, sorted_segments
+
+NEAR = 2 * MAX_TABLE
+"""Bytes below and above its digits that hold a token table with the index behind it."""
+
+MAX_RUNS = 64
+"""Places with all digits that are followed."""
+
+
+def with_role(kernel: Kernel) -> Kernel:
+    """Return a kernel that runs with its role, others as they are."""
+    runs = kernel.state is State.RUNNING and kernel.memory.image is None
+    return replace(kernel, role=role_of(kernel)) if runs else kernel
+
+
+def beside_others(kernel: Kernel, met: list[Kernel]) -> Kernel:
+    """Return the kernel that runs, of a proven one and of those that it leads to, with the states of the others.
+
+    Args:
+        kernel: the first that proved itself.
+        met: kernels that were found before, among others this one.
+    """
+    kernel = with_role(kernel)
+    places = copies(kernel)
+    rivals: list[Kernel] = []
+    if kernel.role is Role.PANICKED and (kept := crash_memory(kernel)):
+        rivals += _within(kernel.memory, *kept)
+    if kernel.role is not Role.ORDINARY or not is_inhabited(kernel):
+        looked_at = {_tokens_of(rival) for rival in rivals}
+        for place in places:
+            if place not in looked_at:
+                rivals += _within(kernel.memory, place, place + NEAR)
+    runs, *others = sorted(settled([kernel, *map(with_role, rivals)]), key=lambda each: not each.proven)
+    known = {_tokens_of(each): each.state for each in (*met, *others)}
+    states = {place: known.get(place) for place in (*known, *places)}
+    states.pop(_tokens_of(runs), None)
+    return replace(runs, others=tuple(states.values()))
+
+
+def _tokens_of(kernel: Kernel) -> int:
+    """Where a kernel's token table lies, or what comes first of its tables."""
+    return next((table for table in kernel.tables if table.name == "token_table"), kernel.tables[0]).physical
+
+
+def _within(memory: Memory, low: int, high: int) -> Iterator[Kernel]:
+    """The kernels whose token tables lie as usual, from an address to another."""
+    parts = [
+        Segment(max(low, held.start), held.read(max(0, low - held.start), max(0, high - held.start)))
+        for held in memory.between(low, high)
+    ]
+    for part, runs in digit_runs(replace(memory, segments=sorted_segments(parts))):
+        for run in runs[:MAX_RUNS].tolist():
+            near = memory.around(part.start + run, NEAR, NEAR)
+            for tokens in token_tables(near, part.start + run - near.start):
+                if kernel := best_at(memory, *surrounded(memory, near, tokens), Attempt(), recover_tables):
+                    yield kernel

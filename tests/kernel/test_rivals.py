@@ -1,0 +1,148 @@
+"""Several kernels in one memory that seem to run: which one does, and what is said of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+import kallsift
+from kallsift import Kernel, Outcome, State
+from kallsift.cli.source_options import remarks
+from kallsift.kernel.model import Role
+from kallsift.kernel.rivals import settled
+from tests.kernel.made_machine import DATA, IMAGE_SIZE, LARGE, LISTS, MIB, ROOT, Machine, memory_of
+from tests.kernel.test_processes import FORGED, forge
+
+CRASH_MEMORY = (64 * MIB, 128 * MIB)
+NONE_YET = (1 << 64) - 1
+
+
+def without_processes(machine: Machine) -> Machine:
+    """Nothing tells which copy of an image the processes run in, as on most architectures but x86."""
+    for pgd in machine.pgds:
+        machine.data[pgd : pgd + 4096] = 0
+    return machine
+
+
+def only_kernel(kernel: Kernel) -> Sequence[Outcome]:
+    return [check.outcome for check in kernel.evidence if check.name == "only kernel"]
+
+
+def test_where_nothing_tells_neither_is_proven() -> None:
+    machine = without_processes(Machine())
+    forge(machine)
+    kernels = kallsift.recover_all(machine.memory())
+    assert [kernel.physical_base for kernel in kernels] == [FORGED, machine.place]
+    assert [(kernel.state, kernel.proven) for kernel in kernels] == [(State.RUNNING, False)] * 2
+    assert [only_kernel(kernel) for kernel in kernels] == [[Outcome.FAILED]] * 2
+    one = kallsift.recover(machine.memory())
+    assert (one.proven, one.others) == (False, (State.RUNNING,))
+    assert list(remarks((one,))) == ["1 more kernel is in this source: running (kallsift info --all)"]
+
+
+def test_what_processors_say_decides() -> None:
+    machine = without_processes(Machine())
+    forge(machine)
+    kernel = kallsift.recover(machine.memory(cr3=machine.root))
+    assert (kernel.proven, kernel.physical_base) == (True, machine.place)
+
+
+def test_lists_that_memory_was_taken_from_tell_the_one_that_ran_before() -> None:
+    machine = without_processes(Machine())
+    forge(machine)
+    for number in range(70):
+        head = FORGED + LISTS + 48 * number
+        machine.put(head, *[machine.direct + 0x70_0000 + 64 * number] * 2)
+    running, ended = kallsift.recover_all(machine.memory())
+    assert (running.physical_base, running.proven) == (machine.place, True)
+    assert (ended.proven, ended.state, only_kernel(ended)) == (False, State.STALE, [Outcome.FAILED])
+    assert kallsift.recover(machine.memory()).physical_base == machine.place
+
+
+def test_a_copy_of_the_image_is_counted() -> None:
+    """A boot before, say; it lies where a loader could have put it, and is not looked at."""
+    machine = Machine()
+    copy = machine.place + 2 * LARGE
+    machine.data[copy : copy + IMAGE_SIZE] = machine.data[machine.place : machine.place + IMAGE_SIZE]
+    machine.data[copy + DATA : copy + DATA + 4096] = 0
+    kernel = kallsift.recover(machine.memory())
+    assert (kernel.proven, kernel.physical_base, kernel.others) == (True, machine.place, (None,))
+    assert list(remarks((kernel,))) == ["1 more kernel is in this source (kallsift info --all)"]
+    assert len(kallsift.recover_all(machine.memory())) == 2
+
+
+def crashed(*, capture: bool = True, address: int = 0x7F00_0000, low: bool = False) -> Machine:
+    """A kernel that panicked, with memory for its capture kernel; and that, unless it did not come so far."""
+    kept = CRASH_MEMORY
+    named = {
+        "crashk_res": kept[0],
+        "crashk_res_last": kept[1] - 1,
+        "elfcorehdr_addr": NONE_YET,
+        "panic_cpu": 1 << 32 | 0 if capture else 0,
+    }
+    first = Machine(size=192 * MIB, place=(132 if low else 6) * MIB, heap=16 * MIB, variables=named)
+    if capture:
+        second = Machine(
+            size=192 * MIB,
+            place=66 * MIB,
+            heap=80 * MIB,
+            base=0xFFFF_FFFF_8A00_0000,
+            variables={"elfcorehdr_addr": address, "panic_cpu": 0xFFFF_FFFF, "crashk_res": 0, "other": 0},
+        )
+        first.data[slice(*kept)] = second.data[slice(*kept)]
+        first.pgds = second.pgds
+    return first
+
+
+@pytest.mark.parametrize("low", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+def test_a_kernel_that_panicked_and_its_capture_kernel(given: bool, low: bool) -> None:
+    machine = crashed(low=low)
+    memory = machine.memory(cr3=machine.pgds[0]) if given else machine.memory()
+    kernels = kallsift.recover_all(memory)
+    expected = [(66 * MIB, State.RUNNING, Role.CAPTURE, True), (machine.place, State.PANICKED, Role.PANICKED, False)]
+    assert [(k.physical_base, k.state, k.role, k.proven) for k in kernels] == expected
+    kernel = kallsift.recover(memory)
+    assert (kernel.physical_base, kernel.role, kernel.proven) == (66 * MIB, Role.CAPTURE, True)
+
+
+def test_both_are_named_without_asking_for_all() -> None:
+    kernel = kallsift.recover(crashed().memory())
+    assert list(remarks((kernel,))) == [
+        "this is the capture kernel (kdump) of a kernel that panicked",
+        "1 more kernel is in this source: panicked (kallsift info --all)",
+    ]
+
+
+def test_a_kernel_that_panicked_alone_is_the_machines() -> None:
+    """As in a vmcore that a capture kernel saved, which leaves itself out."""
+    kernel = kallsift.recover(crashed(capture=False).memory())
+    assert (kernel.state, kernel.role, kernel.proven) == (State.RUNNING, Role.PANICKED, True)
+    assert list(remarks((kernel,))) == ["this kernel panicked, and no other one was found to run instead of it"]
+
+
+def test_what_has_ended_counts_for_nothing_beside_what_runs() -> None:
+    machine = Machine(variables={"kexec_in_progress": 1})
+    replaced = kallsift.recover(machine.memory())
+    assert (replaced.proven, replaced.role) == (True, Role.REPLACED)
+    running = kallsift.recover(Machine(base=0xFFFF_FFFF_8A00_0000, place=10 * MIB).memory())
+    assert [kernel.proven for kernel in settled([replaced, running])] == [False, True]
+    assert settled([running]) == [running]
+
+
+def test_kernels_that_are_alike_are_not_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contrived: a token table on each page."""
+    machine = without_processes(Machine())
+    table = next(table for table in kallsift.recover(machine.memory()).tables if table.name == "token_table")
+    data = np.array(machine.data)
+    for page in range(0x1C0_0000, 0x1E0_0000, 4096):
+        data[page + table.physical % 4096 :][: table.size] = machine.data[table.physical :][: table.size]
+    kernel = kallsift.recover(memory_of(data))
+    assert kernel.proven
+    assert len(kernel.others) == 16
+
+
+def test_root_is_in_the_image() -> None:
+    assert kallsift.recover(Machine().memory()).page_table_root == Machine().place + ROOT
