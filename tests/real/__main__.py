@@ -3,6 +3,7 @@
 python -m tests.real demo               one kernel: boot, dump, recover, compare
 python -m tests.real table matrix       the table of docs/kernels.md, for all guests of a set
 python -m tests.real dynamic            the table of docs/dynamic.md: all of /proc/kallsyms of guests that are traced
+python -m tests.real boots              the table of docs/boots.md: guests that are booted many times
 python -m tests.real damage             the table of docs/damage.md: what is recovered of damaged tables
 python -m tests.real images             the table of docs/images.md, for all images of Debian's mirror
 """
@@ -16,7 +17,7 @@ import time
 import kallsift
 from tests.lab import Capture, LabError, capture, guest_named, guests_of_set
 from tests.lab.places import lab_folder
-from tests.real import census, damage_trials, dynamic_table
+from tests.real import boots, census, damage_trials, dynamic_table
 from tests.real.comparison import Comparison, compare, text_of, wrong_letters
 
 CONTAINERS = ("raw", "elf", "lime")
@@ -24,6 +25,8 @@ CONTAINERS = ("raw", "elf", "lime")
 DAMAGED = ("amd64-5.10", "amd64-7.2", "s390x-6.12", "s390x-7.2", "arm64-6.12")
 """Guests whose images are damaged: without seqs_of_names and with it, of each byte order."""
 
+REBOOTED = ("amd64-7.2", "amd64-6.1", "arm64-6.12", "i386-6.1-pae")
+"""Guests that are booted many times: two encodings of addresses, and paging of three kinds."""
 
 HEADING = """\
 # Kernels that kallsift was compared with
@@ -118,6 +121,10 @@ def main() -> int:
     listed.add_argument("set", nargs="?", default="matrix")
     traced = commands.add_parser("dynamic", help="compare all of /proc/kallsyms of a set's guests: a Markdown table")
     traced.add_argument("set", nargs="?", default="dynamic")
+    many = commands.add_parser("boots", help="compare many boots of some guests: a Markdown table")
+    many.add_argument("--guest", nargs="+", metavar="GUEST", default=REBOOTED)
+    many.add_argument("--times", type=int, default=10)
+    many.add_argument("--resume", action="store_true", help="keep the boots of a run that was stopped")
     lots = commands.add_parser("damage", help="zero pages of guests' kernel images at random: a Markdown table")
     lots.add_argument("guests", nargs="*", metavar="GUEST", default=DAMAGED)
     lots.add_argument("--trials", type=int, default=100)
@@ -135,6 +142,8 @@ def main() -> int:
             return census.run(options)
         if options.command == "dynamic":
             return dynamic_table.write(guests_of_set(options.set))
+        if options.command == "boots":
+            return boots.write([guest_named(name) for name in options.guest], options.times, resume=options.resume)
         if options.command == "damage":
             images = {name: capture(guest_named(name)).kernel_image for name in options.guests}
             results = lab_folder() / f"damage-{options.filler}.jsonl"
