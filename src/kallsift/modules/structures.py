@@ -75,11 +75,13 @@ def name_of(memory: VirtualMemory, address: int) -> str:
 
 
 def has_name(memory: VirtualMemory, address: int) -> bool:
-    """Whether the structure at an address has a name like a module's."""
+    """Whether the structure at an address has a name like a module's, and nothing behind it in the room for that."""
+    size = memory.words.size
     try:
-        return NAME_PATTERN.fullmatch(memory.string(address + NAME * memory.words.size, MAX_NAME)) is not None
+        room = memory.read(address + NAME * size, MAX_NAME - size).tobytes()
     except UnmappedError:
         return False
+    return NAME_PATTERN.fullmatch(room.rstrip(b"\0")) is not None
 
 
 def state_of(memory: VirtualMemory, address: int) -> str:

@@ -35,6 +35,10 @@ AROUND = 64 << 20
 MAX_SEARCHED = 1 << 29
 """Bytes that are searched at most."""
 
+MIN_BACK_POINTERS = 3
+"""Pointers to its own beginning that make a module of a structure without a name: all have that of ``mkobj.mod``, and
+one in each part of its memory, of which there are two at least."""
+
 PART = 1 << 24
 """Bytes that are searched at once."""
 
@@ -65,7 +69,7 @@ def witnessed(
 
 
 def _are_modules(memory: VirtualMemory, fields: Fields, candidates: Addresses) -> NDArray[np.bool_]:
-    """Which structures begin with a state and have two more proofs: pointers back to that, or one of these and a name.
+    """Which structures begin with a state, and have a pointer back to that and a name, or so many of these pointers.
 
     What led to a candidate is often one of these pointers, so that this one alone says little.
     """
@@ -75,7 +79,7 @@ def _are_modules(memory: VirtualMemory, fields: Fields, candidates: Addresses) -
         values, there = memory.values(candidates + np.uint64(offset))
         back += there & (values == candidates)
     good = held & (states < len(STATES)) & (candidates != 0) & (back > 0)
-    for index in np.flatnonzero(good & (back == 1)).tolist():
+    for index in np.flatnonzero(good & (back < MIN_BACK_POINTERS)).tolist():
         good[index] = has_name(memory, int(candidates[index]))
     return np.asarray(good)
 
