@@ -71,6 +71,9 @@ def image_around(memory: Memory, place: int, tokens: TokenTable) -> Kernel | Non
         place: address of the token table in it.
         tokens: the token table.
     """
+    if memory.segments[0].start:
+        # the image's beginning is known: it lies at an address already
+        return None
     best: Kernel | None = None
     for cut in _cuts(memory, place, tokens):
         view = cut_before(memory, cut)

@@ -19,18 +19,17 @@ from kallsift.kernel.placing import placements
 from kallsift.kernel.pointers import AFTER, BEFORE
 from kallsift.kernel.processes import processes_check
 from kallsift.kernel.processors import processor_checks
-from kallsift.kernel.readings import LANDMARKS, Readings, weight
+from kallsift.kernel.ranking import Ranking
+from kallsift.kernel.readings import Readings, weight
 from kallsift.kernel.slide import kaslr_slide
 from kallsift.kernel.vmcoreinfo import vmcoreinfo_check
+from kallsift.kernel.word_size import WORD_SIZES, word_size_check
 from kallsift.machine.model import PagingMode
 from kallsift.machine.registry import MODES, WINDOWS
 from kallsift.memory.model import AddressSpace, Memory, Segment
 
 Solver = Callable[[Segment, TokenTable, Sequence[int], Attempt], Iterator[Tables]]
 """Finds all tables around a token table for words of some sizes."""
-
-WORD_SIZES = (8, 4)
-"""Bytes of a word, the likelier first."""
 
 MAX_CANDIDATES = 256
 """Ways to read one token table's surroundings that are followed at most."""
@@ -43,12 +42,11 @@ def best_at(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attem
 
 def best_of(memory: Memory, candidates: Iterator[Tables], attempt: Attempt) -> Kernel | None:
     """The best of the kernels that some tables can be; None if landmarks contradict all of them."""
-    best: Kernel | None = None
-    most = -1.0
+    ranking = Ranking(memory.hints.word_size)
     scattered = Readings(memory)
     for tables in islice(candidates, MAX_CANDIDATES):
-        if tables.array.adrift and best is not None and best.proven:
-            # a base that is there before one that has to be found
+        if not _is_wanted(memory, tables, attempt) or (tables.array.adrift and ranking.has_proven(tables.word_size)):
+            # a base that is there goes before one that has to be found
             continue
         if tables.layout is Layout.LOOSE and scattered.unmistakable:
             break
@@ -58,6 +56,8 @@ def best_of(memory: Memory, candidates: Iterator[Tables], attempt: Attempt) -> K
         for placement in placements(memory, tables):
             has_place = True
             landmarks = tuple(landmark_checks(memory, tables, placement))
+            if not placement.running and len(word_sizes(memory)) > 1:
+                landmarks = (*landmarks, word_size_check(memory, tables, placement))
             if not proven(landmarks):
                 # addresses that point past what we can see are wrong: better none than these
                 failed = next(check for check in landmarks if check.outcome is Outcome.FAILED)
@@ -68,15 +68,23 @@ def best_of(memory: Memory, candidates: Iterator[Tables], attempt: Attempt) -> K
                     attempt.reached(5, "landmarks", f"{found}, but nothing that they name or point at bears it out")
                 continue
             kernel = _kernel(memory, tables, placement, landmarks)
-            if kernel.proven and _unmistakable(kernel):
+            if ranking.add(kernel, weight(placement)):
                 return kernel
-            # of readings that nothing tells apart but their pointers, the one that most of them bear out
-            if best is None or (*_merit(kernel), weight(placement)) > (*_merit(best), most):
-                best, most = kernel, weight(placement)
         if not has_place and len(attempt.unplaced) < MAX_UNPLACED:
             attempt.unplaced.append(tables)
     clearest = scattered.clearest()
-    return best if clearest is None else _kernel(memory, clearest.tables, clearest.placement, clearest.landmarks)
+    if clearest is None:
+        return ranking.best()
+    return _kernel(memory, clearest.tables, clearest.placement, clearest.landmarks)
+
+
+def _is_wanted(memory: Memory, tables: Tables, attempt: Attempt) -> bool:
+    """Whether tables have the byte order that a user gives, if any."""
+    given = memory.hints.byte_order
+    if given is None or tables.byte_order == given:
+        return True
+    attempt.reached(4, "byte order", f"{tables.count} symbols, but their tables are not in the byte order given")
+    return False
 
 
 def surrounded(memory: Memory, near: Segment, tokens: TokenTable) -> tuple[Segment, TokenTable]:
@@ -93,20 +101,9 @@ def word_sizes(memory: Memory) -> Sequence[int]:
     return sorted(known, reverse=True) or WORD_SIZES
 
 
-def _unmistakable(kernel: Kernel) -> bool:
-    """Whether things that symbols name were seen where they say: another word size, or an array that begins one entry
-    later, would not have that."""
-    return any(check.name in LANDMARKS and check.outcome is Outcome.PASSED for check in kernel.evidence)
-
-
 def pointed_at(kernel: Kernel) -> bool:
     """Whether words of the image equal symbols."""
     return any(check.name == "pointers to symbols" and check.outcome is Outcome.PASSED for check in kernel.evidence)
-
-
-def _merit(kernel: Kernel) -> tuple[bool, bool, int]:
-    failed = sum(check.outcome is Outcome.FAILED for check in kernel.evidence)
-    return kernel.proven, kernel.state is State.RUNNING, -failed
 
 
 def _inhabited(memory: Memory, tables: Tables, placement: Placement) -> tuple[Check, ...]:

@@ -23,6 +23,7 @@ from kallsift.kernel.pointers import (
     Pointers,
     closed_lists,
     list_heads,
+    outside_of,
     single_elements,
     words_around,
 )
@@ -53,9 +54,6 @@ MAX_FINALISTS = 4
 DATA_ROOM = 16 << 20
 """How far data reach above and below the text, in bytes."""
 
-CODE = (("_stext", "_etext"), ("_sinittext", "_einittext"))
-"""Symbols at the beginnings and the ends of machine code."""
-
 
 def _image(tables: Tables, placement: Placement, own: Targets) -> range:
     """The virtual addresses that an image covers; where only text is listed, with room for the data."""
@@ -84,7 +82,8 @@ def with_mapping(memory: Memory, tables: Tables, placement: Placement, window: S
             best = (lists, root, mapping, origin)
             break
     if best is None or best[0] < LEAST_LISTS:
-        data = _outside_of_code(heads, placement)
+        # some instructions come in pairs, and look like addresses
+        data = outside_of(heads, placement.code_ranges)
         elements = single_elements(memory, data, words, image, _held(memory, linear, image))
         placement = replace(placement, ran=elements >= LEAST_ELEMENTS)
     if best is None:
@@ -175,17 +174,6 @@ def _linear(memory: Memory, placement: Placement) -> range:
 def _held(memory: Memory, linear: range, image: range) -> range:
     """The addresses that name memory where no table tells: of images at low addresses, those of the memory itself."""
     return linear if linear.stop <= 1 << 32 or image[-1] >> 56 else range(0, memory.segments[-1].end)
-
-
-def _outside_of_code(heads: Pointers, placement: Placement) -> Pointers:
-    """Those words that are no instructions: some of these come in pairs, and look like addresses."""
-    symbols, keep = placement.symbols, np.ones(len(heads.places), np.bool_)
-    for first, last in CODE:
-        if first in symbols and last in symbols:
-            start = placement.physical(symbols[first].address)
-            size = symbols[last].address - symbols[first].address
-            keep &= heads.places - np.uint64(start) >= np.uint64(max(0, size))
-    return Pointers(heads.places[keep], heads.values[keep])
 
 
 def _history(placement: Placement) -> str:

@@ -22,6 +22,9 @@ CHANCE = 1.5
 LEAST_LISTS = 8
 """Lists through memory outside the image that only a running kernel has."""
 
+CODE = (("_stext", "_etext"), ("_sinittext", "_einittext"))
+"""Symbols at the beginnings and the ends of machine code."""
+
 
 @dataclass(frozen=True, eq=False)
 class Placement:
@@ -61,6 +64,15 @@ class Placement:
     def running(self) -> bool:
         """Whether the image is mapped and its lists close."""
         return self.mapping is not None and self.lists >= LEAST_LISTS
+
+    @property
+    def code_ranges(self) -> list[tuple[int, int]]:
+        """Address in the source and size of the image's stretches of machine code, as far as symbols tell."""
+        symbols = self.symbols
+        known = [
+            (symbols[low].address, symbols[high].address) for low, high in CODE if low in symbols and high in symbols
+        ]
+        return [(self.physical(low), high - low) for low, high in known if high > low]
 
     def physical(self, virtual: int) -> int:
         """The place of a byte of the image."""

@@ -86,16 +86,25 @@ def hits_on_symbols(values: Addresses, own: Targets, code_bit: bool | None = Non
     """
     if not len(own):
         return Hits(0, 0.0, 0)
-    values = _distinct(values)
+    values = distinct(values)
     marked = has_code_bit(values, own) if code_bit is None else code_bit
 
     def equal(shift: int) -> int:
-        hits = _among(values + np.uint64(shift), own.addresses)
-        if marked:
-            hits |= _marked(values + np.uint64(shift), own.code)
-        return int(np.count_nonzero(hits))
+        return int(np.count_nonzero(leads_to_symbol(values + np.uint64(shift), own, marked)))
 
     return Hits(equal(0), sum(equal(shift) for shift in SHIFTS) / len(SHIFTS), len(values), marked)
+
+
+def leads_to_symbol(values: Addresses, own: Targets, code_bit: bool) -> NDArray[np.bool_]:
+    """Tell which words equal a symbol's address.
+
+    Args:
+        values: words of the image, shape (n,).
+        own: what they can lead to.
+        code_bit: whether bit 0 is set in pointers to code.
+    """
+    hits = _among(values, own.addresses)
+    return hits | _marked(values, own.code) if code_bit else hits
 
 
 def has_code_bit(values: Addresses, own: Targets) -> bool:
@@ -110,8 +119,11 @@ def has_code_bit(values: Addresses, own: Targets) -> bool:
     return bool(marked >= MIN_MARKED + CHANCE * chance and marked > np.count_nonzero(_among(values, own.code)))
 
 
-def _distinct(values: Addresses) -> Addresses:
-    """Each value once, ascending; sorted by hand, for NumPy's own unique hashes, which such regular numbers defeat."""
+def distinct(values: Addresses) -> Addresses:
+    """Give each value once, ascending.
+
+    Sorted by hand: NumPy's own unique hashes, which such regular numbers defeat.
+    """
     values = np.sort(values)
     return values[np.concatenate(([True], values[1:] != values[:-1]))[: len(values)]]
 

@@ -7,7 +7,7 @@ A list that runs through memory outside the image and comes back is one that a r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,6 +162,14 @@ def pointers_between(window: Segment, words: Words, low: int, high: int) -> Poin
         return np.flatnonzero(chunk - lowest <= span)
 
     return _choose(window, words, chosen)
+
+
+def outside_of(pointers: Pointers, ranges: Iterable[tuple[int, int]]) -> Pointers:
+    """Drop the words that lie in ranges of the source, each given by its address and its size in bytes."""
+    keep = np.ones(len(pointers.places), np.bool_)
+    for start, size in ranges:
+        keep &= pointers.places - np.uint64(start) >= np.uint64(max(0, size))
+    return Pointers(pointers.places[keep], pointers.values[keep])
 
 
 def list_heads(window: Segment, words: Words, image: range, linear: range) -> Pointers:

@@ -21,7 +21,7 @@ from kallsift.kernel.pointers import ENOUGH_LISTS
 from kallsift.kernel.processors import REGISTER_CHECKS
 from kallsift.kernel.rivals import settled
 from kallsift.kernel.unplaced import unplaced_kernel
-from kallsift.memory.model import Hints, Memory, Segment
+from kallsift.memory.model import Memory, Segment
 
 # What is asked only where the usual tables lead to no proven kernel is imported where it is asked: to import all of it
 # takes as long as to recover an undamaged kernel.
@@ -294,7 +294,7 @@ def _displaced(memory: Memory, segment: Segment, tokens: TokenTable, kernel: Ker
         memory_there = memory.moved(-_signed(displacement))
         if hosted:
             # what the container says of the machine is about the host
-            memory_there = replace(memory_there, hints=Hints())
+            memory_there = replace(memory_there, hints=replace(memory.hints, cpus=(), vmcoreinfo=None))
         there = Segment(segment.start - _signed(displacement), segment.data)
         found = best_at(memory_there, there, tokens, Attempt(), recover_tables)
         if found is None or found.lists < ENOUGH_LISTS:

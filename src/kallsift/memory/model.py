@@ -149,10 +149,14 @@ class Hints:
     Attributes:
         cpus: processor states, in the container's order.
         vmcoreinfo: text of the VMCOREINFO note, or None.
+        word_size: bytes of the kernel's words, as a user gives it; decides where the bytes do not.
+        byte_order: ``"<"`` or ``">"``, likewise.
     """
 
     cpus: tuple[CpuState, ...] = ()
     vmcoreinfo: bytes | None = None
+    word_size: int | None = None
+    byte_order: str | None = None
 
 
 @dataclass(frozen=True)
@@ -310,7 +314,7 @@ class Memory:
         known = self.hints.cpus or (given.cpus and (CpuState(0, {}),))
         cpus = tuple(CpuState(cpu.number, {**cpu.registers, **registers}) for cpu in known)
         text = self.hints.vmcoreinfo if given.vmcoreinfo is None else given.vmcoreinfo
-        return replace(self, hints=Hints(cpus, text))
+        return replace(self, hints=Hints(cpus, text, given.word_size, given.byte_order))
 
     def moved(self, by: int) -> Memory:
         """The same bytes at addresses that are ``by`` higher; without those that would come to lie below 0."""
