@@ -12,6 +12,7 @@ from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kallsyms.evidence import Check, Outcome, proven
 from kallsift.kallsyms.tables import MAX_UNPLACED, Attempt, Layout, Tables
 from kallsift.kallsyms.tokens import TokenTable, moved
+from kallsift.kernel.cross_checks.held_twice import held_twice
 from kallsift.kernel.landmarks import landmark_checks, nearest_banner, read_banner
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.placement import Placement
@@ -127,6 +128,7 @@ def _state(memory: Memory, placement: Placement, slide: int | None, inhabited: t
 
 def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> Kernel:
     symbols = placement.symbols
+    twice = held_twice(memory, placement)
     info, agreement = vmcoreinfo_check(memory, tables, placement)
     cpus = processor_checks(memory, tables, placement)
     base = next((s.address for name in ("_text", "_stext") for s in symbols.all(name)), None)
@@ -138,7 +140,7 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tup
     banner = read_banner(memory, symbols, placement) or nearest_banner(memory, tables.array_address)
     return Kernel(
         symbols=symbols,
-        evidence=(*tables.checks, *placement.checks, *landmarks, *inhabited, *cpus, agreement),
+        evidence=(*tables.checks, *placement.checks, *landmarks, *inhabited, *cpus, agreement, *twice),
         state=_state(memory, placement, slide, inhabited),
         byte_order=tables.byte_order,
         architecture=architecture,

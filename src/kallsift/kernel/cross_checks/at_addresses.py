@@ -1,0 +1,73 @@
+"""Names that something beside the table has at some addresses, compared with those that the table has there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.table import SymbolTable
+from kallsift.kernel.cross_checks.name_keys import Names, is_among
+
+ALIASES = 16
+"""Symbols of one address that are compared with a name at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """How names at addresses compare with a table.
+
+    Attributes:
+        index: of the symbol that has the name at the address, -1 where none does; shape (n,), int64.
+        there: of the first symbol that has the address, -1 where none has; shape (n,), int64.
+        known: whether some symbol has the name, there or elsewhere; shape (n,), bool.
+    """
+
+    index: NDArray[np.int64]
+    there: NDArray[np.int64]
+    known: NDArray[np.bool_]
+
+    @property
+    def agree(self) -> NDArray[np.bool_]:
+        """Which of them the table has; shape (n,)."""
+        return np.asarray(self.index >= 0)
+
+    @property
+    def displaced(self) -> NDArray[np.bool_]:
+        """Which of the names the table has elsewhere only: an address is wrong; shape (n,)."""
+        return np.asarray((self.index < 0) & self.known)
+
+    @property
+    def renamed(self) -> NDArray[np.bool_]:
+        """Which of the addresses the table has, but not by this name, which it has nowhere; shape (n,)."""
+        return np.asarray((self.index < 0) & ~self.known & (self.there >= 0))
+
+
+def compare(names: Names, symbols: SymbolTable, addresses: NDArray[np.uint64], keys: NDArray[np.uint64]) -> Comparison:
+    """Compare names at addresses with those of a table.
+
+    Args:
+        names: of the table.
+        symbols: the table, with all names and addresses.
+        addresses: shape (n,), uint64.
+        keys: of the names that something has there, shape (n,), uint64.
+    """
+    first = np.searchsorted(symbols.addresses, addresses)
+    last = len(symbols) - 1
+    here = (first <= last) & (symbols.addresses[np.minimum(first, last)] == addresses)
+    there = np.where(here, first, -1)
+    index = np.full(len(addresses), -1, np.int64)
+    left = np.flatnonzero(here)
+    for step in range(ALIASES):
+        others = np.minimum(first[left] + step, last)
+        same = names.keys[others] == keys[left]
+        index[left[same]] = others[same]
+        left = left[~same & (symbols.addresses[others] == addresses[left])]
+        if not len(left):
+            break
+    index = np.where((index >= 0) & (symbols.addresses[np.maximum(index, 0)] == addresses), index, -1)
+    known = index >= 0
+    rest = np.flatnonzero(~known)
+    known[rest] = is_among(keys[rest], names.ascending)
+    return Comparison(index, there, known)

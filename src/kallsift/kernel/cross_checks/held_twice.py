@@ -1,0 +1,34 @@
+"""All sources that hold names or addresses a second time, asked of one placed table."""
+
+from __future__ import annotations
+
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kernel.cross_checks.btf_functions import btf_finding
+from kallsift.kernel.cross_checks.exports import export_finding
+from kallsift.kernel.cross_checks.findings import SUMMARY, summary
+from kallsift.kernel.cross_checks.name_keys import Names
+from kallsift.kernel.cross_checks.siblings import sibling_finding
+from kallsift.kernel.placement import Placement
+from kallsift.memory.model import Memory
+
+
+def held_twice(memory: Memory, placement: Placement) -> tuple[Check, ...]:
+    """Check the symbols against all that the kernel holds of them a second time.
+
+    Args:
+        memory: what holds the kernel's image.
+        placement: its symbols and where they lie.
+
+    Returns:
+        One check for each source, and how many symbols any of them confirms.
+    """
+    symbols = placement.symbols
+    if not len(symbols) or not symbols.whole.all():
+        return (Check(SUMMARY, Outcome.ABSENT, "not looked for: some names or addresses are lost"),)
+    names = Names.of_symbols(symbols)
+    findings = (
+        sibling_finding(names, symbols),
+        export_finding(memory, placement, names),
+        btf_finding(memory, placement, names),
+    )
+    return (*(finding.check for finding in findings), summary(findings, len(symbols)))

@@ -1,0 +1,258 @@
+"""Names as 64-bit keys: equal names have equal keys, and others practically never.
+
+Made from eight characters at once of all names, so that sets of many thousand names compare in a few milliseconds.
+Nothing is proven by a key: what differs is reported with the names themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.table import SymbolTable
+
+LANE = 8
+"""Characters that are looked at at once."""
+
+FEW = 1 << 14
+"""Keys that are looked up one by one."""
+
+MAX_NAME = 1024
+"""Characters of a name that count; the kernel has 512 at most."""
+
+HEAD = 4
+"""Characters by which names are picked that can have a prefix: all prefixes have as many."""
+
+PREFIXES = (
+    b"__pfx_",
+    b"__ksymtab_",
+    b"__SCT__",
+    b"__SCK__",
+    b"__tracepoint_",
+    b"__traceiter_",
+    b"__bpf_trace_tp_map_",
+    b"__syscall_meta_",
+    b"__p_syscall_meta_",
+    b"__x64_sys_",
+    b"__ia32_sys_",
+    b"__setup_str_",
+    b"__setup_",
+    b"_kbl_addr_",
+    b"__kstrtab_",
+    b"__kstrtabns_",
+    b"__flags_",
+)
+"""What makes a name one of a family; of two that one name begins with, the longer one comes first."""
+
+BEFORE_NAMES = (b"__pfx_", b"__ksymtab_", b"_kbl_addr_", b"__kstrtab_", b"__kstrtabns_", b"__flags_")
+"""Those of them that stand before another symbol's name: padding before functions, exports, NOKPROBE_SYMBOL."""
+
+_SEED = np.uint64(0x9E3779B97F4A7C15)
+_FACTOR = np.uint64(0xD6E8FEB86659FD93)
+_SHIFT = np.uint64(32)
+_ONES = np.uint64(0x0101010101010101)
+_HIGH = np.uint64(0x8080808080808080)
+_MASKS = np.array([(1 << 8 * size) - 1 for size in range(LANE + 1)], np.uint64)
+"""The lowest 0 to 8 characters of eight."""
+_LENGTHS = np.array([0, *(len(prefix) for prefix in PREFIXES)], np.int64)
+_BEFORE_NAMES = np.array([False, *(prefix in BEFORE_NAMES for prefix in PREFIXES)])
+_FAMILIES = np.arange(len(PREFIXES) + 1, dtype=np.uint64) * np.uint64(0xA24BAED4963EE407)
+
+
+def lanes(text: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Eight characters from each place on as one number, the first one lowest, zeros behind the end; (n + 1,)."""
+    padded = np.append(text, np.zeros(LANE, np.uint8))
+    # to be indexed, never taken from: that would copy all lanes
+    return np.ndarray(len(text) + 1, "<u8", padded, strides=(1,))
+
+
+def _mixed(keys: NDArray[np.uint64], part: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    keys = (keys ^ part) * _FACTOR
+    return keys ^ keys >> _SHIFT
+
+
+def keys_of(text: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Keys of the names between some places.
+
+    Args:
+        text: as `lanes` has it.
+        starts: where each name begins, shape (n,).
+        ends: where it ends.
+    """
+    keys = np.full(len(starts), _SEED, np.uint64)
+    active, places, left = np.arange(len(starts)), starts, np.minimum(ends - starts, MAX_NAME)
+    while True:
+        on = left > 0
+        if not on.all():
+            active, places, left = active[on], places[on], left[on]
+        if not len(active):
+            return keys
+        part = text[places] & _MASKS.take(np.minimum(left, LANE))
+        keys[active] = _mixed(keys[active], part)
+        places, left = places + LANE, left - LANE
+
+
+def keys_of_strings(text: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Keys of the strings that begin at some places and end before the next NUL; otherwise as `keys_of`."""
+    keys = np.full(len(starts), _SEED, np.uint64)
+    active, places = np.arange(len(starts)), starts
+    for _ in range(MAX_NAME // LANE):
+        if not len(active):
+            break
+        part = text[np.minimum(places, len(text) - 1)]
+        ended = (part - _ONES) & ~part & _HIGH
+        # the lowest of these bits is that of the first NUL
+        part = part & np.where(
+            ended > 0, ((ended & (~ended + np.uint64(1))) >> np.uint64(7)) - np.uint64(1), _MASKS[-1]
+        )
+        some = part > 0
+        keys[active[some]] = _mixed(keys[active[some]], part[some])
+        on = ended == 0
+        active, places = active[on], places[on] + LANE
+    return keys
+
+
+def families(text: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The family that the name at each place is of: 1 more than the index of its prefix, 0 for none; shape (n,)."""
+    result = np.zeros(len(starts), np.uint8)
+    heads = text[starts].astype(np.uint32)
+    for number, prefix in enumerate(PREFIXES, 1):
+        found = np.flatnonzero(heads == np.uint32(int.from_bytes(prefix[:HEAD], "little")))
+        for depth in range(HEAD, len(prefix), LANE):
+            part = prefix[depth : depth + LANE]
+            same = text[starts[found] + depth] & _MASKS[len(part)]
+            found = found[same == np.uint64(int.from_bytes(part, "little"))]
+        result[found[result[found] == 0]] = number
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Names:
+    """Names, each split into a prefix that makes it one of a family, and the rest.
+
+    Attributes:
+        text: the characters, as `lanes` has them.
+        starts: where each name begins, without a letter; shape (n,), int64.
+        ends: where it ends; None where NULs tell.
+        family: 1 more than the index of its prefix among `PREFIXES`, 0 for none; shape (n,), uint8.
+        stems: keys of the names without these prefixes, shape (n,), uint64: whole ones behind `BEFORE_NAMES`.
+    """
+
+    text: NDArray[np.uint64]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64] | None
+    family: NDArray[np.uint8]
+    stems: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, text: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[np.int64] | None = None) -> Names:
+        """The names at some places."""
+        family = families(text, starts)
+        behind = starts + _LENGTHS[family]
+        # behind these stands a whole name, which can have a prefix itself
+        outer = np.flatnonzero(_BEFORE_NAMES[family])
+        inner = families(text, behind[outer])
+        behind[outer] += _LENGTHS[inner]
+        stems = keys_of_strings(text, behind) if ends is None else keys_of(text, behind, ends)
+        stems[outer] = whole_keys(stems[outer], inner)
+        return cls(text, starts, ends, family, stems)
+
+    @classmethod
+    def of_symbols(cls, symbols: SymbolTable) -> Names:
+        """The names of a table in which all are known, without their letters."""
+        return cls.of(lanes(symbols.characters), symbols.bounds[:-1] + 1, symbols.bounds[1:])
+
+    @cached_property
+    def keys(self) -> NDArray[np.uint64]:
+        """Keys of the whole names."""
+        return whole_keys(self.stems, self.family)
+
+    @cached_property
+    def ascending(self) -> NDArray[np.uint64]:
+        """The same in order."""
+        return np.sort(self.keys)
+
+    def string(self, number: int) -> bytes:
+        """One of the names; where NULs tell, up to the next one."""
+        start = int(self.starts[number])
+        end = start + MAX_NAME if self.ends is None else int(self.ends[number])
+        text = self.text[start:end].astype(np.uint8).tobytes()
+        return text.partition(b"\0")[0] if self.ends is None else text
+
+    def members(self, prefix: bytes) -> NDArray[np.int64]:
+        """Indices of the names that begin with one of `PREFIXES`, ascending."""
+        return np.flatnonzero(self.family == PREFIXES.index(prefix) + 1)
+
+    def find(self, name: bytes) -> int | None:
+        """Index of the first of some name, None where there is none."""
+        wanted = Names.of(lanes(np.frombuffer(name, np.uint8)), np.zeros(1, np.int64), np.array([len(name)])).keys[0]
+        found = np.flatnonzero(self.keys == wanted)
+        return int(found[0]) if len(found) else None
+
+    def ending(self, suffix: bytes) -> NDArray[np.int64]:
+        """Indices of the names that end with up to eight characters and are longer, ascending."""
+        assert self.ends is not None
+        long = self.ends - self.starts > len(suffix)
+        same = self.text[np.maximum(self.ends - len(suffix), 0)] & _MASKS[len(suffix)]
+        return np.flatnonzero(long & (same == np.uint64(int.from_bytes(suffix, "little"))))
+
+    def without_end(self, indices: NDArray[np.int64], size: int) -> NDArray[np.uint64]:
+        """Whole keys of some names without so many last characters."""
+        assert self.ends is not None
+        return Names.of(self.text, self.starts[indices], self.ends[indices] - size).keys
+
+
+def whole_keys(stems: NDArray[np.uint64], family: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Keys of whole names from those of what stands behind their families' prefixes."""
+    return _mixed(stems, _FAMILIES[family])
+
+
+def distinct(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Each key once, ascending. NumPy's own unique hashes, which takes several times as long."""
+    keys = np.sort(keys)
+    return keys[np.concatenate(([True], keys[1:] != keys[:-1]))[: len(keys)]]
+
+
+def is_among(keys: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each key is among some in ascending order; shape (n,)."""
+    return matches(keys, ascending)[0]
+
+
+def matches(keys: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each key is among some in ascending order, shape (n,), and which of those, shape (m,), were met.
+
+    Of equal ones only the first is.
+    """
+    met = np.zeros(len(ascending), np.bool_)
+    result = np.zeros(len(keys), np.bool_)
+    if not len(ascending):
+        return result, met
+    likely = np.arange(len(keys))
+    if len(keys) >= FEW:
+        # most are not, and one look at a small table tells
+        buckets = np.zeros(1 << 20, np.bool_)
+        buckets[ascending >> np.uint64(44)] = True
+        likely = np.flatnonzero(buckets.take(keys >> np.uint64(44)))
+    places = np.minimum(np.searchsorted(ascending, keys[likely]), len(ascending) - 1)
+    same = ascending[places] == keys[likely]
+    result[likely[same]] = True
+    met[places[same]] = True
+    return result, met
+    likely = np.arange(len(keys))
+    if len(keys) >= FEW:
+        # most are not, and one look at a small table tells
+        buckets = np.zeros(1 << 20, np.bool_)
+        buckets[ascending >> np.uint64(44)] = True
+        likely = np.flatnonzero(buckets.take(keys >> np.uint64(44)))
+    places = np.minimum(np.searchsorted(ascending, keys[likely]), len(ascending) - 1)
+    same = ascending[places] == keys[likely]
+    result[likely[same]] = True
+    met[places[same]] = True
+    # of equal ones only the first is found
+    later = np.flatnonzero(ascending[1:] == ascending[:-1]) + 1
+    for place in later.tolist() if len(later) < FEW else ():
+        met[place] = met[place - 1]
+    return result, met

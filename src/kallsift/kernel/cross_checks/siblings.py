@@ -1,0 +1,170 @@
+"""Symbols that stand for others of the same table: what one of them is called, and where it is, the other says too.
+
+Tools and macros make them together, so a name without its sibling is damaged. Each rule counts only in a kernel in
+which it holds for all its symbols but some in a hundred, or it is not one of that kernel's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.table import SymbolTable
+from kallsift.kernel.cross_checks.findings import Finding, Source
+from kallsift.kernel.cross_checks.name_keys import Names, is_among
+
+MIN_MEMBERS = 32
+"""Symbols of a kind that make a rule."""
+
+MAX_EXCEPTIONS = 0.01
+"""Share of them that may break it before it is not one of this kernel's."""
+
+ALIASES = 8
+"""Symbols behind one that stands before a function that are looked at for that function."""
+
+PADDING = b"__pfx_"
+"""What objtool calls the padding before a function (since 6.2): always the same number of bytes before it."""
+
+COLD = b".cold"
+"""What GCC calls the part of a function that it moves to where unlikely code is."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Each name that begins with one prefix has a sibling that begins with another, and goes on alike.
+
+    Attributes:
+        prefix: of the names that are looked at.
+        sibling: of those that must be there.
+        mutual: whether the other way round as well.
+    """
+
+    prefix: bytes
+    sibling: bytes
+    mutual: bool = False
+
+
+RULES = (
+    Rule(b"__SCT__", b"__SCK__", mutual=True),
+    Rule(b"__traceiter_", b"__tracepoint_"),
+    Rule(b"__bpf_trace_tp_map_", b"__tracepoint_"),
+    Rule(b"__p_syscall_meta_", b"__syscall_meta_", mutual=True),
+    Rule(b"__x64_sys_", b"__ia32_sys_", mutual=True),
+    Rule(b"__setup_str_", b"__setup_"),
+)
+"""Made by DEFINE_STATIC_CALL, DEFINE_TRACE, SYSCALL_DEFINE and __setup."""
+
+OF_PLAIN_NAMES = (b"__ksymtab_", b"_kbl_addr_")
+"""What stands before another symbol's name, made by EXPORT_SYMBOL and NOKPROBE_SYMBOL."""
+
+
+def sibling_finding(names: Names, symbols: SymbolTable) -> Finding:
+    """Compare all symbols with their siblings."""
+    confirmed = np.zeros(len(symbols), np.bool_)
+    placed = confirmed.copy()
+    broken: list[tuple[int, str]] = []
+    plain: list[NDArray[np.uint64]] = []
+    for rule in RULES:
+        members, others = names.members(rule.prefix), names.members(rule.sibling)
+        broken += _paired(names, symbols, rule, members, others, confirmed)
+        if rule.mutual:
+            turned = Rule(rule.sibling, rule.prefix)
+            broken += _paired(names, symbols, turned, others, members, confirmed)
+    for prefix in OF_PLAIN_NAMES:
+        members = names.members(prefix)
+        broken += _of_plain(symbols, members, names.stems[members], (prefix, b""), (names, confirmed, plain))
+    members = names.ending(COLD)
+    broken += _of_plain(symbols, members, names.without_end(members, len(COLD)), (b"", COLD), (names, confirmed, plain))
+    if plain:
+        confirmed |= is_among(names.keys, np.sort(np.concatenate(plain)))
+    broken += _padding(names, symbols, confirmed, placed)
+    if not confirmed.any():
+        return Finding.none(Source.SIBLINGS, len(confirmed), "no symbols of this kernel come in pairs")
+    first = min(broken, default=(0, ""))[1]
+    return Finding(Source.SIBLINGS, confirmed, placed, len(broken), first)
+
+
+def _holds(members: int, exceptions: int) -> bool:
+    """Whether a rule is one of this kernel's."""
+    return members >= MIN_MEMBERS and exceptions <= max(1, MAX_EXCEPTIONS * members)
+
+
+def _paired(
+    names: Names,
+    symbols: SymbolTable,
+    rule: Rule,
+    members: NDArray[np.int64],
+    others: NDArray[np.int64],
+    confirmed: NDArray[np.bool_],
+) -> list[tuple[int, str]]:
+    """What of a family lacks its sibling in another one, if the rule holds; marks both of all others."""
+    paired = is_among(names.stems[members], np.sort(names.stems[others]))
+    if not _holds(len(members), int(np.count_nonzero(~paired))):
+        return []
+    confirmed[members[paired]] = True
+    confirmed[others[is_among(names.stems[others], np.sort(names.stems[members]))]] = True
+    return [
+        (index, f"{name} has no {rule.sibling.decode()}{name[len(rule.prefix) :]}")
+        for index, name in _named(symbols, members[~paired])
+    ]
+
+
+def _of_plain(
+    symbols: SymbolTable,
+    members: NDArray[np.int64],
+    stems: NDArray[np.uint64],
+    around: tuple[bytes, bytes],
+    marked: tuple[Names, NDArray[np.bool_], list[NDArray[np.uint64]]],
+) -> list[tuple[int, str]]:
+    """What is named after another symbol that is not there; marks the others, and notes the keys of those symbols."""
+    names, confirmed, plain = marked
+    paired = is_among(stems, names.ascending)
+    if not _holds(len(members), int(np.count_nonzero(~paired))):
+        return []
+    confirmed[members[paired]] = True
+    plain.append(stems)
+    prefix, suffix = (part.decode() for part in around)
+    return [
+        (index, f"{name} has no {name.removeprefix(prefix).removesuffix(suffix)}")
+        for index, name in _named(symbols, members[~paired])
+    ]
+
+
+def _named(symbols: SymbolTable, indices: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
+    """Some symbols' indices and names."""
+    return ((index, symbols.symbol(index).name) for index in indices.tolist())
+
+
+def _padding(
+    names: Names, symbols: SymbolTable, confirmed: NDArray[np.bool_], placed: NDArray[np.bool_]
+) -> list[tuple[int, str]]:
+    """Padding that is not before its function; marks the others, and those functions.
+
+    The function is the next symbol with another address, or one of its aliases.
+    """
+    members = names.members(PADDING)
+    if len(members) < MIN_MEMBERS:
+        return []
+    addresses, keys, wanted = symbols.addresses, names.keys, names.stems[members]
+    partner = np.minimum(members + 1, len(symbols) - 1)
+    found = keys[partner] == wanted
+    for step in range(2, ALIASES + 1):
+        left = np.flatnonzero(~found)
+        others = np.minimum(members[left] + step, len(symbols) - 1)
+        same = keys[others] == wanted[left]
+        partner[left[same]], found[left[same]] = others[same], True
+    distances = addresses[partner] - addresses[members]
+    usual = np.median(distances[found]) if found.any() else 0
+    right = found & (distances == usual)
+    if not _holds(len(members), int(np.count_nonzero(~right))):
+        return []
+    for mask in (confirmed, placed):
+        mask[members[right]] = True
+        mask[partner[right]] = True
+    return [
+        (index, f"{name.removeprefix(PADDING.decode())} is not {usual:.0f} bytes behind {name}")
+        for index, name in _named(symbols, members[~right])
+    ]

@@ -1,0 +1,145 @@
+"""What a kernel holds twice: a changed name or address that a second place contradicts is never proven."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kallsift.kallsyms.evidence import Outcome
+from kallsift.kernel.cross_checks.btf_walk import types_of_kind
+from kallsift.kernel.cross_checks.findings import SUMMARY, Source
+from kallsift.kernel.cross_checks.name_keys import PREFIXES, Names, lanes
+from tests.kernel.test_btf import Types
+from tests.kernel.twice import ARRAY, PADDING, STRINGS, TYPES, Twice, function, put, twice
+
+SIBLINGS, EXPORTS, BTF = Source.SIBLINGS.value, Source.EXPORTS.value, Source.BTF.value
+
+EXPORTED, PLAIN, COLD = function(300), function(301), function(305)
+"""A function that is exported, one that is not, and one with an unlikely part."""
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Twice:
+    return twice()
+
+
+def test_an_untouched_kernel_contradicts_itself_nowhere(kernel: Twice) -> None:
+    checks = kernel.checks()
+    assert {name: check.outcome for name, check in checks.items() if check.outcome is not Outcome.PASSED} == {}
+    assert checks[BTF].detail.startswith("600 names")
+    assert checks[SUMMARY].detail.startswith("1,400 of 1,524 symbols")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("relative", [True, False])
+def test_forms_of_entries_and_byte_orders(order: str, relative: bool) -> None:
+    kernel = twice(relative=relative, order=order)
+    checks = kernel.checks()
+    assert checks[EXPORTS].outcome is checks[BTF].outcome is Outcome.PASSED
+    assert kernel.moved(EXPORTED, 4).failed() >= {EXPORTS}
+    assert kernel.renamed(PLAIN, PLAIN.replace("i", "m")).failed() >= {BTF}
+
+
+@pytest.mark.parametrize(
+    ("name", "contradicted"),
+    [
+        (EXPORTED, {SIBLINGS, EXPORTS, BTF}),
+        (PLAIN, {SIBLINGS, BTF}),
+        (f"__pfx_{PLAIN}", {SIBLINGS}),
+        (f"__ksymtab_{EXPORTED}", {SIBLINGS, EXPORTS}),
+        (f"{COLD}.cold", {SIBLINGS}),
+    ],
+)
+def test_a_changed_name_is_contradicted(kernel: Twice, name: str, contradicted: set[str]) -> None:
+    changed = kernel.renamed(name, name.replace("thing", "thino"))
+    assert changed.failed() == contradicted
+    details = [check.detail for check in changed.checks().values() if check.outcome is Outcome.FAILED]
+    assert any(detail.startswith(("1 symbol contradicts", "2 symbols contradict")) for detail in details)
+
+
+@pytest.mark.parametrize("bit", range(4))
+def test_a_changed_address_is_contradicted(kernel: Twice, bit: int) -> None:
+    assert kernel.moved(PLAIN, 1 << bit).failed() == {SIBLINGS}
+    assert kernel.moved(EXPORTED, 1 << bit).failed() == {SIBLINGS, EXPORTS}
+    assert kernel.moved(f"__pfx_{PLAIN}", 1 << bit).failed() == {SIBLINGS}
+
+
+@pytest.mark.parametrize("bit", range(3))
+def test_a_changed_address_of_an_entry_is_contradicted(kernel: Twice, bit: int) -> None:
+    assert kernel.moved(f"__ksymtab_{EXPORTED}", 1 << bit).failed() == {EXPORTS}
+
+
+def test_what_is_lost_says_nothing(kernel: Twice) -> None:
+    checks = kernel.without(ARRAY, STRINGS - ARRAY).checks()
+    assert checks[EXPORTS].outcome is Outcome.ABSENT
+    checks = kernel.without(TYPES, 1 << 16).checks()
+    assert checks[BTF].outcome is Outcome.ABSENT
+    checks = kernel.without(STRINGS, TYPES - STRINGS).checks()
+    assert checks[EXPORTS].outcome is Outcome.ABSENT
+
+
+def test_a_kernel_that_pairs_nothing_is_not_judged(kernel: Twice) -> None:
+    """Padding at all distances is no padding that one tool made."""
+    rows = tuple(
+        (address + number % 8 if name.startswith("__pfx_") else address, letter, name)
+        for number, (address, letter, name) in enumerate(kernel.rows)
+    )
+    assert PADDING > 8
+    assert SIBLINGS not in Twice(rows, kernel.data).failed()
+
+
+def test_functions_that_resolve_btfids_adds_are_none_that_the_table_lacks(kernel: Twice) -> None:
+    """And neither are those that a compiler appended something to, or that are gone without a trace."""
+    assert BTF not in kernel.renamed(PLAIN, f"{PLAIN}.isra.0").failed()
+    assert BTF not in kernel.renamed(PLAIN, "something_else_entirely").failed()
+
+
+def test_types_of_a_kind_are_found_whatever_stands_between() -> None:
+    types, chance = Types(), np.random.default_rng(3)
+    for number in range(4000):
+        count = int(chance.integers(0, 6)) if number % 40 else 700
+        types.add(13, "", 0, *chance.integers(0, 1 << 32, 2 * count).tolist(), count=count)
+        types.add(12, f"f{number}", number)
+    btf = types.btf()
+    places = btf._places[1:]
+    wanted = places[(btf.words[places + 1] >> np.uint32(24)) == 12]
+    found = types_of_kind(btf.words, 12)
+    assert found is not None
+    assert np.array_equal(found, wanted)
+    assert types_of_kind(btf.words[:-1], 12) is None
+
+
+def test_nonsense_is_no_types() -> None:
+    noise = np.random.default_rng(1).integers(0, 1 << 32, 1 << 18).astype(np.uint32)
+    assert types_of_kind(noise, 12) is None
+    assert types_of_kind(np.zeros(1 << 18, np.uint32), 12) is None
+    assert types_of_kind(np.zeros(0, np.uint32), 12) is not None
+
+
+def test_keys_tell_names_apart() -> None:
+    texts = ["", "a", "ab", "abcdefgh", "abcdefghi", "abcdefg", "bacdefgh", *(f"name_{n}" for n in range(2000))]
+    texts += [f"{prefix.decode()}{text}" for prefix in PREFIXES for text in ("a", "abcdefgh", "__pfx_a")]
+    joined = "\0".join(texts).encode() + b"\0"
+    text = lanes(np.frombuffer(joined, np.uint8))
+    ends = np.flatnonzero(np.frombuffer(joined, np.uint8) == 0)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    bounded, strings = Names.of(text, starts, ends), Names.of(text, starts)
+    assert np.array_equal(bounded.keys, strings.keys)
+    assert len(set(bounded.keys.tolist())) == len(set(texts))
+    for number in (0, 3, 4, 100, len(texts) - 1):
+        assert bounded.string(number) == strings.string(number) == texts[number].encode()
+    assert bounded.find(b"abcdefg") == 5
+    assert bounded.find(b"no such name") is None
+
+
+def test_hostile_bounds_end() -> None:
+    """Arrays and types of any size and content: an answer without an error."""
+    kernel, chance = twice(), np.random.default_rng(7)
+    for _ in range(40):
+        data = kernel.data.copy()
+        for low, high in ((ARRAY, STRINGS), (TYPES, TYPES + 4096)):
+            place = int(chance.integers(low, high - 64))
+            data[place : place + 64] = chance.integers(0, 256, 64)
+        if chance.integers(2):
+            put(data, TYPES + 12, int(chance.integers(0, 1 << 32)))
+        Twice(kernel.rows, data).checks()
