@@ -24,17 +24,19 @@ class Check:
         outcome: how it came out.
         detail: one sentence with the figures.
         essential: whether the table counts as unproven when this check fails.
+        is_quoted: whether the one line that says why a kernel is not proven has the detail too.
     """
 
     name: str
     outcome: Outcome
     detail: str
     essential: bool = True
+    is_quoted: bool = False
 
     @classmethod
-    def that(cls, name: str, holds: bool, detail: str, *, essential: bool = True) -> Check:
+    def that(cls, name: str, holds: bool, detail: str, *, essential: bool = True, is_quoted: bool = False) -> Check:
         """A check that passed if ``holds``, else failed."""
-        return cls(name, Outcome.PASSED if holds else Outcome.FAILED, detail, essential)
+        return cls(name, Outcome.PASSED if holds else Outcome.FAILED, detail, essential, is_quoted)
 
 
 def proven(checks: tuple[Check, ...]) -> bool:

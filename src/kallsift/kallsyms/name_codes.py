@@ -72,11 +72,11 @@ def compression_check(data: NDArray[np.uint8], names: Names, tokens: TokenTable)
         detail = (
             f"{len(merges.strange)} of {made} tokens are no pairs of others, the first is {first.decode('latin-1')!r}"
         )
-        return Check.that(NAME, False, detail)
+        return Check.that(NAME, False, detail, is_quoted=True)
     if len(places):
         indices = np.unique(np.searchsorted(names.starts, places, "right") - 1)
         detail = f"{len(indices)} names are not what the generator makes of any, the first is symbol {indices[0]}"
-        return Check.that(NAME, False, detail)
+        return Check.that(NAME, False, detail, is_quoted=True)
     return Check.that(NAME, True, f"all {len(names.starts)} names are the only encoding of their text")
 
 

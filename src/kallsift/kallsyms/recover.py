@@ -25,7 +25,7 @@ from kallsift.kallsyms.names import (
     find_streams,
     is_padding,
 )
-from kallsift.kallsyms.sequences import Sequences, find_sequences, sorted_by_name
+from kallsift.kallsyms.sequences import Sequences, find_sequences, names_out_of_order, sorted_by_name
 from kallsift.kallsyms.tables import Attempt, Row, Tables, in_order
 from kallsift.kallsyms.tokens import INDEX_SIZE, MAX_PADDING, TokenTable
 from kallsift.memory.model import Segment
@@ -261,6 +261,11 @@ def sequences_check(sequences: Sequences | None, characters: NDArray[np.uint8], 
     """Whether the permutation sorts the names."""
     if sequences is None:
         return Check("seqs_of_names", Outcome.ABSENT, "no permutation follows a table (normal up to 6.1)")
-    holds = sorted_by_name(sequences.order, characters, bounds)
-    text = f"a permutation of all {len(sequences.order)} symbols ({sequences.entry_size} bytes each)"
-    return Check.that("seqs_of_names", holds, f"{text} that {'sorts' if holds else 'does NOT sort'} them by name")
+    if sorted_by_name(sequences.order, characters, bounds):
+        text = f"a permutation of all {len(sequences.order)} symbols ({sequences.entry_size} bytes each)"
+        return Check.that("seqs_of_names", True, f"{text} that sorts them by name")
+    falls = names_out_of_order(sequences.order, characters, bounds)
+    detail = (
+        f"{len(falls)} of {len(sequences.order)} names come before their predecessors by name, the first is {falls[0]}"
+    )
+    return Check.that("seqs_of_names", False, detail, is_quoted=True)

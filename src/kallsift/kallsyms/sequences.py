@@ -247,6 +247,22 @@ def sorted_by_name(order: NDArray[np.int64], characters: NDArray[np.uint8], boun
     return name_cut(order, characters, bounds) is not None
 
 
+def names_out_of_order(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> list[str]:
+    """Names that a permutation puts behind others that they belong before, by the cut that leaves fewest.
+
+    One at a time: for tables that `sorted_by_name` denies.
+    """
+    text, places = characters.tobytes(), bounds.tolist()
+    names = [text[places[index] + 1 : places[index + 1]] for index in order.tolist()]
+    best: list[str] | None = None
+    for mark in CUTS:
+        keys = [(name.partition(mark)[0] if mark else name, index) for name, index in zip(names, order, strict=True)]
+        falls = [names[rank].decode("latin-1") for rank in range(1, len(keys)) if keys[rank - 1] > keys[rank]]
+        if best is None or len(falls) < len(best):
+            best = falls
+    return best or []
+
+
 def name_cut(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> bytes | None:
     """What the names are cut at before the permutation sorts them: one of `CUTS`; None if it does not sort them.
 

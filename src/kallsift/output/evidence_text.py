@@ -20,5 +20,9 @@ def evidence_lines(checks: tuple[Check, ...]) -> Iterator[str]:
 
 def doubts(kernel: Kernel) -> str:
     """Why a kernel is not proven: its state and the checks that failed, e.g. ``state stale copy; failed: markers``."""
-    failed = [printable(check.name) for check in kernel.evidence if check.essential and check.outcome is Outcome.FAILED]
+    failed = [
+        printable(f"{check.name} ({check.detail})" if check.is_quoted else check.name)
+        for check in kernel.evidence
+        if check.essential and check.outcome is Outcome.FAILED
+    ]
     return "; ".join([f"state {kernel.state.value}", *([f"failed: {', '.join(failed)}"] if failed else [])])

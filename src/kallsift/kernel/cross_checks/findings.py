@@ -59,7 +59,7 @@ class Finding:
         names, addresses = int(np.count_nonzero(self.names)), int(np.count_nonzero(self.addresses))
         if self.contradictions:
             noun = "symbol contradicts" if self.contradictions == 1 else "symbols contradict"
-            return Check.that(name, False, f"{self.contradictions} {noun} them: {self.first}")
+            return Check.that(name, False, f"{self.contradictions} {noun} them: {self.first}", is_quoted=True)
         return Check.that(name, True, f"{names:,} names and {addresses:,} addresses stand there a second time")
 
 
