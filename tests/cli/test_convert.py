@@ -11,7 +11,7 @@ import pytest
 
 import kallsift
 from tests.cli.conftest import Command
-from tests.memory.builders import lime
+from tests.memory.builders import Program, elf, lime, note, notes
 from tests.memory.opened import ranges
 
 PARTS = {0x3000: b"".join(struct.pack("<Q", number) * 512 for number in range(5)), 0x100000: bytes(8192) + b"x" * 4096}
@@ -79,6 +79,26 @@ def test_a_failure_leaves_the_old_file(command: Command, dump: Path) -> None:
     assert "no whole page" in result.err
     assert target.read_text() == "before"
     assert len(list(dump.parent.iterdir())) == 2
+
+
+def test_registers_that_find_no_place_are_named(command: Command, tmp_path: Path) -> None:
+    """Those of an s390x core go into another core, and raw memory has no room for them."""
+    core, other = tmp_path / "core", tmp_path / "other.elf"
+    load = Program(1, PARTS[0x3000], 0x3000)
+    core.write_bytes(
+        elf([notes(note(b"CORE", 1, bytes(336)), note(b"VMCOREINFO", 0, b"PAGESIZE=4096\n")), load], machine=22)
+    )
+    assert command("convert", "--as-is", core, other).err == ""
+    result = command("convert", "--as-is", other, tmp_path / "other.raw")
+    assert (result.code, result.err) == (
+        0,
+        f"kallsift: left out of {tmp_path}/other.raw: the registers of 1 processor\n",
+    )
+    with kallsift.open(other) as memory:
+        assert memory.hints.core is not None
+        assert (memory.hints.core.machine, memory.hints.core.count) == (22, 1)
+    result = command("convert", "--as-is", "--lstar", "0x1000", other, tmp_path / "more.elf")
+    assert "left out" not in result.err
 
 
 def test_extract_by_physical_address(command: Command, dump: Path) -> None:

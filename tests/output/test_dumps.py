@@ -15,9 +15,12 @@ from hypothesis import given, settings
 
 from kallsift.errors import KallsiftError
 from kallsift.memory import elf_core, kdump, lime, raw
+from kallsift.memory import notes as elf_notes
 from kallsift.memory.containers import Container
 from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory, Segment
+from kallsift.memory.notes import Note
 from kallsift.output import dump_pieces
+from kallsift.output.dump_notes import dump_notes, left_out
 from kallsift.output.dump_pieces import Piece
 from kallsift.output.dumps import DUMPS, format_of
 from kallsift.output.kdump_dump import PACKINGS, kdump_dump
@@ -163,3 +166,48 @@ def test_chunks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_suffixes(name: str, form: str | None) -> None:
     assert format_of(name) == form
+
+
+STATUS, FLOATS, MORE = bytes(range(125)) * 4, b"floats" * 22, b"prefix"
+FOREIGN = (Note(b"CORE", 1, STATUS), Note(b"CORE", 2, FLOATS), Note(b"LINUX", 0x305, MORE), Note(b"CORE", 1, STATUS))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "machine", "order", "bits"),
+    [
+        ("s390x", 22, ">", 64),
+        ("ppc64", 21, "<", 64),
+        ("riscv64", 243, "<", 64),
+        ("x86", 3, "<", 32),
+        ("mips", 8, ">", 32),
+    ],
+)
+@pytest.mark.parametrize("form", ["elf", "kdump"])
+def test_registers_of_every_architecture(form: str, architecture: str, machine: int, order: Any, bits: int) -> None:
+    """The notes of a core go into another one as they are, as do those of a kdump, which does not tell its machine."""
+    hints = elf_notes.hints([*FOREIGN, Note(b"VMCOREINFO", 0, VMCOREINFO)], machine, order, bits)
+    facts = memory_facts(memory_of(PARTS[:2], hints=hints), None)
+    assert (facts.architecture, facts.byte_order, 8 * facts.word_size) == (architecture, order, bits)
+    assert left_out(facts) is None
+    found = open_bytes(READERS[form], file_of(DUMPS[form].write(memory_of(PARTS[:2], hints=hints), facts, None)))
+    assert found.hints.vmcoreinfo == VMCOREINFO
+    assert found.hints.core is not None
+    assert found.hints.core.data == b"".join(elf_notes.encoded(note, order) for note in FOREIGN)
+    again = memory_facts(found, None)
+    assert elf_notes.parse(dump_notes(again), order)[0][:-1] == FOREIGN
+
+
+def test_what_notes_have_no_place_for_is_named() -> None:
+    named = Facts("x86-64", cpus=(CpuState(0, {"cr3": 1, "rip": 2, "lstar": 3}), CpuState(1, {"efer": 1, "cr3": 5})))
+    assert left_out(named) == "the registers efer, lstar of 2 processors, which notes have no place for"
+    assert left_out(Facts("arm64", cpus=(CpuState(0, {"pc": 1, "ttbr1": 2}),))) == (
+        "the registers ttbr1 of 1 processor, which notes have no place for"
+    )
+    assert left_out(Facts("riscv64", cpus=(CpuState(0, {"pc": 1}),))) == (
+        "the registers pc of 1 processor, which notes have no place for"
+    )
+    assert left_out(Facts("x86-64", cpus=CPUS[1:])) is None
+    core = elf_notes.hints(FOREIGN, 22, ">", 64).core
+    assert left_out(Facts("s390x", ">", core=core)) is None
+    other = "the registers of 2 processors: nothing tells whether they are this kernel's"
+    assert left_out(Facts("riscv64", "<", core=core)) == other

@@ -9,7 +9,7 @@ import click
 
 from kallsift.cli.destination import check_target, save_pieces
 from kallsift.cli.exit_codes import ExitCode
-from kallsift.cli.messages import warn
+from kallsift.cli.messages import note, warn
 from kallsift.cli.progress_bar import progress_on_terminal
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, chosen, source_options
@@ -17,6 +17,7 @@ from kallsift.errors import KallsiftError, RecoveryError
 from kallsift.image.sources import open as open_memory
 from kallsift.kernel.bare_ram import placed
 from kallsift.memory.model import AddressSpace
+from kallsift.output.dump_notes import left_out, registers_of
 from kallsift.output.dumps import DUMPS, format_of
 from kallsift.output.kdump_dump import PACKINGS, kdump_dump
 from kallsift.output.memory_facts import memory_facts
@@ -44,8 +45,9 @@ EXAMPLES = {
 def convert(request: Request, output: Path, form: str | None, packing: str, as_is: bool) -> int:
     """Write the memory of a source as another kind of dump: raw, LiME, ELF core, kdump.
 
-    ELF cores and kdumps get the registers that the source records, and VMCOREINFO: the source's own, else what the
-    kernel keeps of it in memory, else what was recovered. What is not mapped in the source is not in the file either.
+    ELF cores and kdumps get the registers that the source records (what notes have no place for is named), and
+    VMCOREINFO: the source's own, else what the kernel keeps of it in memory, else what was recovered. What is not
+    mapped in the source is not in the file either.
 
     The exit code is 3 if no kernel was recovered, which these two want to be told of.
     """
@@ -74,6 +76,9 @@ def convert(request: Request, output: Path, form: str | None, packing: str, as_i
                 "no VMCOREINFO was found" if facts.origin is None else "VMCOREINFO is rebuilt from what was recovered"
             )
             warn(f"{found}: tools that need the sizes of structures want a vmlinux with debug information")
+        lacking = left_out(facts) if DUMPS[form].described else registers_of(facts)
+        if lacking is not None:
+            note(f"kallsift: left out of {output}: {lacking}")
         write = partial(kdump_dump, packing=packing) if form == "kdump" else DUMPS[form].write
         save_pieces(output, write(memory, facts, progress), DUMPS[form].ordered)
     return ExitCode.PROVEN if as_is or kernel else ExitCode.PARTIAL

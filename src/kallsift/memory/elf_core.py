@@ -163,7 +163,7 @@ def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
         container="ELF core",
         space=AddressSpace.PHYSICAL,
         segments=segments,
-        hints=elf_notes.hints(notes, core.machine, core.byte_order),
+        hints=elf_notes.hints(notes, core.machine, core.byte_order, core.bits),
         release=release,
         notes=tuple(remarks),
     )

@@ -324,7 +324,7 @@ def _hints(content: Content, header: Header) -> Hints:
     """What notes and VMCOREINFO say; what cannot be read is left out."""
     start, size = header.notes
     found, _ = elf_notes.parse(content[start : start + min(size, NOTE_BYTES_LIMIT)].tobytes(), header.byte_order)
-    hints = elf_notes.hints(found, _machine(found, header), header.byte_order)
+    hints = elf_notes.hints(found, _machine(found, header), header.byte_order, header.bits)
     if hints.vmcoreinfo is None and header.vmcoreinfo[1]:
         start, size = header.vmcoreinfo
         return replace(hints, vmcoreinfo=content[start : start + min(size, NOTE_BYTES_LIMIT)].tobytes())

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError, UnmappedError
+from kallsift.memory.core_notes import CoreNotes
 
 if TYPE_CHECKING:
     from kallsift.memory.fetched import Fetched
@@ -151,12 +152,14 @@ class Hints:
         vmcoreinfo: text of the VMCOREINFO note, or None.
         word_size: bytes of the kernel's words, as a user gives it; decides where the bytes do not.
         byte_order: ``"<"`` or ``">"``, likewise.
+        core: the notes that all that was read from, where the container has notes.
     """
 
     cpus: tuple[CpuState, ...] = ()
     vmcoreinfo: bytes | None = None
     word_size: int | None = None
     byte_order: str | None = None
+    core: CoreNotes | None = None
 
 
 @dataclass(frozen=True)
@@ -314,7 +317,7 @@ class Memory:
         known = self.hints.cpus or (given.cpus and (CpuState(0, {}),))
         cpus = tuple(CpuState(cpu.number, {**cpu.registers, **registers}) for cpu in known)
         text = self.hints.vmcoreinfo if given.vmcoreinfo is None else given.vmcoreinfo
-        return replace(self, hints=Hints(cpus, text, given.word_size, given.byte_order))
+        return replace(self, hints=Hints(cpus, text, given.word_size, given.byte_order, self.hints.core))
 
     def moved(self, by: int) -> Memory:
         """The same bytes at addresses that are ``by`` higher; without those that would come to lie below 0."""

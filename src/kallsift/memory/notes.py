@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 
+from kallsift.memory.core_notes import CoreNotes
 from kallsift.memory.model import CpuState, Hints, printable
 
 ByteOrder = Literal["<", ">"]
@@ -34,6 +35,9 @@ NT_PRPSINFO = 3
 NT_AUXV = 6
 NT_SIGINFO = 0x53494749
 NT_FILE = 0x46494C45
+
+PROCESSOR_NOTES = (b"CORE", b"LINUX", b"QEMU")
+"""Names of notes with registers, of all architectures (include/uapi/linux/elf.h)."""
 
 NOTE_HEADER = np.dtype([("name_size", "u4"), ("data_size", "u4"), ("kind", "u4")])
 
@@ -144,7 +148,7 @@ def parse(data: bytes, byte_order: ByteOrder, limit: int = NOTE_LIMIT) -> tuple[
     return tuple(notes), True
 
 
-def hints(notes: Iterable[Note], machine: int, byte_order: ByteOrder) -> Hints:
+def hints(notes: Iterable[Note], machine: int, byte_order: ByteOrder, bits: int | None = None) -> Hints:
     """What notes say of a machine.
 
     Processors are numbered in the order of their notes. VirtualBox has notes of its own only. QEMU writes both
@@ -152,8 +156,9 @@ def hints(notes: Iterable[Note], machine: int, byte_order: ByteOrder) -> Hints:
 
     Args:
         notes: all notes of the core.
-        machine: ELF machine number.
+        machine: ELF machine number; 0 if it is not known.
         byte_order: byte order of the core.
+        bits: width of its words; None if it is not known.
     """
     notes = tuple(notes)
     states = [
@@ -174,7 +179,24 @@ def hints(notes: Iterable[Note], machine: int, byte_order: ByteOrder) -> Hints:
     return Hints(
         cpus=tuple(CpuState(number, registers) for number, registers in enumerate(states)),
         vmcoreinfo=next((note.data for note in notes if note.name == b"VMCOREINFO"), None),
+        core=_of_processors(notes, machine, byte_order, bits),
     )
+
+
+def encoded(note: Note, byte_order: ByteOrder) -> bytes:
+    """A note's bytes, its name closed by a NUL, all padded to 4 bytes."""
+    name = note.name + b"\0"
+    header = np.array([(len(name), len(note.data), note.kind)], NOTE_HEADER.newbyteorder(byte_order)).tobytes()
+    return header + name + bytes(-len(name) % 4) + note.data + bytes(-len(note.data) % 4)
+
+
+def _of_processors(notes: tuple[Note, ...], machine: int, byte_order: ByteOrder, bits: int | None) -> CoreNotes | None:
+    """The notes that hold registers; None if there are none."""
+    own = [note for note in notes if note.name in PROCESSOR_NOTES]
+    count = sum(note.kind == NT_PRSTATUS and note.name == b"CORE" for note in own)
+    if not count:
+        return None
+    return CoreNotes(machine, bits, byte_order, count, b"".join(encoded(note, byte_order) for note in own))
 
 
 def of_machine(notes: Iterable[Note]) -> bool:

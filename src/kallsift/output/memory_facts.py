@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kallsift.errors import KallsiftError
+from kallsift.image.architectures import ELF_MACHINES
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import VirtualMemory, kernel_mapping, virtual_memory
 from kallsift.kernel.vmcoreinfo import MAX_SIZE, Vmcoreinfo, parse, scattered
 from kallsift.machine.model import PagingMode, Windows
+from kallsift.memory.core_notes import CoreNotes
 from kallsift.memory.model import CpuState, Memory
 from kallsift.memory.notes import ByteOrder
 from kallsift.output.elf_build_id import find_build_id
@@ -55,6 +57,7 @@ class Facts:
         origin: where the text comes from: ``"note"``, ``"memory"`` or ``"rebuilt"``; None if there is none.
         banner: the ``Linux version ...`` line; None if it is not known.
         phys_base: how far above its usual physical address x86-64's image lies; 0 elsewhere.
+        core: the notes of the source that hold registers; None if it has none.
     """
 
     architecture: str | None = None
@@ -66,6 +69,7 @@ class Facts:
     origin: str | None = None
     banner: str | None = None
     phys_base: int = 0
+    core: CoreNotes | None = None
 
 
 def memory_facts(memory: Memory, kernel: Kernel | None) -> Facts:
@@ -75,14 +79,20 @@ def memory_facts(memory: Memory, kernel: Kernel | None) -> Facts:
         memory: the memory.
         kernel: the one that runs in it; None if none was recovered.
     """
-    cpus = memory.hints.cpus
+    cpus, core = memory.hints.cpus, memory.hints.core
     if kernel is None:
         text = memory.hints.vmcoreinfo
         registers = cpus[0].registers if cpus else {}
         architecture = "x86-64" if "cr3" in registers else "arm64" if {"ttbr1", "pstate"} & registers.keys() else None
+        order: ByteOrder = "<"
+        word_size = 8
+        if core is not None:
+            architecture = ELF_MACHINES.get((core.machine, core.bits or 64), architecture)
+            order, word_size = ">" if core.byte_order == ">" else "<", (core.bits or 64) // 8
         origin = "note" if text else None
         phys_base = _stated(text, "NUMBER(phys_base)")
-        return Facts(architecture, "<", 8, _page_size(text), cpus, text, origin, phys_base=phys_base)
+        page_size = _page_size(text)
+        return Facts(architecture, order, word_size, page_size, cpus, text, origin, phys_base=phys_base, core=core)
     text, origin = _vmcoreinfo(memory, kernel)
     return Facts(
         architecture=kernel.architecture,
@@ -94,6 +104,7 @@ def memory_facts(memory: Memory, kernel: Kernel | None) -> Facts:
         origin=origin,
         banner=kernel.banner,
         phys_base=_phys_base(kernel),
+        core=core,
     )
 
 
