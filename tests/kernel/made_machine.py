@@ -110,6 +110,10 @@ class Machine:
         self.heap += pages * PAGE
         return self.heap - pages * PAGE
 
+    def address(self, name: str) -> int:
+        """The address of a symbol."""
+        return next(symbol.address for symbol in self.symbols if symbol.name == name)
+
     def memory(self, **registers: int) -> Memory:
         """The machine's memory, with the registers of one processor if there are any."""
         return memory_of(self.data, **registers)

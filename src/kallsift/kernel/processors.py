@@ -57,9 +57,17 @@ def _root_checks(memory: Memory, tables: Tables, placement: Placement) -> Iterat
     virtual = placement.words.wrap(place + np.uint64(placement.distance))
     for name, architectures in ROOTS.items():
         values = _values(memory.hints, name)
-        if not values or placement.mapping is None or placement.mapping.architecture not in architectures:
+        if not values:
             continue
         given = True
+        if placement.mapping is None:
+            yield Check(name.upper(), Outcome.ABSENT, "not asked: nothing is known to map this kernel")
+            continue
+        if placement.mapping.architecture not in architectures:
+            yield Check.that(
+                name.upper(), False, f"is given, but kernels of {placement.mapping.architecture} have none"
+            )
+            continue
         agreeing = 0
         attributes = placement.mapping.attribute_bits if isinstance(placement.mapping, PagingMode) else 0
         for value in values.values():
@@ -95,12 +103,22 @@ def _gate_check(memory: Memory, placement: Placement) -> Iterator[Check]:
     for base in sorted(set(_values(memory.hints, "idt_base").values())):
         handlers = gates(memory, placement, base)
         if handlers is None:
-            yield Check("IDT", Outcome.ABSENT, f"the page of the table at {base:#x} is not there", essential=False)
+            if _is_unmapped(memory, placement, base):
+                yield Check.that("IDT", False, f"this kernel's page table does not map {base:#x}")
+            else:
+                yield Check("IDT", Outcome.ABSENT, f"the page of the table at {base:#x} is not there", essential=False)
             continue
         addresses = placement.symbols.addresses
         known = addresses[np.searchsorted(addresses, handlers).clip(max=len(addresses) - 1)] == handlers
         detail = f"{int(known.sum())} of the {len(handlers)} gates of exceptions at {base:#x} lead to symbols"
         yield Check.that("IDT", bool(len(handlers)) and 2 * int(known.sum()) > len(handlers), detail)
+
+
+def _is_unmapped(memory: Memory, placement: Placement, address: int) -> bool:
+    """Whether the page table that maps an image maps nothing at an address."""
+    if memory.space is not AddressSpace.PHYSICAL or placement.mapping is None:
+        return False
+    return not translate(memory, placement.mapping, placement.root, np.array([address], np.uint64))[1][0]
 
 
 def gates(memory: Memory, placement: Placement, base: int) -> NDArray[np.uint64] | None:

@@ -17,6 +17,7 @@ from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Layout, Tables
 from kallsift.kernel.distances import FIRST_SYMBOLS, is_self_relative, unplaced_symbols
+from kallsift.kernel.given_base import given_base
 from kallsift.kernel.landmarks import nearest_banner
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.pointers import Words
@@ -116,15 +117,18 @@ def _symbols(memory: Memory, tables: Tables) -> tuple[SymbolTable, str]:
         return unplaced_symbols(tables), f"they are as the table holds them ({tables.array.encoding.name})"
     relative = unplaced_symbols(tables)
     architecture = (memory.image.architecture if memory.image else None) or likely_architecture(relative)
+    given = given_base(memory, relative)
     default = TEXT_BASES.get(architecture or "", 0)
     index = _first_symbol(relative)
     lowest = int(relative.addresses.view(np.int64).min() if index is None else relative.addresses[index])
-    base = default - lowest & (1 << 64) - 1
+    base = default - lowest & (1 << 64) - 1 if given is None else given.base
     name = "the first symbol" if index is None else relative.symbol(index).name
     if is_self_relative(tables):
         symbols = unplaced_symbols(tables, base)
     else:
         symbols = unplaced_symbols(replace(tables, array=replace(tables.array, relative_base=base)))
+    if given is not None:
+        return symbols, f"they are right if {given.reason}"
     if architecture is None:
         return symbols, f"they are counted from {name}; give its address as --base"
     return (

@@ -58,12 +58,17 @@ def parse(text: bytes, origin: str) -> Vmcoreinfo | None:
     text = text[:MAX_SIZE].split(b"\0", 1)[0]
     if not text.startswith(START) or b"\nPAGESIZE=" not in text[:512]:
         return None
+    return Vmcoreinfo(origin, _values(text))
+
+
+def _values(text: bytes) -> dict[str, str]:
+    """The first value of each key, up to a NUL."""
     values: dict[str, str] = {}
-    for line in text.decode("latin-1").split("\n"):
+    for line in text[:MAX_SIZE].split(b"\0", 1)[0].decode("latin-1").replace("\r\n", "\n").split("\n"):
         key, equals, value = line.partition("=")
         if equals:
-            values.setdefault(key, value)
-    return Vmcoreinfo(origin, values)
+            values.setdefault(key.strip(), value)
+    return values
 
 
 def vmcoreinfo_check(memory: Memory, tables: Tables, placement: Placement) -> tuple[Vmcoreinfo | None, Check]:
@@ -91,6 +96,8 @@ def vmcoreinfo_check(memory: Memory, tables: Tables, placement: Placement) -> tu
             return info, Check.that(
                 "VMCOREINFO", True, f"{place} gives the same address for all {right} symbols that both have"
             )
+        if info.origin == "note" and not right + wrong:
+            return None, Check("VMCOREINFO", Outcome.ABSENT, "the note names none of the symbols of this kernel")
         if info.origin == "note":
             return None, Check.that(
                 "VMCOREINFO", False, f"the note gives other addresses for {wrong} of {right + wrong} symbols"
@@ -105,7 +112,7 @@ def vmcoreinfo_check(memory: Memory, tables: Tables, placement: Placement) -> tu
 
 def _vmcoreinfos(memory: Memory, placement: Placement) -> Iterator[Vmcoreinfo]:
     """The note's; then the one that the kernel points at, or, where no symbol names it, all that memory holds."""
-    if note := _noted(memory):
+    if note := noted(memory):
         yield note
     pointer = placement.symbols.find("vmcoreinfo_data")
     if pointer is None:
@@ -114,9 +121,9 @@ def _vmcoreinfos(memory: Memory, placement: Placement) -> Iterator[Vmcoreinfo]:
         yield info
 
 
-def _noted(memory: Memory) -> Vmcoreinfo | None:
+def noted(memory: Memory) -> Vmcoreinfo | None:
     """The one in the container's note."""
-    return None if memory.hints.vmcoreinfo is None else parse(memory.hints.vmcoreinfo, "note")
+    return None if memory.hints.vmcoreinfo is None else Vmcoreinfo("note", _values(memory.hints.vmcoreinfo))
 
 
 def _pointed(memory: Memory, placement: Placement, pointer: int) -> Vmcoreinfo | None:
