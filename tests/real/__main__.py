@@ -5,6 +5,7 @@ python -m tests.real table matrix       the table of docs/kernels.md, for all gu
 python -m tests.real dynamic            the table of docs/dynamic.md: all of /proc/kallsyms of guests that are traced
 python -m tests.real boots              the table of docs/boots.md: guests that are booted many times
 python -m tests.real damage             the table of docs/damage.md: what is recovered of damaged tables
+python -m tests.real field FOLDER       the table of docs/field-files.md: kernel files of public repositories
 python -m tests.real images             the table of docs/images.md, for all images of Debian's mirror
 """
 
@@ -13,11 +14,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 
 import kallsift
 from tests.lab import Capture, LabError, capture, guest_named, guests_of_set
 from tests.lab.places import lab_folder
-from tests.real import boots, census, damage_trials, dynamic_table
+from tests.real import boots, census, damage_trials, dynamic_table, field_files
 from tests.real.comparison import Comparison, compare, text_of, wrong_letters
 
 CONTAINERS = ("raw", "elf", "lime")
@@ -133,6 +135,8 @@ def main() -> int:
         "--filler", choices=tuple(damage_trials.FILLERS), default="zeros", help="what stands on lost pages"
     )
     lots.add_argument("--resume", action="store_true", help="keep the trials of a run that was stopped")
+    field = commands.add_parser("field", help="recover kernel files of public repositories: a Markdown table")
+    field.add_argument("folder", type=Path, help="holds them as OWNER+NAME/PATH")
     census.add_arguments(
         commands.add_parser("images", help="recover every kernel image of the mirror: a Markdown table")
     )
@@ -140,6 +144,8 @@ def main() -> int:
     try:
         if options.command == "images":
             return census.run(options)
+        if options.command == "field":
+            return field_files.write(options.folder)
         if options.command == "dynamic":
             return dynamic_table.write(guests_of_set(options.set))
         if options.command == "boots":

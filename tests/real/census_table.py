@@ -134,11 +134,11 @@ def _result(row: dict[str, Any]) -> str:
     guest, linked = row.get("agreement"), row.get("map_agreement")
     peer, problem = row.get("peer_agreement"), row.get("peer_problem")
     if guest:
-        words.append(_agreement(guest, slides=True))
+        words.append(agreement_text(guest, slides=True))
     if linked:
-        words.append(_map_agreement(linked))
+        words.append(map_agreement_text(linked))
     if peer:
-        words.append(("vmlinux-to-elf: " if guest or linked else "") + _agreement(peer, slides=False))
+        words.append(("vmlinux-to-elf: " if guest or linked else "") + agreement_text(peer, slides=False))
     if problem:
         words.append(f"vmlinux-to-elf fails ({re.sub(r'^([a-z_]+[.])+', '', problem)})")
     if not (guest or linked or peer) and row["proven"]:
@@ -146,7 +146,8 @@ def _result(row: dict[str, Any]) -> str:
     return "; ".join(words)
 
 
-def _map_agreement(found: dict[str, Any]) -> str:
+def map_agreement_text(found: dict[str, Any]) -> str:
+    """Return in words how a table compares with the linker's map."""
     if _mapped(found):
         return "identical"
     return (
@@ -158,7 +159,8 @@ def _mapped(found: dict[str, Any]) -> bool:
     return found["found"] == found["lines"] and not found["lost"] and not found["letters"]
 
 
-def _agreement(found: dict[str, Any], slides: bool) -> str:
+def agreement_text(found: dict[str, Any], slides: bool) -> str:
+    """Return in words how a table compares with another reading of it."""
     if not found["names"]:
         return f"**other names** ({found['lines']:,} lines; first {found['first'][0]!r})"
     wrong = found["letters"] - found["excused"]
