@@ -56,11 +56,44 @@ def test_ram_is_at_its_physical_addresses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("physical", [0, NOWHERE])
-def test_the_image_is_read_where_it_is_mapped_if_nothing_tells_more(tmp_path: Path, physical: int) -> None:
-    content = elf(x86(image=physical, ram=physical, mapped=physical))
+def test_ram_is_where_the_direct_map_has_it_if_nothing_tells_more(tmp_path: Path, physical: int) -> None:
+    """Of kernels before 4.11; what is mapped page by page is no RAM, nor is the image, which is in RAM as well."""
+    programs = [
+        *x86(image=physical, ram=physical, mapped=physical),
+        Program(1, b"array of pages", physical, 0xFFFFEA0000000000),
+        Program(1, RAM[:4096], physical, DIRECT + 0x1_0000_0000),
+    ]
+    content = elf(programs)
     with live(tmp_path, content) as memory:
-        assert memory.space is AddressSpace.VIRTUAL
-        assert ranges(memory) == {IMAGE: RAM[4096:8192]}
+        assert memory.space is AddressSpace.PHYSICAL
+        assert ranges(memory) == {0x1000: RAM, 0x1_0000_0000: RAM[:4096]}
+    assert ranges(open_bytes(kcore, content)) == {0x1000: RAM, 0x1_0000_0000: RAM[:4096]}
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_copies_of_32_bits_without_physical_addresses(big: bool) -> None:
+    programs = [
+        TEXT,
+        Program(1, RAM, 0, 0xC0001000),
+        Program(1, RAM, 0, 0xC0100000),
+        Program(1, b"vmalloc", 0, 0xF8800000),
+    ]
+    content = elf(programs, bits=32, machine=3, order=">" if big else "<")
+    assert kcore.probe(content)
+    memory = open_bytes(kcore, content)
+    assert (memory.space, ranges(memory)) == (AddressSpace.PHYSICAL, {0x1000: RAM, 0x100000: RAM})
+
+
+def test_a_programs_core_is_no_copy() -> None:
+    assert not kcore.probe(elf([TEXT, Program(1, RAM, 0, 0x400000), Program(1, RAM, 0, 0xFFFFFFFFFF600000)]))
+    assert not kcore.probe(elf([TEXT, Program(1, RAM, 0, 0x8048000), Program(1, RAM, 0, 0xBFFF0000)], bits=32))
+    assert not kcore.probe(elf([TEXT, Program(1, RAM, 0, DIRECT)]))
+
+
+def test_the_image_is_read_where_it_is_mapped_without_a_direct_map(tmp_path: Path) -> None:
+    programs = x86(image=0, ram=0, mapped=0)[:-1]
+    with live(tmp_path, elf(programs)) as memory:
+        assert (memory.space, ranges(memory)) == (AddressSpace.VIRTUAL, {IMAGE: RAM[4096:8192]})
 
 
 def test_other_architectures_without_physical_addresses(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 Format: Linux, fs/proc/kcore.c: an ELF core whose program headers stand for RAM (KCORE_RAM), the kernel's image
 (KCORE_TEXT), and what is mapped page by page. Of the last the physical address is all ones; kernels before 4.11 leave
-every physical address 0. Since 4.19 there is a note with VMCOREINFO. Memory that the kernel cannot read it gives as
-zeros; kernels that refuse it instead get the same done here.
+every physical address 0: RAM is told by where it is mapped then, as one direct map with small gaps. Since 4.19 there
+is a note with VMCOREINFO. Memory that the kernel cannot read it gives as zeros; kernels that refuse it instead get
+the same done here.
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ X86_IMAGE = 0xFFFF_FFFF_8000_0000
 LARGEST_IMAGE = 512 << 20
 LARGEST_RAM = 1 << 40
 """Bytes of a range that can be RAM where no physical address tells; what is mapped page by page has more."""
+LARGEST_GAP = 1 << 40
+"""Bytes between two ranges of RAM at most; what is mapped page by page lies farther away."""
+DIRECT_ALIGNMENT = {64: 1 << 30, 32: 1 << 28}
+"""What the direct map's first address is a multiple of, by the bits of addresses; RAM begins at less above it."""
+KERNEL_HALF = {64: 1 << 63, 32: 1 << 31}
+"""Above all addresses of programs, by the bits of addresses."""
+END_OF_RAM_32 = 0xF800_0000
+"""Where the direct map of 32-bit kernels ends at the latest; what is mapped page by page reaches farther."""
 
 
 class Range(NamedTuple):
@@ -109,7 +118,10 @@ def _block_reader(descriptor: int, part: Range) -> Callable[[int], NDArray[np.ui
 
 
 def probe(header: bytes) -> bool:
-    """Whether a file that begins with ``header`` copies /proc/kcore: some of its ranges have no physical address."""
+    """Whether a file that begins with ``header`` copies /proc/kcore: some of its ranges have no physical address.
+
+    Of old kernels none has, and all lie in the kernel's half, where no core of a program has all of its.
+    """
     found = elf_core.file_header(header)
     if found is None:
         return False
@@ -120,7 +132,9 @@ def probe(header: bytes) -> bool:
     if int(file["type"]) != elf_core.TYPE_CORE or count <= 0:
         return False
     programs = np.frombuffer(header, layout, count, start)
-    return bool((programs[programs["type"] == elf_core.LOAD]["physical"] == (1 << bits) - 1).any())
+    loads = programs[programs["type"] == elf_core.LOAD]
+    old = len(loads) > 1 and not loads["physical"].any() and bool((loads["virtual"] >= KERNEL_HALF[bits]).all())
+    return old or bool((loads["physical"] == (1 << bits) - 1).any())
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
@@ -175,10 +189,35 @@ def _ranges(core: elf_core.Core) -> tuple[AddressSpace, list[Range]]:
     if places not in ({0}, {limit}):
         placed = [Range(physical, offset, size) for physical, _, offset, size in rows if physical != limit]
         return AddressSpace.PHYSICAL, _apart(placed, limit)
+    if direct := _direct_map(rows, core.bits):
+        return AddressSpace.PHYSICAL, _apart(direct, limit)
     virtual = [Range(address, offset, size) for _, address, offset, size in rows if size < LARGEST_RAM]
     image = [part for part in virtual if part.address >= X86_IMAGE and part.size < LARGEST_IMAGE]
     # what the direct map shows of the image is the same bytes at other addresses than symbols have
     return AddressSpace.VIRTUAL, _apart(image[:1] if core.bits == 64 and image else virtual, limit)
+
+
+def _direct_map(rows: list[tuple[int, int, int, int]], bits: int) -> list[Range]:
+    """The ranges of the direct map at physical addresses, where only virtual ones are given; none if it is not there.
+
+    What is off by a distance that is the same everywhere is put right when a kernel is found in it.
+    """
+    highest = X86_IMAGE if bits == 64 else END_OF_RAM_32
+    found = sorted(
+        Range(address, offset, size)
+        for _, address, offset, size in rows
+        if KERNEL_HALF[bits] <= address and address + size <= highest and size < LARGEST_RAM
+    )
+    groups: list[list[Range]] = []
+    for part in found:
+        if not groups or part.address - (groups[-1][-1].address + groups[-1][-1].size) > LARGEST_GAP:
+            groups.append([])
+        groups[-1].append(part)
+    if not groups:
+        return []
+    largest = max(groups, key=lambda group: sum(part.size for part in group))
+    base = largest[0].address // DIRECT_ALIGNMENT[bits] * DIRECT_ALIGNMENT[bits]
+    return [part._replace(address=part.address - base) for part in largest]
 
 
 def _apart(parts: list[Range], limit: int) -> list[Range]:
