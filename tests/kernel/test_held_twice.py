@@ -7,12 +7,15 @@ import pytest
 
 from kallsift.kallsyms.evidence import Outcome
 from kallsift.kernel.cross_checks.btf_walk import types_of_kind
+from kallsift.kernel.cross_checks.call_targets import CALLS, call_targets
 from kallsift.kernel.cross_checks.findings import SUMMARY, Source
 from kallsift.kernel.cross_checks.name_keys import PREFIXES, Names, lanes
 from tests.kernel.test_btf import Types
 from tests.kernel.twice import ARRAY, PADDING, STRINGS, TYPES, Twice, function, put, twice
 
-SIBLINGS, EXPORTS, BTF = Source.SIBLINGS.value, Source.EXPORTS.value, Source.BTF.value
+SIBLINGS, EXPORTS, BTF, STARTS = (
+    source.value for source in (Source.SIBLINGS, Source.EXPORTS, Source.BTF, Source.STARTS)
+)
 
 EXPORTED, PLAIN, COLD = function(300), function(301), function(305)
 """A function that is exported, one that is not, and one with an unlikely part."""
@@ -27,7 +30,7 @@ def test_an_untouched_kernel_contradicts_itself_nowhere(kernel: Twice) -> None:
     checks = kernel.checks()
     assert {name: check.outcome for name, check in checks.items() if check.outcome is not Outcome.PASSED} == {}
     assert checks[BTF].detail.startswith("600 names")
-    assert checks[SUMMARY].detail.startswith("1,400 of 1,524 symbols")
+    assert checks[SUMMARY].detail.startswith("1,400 of 1,526 symbols")
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -59,14 +62,54 @@ def test_a_changed_name_is_contradicted(kernel: Twice, name: str, contradicted: 
 
 @pytest.mark.parametrize("bit", range(4))
 def test_a_changed_address_is_contradicted(kernel: Twice, bit: int) -> None:
-    assert kernel.moved(PLAIN, 1 << bit).failed() == {SIBLINGS}
-    assert kernel.moved(EXPORTED, 1 << bit).failed() == {SIBLINGS, EXPORTS}
+    assert kernel.moved(PLAIN, 1 << bit).failed() == {SIBLINGS, STARTS}
+    assert kernel.moved(EXPORTED, 1 << bit).failed() == {SIBLINGS, EXPORTS, STARTS}
     assert kernel.moved(f"__pfx_{PLAIN}", 1 << bit).failed() == {SIBLINGS}
 
 
 @pytest.mark.parametrize("bit", range(3))
 def test_a_changed_address_of_an_entry_is_contradicted(kernel: Twice, bit: int) -> None:
     assert kernel.moved(f"__ksymtab_{EXPORTED}", 1 << bit).failed() == {EXPORTS}
+
+
+def test_a_call_of_something_else_contradicts_nothing(kernel: Twice) -> None:
+    """A label that no symbol names, beside a function that something calls; and one that is called once only."""
+    data = kernel.data.copy()
+    for place, target in ((0x9000, 0x8014), (0x9010, 0x8014), (0x9020, 0x8008)):
+        data[place : place + 5] = 0
+        data[place] = 0xE8
+        put(data, place + 1, target - place - 5)
+    assert Twice(kernel.rows, data).failed() == set()
+
+
+CALL_FORMS = {
+    "x86-64": ("<", 0x1000, b"\xe8" + (0x1FFB).to_bytes(4, "little")),
+    "x86": ("<", 0x1000, b"\xe8" + (0x1FFB).to_bytes(4, "little")),
+    "arm64": ("<", 0x1000, (0x25 << 26 | 0x800).to_bytes(4, "little")),
+    "arm": (">", 0x1000, (0xEB << 24 | 0x7FE).to_bytes(4, "big")),
+    "mips": ("<", 0x1000, (3 << 26 | 0x103000 // 4).to_bytes(4, "little")),
+    "mips64": (">", 0x1000, (3 << 26 | 0x103000 // 4).to_bytes(4, "big")),
+    "ppc64": ("<", 0x1000, (18 << 26 | 0x2001).to_bytes(4, "little")),
+    "s390x": (">", 0x1000, b"\xc0\xe5" + (0x1000).to_bytes(4, "big")),
+    "loongarch64": ("<", 0x1000, (0x15 << 26 | 0x800 << 10).to_bytes(4, "little")),
+}
+"""Byte order, offset and bytes of a call that leads to 0x3000 in code at the address below."""
+
+
+@pytest.mark.parametrize("architecture", CALLS)
+def test_calls_of_each_architecture(architecture: str) -> None:
+    order, place, raw = CALL_FORMS[architecture]
+    code = np.zeros(0x4000, np.uint8)
+    code[place : place + len(raw)] = np.frombuffer(raw, np.uint8)
+    targets, calls = call_targets(architecture, code, order, 0xFFFF_FFFF_8010_0000)
+    assert (targets.tolist(), calls.tolist()) == ([0x3000], [1])
+
+
+def test_calls_backwards() -> None:
+    code = np.zeros(0x4000, np.uint8)
+    code[0x2000:0x2004] = np.frombuffer(((0x25 << 26) | (-0x400 & 0x3FFFFFF)).to_bytes(4, "little"), np.uint8)
+    assert call_targets("arm64", code, "<", 0)[0].tolist() == [0x1000]
+    assert call_targets("arm64", np.zeros(0, np.uint8), "<", 0)[0].tolist() == []
 
 
 def test_what_is_lost_says_nothing(kernel: Twice) -> None:

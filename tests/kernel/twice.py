@@ -14,6 +14,7 @@ from kallsift.kernel.btf import FUNC, FUNC_PROTO, INT
 from kallsift.kernel.cross_checks.held_twice import held_twice
 from kallsift.kernel.placement import Placement
 from kallsift.kernel.pointers import Words
+from kallsift.machine.registry import mapping_named
 from kallsift.memory.model import AddressSpace, Memory, Segment
 
 PLACE, DISTANCE, SIZE = 0x100_0000, 0xFFFF_FFFF_8000_0000, 1 << 20
@@ -58,7 +59,8 @@ class Twice:
             self.words.size,
         )
         memory = Memory("test", "test", AddressSpace.PHYSICAL, (Segment(PLACE, self.data),))
-        placement = Placement(symbols, DISTANCE & (1 << 64) - 1, self.words, ())
+        mapping = mapping_named("x86-64", "4-level", "<")
+        placement = Placement(symbols, DISTANCE & (1 << 64) - 1, self.words, (), mapping)
         return {check.name: check for check in held_twice(memory, placement)}
 
     def failed(self) -> set[str]:
@@ -107,7 +109,10 @@ def types_of(functions: Iterable[str], order: str = "<") -> bytes:
 
 
 def twice(count: int = 600, *, relative: bool = True, order: str = "<") -> Twice:
-    """A kernel of so many functions: every third is exported, all are in BTF, and every fifth has an unlikely part."""
+    """A kernel of so many functions: every third is exported, all are in BTF, and every fifth has an unlikely part.
+
+    Each function calls the next one twice.
+    """
     words = Words(8, order)
     data = np.zeros(SIZE, np.uint8)
     names = [function(number) for number in range(count)]
@@ -115,6 +120,10 @@ def twice(count: int = 600, *, relative: bool = True, order: str = "<") -> Twice
     for number, name in enumerate(names):
         rows.append((BASE + number * STEP, "T", f"__pfx_{name}"))
         rows.append((BASE + number * STEP + PADDING, "T", name))
+        for place in (number * STEP + PADDING + 8, number * STEP + PADDING + 16):
+            data[place] = 0xE8
+            put(data, place + 1, (number + 1) % count * STEP + PADDING - place - 5)
+    rows += [(BASE, "T", "_stext"), (BASE + ARRAY, "T", "_etext")]
     cold = BASE + count * STEP
     rows += [(cold + 7 * number, "t", f"{name}.cold") for number, name in enumerate(names) if number % 5 == 0]
     exported = sorted(number for number in range(count) if number % 3 == 0)

@@ -6,6 +6,7 @@ from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kernel.cross_checks.btf_functions import btf_finding
 from kallsift.kernel.cross_checks.exports import export_finding
 from kallsift.kernel.cross_checks.findings import SUMMARY, summary
+from kallsift.kernel.cross_checks.function_starts import start_finding
 from kallsift.kernel.cross_checks.name_keys import Names
 from kallsift.kernel.cross_checks.siblings import sibling_finding
 from kallsift.kernel.placement import Placement
@@ -30,5 +31,6 @@ def held_twice(memory: Memory, placement: Placement) -> tuple[Check, ...]:
         sibling_finding(names, symbols),
         export_finding(memory, placement, names),
         btf_finding(memory, placement, names),
+        start_finding(memory, placement, names),
     )
     return (*(finding.check for finding in findings), summary(findings, len(symbols)))

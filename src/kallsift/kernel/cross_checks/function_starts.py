@@ -1,0 +1,107 @@
+"""Function starts: what the kernel's code calls more than once is a function, and the table has a symbol there.
+
+Where it has none, and the next symbol before or behind that is called by nothing lies a power of two away, one bit of
+that symbol's address was changed. And no function begins between two instructions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import UnmappedError
+from kallsift.kernel.cross_checks.call_targets import CALLS, UNITS, call_targets
+from kallsift.kernel.cross_checks.findings import Finding, Source
+from kallsift.kernel.cross_checks.name_keys import Names
+from kallsift.kernel.placement import Placement
+from kallsift.memory.model import Memory
+
+MIN_CALLS = 2
+"""Calls of one place that make it a function's: what is no call by its bytes hardly ever leads twice to one place."""
+
+MIN_TARGETS = 128
+"""Functions that are called so often; with fewer, code is not read rightly."""
+
+MAX_EXCEPTIONS = 0.01
+"""Share of them that may have no symbol before calls are taken to lead elsewhere, as to local entries (ppc64)."""
+
+TEXT = np.frombuffer(b"tTwW", np.uint8)
+"""Letters of functions."""
+
+MAX_TEXT = 96 << 20
+"""Bytes of code at most."""
+
+
+def start_finding(memory: Memory, placement: Placement, names: Names) -> Finding:
+    """Compare the targets of calls with the addresses of symbols."""
+    symbols = placement.symbols
+    nothing = np.zeros(len(symbols), np.bool_)
+    low, high = names.find(b"_stext"), names.find(b"_etext")
+    architecture = placement.mapping.architecture if placement.mapping else None
+    if architecture is None and memory.image is not None:
+        architecture = memory.image.architecture
+    if low is None or high is None or architecture is None or architecture not in CALLS:
+        return Finding.none(Source.STARTS, len(symbols), "it is not known how this kernel's code calls functions")
+    start, stop = int(symbols.addresses[low]), int(symbols.addresses[high])
+    try:
+        if not 0 < stop - start <= MAX_TEXT:
+            raise UnmappedError(start, 1)
+        code = np.ascontiguousarray(memory.read(placement.physical(start), stop - start))
+    except UnmappedError:
+        return Finding.none(Source.STARTS, len(symbols), "the kernel's code is not there as a whole")
+    targets, calls = call_targets(architecture, code, placement.words.byte_order, start)
+    first, last = np.searchsorted(symbols.addresses, np.array([start, stop], np.uint64))
+    offsets = (symbols.addresses[first:last] - np.uint64(start)).astype(np.int64)
+    sure = targets[calls >= MIN_CALLS]
+    place = np.searchsorted(offsets, sure)
+    listed = offsets[np.minimum(place, len(offsets) - 1)] == sure if len(offsets) else np.zeros(len(sure), np.bool_)
+    if len(sure) < MIN_TARGETS or np.count_nonzero(~listed) > MAX_EXCEPTIONS * len(sure):
+        return Finding.none(Source.STARTS, len(symbols), "the kernel's code does not call what its symbols name")
+    confirmed = nothing.copy()
+    inside = np.searchsorted(sure, offsets)
+    confirmed[first:last] = sure[np.minimum(inside, len(sure) - 1)] == offsets
+    broken = _moved(offsets, targets, sure[~listed])
+    details = [
+        (int(first) + index, f"{names.string(int(first) + index).decode('latin-1')} is called at {start + target:#x}")
+        for index, target in broken
+    ]
+    details += [
+        (index, f"{names.string(index).decode('latin-1')} at {symbols.addresses[index]:#x} is between two instructions")
+        for index in _between_instructions(placement, int(first), int(last), UNITS.get(architecture, 1)).tolist()
+    ]
+    return Finding(
+        Source.STARTS, nothing, confirmed, len({index for index, _ in details}), min(details, default=(0, ""))[1]
+    )
+
+
+def _between_instructions(placement: Placement, first: int, last: int, unit: int) -> NDArray[np.int64]:
+    """Functions among some symbols that are where no instruction can begin; none where many are."""
+    symbols = placement.symbols
+    functions = np.isin(symbols.types()[first:last], TEXT)
+    odd = functions & (symbols.addresses[first:last] % np.uint64(unit) > 0)
+    if np.count_nonzero(odd) > MAX_EXCEPTIONS * np.count_nonzero(functions):
+        return np.empty(0, np.int64)
+    return np.flatnonzero(odd) + first
+
+
+def _moved(offsets: NDArray[np.int64], targets: NDArray[np.int64], missing: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Symbols that nothing calls, one bit away from calls without a symbol, each with where these lead.
+
+    Args:
+        offsets: of the symbols, ascending.
+        targets: of all calls, ascending.
+        missing: those of them that are sure and where no symbol is.
+    """
+    found = []
+    for target in missing.tolist():
+        behind = int(np.searchsorted(offsets, target))
+        for index in (behind - 1, behind):
+            if not 0 <= index < len(offsets):
+                continue
+            distance = abs(int(offsets[index]) - target)
+            place = int(np.searchsorted(targets, offsets[index]))
+            is_called = place < len(targets) and targets[place] == offsets[index]
+            if not is_called and not distance & (distance - 1):
+                found.append((index, target))
+                break
+    return found
