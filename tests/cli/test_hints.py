@@ -70,3 +70,14 @@ def test_no_address_is_an_error_of_usage(command: Command, seen: list[Hints]) ->
     result = command("info", "dump", "--lstar", "entry")
     assert (result.code, seen) == (2, [])
     assert "is no address" in result.err
+
+
+def test_word_size_and_byte_order_are_handed_on(command: Command, seen: list[Hints]) -> None:
+    assert command("info", "dump", "--word-size", "32", "--byte-order", "big").code == 0
+    assert command("info", "dump", "--word-size", "64", "--byte-order", "little").code == 0
+    assert seen == [Hints(word_size=4, byte_order=">"), Hints(word_size=8, byte_order="<")]
+
+
+def test_no_other_word_size(command: Command, seen: list[Hints]) -> None:
+    result = command("info", "dump", "--word-size", "16")
+    assert (result.code, seen) == (2, [])

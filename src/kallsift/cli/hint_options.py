@@ -1,4 +1,4 @@
-"""What a user knows of a machine's processors: options for it, which are checked and never trusted."""
+"""Options for what a user knows of a machine: checked and never trusted, or asked where nothing else tells."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ REGISTERS = {
 }
 """Options, with the register's name in `CpuState` and what it is."""
 
+WORD_SIZES = {"32": 4, "64": 8}
+"""Bits of a word, as the option has them, with its bytes."""
+
+BYTE_ORDERS = {"little": "<", "big": ">"}
+"""As the option has them, and as `Hints` does."""
+
 LARGEST = 1 << 20
 """Bytes of a VMCOREINFO text that are read at most."""
 
@@ -31,13 +37,20 @@ def hint_options(command: Callable[..., int]) -> Callable[..., int]:
     """Adds the options to a command, which gets them as ``hints``."""
 
     @functools.wraps(command)
-    def with_hints(*arguments: Any, vmcoreinfo: Path | None, **rest: Any) -> int:
+    def with_hints(
+        *arguments: Any, vmcoreinfo: Path | None, word_size: str | None, byte_order: str | None, **rest: Any
+    ) -> int:
         values = {register: value for name, (register, _) in REGISTERS.items() if (value := rest.pop(name)) is not None}
         cpus = (CpuState(0, values),) if values else ()
-        return command(*arguments, hints=Hints(cpus, _text(vmcoreinfo)), **rest)
+        words = WORD_SIZES.get(word_size or ""), BYTE_ORDERS.get(byte_order or "")
+        return command(*arguments, hints=Hints(cpus, _text(vmcoreinfo), *words), **rest)
 
     file = click.Path(exists=True, dir_okay=False, path_type=Path)
     text = "VMCOREINFO text, as a crash tool or a note has it."
+    meaning = "Which byte order to believe where tables can be read in both."
+    with_hints = source_option("--byte-order", type=click.Choice(list(BYTE_ORDERS)), help=meaning)(with_hints)
+    meaning = "Bits of the kernel's words, where tables can be read with both and nothing tells which is right."
+    with_hints = source_option("--word-size", type=click.Choice(list(WORD_SIZES)), help=meaning)(with_hints)
     with_hints = source_option("--vmcoreinfo", type=file, metavar="FILE", help=text)(with_hints)
     # click shows options in the reverse order of their decorators
     for name, (_, meaning) in reversed(REGISTERS.items()):

@@ -21,12 +21,12 @@ from kallsift.kernel.pointers import AFTER, BEFORE
 from kallsift.kernel.processes import processes_check
 from kallsift.kernel.processors import processor_checks
 from kallsift.kernel.ranking import Ranking
-from kallsift.kernel.readings import Readings, weight
+from kallsift.kernel.readings import Readings
 from kallsift.kernel.slide import kaslr_slide
 from kallsift.kernel.vmcoreinfo import vmcoreinfo_check
 from kallsift.kernel.word_size import WORD_SIZES, word_size_check
 from kallsift.machine.model import PagingMode
-from kallsift.machine.registry import MODES, WINDOWS
+from kallsift.machine.registry import word_sizes_of
 from kallsift.memory.model import AddressSpace, Memory, Segment
 
 Solver = Callable[[Segment, TokenTable, Sequence[int], Attempt], Iterator[Tables]]
@@ -69,7 +69,7 @@ def best_of(memory: Memory, candidates: Iterator[Tables], attempt: Attempt) -> K
                     attempt.reached(5, "landmarks", f"{found}, but nothing that they name or point at bears it out")
                 continue
             kernel = _kernel(memory, tables, placement, landmarks)
-            if ranking.add(kernel, weight(placement)):
+            if ranking.add(kernel, placement.hits):
                 return kernel
         if not has_place and len(attempt.unplaced) < MAX_UNPLACED:
             attempt.unplaced.append(tables)
@@ -96,9 +96,7 @@ def surrounded(memory: Memory, near: Segment, tokens: TokenTable) -> tuple[Segme
 
 def word_sizes(memory: Memory) -> Sequence[int]:
     """The word sizes to try: all, unless a header says which architecture an image is of."""
-    architecture = memory.image.architecture if memory.image else None
-    known = {mode.word_size for mode in MODES if mode.architecture == architecture}
-    known |= {window.word_size for window in WINDOWS if window.architecture == architecture}
+    known = word_sizes_of(memory.image.architecture if memory.image else None)
     return sorted(known, reverse=True) or WORD_SIZES
 
 

@@ -13,7 +13,7 @@ from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.readings import LANDMARKS
 from kallsift.kernel.word_size import WORD_SIZE
 
-Merit = tuple[bool, bool, int, int, float]
+Merit = tuple[bool, bool, int, int, int]
 
 
 class Ranking:
@@ -28,14 +28,14 @@ class Ranking:
         self._given = word_size
         self._best: dict[int, tuple[Merit, Kernel]] = {}
 
-    def add(self, kernel: Kernel, weight: float) -> bool:
+    def add(self, kernel: Kernel, hits: int) -> bool:
         """Take one more reading into account; tell whether it leaves nothing to any other.
 
         Args:
             kernel: the reading.
-            weight: how well pointers bear it out, for readings that nothing else tells apart.
+            hits: its distinct pointers to symbols, for readings that nothing else tells apart.
         """
-        size, merit = kernel.symbols.word_size, (*_merit(kernel), weight)
+        size, merit = kernel.symbols.word_size, (*_merit(kernel), hits)
         if size not in self._best or merit > self._best[size][0]:
             self._best[size] = merit, kernel
         return kernel.proven and _is_seen(kernel) and _has_known_words(kernel) and self._given in (None, size)

@@ -19,9 +19,6 @@ from kallsift.memory.model import Memory
 LANDMARKS = {"linux_banner", "kallsyms_*", "VMCOREINFO", "exports"}
 """Checks that see a symbol's address in something else than the tables."""
 
-HALF_WORDS = 0.6
-"""What a 32-bit pointer counts beside a 64-bit one."""
-
 NEARLY = 0.9
 """Part of the pointers to symbols of one reading with which another is borne out nearly as well."""
 
@@ -52,9 +49,9 @@ class Reading:
     exports: int
 
     @property
-    def weight(self) -> float:
+    def weight(self) -> int:
         """How well pointers and exports bear it out."""
-        return weight(self.placement) + self.exports
+        return self.placement.hits + self.exports
 
     @property
     def borne_out(self) -> bool:
@@ -80,10 +77,11 @@ class Reading:
         One that stops short of the end that names and addresses have in common says nothing else.
         """
         symbols, others = self.placement.symbols, other.placement.symbols
+        alike = symbols.begins(others) if other._exact else symbols.same_as(others)
         return (
-            weight(self.placement) >= NEARLY * weight(other.placement)
+            self.placement.hits >= NEARLY * other.placement.hits
             and self.exports >= HALF * other.exports
-            and not (symbols.begins(others) if other._exact else symbols.same_as(others))
+            and not (alike and symbols.word_size == others.word_size)
         )
 
 
@@ -113,10 +111,12 @@ class Readings:
 
     def clearest(self) -> Reading | None:
         """The one that is borne out best; if another does hardly worse, it is not proven. None if there is none."""
-        if not self._found:
+        given = self._memory.hints.word_size
+        wanted = [reading for reading in self._found if given in (None, reading.tables.word_size)]
+        if not wanted:
             return None
         # a base that is there before one that has to be found
-        best = max(self._found, key=lambda reading: (reading.weight, not reading.tables.array.adrift))
+        best = max(wanted, key=lambda reading: (reading.weight, not reading.tables.array.adrift))
         rivals = sum(reading.rivals(best) for reading in self._found)
         if not rivals:
             return best
@@ -129,11 +129,3 @@ class Readings:
             window = self._memory.around(tables.array_address, BEFORE, AFTER)
             self._exports[key] = find_exports(window, placement.words, placement.distance)
         return self._exports[key]
-
-
-def weight(placement: Placement) -> float:
-    """How well pointers bear a placement out.
-
-    The lower halves of 64-bit pointers are pointers as well where 32-bit words are read, and a few more by chance.
-    """
-    return placement.hits if placement.words.size == 8 else placement.hits * HALF_WORDS

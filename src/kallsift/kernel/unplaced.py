@@ -21,7 +21,7 @@ from kallsift.kernel.given_base import given_base
 from kallsift.kernel.landmarks import nearest_banner
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.pointers import Words
-from kallsift.machine.registry import NAME_MARKS, TEXT_BASES
+from kallsift.machine.registry import NAME_MARKS, TEXT_BASES, word_sizes_of
 from kallsift.memory.model import Memory
 
 CHECK = "placement"
@@ -40,10 +40,15 @@ def unplaced_kernel(memory: Memory, readings: Sequence[Tables]) -> Kernel | None
         memory: what the tables were found in.
         readings: the ways to read them; the best one is taken, and others that say otherwise are counted.
     """
-    whole = [tables for tables in readings if tables.layout is Layout.USUAL and not tables.damage]
+    given = memory.hints.word_size
+    whole = [
+        tables
+        for tables in readings
+        if tables.layout is Layout.USUAL and not tables.damage and given in (None, tables.word_size)
+    ]
     if not whole:
         return None
-    best = max(whole, key=_rank)
+    best = max(whole, key=lambda tables: _rank(memory, tables))
     symbols, origin = _symbols(memory, best)
     words = Words(best.word_size, best.byte_order)
     first = _first_symbol(symbols)
@@ -84,9 +89,18 @@ def likely_architecture(symbols: SymbolTable) -> str | None:
     return best if counts[best] >= MIN_MARKS else None
 
 
-def _rank(tables: Tables) -> tuple[bool, bool, int]:
-    """Return what makes one reading better than another: its base is there, it is plausible, nothing is left over."""
-    return not tables.array.adrift, _is_plausible(tables), -_loose_bytes(tables)
+def _rank(memory: Memory, tables: Tables) -> tuple[bool, bool, bool, int]:
+    """Return what makes one reading better than another.
+
+    Its words are as wide as those of the architecture, its base is there, it is plausible, and nothing is left over.
+    """
+    architecture = (memory.image.architecture if memory.image else None) or likely_architecture(
+        unplaced_symbols(tables)
+    )
+    # kernels of 64 bits have the marks of their architecture's kernels of 32 bits
+    widths = word_sizes_of(architecture) | word_sizes_of(f"{architecture}64")
+    fits = not widths or tables.word_size in widths
+    return fits, not tables.array.adrift, _is_plausible(tables), -_loose_bytes(tables)
 
 
 def _is_plausible(tables: Tables) -> bool:
@@ -94,8 +108,10 @@ def _is_plausible(tables: Tables) -> bool:
     addresses = np.sort(unplaced_symbols(tables).addresses)
     middle = int(addresses[len(addresses) // 2])
     near = np.abs((addresses - np.uint64(middle)).view(np.int64)) < 1 << 30
+    # as those of 64-bit kernels are, but for big-endian ones (s390x, sparc64) none of them below 4 GiB
+    is_high = tables.word_size == 4 or is_self_relative(tables) or tables.byte_order == ">" or middle >> 32 != 0
     aligned = tables.word_size == 4 or middle >> 40 in (0, (1 << 24) - 1) or middle >> 63 == 1
-    return bool(near.mean() > 0.5) and aligned
+    return bool(near.mean() > 0.5) and is_high and aligned
 
 
 def _loose_bytes(tables: Tables) -> int:
@@ -140,4 +156,4 @@ def _symbols(memory: Memory, tables: Tables) -> tuple[SymbolTable, str]:
 def _signature(memory: Memory, tables: Tables) -> int:
     """Return a number that two readings share if they have the same names at the same addresses."""
     symbols, _ = _symbols(memory, tables)
-    return hash((symbols.addresses.tobytes(), symbols.characters.tobytes(), symbols.bounds.tobytes()))
+    return hash((tables.word_size, symbols.addresses.tobytes(), symbols.characters.tobytes(), symbols.bounds.tobytes()))

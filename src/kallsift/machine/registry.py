@@ -83,6 +83,12 @@ def area_plans(architecture: str | None, paging: str | None) -> tuple[AreaPlan, 
     )
 
 
+def word_sizes_of(architecture: str | None) -> frozenset[int]:
+    """Return the bytes of a word that kernels of an architecture have; empty where it is none of those known here."""
+    known: tuple[PagingMode | Windows, ...] = (*MODES, *WINDOWS)
+    return frozenset(one.word_size for one in known if one.architecture == architecture)
+
+
 def modes(word_size: int, byte_order: str) -> tuple[PagingMode, ...]:
     """The kinds of page tables that kernels of this word size and byte order use."""
     return tuple(mode for mode in MODES if mode.word_size == word_size and byte_order in mode.byte_orders)

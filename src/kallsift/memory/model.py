@@ -317,7 +317,8 @@ class Memory:
         known = self.hints.cpus or (given.cpus and (CpuState(0, {}),))
         cpus = tuple(CpuState(cpu.number, {**cpu.registers, **registers}) for cpu in known)
         text = self.hints.vmcoreinfo if given.vmcoreinfo is None else given.vmcoreinfo
-        return replace(self, hints=Hints(cpus, text, given.word_size, given.byte_order, self.hints.core))
+        word_size, byte_order = given.word_size or self.hints.word_size, given.byte_order or self.hints.byte_order
+        return replace(self, hints=Hints(cpus, text, word_size, byte_order, self.hints.core))
 
     def moved(self, by: int) -> Memory:
         """The same bytes at addresses that are ``by`` higher; without those that would come to lie below 0."""
