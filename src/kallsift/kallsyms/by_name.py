@@ -164,6 +164,12 @@ class _Confirming:
         self.heads[there[out]] = self.ends[there[out]] = -1
 
 
+def asks_addresses(tables: TablesLeft, entries: Entries) -> bool:
+    """Tell whether pointers are looked for, and so addresses asked: names of pointers wait for their place."""
+    walks = ((walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]) for walk in entries.adrift)
+    return tables.ranks is not None and any(name_pointers(texts(*tables.expanded(*walk))) for walk in walks)
+
+
 def with_confirmed(
     tables: TablesLeft, entries: Entries, *, doubtful: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:

@@ -7,14 +7,14 @@ that survive, the order of the addresses left, the place of a table beside its n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.addresses_sure import borne_out_by_pointers, in_long_rows
-from kallsift.kallsyms.arrays_left import arrays_left
-from kallsift.kallsyms.by_name import with_confirmed
+from kallsift.kallsyms.arrays_left import Left, arrays_left
+from kallsift.kallsyms.by_name import asks_addresses, with_confirmed
 from kallsift.kallsyms.doubtful import proven_entries
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.known_names import texts
@@ -68,10 +68,12 @@ def recover_damaged(
 
     def tables_of(stream: StreamLeft) -> Iterator[Tables]:
         nonlocal found
+        placed: list[Left] = []
         attempt.reached(
             3, "addresses", f"{here} with {stream.count} names, pages of which are lost, but no addresses that fit"
         )
         entries, lost = _entries(segment.data, pages, stream, firsts, letters)
+        solver = _NameSolver(pages, entries, letters[firsts])
         arrays = (
             left
             for size in word_sizes
@@ -79,14 +81,19 @@ def recover_damaged(
             for left in arrays_left(segment, pages, tokens, stream.offset, stream.count, stream.count_offset, size)
         )
         for left in arrays:
+            if any(_is_worse(left, other) for other in placed):
+                continue
             if not stream.marked and not bears_out(segment, tokens, pages, stream, left):
                 continue
             found = True
             tables = TablesLeft.of(segment, tokens, lost, stream, left)
-            assembled = _assemble(tables, pages, lost, entries, letters[firsts])
+            assembled = _assemble(tables, lost, solver)
             # where nothing is lost, it is not damage that kept the tables from being found
             if any(one.lost for one in assembled.damage) or tokens.index_offset is None or tokens.known is not None:
+                attempt.has_landmarks = False
                 yield assembled
+                if attempt.has_landmarks:
+                    placed.append(left)
 
     for stream in marked_streams(segment, tokens, word_sizes, pages, attempt):
         yield from tables_of(stream)
@@ -125,27 +132,75 @@ def _entries(
     return entries, pages
 
 
-def _assemble(tables: TablesLeft, blank: Pages, pages: Pages, entries: Entries, possible: NDArray[np.bool_]) -> Tables:
+def _is_worse(left: Left, placed: Left) -> bool:
+    """Tell whether an array is another reading of one that has its place, and has more pages against it.
+
+    What is in order under one encoding is out of order under the others but by chance, page by page.
+    """
+    return (
+        left.array.offset == placed.array.offset
+        and len(left.strange) > len(placed.strange)
+        and bool(np.count_nonzero(left.known) < np.count_nonzero(placed.known))
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _NameSolver:
+    """Names of one stream, whichever array of addresses belongs to it: what all arrays have in common is done once.
+
+    Attributes:
+        blank: the pages that are lost for sure.
+        entries: what names there are, sure or not.
+        possible: shape (256,), whether an entry can begin with each code.
+    """
+
+    blank: Pages
+    entries: Entries
+    possible: NDArray[np.bool_]
+    _proven: list[Entries] = field(default_factory=list)
+    _found: dict[tuple[object, ...], tuple[NDArray[np.int64], NDArray[np.int64]] | None] = field(default_factory=dict)
+
+    def proven(self, tables: TablesLeft) -> Entries:
+        """Return the entries of proven pages, and walks over all others; as `proven_entries`."""
+        if not self._proven:
+            data, stream = tables.segment.data, tables.stream
+            self._proven.append(
+                proven_entries(
+                    data, self.blank, self.entries, stream.offset, stream.end, self.possible, stream.two_byte_lengths
+                )
+            )
+        return self._proven[0]
+
+    def confirmed(self, tables: TablesLeft, *, doubtful: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Return heads and ends of the entries that other tables confirm; as `with_confirmed`."""
+        entries = self.proven(tables) if doubtful else self.entries
+        ranks, array = tables.ranks, tables.addresses.array
+        key: tuple[object, ...] = (doubtful, ranks and (ranks.offset, ranks.entry_size))
+        if asks_addresses(tables, entries):
+            key += (array.offset, array.encoding.name, tables.addresses.word_size)
+        if key not in self._found:
+            self._found[key] = with_confirmed(tables, entries, doubtful=doubtful)
+        return self._found[key]
+
+
+def _assemble(tables: TablesLeft, pages: Pages, solver: _NameSolver) -> Tables:
     """The tables with every name that is sure.
 
     Args:
         tables: what is left of them.
-        blank: the pages that are lost for sure.
-        pages: those, and the ones that turned out to hold something else.
-        entries: what names there are, sure or not.
-        possible: shape (256,), whether an entry can begin with each code.
+        pages: those that are lost for sure, and the ones that turned out to hold something else.
+        solver: the names.
     """
     segment, tokens, stream, left, ranks = tables.segment, tables.tokens, tables.stream, tables.addresses, tables.ranks
+    blank = solver.blank
     doubtful = (pages.lost & ~blank.lost).any() or len(left.strange) or (ranks is not None and ranks.strange)
-    found = None if doubtful else with_confirmed(tables, entries, doubtful=False)
+    found = None if doubtful else solver.confirmed(tables, doubtful=False)
     doubtful, sure = found is None, in_long_rows(left, pages)
     if found is None:
         # where one page holds something else, each may
         tables = replace(tables, addresses=sure)
-        entries = proven_entries(
-            segment.data, blank, entries, stream.offset, stream.end, possible, stream.two_byte_lengths
-        )
-        found = with_confirmed(tables, entries, doubtful=True) or (entries.heads, entries.ends)
+        entries = solver.proven(tables)
+        found = solver.confirmed(tables, doubtful=True) or (entries.heads, entries.ends)
     heads, ends = found
     lost = pages.lost.copy()
     # a page between two that hold something else was lost as well, until its names had their place

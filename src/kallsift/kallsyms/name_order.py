@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, compress, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,7 @@ class NameOrder:
         least = len(there) * (1 - MOST_OUT_OF_ORDER)
         best: tuple[NDArray[np.int64], list[bytes], Callable[[bytes], bytes]] | None = None
         for key in KEYS:
-            kept, keys = _in_order(there, [key(names[index]) for index in there.tolist()], least)
+            kept, keys = _in_order(there, _keys([names[index] for index in there.tolist()], key), least)
             if len(kept) >= least and (best is None or len(kept) > len(best[0])):
                 best = kept, keys, key
             if len(kept) == len(there):
@@ -89,13 +89,17 @@ class NameOrder:
             return None
         kept, keys, key = best
         own = ranks.rank[kept]
-        known = sorted(key(name) for name in chain(names, others) if name)
+        # those that are in order already come first, for then sorting is hardly more than merging
+        is_kept = np.zeros(len(names), np.bool_)
+        is_kept[kept] = True
+        rest = compress(names, (~is_kept).tolist())
+        known = sorted(keys + _keys([name for name in chain(rest, others) if name], key))
         below = np.searchsorted(own, np.arange(count))
         return cls(ranks, key, keys, own, below, known, np.setdiff1d(there, kept, assume_unique=True))
 
     def _limits(self, names: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """How many known names are lower than each name, and how many are not higher."""
-        keys = [self.key(name) for name in names]
+        keys = _keys(names, self.key)
         lower = np.array([bisect_left(self.sorted_keys, key) for key in keys], np.int64)
         upper = np.array([bisect_right(self.sorted_keys, key) for key in keys], np.int64)
         return lower, upper
@@ -165,7 +169,7 @@ class NameOrder:
         by_name = np.array(sorted(numbers.tolist(), key=lambda number: self.key(names[number])), np.int64)
         ordered = [names[number] for number in by_name.tolist()]
         lower, upper = self._limits(ordered)
-        keys = [self.key(name) for name in ordered]
+        keys = _keys(ordered, self.key)
         first = np.array([bisect_left(self.all_keys, key) for key in keys], np.int64)
         last = np.array([bisect_right(self.all_keys, key) for key in keys], np.int64) - 1
         return by_name, lower, upper, first, last
@@ -205,6 +209,11 @@ class NameOrder:
             rises = known & (rank > highest)
             highest[rises], beneath[rises] = rank[rises], own_last
         return misplaced, ranked
+
+
+def _keys(names: Sequence[bytes], key: Callable[[bytes], bytes]) -> list[bytes]:
+    """Return what names are sorted by."""
+    return list(names) if key is KEYS[0] else [key(name) for name in names]
 
 
 def _in_order(indices: NDArray[np.int64], keys: list[bytes], least: float) -> tuple[NDArray[np.int64], list[bytes]]:

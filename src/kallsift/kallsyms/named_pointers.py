@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ LEADING = ((b"__ksymtab_", b""), (b"__tracepoint_ptr_", b"__tracepoint_"))
 """What names of pointers begin with, and what those of their targets begin with in its stead: entries of the export
 table (include/linux/export-internal.h), whose first field is a pointer, and of that of tracepoints
 (include/linux/tracepoint.h), which have no other."""
+
+_BEGINNINGS = tuple(start for start, _ in LEADING)
 
 DISTANCE = 4
 """Bytes of a pointer that is relative to its own place, as on most machines since 4.19 (commit 7290d5809571); on others
@@ -84,9 +87,7 @@ class NamedPointers:
             known: which of the addresses are known, shape (n,).
             likely: those where pointers are read as well, though they may be others.
         """
-        times = Counter(names)
-        each = zip(names, addresses.tolist(), known.tolist(), strict=True)
-        targets = {name: address for name, address, there in each if there and name and times[name] == 1}
+        targets = _addresses_of_single(names, addresses, known)
         numbers, wanted = _wanted(names, targets)
         numbers, wanted = numbers[known[numbers]], wanted[known[numbers]]
         if len(numbers) < LEAST:
@@ -124,10 +125,14 @@ class NamedPointers:
         Args:
             names: of all symbols; empty where unknown.
         """
-        times = Counter(names)
-        own = {name: number for number, name in enumerate(names) if name and times[name] == 1}
-        read = np.flatnonzero(self.there).tolist()
-        found = [(number, led) for number in read if (led := own.get(_target(names[number]) or b"")) is not None]
+        there = self.there.tolist()
+        wanted = [(number, target) for number, target in _pointer_names(names) if target and there[number]]
+        # only those that are led to are looked for among all names
+        sought = {target for _, target in wanted}
+        sought_at = [(name, number) for number, name in enumerate(names) if name in sought]
+        times = Counter(name for name, _ in sought_at)
+        own = {name: number for name, number in sought_at if times[name] == 1}
+        found = [(number, own[target]) for number, target in wanted if target in own]
         pointers, symbols = np.array(found, np.int64).reshape(-1, 2).T
         return pointers, symbols
 
@@ -158,21 +163,35 @@ class NamedPointers:
 
 def name_pointers(names: Sequence[bytes]) -> bool:
     """Whether enough of some names are those of pointers."""
-    return sum(_target(name) is not None for name in names) >= LEAST
+    return sum(name.startswith(_BEGINNINGS) for name in names) >= LEAST
 
 
-def _target(name: bytes) -> bytes | None:
-    """The name of what a pointer leads to; None if it is not that of a pointer."""
-    for start, instead in LEADING:
-        if name.startswith(start):
-            return instead + name[len(start) :]
-    return None
+def _pointer_names(names: Sequence[bytes]) -> list[tuple[int, bytes]]:
+    """Return the number of each name that is a pointer's, and the name of what that leads to."""
+    pointers = [(number, name) for number, name in enumerate(names) if name.startswith(_BEGINNINGS)]
+    return [
+        (number, instead + name.removeprefix(start))
+        for number, name in pointers
+        for start, instead in LEADING
+        if name.startswith(start)
+    ]
+
+
+def _addresses_of_single(
+    names: Sequence[bytes], addresses: NDArray[np.uint64], known: NDArray[np.bool_]
+) -> dict[bytes, int]:
+    """Return the known addresses of those names that only one symbol has."""
+    found = dict(zip(compress(names, known.tolist()), addresses[known].tolist(), strict=True))
+    for name, times in Counter(names).items():
+        if times > 1:
+            found.pop(name, None)
+    found.pop(b"", None)
+    return found
 
 
 def _wanted(names: Sequence[bytes], targets: dict[bytes, int]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
     """Which of some names are those of pointers, and where these lead to, as far as that is known."""
-    each = ((number, targets.get(_target(name) or b"")) for number, name in enumerate(names))
-    found = [(number, target) for number, target in each if target is not None]
+    found = [(number, targets[target]) for number, target in _pointer_names(names) if target in targets]
     return np.array([number for number, _ in found], np.int64), np.array([target for _, target in found], np.uint64)
 
 

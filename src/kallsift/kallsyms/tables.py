@@ -125,6 +125,7 @@ class Attempt:
         message: what was found before it, and what was not.
         damaged: whether tables lie where they usually do, but too much of them is lost: they need not be looked for
             elsewhere.
+        has_landmarks: whether a reading of the tables was placed, and things that its symbols name are where they say.
         unplaced: tables that are in order, but of which nothing tells where they are mapped; `MAX_UNPLACED` at most.
     """
 
@@ -132,6 +133,7 @@ class Attempt:
     message: str = "no 256 strings with an index that fits them were found; if there was a table, its page is lost"
     rank: int = field(default=0, repr=False)
     damaged: bool = False
+    has_landmarks: bool = False
     unplaced: list[Tables] = field(default_factory=list, repr=False)
 
     def reached(self, rank: int, step: str, message: str) -> None:

@@ -20,7 +20,7 @@ from kallsift.kernel.placing import placements
 from kallsift.kernel.pointers import AFTER, BEFORE
 from kallsift.kernel.processes import processes_check
 from kallsift.kernel.processors import processor_checks
-from kallsift.kernel.ranking import Ranking
+from kallsift.kernel.ranking import Ranking, is_seen
 from kallsift.kernel.readings import Readings
 from kallsift.kernel.slide import kaslr_slide
 from kallsift.kernel.vmcoreinfo import vmcoreinfo_check
@@ -71,6 +71,7 @@ def best_of(memory: Memory, candidates: Iterator[Tables], attempt: Attempt) -> K
             kernel = _kernel(memory, tables, placement, landmarks)
             if ranking.add(kernel, placement.hits):
                 return kernel
+            attempt.has_landmarks |= is_seen(kernel)
         if not has_place and len(attempt.unplaced) < MAX_UNPLACED:
             attempt.unplaced.append(tables)
     clearest = scattered.clearest()

@@ -38,7 +38,7 @@ class Ranking:
         size, merit = kernel.symbols.word_size, (*_merit(kernel), hits)
         if size not in self._best or merit > self._best[size][0]:
             self._best[size] = merit, kernel
-        return kernel.proven and _is_seen(kernel) and _has_known_words(kernel) and self._given in (None, size)
+        return kernel.proven and is_seen(kernel) and _has_known_words(kernel) and self._given in (None, size)
 
     def has_proven(self, word_size: int) -> bool:
         """Tell whether a reading with words of so many bytes is proven."""
@@ -65,7 +65,7 @@ class Ranking:
         return replace(kernel, evidence=(*kernel.evidence, Check.that(WORD_SIZE, False, detail)))
 
 
-def _is_seen(kernel: Kernel) -> bool:
+def is_seen(kernel: Kernel) -> bool:
     """Whether things that symbols name were seen where they say: an array that begins one entry later lacks that."""
     return any(check.name in LANDMARKS and check.outcome is Outcome.PASSED for check in kernel.evidence)
 
