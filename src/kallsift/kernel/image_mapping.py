@@ -35,7 +35,7 @@ from kallsift.machine.encryption import (
     with_encryption,
     without_encryption,
 )
-from kallsift.machine.model import Mapping, PagingMode, translate, walk
+from kallsift.machine.model import PRESENT, Mapping, PagingMode, translate, walk
 from kallsift.machine.registry import ROOT_REGISTERS, ROOT_SYMBOLS, modes, windows
 from kallsift.memory.model import Memory, Segment
 
@@ -160,7 +160,24 @@ def _furthest(
     step = -(-len(heads.places) // LIST_BATCH)
     sample = Pointers(heads.places[::step], heads.values[::step])
     rivals = sorted(candidates[:MAX_RIVALS], key=lambda candidate: -closed(candidate, sample))
-    return max(rivals[:MAX_FINALISTS], key=lambda candidate: closed(candidate, heads))
+    start = placement.virtual(int(heads.places[0]))
+    finalists = rivals[:MAX_FINALISTS]
+    return max(finalists, key=lambda candidate: (closed(candidate, heads), _entries_from(memory, candidate, start)))
+
+
+def _entries_from(memory: Memory, candidate: tuple[str, int | None, Mapping], start: int) -> int:
+    """How many entries of a top table are in use from the one for an address on.
+
+    The table that 32-bit kernels boot with lacks what is mapped behind all RAM since, and no list need run there.
+    """
+    _, root, mapping = candidate
+    if root is None or not isinstance(mapping, PagingMode):
+        return 0
+    count = 1 << mapping.virtual_bits - mapping.shifts[0]
+    first = int(mapping.index(np.array([start], np.uint64), 0)[0])
+    places = np.uint64(root) + np.arange(first, count, dtype=np.uint64) * np.uint64(mapping.entry.itemsize)
+    entries, held = memory.words(places, mapping.entry)
+    return int(np.count_nonzero(held & (mapping.classify(entries, 0) & PRESENT != 0)))
 
 
 def _linear(memory: Memory, placement: Placement) -> range:
