@@ -6,6 +6,8 @@
 # make containers  four real guests in every container that QEMU, libvirt and VMware have: the same table, every page
 # make images  every kernel image of Debian's mirror, compared with other readings: the table of docs/images.md
 # make dynamic all of /proc/kallsyms of guests that are traced: the table of docs/dynamic.md
+# make boots   guests that are booted many times: the table of docs/boots.md
+# make false-positives   recognisers asked where there is nothing: the table of docs/false-positives.md
 # make damage  pages of real kernels' tables lost at random, many times over: the table of docs/damage.md
 # make bench   speed beside reading the file and beside other tools; make bench-images the same for kernel images
 # make bench-questions   how long each question to a dump of 4 GiB takes
@@ -16,8 +18,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fresh renew check unit lab matrix containers docs images dynamic damage bench bench-images bench-compressed \
-	bench-questions clean
+.PHONY: demo test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage \
+	bench bench-images bench-compressed bench-questions clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -58,6 +60,15 @@ images: $(READY) lab
 dynamic: $(READY) lab
 	@$(RUN) -m tests.real dynamic > docs/.dynamic.md; status=$$?; \
 	mv docs/.dynamic.md docs/dynamic.md; exit $$status
+
+boots: $(READY) lab
+	@$(RUN) -m tests.real boots > docs/.boots.md; status=$$?; \
+	mv docs/.boots.md docs/boots.md; exit $$status
+
+false-positives: $(READY) lab
+	@$(RUN) -m tests.lab set matrix >/dev/null
+	@$(RUN) -m tests.real false-positives > docs/.false-positives.md; status=$$?; \
+	mv docs/.false-positives.md docs/false-positives.md; exit $$status
 
 damage: $(READY) lab
 	@$(RUN) -m tests.real damage > docs/.damage.md; status=$$?; \

@@ -6,7 +6,6 @@ it, and, beside these links, words that point at more of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -80,12 +79,11 @@ def kernel_in(data: NDArray[np.uint8], words: Words, offset: int) -> Kernel:
     return replace(made, architecture=None)
 
 
-def with_readers(made: Kernel, symbols: Sequence[str] = ALL_READERS) -> Kernel:
-    """Return a kernel whose table names text alone, all of these functions among it, and so no list."""
-    kept = [(symbol.address, symbol.type, symbol.name) for symbol in made.symbols if symbol.type in "tTwW"]
-    kept = [row for row in kept if row[2] not in symbols]
-    kept += [(kept[0][0], "T", name) for name in symbols]
-    return replace(made, symbols=table(kept, made.symbols.word_size))
+def with_readers(text: Kernel) -> Kernel:
+    """Return a kernel whose table names text alone, with all functions that use lists, whatever it was built with."""
+    kept = [(symbol.address, symbol.type, symbol.name) for symbol in text.symbols if symbol.name not in ALL_READERS]
+    kept += [(kept[0][0], "T", name) for name in ALL_READERS]
+    return replace(text, symbols=table(kept, text.symbols.word_size))
 
 
 def memory_of(data: NDArray[np.uint8], words: Words) -> VirtualMemory:

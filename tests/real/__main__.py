@@ -4,6 +4,7 @@ python -m tests.real demo               one kernel: boot, dump, recover, compare
 python -m tests.real table matrix       the table of docs/kernels.md, for all guests of a set
 python -m tests.real dynamic            the table of docs/dynamic.md: all of /proc/kallsyms of guests that are traced
 python -m tests.real boots              the table of docs/boots.md: guests that are booted many times
+python -m tests.real false-positives    the table of docs/false-positives.md: answers where there is nothing
 python -m tests.real damage             the table of docs/damage.md: what is recovered of damaged tables
 python -m tests.real field FOLDER       the table of docs/field-files.md: kernel files of public repositories
 python -m tests.real images             the table of docs/images.md, for all images of Debian's mirror
@@ -19,7 +20,7 @@ from pathlib import Path
 import kallsift
 from tests.lab import Capture, LabError, capture, guest_named, guests_of_set
 from tests.lab.places import lab_folder
-from tests.real import boots, census, damage_trials, dynamic_table, field_files
+from tests.real import boots, census, damage_trials, dynamic_table, false_positives, field_files
 from tests.real.comparison import Comparison, compare, text_of, wrong_letters
 
 CONTAINERS = ("raw", "elf", "lime")
@@ -123,6 +124,7 @@ def main() -> int:
     listed.add_argument("set", nargs="?", default="matrix")
     traced = commands.add_parser("dynamic", help="compare all of /proc/kallsyms of a set's guests: a Markdown table")
     traced.add_argument("set", nargs="?", default="dynamic")
+    commands.add_parser("false-positives", help="ask recognisers where there is nothing: a Markdown table")
     many = commands.add_parser("boots", help="compare many boots of some guests: a Markdown table")
     many.add_argument("--guest", nargs="+", metavar="GUEST", default=REBOOTED)
     many.add_argument("--times", type=int, default=10)
@@ -148,6 +150,8 @@ def main() -> int:
             return field_files.write(options.folder)
         if options.command == "dynamic":
             return dynamic_table.write(guests_of_set(options.set))
+        if options.command == "false-positives":
+            return false_positives.write()
         if options.command == "boots":
             return boots.write([guest_named(name) for name in options.guest], options.times, resume=options.resume)
         if options.command == "damage":

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import kallsift
-from kallsift.kallsyms.table import SymbolTable
 from kallsift.questions.dynamic import dynamic_symbols
 from tests.lab import guest_named, guests_of_set
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
 from tests.real.dynamic_table import BUILT_IN, owners, printed, without_types
+from tests.real.listed import text_only
 
 TRACED = [guest.name for guest in guests_of_set(os.environ.get("KALLSIFT_LAB_DYNAMIC", "dynamic-test"))]
 """Names of guests whose scenario is being traced: the lab's set ``dynamic-test``, or the one the variable names."""
@@ -25,14 +24,6 @@ OFFERED = {
     "s390x": ("__builtin__kprobes",),
 }
 """What Debian's kernels of an architecture list when they are traced; those of s390x compile no BPF."""
-
-
-def text_of(symbols: SymbolTable) -> SymbolTable:
-    """The table as kernels have it that were built without CONFIG_KALLSYMS_ALL."""
-    sizes = np.diff(symbols.bounds)
-    kept = np.isin(symbols.characters[symbols.bounds[:-1]], np.frombuffer(b"tTwW", np.uint8))
-    bounds = np.concatenate(([0], np.cumsum(sizes[kept])))
-    return SymbolTable(symbols.addresses[kept], symbols.characters[np.repeat(kept, sizes)], bounds, symbols.word_size)
 
 
 @pytest.mark.parametrize("guest", [*GUESTS, *TRACED])
@@ -56,7 +47,7 @@ def test_lists_that_no_symbol_names(taken: Taken, guest: str) -> None:
     """Where a kernel's table names no data, the lists are recognised by what stands in them."""
     with kallsift.open(taken(guest).dump("elf")) as memory:
         kernel = kallsift.recover(memory)
-        named, recognised = dynamic_symbols(kernel), dynamic_symbols(replace(kernel, symbols=text_of(kernel.symbols)))
+        named, recognised = dynamic_symbols(kernel), dynamic_symbols(text_only(kernel))
         assert recognised.missing == ()
         assert [group.owner for group in recognised.groups] == [group.owner for group in named.groups]
         for one, other in zip(recognised.groups, named.groups, strict=True):
