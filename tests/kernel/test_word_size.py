@@ -13,6 +13,7 @@ from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.ranking import Ranking
 from kallsift.kernel.word_size import MIN_POINTERS, WORD_SIZE, WordVotes
 from kallsift.memory.model import Hints
+from tests.kernel.made_machine import INIT_TASK, LISTS, MIB, Machine
 from tests.kernel.worded import ALIGNED_TO_16, NARROW, SELF_RELATIVE, Worded, read, worded
 from tests.oracle.eras import Era
 from tests.oracle.symbols import Symbol
@@ -25,10 +26,11 @@ def outcome(found: Kernel, name: str) -> Outcome:
     return next(check.outcome for check in found.evidence if check.name == name)
 
 
-@pytest.mark.parametrize("count", [1500, 1501, 1502, 1503])
-def test_a_base_followed_by_padding_is_no_word_of_64_bits(count: int) -> None:
+@pytest.mark.parametrize("text_only", [False, True])
+@pytest.mark.parametrize("count", [1501, 1503])
+def test_a_base_followed_by_padding_is_no_word_of_64_bits(count: int, text_only: bool) -> None:
     """On arm the base stands alone in 16 bytes: with the zeros behind it, it looks like one of 64 bits."""
-    made = worded(ALIGNED_TO_16, 4, count=count)
+    made = worded(ALIGNED_TO_16, 4, count=count, text_only=text_only)
     found = kallsift.recover(made.file())
     assert (found.symbols.word_size, read(found), found.proven) == (4, made.listed(), True)
     assert outcome(found, WORD_SIZE) is Outcome.PASSED
@@ -61,13 +63,23 @@ def test_pointers_of_32_bits_refute_a_table_of_64(era: Era) -> None:
 
 
 @pytest.mark.parametrize("era", [ALIGNED_TO_16, SELF_RELATIVE], ids=str)
-def test_a_stale_kernel_of_64_bits_is_not_read_with_32(era: Era) -> None:
+def test_a_copy_of_64_bits_is_not_read_with_32(era: Era) -> None:
     """The lower halves of its pointers lead to the lower halves of its addresses: to KSEG0 of MIPS, mapped as there."""
     made = worded(era, 8)
-    found = kallsift.recover(made.ram())
-    assert (found.symbols.word_size, read(found)) == (8, made.listed())
-    assert found.state is not State.RUNNING
-    assert all(one.symbols.word_size == 8 for one in kallsift.recover_all(made.ram()))
+    kernels = kallsift.recover_all(made.ram())
+    assert [(one.symbols.word_size, read(one)) for one in kernels] == [(8, made.listed())]
+    assert kernels[0].state is not State.RUNNING
+
+
+def test_a_stale_kernel_is_not_read_with_half_its_addresses() -> None:
+    """More can be asked of it than of its lower halves, and the registers are those of the boot that followed."""
+    machine = Machine(place=16 * MIB, size=64 * MIB, heap=32 * MIB)
+    for place in (*range(LISTS, LISTS + 96 * 48, 8), *range(INIT_TASK, INIT_TASK + 0x4000, 8)):
+        machine.put(machine.place + place, 0)
+    memory = machine.memory(cr3=0x300_0000, lstar=0xFFFF_FFFF_9A20_0080, idt_base=0xFFFF_FE00_0000_0000)
+    kernels = kallsift.recover_all(memory)
+    assert [(one.symbols.word_size, one.virtual_base) for one in kernels] == [(8, machine.base)]
+    assert not kernels[0].proven
 
 
 @pytest.mark.parametrize("text_only", [False, True])
