@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from kallsift.kernel.pointer_targets import MIN_MARKED, Hits, Targets, hits_on_symbols, targets
+from kallsift.kernel.pointer_targets import MIN_MARKED, Hits, Targets, hits_on_symbols, targets, without_code_bit
 from tests.output.sample import table
 
 START = 0xFFFF_FFFF_6A60_0000
@@ -82,3 +82,9 @@ def test_letters_tell_code() -> None:
     own = targets(made, np.arange(len(kinds)) != 0)
     assert own.addresses.tolist() == [START + 16 * index for index in range(1, len(kinds))]
     assert own.code.tolist() == [START + 16 * index for index in (1, 2, 3, 12)]
+
+
+def test_bit_0_is_cleared_where_a_function_is_meant() -> None:
+    made = table([(START, "T", "code"), (START + 16, "D", "data"), (START + 33, "t", "odd")])
+    values = np.array([START + 1, START, START + 17, START + 33, START + 3], np.uint64)
+    assert without_code_bit(values, made).tolist() == [START, START, START + 17, START + 33, START + 3]

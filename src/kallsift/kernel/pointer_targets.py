@@ -119,6 +119,17 @@ def has_code_bit(values: Addresses, own: Targets) -> bool:
     return bool(marked >= MIN_MARKED + CHANCE * chance and marked > np.count_nonzero(_among(values, own.code)))
 
 
+def without_code_bit(values: Addresses, symbols: SymbolTable) -> Addresses:
+    """Clear bit 0 of those words that are one more than a function.
+
+    Args:
+        values: words of an image whose pointers to code have the bit, shape (n,).
+        symbols: its table.
+    """
+    own = targets(symbols, np.ones(len(symbols), np.bool_))
+    return np.where(_marked(values, own.code), values - ODD, values)
+
+
 def distinct(values: Addresses) -> Addresses:
     """Give each value once, ascending.
 

@@ -13,6 +13,7 @@ from kallsift.kallsyms.evidence import Check, Outcome, proven
 from kallsift.kallsyms.tables import Layout, Tables
 from kallsift.kernel.name_pointers import Exports, find_exports
 from kallsift.kernel.placement import Placement
+from kallsift.kernel.pointer_targets import without_code_bit
 from kallsift.kernel.pointers import AFTER, BEFORE, Words
 from kallsift.memory.model import Memory
 
@@ -95,7 +96,10 @@ class Readings:
 
     def add(self, tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> bool:
         """Takes another one into account if the image bears it out."""
-        agreeing, contrary = self._image_exports(tables, placement).compared(placement.symbols)
+        exports = self._image_exports(tables, placement)
+        if placement.code_bit:
+            exports = replace(exports, addresses=without_code_bit(exports.addresses, placement.symbols))
+        agreeing, contrary = exports.compared(placement.symbols)
         if agreeing + contrary >= LEAST_EXPORTS:
             detail = f"{agreeing} of {agreeing + contrary} symbols that the image exports by name have their addresses"
             landmarks = (*landmarks, Check.that("exports", agreeing >= MOST * (agreeing + contrary), detail))

@@ -17,6 +17,7 @@ from kallsift.kernel.cross_checks.at_addresses import compare
 from kallsift.kernel.cross_checks.findings import Finding, Source
 from kallsift.kernel.cross_checks.name_keys import PREFIXES, Names, lanes, whole_keys
 from kallsift.kernel.placement import Placement
+from kallsift.kernel.pointer_targets import without_code_bit
 from kallsift.memory.model import Memory
 
 ENDS = ("", "_gpl", "_gpl_future", "_unused", "_unused_gpl")
@@ -76,7 +77,8 @@ def export_finding(memory: Memory, placement: Placement, names: Names) -> Findin
     entries = _entries(memory, placement, names)
     if entries is None:
         return nothing
-    found = compare(names, symbols, entries.values, entries.keys)
+    values = without_code_bit(entries.values, symbols) if placement.code_bit else entries.values
+    found = compare(names, symbols, values, entries.keys)
     wrong = found.displaced | found.renamed
     if np.count_nonzero(~found.agree) > MAX_EXCEPTIONS * len(found.agree):
         return nothing
