@@ -9,7 +9,7 @@ import pytest
 from kallsift.addresses import VirtualAddress
 from kallsift.cli import exports as exports_command
 from kallsift.modules.export_entries import Export
-from kallsift.modules.exports import Exports
+from kallsift.modules.exports import Exports, Loaded
 from kallsift.modules.kernel_exports import ExportsError
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import kernel, unproven
@@ -19,7 +19,8 @@ FOUND = Exports(
         Export("printk", VirtualAddress(0xFFFFFFFF81000010), "vmlinux", "EXPORT_SYMBOL", "", 0x92997ED8),
         Export("sp\x1bace", VirtualAddress(0x20), "vmlinux", "EXPORT_SYMBOL_GPL", "NS", None),
         Export("helper", VirtualAddress(0x30), "other", "EXPORT_SYMBOL", "", 1),
-    )
+    ),
+    (Loaded("other", "Live"), Loaded("silent", "Live")),
 )
 
 
@@ -39,6 +40,12 @@ def test_lines(command: Command, plant: Plant) -> None:
         "0x00000001\thelper\tother\tEXPORT_SYMBOL\t\n"
     )
     assert command("exports", "dump", "--owner", "other").out.count("\n") == 1
+    typo = command("exports", "dump", "--owner", "vmlinus")
+    assert (typo.code, typo.out) == (1, "")
+    assert typo.err == "kallsift: --owner: there is no module called vmlinus; did you mean vmlinux?\n"
+    assert "'kallsift modules' lists them" in command("exports", "dump", "--owner", "x", "--json").err
+    silent = command("exports", "dump", "--owner", "silent")
+    assert (silent.code, silent.out, silent.err) == (0, "", "kallsift: silent exports nothing\n")
     plant(unproven())
     assert command("exports", "dump").code == 3
 

@@ -167,3 +167,20 @@ def test_a_saved_listing_with_more_in_it(command: Command, tmp_path: Path) -> No
     result = command("lookup", saved, "init")
     assert (result.code, result.out) == (3, "ffffffff81000040 t init\n")
     assert "line 4: ffffffff8100" in result.err
+
+
+def test_one_rule_for_what_is_escaped(command: Command, plant: Plant, tmp_path: Path) -> None:
+    """Names print alike in all commands, and read back: in a listing, and as what one looks for."""
+    rows = [*ROWS[:3], (0xFFFFFFFF9FA00010, "t", "a b\n\xe9\\\x7f\x1b"), *ROWS[4:]]
+    plant(kernel(rows))
+    line = "ffffffff9fa00010 t a\\x20b\\x0a\\xe9\\x5c\\x7f\\x1b\n"
+    name = line.split()[2]
+    assert line in command("symbols", "dump").out
+    assert command("lookup", "dump", name).out == line
+    assert command("lookup", "dump", "0xffffffff9fa00010").out == f"ffffffff9fa00010 {name}+0x0/0x30\n"
+    saved = tmp_path / "saved"
+    saved.write_text(command("symbols", "dump").out)
+    assert command("diff", "dump", saved).code == 0
+    assert command("lookup", saved, name).out == line
+    saved.write_text(saved.read_text().replace(line, ""))
+    assert command("diff", "dump", saved).out == f"- {line}"

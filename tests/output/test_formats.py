@@ -6,6 +6,7 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from kallsift.errors import KallsiftError
 from kallsift.kernel.model import Kernel, TablePlace
 from kallsift.output.formats import FORMATS
 from kallsift.output.json_document import document
+from kallsift.questions import listing_text
 from kallsift.questions.dynamic import Dynamic, Group
 from tests.output.sample import ROWS, SLIDE, Row, kernel, memory, table, unproven
 from tests.output.test_rows import NASTY, PLAIN, TYPES, escaped
@@ -48,7 +50,37 @@ def test_csv_reads_back(rows: list[Row]) -> None:
     text = written("csv", kernel(rows)).decode("ascii")
     header, *records = csv.reader(io.StringIO(text, newline=""), strict=True)
     assert header == ["address", "type", "name", "module"]
-    assert records == [[f"0x{address:016x}", kind, escaped(name), ""] for address, kind, name in rows]
+    assert records == [[f"0x{address:016x}", kind, guarded(escaped(name)), ""] for address, kind, name in rows]
+
+
+def guarded(name: str) -> str:
+    """A name that no spreadsheet takes for a formula."""
+    return f"'{name}" if name[:1] in tuple("=+-@'") else name
+
+
+def test_csv_holds_no_formulas() -> None:
+    names = ["=1+1", "@SUM(A1)", "+1", "-1", "'quoted", '"=1', "plain", "a=b", "\t=1"]
+    dynamic = Dynamic((Group("=cmd", table([(1, "t", "@x"), (2, "t", "y")])),))
+    text = written("csv", kernel([(0, "t", name) for name in names]), dynamic).decode("ascii")
+    records = list(csv.reader(io.StringIO(text, newline=""), strict=True))[1:]
+    assert [record[2] for record in records] == [
+        *("'=1+1", "'@SUM(A1)", "'+1", "'-1", "''quoted", '"=1', "plain", "a=b", "\\x09=1"),
+        *("'@x", "y"),
+    ]
+    assert [record[3] for record in records[-2:]] == ["'=cmd", "'=cmd"]
+
+
+@given(st.lists(st.tuples(st.integers(1, 2**64 - 1), TYPES, NASTY.filter(bool)), min_size=1, max_size=20), NASTY)
+def test_what_was_written_is_read_as_it_was(rows: list[Row], owner: str) -> None:
+    """Whatever names a kernel has: a listing of it does not differ from itself."""
+    rows = sorted((row for row in rows if row[1:] != ("?", "?")), key=lambda row: row[0])
+    own, dynamic = kernel(rows), Dynamic((Group(owner, table([(5, "t", "plain"), *rows])),))
+    text = written("kallsyms", own, dynamic)
+    found = listing_text.read("text", np.frombuffer(text, np.uint8))
+    assert (found.notes, found.missing) == ((), ())
+    assert list(found.symbols) == list(own.symbols)
+    (group,) = found.dynamic.groups
+    assert (group.owner, list(group.symbols)) == (owner, list(dynamic.groups[0].symbols))
 
 
 def test_symbols_of_modules_follow_with_their_owner() -> None:

@@ -14,7 +14,7 @@ from kallsift.output.rows import RowFormat
 from tests.output.sample import Row, kernel, table
 
 TYPES = st.sampled_from("AaBbDdRrTtUuVvWw?")
-PLAIN = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=40)
+PLAIN = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="\\"), max_size=40)
 NASTY = st.text(st.characters(min_codepoint=0, max_codepoint=0xFF), max_size=12)
 ANY_SIZE = st.integers(0, 600).map(lambda size: "n" * size)
 
@@ -35,7 +35,7 @@ def written(table_rows: list[Row], word_size: int = 8) -> bytes:
 
 def escaped(name: str, kept: str = "") -> str:
     """A name as a text has it, told in the simplest way; some control characters may be left as they are."""
-    return re.sub(f"[^ -~{kept}]", lambda strange: f"\\x{ord(strange[0]):02x}", name)
+    return re.sub(f"[^!-\\[\\]-~{kept}]", lambda strange: f"\\x{ord(strange[0]):02x}", name)
 
 
 @given(many(PLAIN | ANY_SIZE, 2**64 - 1))

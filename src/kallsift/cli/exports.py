@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 
 import click
 
 from kallsift.cli.exit_codes import verdict
-from kallsift.cli.messages import warn
+from kallsift.cli.messages import note, warn
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, recovered, source_options
+from kallsift.errors import KallsiftError
 from kallsift.modules.exports import exports as exports_of
 from kallsift.output.exports_text import exports_document, symvers_lines
 
@@ -29,11 +31,20 @@ def exports(request: Request, owner: str | None, as_json: bool) -> int:
 
     A line has checksum, name, owner (vmlinux or a module), EXPORT_SYMBOL or EXPORT_SYMBOL_GPL, and namespace, with tabs
     between them. A kernel that keeps no checksums has 0x00000000. Of a kernel image, what it exports itself.
+
+    The exit code is 1 if there is no module called NAME, 3 if the kernel is not proven or not all exports are known.
     """
     with recovered(request) as (memory, kernels):
         listings = [(kernel, exports_of(kernel)) for kernel in kernels]
         if owner is not None:
+            known = {name for _, found in listings for name in found.owners}
+            if owner not in known:
+                near = get_close_matches(owner, known, 1)
+                advice = f"; did you mean {near[0]}?" if near else "; 'kallsift modules' lists them"
+                raise KallsiftError(f"--owner: there is no module called {owner}{advice}")
             listings = [(kernel, found.of(owner)) for kernel, found in listings]
+            if not any(map(len, (found for _, found in listings))):
+                note(f"kallsift: {owner} exports nothing")
         if as_json:
             from kallsift.output.json_document import document
 

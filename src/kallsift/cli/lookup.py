@@ -13,8 +13,8 @@ from kallsift.cli.messages import complain, note
 from kallsift.cli.pointer_tables import print_table
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, source_options
+from kallsift.kallsyms.escapes import escaped, letter_text, unescaped
 from kallsift.kallsyms.table import Symbol
-from kallsift.memory.model import printable
 from kallsift.questions.name_access import ways
 from kallsift.questions.resolver import Resolver
 
@@ -97,19 +97,20 @@ def answers(resolver: Resolver, query: str, *, first: bool = False) -> list[str]
 
     Args:
         resolver: the kernel's.
-        query: a name, ``module:name``, or an address.
+        query: a name, ``module:name``, or an address; a name may be escaped, as all commands print it.
         first: give the one symbol that ``kallsyms_lookup_name`` takes, not all of that name.
     """
     digits = 2 * resolver.symbols.word_size
+    name = unescaped(query.encode("latin-1", "backslashreplace")).decode("latin-1")
     if first:
-        taken = resolver.resolve(query)
+        taken = resolver.resolve(name)
         named = [] if taken is None else [taken]
     else:
-        named = _named(resolver, query)
+        named = _named(resolver, name)
     if named or not _ADDRESS.fullmatch(query):
         return [
-            f"{symbol.address:0{digits}x} {printable(symbol.type)} {printable(symbol.name)}"
-            + (f"\t[{printable(owner)}]" if owner else "")
+            f"{symbol.address:0{digits}x} {letter_text(symbol.type)} {escaped(symbol.name)}"
+            + (f"\t[{escaped(owner)}]" if owner else "")
             for symbol, owner in named
         ]
     address = int(query, 16)

@@ -59,6 +59,11 @@ class Exports:
         """What one of them exports, ``vmlinux`` or a module."""
         return replace(self, symbols=tuple(export for export in self.symbols if export.owner == owner))
 
+    @property
+    def owners(self) -> set[str]:
+        """Who is there to export anything: ``vmlinux`` and the loaded modules."""
+        return {KERNEL, *(module.name for module in self.modules), *(export.owner for export in self.symbols)}
+
     def all(self, name: str) -> tuple[Export, ...]:
         """Every export of that name, in the order in which the kernel finds them; empty if there is none."""
         return self._by_name.get(name, ())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from kallsift.kallsyms.escapes import escaped, letter_text
 from kallsift.kallsyms.table import Symbol
-from kallsift.memory.model import printable
 from kallsift.questions.comparison import Change, Comparison, Difference
 
 WORDS = {Change.MISSING: "missing", Change.ADDED: "added", Change.MOVED: "moved", Change.RETYPED: "of another type"}
@@ -20,23 +20,23 @@ def comparison_lines(comparison: Comparison, word_size: int) -> Iterator[str]:
     """
     for sign, modules in (("-", comparison.only_before), ("+", comparison.only_after)):
         for owner, count in modules:
-            yield f"{sign} [{printable(owner)}] with {count:,} symbols"
+            yield f"{sign} [{escaped(owner)}] with {count:,} symbols"
     for difference in comparison.differences:
         yield _line(difference, 2 * word_size)
 
 
 def _line(difference: Difference, digits: int) -> str:
     sign, before, after = difference.change.value, difference.before, difference.after
-    owner = f"\t[{printable(difference.owner)}]" if difference.owner else ""
+    owner = f"\t[{escaped(difference.owner)}]" if difference.owner else ""
     shown = before or after
     assert shown is not None
-    fields = [f"{shown.address:0{digits}x}", printable(shown.type)]
+    fields = [f"{shown.address:0{digits}x}", letter_text(shown.type)]
     if before is not None and after is not None:
         if difference.change is Change.MOVED:
             fields.insert(1, f"{after.address:0{digits}x}")
         else:
-            fields.append(printable(after.type))
-    return " ".join((sign, *fields, printable(shown.name))) + owner
+            fields.append(letter_text(after.type))
+    return " ".join((sign, *fields, escaped(shown.name))) + owner
 
 
 def comparison_summary(comparison: Comparison) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from kallsift.memory.model import printable
+from kallsift.kallsyms.escapes import escaped
 from kallsift.modules.export_entries import Export
 from kallsift.modules.exports import Exports
 
@@ -17,7 +17,7 @@ def symvers_lines(exports: Iterable[Export]) -> Iterator[str]:
     kernel's sources.
     """
     for export in exports:
-        name, owner, namespace = (printable(text) for text in (export.name, export.owner, export.namespace))
+        name, owner, namespace = (escaped(text) for text in (export.name, export.owner, export.namespace))
         yield f"0x{export.crc or 0:08x}\t{name}\t{owner}\t{export.macro}\t{namespace}\n"
 
 

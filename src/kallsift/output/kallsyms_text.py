@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from kallsift.kallsyms.escapes import escaped
 from kallsift.kernel.model import Kernel
-from kallsift.memory.model import printable
-from kallsift.output.rows import RowFormat
+from kallsift.output.rows import NAME_ESCAPES, RowFormat
 from kallsift.questions.dynamic import Dynamic
 
 LOCAL_LABELS = {0x01: b"\x01", 0x02: b"\x02"}
 """What the assembler puts into names of local labels (gas manual, "Symbol Names"). The kernel prints it as it is, and
 terminals pass over it."""
 
-LINE = RowFormat(escapes=LOCAL_LABELS)
+LINE = RowFormat(escapes={**LOCAL_LABELS, **NAME_ESCAPES})
 
 
 def kallsyms_text(kernel: Kernel, dynamic: Dynamic | None = None) -> Iterator[memoryview]:
     """Lines ``address type name`` in the kernel's own order, duplicates kept, in chunks of bounded size.
 
     Behind the built-in symbols come those in ``dynamic``, each line with its owner in brackets behind a tab.
-    Control characters but those of `LOCAL_LABELS`, and bytes from 0x7f up, are written as ``\\xNN``: no kernel has any.
+    Names are escaped as everywhere (see `kallsift.kallsyms.escapes`), but for `LOCAL_LABELS`; no kernel has names in
+    which anything else is escaped.
     """
     yield from LINE.lines(kernel.symbols)
     for group in dynamic.groups if dynamic else ():
-        owner = printable(group.owner).encode("ascii", "backslashreplace")
+        owner = escaped(group.owner).encode("ascii")
         yield from replace(LINE, after=b"\t[" + owner + b"]\n").lines(group.symbols)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kallsift.memory.model import printable
+from kallsift.kallsyms.escapes import escaped, escaped_text
 from kallsift.modules.inventory import Inventory, LoadedModule
 from kallsift.modules.parameters import Parameter
 from kallsift.modules.structures import STATES
@@ -70,7 +70,7 @@ def section_lines(inventory: Inventory, modules: Sequence[LoadedModule]) -> Iter
     for module in modules:
         name = _fact(inventory, module, "name")
         for section in module.sections or ():
-            yield f"{name}\t{printable(section.name)}\t0x{section.address:0{2 * inventory.word_size}x}"
+            yield f"{name}\t{escaped(section.name)}\t0x{section.address:0{2 * inventory.word_size}x}"
 
 
 def parameter_lines(inventory: Inventory, modules: Sequence[LoadedModule]) -> Iterator[str]:
@@ -78,8 +78,8 @@ def parameter_lines(inventory: Inventory, modules: Sequence[LoadedModule]) -> It
     for module in modules:
         name = _fact(inventory, module, "name")
         for parameter in module.parameters or ():
-            value = UNKNOWN if parameter.value is None else printable(parameter.value)
-            yield f"{name}\t{printable(parameter.name)}\t{parameter.type or UNKNOWN}\t{value}"
+            value = UNKNOWN if parameter.value is None else escaped_text(parameter.value)
+            yield f"{name}\t{escaped(parameter.name)}\t{parameter.type or UNKNOWN}\t{value}"
 
 
 def modules_document(inventory: Inventory, modules: Sequence[LoadedModule]) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _fact(inventory: Inventory, module: LoadedModule, name: str) -> str:
     value = getattr(module, name)
     if value is None:
         return UNKNOWN if _is_unknown(inventory, module, name) else NONE
-    return printable(str(value)) or NONE
+    return (escaped(value) if name == "name" else escaped_text(str(value))) or NONE
 
 
 def _is_unknown(inventory: Inventory, module: LoadedModule, name: str) -> bool:
@@ -149,7 +149,7 @@ def _base(inventory: Inventory, module: LoadedModule) -> str:
 
 def _users(inventory: Inventory, module: LoadedModule) -> list[str]:
     """The modules that use one, and the mark of a permanent one; a question mark for what is not known of these."""
-    users = [printable(user) for user in module.users or ()]
+    users = [escaped(user) for user in module.users or ()]
     if module.permanent:
         users.append(PERMANENT)
     unknown = module.users is None and _is_unknown(inventory, module, "users")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from kallsift.kallsyms.escapes import escaped
 from kallsift.memory.model import printable
 from kallsift.modules.check import Use, Verdict
 from kallsift.modules.file import ModuleFile, ModuleSymbol
@@ -26,7 +27,7 @@ def use_lines(uses: Iterable[Use], digits: int) -> Iterator[str]:
         address = "-" * digits if place is None else f"{place:0{digits}x}"
         owner = use.export.owner if use.export else "-"
         problem = use.problem or ("" if use.export else "nothing exports it, and the module does without it")
-        yield "\t".join(("", address, *map(printable, (use.name, owner, problem)))).rstrip() + "\n"
+        yield "\t".join(("", address, escaped(use.name), escaped(owner), printable(problem))).rstrip() + "\n"
 
 
 def symbol_lines(module: ModuleFile) -> Iterator[str]:
@@ -39,7 +40,7 @@ def symbol_lines(module: ModuleFile) -> Iterator[str]:
 
 def _symbol_line(symbol: ModuleSymbol, digits: int, width: int) -> str:
     size = f"{symbol.size:5d}" if symbol.size <= LARGEST_DECIMAL else f"{symbol.size:#x}"
-    section, name = printable(symbol.section), printable(symbol.name)
+    section, name = escaped(symbol.section), escaped(symbol.name)
     text = (
         f"{symbol.number:6d}: {symbol.value:0{digits}x} {size} {symbol.type:7} {symbol.bind:6} {symbol.visibility:8} "
     )

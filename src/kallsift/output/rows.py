@@ -17,6 +17,9 @@ from kallsift.kallsyms.table import SymbolTable
 CHUNK = 1 << 15
 """Symbols per chunk: about 2 MB of text and 8 MB of temporaries, whatever the table's size."""
 
+NAME_ESCAPES = {ord(" "): b"\\x20", ord("\\"): b"\\x5c"}
+"""Printable characters that are escaped all the same (see `kallsift.kallsyms.escapes`)."""
+
 _LANE = 8
 _HEX_PAIRS = np.frombuffer(bytes(range(256)).hex().encode(), np.uint16)
 

@@ -187,6 +187,8 @@ def _rows(first: Sequence[SymbolTable], second: Sequence[SymbolTable]) -> tuple[
         whole = np.flatnonzero(np.concatenate([table.whole for table in tables]))
         addresses = np.concatenate([table.addresses for table in tables])[whole]
         letters = np.concatenate([table.types() for table in tables])[whole]
+        # what is no letter is printed as a question mark
+        letters = np.where((letters | 0x20) - np.uint8(ord("a")) < 26, letters, ord("?")).astype(np.uint8)
         lost = LostSymbols.of(tables[0], names) if len(tables) == 1 else LostSymbols.none()
         result.append(_Rows(names[whole], addresses, letters, addresses, whole, texts, lost))
     return result[0], result[1]

@@ -38,9 +38,6 @@ COLUMNS = re.compile(
 OWNER = re.compile(rb"[ \t]+(\[[^\]\s]*\])$", re.MULTILINE)
 END = re.compile(rb"[ \t\r]+$", re.MULTILINE)
 
-ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
-"""A byte of a name, as kallsift prints those that are not printed as they are."""
-
 
 def begins_listing(beginning: bytes) -> bool:
     """Whether a file that begins so lists symbols: text, with a symbol in one of its lines."""
@@ -91,8 +88,3 @@ def address_width(text: bytes) -> int | None:
         fits = (data[long + width] == ord(" ")) & (data[long + width + 2] == ord(" ")) & (data[long] != ord(" "))
         counts.append(int(fits.sum()))
     return WIDTHS[int(np.argmax(counts))] if any(counts) else None
-
-
-def unescaped(text: bytes) -> bytes:
-    """A name with the bytes that stand for themselves again (see `kallsift.kallsyms.table.name_text`)."""
-    return ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), text)

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
+from kallsift.kallsyms.escapes import unescaped
 from kallsift.memory.model import printable
 from kallsift.questions.dynamic import Dynamic, Group
 from kallsift.questions.listing import Listing, SymbolColumns
-from kallsift.questions.listing_lines import FIELDS_BEHIND, address_width, plain, split, tidy, unescaped
+from kallsift.questions.listing_lines import FIELDS_BEHIND, address_width, plain, split, tidy
 
 MAX_SIZE = 1 << 28
 """Bytes of a text at most; 300,000 symbols take 15 MB."""

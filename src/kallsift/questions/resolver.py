@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import UnmappedError
+from kallsift.kallsyms.escapes import escaped
 from kallsift.kallsyms.sequences import name_cut, read_order
 from kallsift.kallsyms.table import Location, Symbol, SymbolTable
 from kallsift.kernel.model import Kernel
-from kallsift.memory.model import printable
 from kallsift.questions.dynamic import Dynamic, Group
 
 NO_MODULES = frozenset(("bpf", "__builtin__ftrace", "__builtin__kprobes"))
@@ -60,8 +60,8 @@ class Answer:
     def __str__(self) -> str:
         """As ``sprint_symbol`` writes it, safe to print; a size that nothing bounds is left out."""
         size = "" if self.location.size is None else f"/{self.location.size:#x}"
-        owner = f" [{printable(self.owner)}]" if self.owner else ""
-        return f"{printable(self.location.symbol.name)}+{self.location.offset:#x}{size}{owner}"
+        owner = f" [{escaped(self.owner)}]" if self.owner else ""
+        return f"{escaped(self.location.symbol.name)}+{self.location.offset:#x}{size}{owner}"
 
 
 @dataclass(frozen=True, eq=False)
