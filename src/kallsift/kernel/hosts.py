@@ -15,9 +15,8 @@ from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kernel.landmarks import BANNER, MAX_BANNER
 from kallsift.kernel.likely import processor_places
 from kallsift.kernel.model import Kernel
-from kallsift.kernel.pointers import PAGE, Words
 from kallsift.kernel.processors import REGISTER_CHECKS
-from kallsift.kernel.virtual import kernel_mapping
+from kallsift.kernel.roles import ram_end
 from kallsift.machine.encryption import with_encryption, without_encryption
 from kallsift.machine.model import PRESENT, PagingMode
 from kallsift.machine.registry import MODES, ROOT_REGISTERS
@@ -81,7 +80,7 @@ def _is_top_table(memory: Memory, mode: PagingMode, root: int) -> bool:
 
 def _foreign_banners(source: Memory, kernel: Kernel, displacement: int) -> Iterator[tuple[int, str]]:
     """Other kernels' banners outside of a kernel's RAM; anywhere, where nothing tells how much it has."""
-    ram = _ram_end(kernel)
+    ram = ram_end(kernel)
     inside = range(displacement, displacement + ram)
     wanted = np.uint32(int.from_bytes(BANNER[:4], "little"))
     for segment in source.segments:
@@ -106,14 +105,3 @@ def _banner(source: Memory, place: int) -> str | None:
     if not text.startswith(BANNER) or not end or not line[len(BANNER) : len(BANNER) + 1].isdigit() or b" #" not in line:
         return None
     return line.decode("latin-1")
-
-
-def _ram_end(kernel: Kernel) -> int:
-    """Return where a kernel's RAM ends, as its variable max_pfn (mm/memblock.c) says; 0 where nothing does."""
-    mapping = kernel_mapping(kernel)
-    page = mapping.page_size if isinstance(mapping, PagingMode) else PAGE
-    words = Words(kernel.symbols.word_size, kernel.byte_order)
-    for symbol in kernel.symbols.all("max_pfn")[:1]:
-        place = np.array([symbol.address - kernel.distance & words.mask], np.uint64)
-        return int(kernel.memory.words(place, words.dtype)[0][0]) * page
-    return 0

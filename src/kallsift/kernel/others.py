@@ -11,7 +11,7 @@ from dataclasses import replace
 from kallsift.kallsyms.recover import recover_tables
 from kallsift.kallsyms.scan import digit_runs
 from kallsift.kallsyms.tables import Attempt
-from kallsift.kallsyms.tokens import MAX_TABLE, token_tables
+from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, token_tables
 from kallsift.kernel.candidates import best_at, surrounded
 from kallsift.kernel.model import Kernel, Role, State
 from kallsift.kernel.rivals import copies, is_inhabited, settled
@@ -47,7 +47,7 @@ def beside_others(kernel: Kernel, met: list[Kernel]) -> Kernel:
         looked_at = {_tokens_of(rival) for rival in rivals}
         for place in places:
             if place not in looked_at:
-                rivals += _within(kernel.memory, place, place + NEAR)
+                rivals += _within(kernel.memory, place)
     runs, *others = sorted(settled([kernel, *map(with_role, rivals)]), key=lambda each: not each.proven)
     known = {_tokens_of(each): each.state for each in (*met, *others)}
     states = {place: known.get(place) for place in (*known, *places)}
@@ -60,8 +60,10 @@ def _tokens_of(kernel: Kernel) -> int:
     return next((table for table in kernel.tables if table.name == "token_table"), kernel.tables[0]).physical
 
 
-def _within(memory: Memory, low: int, high: int) -> Iterator[Kernel]:
-    """The kernels whose token tables lie as usual, from an address to another."""
+def tables_at(memory: Memory, low: int, high: int | None = None) -> Iterator[tuple[Segment, TokenTable]]:
+    """The token tables whose digits lie from an address to another, or as near behind it as in a table that begins
+    there, each with what is near it."""
+    high = low + NEAR if high is None else high
     parts = [
         Segment(max(low, held.start), held.read(max(0, low - held.start), max(0, high - held.start)))
         for held in memory.between(low, high)
@@ -70,5 +72,11 @@ def _within(memory: Memory, low: int, high: int) -> Iterator[Kernel]:
         for run in runs[:MAX_RUNS].tolist():
             near = memory.around(part.start + run, NEAR, NEAR)
             for tokens in token_tables(near, part.start + run - near.start):
-                if kernel := best_at(memory, *surrounded(memory, near, tokens), Attempt(), recover_tables):
-                    yield kernel
+                yield near, tokens
+
+
+def _within(memory: Memory, low: int, high: int | None = None) -> Iterator[Kernel]:
+    """The kernels of `tables_at` whose tables lie as usual."""
+    for near, tokens in tables_at(memory, low, high):
+        if kernel := best_at(memory, *surrounded(memory, near, tokens), Attempt(), recover_tables):
+            yield kernel

@@ -16,10 +16,11 @@ from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, lone_token_tables, m
 from kallsift.kernel.candidates import best_at, best_of, pointed_at, surrounded, word_sizes
 from kallsift.kernel.likely import likely_ranges
 from kallsift.kernel.model import Kernel, State
-from kallsift.kernel.others import beside_others, with_role
+from kallsift.kernel.others import beside_others, tables_at, with_role
 from kallsift.kernel.pointers import ENOUGH_LISTS
 from kallsift.kernel.processors import REGISTER_CHECKS
 from kallsift.kernel.rivals import settled
+from kallsift.kernel.roles import may_lack_hole, ram_end
 from kallsift.kernel.unplaced import unplaced_kernel
 from kallsift.memory.model import Memory, Segment
 
@@ -68,6 +69,7 @@ def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
     met: list[Kernel] = []
     for kernel in _kernels(memory, failed, progress, likely_ranges(memory), met):
         if kernel.proven:
+            kernel = _with_all_ram(memory, kernel)
             # where it was laid out anew, the others' addresses are of another layout
             chosen = beside_others(kernel, met if kernel.memory is memory else [])
             if chosen.proven:
@@ -85,7 +87,7 @@ def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Ke
         RecoveryError: as `recover`.
     """
     failed: list[Attempt] = []
-    found = [with_role(kernel) for kernel in _kernels(memory, failed, progress)]
+    found = [with_role(_with_all_ram(memory, kernel)) for kernel in _kernels(memory, failed, progress)]
     return _ranked(memory, settled(found), failed)
 
 
@@ -261,6 +263,25 @@ def _arrangements(memory: Memory) -> tuple[Arrangement, ...]:
     from kallsift.kernel.bare_ram import arrangements
 
     return tuple(arrangements(memory))
+
+
+def _with_all_ram(memory: Memory, kernel: Kernel) -> Kernel:
+    """A running kernel in memory with its true addresses, where it lies in front of a hole that the source leaves out.
+
+    It is mapped where it lies there, but what lies behind the hole is not.
+    """
+    if kernel.memory is not memory or not kernel.proven or not may_lack_hole(kernel):
+        return kernel
+    table = next((table for table in kernel.tables if table.name == "token_table"), None)
+    ways = [way for way in _arrangements(memory) if way.told] if table is not None else []
+    for near, tokens in tables_at(memory, table.physical) if ways and table is not None else ():
+        if found := _laid_out(ways, near, tokens):
+            return found
+    if not (end := ram_end(kernel)):
+        return kernel
+    detail = f"this kernel's RAM ends at {end:#x}, the source at {memory.segments[-1].end:#x}: what lies behind a hole"
+    doubt = Check.that("RAM", False, f"{detail} is not there, or at wrong addresses", essential=False)
+    return replace(kernel, evidence=(*kernel.evidence, doubt))
 
 
 def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable) -> Kernel | None:

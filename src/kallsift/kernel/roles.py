@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kallsift.kernel.model import Kernel, Role
-from kallsift.kernel.pointers import Words
+from kallsift.kernel.model import Kernel, Role, State
+from kallsift.kernel.pointers import PAGE, Words
+from kallsift.kernel.virtual import kernel_mapping
+from kallsift.machine.model import PagingMode
+from kallsift.memory.model import AddressSpace
 
 NONE_YET = (1 << 64) - 1
 MAX_PROCESSORS = 1 << 16
@@ -34,6 +37,27 @@ def crash_memory(kernel: Kernel) -> tuple[int, int] | None:
     width = 8 if kernel.symbols.word_size == 8 or kernel.paging in ("PAE", "LPAE") else 4
     start, last = (_variable(kernel, "crashk_res", width, field * width) for field in (0, 1))
     return (start, last + 1) if start is not None and last is not None and start < last else None
+
+
+def ram_end(kernel: Kernel) -> int:
+    """Return where a kernel's RAM ends, as its variable ``max_pfn`` (mm/memblock.c) says; 0 where nothing does."""
+    mapping = kernel_mapping(kernel)
+    page = mapping.page_size if isinstance(mapping, PagingMode) else PAGE
+    return (_variable(kernel, "max_pfn", kernel.symbols.word_size) or 0) * page
+
+
+def may_lack_hole(kernel: Kernel) -> bool:
+    """Return whether a kernel's RAM can have holes that its memory lacks: bare RAM, less than the kernel knows.
+
+    Where nothing tells how much that is, a kernel counts that no page table maps: nothing has shown yet how RAM lies.
+    """
+    memory = kernel.memory
+    if memory.space is not AddressSpace.PHYSICAL or memory.image is not None or len(memory.segments) != 1:
+        return False
+    if kernel.state is not State.RUNNING or memory.segments[0].start:
+        return False
+    end = ram_end(kernel)
+    return end > memory.segments[0].end if end else not isinstance(kernel_mapping(kernel), PagingMode)
 
 
 def _variable(kernel: Kernel, name: str, width: int, offset: int = 0) -> int | None:
