@@ -108,17 +108,18 @@ def types_of(functions: Iterable[str], order: str = "<") -> bytes:
     return data.tobytes() + bytes(strings)
 
 
-def twice(count: int = 600, *, relative: bool = True, order: str = "<") -> Twice:
+def twice(count: int = 600, *, relative: bool = True, order: str = "<", padded: bool = True) -> Twice:
     """A kernel of so many functions: every third is exported, all are in BTF, and every fifth has an unlikely part.
 
-    Each function calls the next one twice.
+    Each function calls the next one twice, and has padding before it if ``padded``.
     """
     words = Words(8, order)
     data = np.zeros(SIZE, np.uint8)
     names = [function(number) for number in range(count)]
     rows: list[Row] = []
     for number, name in enumerate(names):
-        rows.append((BASE + number * STEP, "T", f"__pfx_{name}"))
+        if padded:
+            rows.append((BASE + number * STEP, "T", f"__pfx_{name}"))
         rows.append((BASE + number * STEP + PADDING, "T", name))
         for place in (number * STEP + PADDING + 8, number * STEP + PADDING + 16):
             data[place] = 0xE8

@@ -6,6 +6,7 @@ python -m tests.real dynamic            the table of docs/dynamic.md: all of /pr
 python -m tests.real boots              the table of docs/boots.md: guests that are booted many times
 python -m tests.real false-positives    the table of docs/false-positives.md: answers where there is nothing
 python -m tests.real damage             the table of docs/damage.md: what is recovered of damaged tables
+python -m tests.real bitflips           the table of docs/bitflips.md: single flipped bits, and what notices them
 python -m tests.real field FOLDER       the table of docs/field-files.md: kernel files of public repositories
 python -m tests.real images             the table of docs/images.md, for all images of Debian's mirror
 """
@@ -20,13 +21,16 @@ from pathlib import Path
 import kallsift
 from tests.lab import Capture, LabError, capture, guest_named, guests_of_set
 from tests.lab.places import lab_folder
-from tests.real import boots, census, damage_trials, dynamic_table, false_positives, field_files
+from tests.real import bitflips, boots, census, damage_trials, dynamic_table, false_positives, field_files
 from tests.real.comparison import Comparison, compare, text_of, wrong_letters
 
 CONTAINERS = ("raw", "elf", "lime")
 
 DAMAGED = ("amd64-5.10", "amd64-7.2", "s390x-6.12", "s390x-7.2", "arm64-6.12")
 """Guests whose images are damaged: without seqs_of_names and with it, of each byte order."""
+
+FLIPPED = ("amd64-7.2", "amd64-6.1", "amd64-5.10", "arm64-6.12", "s390x-7.2", "i386-6.1-686", "mipsel-6.1")
+"""Guests in whose images bits are flipped: all sources of a second opinion, some of them, and hardly any."""
 
 REBOOTED = ("amd64-7.2", "amd64-6.1", "arm64-6.12", "i386-6.1-pae")
 """Guests that are booted many times: two encodings of addresses, and paging of three kinds."""
@@ -137,6 +141,10 @@ def main() -> int:
         "--filler", choices=tuple(damage_trials.FILLERS), default="zeros", help="what stands on lost pages"
     )
     lots.add_argument("--resume", action="store_true", help="keep the trials of a run that was stopped")
+    bits = commands.add_parser("bitflips", help="flip single bits of guests' tables: a Markdown table")
+    bits.add_argument("guests", nargs="*", metavar="GUEST", default=FLIPPED)
+    bits.add_argument("--flips", type=int, default=100)
+    bits.add_argument("--resume", action="store_true", help="keep the flips of a run that was stopped")
     field = commands.add_parser("field", help="recover kernel files of public repositories: a Markdown table")
     field.add_argument("folder", type=Path, help="holds them as OWNER+NAME/PATH")
     census.add_arguments(
@@ -154,6 +162,10 @@ def main() -> int:
             return false_positives.write()
         if options.command == "boots":
             return boots.write([guest_named(name) for name in options.guest], options.times, resume=options.resume)
+        if options.command == "bitflips":
+            images = {name: capture(guest_named(name)).kernel_image for name in options.guests}
+            results = lab_folder() / "bitflips.jsonl"
+            return bitflips.carry_out(bitflips.Plan(images, options.flips, results, options.resume))
         if options.command == "damage":
             images = {name: capture(guest_named(name)).kernel_image for name in options.guests}
             results = lab_folder() / f"damage-{options.filler}.jsonl"

@@ -16,7 +16,6 @@ from kallsift.kernel.btf import FUNC, MAX_SIZE, BtfError, parse
 from kallsift.kernel.cross_checks.btf_walk import types_of_kind
 from kallsift.kernel.cross_checks.findings import Finding, Source
 from kallsift.kernel.cross_checks.name_keys import Names, distinct, is_among, lanes, matches
-from kallsift.kernel.cross_checks.siblings import COLD
 from kallsift.kernel.placement import Placement
 from kallsift.memory.model import Memory
 
@@ -91,7 +90,7 @@ def _dotted(symbols: SymbolTable, names: Names) -> tuple[NDArray[np.int64], NDAr
     owner, first = np.unique(owner, return_index=True)
     dots = dots[first]
     inside = dots > names.starts[owner]
-    inside &= ~np.isin(owner, names.ending(COLD), assume_unique=True)
+    inside &= ~np.isin(owner, names.cold, assume_unique=True)
     owner, dots = owner[inside], dots[inside]
     return owner, Names.of(names.text, names.starts[owner], dots).keys
 
@@ -106,7 +105,7 @@ def _changed(
     if not lost:
         return []
     unknown = ~confirmed & np.isin(symbols.types(), TEXT) & (names.family == 0)
-    unknown[names.ending(COLD)] = False
+    unknown[names.cold] = False
     candidates = np.flatnonzero(unknown)
     if not len(candidates):
         return []

@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 from kallsift.errors import UnmappedError
 from kallsift.kernel.cross_checks.at_addresses import compare
 from kallsift.kernel.cross_checks.findings import Finding, Source
-from kallsift.kernel.cross_checks.name_keys import PREFIXES, Names, lanes, whole_keys
+from kallsift.kernel.cross_checks.name_keys import EXPORT_ENDS, PREFIXES, Names, lanes, whole_keys
 from kallsift.kernel.placement import Placement
 from kallsift.kernel.pointer_targets import without_code_bit
 from kallsift.memory.model import Memory
-
-ENDS = ("", "_gpl", "_gpl_future", "_unused", "_unused_gpl")
-"""What the names of the sections end with; the last three ended with 5.12."""
 
 FORMS = ((3, True), (3, False), (2, True), (2, False))
 """Fields of an entry, and whether they are distances of 32 bits."""
@@ -124,7 +121,7 @@ def _own_symbols(
 def _entries(memory: Memory, placement: Placement, names: Names) -> Entries | None:
     """All entries between the symbols that bound the arrays; None without any."""
     parts = []
-    for end in ENDS:
+    for end in EXPORT_ENDS:
         low, high = (names.find(f"__{edge}___ksymtab{end}".encode()) for edge in ("start", "stop"))
         if low is None or high is None:
             continue

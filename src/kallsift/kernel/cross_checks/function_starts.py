@@ -28,12 +28,22 @@ MAX_EXCEPTIONS = 0.01
 TEXT = np.frombuffer(b"tTwW", np.uint8)
 """Letters of functions."""
 
+PADDED = 1.25
+"""How many symbols of the code there can be for each that padding before functions confirms, and no need for more."""
+
 MAX_TEXT = 96 << 20
 """Bytes of code at most."""
 
 
-def start_finding(memory: Memory, placement: Placement, names: Names) -> Finding:
-    """Compare the targets of calls with the addresses of symbols."""
+def start_finding(memory: Memory, placement: Placement, names: Names, confirmed: NDArray[np.bool_]) -> Finding:
+    """Compare the targets of calls with the addresses of symbols.
+
+    Args:
+        memory: what holds the kernel's image.
+        placement: its symbols and where they lie.
+        names: theirs.
+        confirmed: shape (n,), bool; the addresses that padding confirms.
+    """
     symbols = placement.symbols
     nothing = np.zeros(len(symbols), np.bool_)
     low, high = names.find(b"_stext"), names.find(b"_etext")
@@ -43,6 +53,11 @@ def start_finding(memory: Memory, placement: Placement, names: Names) -> Finding
     if low is None or high is None or architecture is None or architecture not in CALLS:
         return Finding.none(Source.STARTS, len(symbols), "it is not known how this kernel's code calls functions")
     start, stop = int(symbols.addresses[low]), int(symbols.addresses[high])
+    first, last = np.searchsorted(symbols.addresses, np.array([start, stop], np.uint64)).tolist()
+    if PADDED * np.count_nonzero(confirmed[first:last]) > last - first:
+        return Finding.none(
+            Source.STARTS, len(symbols), "not looked for: padding before functions tells their addresses"
+        )
     try:
         if not 0 < stop - start <= MAX_TEXT:
             raise UnmappedError(start, 1)
@@ -50,24 +65,23 @@ def start_finding(memory: Memory, placement: Placement, names: Names) -> Finding
     except UnmappedError:
         return Finding.none(Source.STARTS, len(symbols), "the kernel's code is not there as a whole")
     targets, calls = call_targets(architecture, code, placement.words.byte_order, start)
-    first, last = np.searchsorted(symbols.addresses, np.array([start, stop], np.uint64))
     offsets = (symbols.addresses[first:last] - np.uint64(start)).astype(np.int64)
     sure = targets[calls >= MIN_CALLS]
     place = np.searchsorted(offsets, sure)
     listed = offsets[np.minimum(place, len(offsets) - 1)] == sure if len(offsets) else np.zeros(len(sure), np.bool_)
     if len(sure) < MIN_TARGETS or np.count_nonzero(~listed) > MAX_EXCEPTIONS * len(sure):
         return Finding.none(Source.STARTS, len(symbols), "the kernel's code does not call what its symbols name")
-    confirmed = nothing.copy()
+    called = nothing.copy()
     inside = np.searchsorted(sure, offsets)
-    confirmed[first:last] = sure[np.minimum(inside, len(sure) - 1)] == offsets
+    called[first:last] = sure[np.minimum(inside, len(sure) - 1)] == offsets
     broken = _moved(offsets, targets, sure[~listed])
     details = [
-        (int(first) + index, f"{names.string(int(first) + index).decode('latin-1')} is called at {start + target:#x}")
+        (first + index, f"{names.string(first + index).decode('latin-1')} is called at {start + target:#x}")
         for index, target in broken
     ]
     details += [
         (index, f"{names.string(index).decode('latin-1')} at {symbols.addresses[index]:#x} is between two instructions")
-        for index in _between_instructions(placement, int(first), int(last), UNITS.get(architecture, 1)).tolist()
+        for index in _between_instructions(placement, first, last, UNITS.get(architecture, 1)).tolist()
     ]
     return Finding(
         Source.STARTS, nothing, confirmed, len({index for index, _ in details}), min(details, default=(0, ""))[1]

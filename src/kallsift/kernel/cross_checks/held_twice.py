@@ -27,10 +27,11 @@ def held_twice(memory: Memory, placement: Placement) -> tuple[Check, ...]:
     if not len(symbols) or not symbols.whole.all():
         return (Check(SUMMARY, Outcome.ABSENT, "not looked for: some names or addresses are lost"),)
     names = Names.of_symbols(symbols)
+    siblings = sibling_finding(names, symbols)
     findings = (
-        sibling_finding(names, symbols),
+        siblings,
         export_finding(memory, placement, names),
         btf_finding(memory, placement, names),
-        start_finding(memory, placement, names),
+        start_finding(memory, placement, names, siblings.addresses),
     )
     return (*(finding.check for finding in findings), summary(findings, len(symbols)))

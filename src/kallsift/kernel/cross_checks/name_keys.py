@@ -6,8 +6,9 @@ Nothing is proven by a key: what differs is reported with the names themselves.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,22 @@ PREFIXES = (
 
 BEFORE_NAMES = (b"__pfx_", b"__ksymtab_", b"_kbl_addr_", b"__kstrtab_", b"__kstrtabns_", b"__flags_")
 """Those of them that stand before another symbol's name: padding before functions, exports, NOKPROBE_SYMBOL."""
+
+COLD = b".cold"
+"""What GCC calls the part of a function that it moves to where unlikely code is, behind the function's name."""
+
+EXPORT_ENDS = ("", "_gpl", "_gpl_future", "_unused", "_unused_gpl")
+"""What the names of the sections of exports end with; the last three ended with 5.12."""
+
+BOUNDS = (
+    *(f"__{edge}___ksymtab{end}".encode() for end in EXPORT_ENDS for edge in ("start", "stop")),
+    b"__start___kflagstab",
+    b"__start_BTF",
+    b"__stop_BTF",
+    b"_stext",
+    b"_etext",
+)
+"""Symbols that say where something else is that names are compared with."""
 
 _SEED = np.uint64(0x9E3779B97F4A7C15)
 _FACTOR = np.uint64(0xD6E8FEB86659FD93)
@@ -187,22 +204,30 @@ class Names:
         return np.flatnonzero(self.family == PREFIXES.index(prefix) + 1)
 
     def find(self, name: bytes) -> int | None:
-        """Index of the first of some name, None where there is none."""
-        wanted = Names.of(lanes(np.frombuffer(name, np.uint8)), np.zeros(1, np.int64), np.array([len(name)])).keys[0]
-        found = np.flatnonzero(self.keys == wanted)
+        """Index of the first of some name, one of `BOUNDS`; None where there is none."""
+        found = np.flatnonzero(self.keys == _bound_keys()[name])
         return int(found[0]) if len(found) else None
 
-    def ending(self, suffix: bytes) -> NDArray[np.int64]:
-        """Indices of the names that end with up to eight characters and are longer, ascending."""
+    @cached_property
+    def cold(self) -> NDArray[np.int64]:
+        """Indices of the names that end with `COLD` and are longer, ascending."""
         assert self.ends is not None
-        long = self.ends - self.starts > len(suffix)
-        same = self.text[np.maximum(self.ends - len(suffix), 0)] & _MASKS[len(suffix)]
-        return np.flatnonzero(long & (same == np.uint64(int.from_bytes(suffix, "little"))))
+        long = self.ends - self.starts > len(COLD)
+        same = self.text[np.maximum(self.ends - len(COLD), 0)] & _MASKS[len(COLD)]
+        return np.flatnonzero(long & (same == np.uint64(int.from_bytes(COLD, "little"))))
 
     def without_end(self, indices: NDArray[np.int64], size: int) -> NDArray[np.uint64]:
         """Whole keys of some names without so many last characters."""
         assert self.ends is not None
         return Names.of(self.text, self.starts[indices], self.ends[indices] - size).keys
+
+
+@lru_cache(maxsize=1)
+def _bound_keys() -> Mapping[bytes, np.uint64]:
+    """The keys of `BOUNDS`."""
+    text = np.frombuffer(b"".join(name + b"\0" for name in BOUNDS), np.uint8)
+    starts = np.cumsum([0, *(len(name) + 1 for name in BOUNDS[:-1])])
+    return dict(zip(BOUNDS, Names.of(lanes(text), starts).keys, strict=True))
 
 
 def whole_keys(stems: NDArray[np.uint64], family: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.cross_checks.findings import Finding, Source
-from kallsift.kernel.cross_checks.name_keys import Names, is_among
+from kallsift.kernel.cross_checks.name_keys import COLD, Names, is_among
 
 MIN_MEMBERS = 32
 """Symbols of a kind that make a rule."""
@@ -27,9 +27,6 @@ ALIASES = 8
 
 PADDING = b"__pfx_"
 """What objtool calls the padding before a function (since 6.2): always the same number of bytes before it."""
-
-COLD = b".cold"
-"""What GCC calls the part of a function that it moves to where unlikely code is."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def sibling_finding(names: Names, symbols: SymbolTable) -> Finding:
     for prefix in OF_PLAIN_NAMES:
         members = names.members(prefix)
         broken += _of_plain(symbols, members, names.stems[members], (prefix, b""), (names, confirmed, plain))
-    members = names.ending(COLD)
+    members = names.cold
     broken += _of_plain(symbols, members, names.without_end(members, len(COLD)), (b"", COLD), (names, confirmed, plain))
     if plain:
         confirmed |= is_among(names.keys, np.sort(np.concatenate(plain)))
