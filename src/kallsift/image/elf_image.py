@@ -42,7 +42,7 @@ def is_program(beginning: bytes) -> bool:
 
 
 def read(view: Bytes) -> Bare | None:
-    """The loaded segments at their virtual addresses; None for cores, modules and programs of users.
+    """The loaded segments at their virtual addresses; None for cores and modules.
 
     What a program header promises in memory but not in the file (.bss) stays a gap.
 
@@ -62,8 +62,7 @@ def read(view: Bytes) -> Bare | None:
     if not count or int(header["program_size"]) != layout.itemsize or len(table) < min(count, PROGRAM_LIMIT):
         raise ImageError("ELF: its program headers are missing or broken; copy the image again")
     programs = table[: len(table) // layout.itemsize * layout.itemsize].view(layout)
-    if (programs["type"] == INTERPRETER).any():
-        return None
+    is_program = bool((programs["type"] == INTERPRETER).any())
     segments, notes = _segments(view, programs, bits)
     if not segments:
         raise ImageError("ELF: holds nothing that is loaded; open the kernel that it was made from")
@@ -77,8 +76,9 @@ def read(view: Bytes) -> Bare | None:
         architecture,
         base=int(loads["virtual"][0]),
         big_endian=byte_order == ">",
-        unpacker=True,
+        unpacker=not is_program,
         certain=False,
+        is_program=is_program,
         notes=notes,
         whole=view,
     )

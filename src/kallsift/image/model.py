@@ -71,6 +71,7 @@ class Bare:
         big_endian: byte order of the kernel's words; None where no header tells.
         unpacker: whether programs of this format may also be some that unpack a kernel from inside of themselves.
         certain: whether the format is one of kernels alone, so that nothing inside needs to speak for one.
+        is_program: whether it is linked as programs of users are, as user-mode Linux is: only a token table tells.
         notes: as `Memory.notes`.
         whole: as `ImageFacts.whole`.
     """
@@ -83,6 +84,7 @@ class Bare:
     big_endian: bool | None = None
     unpacker: bool = False
     certain: bool = True
+    is_program: bool = False
     notes: tuple[str, ...] = ()
     whole: Bytes | None = None
 

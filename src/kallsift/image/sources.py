@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.errors import SourceError
 from kallsift.memory import containers, placed
 from kallsift.memory.live.sources import open_live
 from kallsift.memory.model import Memory
@@ -36,7 +37,7 @@ def open(source: str | os.PathLike[str] | Sequence[placed.Part | str], *, pause:
         return placed.open_placed([(*containers.mapped(path), address) for path, address in parts])
     path = cast("str | os.PathLike[str]", source)  # a sequence always has parts
     name, view = containers.mapped(path)
-    return containers.open_pair(path, name, view) or _image(name, view) or containers.open_mapped(name, view)
+    return containers.open_pair(path, name, view) or _image(name, view) or _dump(name, view)
 
 
 def _image(name: str, view: NDArray[np.uint8]) -> Memory | None:
@@ -46,3 +47,19 @@ def _image(name: str, view: NDArray[np.uint8]) -> Memory | None:
     from kallsift.image.unwrap import unwrap
 
     return unwrap(name, view)
+
+
+def _dump(name: str, view: NDArray[np.uint8]) -> Memory:
+    """Return the memory in a dump: a machine's, or that of a process which is a kernel itself."""
+    try:
+        return containers.open_mapped(name, view)
+    except SourceError as error:
+        from kallsift.memory.elf_core import ProcessCoreError
+
+        if not isinstance(error, ProcessCoreError):
+            raise
+        from kallsift.image import process_core
+
+        if (memory := process_core.open(name, view)) is None:
+            raise
+        return memory

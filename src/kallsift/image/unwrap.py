@@ -143,6 +143,8 @@ def _bare(layer: _Layer, bare: Bare, budget: Budget) -> _Kernel | None:
     table = marks.token_table(layer.view)
     if table is not None and not (bare.unpacker and layer.place is not None and _is_packed(layer, table, budget)):
         return _Kernel(layer, bare)
+    if bare.is_program:
+        return None
     architecture = None if bare.architecture in UNPACKS_WIDER else bare.architecture
     around = replace(layer, packaging=(*layer.packaging, bare.label), architecture=architecture)
     speaks = any(marks.holds_banner(segment.data) for segment in bare.segments)

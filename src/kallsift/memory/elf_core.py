@@ -104,6 +104,10 @@ REMARK_LIMIT = 16
 """Remarks that are told in full; a damaged file may give cause for thousands."""
 
 
+class ProcessCoreError(SourceError):
+    """A core is that of a user program, whose memory holds no machine."""
+
+
 class FileHeader(NamedTuple):
     """What an ELF file begins with: width of a word in bits, byte order, and all fields as `FILE_HEADER` has them."""
 
@@ -243,7 +247,7 @@ def _refuse_other_cores(name: str, core: Core, notes: list[elf_notes.Note]) -> N
     of_user = bool(((virtual > 0) & (virtual < 1 << (core.bits - 1))).any())
     if not elf_notes.of_machine(notes) and (elf_notes.of_program(notes) or (nowhere and of_user)):
         program = elf_notes.program_name(notes) or "name unknown"
-        raise SourceError(
+        raise ProcessCoreError(
             f"{name}: is the core of a user program ({program}), not of a machine; "
             "dump the machine's memory, e.g. with LiME or QEMU's dump-guest-memory"
         )

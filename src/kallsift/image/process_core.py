@@ -1,0 +1,39 @@
+"""Open the core of a process that is a kernel itself: user-mode Linux, which runs at the addresses of its ELF file.
+
+Format: as of every core (System V gABI, chapter 5); PT_LOAD gives the virtual addresses of the process, which are the
+kernel's own (Linux, arch/um/kernel/uml.lds.S).
+"""
+
+from __future__ import annotations
+
+from kallsift.image import marks
+from kallsift.image.model import Bytes
+from kallsift.memory.elf_core import LOAD, read_headers
+from kallsift.memory.model import AddressSpace, Memory, Segment, sorted_segments
+
+
+def open(name: str, view: Bytes) -> Memory | None:
+    """Return the memory of a process that holds a token table; None if it holds none, as other programs' do not.
+
+    Args:
+        name: the source as messages call it.
+        view: the whole core, shape (size,), uint8.
+
+    Raises:
+        SourceError: if headers are broken.
+    """
+    if not marks.holds_token_table(view):
+        return None
+    programs = read_headers(name, view).programs
+    loads = programs[(programs["type"] == LOAD) & (programs["file_size"] > 0)]
+    columns = (loads[field].tolist() for field in ("virtual", "offset", "file_size"))
+    segments: list[Segment] = []
+    for start, offset, size in sorted(zip(*columns, strict=True)):
+        # what overlaps a segment before it is a mistake of who wrote the core: the first one wins
+        skipped = max(0, segments[-1].end - start) if segments else 0
+        data = view[offset : offset + size][skipped:]
+        if len(data) and start + size <= 1 << 64:
+            segments.append(Segment(start + skipped, data))
+    if not segments:
+        return None
+    return Memory(name, "ELF core of a process", AddressSpace.VIRTUAL, sorted_segments(segments))
