@@ -92,8 +92,8 @@ def test_a_raw_dump_needs_little(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", containers.CONTAINERS)
 def test_each_container_is_asked_for_what_it_takes(name: str) -> None:
     module = import_module(f"kallsift.memory.{name}")
-    # of an ELF file more than the mark is looked at, and of a compressed one as much
-    whole = {"xen_core", "live.kcore", "flattened", "wrapped"}
+    # of an ELF file or an archive more than the mark is looked at, and of a compressed one as much
+    whole = {"archives", "xen_core", "live.kcore", "flattened", "wrapped"}
     taken = [module.probe(mark.ljust(containers.HEADER_SIZE, b"\0")) for mark in containers.CONTAINERS[name]]
     assert name in whole or all(taken)
 

@@ -72,6 +72,7 @@ class Bare:
         unpacker: whether programs of this format may also be some that unpack a kernel from inside of themselves.
         certain: whether the format is one of kernels alone, so that nothing inside needs to speak for one.
         is_program: whether it is linked as programs of users are, as user-mode Linux is: only a token table tells.
+        is_headerless: whether nothing in the bytes themselves says that they are a kernel.
         notes: as `Memory.notes`.
         whole: as `ImageFacts.whole`.
     """
@@ -85,6 +86,7 @@ class Bare:
     unpacker: bool = False
     certain: bool = True
     is_program: bool = False
+    is_headerless: bool = False
     notes: tuple[str, ...] = ()
     whole: Bytes | None = None
 

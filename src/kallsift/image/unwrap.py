@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kallsift.errors import SourceError
 from kallsift.image import codecs, elf_image, marks, relocation
 from kallsift.image.codecs import Codec, MissingCodecError
 from kallsift.image.formats import FORMATS
+from kallsift.image.layers import KernelImage, Layer
 from kallsift.image.model import Bare, Bytes, ImageError, Packed, Part, flat
 from kallsift.image.search import Budget, streams
-from kallsift.memory import containers
+from kallsift.memory import archives, containers, raw
 from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment, cut_short
 
 DEPTH_LIMIT = 8
@@ -21,54 +22,6 @@ FLAT_LIMIT = 128 << 20
 
 UNPACKS_WIDER = ("x86", "ppc")
 """Architectures whose 32-bit programs also unpack 64-bit kernels: x86 did at first, arch/powerpc/boot still does."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """Bytes on the way inwards, and what the layers around them say.
-
-    Attributes:
-        view: the bytes.
-        packaging: labels of the layers around, the outermost first.
-        place: where ``view`` begins in the file that was opened; None once something had to be decoded.
-        offset: as `ImageFacts.offset`.
-        architecture: as the innermost of the layers around says.
-        base: as the layer right around says.
-        notes: remarks so far.
-    """
-
-    view: Bytes
-    packaging: tuple[str, ...] = ()
-    place: int | None = 0
-    offset: int = 0
-    architecture: str | None = None
-    base: int | None = None
-    notes: tuple[str, ...] = ()
-
-    def at(self, offset: int) -> str:
-        """How messages call an offset in these bytes."""
-        return f"offset {offset:#x}" if self.place is None else f"file offset {self.place + offset:#x}"
-
-    def inside(self, start: int, end: int) -> _Layer:
-        """The bytes from ``start`` to ``end``, in the same layer."""
-        place = None if self.place is None else self.place + start
-        return replace(self, view=self.view[start:end], place=place, offset=self.offset if place is None else place)
-
-    def decoded(self, codec: Codec, stream: codecs.Decoded) -> _Layer:
-        """What the stream held that these bytes begin with."""
-        notes = self.notes
-        if stream.problem:
-            size = f"{len(stream.data)} bytes could be unpacked"
-            notes += (f"{codec.name} stream at {self.at(0)} {stream.problem}: {size}",)
-        return replace(self, view=stream.data, packaging=(*self.packaging, codec.name), place=None, notes=notes)
-
-
-@dataclass(frozen=True, eq=False)
-class _Kernel:
-    """A kernel that lies bare, and the way to it."""
-
-    layer: _Layer
-    bare: Bare
 
 
 def unwrap(name: str, view: Bytes) -> Memory | None:
@@ -81,7 +34,7 @@ def unwrap(name: str, view: Bytes) -> Memory | None:
     Raises:
         SourceError: if it is an image, but its kernel cannot be had; the text names the layer and the reason.
     """
-    layer = _Layer(view)
+    layer = Layer(view)
     codec = codecs.recognise(view)
     try:
         kernel = _compressed(layer, codec, Budget()) if codec else _kernel(layer, Budget())
@@ -101,12 +54,12 @@ def payloads(memory: Memory, budget: Budget | None = None) -> Iterator[Memory]:
     for segment in memory.segments:
         if not isinstance(segment, Segment):
             continue  # a dump that decodes its pages when they are read: too much of it at once
-        layer = _Layer(segment.read(), outer, segment.start, segment.start)
+        layer = Layer(segment.read(), outer, segment.start, segment.start)
         for kernel in _searched(layer, budget):
             yield _memory(memory.source, kernel)
 
 
-def _compressed(layer: _Layer, codec: Codec, budget: Budget) -> _Kernel | None:
+def _compressed(layer: Layer, codec: Codec, budget: Budget) -> KernelImage | None:
     """The kernel in a file that is compressed as a whole; None if it holds none, as a dump does."""
     beginning = codecs.beginning(codec, layer.view)
     if containers.is_dump(beginning) and not elf_image.is_program(beginning):
@@ -118,10 +71,13 @@ def _compressed(layer: _Layer, codec: Codec, budget: Budget) -> _Kernel | None:
             return None  # more than any kernel
         raise
     kernel = _kernel(inner, budget)
-    return _speaking(inner) if kernel is None and len(inner.view) <= FLAT_LIMIT else kernel
+    header = inner.view[: containers.HEADER_SIZE].tobytes()
+    if kernel or len(inner.view) > FLAT_LIMIT or codecs.recognise(inner.view) or archives.probe(header):
+        return kernel
+    return None if elf_image.probe(inner.view) else _flat(inner)
 
 
-def _kernel(layer: _Layer, budget: Budget) -> _Kernel | None:
+def _kernel(layer: Layer, budget: Budget) -> KernelImage | None:
     """The kernel in bytes that begin with an image or a stream; None if they begin with nothing of the kind."""
     if len(layer.packaging) > DEPTH_LIMIT:
         raise ImageError(f"is packed into itself more than {DEPTH_LIMIT} times; no kernel is")
@@ -135,18 +91,40 @@ def _kernel(layer: _Layer, budget: Budget) -> _Kernel | None:
             return _packed(layer, content, budget)
         if content:
             return _bare(layer, content, budget)
+    return _archived(layer, budget)
+
+
+def _archived(layer: Layer, budget: Budget) -> KernelImage | None:
+    """The kernel in a file of an archive; None if there is none, or if one of its files is a dump of memory."""
+    form = archives.archive_format(layer.view[: archives.TAR_BLOCK].tobytes())
+    found = archives.members(layer.view) if form else []
+    if form is None or archives.dump_in(layer.view, found):
+        return None
+    budget.packings -= 1
+    for member in sorted(found, key=lambda member: -member.size)[: max(0, budget.packings)]:
+        inner = replace(
+            layer.inside(member.offset, member.offset + member.size),
+            packaging=(*layer.packaging, form),
+            notes=(*layer.notes, *archives.chosen_note(form, found, member)),
+        )
+        try:
+            kernel = _kernel(inner, budget) or _speaking(inner, tables_only=True)
+        except ImageError:
+            continue  # another file may be one
+        if kernel and any(marks.holds_kernel(segment.data) for segment in kernel.bare.segments):
+            return kernel
     return None
 
 
-def _bare(layer: _Layer, bare: Bare, budget: Budget) -> _Kernel | None:
+def _bare(layer: Layer, bare: Bare, budget: Budget) -> KernelImage | None:
     """The kernel itself, or the one that it unpacks from inside of itself when it boots."""
     table = marks.token_table(layer.view)
     if table is not None and not (bare.unpacker and layer.place is not None and _is_packed(layer, table, budget)):
-        return _Kernel(layer, bare)
+        return KernelImage(layer, bare)
     if bare.is_program:
         return None
     architecture = None if bare.architecture in UNPACKS_WIDER else bare.architecture
-    around = replace(layer, packaging=(*layer.packaging, bare.label), architecture=architecture)
+    around = replace(layer, packaging=(*layer.packaging, bare.label), architecture=architecture, is_named=True)
     speaks = any(marks.holds_banner(segment.data) for segment in bare.segments)
     for inner in _searched(around, budget):
         # a kernel without a token table may hold an archive for its early userland, and that again a program's text
@@ -154,16 +132,16 @@ def _bare(layer: _Layer, bare: Bare, budget: Budget) -> _Kernel | None:
             return inner
     if bare.unpacker and budget.missing:
         raise MissingCodecError(f"{bare.label}: {budget.missing}")
-    return _Kernel(layer, bare) if bare.certain or speaks or layer.notes else None
+    return KernelImage(layer, bare) if bare.certain or speaks or layer.notes else None
 
 
-def _is_packed(layer: _Layer, place: int, budget: Budget) -> bool:
+def _is_packed(layer: Layer, place: int, budget: Budget) -> bool:
     """Whether what stands at ``place`` is part of a compressed stream, and shows in it because it does not repeat."""
     found = streams(layer.view, budget, codecs.TRANSPARENT)
     return any(not one.decoded.problem and one.offset < place < one.offset + one.decoded.used for one in found)
 
 
-def _packed(layer: _Layer, packed: Packed, budget: Budget) -> _Kernel:
+def _packed(layer: Layer, packed: Packed, budget: Budget) -> KernelImage:
     """The kernel in the first part of an image that holds one."""
     budget.packings -= 1
     if budget.packings < 0:
@@ -173,6 +151,7 @@ def _packed(layer: _Layer, packed: Packed, budget: Budget) -> _Kernel:
         packaging=(*layer.packaging, packed.label),
         architecture=packed.architecture or layer.architecture,
         base=packed.base,
+        is_named=True,
     )
     reasons: list[ImageError] = []
     for part in packed.parts:
@@ -192,7 +171,7 @@ def _packed(layer: _Layer, packed: Packed, budget: Budget) -> _Kernel:
     raise reasons[0]
 
 
-def _in_part(layer: _Layer, part: Part, budget: Budget) -> _Kernel | None:
+def _in_part(layer: Layer, part: Part, budget: Budget) -> KernelImage | None:
     inner = layer.inside(part.start, part.end)
     if part.anywhere:
         return next(_searched(inner, budget), None)
@@ -211,7 +190,7 @@ def _in_part(layer: _Layer, part: Part, budget: Budget) -> _Kernel | None:
     return kernel
 
 
-def _searched(layer: _Layer, budget: Budget) -> Iterator[_Kernel]:
+def _searched(layer: Layer, budget: Budget) -> Iterator[KernelImage]:
     """Kernels in streams that stand anywhere in some bytes."""
     for found in streams(layer.view, budget):
         here = replace(layer.inside(found.offset, len(layer.view)), base=None)
@@ -224,19 +203,29 @@ def _searched(layer: _Layer, budget: Budget) -> Iterator[_Kernel]:
             yield kernel
 
 
-def _speaking(layer: _Layer, tables_only: bool = False) -> _Kernel | None:
+def _speaking(layer: Layer, tables_only: bool = False) -> KernelImage | None:
     """Bytes without a header as a flat image, if they hold a token table or (unless ``tables_only``) a banner."""
     holds = marks.holds_token_table if tables_only else marks.holds_kernel
     return _flat(layer) if holds(layer.view) else None
 
 
-def _flat(layer: _Layer) -> _Kernel:
-    return _Kernel(layer, Bare("flat image", AddressSpace.FILE, flat(layer.view), layer.architecture, layer.base))
+def _flat(layer: Layer) -> KernelImage:
+    bare = Bare("flat image", AddressSpace.FILE, flat(layer.view), layer.architecture, layer.base, is_headerless=True)
+    return KernelImage(layer, bare)
 
 
-def _memory(name: str, kernel: _Kernel) -> Memory:
+def _headerless(name: str, layer: Layer) -> Memory:
+    """What was compressed, but has no header that says what it is: a machine's memory, or a kernel that lies bare."""
+    container = ", ".join((raw.CONTAINER, *reversed(layer.packaging)))
+    segments, notes = (Segment(0, layer.view),), layer.notes
+    return Memory(name, container, AddressSpace.PHYSICAL, segments, notes=notes, is_headerless=True)
+
+
+def _memory(name: str, kernel: KernelImage) -> Memory:
     """A bare kernel as memory, with link-time values where its relocations tell them."""
     layer, bare = kernel.layer, kernel.bare
+    if bare.is_headerless and not layer.is_named:
+        return _headerless(name, layer)
     architecture = bare.architecture or layer.architecture
     segments, base = bare.segments, bare.base
     if bare.space is AddressSpace.FILE and segments:
@@ -252,5 +241,5 @@ def _memory(name: str, kernel: _Kernel) -> Memory:
         space=bare.space,
         segments=segments,
         notes=(*layer.notes, *bare.notes),
-        image=ImageFacts(layer.packaging, layer.offset, architecture, base, whole=bare.whole),
+        image=ImageFacts(layer.packaging, layer.offset, architecture, base, whole=bare.whole, end=layer.end),
     )

@@ -53,6 +53,7 @@ CONTAINERS: dict[str, tuple[bytes, ...]] = {
     "libvirt_save": (b"LibvirtQemudSave", b"LibvirtQemudPart"),
     "vmware": VMWARE_STATES,
     "hyperv": (b"\x14\x20\x28\x01",),
+    "archives": (b"070701", b"070702", b"070707"),
     "wrapped": (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"\x89LZO"),
     "raw": (b"",),
 }
@@ -64,6 +65,7 @@ everything.
 
 if TYPE_CHECKING:
     from kallsift.memory import (
+        archives,
         avml,
         elf_core,
         flattened,
@@ -91,9 +93,13 @@ if TYPE_CHECKING:
         libvirt_save,
         vmware,
         hyperv,
+        archives,
         wrapped,
         raw,
     )
+
+TAR, TAR_OFFSET = b"ustar", 257
+"""What stands in tar's first header, and where: it begins with a file's name."""
 
 STANDARD_INPUT = "-"
 """What a user writes for it."""
@@ -106,6 +112,10 @@ NOT_YET = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
 )
 """Beginnings of what would pass for raw memory but never is: the bytes, what they are, and what to do."""
+
+AFF4_URN, ZIP_COMMENT = b"aff4://", 1 << 16
+"""What AFF4 volumes, which are zip archives, have in their comment (AFF4 Standard v1.0, "Zip Based Container"), and
+the most bytes that a comment and the record before it take."""
 
 _UNFIT_KINDS = (
     (stat.S_ISDIR, "is a folder; name a memory dump in it"),
@@ -183,6 +193,8 @@ def open_mapped(name: str, view: NDArray[np.uint8]) -> Memory:
     header = view[:HEADER_SIZE].tobytes()
     for magic, what, advice in NOT_YET:
         if header.startswith(magic):
+            if AFF4_URN in header or AFF4_URN in view[-ZIP_COMMENT:].tobytes():
+                what, advice = "an AFF4 image", "export its memory as raw or ELF with the tool that took it"
             raise SourceError(f"{name}: is {what}, which cannot be read yet; {advice}")
     for container in _begun(header, tuple(CONTAINERS)):
         if container.probe(header):
@@ -197,7 +209,7 @@ def is_dump(header: bytes) -> bool:
     """
     if any(header.startswith(magic) for magic, _, _ in NOT_YET):
         return True
-    return any(container.probe(header) for container in _begun(header, tuple(CONTAINERS)[:-2]))
+    return any(container.probe(header) for container in _begun(header, tuple(CONTAINERS)[:-3]))
 
 
 def is_no_image(header: bytes) -> bool:
@@ -207,14 +219,15 @@ def is_no_image(header: bytes) -> bool:
     """
     if header.startswith(ELF):
         return header[E_TYPE : E_TYPE + 2] in ET_CORE
-    plain = (marks for name, marks in CONTAINERS.items() if name not in ("wrapped", "raw"))
+    plain = (marks for name, marks in CONTAINERS.items() if name not in ("archives", "wrapped", "raw"))
     return any(header.startswith(marks) for marks in plain)
 
 
 def _begun(header: bytes, names: Sequence[str]) -> Iterator[Container]:
     """Import and yield those of some modules whose formats can begin with ``header``."""
+    is_tar = header[TAR_OFFSET : TAR_OFFSET + len(TAR)] == TAR
     for name in names:
-        if header.startswith(CONTAINERS[name]):
+        if header.startswith(CONTAINERS[name]) or (is_tar and name == "archives"):
             yield cast(Container, import_module(f"{__package__}.{name}"))
 
 

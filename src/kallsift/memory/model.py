@@ -172,6 +172,7 @@ class ImageFacts:
         architecture: as `kallsift.machine` names it; None where no header tells.
         base: address that the image's first byte is linked at, as a header gives it; None where none does.
         skipped: bytes before address 0 in what was unpacked, or in the file where nothing was; segments lack them.
+        end: where the innermost of them ends in that file; None where nothing was unpacked.
         whole: all that headers were read from, shape (size,), uint8, in case they mislead; None for a flat image.
     """
 
@@ -180,6 +181,7 @@ class ImageFacts:
     architecture: str | None = None
     base: int | None = None
     skipped: int = 0
+    end: int | None = None
     whole: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
 
 

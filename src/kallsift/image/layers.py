@@ -1,0 +1,63 @@
+"""Layers around a kernel image: bytes on the way inwards, and what is known of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kallsift.image import codecs
+from kallsift.image.codecs import Codec
+from kallsift.image.model import Bare, Bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """Bytes on the way inwards, and what the layers around them say.
+
+    Attributes:
+        view: the bytes.
+        packaging: labels of the layers around, the outermost first.
+        place: where ``view`` begins in the file that was opened; None once something had to be decoded.
+        offset: as `ImageFacts.offset`.
+        architecture: as the innermost of the layers around says.
+        base: as the layer right around says.
+        notes: remarks so far.
+        is_named: whether a format of images is among the layers: what is inside is a kernel, and no machine's memory.
+        end: where the innermost compressed stream ends in the file; None where it lies in another one.
+    """
+
+    view: Bytes
+    packaging: tuple[str, ...] = ()
+    place: int | None = 0
+    offset: int = 0
+    architecture: str | None = None
+    base: int | None = None
+    notes: tuple[str, ...] = ()
+    is_named: bool = False
+    end: int | None = None
+
+    def at(self, offset: int) -> str:
+        """How messages call an offset in these bytes."""
+        return f"offset {offset:#x}" if self.place is None else f"file offset {self.place + offset:#x}"
+
+    def inside(self, start: int, end: int) -> Layer:
+        """The bytes from ``start`` to ``end``, in the same layer."""
+        place = None if self.place is None else self.place + start
+        return replace(self, view=self.view[start:end], place=place, offset=self.offset if place is None else place)
+
+    def decoded(self, codec: Codec, stream: codecs.Decoded) -> Layer:
+        """What the stream held that these bytes begin with."""
+        notes = self.notes
+        if stream.problem:
+            size = f"{len(stream.data)} bytes could be unpacked"
+            notes += (f"{codec.name} stream at {self.at(0)} {stream.problem}: {size}",)
+        end = self.end if self.place is None else self.place + stream.used
+        packaging = (*self.packaging, codec.name)
+        return replace(self, view=stream.data, packaging=packaging, place=None, notes=notes, end=end)
+
+
+@dataclass(frozen=True, eq=False)
+class KernelImage:
+    """A kernel that lies bare, and the way to it."""
+
+    layer: Layer
+    bare: Bare
