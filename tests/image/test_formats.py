@@ -375,15 +375,19 @@ def test_layer_upon_layer(depth: int) -> None:
 
 
 def test_a_compressed_flat_kernel() -> None:
-    memory = unpacked(COMPRESS["lzma"](KERNEL))
-    assert memory.container == "lzma, flat image"
+    """Nothing says that it is a kernel, so that it is opened as the same bytes are that are not compressed."""
+    memory = unwrapping.unwrap("image", view(COMPRESS["lzma"](KERNEL)))
+    assert memory is not None
+    assert (memory.container, memory.image, memory.is_headerless) == ("raw, lzma", None, True)
     assert content(memory) == KERNEL
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_compressed_file_without_a_kernel(name: str) -> None:
     stream = COMPRESS[name](bytes(100_000))
-    assert unwrapping.unwrap("image", view(stream)) is None
+    memory = unwrapping.unwrap("image", view(stream))
+    assert memory is not None
+    assert (memory.container, memory.image) == (f"raw, {name}", None)
     assert f"{name} stream is cut short" in refusal(stream[:15])
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
+import zlib
 from pathlib import Path
 
 import pytest
 
 import kallsift
+from kallsift.errors import SourceError
 from kallsift.kernel.model import Kernel, State
-from tests.kernel.test_every_era import BEHIND, image
-from tests.memory.builders import Program, elf
+from tests.image import builders as build
+from tests.kernel.test_every_era import BEHIND, STARTS, image
+from tests.memory.builders import Program, elf, note, notes
 from tests.oracle.eras import ERAS, Era
+from tests.oracle.writer import Blob
 
 NEWEST = next(era for era in ERAS if era.name == "7.0")
 BASED = next(era for era in ERAS if era.name == "5.10 arm64")
-HEADERS = (0, 2, 3, 4, 8, 20, 64, 512, 4096, 4101)
 
 
 def recovered(folder: Path, content: bytes) -> Kernel:
@@ -23,18 +26,26 @@ def recovered(folder: Path, content: bytes) -> Kernel:
     return kallsift.recover(kallsift.open(folder / "file"))
 
 
+def is_listed(kernel: Kernel, blob: Blob) -> bool:
+    """Compare without a difference of thousands of lines, which takes pytest minutes to print."""
+    return lines(kernel) == [(symbol.address, symbol.name) for symbol in blob.symbols]
+
+
 def lines(kernel: Kernel) -> list[tuple[int, str]]:
     symbols = kernel.symbols
     return [(symbol.address, symbol.name) for symbol in map(symbols.symbol, range(len(symbols)))]
 
 
-@pytest.mark.parametrize("size", HEADERS)
-@pytest.mark.parametrize("era", [BASED, NEWEST], ids=str)
-@pytest.mark.parametrize("word_size", [8, 4])
+@pytest.mark.parametrize(
+    ("size", "era", "word_size"),
+    [(0, BASED, 4), (0, NEWEST, 8), (2, BASED, 8), (3, NEWEST, 4), (4, NEWEST, 8), (20, BASED, 4), (64, BASED, 8),
+     (512, NEWEST, 4), (4096, BASED, 4), (4101, NEWEST, 8)],
+    ids=str,
+)  # fmt: skip
 def test_behind_a_header_of_any_size(tmp_path: Path, era: Era, word_size: int, size: int) -> None:
     blob, data = image(era, word_size, "little", False)
     kernel = recovered(tmp_path, random.Random(size).randbytes(size) + data)
-    assert lines(kernel) == [(symbol.address, symbol.name) for symbol in blob.symbols]
+    assert is_listed(kernel, blob)
     assert (kernel.state, kernel.proven) == (State.IMAGE, True)
     assert kernel.memory.image is not None
     array = next(place for place in kernel.tables if place.name in ("offsets", "addresses"))
@@ -46,17 +57,90 @@ def test_behind_a_header_of_any_size(tmp_path: Path, era: Era, word_size: int, s
 
 def test_the_same_bytes_have_the_same_verdict(tmp_path: Path) -> None:
     """A bare image alone, and the image behind another file: a flash chip is read so."""
-    _, data = image(BASED, 4, "big", False)
+    blob, data = image(BASED, 4, "big", False)
     alone = recovered(tmp_path, data)
     behind = recovered(tmp_path, random.Random(1).randbytes((1 << 20) + 36) + data)
     assert alone.proven
     assert behind.proven
-    assert lines(alone) == lines(behind)
+    assert is_listed(alone, blob)
+    assert is_listed(behind, blob)
 
 
 @pytest.mark.parametrize("address", [0x10000, 0xC0000000])
 def test_elf_at_addresses_that_are_not_the_kernels(tmp_path: Path, address: int) -> None:
     blob, data = image(BASED, 4, "little", False)
     kernel = recovered(tmp_path, elf([Program(1, data, 0, address)], bits=32, kind=3, machine=40))
-    assert lines(kernel) == [(symbol.address, symbol.name) for symbol in blob.symbols]
+    assert is_listed(kernel, blob)
     assert kernel.proven
+
+
+def test_two_kernels_in_a_flash_chip_are_both_found(tmp_path: Path) -> None:
+    (one, first), (other, second) = image(BASED, 4, "big", False), image(NEWEST, 4, "big", True)
+    content = b"\xff" * 0x30040 + first + b"\xff" * (3 << 20) + random.Random(2).randbytes(20) + second
+    (tmp_path / "chip").write_bytes(content)
+    kernels = kallsift.recover_all(kallsift.open(tmp_path / "chip"))
+    assert [is_listed(kernel, blob) for kernel, blob in zip(kernels, (one, other), strict=True)] == [True, True]
+    assert [kernel.proven for kernel in kernels] == [True, True]
+
+
+@pytest.mark.parametrize("size", [0, 64, 6])
+def test_an_image_with_a_header_of_its_own_behind_another(tmp_path: Path, size: int) -> None:
+    """What must be relocated is, wherever the header stands: so the architecture is known as well."""
+    _, data = image(BASED, 8, "little", False)
+    kernel = recovered(tmp_path, random.Random(3).randbytes(size) + build.arm64_image(data[64:]))
+    assert kernel.proven
+    assert kernel.architecture == "arm64"
+    assert kernel.memory.image is not None
+    assert kernel.memory.image.skipped == size
+
+
+@pytest.mark.parametrize(
+    ("form", "offset"), [("uImage", 3), ("FIT", 0x20000), ("zImage", 5), ("bzImage", 64), ("boot.img", 512)]
+)
+def test_packed_images_anywhere(tmp_path: Path, form: str, offset: int) -> None:
+    blob, data = image(BASED, 8 if form in ("FIT", "bzImage") else 4, "little", False)
+    stream = build.COMPRESS["lzma"](data)
+    packed = {
+        "uImage": with_checksum(build.uimage(stream, 3)),
+        "FIT": build.fit(stream, b"lzma"),
+        "zImage": build.arm_zimage(build.COMPRESS["xz"](data)),
+        "bzImage": build.bzimage(build.COMPRESS["gzip"](data)),
+        "boot.img": build.boot_img(build.COMPRESS["gzip"](data)),
+    }[form]
+    kernel = recovered(tmp_path, random.Random(4).randbytes(offset) + packed)
+    assert is_listed(kernel, blob)
+    assert kernel.proven
+    assert form in kernel.memory.container
+
+
+def with_checksum(header: bytes) -> bytes:
+    """A uImage with the checksum of its header, which nobody asks for at a file's beginning."""
+    checksum = zlib.crc32(header[:4] + bytes(4) + header[8:64])
+    return header[:4] + checksum.to_bytes(4, "big") + header[8:]
+
+
+def test_a_packed_kernel_beside_another_ones_banner_is_not_proven(tmp_path: Path) -> None:
+    """A machine's memory may hold a file with another kernel than its own, whose tables are gone."""
+    _, data = image(BASED, 4, "little", False)
+    kernel = recovered(tmp_path, b"Linux version 5.0.0\0" + bytes(4076) + build.COMPRESS["gzip"](data))
+    assert not kernel.proven
+    assert kernel.state is State.IMAGE
+
+
+def test_user_mode_linux_and_its_core(tmp_path: Path) -> None:
+    """A program with an interpreter, and the memory of its process."""
+    blob, data = image(BASED, 8, "little", False)
+    load = Program(1, data, 0, STARTS[8])
+    program = elf([Program(3, b"/lib/ld.so\0"), load], kind=2)
+    core = elf([notes(note(b"CORE", 6, bytes(16))), load, Program(1, b"heap" * 1024, 0, 0x7FFF_0000_0000)])
+    for content, state in ((program, State.IMAGE), (core, State.RUNNING)):
+        kernel = recovered(tmp_path, content)
+        assert is_listed(kernel, blob)
+        assert (kernel.state, kernel.proven) == (state, True)
+
+
+def test_programs_and_their_cores_without_a_kernel_are_refused(tmp_path: Path) -> None:
+    load = Program(1, b"Linux version 5.0.0\0" * 999, 0, 0x400000)
+    for content in (elf([Program(3, b"/lib/ld.so\0"), load], kind=2), elf([notes(note(b"CORE", 6, bytes(16))), load])):
+        with pytest.raises(SourceError, match=r"is an ELF program|is the core of a user program"):
+            recovered(tmp_path, content)

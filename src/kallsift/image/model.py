@@ -20,6 +20,10 @@ BEHIND_LIMIT = 64 << 20
 of memory at whose very start a kernel was loaded."""
 
 
+FLAT_LIMIT = 128 << 20
+"""Bytes of a file without a header up to which it passes for a kernel; above, it is the dump of a machine."""
+
+
 class ImageError(SourceError):
     """Something is wrong with an image; the text lacks the source's name until `unwrap` puts it in front."""
 

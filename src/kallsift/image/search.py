@@ -6,7 +6,7 @@ against a budget, and the compressions with the most telling magics go first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kallsift.image.codecs import CEILING, CODECS, Codec, CodecError, Decoded, MissingCodecError, decode
@@ -75,12 +75,15 @@ class Found:
     decoded: Decoded
 
 
-def streams(view: Bytes, budget: Budget, kinds: tuple[Codec, ...] = CODECS) -> Iterator[Found]:
+def streams(
+    view: Bytes, budget: Budget, kinds: tuple[Codec, ...] = CODECS, taken: Sequence[range] = ()
+) -> Iterator[Found]:
     """Every stream in ``view`` that decodes at least in part, until the budget is spent.
 
-    A stream inside of another, whole one is not looked for. Compressions whose package is missing are left out.
+    A stream inside of another, whole one, or in a part that is ``taken``, is not looked for.
+    Compressions whose package is missing are left out.
     """
-    taken: list[range] = []
+    taken = list(taken)
     for codec in kinds:
         for match in codec.pattern.finditer(view.data):
             offset = match.start()

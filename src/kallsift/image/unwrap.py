@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from kallsift.errors import SourceError
 from kallsift.image import codecs, elf_image, marks, relocation
 from kallsift.image.codecs import Codec, MissingCodecError
+from kallsift.image.embedded import bare_headers, packed_headers
 from kallsift.image.formats import FORMATS
 from kallsift.image.layers import KernelImage, Layer
-from kallsift.image.model import Bare, Bytes, ImageError, Packed, Part, flat
+from kallsift.image.model import BEHIND_LIMIT, FLAT_LIMIT, Bare, Bytes, ImageError, Packed, Part, flat
 from kallsift.image.search import Budget, streams
 from kallsift.memory import archives, containers, raw
 from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment, cut_short
 
 DEPTH_LIMIT = 8
 """Layers around a kernel: a firmware's FIT with a gzip'ed EFI zboot image has four."""
-FLAT_LIMIT = 128 << 20
-"""Size up to which the bare content of a compressed file passes for a kernel; above, it is the dump of a machine."""
-
 UNPACKS_WIDER = ("x86", "ppc")
 """Architectures whose 32-bit programs also unpack 64-bit kernels: x86 did at first, arch/powerpc/boot still does."""
 
@@ -55,8 +53,40 @@ def payloads(memory: Memory, budget: Budget | None = None) -> Iterator[Memory]:
         if not isinstance(segment, Segment):
             continue  # a dump that decodes its pages when they are read: too much of it at once
         layer = Layer(segment.read(), outer, segment.start, segment.start)
-        for kernel in _searched(layer, budget):
+        taken: list[range] = []
+        for offset in packed_headers(layer.view):
+            if any(offset in span for span in taken):
+                continue
+            try:
+                kernel = _kernel(layer.inside(offset, len(layer.view)), budget)
+            except ImageError:
+                continue
+            if kernel and any(marks.holds_kernel(one.data) for one in kernel.bare.segments):
+                taken.append(range(offset, kernel.layer.end or offset + len(kernel.layer.view)))
+                yield _memory(memory.source, kernel)
+        for kernel in _searched(layer, budget, taken):
             yield _memory(memory.source, kernel)
+
+
+def bare_at(memory: Memory, place: int) -> Iterator[Memory]:
+    """Yield the kernels with headers of their own before a place in a file, the nearest header first.
+
+    Args:
+        memory: a file without a header, or with one that misleads.
+        place: the offset of what the kernel must hold.
+    """
+    (segment,) = memory.segments
+    view = segment.read()
+    outer = (memory.container,)
+    for offset in bare_headers(view, place):
+        layer = Layer(view[offset : offset + BEHIND_LIMIT], outer, offset, offset)
+        try:
+            kernel = _kernel(layer, Budget())
+        except ImageError:
+            continue
+        is_bare = kernel is not None and kernel.layer.place == offset
+        if kernel and is_bare and any(marks.holds_token_table(segment.data) for segment in kernel.bare.segments):
+            yield _memory(memory.source, kernel, offset)
 
 
 def _compressed(layer: Layer, codec: Codec, budget: Budget) -> KernelImage | None:
@@ -190,10 +220,10 @@ def _in_part(layer: Layer, part: Part, budget: Budget) -> KernelImage | None:
     return kernel
 
 
-def _searched(layer: Layer, budget: Budget) -> Iterator[KernelImage]:
-    """Kernels in streams that stand anywhere in some bytes."""
-    for found in streams(layer.view, budget):
-        here = replace(layer.inside(found.offset, len(layer.view)), base=None)
+def _searched(layer: Layer, budget: Budget, taken: Sequence[range] = ()) -> Iterator[KernelImage]:
+    """Kernels in streams that stand anywhere in some bytes, but for those in parts that are ``taken``."""
+    for found in streams(layer.view, budget, taken=taken):
+        here = replace(layer.inside(found.offset, len(layer.view)), base=None, is_named=True)
         inner = here.decoded(found.codec, found.decoded)
         try:
             kernel = _kernel(inner, budget) or _speaking(inner)
@@ -221,7 +251,7 @@ def _headerless(name: str, layer: Layer) -> Memory:
     return Memory(name, container, AddressSpace.PHYSICAL, segments, notes=notes, is_headerless=True)
 
 
-def _memory(name: str, kernel: KernelImage) -> Memory:
+def _memory(name: str, kernel: KernelImage, skipped: int = 0) -> Memory:
     """A bare kernel as memory, with link-time values where its relocations tell them."""
     layer, bare = kernel.layer, kernel.bare
     if bare.is_headerless and not layer.is_named:
@@ -235,11 +265,12 @@ def _memory(name: str, kernel: KernelImage) -> Memory:
             if relocated:
                 segments, base = (Segment(0, relocated.data),), relocated.base
                 break
+    facts = ImageFacts(layer.packaging, layer.offset, architecture, base, skipped, layer.end, bare.whole)
     return Memory(
         source=name,
         container=", ".join((*layer.packaging, bare.label)),
         space=bare.space,
         segments=segments,
         notes=(*layer.notes, *bare.notes),
-        image=ImageFacts(layer.packaging, layer.offset, architecture, base, whole=bare.whole, end=layer.end),
+        image=facts,
     )

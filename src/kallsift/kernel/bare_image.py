@@ -14,6 +14,9 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.image import marks
+from kallsift.image.model import FLAT_LIMIT
+from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.recover import recover_tables
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Attempt, Tables
@@ -26,9 +29,6 @@ from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
 
 MAX_HEADER = 1 << 16
 """Bytes in front of an image at most for all of them to be its header; above, they are other files."""
-
-WORD_ALIGNMENTS = (8, 4)
-"""What the token table of an image is aligned to, in bytes."""
 
 MIN_SELF_POINTERS = 16
 """Words that point at themselves at one distance before that distance is believed."""
@@ -53,6 +53,36 @@ def flat_image(memory: Memory) -> Memory | None:
         return None
     facts = ImageFacts((memory.container,), 0)
     return replace(memory, space=AddressSpace.FILE, image=facts, is_headerless=False)
+
+
+def is_file(memory: Memory) -> bool:
+    """Tell whether a source without a header passes for a file; larger ones are dumps of machines."""
+    return memory.is_headerless and memory.size <= FLAT_LIMIT
+
+
+def doubted(kernel: Kernel, memory: Memory, is_copy: bool = False) -> Kernel:
+    """Say of an image that lies in ``memory`` that it may be a copy, if the memory may be a machine's.
+
+    Args:
+        kernel: the image's kernel.
+        memory: the source.
+        is_copy: whether something in the source speaks for another kernel.
+    """
+    if memory.image is not None or (is_file(memory) and not is_copy):
+        return kernel
+    detail = "none was found; this image lies in the source, which may be a machine's memory with a file in it"
+    return replace(kernel, evidence=(*kernel.evidence, Check.that("running kernel", False, detail)))
+
+
+def holds_other_banner(memory: Memory, image: Memory) -> bool:
+    """Tell whether a kernel's banner stands in a file outside of the image that was unpacked from it."""
+    if not is_file(memory) or image.image is None:
+        return False
+    start, end = image.image.offset, image.image.end
+    parts = (segment.read() for segment in memory.segments)
+    return any(
+        marks.holds_banner(part) for data in parts for part in (data[:start], data[len(data) if end is None else end :])
+    )
 
 
 def without_headers(memory: Memory) -> Memory | None:
@@ -98,7 +128,8 @@ def cut_before(memory: Memory, size: int) -> Memory:
 def _cuts(memory: Memory, place: int, tokens: TokenTable) -> Iterator[int]:
     """How many bytes stand in front of the image, the likeliest first; each once."""
     given: set[int] = set()
-    for phase in dict.fromkeys(place % alignment for alignment in WORD_ALIGNMENTS):
+    # tables are aligned to a word of eight bytes or of four
+    for phase in dict.fromkeys((place % 8, place % 4, place % 4 + 4)):
         view = cut_before(memory, phase)
         segment, there = _surrounded(view, place - phase, tokens)
         for tables in islice(recover_tables(segment, there, word_sizes(view), Attempt()), MAX_TABLES):

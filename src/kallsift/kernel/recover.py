@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,9 @@ from kallsift.errors import RecoveryError
 from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.recover import recover_tables
 from kallsift.kallsyms.scan import digit_runs
-from kallsift.kallsyms.tables import Attempt
+from kallsift.kallsyms.tables import Attempt, Tables
 from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, lone_token_tables, moved, token_tables
-from kallsift.kernel.candidates import best_at, best_of, pointed_at, surrounded, word_sizes
+from kallsift.kernel.candidates import Solver, best_at, best_of, pointed_at, surrounded, word_sizes
 from kallsift.kernel.likely import likely_ranges
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.others import beside_others, tables_at, with_role
@@ -177,11 +178,11 @@ def _kernels(
         # of a table that is partly lost the begin may be missing, but then its index is not
         anchor = tokens.offset if tokens.index_offset is None else tokens.index_offset
         whole = memory.around(near.start + anchor, WITHIN, WITHIN)
-        kernel = best_at(memory, whole, moved(tokens, near.start - whole.start), attempt, recover_damaged)
+        kernel = _best_read(memory, whole, moved(tokens, near.start - whole.start), attempt, recover_damaged)
         if kernel is None and tokens.known is None:
             # what seems to be damaged may lie elsewhere, but then nothing else may speak for damage
             elsewhere = Attempt() if attempt.damaged else attempt
-            kernel = best_at(memory, *surrounded(memory, near, tokens), elsewhere, recover_anywhere)
+            kernel = _best_read(memory, *surrounded(memory, near, tokens), elsewhere, recover_anywhere)
             if attempt.damaged and kernel is not None and not kernel.proven:
                 kernel = None
         if kernel:
@@ -208,16 +209,17 @@ def _bare(
         harder: other token tables; those that lead to a kernel here are taken out.
         hosted: whether a kernel runs in the source: then an image in its memory is no more than a copy.
     """
-    from kallsift.kernel.bare_image import flat_image, image_around, without_headers
+    from kallsift.kernel.bare_image import doubted, flat_image, without_headers
 
     flat = None if hosted else flat_image(memory)
     for near, tokens, kernel in bare:
-        yield (image_around(flat, near.start + tokens.offset, tokens) if flat else None) or kernel
-    for each in tuple(harder) if flat else ():
+        image = _in_file(memory, flat, near.start + tokens.offset, tokens)
+        yield doubted(image, memory) if image else kernel
+    for each in tuple(harder):
         near, tokens, _ = each
-        if flat and (image := image_around(flat, near.start + tokens.offset, tokens)):
+        if image := _in_file(memory, flat, near.start + tokens.offset, tokens):
             harder.remove(each)
-            yield image
+            yield doubted(image, memory)
     if harder and (unheaded := without_headers(memory)) is not None:
         kernels = [kernel for kernel in _kernels(unheaded, [], None) if kernel.proven]
         if kernels:
@@ -225,9 +227,38 @@ def _bare(
         yield from kernels
 
 
+def _in_file(memory: Memory, flat: Memory | None, place: int, tokens: TokenTable) -> Kernel | None:
+    """Return the kernel of an image that lies in a file, behind a header of its own or none; None without a file."""
+    if flat is None:
+        return None
+    from kallsift.image.unwrap import bare_at
+    from kallsift.kernel.bare_image import image_around
+
+    for inner in bare_at(flat, place) if memory.is_headerless else ():
+        if kernel := next((kernel for kernel in _kernels(inner, [], None) if kernel.proven), None):
+            return kernel
+    return image_around(flat, place, tokens)
+
+
+def _best_read(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver) -> Kernel | None:
+    """Return the best kernel of a token table, read as that of an image file where a machine's memory shows none."""
+    return _best_of(memory, lambda memory: solver(segment, tokens, word_sizes(memory), attempt), attempt)
+
+
+def _best_of(memory: Memory, find: Callable[[Memory], Iterator[Tables]], attempt: Attempt) -> Kernel | None:
+    """Return the best kernel of some tables, read as those of an image file where a machine's memory shows none."""
+    kernel = best_of(memory, find(memory), attempt)
+    if not memory.is_headerless or (kernel and (kernel.proven or kernel.state is not State.IMAGE)):
+        return kernel
+    from kallsift.kernel.bare_image import flat_image, is_file
+
+    flat = flat_image(memory) if is_file(memory) else None
+    image = best_of(flat, find(flat), Attempt()) if flat else None
+    return image if image and image.proven else kernel
+
+
 def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
     """Kernels whose names are stored as they are, as up to 2.6.9 and by OpenWrt; then those that lie compressed."""
-    from kallsift.image.unwrap import payloads
     from kallsift.kallsyms.early import recover_early
     from kallsift.kallsyms.name_regions import name_regions
     from kallsift.kallsyms.uncompressed import holds_entries, recover_uncompressed
@@ -237,13 +268,14 @@ def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
     found = False
     streams = 0
     for low, high in name_regions(memory):
-        kernel = best_of(memory, recover_early(memory, low, sizes, attempt), attempt)
+        kernel = _best_of(memory, partial(recover_early, low=low, word_sizes=sizes, attempt=attempt), attempt)
         if kernel and not pointed_at(kernel):
             # numbers in order, how many there are and as many strings alone are no proof
             kernel = None
         if kernel is None and streams < MAX_STREAMS and holds_entries(memory.read(low, high - low)):
             streams += 1
-            kernel = best_of(memory, recover_uncompressed(memory, low, high, sizes, attempt), attempt)
+            find = partial(recover_uncompressed, low=low, high=high, word_sizes=sizes, attempt=attempt)
+            kernel = _best_of(memory, find, attempt)
         if kernel:
             found = True
             yield kernel
@@ -251,11 +283,17 @@ def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
         failed.append(attempt)
     # a table that is there but damaged is worth more than the tables of another kernel, even of the same build
     if not found and memory.image is None and max((one.rank for one in failed), default=0) < WITH_NAMES:
-        # a firmware holds its kernel so; but nothing tells it from a machine's memory with a file in it
-        detail = "none was found in the source itself; this one lies compressed in it"
-        for inner in payloads(memory):
-            for kernel in _kernels(inner, failed, None):
-                yield replace(kernel, evidence=(*kernel.evidence, Check.that("running kernel", False, detail)))
+        yield from _packed(memory, failed)
+
+
+def _packed(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
+    """Yield kernels that lie in a source packed, as a firmware or a flash chip has them."""
+    from kallsift.image.unwrap import payloads
+    from kallsift.kernel.bare_image import doubted, holds_other_banner
+
+    for inner in payloads(memory):
+        for kernel in _kernels(inner, failed, None):
+            yield doubted(kernel, memory, holds_other_banner(memory, inner))
 
 
 def _arrangements(memory: Memory) -> tuple[Arrangement, ...]:

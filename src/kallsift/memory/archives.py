@@ -1,7 +1,7 @@
 """Find the files in tar and cpio archives, without unpacking them: where each begins, and its size.
 
-Formats: POSIX.1-2001, pax ("ustar Interchange Format", "cpio Interchange Format"); GNU tar's long names (tar/src/tar.h);
-Linux, Documentation/driver-api/early-userspace/buffer-format.rst (cpio "newc").
+Formats: POSIX.1-2001, pax ("ustar Interchange Format", "cpio Interchange Format"); GNU tar's manual, "Basic Tar
+Format"; Linux, Documentation/driver-api/early-userspace/buffer-format.rst (cpio "newc").
 """
 
 from __future__ import annotations

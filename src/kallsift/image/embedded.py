@@ -1,0 +1,126 @@
+"""Find headers of kernel images at any offset of some bytes, such as those of a flash chip or a firmware's file.
+
+A magic of four bytes stands by chance in any large file, so that each header must also hold what its format says of
+the other fields. What follows a header is read by the format's own module.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from kallsift.image import android, arm_zimage, bzimage, efi_image, elf_image, fit, s390_image, uimage
+from kallsift.image.model import Bytes, ImageError, record, starts_with
+from kallsift.memory.elf_core import MAGIC as ELF_MAGIC
+
+CHUNK = 16 << 20
+"""Bytes that are searched at once."""
+
+MAX_HEADERS = 64
+"""Headers of each kind that are looked at, in all of the bytes."""
+
+MAX_BARE_HEADERS = 16
+BARE_REACH = 128 << 20
+"""Bytes before a token table in which its image's header can stand."""
+
+
+class Header(NamedTuple):
+    """How a format's header is found: a magic, its offset in the header, and whether the other fields hold."""
+
+    magic: bytes
+    offset: int
+    holds: Callable[[Bytes], bool]
+
+
+def _uimage(view: Bytes) -> bool:
+    """Tell whether the checksum of a uImage's header is right (include/image.h of U-Boot, ih_hcrc)."""
+    header = bytearray(view[: uimage.HEADER.itemsize].tobytes())
+    stated = int.from_bytes(header[4:8], "big")
+    header[4:8] = bytes(4)
+    return len(header) == uimage.HEADER.itemsize and zlib.crc32(header) == stated
+
+
+def _fit(view: Bytes) -> bool:
+    header = record(view, 0, fit.HEADER, "device tree header")
+    total, structure = int(header["total_size"]), int(header["structure_offset"])
+    return int(header["compatible_version"]) == 16 and fit.HEADER.itemsize <= structure < total <= len(view)
+
+
+def _boot_img(view: Bytes) -> bool:
+    header = record(view, 0, android.HEADER, "boot.img header")
+    is_fixed = android.PAGE_FIXED_SINCE <= int(header["version"]) <= android.NEWEST
+    return is_fixed or int(header["page_size"]) in android.PAGE_SIZES
+
+
+def _bzimage(view: Bytes) -> bool:
+    version = int(record(view, 0, bzimage.SETUP_HEADER, "setup header")["version"])
+    return bzimage.probe(view) and version >> 8 == 2
+
+
+def _zboot(view: Bytes) -> bool:
+    return starts_with(view, b"MZ")
+
+
+def _elf(view: Bytes) -> bool:
+    return elf_image.is_program(view[:64].tobytes())
+
+
+PACKED_HEADERS = (
+    Header(uimage.MAGIC, 0, _uimage),
+    Header(fit.MAGIC, 0, _fit),
+    Header(android.MAGIC, 0, _boot_img),
+    Header(bzimage.MAGIC, bzimage.MAGIC_PLACE, _bzimage),
+    *(Header(magic, arm_zimage.MAGIC_PLACE, arm_zimage.probe) for magic in arm_zimage.MAGICS),
+    Header(efi_image.ZBOOT_MAGIC, 4, _zboot),
+)
+"""Headers of images that hold a kernel in one of their parts."""
+
+BARE_HEADERS = (
+    Header(efi_image.ARM64_MAGIC, 0x38, efi_image.probe),
+    Header(efi_image.RISCV_MAGIC, 0x38, efi_image.probe),
+    Header(efi_image.LINUX_PE_MAGIC, 0x38, efi_image.probe),
+    Header(ELF_MAGIC, 0, _elf),
+    Header(s390_image.MAGIC, s390_image.MAGIC_PLACE, s390_image.probe),
+)
+"""Headers of kernels as they will lie in memory."""
+
+
+def packed_headers(view: Bytes) -> Iterator[int]:
+    """Yield where headers of images stand that hold a kernel in one of their parts, in their order."""
+    found: set[int] = set()
+    for header in PACKED_HEADERS:
+        for number, offset in enumerate(_offsets(view, header)):
+            if number == MAX_HEADERS:
+                break
+            found.add(offset)
+    yield from sorted(found)
+
+
+def bare_headers(view: Bytes, place: int) -> Iterator[int]:
+    """Yield where headers of bare kernels stand before what is at offset ``place``, the nearest first."""
+    low = max(0, place - BARE_REACH)
+    found: set[int] = set()
+    for header in BARE_HEADERS:
+        before = [low + offset for offset in _offsets(view[low:place], header)]
+        found.update(before[-MAX_BARE_HEADERS:])
+    yield from sorted(found, reverse=True)[:MAX_BARE_HEADERS]
+
+
+def _offsets(view: Bytes, header: Header) -> Iterator[int]:
+    """Yield where one kind of header stands."""
+    for start in range(0, len(view), CHUNK):
+        data = view[start : start + CHUNK + len(header.magic) - 1].tobytes()
+        place = data.find(header.magic)
+        while place >= 0:
+            offset = start + place - header.offset
+            if offset >= 0 and _holds(view[offset:], header):
+                yield offset
+            place = data.find(header.magic, place + 1)
+
+
+def _holds(view: Bytes, header: Header) -> bool:
+    try:
+        return header.holds(view)
+    except ImageError:
+        return False
