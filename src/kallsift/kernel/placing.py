@@ -113,6 +113,8 @@ def _in_image(tables: Tables, window: Segment, placement: Placement, candidate: 
     placement = replace(placement, has_strings=has_strings).with_checks(strings, *unasked)
     if candidate.origin is Origin.IMAGE or has_strings:
         return placement
+    if any(one.distance == candidate.distance for one in self_pointer_candidates(window, words)):
+        return placement  # headers gave the distance, and empty lists agree with them
     landmarks = [one.distance for one in landmark_candidates(tables, window, words)]
     # the one that the distance was found by says nothing more of it
     if landmarks.count(candidate.distance) > (candidate.origin is Origin.LANDMARK):
