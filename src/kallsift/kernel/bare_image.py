@@ -129,7 +129,8 @@ def _cuts(memory: Memory, place: int, tokens: TokenTable) -> Iterator[int]:
     """How many bytes stand in front of the image, the likeliest first; each once."""
     given: set[int] = set()
     # tables are aligned to a word of eight bytes or of four
-    for phase in dict.fromkeys((place % 8, place % 4, place % 4 + 4)):
+    phases = dict.fromkeys((place % 8, place % 4, place % 4 + 4))
+    for phase in phases:
         view = cut_before(memory, phase)
         segment, there = _surrounded(view, place - phase, tokens)
         for tables in islice(recover_tables(segment, there, word_sizes(view), Attempt()), MAX_TABLES):
@@ -138,9 +139,7 @@ def _cuts(memory: Memory, place: int, tokens: TokenTable) -> Iterator[int]:
                 if cut not in given and cut <= place:
                     given.add(cut)
                     yield cut
-            if phase not in given:
-                given.add(phase)
-                yield phase
+    yield from (phase for phase in phases if phase not in given and phase <= place)
 
 
 def _surrounded(memory: Memory, place: int, tokens: TokenTable) -> tuple[Segment, TokenTable]:

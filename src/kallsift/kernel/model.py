@@ -9,7 +9,7 @@ from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kallsyms.evidence import Check, proven
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Damage
-from kallsift.memory.model import Memory
+from kallsift.memory.model import AddressSpace, Memory
 
 
 class State(Enum):
@@ -114,6 +114,11 @@ class Kernel:
     def has_memory(self) -> bool:
         """Whether the memory is there that the kernel had beside its image, mapped as it had it."""
         return self.memory.image is None and self.state in (State.RUNNING, State.GUEST, State.PANICKED)
+
+    def place(self, address: int) -> int:
+        """Return where an address of its memory lies: the same, or the offset in the file where that is an image's."""
+        image = self.memory.image
+        return address if image is None or self.memory.space is not AddressSpace.FILE else address + image.skipped
 
     @property
     def proven(self) -> bool:

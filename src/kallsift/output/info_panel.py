@@ -13,7 +13,7 @@ from rich.text import Text
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kernel.model import Kernel, Role, State
 from kallsift.kernel.rebase import image_base
-from kallsift.memory.model import Memory, printable
+from kallsift.memory.model import AddressSpace, Memory, printable
 from kallsift.output.evidence_text import MARKS
 
 _STYLES = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.ABSENT: "dim"}
@@ -52,7 +52,7 @@ def _kernel(index: int, kernel: Kernel) -> Panel:
         ("Symbols", Text(f"{len(kernel.symbols):,}, addresses {kernel.encoding}")),
         *_image(kernel),
         ("Virtual base", _address(kernel.virtual_base)),
-        ("Physical base", _address(kernel.physical_base)),
+        *_place(kernel),
         ("KASLR slide", _address(kernel.kaslr_slide)),
         ("Page table", _page_table(kernel)),
     )
@@ -94,13 +94,27 @@ def _page_table(kernel: Kernel) -> Text:
 
 def _tables(kernel: Kernel) -> Table:
     table = Table("table", title="kallsyms tables", title_justify="left", title_style="bold", box=None)
-    for heading in ("physical", "virtual", "bytes"):
-        table.add_column(heading, justify="right")
+    heading = _PLACES[kernel.memory.space]
+    for each in (*((heading.lower(),) if heading else ()), "virtual", "bytes"):
+        table.add_column(each, justify="right")
     for place in kernel.tables:
-        size = Text(f"{place.size:,}")
+        where = (_address(kernel.place(place.physical)),) if heading else ()
         virtual = _address(place.virtual if kernel.is_placed else None)
-        table.add_row(Text(printable(place.name)), _address(place.physical), virtual, size)
+        table.add_row(Text(printable(place.name)), *where, virtual, Text(f"{place.size:,}"))
     return table
+
+
+_PLACES = {AddressSpace.PHYSICAL: "Physical", AddressSpace.FILE: "Offset", AddressSpace.VIRTUAL: ""}
+"""What places in a kernel's memory are; where they are virtual addresses already, nothing is said twice."""
+
+
+def _place(kernel: Kernel) -> tuple[tuple[str, Text], ...]:
+    """Where the kernel's text begins."""
+    heading, base = _PLACES[kernel.memory.space], kernel.physical_base
+    if not heading:
+        return ()
+    where = _address(None if base is None else kernel.place(base))
+    return (("Physical base" if kernel.memory.image is None else "Offset of base", where),)
 
 
 def _image(kernel: Kernel) -> tuple[tuple[str, Text], ...]:
@@ -108,8 +122,9 @@ def _image(kernel: Kernel) -> tuple[tuple[str, Text], ...]:
     image = kernel.memory.image
     if image is None:
         return ()
-    packaging = ", ".join(image.packaging)
-    return ("Image", Text(printable(f"{packaging}, at {image.offset:#x}"))), (
+    packaging = ", ".join(image.packaging or (kernel.memory.container,))
+    skipped = f", behind {image.skipped:,} bytes" if image.skipped else ""
+    return ("Image", Text(printable(f"{packaging}, at {image.offset:#x}{skipped}"))), (
         "Image base",
         _address(image_base(kernel) if kernel.is_placed else None),
     )

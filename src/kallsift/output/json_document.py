@@ -88,11 +88,12 @@ def kernel_document(kernel: Kernel) -> dict[str, Any]:
         "state": kernel.state.value,
         "proven": kernel.proven,
         "role": kernel.role.value,
+        "address_space": kernel.memory.space.value,
         "word_size": kernel.symbols.word_size,
         "symbol_count": len(kernel.symbols),
         "encoding": kernel.encoding,
         "virtual_base": _hex(kernel.virtual_base),
-        "physical_base": _hex(kernel.physical_base),
+        "physical_base": _hex(None if kernel.physical_base is None else kernel.place(kernel.physical_base)),
         "kaslr_slide": _hex(kernel.kaslr_slide),
         "page_table_root": _hex(kernel.page_table_root),
         "paging": kernel.paging,
@@ -100,7 +101,7 @@ def kernel_document(kernel: Kernel) -> dict[str, Any]:
         "tables": [
             {
                 "name": place.name,
-                "physical": _hex(place.physical),
+                "physical": _hex(kernel.place(place.physical)),
                 "virtual": _hex(place.virtual if kernel.is_placed else None),
                 "size": place.size,
             }
