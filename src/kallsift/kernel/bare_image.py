@@ -7,7 +7,7 @@ page. An image without the bytes in front of it is like any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -24,14 +24,11 @@ from kallsift.kallsyms.tokens import TokenTable, moved
 from kallsift.kernel.candidates import best_at, word_sizes
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.placement import is_near
-from kallsift.kernel.pointers import AFTER, BEFORE, PAGE, Pointers, Words, pointers_between
+from kallsift.kernel.pointers import AFTER, BEFORE, PAGE, Words, list_head_distances
 from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
 
 MAX_HEADER = 1 << 16
 """Bytes in front of an image at most for all of them to be its header; above, they are other files."""
-
-MIN_SELF_POINTERS = 16
-"""Words that point at themselves at one distance before that distance is believed."""
 
 MAX_DISTANCES = 3
 MAX_TABLES = 4
@@ -134,7 +131,8 @@ def _cuts(memory: Memory, place: int, tokens: TokenTable) -> Iterator[int]:
         view = cut_before(memory, phase)
         segment, there = _surrounded(view, place - phase, tokens)
         for tables in islice(recover_tables(segment, there, word_sizes(view), Attempt()), MAX_TABLES):
-            for distance in _distances(segment, tables):
+            words = Words(tables.word_size, tables.byte_order)
+            for distance, _ in list_head_distances(segment, words)[:MAX_DISTANCES]:
                 cut = phase + _beginning(tables, distance)
                 if cut not in given and cut <= place:
                     given.add(cut)
@@ -145,27 +143,6 @@ def _cuts(memory: Memory, place: int, tokens: TokenTable) -> Iterator[int]:
 def _surrounded(memory: Memory, place: int, tokens: TokenTable) -> tuple[Segment, TokenTable]:
     segment = memory.around(place, BEFORE, AFTER)
     return segment, moved(tokens, place - segment.start - tokens.offset)
-
-
-def _distances(window: Segment, tables: Tables) -> Sequence[int]:
-    """Distances from place to address that most words of the image have which point at themselves."""
-    words = Words(tables.word_size, tables.byte_order)
-    found = pointers_between(window, words, *_address_range(tables, words))
-    array = found.places - np.uint64(tables.array_address) < np.uint64(tables.array.size)
-    found = Pointers(found.places[~array], found.values[~array])
-    distances, counts = np.unique(words.wrap(found.values - found.places), return_counts=True)
-    best = np.argsort(counts, kind="stable")[::-1][:MAX_DISTANCES]
-    return [int(distances[i]) for i in best if counts[i] >= MIN_SELF_POINTERS]
-
-
-def _address_range(tables: Tables, words: Words) -> tuple[int, int]:
-    """The lowest and the highest address that the image can have, as far as its table tells without its place."""
-    array = tables.array
-    if array.adrift or array.encoding.anchor == "place":
-        return 1 << 8 * words.size - 2, words.mask
-    addresses = words.wrap(array.addresses(0))
-    middle = int(np.sort(addresses)[len(addresses) // 2])
-    return max(0, middle - BEFORE), min(words.mask, middle + AFTER)
 
 
 def _beginning(tables: Tables, distance: int) -> int:

@@ -13,6 +13,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct
 from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Tables
@@ -216,4 +217,4 @@ def _likely_pointers(window: Segment, words: Words) -> NDArray[np.uint64]:
     companion = inside | (values < np.uint64(PAGE))
     chosen = inside.copy()
     chosen[1:-1] &= companion[:-2] | companion[2:]
-    return np.unique(values[chosen])
+    return distinct(values[chosen])

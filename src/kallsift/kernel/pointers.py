@@ -149,9 +149,11 @@ def distances(pointers: Pointers, words: Words, least: int = 16, most: int = 64)
 
 def _frequent(values: NDArray[np.uint64], least: int, most: int) -> list[tuple[int, int]]:
     """Return the values that stand there at least ``least`` times, with how often, the most frequent first."""
-    found, counts = np.unique(values, return_counts=True)
+    ordered = np.sort(values)
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))[: len(ordered)])
+    counts = np.diff(starts, append=len(ordered))
     best = np.argsort(counts, kind="stable")[::-1][:most]
-    return [(int(found[i]), int(counts[i])) for i in best if counts[i] >= least]
+    return [(int(ordered[starts[i]]), int(counts[i])) for i in best if counts[i] >= least]
 
 
 def pointers_between(window: Segment, words: Words, low: int, high: int) -> Pointers:
