@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from kallsift.cli import progress_bar, source_options
-from kallsift.cli.app import COMMANDS
+from kallsift.cli.app import COMMANDS, app
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import kernel
 
@@ -33,6 +34,19 @@ def test_help_shows_examples(command: Command, name: str) -> None:
     assert f"$ kallsift {name} memory." in result.out
     assert "--kernel N" in result.out
     assert "\x1b" not in result.out
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_summary_is_cut_off(command: Command, monkeypatch: pytest.MonkeyPatch, name: str, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert isinstance(app, click.Group)
+    found = app.get_command(click.Context(app), name)
+    assert found is not None
+    summary = " ".join((found.help or "").split("\n\n")[0].split())
+    assert len(summary) <= 80
+    assert summary.endswith(".")
+    assert f" {name} {summary} " in " ".join([*command("--help").out.split(), ""])
 
 
 def test_help_of_the_group(command: Command) -> None:

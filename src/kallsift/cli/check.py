@@ -39,11 +39,12 @@ EXAMPLES = {
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document with all of that.")
 def check(request: Request, files: tuple[Path, ...], uses: bool, symbols: bool, as_json: bool) -> int:
-    """Tell what insmod would say of modules, each by itself, if that kernel went on running.
+    """Check whether modules would load into the kernel.
 
-    A line for each has the file, "loads" or "refused", the error that insmod would get, and the reason, with tabs
-    between. Decided as the kernel's module loader does: ELF, licence, vermagic, checksums, namespaces, symbols. What a
-    module's own code then does is not known. FILE may be packed: .ko.xz, .ko.zst, .ko.gz.
+    Says what insmod would, of each by itself, if that kernel went on running. A line for each has the file, "loads" or
+    "refused", the error that insmod would get, and the reason, with tabs between. Decided as the kernel's module loader
+    does: ELF, licence, vermagic, checksums, namespaces, symbols. What a module's own code then does is not known. FILE
+    may be packed: .ko.xz, .ko.zst, .ko.gz.
 
     The exit code is 0 if all would be loaded, 1 if one would be refused, 3 if the kernel is not proven or not all that
     it exports is known.

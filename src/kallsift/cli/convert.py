@@ -43,7 +43,7 @@ EXAMPLES = {
 )
 @click.option("--as-is", is_flag=True, help="Look for no kernel: addresses and notes as the source has them.")
 def convert(request: Request, output: Path, form: str | None, packing: str, as_is: bool) -> int:
-    """Write the memory of a source as another kind of dump: raw, LiME, ELF core, kdump.
+    """Write the memory of a source as raw, LiME, ELF core or kdump.
 
     ELF cores and kdumps get the registers that the source records (what notes have no place for is named), and
     VMCOREINFO: the source's own, else what the kernel keeps of it in memory, else what was recovered. What is not

@@ -29,13 +29,13 @@ EXAMPLES = {
 @click.option("--core", is_flag=True, help="The built-in symbols alone, without modules and BPF.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def diff(request: Request, other: str, core: bool, as_json: bool) -> int:
-    """Compare the symbols of two sources, without the slide between them: dumps, images, saved /proc/kallsyms,
-    System.map, ELF files with a symbol table.
+    """Compare the symbols of two sources.
 
-    Prints a line for each difference: "- address type name" if only SOURCE has it, "+ ..." if only OTHER does,
-    "~ address address type name" if it is elsewhere, "! address type type name" if its type is another one. Modules
-    are compared where both list some. What a damaged table has lost the name or address of is no difference. The other
-    options say how SOURCE is read.
+    Sources are dumps, images, saved /proc/kallsyms, System.map, ELF files with a symbol table. The slide between them
+    is no difference. Prints a line for each difference: "- address type name" if only SOURCE has it, "+ ..." if only
+    OTHER does, "~ address address type name" if it is elsewhere, "! address type type name" if its type is another one.
+    Modules are compared where both list some. What a damaged table has lost the name or address of is no difference.
+    The other options say how SOURCE is read.
 
     The exit code is 0 if they agree, 4 if they differ, 3 if they agree but one is not proven or has lost symbols.
     """

@@ -42,7 +42,9 @@ EXAMPLES = {
     help=f"Instead of the architecture that was found: {', '.join(MACHINES)}.",
 )
 def elf(request: Request, output: Path, unslid: bool, machine: str | None) -> int:
-    """Write the kernel as an ELF file: image, sections, symbols with types and sizes, build ID.
+    """Write the kernel as an ELF file for debuggers and disassemblers.
+
+    It has the image, sections, symbols with types and sizes, and the build ID.
 
     The image of a dump is what its memory held: code as it was patched, data as they were, in the pages of init
     sections whatever came after them. Pages that the source lacks are left out, never made up.

@@ -27,7 +27,7 @@ EXAMPLES = {
 @click.option("--owner", metavar="NAME", help="Only what NAME exports: vmlinux or a module.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with addresses.")
 def exports(request: Request, owner: str | None, as_json: bool) -> int:
-    """Print every symbol that the kernel and its loaded modules export, in the form of Module.symvers.
+    """Print what the kernel and its modules export, as Module.symvers has it.
 
     A line has checksum, name, owner (vmlinux or a module), EXPORT_SYMBOL or EXPORT_SYMBOL_GPL, and namespace, with tabs
     between them. A kernel that keeps no checksums has 0x00000000. Of a kernel image, what it exports itself.

@@ -21,7 +21,7 @@ COLUMNS = ("vmcs", "revision", "ept_pointer", "cr3", "lstar", "idt_base", "rip")
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
 def guests(request: Request) -> int:
-    """Find the virtual machines that a machine runs by hardware (Intel VT-x), by the VMCS pages in its memory.
+    """Find virtual machines that run by Intel VT-x, by the VMCS pages in memory.
 
     Prints a line of columns between tabs for each virtual processor; what could not be told is "-". Where processors
     keep which field is secret, so places are learnt from what must agree with the host's kernel and with each other.

@@ -42,7 +42,9 @@ _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
 )
 @click.argument("queries", nargs=-1, metavar="NAME-or-ADDRESS...")
 def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: bool, table: str | None) -> int:
-    """Find symbols by name or by address as the kernel does, first in itself and then in its modules.
+    """Find symbols by name or by address, as the kernel does.
+
+    It looks first in itself, then in its modules.
 
     A name, or module:name, gives a line "address type name" for each symbol of that name, with its [module]. An
     address, 0x... or 16 (8) bare hexadecimal digits, gives "address symbol+0xoffset/0xsize [module]", as the kernel

@@ -49,7 +49,9 @@ FORMATS: dict[str, Lines] = {"table": module_table, "proc": proc_modules}
 def modules(
     request: Request, names: tuple[str, ...], form: str, sections: bool, parameters: bool, as_json: bool
 ) -> int:
-    """Show the modules that are loaded, the last one first, or those that are named.
+    """Show the modules that are loaded, or those that are named.
+
+    The last one that was loaded comes first.
 
     A module that is in memory but not in the kernel's list (hidden, or just being unloaded) comes behind the others;
     the table says "NO" in the column "list", and what knows of it all the same: the tree by address, the objects of

@@ -107,7 +107,8 @@ def _indented(part: RenderableType) -> RenderableType:
 
 
 def _summary(command: click.Command | None) -> str:
-    return "" if command is None else command.get_short_help_str(limit=WIDEST)
+    """The first paragraph of a command's help, whole."""
+    return "" if command is None else _paragraphs(command.help or "").split("\n")[0]
 
 
 def _paragraphs(text: str) -> str:

@@ -47,13 +47,14 @@ PERCENT_S_TRACES = "s390x"
 )
 @click.option("--addresses", is_flag=True, help="Also say the address of each symbol+0xoffset/0xsize.")
 def symbolize(request: Request, log: Path, core: bool, from_base: int | None, addresses: bool) -> int:
-    """Say of each kernel address in a text what it belongs to, behind the address: <symbol+0xoffset/0xsize [module]>.
+    """Annotate kernel addresses in a log with the symbols they belong to.
 
-    Reads FILE or standard input (an oops, a stack trace, dmesg, a list of addresses) line by line. All else stays as
-    it was, byte for byte. SOURCE is what the addresses belong to; a saved /proc/kallsyms will do.
+    Behind an address stands <symbol+0xoffset/0xsize [module]>. Reads FILE or standard input (an oops, a stack trace,
+    dmesg, a list of addresses) line by line. All else stays as it was, byte for byte. SOURCE is what the addresses
+    belong to; a saved /proc/kallsyms will do.
 
-    Logs of another boot of the same kernel need its base; a line "Kernel Offset: 0x... from 0x...", which a kernel
-    that panics prints, tells it. Modules lie elsewhere in each boot, so that their addresses stay as they are.
+    Logs of another boot of the same kernel need its base; a line "Kernel Offset: 0x... from 0x...", which a kernel that
+    panics prints, tells it. Modules lie elsewhere in each boot, so that their addresses stay as they are.
     """
     if request.every:
         raise click.UsageError("--all makes no sense here: addresses belong to one kernel; give --kernel N.")

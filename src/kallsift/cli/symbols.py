@@ -37,7 +37,9 @@ EXAMPLES = {
 )
 @click.option("--core", is_flag=True, help="The built-in table alone, without modules, BPF and what else is loaded.")
 def symbols(request: Request, output: Path | None, form: str, core: bool) -> int:
-    """Print the kernel's symbols in the kernel's own order, duplicates kept: all of /proc/kallsyms.
+    """Print the kernel's symbols: all of /proc/kallsyms.
+
+    They come in the kernel's own order, duplicates kept.
 
     SOURCE is a memory dump or a kernel image, recognised by its content; - stands for standard input.
     """
