@@ -273,7 +273,7 @@ def test_a_list_that_no_symbol_names(word: int) -> None:
 def test_a_name_that_is_none() -> None:
     one = made()
     one.arena.put(one.modules[3] + 24, 0x1B5B)
-    assert any("the name of the module" in line for line in one.found.missing)
+    assert any("has an invalid name" in line for line in one.found.missing)
 
 
 def quirks(one: Made, odd: int) -> list[int]:

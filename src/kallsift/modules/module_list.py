@@ -101,7 +101,7 @@ def modules(kernel: Kernel, *, symbols: bool = True) -> Modules:
             missing.append(f"the module at {address:#x}: {error}")
             continue
         if not NAME_PATTERN.fullmatch(name.encode("latin-1")):
-            missing.append(f"what stands for the name of the module at {address:#x} is none: {printable(name)!r}")
+            missing.append(f"the module at {address:#x} has an invalid name: {printable(name)!r}")
         if reader is not None and state != UNFORMED:
             try:
                 read = reader.symbols(listed, number, room)

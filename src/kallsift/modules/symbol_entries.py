@@ -243,7 +243,7 @@ def _strings(memory: VirtualMemory, start: int, last: int) -> _Strings:
         ModulesError: if it does not begin with NUL.
     """
     try:
-        size = last + len(memory.string(start + last, MAX_STRINGS)) + 1
+        size = last + len(memory.string(start + last, MAX_NAME)) + 1
     except UnmappedError:
         size = last + MAX_NAME
     characters, is_held = _read(memory, start, size)

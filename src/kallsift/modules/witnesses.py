@@ -2,7 +2,7 @@
 
 Each witness is independent of the list: the trees by address, the set of objects that ``/sys/module`` shows, the list
 of tables of BUG(), the records of who uses whom, and the memory that is mapped near the modules. What any of them leads
-to is a module only if it begins with a state, and a pointer in it leads back to its beginning.
+to is a module only if it begins with a state, and has pointers back to its beginning, or one of these and a name.
 """
 
 from __future__ import annotations
