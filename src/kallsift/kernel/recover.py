@@ -260,6 +260,7 @@ def _best_of(memory: Memory, find: Callable[[Memory], Iterator[Tables]], attempt
 def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
     """Kernels whose names are stored as they are, as up to 2.6.9 and by OpenWrt; then those that lie compressed."""
     from kallsift.kallsyms.early import recover_early
+    from kallsift.kallsyms.modutils import recover_modutils
     from kallsift.kallsyms.name_regions import name_regions
     from kallsift.kallsyms.uncompressed import holds_entries, recover_uncompressed
 
@@ -267,6 +268,9 @@ def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
     sizes = word_sizes(memory)
     found = False
     streams = 0
+    if kernel := _best_of(memory, partial(recover_modutils, word_sizes=sizes, attempt=attempt), attempt):
+        found = True
+        yield kernel
     for low, high in name_regions(memory):
         kernel = _best_of(memory, partial(recover_early, low=low, word_sizes=sizes, attempt=attempt), attempt)
         if kernel and not pointed_at(kernel):
