@@ -50,6 +50,7 @@ def placements(memory: Memory, tables: Tables) -> Iterator[Placement]:
             for placement in placements(memory, based):
                 yield placement.with_checks(base_check)
         return
+    landmarks = {one.distance for one in landmark_candidates(tables, window, words)} if memory.image else set()
     unseen: list[Placement] = []
     tried: set[int] = set()
     for candidates in _ways(memory, tables, window, words):
@@ -60,7 +61,8 @@ def placements(memory: Memory, tables: Tables) -> Iterator[Placement]:
             tried.add(candidate.distance)
             found = _placed(memory, tables, window, words, candidate)
             if found is not None and (memory.image is None or found.has_strings):
-                is_proven = True
+                # data that are mapped apart from the tables have strings of their own
+                is_proven |= memory.image is None or not landmarks or found.distance in landmarks
                 yield found
             elif found is not None:
                 unseen.append(found)
