@@ -94,7 +94,7 @@ def make(parts: Parts, seed: int = 1) -> Made:
     word = np.dtype(f"<u{width}")
     targets = sorted({symbol.address for symbol in listed})
     _append(image, np.array(chance.choices(targets, k=parts.pointers), np.uint64).astype(word).tobytes())
-    texts = [f"message {chance.randrange(10**9)} of {chance.randrange(10**6)}".encode() for _ in range(parts.strings)]
+    texts = [b"message" + b" of many" * chance.randrange(9) + b"!" * chance.randrange(8) for _ in range(parts.strings)]
     places = []
     for text in texts:
         places.append(start + len(image))

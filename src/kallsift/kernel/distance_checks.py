@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kernel.pointers import Words, pointers_between
+from kallsift.kernel.pointers import PAGE, Words, pointers_between
 from kallsift.memory.model import Segment
 
 CHECK = "pointers to strings"
@@ -20,14 +20,19 @@ CHECK = "pointers to strings"
 MIN_STRINGS = 24
 """Distinct pointers to strings, more than at any other distance, that prove one."""
 
-CLEARLY = 1.5
+CLEARLY = 1.2
 """How many times as many strings must be met as at the best of the other distances."""
 
-SHIFTS = (4, 8, -8, 0x40, -0x40, 0x1000, -0x1000, 0x2340, 0x10000)
-"""Other distances, less the tested one; none of them by which strings are aligned and of equal lengths."""
+NEIGHBOURS = np.array(
+    [shift for shift in (*range(-3, 4), *range(-1024, 1025, 4), *(PAGE * n for n in range(-16, 17))) if shift], np.int64
+)
+"""Other distances, less the tested one: by odd headers, by alignment, and by pages. None of them may do as well."""
 
 SAMPLE = 1 << 14
 """Distinct pointers that are looked at, taken from the whole image."""
+
+FEW = 1 << 10
+"""Those of them that all neighbours are tried with, to find the one that does best."""
 
 LETTERS = np.zeros(256, np.bool_)
 LETTERS[0x20:0x7F] = True
@@ -74,8 +79,34 @@ def count_strings(window: Segment, words: Words, distance: int) -> StringCount:
     high = min(low + len(window.data), words.mask)
     values = pointers_between(window, words, low, high).values
     offsets = (np.unique(values[:: len(values) // (2 * SAMPLE) + 1]) - np.uint64(low)).astype(np.int64)
-    hits, *others = (_count(window.data, offsets + shift) for shift in (0, *SHIFTS))
-    return StringCount(len(offsets), hits, max(others))
+    few = offsets[:: len(offsets) // FEW + 1]
+    trials = [_count(window.data, few + shift) for shift in NEIGHBOURS]
+    rival = int(NEIGHBOURS[int(np.argmax(trials))])
+    return StringCount(len(offsets), _count(window.data, offsets), _count(window.data, offsets + rival))
+
+
+def is_best_for_symbols(values: NDArray[np.uint64], symbols: NDArray[np.uint64]) -> bool:
+    """Return whether no neighbour of a distance lets more words equal symbols.
+
+    Symbols are aligned and often follow each other at equal steps: at a wrong distance, too, many words equal one.
+
+    Args:
+        values: words of the image within the symbols' range.
+        symbols: the symbols' addresses, ascending.
+    """
+    values = np.sort(values)
+    values = values[np.concatenate(([True], values[1:] != values[:-1]))[: len(values)]]
+
+    def hits(values: NDArray[np.uint64], shift: int) -> int:
+        wanted = values + np.uint64(shift % (1 << 64))
+        found = symbols[np.minimum(np.searchsorted(symbols, wanted), len(symbols) - 1)]
+        return int(np.count_nonzero(found == wanted))
+
+    few = values[:: len(values) // FEW + 1]
+    # bit 0 may be set in pointers to code
+    shifts = [shift for shift in NEIGHBOURS.tolist() if abs(shift) != 1]
+    rival = max(shifts, key=lambda shift: hits(few, shift))
+    return hits(values, rival) <= hits(values, 0)
 
 
 def string_check(count: StringCount) -> Check:
@@ -98,13 +129,12 @@ def _count(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> int:
     return int(np.count_nonzero(begins))
 
 
-def beginnings(data: NDArray[np.uint8], length: int) -> NDArray[np.bool_]:
-    """Return where strings of at least ``length`` letters begin behind a NUL, shape (size,)."""
-    begins = np.zeros(len(data), np.bool_)
-    if len(data) > length:
-        letters = LETTERS[data]
-        inner = data[: len(data) - length] == 0
-        for index in range(length):
-            inner &= letters[1 + index : len(data) - length + 1 + index]
-        begins[1 : len(data) - length + 1] = inner
-    return begins
+def beginnings(data: NDArray[np.uint8], length: int) -> NDArray[np.int64]:
+    """Return the offsets at which strings of at least ``length`` letters begin behind a NUL, ascending, shape (n,)."""
+    if len(data) <= length:
+        return np.empty(0, np.int64)
+    ends = len(data) - length
+    found = np.flatnonzero((data[:ends] == 0) & (data[1 : ends + 1] - np.uint8(0x20) < np.uint8(0x5F))) + 1
+    for index in range(1, length):
+        found = found[LETTERS[data[found + index]]]
+    return found

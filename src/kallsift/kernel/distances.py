@@ -5,6 +5,7 @@ A candidate is a guess. `kallsift.kernel.distance_checks` tests it by things tha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -29,6 +30,9 @@ BANNER = b"Linux version "
 MAX_BANNERS = 16
 """Banners that are tried: an image has one or two (``linux_banner`` and ``linux_proc_banner``)."""
 
+MIN_AGREEING = 2
+"""Names of tables that must agree on a distance before it is tried."""
+
 MIN_VOTES = 16
 """Pointers and symbols that must agree on a distance before it is tried."""
 
@@ -43,6 +47,9 @@ MAX_STRINGS = 1 << 17
 
 MIN_LETTERS = 6
 """Characters that a string must begin with to be counted."""
+
+MAX_SAMPLED = 1 << 20
+"""Words that are looked at to find the region that most lie in."""
 
 REGION_BITS = 26
 """Bits of an address inside of a region as large as an image."""
@@ -106,8 +113,6 @@ def image_candidates(memory: Memory, tables: Tables, window: Segment, words: Wor
         detail = f"{votes} list heads point at themselves at a distance of {distance:#x}"
         yield Candidate(distance, Check.that("self-pointers", True, detail))
     yield from _first_byte_candidates(memory, tables, words)
-    if is_self_relative(tables):
-        yield from _pointer_candidates(tables, window, words)
 
 
 def unplaced_symbols(tables: Tables, array_virtual: int = 0) -> SymbolTable:
@@ -127,9 +132,14 @@ def landmark_candidates(tables: Tables, window: Segment, words: Words) -> Iterat
     if is_self_relative(tables):
         return  # these symbols move with the distance, and so agree with each one
     symbols = unplaced_symbols(tables)
-    for name, place, _ in tables.places:
-        if (index := symbols.find(f"kallsyms_{name}")) is not None:
-            distance = symbols.symbol(index).address - place & words.mask
+    named = [
+        (symbols.symbol(index).address - place & words.mask, name)
+        for name, place, _ in tables.places
+        if (index := symbols.find(f"kallsyms_{name}")) is not None
+    ]
+    agreeing = Counter(distance for distance, _ in named)
+    for distance, name in named:
+        if agreeing[distance] >= MIN_AGREEING:
             detail = f"kallsyms_{name} lies where its symbol says at a distance of {distance:#x}"
             yield Candidate(distance, Check.that("own name", True, detail), Origin.LANDMARK)
     if (index := symbols.find("linux_banner")) is not None:
@@ -160,18 +170,22 @@ def _first_byte_candidates(memory: Memory, tables: Tables, words: Words) -> Iter
             yield Candidate(distance, Check.that("first byte", True, detail), Origin.ASSUMPTION)
 
 
-def _pointer_candidates(tables: Tables, window: Segment, words: Words) -> Iterator[Candidate]:
+def pointer_candidates(tables: Tables, window: Segment, words: Words) -> Iterator[Candidate]:
     """Yield the distances at which most pointers of an image would equal self-relative symbols.
 
     Every difference of a pointer and a symbol is a vote; the right one is the only one that many pointers share.
     """
+    if not is_self_relative(tables):
+        return
     symbols = np.unique(unplaced_symbols(tables, tables.array_address).addresses)
     pointers = _likely_pointers(window, words)
     if not len(symbols) or not len(pointers):
         return
     sample = pointers[:: max(1, len(pointers) // SAMPLE)][: 2 * SAMPLE]
-    votes = np.sort(words.wrap((sample[:, None] - symbols[None, :]).ravel()))
-    votes = votes[votes & np.uint64(PAGE - 1) == 0]
+    # tables are aligned to four bytes where they are mapped
+    phase = np.uint64(-tables.array_address % 4)
+    differences = (pointer - symbols for pointer in sample)
+    votes = words.wrap(np.concatenate([some[some & np.uint64(3) == phase] for some in differences]))
     values, counts = np.unique(votes, return_counts=True)
     if len(values) and counts.max() >= MIN_VOTES:
         distance = int(values[np.argmax(counts)])
@@ -182,13 +196,13 @@ def _pointer_candidates(tables: Tables, window: Segment, words: Words) -> Iterat
 def string_candidates(tables: Tables, window: Segment, words: Words) -> Iterator[Candidate]:
     """Yield the distance at which most pointers of an image would lead to the beginnings of strings.
 
-    Every difference of a pointer and a string is a vote, as in `_pointer_candidates`. It is what is left where data
+    Every difference of a pointer and a string is a vote, as in `pointer_candidates`. It is what is left where data
     with list heads are mapped apart from the tables (execute in place), or are not there.
     """
     pointers = _likely_pointers(window, words)
     if not is_self_relative(tables):
         pointers = np.setdiff1d(pointers, unplaced_symbols(tables).addresses)
-    strings = np.flatnonzero(beginnings(window.data, MIN_LETTERS)).astype(np.uint64) + np.uint64(window.start)
+    strings = beginnings(window.data, MIN_LETTERS).astype(np.uint64) + np.uint64(window.start)
     if not len(strings) or len(pointers) < MIN_VOTES:
         return
     sample = pointers[:: max(1, len(pointers) // SAMPLE)][: 2 * SAMPLE]
@@ -207,14 +221,16 @@ def _likely_pointers(window: Segment, words: Words) -> NDArray[np.uint64]:
     """
     skipped = -window.start % words.size
     raw = np.ascontiguousarray(window.data[skipped:][: (len(window.data) - skipped) // words.size * words.size])
-    values = raw.view(words.dtype).astype(np.uint64)
-    region = values >> np.uint64(REGION_BITS)
-    plausible = (region != 0) & (region != np.uint64(words.mask >> REGION_BITS))
-    if not plausible.any():
-        return values[:0]
-    regions, counts = np.unique(region[plausible], return_counts=True)
-    inside = region == regions[np.argmax(counts)]
-    companion = inside | (values < np.uint64(PAGE))
-    chosen = inside.copy()
-    chosen[1:-1] &= companion[:-2] | companion[2:]
-    return distinct(values[chosen])
+    values = raw.view(words.dtype)
+    # each value once: padding of code repeats itself
+    region = distinct(values[:: len(values) // MAX_SAMPLED + 1].astype(np.uint64)) >> np.uint64(REGION_BITS)
+    region = region[(region != 0) & (region != np.uint64(words.mask >> REGION_BITS))]
+    if not len(region):
+        return np.empty(0, np.uint64)
+    regions, counts = np.unique(region, return_counts=True)
+    low = values.dtype.newbyteorder("=").type(int(regions[np.argmax(counts)]) << REGION_BITS)
+    inside = np.flatnonzero(values - low < 1 << REGION_BITS)
+    inside = inside[(inside > 0) & (inside < len(values) - 1)]
+    beside = np.stack((values[inside - 1], values[inside + 1]))
+    companions = (beside - low < 1 << REGION_BITS) | (beside < PAGE)
+    return distinct(values[inside[companions.any(axis=0)]].astype(np.uint64))

@@ -13,15 +13,16 @@ from dataclasses import replace
 import numpy as np
 
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kallsyms.tables import Tables
+from kallsift.kallsyms.tables import Layout, Tables
 from kallsift.kernel.base import with_base
-from kallsift.kernel.distance_checks import count_strings, string_check
+from kallsift.kernel.distance_checks import count_strings, is_best_for_symbols, string_check
 from kallsift.kernel.distances import (
     Candidate,
     Origin,
     given_candidates,
     image_candidates,
     landmark_candidates,
+    pointer_candidates,
     self_pointer_candidates,
     string_candidates,
     unplaced_symbols,
@@ -78,7 +79,9 @@ def _ways(memory: Memory, tables: Tables, window: Segment, words: Words) -> Iter
         return
     yield self_pointer_candidates(window, words)
     yield image_candidates(memory, tables, window, words)
-    yield string_candidates(tables, window, words)
+    if tables.layout is Layout.USUAL:  # these take longer, and of others there are many
+        yield pointer_candidates(tables, window, words)
+        yield string_candidates(tables, window, words)
 
 
 def _placed(memory: Memory, tables: Tables, window: Segment, words: Words, candidate: Candidate) -> Placement | None:
@@ -143,6 +146,8 @@ def _confirmed(
     # the table of addresses would confirm itself
     foreign = found.places - np.uint64(tables.array_address) >= np.uint64(tables.array.size)
     hits = hits_on_symbols(found.values[foreign], own)
+    if not hits.code_bit and not is_best_for_symbols(found.values[foreign], own.addresses):
+        return hits, None
     inside = hits.distinct
     if hits.count >= LEAST_HITS + CHANCE * hits.by_chance:
         marked = ", those to code but for bit 0, which is set" if hits.code_bit else ""

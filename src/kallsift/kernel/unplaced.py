@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -55,7 +56,8 @@ def unplaced_kernel(memory: Memory, readings: Sequence[Tables]) -> Kernel | None
     low = int(symbols.addresses.min()) if first is None else int(symbols.addresses[first])
     guessed = low - memory.segments[0].start
     checks = [Check.that(CHECK, False, f"nothing confirms these addresses: {origin}")]
-    others = {_signature(memory, tables) for tables in whole} - {_signature(memory, best)}
+    as_good = [tables for tables in whole if _rank(memory, tables)[:-1] == _rank(memory, best)[:-1]]
+    others = {_signature(memory, tables) for tables in as_good} - {_signature(memory, best)}
     if others:
         checks.append(Check.that("only reading", False, f"{len(others)} other readings of the tables are in order too"))
     return Kernel(
@@ -89,10 +91,11 @@ def likely_architecture(symbols: SymbolTable) -> str | None:
     return best if counts[best] >= MIN_MARKS else None
 
 
-def _rank(memory: Memory, tables: Tables) -> tuple[bool, bool, bool, int]:
+def _rank(memory: Memory, tables: Tables) -> tuple[bool, bool, bool, bool, int]:
     """Return what makes one reading better than another.
 
-    Its words are as wide as those of the architecture, its base is there, it is plausible, and nothing is left over.
+    Its words are as wide as those of the architecture, its base is there and in no other table, it is plausible, and
+    nothing is left over.
     """
     architecture = (memory.image.architecture if memory.image else None) or likely_architecture(
         unplaced_symbols(tables)
@@ -100,7 +103,8 @@ def _rank(memory: Memory, tables: Tables) -> tuple[bool, bool, bool, int]:
     # kernels of 64 bits have the marks of their architecture's kernels of 32 bits
     widths = word_sizes_of(architecture) | word_sizes_of(f"{architecture}64")
     fits = not widths or tables.word_size in widths
-    return fits, not tables.array.adrift, _is_plausible(tables), -_loose_bytes(tables)
+    is_apart = all(before.end <= after.offset for before, after in pairwise(tables.rows))
+    return fits, not tables.array.adrift, is_apart, _is_plausible(tables), -_loose_bytes(tables)
 
 
 def _is_plausible(tables: Tables) -> bool:
@@ -110,8 +114,9 @@ def _is_plausible(tables: Tables) -> bool:
     near = np.abs((addresses - np.uint64(middle)).view(np.int64)) < 1 << 30
     # as those of 64-bit kernels are, but for big-endian ones (s390x, sparc64) none of them below 4 GiB
     is_high = tables.word_size == 4 or is_self_relative(tables) or tables.byte_order == ">" or middle >> 32 != 0
-    aligned = tables.word_size == 4 or middle >> 40 in (0, (1 << 24) - 1) or middle >> 63 == 1
-    return bool(near.mean() > 0.5) and is_high and aligned
+    # kernels lie at the lower end, at the upper one, or low in a region that the upper byte chooses
+    usual = tables.word_size == 4 or middle >> 48 in (0, 0xFFFF) or (middle >> 32) & 0xFF_FFFF < 0x100
+    return bool(near.mean() > 0.5) and is_high and usual
 
 
 def _loose_bytes(tables: Tables) -> int:
