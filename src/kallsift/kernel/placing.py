@@ -79,7 +79,7 @@ def _ways(memory: Memory, tables: Tables, window: Segment, words: Words) -> Iter
         return
     yield self_pointer_candidates(window, words)
     yield image_candidates(memory, tables, window, words)
-    if tables.layout is Layout.USUAL:  # these take longer, and of others there are many
+    if memory.image is not None and tables.layout is Layout.USUAL:  # these take longer: not for each table of a dump
         yield pointer_candidates(tables, window, words)
         yield string_candidates(tables, window, words)
 
@@ -146,10 +146,10 @@ def _confirmed(
     # the table of addresses would confirm itself
     foreign = found.places - np.uint64(tables.array_address) >= np.uint64(tables.array.size)
     hits = hits_on_symbols(found.values[foreign], own)
-    if not hits.code_bit and not is_best_for_symbols(found.values[foreign], own.addresses):
-        return hits, None
     inside = hits.distinct
     if hits.count >= LEAST_HITS + CHANCE * hits.by_chance:
+        if not hits.code_bit and not is_best_for_symbols(found.values[foreign], own.addresses):
+            return hits, None
         marked = ", those to code but for bit 0, which is set" if hits.code_bit else ""
         detail = (
             f"{hits.count} of {inside} distinct pointers equal a symbol's address{marked}, "
