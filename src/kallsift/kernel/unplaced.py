@@ -55,7 +55,7 @@ def unplaced_kernel(memory: Memory, readings: Sequence[Tables]) -> Kernel | None
     first = _first_symbol(symbols)
     low = int(symbols.addresses.min()) if first is None else int(symbols.addresses[first])
     guessed = low - memory.segments[0].start
-    checks = [Check.that(CHECK, False, f"nothing confirms these addresses: {origin}")]
+    checks = [Check.that(CHECK, False, f"nothing confirms these addresses: {origin}", is_quoted=True)]
     as_good = [tables for tables in whole if _rank(memory, tables)[:-1] == _rank(memory, best)[:-1]]
     others = {_signature(memory, tables) for tables in as_good} - {_signature(memory, best)}
     if others:

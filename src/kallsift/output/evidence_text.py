@@ -25,11 +25,4 @@ def doubts(kernel: Kernel) -> str:
         for check in kernel.evidence
         if check.essential and check.outcome is Outcome.FAILED
     ]
-    if not kernel.is_placed:
-        # there is but one reason, so it can be told whole
-        failed = [f"{check.name}, {printable(check.detail)}" for check in kernel.evidence if _fails(check)]
     return "; ".join([f"state {kernel.state.value}", *([f"failed: {', '.join(failed)}"] if failed else [])])
-
-
-def _fails(check: Check) -> bool:
-    return check.essential and check.outcome is Outcome.FAILED
