@@ -8,6 +8,7 @@ import gzip
 import lzma
 import re
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -156,7 +157,21 @@ def test_what_is_no_such_text(text: bytes, message: str) -> None:
         read(text)
 
 
-COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+def zstd(data: bytes) -> bytes:
+    return bytes(pytest.importorskip("backports.zstd").compress(data))
+
+
+def lz4(data: bytes) -> bytes:
+    return bytes(pytest.importorskip("lz4.frame").compress(data))
+
+
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zstd": zstd,
+    "lz4": lz4,
+}
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
@@ -184,6 +199,16 @@ def test_a_text_that_expands_without_end(tmp_path: Path) -> None:
     file.write_bytes(gzip.compress(b"ffffffff81000000 T _text\n" * (1 << 19)))
     with patch.object(listing_text, "MAX_SIZE", 1 << 22), pytest.raises(SourceError, match="over 4 MiB"):
         listed(file)
+
+
+def test_long_runs_of_blanks_take_no_time() -> None:
+    blanks = b" " * 300_000
+    text = b"".join(
+        (TEXT, b"ffffffff81000000 T x", blanks, b"y\n", blanks, b"[m\n", b"ffffffff81000000 T z", blanks, b"\n")
+    )
+    start = time.monotonic()
+    assert lines(read(text))[-1] != ""
+    assert time.monotonic() - start < 10  # hundreds of seconds where each blank is a beginning
 
 
 def test_too_many_owners() -> None:

@@ -35,8 +35,9 @@ HIDDEN = re.compile(rb"^[ \t]*\(_*ptrval_*\)[ \t]+([A-Za-z?])[ \t]+(?=\S)", re.M
 COLUMNS = re.compile(
     rb"^[ \t]*([0-9a-fA-F]{16}|[0-9a-fA-F]{8}|\?{16}|\?{8})[ \t]+([A-Za-z?-])[ \t]+(?=\S)", re.MULTILINE
 )
-OWNER = re.compile(rb"[ \t]+(\[[^\]\s]*\])$", re.MULTILINE)
-END = re.compile(rb"[ \t\r]+$", re.MULTILINE)
+OWNER = re.compile(rb"(?<![ \t])[ \t]+(\[[^\]\s]*\])$", re.MULTILINE)
+END = re.compile(rb"(?<![ \t\r])[ \t\r]+$", re.MULTILINE)
+"""Both begin where blanks do, so that long runs of these are passed over once."""
 
 
 def begins_listing(beginning: bytes) -> bool:
