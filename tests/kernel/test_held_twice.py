@@ -47,6 +47,19 @@ def test_forms_of_entries_and_byte_orders(order: str, relative: bool) -> None:
     assert kernel.renamed(PLAIN, PLAIN.replace("i", "m")).failed() >= {BTF}
 
 
+@pytest.mark.parametrize("relative", [True, False])
+def test_exports_without_bounds_are_found_behind_the_code(relative: bool) -> None:
+    kernel = twice(relative=relative, padded=False)
+    rows = tuple(row for row in kernel.rows if "ksymtab" not in row[2] and not row[2].endswith(".cold"))
+    kernel = Twice(rows, kernel.data)
+    check = kernel.checks()[EXPORTS]
+    assert check.outcome is Outcome.PASSED
+    assert check.detail.startswith("200 names and 200 addresses")
+    assert kernel.moved(EXPORTED, 4).failed() == {EXPORTS, STARTS}
+    assert EXPORTS in kernel.renamed(EXPORTED, EXPORTED.replace("thing", "thino")).failed()
+    assert EXPORTS not in kernel.renamed(PLAIN, PLAIN.replace("thing", "thino")).failed()
+
+
 @pytest.mark.parametrize(
     ("name", "contradicted"),
     [

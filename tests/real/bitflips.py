@@ -184,7 +184,7 @@ def carry_out(plan: Plan) -> int:
     print(COLUMNS)
     for name in plan.images:
         for part in PARTS:
-            print(_row(name, part, [done[name, part, seed] for seed in range(plan.flips)]))
+            print(_row(name, part, [flip for key, flip in done.items() if key[:2] == (name, part)]))
     print("\n## What nothing noticed\n")
     print("\n".join(_silent(flip for flip in done.values() if flip.kernel in plan.images)))
     return 0

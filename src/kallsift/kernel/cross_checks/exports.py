@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import UnmappedError
-from kallsift.kernel.cross_checks.at_addresses import compare
+from kallsift.kernel.cross_checks.at_addresses import Comparison, compare
+from kallsift.kernel.cross_checks.export_search import searched_runs
 from kallsift.kernel.cross_checks.findings import Finding, Source
 from kallsift.kernel.cross_checks.name_keys import EXPORT_ENDS, PREFIXES, Names, lanes, whole_keys
 from kallsift.kernel.placement import Placement
@@ -73,7 +74,7 @@ def export_finding(memory: Memory, placement: Placement, names: Names) -> Findin
     nothing = Finding.none(Source.EXPORTS, len(symbols), "no array of exports with names was found")
     entries = _entries(memory, placement, names)
     if entries is None:
-        return nothing
+        return _searched(memory, placement, names) or nothing
     values = without_code_bit(entries.values, symbols) if placement.code_bit else entries.values
     found = compare(names, symbols, values, entries.keys)
     wrong = found.displaced | found.renamed
@@ -90,6 +91,48 @@ def export_finding(memory: Memory, placement: Placement, names: Names) -> Findin
     broken += own
     confirmed |= placed
     return Finding(Source.EXPORTS, confirmed, confirmed, len(broken), min(broken, default=(0, ""))[1])
+
+
+def _searched(memory: Memory, placement: Placement, names: Names) -> Finding | None:
+    """Compare the exports of a kernel that does not name the bounds of its arrays; None where none are found.
+
+    Only functions: where the bounds are not listed, data are not either.
+    """
+    symbols = placement.symbols
+    low, high = names.find(b"_stext"), names.find(b"_etext")
+    if low is None or high is None or names.find(b"__start___ksymtab") is not None:
+        return None
+    code = (symbols.addresses[low], symbols.addresses[high])
+    confirmed = np.zeros(len(symbols), np.bool_)
+    broken: list[tuple[int, str]] = []
+    for runs in searched_runs(memory, placement, int(code[1])):
+        for values, strings in runs:
+            values = without_code_bit(values, symbols) if placement.code_bit else values
+            broken += _of_run(compare(names, symbols, values, strings.keys), values, strings, code, confirmed)
+        if confirmed.any():
+            return Finding(Source.EXPORTS, confirmed, confirmed, len(broken), min(broken, default=(0, ""))[1])
+    return None
+
+
+def _of_run(
+    found: Comparison,
+    values: NDArray[np.uint64],
+    strings: Names,
+    code: tuple[np.uint64, np.uint64],
+    confirmed: NDArray[np.bool_],
+) -> list[tuple[int, str]]:
+    """What of a run of entries the table contradicts, if it is one of exports; marks what it has."""
+    wrong = np.flatnonzero((found.displaced | found.renamed) & (values >= code[0]) & (values < code[1]))
+    agree = int(np.count_nonzero(found.agree))
+    # what is no array of exports has few names of symbols, or many that are others'
+    if agree < MIN_ENTRIES or len(wrong) > max(1, MAX_EXCEPTIONS * agree):
+        return []
+    confirmed[found.index[found.agree]] = True
+    return [
+        (int(found.there[number]), f"{strings.string(number).decode('latin-1')} is exported at {values[number]:#x}")
+        for number in wrong.tolist()
+        if found.known[number] or len(strings.string(number)) <= MAX_OLD_NAME
+    ]
 
 
 def _own_symbols(

@@ -1,0 +1,64 @@
+"""Exports of kernels whose table names no bounds of their arrays: entries that follow each other behind the code.
+
+Where text alone is listed, up to 6.11, nothing says where the arrays are. RO_DATA (include/asm-generic/vmlinux.lds.h)
+puts them into the read-only data, and so not far behind the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import UnmappedError
+from kallsift.kernel.cross_checks.name_keys import Names, lanes
+from kallsift.kernel.name_pointers import pairs
+from kallsift.kernel.placement import Placement
+from kallsift.kernel.pointers import Words
+from kallsift.memory.model import Memory
+
+WITHIN = 12 << 20
+"""How far behind the code the arrays and their strings end at most, in bytes."""
+
+MIN_RUN = 64
+"""Entries that follow each other, or all but."""
+
+MAX_GAP = 8
+"""Entries between two of a run at most: those whose names begin inside of others are not seen."""
+
+
+Run = tuple[NDArray[np.uint64], Names]
+"""Addresses, and the string beside each."""
+
+
+def searched_runs(memory: Memory, placement: Placement, end: int) -> Iterator[list[Run]]:
+    """Runs of words that name an address and, beside it, a string: pointers first, then distances of 32 bits.
+
+    Args:
+        memory: what holds the image.
+        placement: where it lies, and how to read it.
+        end: address behind the code.
+    """
+    try:
+        window = memory.window(placement.physical(end), 0, WITHIN)
+    except UnmappedError:
+        return
+    text = lanes(window.data)
+    for words, relative in ((placement.words, False), (Words(4, placement.words.byte_order), True)):
+        entries, strings, values = pairs(window, words, placement.distance, relative=relative)
+        runs = _runs(entries, words.size)
+        yield [(placement.words.wrap(values[low:high]), Names.of(text, strings[low:high])) for low, high in runs]
+
+
+def _runs(entries: NDArray[np.int64], width: int) -> list[tuple[int, int]]:
+    """Where entries of two or three fields follow each other, as indices of the first one and behind the last."""
+    steps = np.diff(entries)
+    best: list[tuple[int, int]] = []
+    for size in (2 * width, 3 * width):
+        near = (steps % size == 0) & (steps <= MAX_GAP * size)
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], near, [False])).astype(np.int8))).reshape(-1, 2)
+        runs = [(low, high + 1) for low, high in edges.tolist() if high + 1 - low >= MIN_RUN]
+        if sum(high - low for low, high in runs) > sum(high - low for low, high in best):
+            best = runs
+    return best
