@@ -53,19 +53,28 @@ def payloads(memory: Memory, budget: Budget | None = None) -> Iterator[Memory]:
         if not isinstance(segment, Segment):
             continue  # a dump that decodes its pages when they are read: too much of it at once
         layer = Layer(segment.read(), outer, segment.start, segment.start)
-        taken: list[range] = []
-        for offset in packed_headers(layer.view):
-            if any(offset in span for span in taken):
-                continue
-            try:
-                kernel = _kernel(layer.inside(offset, len(layer.view)), budget)
-            except ImageError:
-                continue
-            if kernel and any(marks.holds_kernel(one.data) for one in kernel.bare.segments):
-                taken.append(range(offset, kernel.layer.end or offset + len(kernel.layer.view)))
+        for low, high in segment.stored():
+            for kernel in _payloads_between(layer, low, high, budget):
                 yield _memory(memory.source, kernel)
-        for kernel in _searched(layer, budget, taken):
-            yield _memory(memory.source, kernel)
+
+
+def _payloads_between(layer: Layer, low: int, high: int, budget: Budget) -> Iterator[KernelImage]:
+    """Yield the kernels that begin between two offsets: in packed images with a header, and in streams."""
+    taken: list[range] = []
+    for place in packed_headers(layer.view[low:high]):
+        if any(place in span for span in taken):
+            continue
+        try:
+            # what begins here may go on behind a hole of a sparse file
+            kernel = _kernel(layer.inside(low + place, len(layer.view)), budget)
+        except ImageError:
+            continue
+        if kernel and any(marks.holds_kernel(one.data) for one in kernel.bare.segments):
+            end = kernel.layer.end
+            stop = place + len(kernel.layer.view) if end is None else end - (layer.place or 0) - low
+            taken.append(range(place, stop))
+            yield kernel
+    yield from _searched(layer.inside(low, high), budget, taken)
 
 
 def bare_at(memory: Memory, place: int) -> Iterator[Memory]:

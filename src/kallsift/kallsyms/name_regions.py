@@ -41,8 +41,16 @@ def name_regions(memory: Memory) -> Iterator[tuple[int, int]]:
     found = 0
     for stretch in memory.segments:
         first: int | None = None
-        for low in range(0, stretch.size, BATCH):
-            data = stretch.read(low, low + BATCH)
+        after = 0
+        for low in stretch.steps(BATCH):
+            if first is not None and low > after:
+                # nothing but zeros stands between
+                if stretch.start + after - first >= LEAST_BLOCKS * BLOCK:
+                    yield first, stretch.start + after
+                    found += 1
+                first = None
+            after = low + BATCH
+            data = stretch.read(low, after)
             if first is not None and stretch.start + low - first >= BATCH:
                 yield first, stretch.start + low
                 found += 1
@@ -58,8 +66,9 @@ def name_regions(memory: Memory) -> Iterator[tuple[int, int]]:
                 first = None
                 if found == MAX_REGIONS:
                     return
-        if first is not None and stretch.end - first >= LEAST_BLOCKS * BLOCK:
-            yield first, stretch.end
+        end = min(stretch.end, stretch.start + after)
+        if first is not None and end - first >= LEAST_BLOCKS * BLOCK:
+            yield first, end
             found += 1
 
 

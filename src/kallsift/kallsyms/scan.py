@@ -41,20 +41,20 @@ def digit_runs(
 
     Args:
         memory: what to search.
-        progress: called with bytes done and bytes in all, once all of the memory is searched.
+        progress: called with bytes done and bytes in all, once all of the memory is searched; holes do not count.
         first: parts of the memory, each from an address to another, that are looked at before all of it.
 
     Yields:
         A stretch of the memory, and the offsets in it at which a digit run starts; shape (n,), ascending, n > 0.
     """
-    done = 0
+    done, total = 0, memory.stored_size
     given: set[int] = set()
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
         for segment, start, end, counts in _batches(memory, first):
             found = _lanes(threads, segment, start, end)
             done += end - start if counts else 0
             if progress and counts:
-                progress(done, memory.size)
+                progress(done, total)
             runs = _whole_runs(segment, found)
             # one that lies across a border is found on both sides
             new = [run for run in runs.tolist() if segment.start + run not in given]
@@ -89,8 +89,9 @@ def _batches(memory: Memory, first: Iterable[tuple[int, int]]) -> Iterator[tuple
             for start in range(begin // BLOCK * BLOCK, end, BATCH):
                 yield segment, start, min(start + BATCH, end), False
     for segment in memory.segments:
-        for start in range(0, segment.size, BATCH):
-            yield segment, start, min(start + BATCH, segment.size), True
+        for low, high in segment.stored():
+            for start in range(low, high, BATCH):
+                yield segment, start, min(start + BATCH, high), True
 
 
 def _lanes(threads: ThreadPoolExecutor, segment: Stretch, start: int, end: int) -> NDArray[np.int64]:

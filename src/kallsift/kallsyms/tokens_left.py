@@ -49,7 +49,7 @@ def token_indices(stretch: Stretch) -> Iterator[tuple[int, str]]:
     """Where indices stand in a stretch of memory, and their byte orders."""
     found = looked = 0
     first = -stretch.start % LANE
-    for start in range(first, stretch.size - LANE, BLOCK):
+    for start in stretch.steps(BLOCK, first):
         before = min(start, INDEX_SIZE)
         data = stretch.read(start - before, start + BLOCK + INDEX_SIZE)
         raw = data[before : before + BLOCK]

@@ -75,7 +75,7 @@ def _tables(ram: Segment) -> Iterator[Ranges]:
     """The RAM that each table says there is: all of its entries, and as many as the number in front of it says."""
     width = ENTRY.itemsize
     places: list[int] = []
-    for low in range(0, ram.size, BATCH):
+    for low in ram.steps(BATCH):
         part = ram.read(low, low + BATCH)
         words = np.ascontiguousarray(part[: len(part) // 4 * 4]).view("<u4")
         places += (np.flatnonzero(words == ANCHOR)[:MAX_PLACES] * 4 + low).tolist()
@@ -134,7 +134,7 @@ def _logged(ram: Segment) -> Iterator[Ranges]:
 def _lines(ram: Segment) -> Iterator[tuple[int, bool, int, int]]:
     """Lines about RAM: where they stand, whether the firmware told them, first and last address."""
     seen = 0
-    for low in range(0, ram.size, BATCH):
+    for low in ram.steps(BATCH):
         text = ram.read(max(0, low - LEAD), low + BATCH + LINE).tobytes()
         base = max(0, low - LEAD)
         place = text.find(LOGGED_MARK, low - base)

@@ -89,7 +89,7 @@ def _chunks(window: Segment, words: Words) -> Iterator[tuple[int, NDArray[np.uns
     """The aligned words of a window, native byte order, some at a time, each time with the first one's address."""
     whole = len(window.data) - (skipped := -window.start % words.size)
     whole -= whole % words.size
-    for offset in range(skipped, skipped + whole, CHUNK):
+    for offset in window.steps(CHUNK, skipped):
         chunk = np.ascontiguousarray(window.data[offset : min(offset + CHUNK, skipped + whole)])
         found = chunk.view(words.dtype)
         yield window.start + offset, found.astype(found.dtype.newbyteorder("="), copy=False)

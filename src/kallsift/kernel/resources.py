@@ -131,7 +131,7 @@ def _flags(ram: Segment, byte_order: str) -> NDArray[np.int64]:
     wanted = np.array(FLAGS, f"{byte_order}u4").view(np.uint32)
     kept = ~np.array(HOTPLUG_FLAGS, f"{byte_order}u4").view(np.uint32)
     found: list[NDArray[np.int64]] = []
-    for low in range(0, ram.size - 3, BATCH):
+    for low in ram.steps(BATCH):
         part = ram.read(low, low + BATCH)
         words = np.ascontiguousarray(part[: len(part) // 4 * 4]).view(np.uint32) & kept
         found.append(np.flatnonzero((words == wanted[0]) | (words == wanted[1])) * 4 + low)

@@ -141,7 +141,7 @@ def scattered(memory: Memory) -> Iterator[Vmcoreinfo]:
     wanted = np.uint64(int.from_bytes(START[:8], "little"))
     found = 0
     for segment in memory.segments:
-        for offset in range(-segment.start % PAGE, segment.size - PAGE + 1, BATCH):
+        for offset in segment.steps(BATCH, -segment.start % PAGE):
             batch = segment.read(offset, offset + BATCH)
             pages = batch[: len(batch) // PAGE * PAGE].reshape(-1, PAGE)
             # the first eight bytes of each page, as one number

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
+from kallsift.memory.file_mapping import map_file
 from kallsift.memory.model import Memory, printable
 
 HEADER_SIZE = 4096
@@ -256,12 +256,11 @@ def _mapped(path: str, name: str) -> NDArray[np.uint8]:
         size = os.lseek(descriptor, 0, os.SEEK_END)
         if not size:
             raise SourceError(f"{name}: is empty; take or copy the dump again")
-        mapping = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+        return map_file(descriptor, size)
     except (OSError, ValueError, OverflowError) as error:
         raise SourceError(f"{name}: cannot be mapped ({_reason(error)}); copy it into an ordinary file") from error
     finally:
         os.close(descriptor)
-    return np.frombuffer(mapping, np.uint8)
 
 
 def _refuse_unfit(mode: int, name: str) -> None:

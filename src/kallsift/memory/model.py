@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError, UnmappedError
 from kallsift.memory.core_notes import CoreNotes
+from kallsift.memory.file_mapping import stored_parts
 
 if TYPE_CHECKING:
     from kallsift.memory.fetched import Fetched
@@ -96,6 +97,22 @@ class Stretch(ABC):
         """Whether the container itself tells that there are only zeros from offset ``low`` to ``high``."""
         return False
 
+    def stored(self) -> Iterator[tuple[int, int]]:
+        """Yield the parts that can hold more than zeros, as ascending offsets: holes of sparse files are left out."""
+        yield 0, self.size
+
+    def steps(self, size: int, first: int = 0) -> Iterator[int]:
+        """Yield offsets ``size`` bytes apart, from ``first`` on, of the blocks that can hold more than zeros.
+
+        Whoever passes over all bytes in search of something passes over these.
+        """
+        following = first
+        for low, high in self.stored():
+            start = max(following, first + (low - first) // size * size)
+            for offset in range(start, high, size):
+                yield offset
+                following = offset + size
+
     @abstractmethod
     def moved(self, by: int, lost: int = 0) -> Stretch:
         """The same bytes, but for the first ``lost``, at addresses that are ``by`` higher."""
@@ -121,6 +138,10 @@ class Segment(Stretch):
     def read(self, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
         """As `Stretch.read`: always a view."""
         return self.data[low:high]
+
+    def stored(self) -> Iterator[tuple[int, int]]:
+        """As `Stretch.stored`."""
+        return stored_parts(self.data)
 
     def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
         """As `Stretch.gather`."""
@@ -243,6 +264,11 @@ class Memory:
     def size(self) -> int:
         """Bytes in all segments."""
         return sum(segment.size for segment in self.segments)
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes that can hold more than zeros: what a search of all memory has to look at."""
+        return sum(high - low for segment in self.segments for low, high in segment.stored())
 
     def segment_at(self, address: int) -> Stretch | None:
         """The segment that holds ``address``, or None."""

@@ -6,7 +6,6 @@ pipe's place as standard input, so that it can be asked for again.
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
+from kallsift.memory.file_mapping import map_file
 from kallsift.memory.spool import gathered
 
 NAME = "standard input"
@@ -35,7 +35,7 @@ def view() -> NDArray[np.uint8]:
         if os.isatty(DESCRIPTOR):
             raise SourceError(f"{NAME}: is a terminal; send a dump into it, e.g. kallsift symbols - < FILE")
         if stat.S_ISREG(kind.st_mode) and kind.st_size and not os.lseek(DESCRIPTOR, 0, os.SEEK_CUR):
-            return np.frombuffer(mmap.mmap(DESCRIPTOR, kind.st_size, access=mmap.ACCESS_READ), np.uint8)
+            return map_file(DESCRIPTOR, kind.st_size)
     except OSError as error:
         raise SourceError(f"{NAME}: cannot be read ({error.strerror}); send a dump into it, or name a file") from error
     data = gathered(NAME, _pieces(), "has", _take_place)

@@ -116,9 +116,9 @@ def _pages(memory: Memory) -> Iterator[tuple[Words, NDArray[np.uint8]]]:
     """Pages that begin as a VMCS does, some at a time: their addresses, and their bytes, shape (n, `PAGE`)."""
     for stretch in memory.segments:
         first, end = -stretch.start % PAGE, stretch.size - stretch.end % PAGE
-        for low in range(first, end, AT_ONCE):
+        for low in stretch.steps(AT_ONCE, first):
             high = min(low + AT_ONCE, end)
-            if stretch.blank(low, high):
+            if low >= end or stretch.blank(low, high):
                 continue
             pages = stretch.read(low, high).reshape(-1, PAGE)
             heads = np.ascontiguousarray(pages[:, :8]).view("<u8")[:, 0]
