@@ -66,7 +66,7 @@ def test_a_program_with_tables_of_its_own(
         tried.append(fetched)
         raise RecoveryError("token table", "none")
 
-    monkeypatch.setattr(live, "recover_near", recover_near)
+    monkeypatch.setattr(near, "recover_near", recover_near)
     physical = fetched_of(memory, AddressSpace.PHYSICAL)
     own = Fetched(lambda address, size: None, physical=physical, advice="try this")
     cpus = (CpuState(0, {"rip": 0x401000, "cr3": root | bit, "idt_base": IDT}),)
@@ -91,7 +91,7 @@ def test_a_program_of_arm64(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(fetched.bytes_at(vectors + 8, 2).tobytes())
         return kernel(SYMBOLS)
 
-    monkeypatch.setattr(live, "recover_near", recover_near)
+    monkeypatch.setattr(near, "recover_near", recover_near)
     own = Fetched(lambda address, size: None, physical=fetched_of(memory, AddressSpace.PHYSICAL))
     cpus = (CpuState(0, {"pc": 0x401000, "ttbr1": tables.root | 0xDB << 48 | 1, "vbar": vectors}),)
     live.recover(Memory("test", "test", AddressSpace.VIRTUAL, (), Hints(cpus), fetched=own))
@@ -106,7 +106,7 @@ def test_a_bit_that_means_nothing_is_not_followed(machine: tuple[Memory, int], m
         tried.append(fetched)
         return kernel(SYMBOLS)
 
-    monkeypatch.setattr(live, "recover_near", recover_near)
+    monkeypatch.setattr(near, "recover_near", recover_near)
     own = Fetched(lambda address, size: None, physical=fetched_of(memory, AddressSpace.PHYSICAL))
     cpus = (CpuState(0, {"rip": HERE, "cr3": root + 0x5000, "idt_base": IDT}),)
     live.recover_all(Memory("test", "test", AddressSpace.VIRTUAL, (), Hints(cpus), fetched=own))
@@ -115,7 +115,7 @@ def test_a_bit_that_means_nothing_is_not_followed(machine: tuple[Memory, int], m
 
 def test_what_the_user_knows_reaches_a_source_that_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
     own = Fetched(lambda address, size: None)
-    monkeypatch.setattr(live, "recover_near", lambda fetched, **_: kernel(SYMBOLS))
+    monkeypatch.setattr(near, "recover_near", lambda fetched, **_: kernel(SYMBOLS))
     source = Memory("test", "test", AddressSpace.VIRTUAL, (), fetched=own)
     live.recover(source.with_hints(Hints((CpuState(0, {"lstar": HERE}),))))
     assert own.hints.cpus[0].registers["lstar"] == HERE

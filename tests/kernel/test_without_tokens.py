@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.kernel import recover as recovery
+from kallsift.kallsyms import name_regions as regions
 from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
 from tests.kernel.test_every_era import BEFORE, image
 from tests.oracle.eras import EARLY_ERAS, ERAS, UNCOMPRESSED_ERAS, Era
@@ -76,6 +76,6 @@ def test_a_kernel_with_tokens_pays_nothing(monkeypatch: pytest.MonkeyPatch, era:
     def never(_: Memory) -> None:
         raise AssertionError("searched for names without tokens")
 
-    monkeypatch.setattr(recovery, "name_regions", never)
+    monkeypatch.setattr(regions, "name_regions", never)
     _, data = image(era, 8, "little", text_only=False)
     assert kallsift.recover(memory(data)).proven
