@@ -19,6 +19,9 @@ SIZE = 0x40000
 TEXT, DATA, ARRAYS = 0x1000, 0x20000, 0x28010
 """Offsets of functions, of data and of the arrays."""
 
+SYMSEARCH = 0x18000
+"""Offset of the table of the arrays' bounds, where there is one."""
+
 BASES = {8: 0xFFFF_FFFF_8100_0000, 4: 0xC100_0000}
 
 EACH = 120
@@ -60,8 +63,21 @@ class ExportImage:
         )
 
 
-def export_image(words: Words, form: EntryForm, checksums: Checksums | None, *, flags: bool = False) -> ExportImage:
-    """An image that exports to everybody and to modules under the GPL, from two arrays, or from one with flags."""
+def export_image(
+    words: Words,
+    form: EntryForm,
+    checksums: Checksums | None,
+    *,
+    flags: bool = False,
+    is_sorted: bool = True,
+    twice: tuple[int, ...] = (),
+) -> ExportImage:
+    """An image that exports to everybody and to modules under the GPL, from two arrays, or from one with flags.
+
+    Args:
+        is_sorted: whether the linker sorted each array by name, as since 2.6.39.
+        twice: numbers of symbols that are exported once more.
+    """
     base, data = BASES[words.size], bytearray(SIZE)
     lines, rows = [], [(base, "T", "_text")]
     for number in range(2 * EACH):
@@ -73,7 +89,8 @@ def export_image(words: Words, form: EntryForm, checksums: Checksums | None, *, 
         crc = 0 if checksums is None else number * 2654435761 + 0x1234567 & 0xFFFFFFFF
         lines.append((name, address, "EXPORT_SYMBOL_GPL" if gpl else "EXPORT_SYMBOL", space, crc))
         rows.append((address, kind, name))
-    lines.sort(key=lambda line: (not flags and line[2].endswith("GPL"), line[0]))
+    lines += [lines[number] for number in twice]
+    lines.sort(key=lambda line: (not flags and line[2].endswith("GPL"), line[0] if is_sorted else ""))
     plain = len(lines) if flags else sum(line[2] == "EXPORT_SYMBOL" for line in lines)
     width = 4 if form.relative else words.size
     entry = form.fields * width
@@ -109,6 +126,9 @@ def export_image(words: Words, form: EntryForm, checksums: Checksums | None, *, 
             put(crcs + crc_width * number, crc, crc_width)
         if flags:
             data[marks + number] = macro.endswith("GPL")
+    if not is_sorted:  # each_symbol's table, in the kernel's read-only data
+        for number, target in enumerate((0, plain, plain, len(lines))):
+            put(SYMSEARCH + (number % 2 + number // 2 * 5) * words.size, base + ARRAYS + entry * target, words.size)
     rows += _bounds(base + ARRAYS, entry, plain, len(lines), "ksymtab")
     if checksums:
         rows += _bounds(base + crcs, crc_width, plain, len(lines), "kcrctab")

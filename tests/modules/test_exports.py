@@ -14,12 +14,12 @@ from kallsift.errors import KallsiftError
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.pointers import Words
 from kallsift.memory.model import Segment
-from kallsift.modules.export_entries import ENTRY_FORMS, Checksums, EntryForm
+from kallsift.modules.export_entries import ENTRY_FORMS, UNKNOWN_MACRO, Checksums, EntryForm
 from kallsift.modules.exports import Exports, exports
 from kallsift.modules.kernel_exports import ExportsError
 from tests.kernel.images import EACH as EVERY_WORD
 from tests.kernel.images import WIDE
-from tests.modules.export_images import ARRAYS, EACH, SIZE, ExportImage, Line, export_image
+from tests.modules.export_images import ARRAYS, EACH, SIZE, SYMSEARCH, ExportImage, Line, export_image
 
 FORMS = [pytest.param(form, id=f"{form.fields}-{'relative' if form.relative else 'absolute'}") for form in ENTRY_FORMS]
 KEPT = [None, Checksums(4), Checksums(4, relative=True), Checksums(8)]
@@ -52,6 +52,29 @@ def test_flags_instead_of_a_second_array(checksums: Checksums | None, data_symbo
     found = exports(image.kernel(data_symbols=data_symbols))
     assert lines_of(found) == list(image.lines)
     assert found.missing == ()
+
+
+@pytest.mark.parametrize("words", EVERY_WORD, ids=lambda words: f"{words.size}{words.byte_order}")
+def test_arrays_in_the_order_of_the_linker(words: Words) -> None:
+    """As up to 2.6.38; the table that the look-up itself goes by says where the second one begins."""
+    image = export_image(words, EntryForm(2, False), Checksums(words.size), is_sorted=False)
+    found = exports(image.kernel(data_symbols=False))
+    assert lines_of(found) == list(image.lines)
+    assert found.missing == ()
+
+
+def test_arrays_in_the_order_of_the_linker_whose_bounds_nothing_tells() -> None:
+    image = export_image(WIDE, EntryForm(2, False), Checksums(8), is_sorted=False)
+    image.data[SYMSEARCH : SYMSEARCH + 80] = bytes(80)
+    found = exports(image.kernel(data_symbols=False))
+    assert [line[:2] for line in lines_of(found)] == [line[:2] for line in image.lines]
+    assert {one.macro for one in found} == {UNKNOWN_MACRO}
+    assert found.missing == ("vmlinux: macros: nothing tells where the exports to modules under the GPL alone begin",)
+
+
+def test_names_that_are_exported_twice() -> None:
+    image = export_image(WIDE, EntryForm(3, True), Checksums(4), twice=(3, 5, 130))
+    assert lines_of(exports(image.kernel(data_symbols=False))) == list(image.lines)
 
 
 def test_by_name_and_by_owner() -> None:

@@ -51,6 +51,9 @@ ENTRY_FORMS = (EntryForm(3, True), EntryForm(3, False), EntryForm(2, True), Entr
 
 EXPORT_SYMBOL, EXPORT_SYMBOL_GPL = "EXPORT_SYMBOL", "EXPORT_SYMBOL_GPL"
 
+UNKNOWN_MACRO = "EXPORT_SYMBOL or EXPORT_SYMBOL_GPL"
+"""What is shown where nothing tells which of them exports a symbol."""
+
 MACROS = {
     "": EXPORT_SYMBOL,
     "_gpl": EXPORT_SYMBOL_GPL,
@@ -283,7 +286,8 @@ def read_array(
 
 
 def ascending(names: list[bytes | None]) -> list[int]:
-    """Where an order of names begins anew: indices of names that are not greater than the one before."""
-    return [
-        number + 1 for number, (one, next_one) in enumerate(pairwise(names)) if not (one or b"") < (next_one or b"")
-    ]
+    """Where an order of names begins anew: indices of names that are less than the one before.
+
+    A name may stand there twice: arm64's kernels up to 5.x export ``memcpy`` from assembly and from C.
+    """
+    return [number + 1 for number, (one, next_one) in enumerate(pairwise(names)) if (one or b"") > (next_one or b"")]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kallsift.errors import KallsiftError
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.name_pointers import pairs
-from kallsift.kernel.pointers import AFTER, BEFORE, Words
+from kallsift.kernel.pointers import AFTER, BEFORE, Words, pointers_between
 from kallsift.kernel.virtual import VirtualMemory
 from kallsift.memory.model import Segment
 from kallsift.modules.export_entries import (
@@ -27,6 +27,7 @@ from kallsift.modules.export_entries import (
     MACROS,
     MAX_EXPORTS,
     MAX_NAME,
+    UNKNOWN_MACRO,
     Checksums,
     EntryForm,
     ExportArray,
@@ -145,20 +146,40 @@ def _searched(kernel: Kernel, memory: VirtualMemory) -> KernelArrays:
     starts, outside = _run(memory, form, proven)
     fields, _ = entry_fields(memory, starts, form)
     names = read_strings(memory, fields[:, 1])
-    breaks = ascending(names)
-    if len(breaks) > 1:
-        raise ExportsError(f"the {len(starts):,} exports at {int(starts[0]):#x} are sorted by name in no known way")
-    bounds = [0, *breaks, len(starts)]
-    macros = (EXPORT_SYMBOL, EXPORT_SYMBOL_GPL)
+    breaks: list[int] | None = ascending(names)
+    if breaks is not None and len(breaks) > 1:
+        breaks = _named_bounds(memory, window, starts, entry_size(memory, form))
+    bounds = [0, *(breaks or ()), len(starts)]
+    macros = (UNKNOWN_MACRO,) if breaks is None else (EXPORT_SYMBOL, EXPORT_SYMBOL_GPL)
     arrays = [
         ExportArray(int(starts[low]), high - low, form, macro)
         for low, high, macro in zip(bounds, bounds[1:], macros, strict=False)
     ]
     complete = _with_checksums(memory, arrays, form, fields)
+    if breaks is None:
+        line = "macros: nothing tells where the exports to modules under the GPL alone begin"
+        complete = replace(complete, missing=(*complete.missing, line))
     if not outside:
         return complete
     line = f"entries: {outside:,} stand apart from the {len(starts):,} that follow each other at {int(starts[0]):#x}"
     return replace(complete, missing=(*complete.missing, line))
+
+
+def _named_bounds(memory: VirtualMemory, window: Segment, starts: NDArray[np.uint64], size: int) -> list[int] | None:
+    """Return where the second of two arrays begins that are in the linker's order; None where nothing tells.
+
+    Up to 2.6.38 exports are not sorted. Since 2.6.30 ``each_symbol`` (kernel/module.c) has a table whose entries begin
+    with the bounds of each array.
+    """
+    first, end = int(starts[0]), int(starts[-1]) + size
+    found = pointers_between(window, memory.words, first, end)
+    neighbours = np.diff(found.places) == np.uint64(memory.words.size)
+    lows, highs = found.values[:-1][neighbours].tolist(), found.values[1:][neighbours].tolist()
+    ends = {high for low, high in zip(lows, highs, strict=True) if low == first and (high - first) % size == 0}
+    middles = {high for high in ends if first < high < end and (high, end) in set(zip(lows, highs, strict=True))}
+    if len(middles) == 1:
+        return [(middles.pop() - first) // size]
+    return [] if ends == {end} else None
 
 
 def _proven(kernel: Kernel, memory: VirtualMemory, window: Segment) -> tuple[EntryForm, NDArray[np.uint64]] | None:
