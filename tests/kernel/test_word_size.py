@@ -11,14 +11,14 @@ from kallsift.errors import RecoveryError
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.ranking import Ranking
-from kallsift.kernel.word_size import MIN_POINTERS, WORD_SIZE, WordVotes
+from kallsift.kernel.word_size import MIN_POINTERS, MIN_SYSTEM_CALLS, WORD_SIZE, WordVotes, named_word_size
 from kallsift.memory.model import Hints
 from tests.kernel.made_machine import INIT_TASK, LISTS, MIB, Machine
 from tests.kernel.worded import ALIGNED_TO_16, NARROW, SELF_RELATIVE, Worded, read, worded
 from tests.oracle.eras import Era
 from tests.oracle.symbols import Symbol
 from tests.oracle.writer import ByteOrder
-from tests.output.sample import kernel
+from tests.output.sample import kernel, table
 
 
 def outcome(found: Kernel, name: str) -> Outcome:
@@ -114,6 +114,21 @@ def test_votes() -> None:
     assert WordVotes(1000, 1000).word_size is None
     assert WordVotes(MIN_POINTERS - 1, 0).word_size is None
     assert WordVotes(0, MIN_POINTERS).word_size == 4
+
+
+@pytest.mark.parametrize(
+    ("marks", "size"),
+    [
+        (("__x64_sys_", "__ia32_sys_"), 8),
+        (("__ia32_sys_",), 4),
+        (("__arm64_sys_",), 8),
+        (("opal_", "mips_"), None),  # drivers of other architectures have such names
+        ((), None),
+    ],
+)
+def test_names_of_system_calls(marks: tuple[str, ...], size: int | None) -> None:
+    rows = [(0x1000 * number, "T", f"{mark}call{number}") for mark in marks for number in range(MIN_SYSTEM_CALLS)]
+    assert named_word_size(table([*rows, (0, "t", "f"), (1, "t", "__x64_sys_alone")])) == size
 
 
 UNTOLD = Check(WORD_SIZE, Outcome.ABSENT, "too few pointers")

@@ -73,7 +73,9 @@ def targets(symbols: SymbolTable, chosen: NDArray[np.bool_]) -> Targets:
         chosen: which of them, shape (n,).
     """
     code = chosen & np.isin(symbols.types(), CODE_LETTERS)
-    return Targets(np.sort(symbols.addresses[chosen]), np.sort(symbols.addresses[code]))
+    # mostly they are in order already
+    every, functions = (np.sort(symbols.addresses[mask], kind="stable") for mask in (chosen, code))
+    return Targets(every, functions)
 
 
 def hits_on_symbols(values: Addresses, own: Targets, code_bit: bool | None = None) -> Hits:
@@ -114,9 +116,12 @@ def has_code_bit(values: Addresses, own: Targets) -> bool:
         values: distinct words of the image within the symbols' range, ascending.
         own: what they can lead to.
     """
-    marked = np.count_nonzero(_marked(values, own.code))
-    chance = sum(np.count_nonzero(_marked(values + np.uint64(shift), own.code)) for shift in SHIFTS) / len(SHIFTS)
-    return bool(marked >= MIN_MARKED + CHANCE * chance and marked > np.count_nonzero(_among(values, own.code)))
+    before = values[values & ODD != 0] - ODD
+    marked = np.count_nonzero(_among(before, own.code))
+    if marked < MIN_MARKED or marked <= np.count_nonzero(_among(values, own.code)):
+        return False
+    chance = sum(np.count_nonzero(_among(before + np.uint64(shift), own.code)) for shift in SHIFTS) / len(SHIFTS)
+    return bool(marked >= MIN_MARKED + CHANCE * chance)
 
 
 def without_code_bit(values: Addresses, symbols: SymbolTable) -> Addresses:

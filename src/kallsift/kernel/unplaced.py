@@ -22,6 +22,7 @@ from kallsift.kernel.given_base import given_base
 from kallsift.kernel.landmarks import nearest_banner
 from kallsift.kernel.model import Kernel, State, TablePlace
 from kallsift.kernel.pointers import Words
+from kallsift.kernel.word_size import named_word_size
 from kallsift.machine.registry import NAME_MARKS, TEXT_BASES, word_sizes_of
 from kallsift.memory.model import Memory
 
@@ -97,12 +98,9 @@ def _rank(memory: Memory, tables: Tables) -> tuple[bool, bool, bool, bool, int]:
     Its words are as wide as those of the architecture, its base is there and in no other table, it is plausible, and
     nothing is left over.
     """
-    architecture = (memory.image.architecture if memory.image else None) or likely_architecture(
-        unplaced_symbols(tables)
-    )
-    # kernels of 64 bits have the marks of their architecture's kernels of 32 bits
-    widths = word_sizes_of(architecture) | word_sizes_of(f"{architecture}64")
-    fits = not widths or tables.word_size in widths
+    sizes = word_sizes_of(memory.image.architecture if memory.image else None)
+    named = named_word_size(unplaced_symbols(tables))
+    fits = tables.word_size in sizes if sizes else named in (None, tables.word_size)
     is_apart = all(before.end <= after.offset for before, after in pairwise(tables.rows))
     return fits, not tables.array.adrift, is_apart, _is_plausible(tables), -_loose_bytes(tables)
 

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.placement import Placement, is_near
 from kallsift.kernel.pointer_targets import SHIFTS, Targets, distinct, has_code_bit, leads_to_symbol, targets
 from kallsift.kernel.pointers import AFTER, BEFORE, Pointers, Words, outside_of, pointers_between
+from kallsift.machine.registry import NAME_MARKS, word_sizes_of
 from kallsift.memory.model import Memory, Segment
 
 WORD_SIZES = (8, 4)
@@ -30,6 +32,12 @@ MIN_POINTERS = 64
 
 CLEAR = 1.5
 """How many times more of them must speak for one width than for the other."""
+
+SYSTEM_CALL = b"_sys_"
+"""What an architecture's names of system calls go on with."""
+
+MIN_SYSTEM_CALLS = 64
+"""Those that are named in kernels of the architecture at least; real ones have over 300."""
 
 LOW_ADDRESSES = 1 << 32
 """What addresses of 64-bit kernels lie above, but for those of architectures that are big-endian (s390x, sparc64)."""
@@ -109,6 +117,16 @@ def _votes(window: Segment, words: Words, placement: Placement, pointers: Pointe
     return WordVotes(max(0.0, wide - float(by_chance[0])), max(0.0, narrow - float(by_chance[1])))
 
 
+def named_word_size(symbols: SymbolTable) -> int | None:
+    """Return the bytes of a word of the architecture whose system calls the symbols name; None where none are named."""
+    text = symbols.characters.tobytes()
+    # kernels of x86-64 name the system calls of x86 as well
+    for architecture, mark in NAME_MARKS.items():
+        if mark.endswith(SYSTEM_CALL) and text.count(mark) >= MIN_SYSTEM_CALLS:
+            return next(iter(word_sizes_of(architecture)))
+    return None
+
+
 def word_size_check(memory: Memory, tables: Tables, placement: Placement) -> Check:
     """Tell whether a reading's words are as wide as the image's pointers, and its addresses as such a kernel's.
 
@@ -123,6 +141,8 @@ def word_size_check(memory: Memory, tables: Tables, placement: Placement) -> Che
         if votes.word_size == size:
             return Check.that(WORD_SIZE, True, counts)
         return Check.that(WORD_SIZE, False, f"is not {8 * size} bits: {counts}")
+    if (named := named_word_size(placement.symbols)) is not None:
+        return Check.that(WORD_SIZE, size == named, f"names of system calls are those of kernels of {8 * named} bits")
     is_low = placement.words.byte_order == "<" and int(placement.symbols.addresses[-1]) < LOW_ADDRESSES
     if size == 8 and is_low and memory.hints.word_size is None:
         return Check.that(WORD_SIZE, False, "is not 64 bits: all symbols lie below 4 GiB")
