@@ -102,7 +102,7 @@ def processes_check(memory: Memory, tables: Tables, placement: Placement) -> Che
     count = len(tasks.nodes.nodes) + 1
     if contrary:
         detail = f"{contrary} of {agreeing + contrary} page tables of processes map another copy of this image"
-        return Check.that(PROCESSES, False, detail)
+        return Check.that(PROCESSES, False, detail, is_quoted=True)
     if not agreeing:
         return _absent(f"none of {count} processes has a page table that maps the kernel")
     if tasks.nodes.problems:

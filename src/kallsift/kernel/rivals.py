@@ -122,8 +122,8 @@ def _told(kernels: Sequence[Kernel]) -> Iterator[tuple[int, State, Check]]:
         for number in alive:
             others = ", ".join(f"{kernels[other].physical_base or 0:#x}" for other in sorted(alive - {number}))
             detail = f"another kernel seems to run as well, at {others}; nothing tells which of them does"
-            yield number, State.RUNNING, Check.that("only kernel", False, detail)
+            yield number, State.RUNNING, Check.that("only kernel", False, detail, is_quoted=True)
 
 
 def _ended(detail: str) -> Check:
-    return Check.that("only kernel", False, detail)
+    return Check.that("only kernel", False, detail, is_quoted=True)
