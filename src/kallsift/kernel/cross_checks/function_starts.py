@@ -55,9 +55,7 @@ def start_finding(memory: Memory, placement: Placement, names: Names, confirmed:
     start, stop = int(symbols.addresses[low]), int(symbols.addresses[high])
     first, last = np.searchsorted(symbols.addresses, np.array([start, stop], np.uint64)).tolist()
     if PADDED * np.count_nonzero(confirmed[first:last]) > last - first:
-        return Finding.none(
-            Source.STARTS, len(symbols), "not looked for: padding before functions tells their addresses"
-        )
+        return Finding.none(Source.STARTS, len(symbols), "not looked for: padding tells where functions are")
     try:
         if not 0 < stop - start <= MAX_TEXT:
             raise UnmappedError(start, 1)
@@ -83,9 +81,8 @@ def start_finding(memory: Memory, placement: Placement, names: Names, confirmed:
         (index, f"{names.string(index).decode('latin-1')} at {symbols.addresses[index]:#x} is between two instructions")
         for index in _between_instructions(placement, first, last, UNITS.get(architecture, 1)).tolist()
     ]
-    return Finding(
-        Source.STARTS, nothing, confirmed, len({index for index, _ in details}), min(details, default=(0, ""))[1]
-    )
+    count, first_detail = len({index for index, _ in details}), min(details, default=(0, ""))[1]
+    return Finding(Source.STARTS, nothing, called, count, first_detail)
 
 
 def _between_instructions(placement: Placement, first: int, last: int, unit: int) -> NDArray[np.int64]:
