@@ -9,6 +9,7 @@
 # make boots   guests that are booted many times: the table of docs/boots.md
 # make false-positives   recognisers asked where there is nothing: the table of docs/false-positives.md
 # make damage  pages of real kernels' tables lost at random, many times over: the table of docs/damage.md
+# make bitflips  single flipped bits in real kernels' tables, and what notices them: the table of docs/bitflips.md
 # make bench   speed beside reading the file and beside other tools; make bench-images the same for kernel images
 # make bench-questions   how long each question to a dump of 4 GiB takes
 # make bench-compressed   compressed dumps of 4 GiB beside unpacking them once
@@ -18,7 +19,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage \
+.PHONY: demo test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage bitflips \
 	bench bench-images bench-compressed bench-questions clean
 
 demo: $(READY) lab
@@ -75,6 +76,10 @@ damage: $(READY) lab
 	for filler in noise foreign own; do \
 		$(RUN) -m tests.real damage --filler $$filler --trials 5 --percent 2 10 >> docs/.damage.md || status=1; \
 	done; mv docs/.damage.md docs/damage.md; exit $$status
+
+bitflips: $(READY) lab
+	@$(RUN) -m tests.real bitflips > docs/.bitflips.md
+	@mv docs/.bitflips.md docs/bitflips.md
 
 bench: $(READY) lab
 	@folders=$$($(RUN) -m tests.lab guest amd64-7.2 amd64-7.2-4g) && \
