@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import kallsift
+from kallsift.kernel.rebase import rebased
 from kallsift.memory.model import AddressSpace, Memory, Segment
+from tests.kernel.placed_images import Parts, flat, make
 from tests.oracle.eras import ALL_ERAS, Era
 from tests.oracle.symbols import Symbol, population
 from tests.oracle.writer import Blob, ByteOrder, write
@@ -47,3 +49,42 @@ def test_the_whole_table(era: Era, word_size: int, byte_order: ByteOrder, text_o
     assert np.array_equal(kernel.symbols.addresses & np.uint64((1 << 8 * word_size) - 1), truth)
     assert not kernel.proven
     assert not kernel.is_placed
+
+
+def self_relative() -> tuple[Blob, Memory]:
+    """Tables of 7.0 alone."""
+    return alone(next(era for era in ALL_ERAS if str(era) == "7.0"), 8, "little", text_only=False)
+
+
+def test_a_base_that_the_user_gives() -> None:
+    blob, memory = self_relative()
+    kernel = rebased(kallsift.recover(memory), STARTS[8])
+    assert kernel.symbols.addresses.tolist() == [symbol.address for symbol in blob.symbols]
+    assert not kernel.proven
+
+
+def test_a_file_at_an_address() -> None:
+    blob, memory = self_relative()
+    kernel = kallsift.recover(memory.moved(STARTS[8] + 0x40_0000 - BEFORE))
+    assert kernel.symbols.addresses.tolist() == [symbol.address for symbol in blob.symbols]
+    assert not kernel.proven
+
+
+def test_the_architecture_tells_where_text_is_linked() -> None:
+    symbols = [Symbol(0xFFFF_FFFF_8100_0000 + 64 * number, "T", name) for number, name in enumerate(NAMES)]
+    blob = write(symbols, next(era for era in ALL_ERAS if str(era) == "7.0"), address=0xFFFF_FFFF_8200_0000)
+    data = np.frombuffer(bytes(BEFORE) + blob.data + bytes(BEHIND), np.uint8)
+    kernel = kallsift.recover(Memory("alone", "raw", AddressSpace.PHYSICAL, (Segment(0, data),)))
+    assert kernel.symbols.addresses.tolist() == [symbol.address for symbol in symbols]
+    assert not kernel.proven
+
+
+NAMES = ("_text", *(f"__x64_sys_{number}_0123456789" for number in range(400)))
+
+
+def test_a_base_that_contradicts_the_image_is_not_proven() -> None:
+    kernel = kallsift.recover(flat(made := make(Parts(lists=100, strings=200))))
+    assert rebased(kernel, made.distance).proven
+    moved = rebased(kernel, made.distance + 0x20_0000)
+    assert moved.symbols.addresses[0] == kernel.symbols.addresses[0] + np.uint64(0x20_0000)
+    assert not moved.proven

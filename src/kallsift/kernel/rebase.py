@@ -8,7 +8,7 @@ import numpy as np
 
 from kallsift.addresses import VirtualAddress
 from kallsift.errors import KallsiftError
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.placement import is_near
 from kallsift.kernel.pointers import Words
@@ -27,17 +27,21 @@ def image_base(kernel: Kernel) -> VirtualAddress:
 
 
 def rebased(kernel: Kernel, base: int) -> Kernel:
-    """The kernel with the first byte of its image at ``base``: all of the image moves with it.
+    """Move a kernel so that the first byte of its image is at ``base``; of tables alone, the first symbol of the text.
+
+    What was found elsewhere, or nowhere, is not proven there.
 
     Raises:
-        KallsiftError: if the kernel was not found in an image, or the base is no address of its.
+        KallsiftError: if the kernel has proved where it lies in memory that ran, or the base is no address of its.
     """
     words = Words(kernel.symbols.word_size, kernel.byte_order)
-    if kernel.memory.image is None:
+    if kernel.memory.image is None and kernel.proven:
         raise KallsiftError("--base: the source is memory that ran, and says itself where the kernel lies")
     if not 0 <= base <= words.mask:
         raise KallsiftError(f"--base: {base:#x} is no address of {8 * kernel.symbols.word_size} bits")
-    move = base - image_base(kernel) & words.mask
+    first = image_base(kernel) if kernel.is_placed else kernel.virtual_base
+    own = int(kernel.symbols.addresses.min()) if first is None else first
+    move = base - own & words.mask
     addresses = kernel.symbols.addresses
     moved = np.where(
         is_near(addresses, words, kernel.tables[0].virtual), words.wrap(addresses + np.uint64(move)), addresses
@@ -46,7 +50,13 @@ def rebased(kernel: Kernel, base: int) -> Kernel:
     def there(address: VirtualAddress | None) -> VirtualAddress | None:
         return None if address is None else VirtualAddress(address + move & words.mask)
 
-    given = Check("base", Outcome.ABSENT, f"{base:#x} was given; the image itself says {image_base(kernel):#x}")
+    says = f"the image itself says {own:#x}" if kernel.is_placed else "nothing confirms it"
+    agrees = kernel.is_placed and base == own
+    given = Check.that("base", agrees, f"{base:#x} was given; {says}", is_quoted=True)
+    distance = kernel.distance + move & words.mask
+    is_image = kernel.memory.image is not None
+    if is_image and not kernel.is_placed:
+        distance = base - kernel.memory.segments[0].start & words.mask
     return replace(
         kernel,
         symbols=replace(kernel.symbols, addresses=moved),
@@ -55,5 +65,6 @@ def rebased(kernel: Kernel, base: int) -> Kernel:
             replace(table, virtual=VirtualAddress(table.virtual + move & words.mask)) for table in kernel.tables
         ),
         virtual_base=there(kernel.virtual_base),
-        distance=kernel.distance + move & words.mask,
+        distance=distance,
+        is_placed=kernel.is_placed or is_image,
     )

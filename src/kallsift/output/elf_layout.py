@@ -78,7 +78,9 @@ def lay_out(kernel: Kernel) -> Layout:
         KallsiftError: if nothing tells where the image lies, or it is contrived.
     """
     if not kernel.is_placed:
-        raise KallsiftError("nothing tells where the image lies that these tables are of; give --base")
+        raise KallsiftError(
+            "nothing tells where the image of these tables lies; take their addresses from 'kallsift symbols'"
+        )
     kinds = _kinds(kernel)
     start, end = _image(kernel, kinds)
     held = tuple(_held(kernel, start, end))
