@@ -87,8 +87,8 @@ def word_votes(memory: Memory, tables: Tables, placement: Placement) -> WordVote
     pointers = outside_of(pointers, [(tables.array_address, tables.array.size)])
     # instructions hold addresses of 32 bits in both kinds of kernels; but not every table says where they are
     data = outside_of(pointers, placement.code_ranges)
-    votes = [_votes(window, words, placement, chosen, own) for chosen in (data, pointers)]
-    return votes[0] if votes[0].word_size is not None else votes[1]
+    votes = _votes(window, words, placement, data, own)
+    return votes if votes.word_size is not None else _votes(window, words, placement, pointers, own)
 
 
 def _votes(window: Segment, words: Words, placement: Placement, pointers: Pointers, own: Targets) -> WordVotes:
@@ -113,6 +113,8 @@ def _votes(window: Segment, words: Words, placement: Placement, pointers: Pointe
         return len(distinct(shifted[wide])), len(distinct(shifted[hits & ~wide]))
 
     wide, narrow = counts(0)
+    if max(wide, narrow) < MIN_POINTERS:
+        return WordVotes(wide, narrow)
     by_chance = np.mean([counts(shift) for shift in SHIFTS], axis=0)
     return WordVotes(max(0.0, wide - float(by_chance[0])), max(0.0, narrow - float(by_chance[1])))
 
