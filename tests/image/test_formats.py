@@ -233,6 +233,14 @@ def test_uimage_of_a_64_bit_mips_kernel() -> None:
     assert image.base == 0xFFFFFFFF80100000
 
 
+def test_uimage_of_a_firmware_with_a_uimage_inside() -> None:
+    inner = build.uimage(packed("lzma", KERNEL), 3, architecture=5, load=0x80002000)
+    memory = unpacked(build.uimage(inner, kind=5, architecture=5))
+    assert memory.container == "uImage, uImage, lzma, flat image"
+    assert memory.image is not None
+    assert (memory.image.architecture, memory.image.base) == ("mips", 0x80002000)
+
+
 def test_uimage_of_something_else() -> None:
     assert "holds a RAM disk, no kernel" in refusal(build.uimage(b"initrd", kind=3))
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import kallsift
+from kallsift.errors import RecoveryError
 from kallsift.kallsyms import name_regions as regions
 from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
+from tests.image import builders as build
 from tests.kernel.test_every_era import BEFORE, image
 from tests.oracle.eras import EARLY_ERAS, ERAS, UNCOMPRESSED_ERAS, Era
 from tests.oracle.writer import Blob
@@ -79,3 +82,21 @@ def test_a_kernel_with_tokens_pays_nothing(monkeypatch: pytest.MonkeyPatch, era:
     monkeypatch.setattr(regions, "name_regions", never)
     _, data = image(era, 8, "little", text_only=False)
     assert kallsift.recover(memory(data)).proven
+
+
+@pytest.mark.parametrize(
+    ("marks", "reason"),
+    [
+        (
+            b"Linux version 3.7.5 (nobody@nowhere)\0",
+            'built without kallsyms: no token table, no "kallsyms_" string',
+        ),
+        (b"Linux version 3.7.5 (nobody@nowhere)\0kallsyms_lookup\0", "its token table is lost, or in no form"),
+    ],
+)
+def test_a_kernel_without_a_table_is_named(tmp_path: Path, marks: bytes, reason: str) -> None:
+    stream = build.COMPRESS["lzma"](build.kernel(marks=marks))
+    (tmp_path / "uImage").write_bytes(build.uimage(stream, 3, 5, load=0x80100000))
+    with pytest.raises(RecoveryError, match=r"Linux version 3\.7\.5 \(mips\), unpacked from uImage, lzma; ") as caught:
+        kallsift.recover(kallsift.open(tmp_path / "uImage"))
+    assert reason in str(caught.value)

@@ -29,7 +29,8 @@ HEADER = np.dtype(
 )
 KINDS = {2: "kernel", 4: "multi", 5: "firmware", 8: "flat device tree", 14: "kernel", 3: "RAM disk", 6: "script"}
 KERNEL_KINDS = (2, 14)
-STANDALONE, MULTI = 1, 4
+STANDALONE, MULTI, FIRMWARE = 1, 4, 5
+"""A firmware's file may hold a kernel's uImage in turn."""
 PART_LIMIT = 16
 
 CODECS: dict[int, str | None] = {0: None, 1: "gzip", 2: "bzip2", 3: "lzma", 4: "lzo", 5: "lz4", 6: "zstd"}
@@ -48,7 +49,7 @@ def read(view: Bytes) -> Packed:
     """The kernel: all of the data, or the first of several files."""
     header = record(view, 0, HEADER, "uImage header")
     kind, compression = int(header["kind"]), int(header["compression"])
-    if kind not in (STANDALONE, MULTI, *KERNEL_KINDS):
+    if kind not in (STANDALONE, MULTI, FIRMWARE, *KERNEL_KINDS):
         raise ImageError(f"uImage: holds a {KINDS.get(kind, f'file of type {kind}')}, no kernel; open the kernel's")
     if compression not in CODECS:
         raise ImageError(f"uImage: compression {compression} is unknown; unpack what is behind its 64 bytes")

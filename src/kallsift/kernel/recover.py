@@ -283,6 +283,14 @@ def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
         if kernel:
             found = True
             yield kernel
+    if not found and not attempt.rank and not failed and (memory.image is not None or memory.is_headerless):
+        from kallsift.kernel.bare_image import is_file
+        from kallsift.kernel.refusal import recognised
+
+        text = recognised(memory) if memory.image is not None or is_file(memory) else None
+        if text is not None:
+            attempt.step, attempt.message = "no symbol table", text
+            failed.append(attempt)
     if attempt.rank:
         failed.append(attempt)
     # a table that is there but damaged is worth more than the tables of another kernel, even of the same build
