@@ -143,7 +143,7 @@ def main() -> int:
     lots.add_argument("--resume", action="store_true", help="keep the trials of a run that was stopped")
     bits = commands.add_parser("bitflips", help="flip single bits of guests' tables: a Markdown table")
     bits.add_argument("guests", nargs="*", metavar="GUEST", default=FLIPPED)
-    bits.add_argument("--flips", type=int, default=100)
+    bits.add_argument("--flips", type=int, default=24, help="of the names and of the addresses of each")
     bits.add_argument("--resume", action="store_true", help="keep the flips of a run that was stopped")
     field = commands.add_parser("field", help="recover kernel files of public repositories: a Markdown table")
     field.add_argument("folder", type=Path, help="holds them as OWNER+NAME/PATH")

@@ -184,9 +184,9 @@ def carry_out(plan: Plan) -> int:
     print(COLUMNS)
     for name in plan.images:
         for part in PARTS:
-            print(_row(name, part, [flip for key, flip in done.items() if key[:2] == (name, part)]))
+            print(_row(name, part, [done[name, part, seed] for seed in range(plan.flips)]))
     print("\n## What nothing noticed\n")
-    print("\n".join(_silent(flip for flip in done.values() if flip.kernel in plan.images)))
+    print("\n".join(_silent(flip for flip in done.values() if flip.kernel in plan.images and flip.seed < plan.flips)))
     return 0
 
 
