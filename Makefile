@@ -11,6 +11,7 @@
 # make damage  pages of real kernels' tables lost at random, many times over: the table of docs/damage.md
 # make bitflips  single flipped bits in real kernels' tables, and what notices them: the table of docs/bitflips.md
 # make bench   speed beside reading the file and beside other tools; make bench-images the same for kernel images
+# make bench-check       how fast import, the main command, damaged and sparse dumps are beside fixed yardsticks
 # make bench-questions   how long each question to a dump of 4 GiB takes
 # make bench-compressed   compressed dumps of 4 GiB beside unpacking them once
 
@@ -20,7 +21,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage bitflips \
-	bench bench-images bench-compressed bench-questions clean
+	bench bench-images bench-check bench-compressed bench-questions clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -91,6 +92,9 @@ bench-images: $(READY) lab
 bench-compressed: $(READY) lab
 	@folder=$$($(RUN) -m tests.lab guest amd64-7.2-4g) && \
 	$(RUN) -m bench.compressed $$folder/memory.elf --truth $$folder/truth/kallsyms
+
+bench-check: $(READY) lab
+	@$(RUN) -m bench.check $$($(RUN) -m tests.lab guest amd64-7.2)
 
 bench-questions: $(READY) lab
 	@$(RUN) -m bench.questions $$($(RUN) -m tests.lab guest amd64-7.2-4g)

@@ -54,7 +54,15 @@ def copies(kernel: Kernel) -> tuple[int, ...]:
         if not isinstance(segment, Segment):
             continue
         first = segment.start + (table.physical - segment.start) % step
-        places = np.arange(first, segment.end - table.size + 1, step, dtype=np.uint64)
+        # a hole of a sparse file holds none
+        parts = [
+            np.arange(
+                first + -(-(segment.start + low - first) // step) * step, segment.start + high, step, dtype=np.uint64
+            )
+            for low, high in segment.stored()
+        ]
+        places = np.concatenate(parts) if parts else np.empty(0, np.uint64)
+        places = places[places + np.uint64(table.size) <= np.uint64(segment.end)]
         words, held = kernel.memory.words(places, np.dtype("<u8"))
         for place in places[held & (words == wanted[:8].view("<u8")[0])].tolist():
             if place != table.physical and _holds(kernel, place, wanted.tobytes()):
