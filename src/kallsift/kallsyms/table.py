@@ -172,11 +172,16 @@ class SymbolTable:
     def _text(self) -> bytes:
         return self.characters.tobytes()
 
+    @cached_property
+    def _sizes(self) -> NDArray[np.int64]:
+        """Characters of each symbol, its letter included, shape (n,), int64; kept, since names are looked up often."""
+        return np.diff(self.bounds)
+
     def _matches(self, name: str) -> NDArray[np.int64]:
         """Indices of the symbols called ``name``: those of its length, then those of its characters."""
         # a character beyond a byte is in no name: as an empty name it matches nothing
         wanted = np.frombuffer(name.encode("latin-1") if name.isascii() or max(name) <= "\xff" else b"", np.uint8)
-        alike = np.flatnonzero((np.diff(self.bounds) == len(wanted) + 1) & self.named)
+        alike = np.flatnonzero(self._sizes == len(wanted) + 1)
         cells = self.characters[self.bounds[alike][:, None] + np.arange(1, len(wanted) + 1)]
         result: NDArray[np.int64] = alike[(cells == wanted).all(axis=1)]
         return result[self.whole[result]]
