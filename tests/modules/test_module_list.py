@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields as fields_of
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -189,3 +190,38 @@ def test_values_of_parameters(words: Words) -> None:
     assert found == tuple(Parameter(name, kind, value, 0o644) for name, _, _, kind, value in made)
     with pytest.raises(KallsiftError):
         parameters(arena.memory, start, 1 << 30, getters.get)
+
+
+POISONED = (0xDEAD_0000_0000_0100, 0xDEAD_0000_0000_0122)
+
+
+@pytest.mark.parametrize(
+    ("links", "name", "state", "is_known"),
+    [
+        (POISONED, b"module_d", 0, True),
+        ((BASE + 0x100, BASE + 0x200), b"module_d", 0, True),
+        ((0, 0), b"module_d", 0, False),
+        ((0xDEAD_0000_0000_0100, 0xDEAD_0000_0000_0100), b"module_d", 0, False),
+        (POISONED, b"mod le_d", 0, False),
+        (POISONED, b"\0odule_d", 0, False),
+        (POISONED, b"module_d", 4, False),
+    ],
+)
+def test_one_pointer_makes_no_module(links: tuple[int, int], name: bytes, state: int, is_known: bool) -> None:
+    """Where structures have but one pointer back, a module that left the list has its name and links as well."""
+    made = made_modules(7)
+    part, address = without(made, 3), made.addresses[3]
+    fields = replace(made.fields, regions=(), kobject=None, bug_list=None, users=None, uses=None)
+    made.arena.put(address + 8, *links)
+    made.arena.data[address + 24 - BASE :][: len(name)] = list(name)
+    made.arena.put(address, state, width=4)
+    found, _ = witnessed(WITHOUT_SYMBOLS, made.arena.memory, fields, part.structures)
+    assert (address in found) is is_known
+
+
+def test_three_pointers_make_a_module_without_a_name() -> None:
+    made = made_modules(7)
+    address = made.addresses[3]
+    made.arena.put(address + 8, 0, 0, 0)
+    found, _ = witnessed(WITHOUT_SYMBOLS, made.arena.memory, made.fields, without(made, 3).structures)
+    assert address in found

@@ -2,7 +2,7 @@
 
 Each witness is independent of the list: the trees by address, the set of objects that ``/sys/module`` shows, the list
 of tables of BUG(), the records of who uses whom, and the memory that is mapped near the modules. What any of them leads
-to is a module only if it begins with a state, and has pointers back to its beginning, or one of these and a name.
+to is a module only if it begins with a state, and has pointers back to that, or one of these, links and a name.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ MIN_BACK_POINTERS = 3
 """Pointers to its own beginning that make a module of a structure without a name: all have that of ``mkobj.mod``, and
 one in each part of its memory, of which there are two at least."""
 
+POISONS = np.array([0x100, 0x122, 0x200], np.uint64)
+"""The lowest bits of LIST_POISON1, and of LIST_POISON2 since 4.17 and before (include/linux/poison.h)."""
+
 PART = 1 << 24
 """Bytes that are searched at once."""
 
@@ -69,7 +72,7 @@ def witnessed(
 
 
 def _are_modules(memory: VirtualMemory, fields: Fields, candidates: Addresses) -> NDArray[np.bool_]:
-    """Which structures begin with a state, and have a pointer back to that and a name, or so many of these pointers.
+    """Which structures begin with a state, and have a pointer back to that, links and a name, or many such pointers.
 
     What led to a candidate is often one of these pointers, so that this one alone says little.
     """
@@ -80,8 +83,18 @@ def _are_modules(memory: VirtualMemory, fields: Fields, candidates: Addresses) -
         back += there & (values == candidates)
     good = held & (states < len(STATES)) & (candidates != 0) & (back > 0)
     for index in np.flatnonzero(good & (back < MIN_BACK_POINTERS)).tolist():
-        good[index] = has_name(memory, int(candidates[index]))
+        address = int(candidates[index])
+        good[index] = has_name(memory, address) and _has_links(memory, address)
     return np.asarray(good)
+
+
+def _has_links(memory: VirtualMemory, address: int) -> bool:
+    """Whether the links of a structure lead somewhere, or are what is left when it is taken out of its list."""
+    size = memory.words.size
+    links, held = memory.values(np.array([address + size, address + 2 * size], np.uint64))
+    left = (links[0] & np.uint64(0xFFF) == POISONS[0]) & np.isin(links[1] & np.uint64(0xFFF), POISONS[1:])
+    mapped = memory.values(links)[1] & (links != 0) & (links % np.uint64(size) == 0)
+    return bool(held.all() and (left or mapped.all()))
 
 
 def _symbol(kernel: Kernel, name: str) -> int | None:
