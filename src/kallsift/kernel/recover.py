@@ -214,7 +214,7 @@ def _bare(
     flat = None if hosted else flat_image(memory)
     for near, tokens, kernel in bare:
         image = _in_file(memory, flat, near.start + tokens.offset, tokens)
-        yield doubted(image, memory) if image else kernel
+        yield doubted(image, memory) if image and (image.proven or memory.is_headerless) else kernel
     for each in tuple(harder):
         near, tokens, _ = each
         if image := _in_file(memory, flat, near.start + tokens.offset, tokens):
@@ -235,7 +235,8 @@ def _in_file(memory: Memory, flat: Memory | None, place: int, tokens: TokenTable
     from kallsift.kernel.bare_image import image_around
 
     for inner in bare_at(flat, place) if memory.is_headerless else ():
-        if kernel := next((kernel for kernel in _kernels(inner, [], None) if kernel.proven), None):
+        # as it is judged in a file of its own
+        if kernel := next((kernel for kernel in _kernels(inner, [], None) if kernel.is_placed), None):
             return kernel
     return image_around(flat, place, tokens)
 
