@@ -61,6 +61,20 @@ def test_exports_without_bounds_are_found_behind_the_code(relative: bool) -> Non
     assert EXPORTS not in kernel.renamed(PLAIN, PLAIN.replace("thing", "thino")).failed()
 
 
+def test_a_name_that_is_exported_again_from_elsewhere_contradicts_nothing() -> None:
+    """As ``memcpy`` of arm64, which is linked once more for the EFI stub; alone at that address, it does."""
+    kernel = twice(relative=False, padded=False)
+    rows = tuple(row for row in kernel.rows if "ksymtab" not in row[2] and not row[2].endswith(".cold"))
+    data, entry = kernel.data.copy(), 24
+    for number in (0, 1):
+        # the second of two entries bears the first one's name, then the first one as well leads elsewhere
+        data[ARRAY + entry + 8 : ARRAY + entry + 16] = kernel.data[ARRAY + 8 : ARRAY + 16]
+        if number:
+            data[ARRAY : ARRAY + 8] = kernel.data[ARRAY + 24 : ARRAY + 32]
+        outcome = Twice(rows, data).checks()[EXPORTS].outcome
+        assert outcome is (Outcome.FAILED if number else Outcome.PASSED)
+
+
 @pytest.mark.parametrize(
     ("name", "contradicted"),
     [

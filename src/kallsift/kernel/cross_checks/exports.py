@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import is_in
 from kallsift.errors import UnmappedError
 from kallsift.kernel.cross_checks.at_addresses import Comparison, compare
 from kallsift.kernel.cross_checks.export_search import searched_runs
@@ -77,7 +78,7 @@ def export_finding(memory: Memory, placement: Placement, names: Names) -> Findin
         return _searched(memory, placement, names) or nothing
     values = without_code_bit(entries.values, symbols) if placement.code_bit else entries.values
     found = compare(names, symbols, values, entries.keys)
-    wrong = found.displaced | found.renamed
+    wrong = (found.displaced | found.renamed) & ~_exported_again(found, entries.keys)
     if np.count_nonzero(~found.agree) > MAX_EXCEPTIONS * len(found.agree):
         return nothing
     confirmed = np.zeros(len(symbols), np.bool_)
@@ -114,6 +115,15 @@ def _searched(memory: Memory, placement: Placement, names: Names) -> Finding | N
     return None
 
 
+def _exported_again(found: Comparison, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Tell which names are exported at their symbols' addresses as well.
+
+    Kernels of arm64 up to 5.x link ``memcpy`` and others a second time, for the EFI stub, with their exports
+    (drivers/firmware/efi/libstub/Makefile).
+    """
+    return is_in(keys, keys[found.agree])
+
+
 def _of_run(
     found: Comparison,
     values: NDArray[np.uint64],
@@ -122,15 +132,17 @@ def _of_run(
     confirmed: NDArray[np.bool_],
 ) -> list[tuple[int, str]]:
     """What of a run of entries the table contradicts, if it is one of exports; marks what it has."""
-    wrong = np.flatnonzero((found.displaced | found.renamed) & (values >= code[0]) & (values < code[1]))
+    wrong = found.displaced | found.renamed
+    wrong &= (values >= code[0]) & (values < code[1]) & ~_exported_again(found, strings.keys)
+    places = np.flatnonzero(wrong)
     agree = int(np.count_nonzero(found.agree))
     # what is no array of exports has few names of symbols, or many that are others'
-    if agree < MIN_ENTRIES or len(wrong) > max(1, MAX_EXCEPTIONS * agree):
+    if agree < MIN_ENTRIES or len(places) > max(1, MAX_EXCEPTIONS * agree):
         return []
     confirmed[found.index[found.agree]] = True
     return [
         (int(found.there[number]), f"{strings.string(number).decode('latin-1')} is exported at {values[number]:#x}")
-        for number in wrong.tolist()
+        for number in places.tolist()
         if found.known[number] or len(strings.string(number)) <= MAX_OLD_NAME
     ]
 
