@@ -92,8 +92,13 @@ def _foreign_banners(source: Memory, kernel: Kernel, displacement: int) -> Itera
                 if place in inside:
                     continue
                 banner = _banner(source, place)
-                if banner and banner != (kernel.banner or "").strip():
+                # where nothing tells how much RAM it has, its own banner stands in files and logs of its too
+                if banner and (ram or _release(banner) != _release(kernel.banner or "")):
                     yield place, banner
+
+
+def _release(banner: str) -> str:
+    return banner[len(BANNER) :].partition(" ")[0]
 
 
 def _banner(source: Memory, place: int) -> str | None:
