@@ -205,6 +205,7 @@ POISONED = (0xDEAD_0000_0000_0100, 0xDEAD_0000_0000_0122)
         (POISONED, b"mod le_d", 0, False),
         (POISONED, b"\0odule_d", 0, False),
         (POISONED, b"module_d", 4, False),
+        (POISONED, b"module_d", 1 << 32, False),
     ],
 )
 def test_one_pointer_makes_no_module(links: tuple[int, int], name: bytes, state: int, is_known: bool) -> None:
@@ -214,7 +215,7 @@ def test_one_pointer_makes_no_module(links: tuple[int, int], name: bytes, state:
     fields = replace(made.fields, regions=(), kobject=None, bug_list=None, users=None, uses=None)
     made.arena.put(address + 8, *links)
     made.arena.data[address + 24 - BASE :][: len(name)] = list(name)
-    made.arena.put(address, state, width=4)
+    made.arena.put(address, state)
     found, _ = witnessed(WITHOUT_SYMBOLS, made.arena.memory, fields, part.structures)
     assert (address in found) is is_known
 

@@ -84,8 +84,14 @@ def _are_modules(memory: VirtualMemory, fields: Fields, candidates: Addresses) -
     good = held & (states < len(STATES)) & (candidates != 0) & (back > 0)
     for index in np.flatnonzero(good & (back < MIN_BACK_POINTERS)).tolist():
         address = int(candidates[index])
-        good[index] = has_name(memory, address) and _has_links(memory, address)
+        good[index] = has_name(memory, address) and _has_links(memory, address) and _is_padded(memory, address)
     return np.asarray(good)
+
+
+def _is_padded(memory: VirtualMemory, address: int) -> bool:
+    """Whether zeros stand between a state, 32 bits, and the links: the structure is zeros in a module's file."""
+    padding, _ = memory.values(np.array([address + 4], np.uint64), memory.words.int_dtype)
+    return memory.words.size == 4 or not padding[0]
 
 
 def _has_links(memory: VirtualMemory, address: int) -> bool:
