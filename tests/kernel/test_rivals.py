@@ -10,6 +10,7 @@ import pytest
 import kallsift
 from kallsift import Kernel, Outcome, State
 from kallsift.cli.source_options import remarks
+from kallsift.kernel import others
 from kallsift.kernel.model import Role
 from kallsift.kernel.rivals import settled
 from tests.kernel.made_machine import DATA, IMAGE_SIZE, LARGE, LISTS, MIB, ROOT, Machine, memory_of
@@ -71,6 +72,19 @@ def test_a_copy_of_the_image_is_counted() -> None:
     assert (kernel.proven, kernel.physical_base, kernel.others) == (True, machine.place, (None,))
     assert list(remarks((kernel,))) == ["1 more kernel is in this source (kallsift info --all)"]
     assert len(kallsift.recover_all(machine.memory())) == 2
+
+
+def test_a_copy_that_was_met_before_is_not_recovered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = without_processes(Machine())
+    machine.data[FORGED : FORGED + IMAGE_SIZE] = machine.data[machine.place : machine.place + IMAGE_SIZE]
+    machine.data[FORGED + DATA : FORGED + DATA + 4096] = 0
+    expected = kallsift.recover(machine.memory())
+    assert (expected.physical_base, expected.others) == (machine.place, (State.STALE,))
+    asked: list[int] = []
+    monkeypatch.setattr(others, "best_at", lambda memory, segment, *rest: asked.append(segment.start))
+    kernel = kallsift.recover(machine.memory())
+    assert (kernel.physical_base, kernel.others, kernel.evidence) == (machine.place, (State.STALE,), expected.evidence)
+    assert not asked
 
 
 def crashed(*, capture: bool = True, address: int = 0x7F00_0000, low: bool = False) -> Machine:

@@ -5,10 +5,10 @@ What is asked here takes next to no time beside a recovery; a search through all
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from kallsift.kallsyms.recover import recover_tables
+from kallsift.kallsyms.recover import recover_tables, token_rows
 from kallsift.kallsyms.scan import digit_runs
 from kallsift.kallsyms.tables import Attempt
 from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, token_tables
@@ -23,6 +23,9 @@ NEAR = 2 * MAX_TABLE
 
 MAX_RUNS = 64
 """Places with all digits that are followed."""
+
+TokenRows = tuple[str, frozenset[tuple[int, int]]]
+"""Byte order of a token table and its index, and where both lie: address and size of each."""
 
 
 def with_role(kernel: Kernel) -> Kernel:
@@ -40,14 +43,15 @@ def beside_others(kernel: Kernel, met: list[Kernel]) -> Kernel:
     """
     kernel = with_role(kernel)
     places = copies(kernel)
+    recovered = {_token_rows(each): each for each in met}
     rivals: list[Kernel] = []
     if kernel.role is Role.PANICKED and (kept := crash_memory(kernel)):
-        rivals += _within(kernel.memory, *kept)
+        rivals += _within(kernel.memory, recovered, *kept)
     if kernel.role is not Role.ORDINARY or not is_inhabited(kernel):
         looked_at = {_tokens_of(rival) for rival in rivals}
         for place in places:
             if place not in looked_at:
-                rivals += _within(kernel.memory, place)
+                rivals += _within(kernel.memory, recovered, place)
     runs, *others = sorted(settled([kernel, *map(with_role, rivals)]), key=lambda each: not each.proven)
     known = {_tokens_of(each): each.state for each in (*met, *others)}
     states = {place: known.get(place) for place in (*known, *places)}
@@ -75,8 +79,18 @@ def tables_at(memory: Memory, low: int, high: int | None = None) -> Iterator[tup
                 yield near, tokens
 
 
-def _within(memory: Memory, low: int, high: int | None = None) -> Iterator[Kernel]:
-    """The kernels of `tables_at` whose tables lie as usual."""
+def _token_rows(kernel: Kernel) -> TokenRows:
+    """Return address and size of a kernel's token table and of its index, and their byte order."""
+    rows = [(table.physical, table.size) for table in kernel.tables if table.name in ("token_table", "token_index")]
+    return kernel.byte_order, frozenset(rows)
+
+
+def _within(
+    memory: Memory, recovered: Mapping[TokenRows, Kernel], low: int, high: int | None = None
+) -> Iterator[Kernel]:
+    """Yield the kernels of `tables_at` whose tables lie as usual; what was made of a token table before counts."""
     for near, tokens in tables_at(memory, low, high):
-        if kernel := best_at(memory, *surrounded(memory, near, tokens), Attempt(), recover_tables):
+        rows = frozenset((near.start + row.offset, row.size) for row in token_rows(tokens))
+        kernel = recovered.get((tokens.byte_order, rows))
+        if kernel := kernel or best_at(memory, *surrounded(memory, near, tokens), Attempt(), recover_tables):
             yield kernel

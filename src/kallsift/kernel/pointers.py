@@ -205,10 +205,12 @@ def single_elements(memory: Memory, heads: Pointers, words: Words, image: range,
     like addresses: like the image's own, or, where those begin with a byte of zeros, like memory that there is.
     """
     behind, held = memory.words(heads.places + np.uint64(words.size), words.dtype)
-    before, _ = memory.words(heads.places - np.uint64(words.size), words.dtype)
-    after, _ = memory.words(heads.places + np.uint64(2 * words.size), words.dtype)
-    alone = held & (behind == heads.values) & (before != heads.values) & (after != heads.values)
-    found = distinct(heads.values[alone])
+    pairs = held & (behind == heads.values)
+    # few words come in pairs: only their neighbours are read
+    places, values = heads.places[pairs], heads.values[pairs]
+    before, _ = memory.words(places - np.uint64(words.size), words.dtype)
+    after, _ = memory.words(places + np.uint64(2 * words.size), words.dtype)
+    found = distinct(values[(before != values) & (after != values)])
     top = np.uint64(8 * words.size - 8)
     if words.size == 8 and image[-1] >> 56:
         return int(np.count_nonzero(found >> top == np.uint64(image[-1] >> 56)))
