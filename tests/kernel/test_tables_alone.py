@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
 import kallsift
+from kallsift.kallsyms import anywhere, damage
+from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.rebase import rebased
 from kallsift.memory.model import AddressSpace, Memory, Segment
 from tests.kernel.placed_images import Parts, flat, make
@@ -54,6 +58,30 @@ def test_the_whole_table(era: Era, word_size: int, byte_order: ByteOrder, text_o
 def self_relative() -> tuple[Blob, Memory]:
     """Tables of 7.0 alone."""
     return alone(next(era for era in ALL_ERAS if str(era) == "7.0"), 8, "little", text_only=False)
+
+
+@pytest.mark.parametrize(("release", "is_searched"), [("6.0-arm64", True), ("7.0", False)])
+def test_whole_tables_without_gaps_are_not_searched_for_damage(
+    monkeypatch: pytest.MonkeyPatch, release: str, is_searched: bool
+) -> None:
+    """Only a permutation that sorts the names, in a row with all others, shows that nothing of them is lost."""
+    era = next(era for era in ALL_ERAS if str(era) == release)
+    _, memory = alone(era, 8, "little", text_only=False)
+    asked: set[str] = set()
+
+    def damaged(*_: object) -> Iterator[Tables]:
+        asked.add("damage")
+        return iter(())
+
+    def elsewhere(*_: object) -> Iterator[Tables]:
+        asked.add("elsewhere")
+        return iter(())
+
+    monkeypatch.setattr(damage, "recover_damaged", damaged)
+    monkeypatch.setattr(anywhere, "recover_anywhere", elsewhere)
+    kernel = kallsift.recover(memory)
+    assert not kernel.is_placed
+    assert asked == ({"damage", "elsewhere"} if is_searched else set())
 
 
 def test_a_base_that_the_user_gives() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, tee
 from typing import TYPE_CHECKING
 
 from kallsift.errors import RecoveryError
@@ -22,7 +22,7 @@ from kallsift.kernel.pointers import ENOUGH_LISTS
 from kallsift.kernel.processors import REGISTER_CHECKS
 from kallsift.kernel.rivals import settled
 from kallsift.kernel.roles import may_lack_hole, ram_end
-from kallsift.kernel.unplaced import unplaced_kernel
+from kallsift.kernel.unplaced import is_seamless, unplaced_kernel
 from kallsift.memory.model import Memory, Segment
 
 # What is asked only where the usual tables lead to no proven kernel is imported where it is asked: to import all of it
@@ -172,6 +172,10 @@ def _kernels(
             yield kernel
     sources = (lambda: harder, lambda: _lone(memory, lone), lambda: () if hosted else _partly_lost(memory, lone))
     for near, tokens, attempt in chain.from_iterable(source() for source in sources):
+        if any(map(is_seamless, attempt.unplaced)):
+            # nothing of them is lost, and none lies elsewhere: what lacks is what would tell where they are mapped
+            failed.append(attempt)
+            continue
         from kallsift.kallsyms.anywhere import WITHIN, recover_anywhere
         from kallsift.kallsyms.damage import recover_damaged
 
@@ -243,7 +247,9 @@ def _in_file(memory: Memory, flat: Memory | None, place: int, tokens: TokenTable
 
 def _best_read(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver) -> Kernel | None:
     """Return the best kernel of a token table, read as that of an image file where a machine's memory shows none."""
-    return _best_of(memory, lambda memory: solver(segment, tokens, word_sizes(memory), attempt), attempt)
+    # a flat image is of no other architecture than the memory that it is made of: the tables are the same
+    readings = iter(tee(solver(segment, tokens, word_sizes(memory), attempt)))
+    return _best_of(memory, lambda _: next(readings), attempt)
 
 
 def _best_of(memory: Memory, find: Callable[[Memory], Iterator[Tables]], attempt: Attempt) -> Kernel | None:

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
-from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Layout, Tables
 from kallsift.kernel.distances import FIRST_SYMBOLS, is_self_relative, unplaced_symbols
@@ -30,6 +30,9 @@ CHECK = "placement"
 
 MIN_MARKS = 4
 """Names with an architecture's mark that tell it; real kernels have some hundreds."""
+
+WORD = 8
+"""What tables are aligned to at most since 6.2, in bytes."""
 
 FAR = 1 << 60
 """Above all physical addresses and offsets of files."""
@@ -82,6 +85,17 @@ def unplaced_kernel(memory: Memory, readings: Sequence[Tables]) -> Kernel | None
         distance=low - FAR & (1 << 64) - 1,
         is_placed=False,
     )
+
+
+def is_seamless(tables: Tables) -> bool:
+    """Tell whether tables that are in order leave no room between them, so that no page of them is lost.
+
+    As since 6.2 (scripts/kallsyms.c, "kallsyms_seqs_of_names"): a permutation sorts the names, and each table begins
+    where the one before it ends, so that the array of addresses has its place as well.
+    """
+    passed = {check.name for check in tables.checks if check.outcome is Outcome.PASSED}
+    is_tight = all(0 <= after.offset - before.end < WORD for before, after in pairwise(tables.rows))
+    return is_tight and {"num_syms", "seqs_of_names"} <= passed and not tables.array.adrift and not tables.damage
 
 
 def likely_architecture(symbols: SymbolTable) -> str | None:
