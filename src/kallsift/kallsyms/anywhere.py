@@ -117,6 +117,7 @@ def recover_anywhere(
         listings = {
             len(listing.names.starts): listing for listing in _listings(segment, around, tokens, stream, attempt)
         }
+        checked_codes: dict[int, Check] = {}
         for word_size in word_sizes:
             if word_size not in runs:
                 found = find_runs(data, around.low, around.high, word_size, tokens.byte_order, stream.least)
@@ -145,7 +146,9 @@ def recover_anywhere(
             rows.append(Row("num_syms", place, COUNT_SIZE))
             count = f"the count {len(array.words)} stands at {segment.start + place:#x}"
             num_syms = Check.that("num_syms", True, count)
-            codes = compression_check(data, listing.names, tokens)
+            # many arrays can be those of one listing
+            if (codes := checked_codes.get(len(array.words))) is None:
+                codes = checked_codes[len(array.words)] = compression_check(data, listing.names, tokens)
             checks = (index_check(tokens), markers_check(markers), num_syms, listing.letters, codes)
             for based in with_bases(data, array, (word_size, tokens.byte_order), aligned_starts(rows)):
                 tables = assemble(

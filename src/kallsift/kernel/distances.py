@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.arrays import distinct
+from kallsift.arrays import distinct, is_in
 from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Tables
@@ -177,7 +177,7 @@ def pointer_candidates(tables: Tables, window: Segment, words: Words) -> Iterato
     """
     if not is_self_relative(tables):
         return
-    symbols = np.unique(unplaced_symbols(tables, tables.array_address).addresses)
+    symbols = distinct(unplaced_symbols(tables, tables.array_address).addresses)
     pointers = _likely_pointers(window, words)
     if not len(symbols) or not len(pointers):
         return
@@ -186,10 +186,8 @@ def pointer_candidates(tables: Tables, window: Segment, words: Words) -> Iterato
     phase = np.uint64(-tables.array_address % 4)
     differences = (pointer - symbols for pointer in sample)
     votes = words.wrap(np.concatenate([some[some & np.uint64(3) == phase] for some in differences]))
-    values, counts = np.unique(votes, return_counts=True)
-    if len(values) and counts.max() >= MIN_VOTES:
-        distance = int(values[np.argmax(counts)])
-        detail = f"{counts.max()} of {len(sample)} pointers would equal symbols at a distance of {distance:#x}"
+    for distance, count in _most_voted(votes):
+        detail = f"{count} of {len(sample)} pointers would equal symbols at a distance of {distance:#x}"
         yield Candidate(distance, Check.that("pointers' distance", True, detail))
 
 
@@ -201,17 +199,29 @@ def string_candidates(tables: Tables, window: Segment, words: Words) -> Iterator
     """
     pointers = _likely_pointers(window, words)
     if not is_self_relative(tables):
-        pointers = np.setdiff1d(pointers, unplaced_symbols(tables).addresses)
+        pointers = pointers[~is_in(pointers, unplaced_symbols(tables).addresses)]
     strings = beginnings(window.data, MIN_LETTERS).astype(np.uint64) + np.uint64(window.start)
     if not len(strings) or len(pointers) < MIN_VOTES:
         return
     sample = pointers[:: max(1, len(pointers) // SAMPLE)][: 2 * SAMPLE]
     strings = strings[:: len(strings) // MAX_STRINGS + 1]
-    values, counts = np.unique(words.wrap((sample[:, None] - strings[None, :]).ravel()), return_counts=True)
-    if counts.max() >= MIN_VOTES:
-        distance = int(values[np.argmax(counts)])
-        detail = f"{counts.max()} of {len(sample)} pointers would lead to strings at a distance of {distance:#x}"
+    for distance, count in _most_voted(words.wrap((sample[:, None] - strings[None, :]).ravel())):
+        detail = f"{count} of {len(sample)} pointers would lead to strings at a distance of {distance:#x}"
         yield Candidate(distance, Check.that("strings' distance", True, detail))
+
+
+def _most_voted(votes: NDArray[np.uint64]) -> list[tuple[int, int]]:
+    """Return the most frequent of some numbers, the lowest of several, and how often it is there; none below MIN_VOTES.
+
+    By one sort: of millions of votes hardly any is there so often, and only those are counted.
+    """
+    ordered = np.sort(votes)
+    often = distinct(ordered[MIN_VOTES - 1 :][ordered[MIN_VOTES - 1 :] == ordered[: 1 - MIN_VOTES]])
+    if not len(often):
+        return []
+    counts = np.searchsorted(ordered, often, "right") - np.searchsorted(ordered, often)
+    best = int(np.argmax(counts))
+    return [(int(often[best]), int(counts[best]))]
 
 
 def _likely_pointers(window: Segment, words: Words) -> NDArray[np.uint64]:
