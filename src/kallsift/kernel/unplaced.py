@@ -148,12 +148,12 @@ def _symbols(memory: Memory, tables: Tables) -> tuple[SymbolTable, str]:
     """Return the symbols at the best addresses that are known, and how these are."""
     if not is_self_relative(tables) and not tables.array.adrift:
         return unplaced_symbols(tables), f"they are as the table holds them ({tables.array.encoding.name})"
-    if is_self_relative(tables) and memory.segments[0].start:
+    relative = unplaced_symbols(tables)
+    given = given_base(memory, relative)
+    if given is None and is_self_relative(tables) and memory.segments[0].start:
         found = unplaced_symbols(tables, tables.array_address)
         return found, f"they are right if the tables are mapped where the source says, at {tables.array_address:#x}"
-    relative = unplaced_symbols(tables)
     architecture = (memory.image.architecture if memory.image else None) or likely_architecture(relative)
-    given = given_base(memory, relative)
     default = TEXT_BASES.get(architecture or "", 0)
     index = _first_symbol(relative)
     lowest = int(relative.addresses.view(np.int64).min() if index is None else relative.addresses[index])
