@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +13,10 @@ from kallsift.cli.messages import warn
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, recovered, source_options
 from kallsift.output.formats import FORMATS
-from kallsift.questions.dynamic import dynamic_symbols
+
+if TYPE_CHECKING:
+    from kallsift.kernel.model import Kernel
+    from kallsift.questions.dynamic import Dynamic
 
 EXAMPLES = {
     "kallsift symbols memory.lime > kallsyms": "the table as the running kernel's /proc/kallsyms shows it",
@@ -51,7 +55,7 @@ def symbols(request: Request, output: Path | None, form: str, core: bool) -> int
     if output is not None:
         check_target(output, request.source)
     with recovered(request) as (memory, kernels):
-        loaded = [None if core or not chosen.modules else dynamic_symbols(kernel) for kernel in kernels]
+        loaded = [None if core or not chosen.modules else _dynamic(kernel) for kernel in kernels]
         listings = list(zip(kernels, loaded, strict=True))
         if chosen.several or not request.every:
             texts = [(output, chosen.write(memory, listings))]
@@ -71,3 +75,10 @@ def symbols(request: Request, output: Path | None, form: str, core: bool) -> int
         for missing in (line for dynamic in loaded if dynamic for line in dynamic.missing):
             warn(f"not all of /proc/kallsyms: {missing}")
         return verdict(kernels, whole=not any(dynamic.missing for dynamic in loaded if dynamic))
+
+
+def _dynamic(kernel: Kernel) -> Dynamic:
+    """Return what a kernel has beside its built-in symbols; imported late, for the latter need none of it."""
+    from kallsift.questions.dynamic import dynamic_symbols
+
+    return dynamic_symbols(kernel)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from kallsift.kernel.model import Kernel
 from kallsift.memory.model import Memory
-from kallsift.questions.dynamic import Dynamic
+
+if TYPE_CHECKING:
+    from kallsift.questions.dynamic import Dynamic
 
 Chunks = Iterable[bytes | memoryview]
 """A text in pieces, each of bounded size."""
 
 
-Listings = Sequence[tuple[Kernel, Dynamic | None]]
+Listings: TypeAlias = "Sequence[tuple[Kernel, Dynamic | None]]"
 """Kernels, each with what it has beside the built-in symbols; None where these alone are wanted."""
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from kallsift.kallsyms.escapes import escaped
 from kallsift.kernel.model import Kernel
 from kallsift.output.rows import NAME_ESCAPES, RowFormat
-from kallsift.questions.dynamic import Dynamic
+
+if TYPE_CHECKING:
+    from kallsift.questions.dynamic import Dynamic
 
 LOCAL_LABELS = {0x01: b"\x01", 0x02: b"\x02"}
 """What the assembler puts into names of local labels (gas manual, "Symbol Names"). The kernel prints it as it is, and
