@@ -11,7 +11,8 @@ import kallsift
 from kallsift.kallsyms import anywhere, damage
 from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.rebase import rebased
-from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.machine.registry import TEXT_BASES
+from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
 from tests.kernel.placed_images import Parts, flat, make
 from tests.oracle.eras import ALL_ERAS, Era
 from tests.oracle.symbols import Symbol, population
@@ -116,3 +117,27 @@ def test_a_base_that_contradicts_the_image_is_not_proven() -> None:
     moved = rebased(kernel, made.distance + 0x20_0000)
     assert moved.symbols.addresses[0] == kernel.symbols.addresses[0] + np.uint64(0x20_0000)
     assert not moved.proven
+
+
+@pytest.mark.parametrize("name", ["4.6 s390", "5.10 arm64", "6.12 arm64"])
+@pytest.mark.parametrize("byte_order", ["little", "big"])
+def test_words_that_are_offsets_are_no_base(name: str, byte_order: ByteOrder) -> None:
+    """A loader has yet to fill in the base: its word is zero, and zeros stand before the array as well."""
+    era = next(era for era in ALL_ERAS if era.name == name)
+    start, word_size = STARTS[8], 8
+    first = [Symbol(start, "T", name) for name in ("_text", "_stext", "_head", "first_of_all", "second_of_all")]
+    symbols = [*first, *population(895, 4, start=start + 0x1000)]
+    # they fill whole words of 8 bytes: the array's end can be read as the base of one that begins before it
+    assert len(symbols) % 2 == 0
+    blob = write(symbols, era, address=start, word_size=word_size, byte_order=byte_order)
+    before = b"\1" * BEFORE + bytes(32)
+    data = np.frombuffer(before + blob.data + bytes(BEHIND), np.uint8).copy()
+    place = len(before) + blob.tables["relative_base"].offset
+    data[place : place + word_size] = 0
+    facts = ImageFacts(("made up",), 0, "arm64")
+    kernel = kallsift.recover(Memory("cut", "raw", AddressSpace.FILE, (Segment(0, data),), image=facts))
+    assert not kernel.proven
+    default = TEXT_BASES["arm64"]
+    truth = np.array([symbol.address for symbol in symbols], np.uint64)
+    assert np.array_equal(kernel.symbols.addresses, truth - np.uint64(start) + np.uint64(default))
+    assert f"right if _text is at {default:#x}" in kernel.evidence[-1].detail

@@ -33,6 +33,12 @@ BEHIND_INDEX = 4
 """Bytes of an entry of arrays that lie behind the token index: releases that put them there, and have seqs_of_names,
 have no other."""
 
+NEXT_STEP = 1 << 24
+"""Bytes from one of the last symbols to the next at most, where a word may be either an offset or a base."""
+
+LARGEST_SPACE = 53
+"""Bits of the largest addresses of kernels: s390x with five levels (arch/s390/boot/startup.c)."""
+
 ABSURD_STEP = 1 << 28
 """More than two neighbouring symbols of one image are ever apart."""
 
@@ -320,9 +326,29 @@ def with_bases(
     word_size, byte_order = words
     yield from _with_base(data, array, words, table_starts)
     before = array.offset // word_size * word_size - word_size
-    if before >= 0 and (base := word_at(data, before, word_size, byte_order)):
+    if before >= 0 and _is_address(base := word_at(data, before, word_size, byte_order), word_size):
         yield replace(array, relative_base_offset=before, relative_base=base)
     yield array
+
+
+def _is_address(word: int, word_size: int) -> bool:
+    """Whether a word can be the base of a kernel's addresses; 0 is what a loader has yet to fill in.
+
+    Addresses of 64 bits lie at the lower end of all that there are, at the upper one, or low in a region that the upper
+    byte chooses (PowerPC, LoongArch, MIPS).
+    """
+    if word_size == 4 or not word:
+        return word != 0
+    return word >> LARGEST_SPACE in (0, (1 << 64 - LARGEST_SPACE) - 1) or (word >> 32) & 0xFF_FFFF < 0x100
+
+
+def _goes_on(array: AddressArray, following: NDArray[np.uint8], byte_order: str) -> bool:
+    """Whether bytes behind an array are more of its entries: then it begins later, and they are no base."""
+    more = np.ascontiguousarray(following).view(np.dtype(f"{byte_order}u{array.words.itemsize}"))
+    entries = np.concatenate((array.words[-1:], more.astype(array.words.dtype)))
+    addresses = array.encoding.decode(entries, 0)
+    near = addresses[1:] - addresses[:-1] <= np.uint64(NEXT_STEP)
+    return bool(array.encoding.order(entries).all() and near.all())
 
 
 def word_at(data: NDArray[np.uint8], offset: int, size: int, byte_order: str) -> int:
@@ -342,7 +368,11 @@ def _with_base(
     places = _base_offsets(array, word_size, table_starts)
     for offset in places:
         base = word_at(data, offset, word_size, byte_order)
-        if base and not data[array.offset + array.size : offset].any():
+        if (
+            _is_address(base, word_size)
+            and not _goes_on(array, data[offset : offset + word_size], byte_order)
+            and not data[array.offset + array.size : offset].any()
+        ):
             yield replace(array, relative_base_offset=offset, relative_base=base)
             break
     # an array that takes in the word behind it, which is the base, would have zeros behind it as well
