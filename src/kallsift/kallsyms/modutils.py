@@ -82,7 +82,7 @@ def _headers(memory: Memory, size: int, byte_order: str) -> Iterator[int]:
     pattern = re.compile(header + b".{8}" + header + section + b".{8}" + symbol, re.DOTALL)
     found = 0
     for stretch in memory.segments:
-        for low in range(0, stretch.size, BATCH):
+        for low in stretch.steps(BATCH):
             for match in pattern.finditer(stretch.read(low, low + BATCH + _SHAPES[size][0]).data):
                 found += 1
                 if found > MAX_HEADERS:

@@ -84,7 +84,7 @@ def _foreign_banners(source: Memory, kernel: Kernel, displacement: int) -> Itera
     inside = range(displacement, displacement + ram)
     wanted = np.uint32(int.from_bytes(BANNER[:4], "little"))
     for segment in source.segments:
-        for offset in range(-segment.start % 4, segment.size - len(BANNER), BATCH):
+        for offset in segment.steps(BATCH, -segment.start % 4):
             block = segment.read(offset, offset + BATCH)
             words = block[: len(block) // 4 * 4].view("<u4")
             for index in np.flatnonzero(words == wanted).tolist():
