@@ -89,6 +89,11 @@ def test_a_raw_dump_needs_little(tmp_path: Path) -> None:
     assert loaded & needless <= {"bz2", "lzma", "numpy.ma", "kallsift.image.codecs", "kallsift.image.unwrap"}
 
 
+def test_built_in_symbols_need_nothing_of_loaded_modules() -> None:
+    loaded = loaded_by("import kallsift.cli.symbols")
+    assert not {name for name in loaded if name.startswith(("kallsift.questions.", "kallsift.modules."))}
+
+
 @pytest.mark.parametrize("name", containers.CONTAINERS)
 def test_each_container_is_asked_for_what_it_takes(name: str) -> None:
     module = import_module(f"kallsift.memory.{name}")
