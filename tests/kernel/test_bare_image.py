@@ -12,10 +12,12 @@ import kallsift
 from kallsift.errors import SourceError
 from kallsift.kernel.model import Kernel, State
 from tests.image import builders as build
-from tests.kernel.test_every_era import BEHIND, STARTS, image
+from tests.kallsyms.surroundings import Surroundings
+from tests.kernel.test_every_era import BEFORE, BEHIND, STARTS, image
 from tests.memory.builders import Program, elf, note, notes
 from tests.oracle.eras import ERAS, Era
-from tests.oracle.writer import Blob
+from tests.oracle.symbols import Symbol, population
+from tests.oracle.writer import Blob, write
 
 NEWEST = next(era for era in ERAS if era.name == "7.0")
 BASED = next(era for era in ERAS if era.name == "5.10 arm64")
@@ -144,3 +146,27 @@ def test_programs_and_their_cores_without_a_kernel_are_refused(tmp_path: Path) -
     for content in (elf([Program(3, b"/lib/ld.so\0"), load], kind=2), elf([notes(note(b"CORE", 6, bytes(16))), load])):
         with pytest.raises(SourceError, match=r"is an ELF program|is the core of a user program"):
             recovered(tmp_path, content)
+
+
+@pytest.mark.parametrize("slide", [0, 0x35C0_0000, -0x80_0000], ids=hex)
+@pytest.mark.parametrize("era", [BASED, NEWEST], ids=str)
+@pytest.mark.parametrize(("function", "word_size", "linked"), [
+    ("x86_64_start_kernel", 8, 0xFFFF_FFFF_8100_0000), ("i386_start_kernel", 4, 0xC100_0000),
+])  # fmt: skip
+def test_a_kernel_that_moved_is_no_file(
+    tmp_path: Path, function: str, word_size: int, linked: int, era: Era, slide: int
+) -> None:
+    """Memory that was cut out of a machine: the addresses are right, but nothing confirms what it is."""
+    start = linked + slide
+    symbols = [Symbol(start, "T", "_text"), Symbol(start, "T", function), *population(1500, 3, start=start)]
+    blob = write(symbols, era, address=start + BEFORE, word_size=word_size, byte_order="little")
+    size, tables = BEFORE + len(blob.data) + BEHIND, (BEFORE - 4096, BEFORE + len(blob.data) + 4096)
+    around = Surroundings(random.Random(5), word_size, "little")
+    data = around.image(size, start, [symbol.address for symbol in symbols], tables)
+    data[BEFORE : BEFORE + len(blob.data)] = blob.data
+    kernel = recovered(tmp_path, bytes(data))
+    assert is_listed(kernel, blob)
+    assert kernel.proven is (slide <= 0)
+    if slide > 0:
+        assert (kernel.state, kernel.kaslr_slide) == (State.STALE, slide)
+        assert "are linked at" in kernel.evidence[-1].detail

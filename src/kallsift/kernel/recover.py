@@ -20,6 +20,7 @@ from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.others import beside_others, tables_at, with_role
 from kallsift.kernel.pointers import ENOUGH_LISTS
 from kallsift.kernel.processors import REGISTER_CHECKS
+from kallsift.kernel.relocated import as_built
 from kallsift.kernel.rivals import settled
 from kallsift.kernel.roles import may_lack_hole, ram_end
 from kallsift.kernel.unplaced import is_seamless, unplaced_kernel
@@ -68,7 +69,7 @@ def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
     found: list[Kernel] = []
     failed: list[Attempt] = []
     met: list[Kernel] = []
-    for kernel in _kernels(memory, failed, progress, likely_ranges(memory), met):
+    for kernel in map(as_built, _kernels(memory, failed, progress, likely_ranges(memory), met)):
         if kernel.proven:
             kernel = _with_all_ram(memory, kernel)
             # where it was laid out anew, the others' addresses are of another layout
@@ -88,7 +89,7 @@ def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Ke
         RecoveryError: as `recover`.
     """
     failed: list[Attempt] = []
-    found = [with_role(_with_all_ram(memory, kernel)) for kernel in _kernels(memory, failed, progress)]
+    found = [with_role(_with_all_ram(memory, kernel)) for kernel in map(as_built, _kernels(memory, failed, progress))]
     return _ranked(memory, settled(found), failed)
 
 

@@ -62,6 +62,9 @@ NAME_MARKS: dict[str, bytes] = {
 }
 """What names of symbols hold in kernels of one architecture: SYSCALL_DEFINEx (asm/syscall_wrapper.h), and others."""
 
+FIRST_FUNCTIONS: dict[str, str] = {"x86-64": "x86_64_start_kernel", "x86": "i386_start_kernel"}
+"""Functions that only kernels of one architecture have (arch/x86/kernel/head64.c and head_32.c)."""
+
 UNMOVED: frozenset[str] = frozenset({"arm"})
 """Architectures whose kernels always run at the addresses they were linked at."""
 
