@@ -85,6 +85,24 @@ def test_two_kernels_in_a_flash_chip_are_both_found(tmp_path: Path) -> None:
     assert [kernel.proven for kernel in kernels] == [True, True]
 
 
+@pytest.mark.parametrize("lost", [None, 0, 1])
+def test_addresses_of_another_kernel_nearby_are_not_taken(tmp_path: Path, lost: int | None) -> None:
+    """Both have as many symbols, so that nothing in an array but its place tells whose it is."""
+    made = [image(BASED, 4, "big", False), image(NEWEST, 4, "big", True)]
+    for number, (blob, data) in enumerate(made):
+        if number == lost:
+            array = blob.tables["offsets"]
+            start = len(data) - BEHIND - len(blob.data) + array.offset
+            noise = random.Random(9).randbytes(array.size)
+            made[number] = blob, data[:start] + noise + data[start + array.size :]
+    (one, first), (other, second) = made
+    content = b"\xff" * 0x30040 + first + b"\xff" * 0x8000 + random.Random(2).randbytes(20) + second
+    (tmp_path / "chip").write_bytes(content)
+    kernels = [kernel for kernel in kallsift.recover_all(kallsift.open(tmp_path / "chip")) if kernel.proven]
+    left = [blob for number, blob in enumerate((one, other)) if number != lost]
+    assert [is_listed(kernel, blob) for kernel, blob in zip(kernels, left, strict=True)] == [True] * len(left)
+
+
 @pytest.mark.parametrize("size", [0, 64, 6])
 def test_an_image_with_a_header_of_its_own_behind_another(tmp_path: Path, size: int) -> None:
     """What must be relocated is, wherever the header stands: so the architecture is known as well."""

@@ -19,6 +19,7 @@ from kallsift.kallsyms.encodings import AddressArray, Run, find_runs, windows, w
 from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.name_codes import compression_check
 from kallsift.kallsyms.names import MAX_STARTS, Names, Stream, find_markers, find_streams
+from kallsift.kallsyms.other_tables import OtherTables, other_tables
 from kallsift.kallsyms.recover import (
     COUNT_SIZE,
     aligned_starts,
@@ -32,7 +33,7 @@ from kallsift.kallsyms.recover import (
 )
 from kallsift.kallsyms.sequences import Sequences, scan_sequences, sorted_by_name
 from kallsift.kallsyms.table import SymbolTable
-from kallsift.kallsyms.tables import Attempt, Layout, Row, Tables, in_order
+from kallsift.kallsyms.tables import Attempt, Layout, Listed, Row, Tables, in_order
 from kallsift.kallsyms.tokens import TokenTable
 from kallsift.memory.model import Segment
 
@@ -111,8 +112,10 @@ def recover_anywhere(
     around = _surroundings(segment, tokens)
     data = around.data
     runs: dict[int, list[Run]] = {}
-    for stream in _streams(around, tokens):
+    streams = _streams(around, tokens)
+    for stream in streams:
         markers = stream.markers
+        others: OtherTables | None = None
         attempt.reached(3, "addresses", f"{here} with some {stream.least} names, but no array of addresses in order")
         listings = {
             len(listing.names.starts): listing for listing in _listings(segment, around, tokens, stream, attempt)
@@ -143,6 +146,11 @@ def recover_anywhere(
             place = listing.count_offset(array, taken)
             if place is None:
                 continue
+            # asked only here: most token tables come to no array
+            others = others or other_tables(segment, (around.low, around.high), tokens, stream, streams, word_sizes)
+            if others.claim(array):
+                continue
+            rivals = others.rivals(len(array.words), Listed(listing.characters, listing.bounds))
             rows.append(Row("num_syms", place, COUNT_SIZE))
             count = f"the count {len(array.words)} stands at {segment.start + place:#x}"
             num_syms = Check.that("num_syms", True, count)
@@ -158,7 +166,7 @@ def recover_anywhere(
                 # a base behind it ends it, even where half of that would go on in order
                 ends = based.relative_base_offset is not None and array.offset < based.relative_base_offset
                 exact = listing.ends and (not loose or (begins and ends and not based.adrift))
-                yield replace(tables, layout=Layout.EXACT if exact else Layout.LOOSE)
+                yield replace(tables, layout=Layout.EXACT if exact else Layout.LOOSE, rivals=rivals)
 
 
 def _ranked(

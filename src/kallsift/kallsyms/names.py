@@ -115,7 +115,7 @@ class Stream(Names):
 def find_markers(
     data: NDArray[np.uint8], low: int, high: int, byte_order: str, most: int = MAX_RUNS
 ) -> Iterator[Markers]:
-    """Runs in ``data[low:high]`` that can be markers, the longest first.
+    """Runs in ``data[low:high]`` that can be markers, the longest first, of equal ones those nearest to ``high``.
 
     Args:
         data: the segment's bytes.
@@ -134,9 +134,9 @@ def find_markers(
         breaks = np.append(np.flatnonzero(~fits), len(fits))
         starts = np.flatnonzero(fits & (words[:-1] == 0))
         counts = breaks[np.searchsorted(breaks, starts)] - starts + 1
-        longest = np.argsort(-counts, kind="stable")[:most]
+        longest = np.lexsort((-starts, -counts))[:most]
         runs += [(int(counts[run]), int(starts[run]), width, words) for run in longest]
-    for count, first, width, words in sorted(runs, key=lambda run: -run[0])[:most]:
+    for count, first, width, words in sorted(runs, key=lambda run: (-run[0], -run[1] * run[2]))[:most]:
         values = words[first : first + count].astype(np.int64)
         for trimmed in range(min(MAX_TRIMMED, count - 1)):
             yield Markers(low + first * width, width, values[: count - trimmed])

@@ -62,6 +62,30 @@ class Damage:
 
 
 @dataclass(frozen=True, eq=False)
+class Listed:
+    """Names without addresses.
+
+    Attributes:
+        characters: type letters and names end to end, uint8.
+        bounds: of each symbol in ``characters``, shape (n + 1,), int64.
+    """
+
+    characters: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def first(self, count: int) -> Listed:
+        """Return the first so many of them."""
+        return Listed(self.characters[: self.bounds[count]], self.bounds[: count + 1])
+
+    def same_as(self, other: Listed) -> bool:
+        """Tell whether both are the same names in the same order."""
+        return np.array_equal(self.bounds, other.bounds) and np.array_equal(self.characters, other.characters)
+
+
+@dataclass(frozen=True, eq=False)
 class Tables:
     """One kernel's tables in agreement with each other; addresses still lack their place.
 
@@ -77,6 +101,7 @@ class Tables:
         known_addresses: shape (n,), bool; None where all entries of the array survive.
         damage: what each table lost; empty where nothing was.
         layout: how well the place of the array is known.
+        rivals: names of other kernels that the array may belong to as well, as many as it has words.
     """
 
     segment: Segment
@@ -90,6 +115,7 @@ class Tables:
     known_addresses: NDArray[np.bool_] | None = None
     damage: tuple[Damage, ...] = ()
     layout: Layout = Layout.USUAL
+    rivals: tuple[Listed, ...] = ()
 
     @property
     def count(self) -> int:

@@ -17,7 +17,10 @@ from kallsift.kernel.pointer_targets import without_code_bit
 from kallsift.kernel.pointers import AFTER, BEFORE, Words
 from kallsift.memory.model import Memory
 
-LANDMARKS = {"linux_banner", "kallsyms_*", "VMCOREINFO", "exports"}
+OWN_NAMES = "kallsyms_*"
+EXPORTS = "exports"
+
+LANDMARKS = {"linux_banner", OWN_NAMES, "VMCOREINFO", EXPORTS}
 """Checks that see a symbol's address in something else than the tables."""
 
 NEARLY = 0.9
@@ -102,7 +105,9 @@ class Readings:
         agreeing, contrary = exports.compared(placement.symbols)
         if agreeing + contrary >= LEAST_EXPORTS:
             detail = f"{agreeing} of {agreeing + contrary} symbols that the image exports by name have their addresses"
-            landmarks = (*landmarks, Check.that("exports", agreeing >= MOST * (agreeing + contrary), detail))
+            landmarks = (*landmarks, Check.that(EXPORTS, agreeing >= MOST * (agreeing + contrary), detail))
+        if tables.rivals:
+            landmarks = (*landmarks, _names_check(tables, placement, landmarks, exports))
         reading = Reading(tables, placement, landmarks, agreeing)
         if reading.borne_out:
             self._found.append(reading)
@@ -133,3 +138,21 @@ class Readings:
             window = self._memory.around(tables.array_address, BEFORE, AFTER)
             self._exports[key] = find_exports(window, placement.words, placement.distance)
         return self._exports[key]
+
+
+def _names_check(tables: Tables, placement: Placement, landmarks: tuple[Check, ...], exports: Exports) -> Check:
+    """Return whether something shows that an array belongs to its names, and not to those of another kernel nearby.
+
+    Words that equal addresses say nothing of that, and in two builds of one kernel most names agree.
+    """
+    passed = {check.name for check in landmarks if check.outcome is Outcome.PASSED}
+    symbols = placement.symbols
+    rivals = (replace(symbols, characters=names.characters, bounds=names.bounds) for names in tables.rivals)
+    tied = OWN_NAMES in passed or (
+        EXPORTS in passed and all(exports.compared(rival)[0] < HALF * exports.compared(symbols)[0] for rival in rivals)
+    )
+    detail = f"another kernel nearby has {len(symbols)} names as well"
+    if tied:
+        return Check.that("names of addresses", True, f"{detail}, but these belong to the addresses")
+    detail += ", and nothing tells whose addresses these are"
+    return Check.that("names of addresses", False, detail, is_quoted=True)

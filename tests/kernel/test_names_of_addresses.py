@@ -1,0 +1,54 @@
+"""An array of addresses that the names of two kernels could belong to is called proven only where something tells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kallsift.kallsyms.anywhere import recover_anywhere
+from kallsift.kallsyms.tables import Attempt, Layout, Listed, Tables
+from kallsift.kallsyms.tokens import token_tables
+from kallsift.kernel.candidates import best_of
+from kallsift.kernel.model import Kernel
+from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
+from tests.kallsyms.layouts import layout
+
+DIGITS = b"".join(b"%d\0" % digit for digit in range(10))
+
+
+def read(seed: int, *, closed: bool, exports: bool, changed: slice) -> Kernel | None:
+    """The kernel of a layout, had another kernel's names, the same but for a part of them, been there as well."""
+    made = layout(seed, closed=closed, exports=exports, index_adjacent=True)
+    segment = Segment(made.physical, np.frombuffer(made.data, np.uint8))
+    memory = Memory("one", "flat", AddressSpace.FILE, (segment,), image=ImageFacts(("flat",), 0))
+    tokens = next(token_tables(segment, made.data.index(DIGITS, made.blob.tables["token_table"].offset)))
+
+    def disputed(tables: Tables) -> Tables:
+        characters = tables.characters.copy()
+        heads = tables.bounds[:-1]
+        bodies = np.setdiff1d(np.arange(len(characters)), heads)
+        characters[bodies[changed]] = ord("x")
+        return replace(tables, layout=Layout.EXACT, rivals=(Listed(characters, tables.bounds),))
+
+    found = recover_anywhere(segment, tokens, (made.word_size,), Attempt())
+    return best_of(memory, map(disputed, found), Attempt())
+
+
+@pytest.mark.parametrize(
+    ("closed", "exports", "changed", "proven"),
+    [
+        (True, False, slice(None), True),
+        (False, True, slice(None), True),
+        (False, True, slice(8), False),
+        (False, False, slice(None), False),
+    ],
+    ids=["own names", "exports", "exports of either", "nothing"],
+)
+def test_what_ties_names_to_addresses(closed: bool, exports: bool, changed: slice, proven: bool) -> None:
+    kernel = read(0, closed=closed, exports=exports, changed=changed)
+    assert kernel is not None
+    checks = [check for check in kernel.evidence if check.name == "names of addresses"]
+    assert [check.outcome.value for check in checks] == ["passed" if proven else "failed"]
+    assert kernel.proven == proven
