@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from kallsift.cli import listings, source_options
-from kallsift.cli import symbols as symbols_command
 from kallsift.cli.app import run
 from kallsift.errors import RecoveryError
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.recover import Progress
 from kallsift.memory.model import Memory
+from kallsift.questions import dynamic
 from kallsift.questions.dynamic import Dynamic
 from tests.output.sample import memory
 
@@ -63,7 +63,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
         monkeypatch.setattr(source_options, "open_memory", lambda source, **_: memory(source))
         monkeypatch.setattr(source_options, "recover_all", recover_all)
         monkeypatch.setattr(source_options, "recover", recover)
-        for module in (listings, symbols_command):
+        for module in (listings, dynamic):
             monkeypatch.setattr(module, "dynamic_symbols", lambda _: Dynamic())
 
     return plant_them

@@ -13,10 +13,10 @@ import pytest
 from kallsift.cli import check as check_command
 from kallsift.cli import exports as exports_command
 from kallsift.cli import modules as modules_command
-from kallsift.cli import symbols as symbols_command
 from kallsift.kernel.model import Kernel
 from kallsift.memory.model import ImageFacts
 from kallsift.modules.exports import Exports
+from kallsift.questions import dynamic
 from kallsift.questions.dynamic import Dynamic, Group
 from tests.cli.conftest import Command, Plant
 from tests.cli.json_schema import problems
@@ -40,7 +40,7 @@ def nothing(_patch: pytest.MonkeyPatch) -> None:
 
 def with_modules(patch: pytest.MonkeyPatch) -> None:
     group = Group("xfs", table([(0xFFFFFFFFC0001000, "t", 'na"me\n\x80')]))
-    patch.setattr(symbols_command, "dynamic_symbols", lambda _: Dynamic((group,), ("BPF: unreadable",)))
+    patch.setattr(dynamic, "dynamic_symbols", lambda _: Dynamic((group,), ("BPF: unreadable",)))
 
 
 def with_exports(patch: pytest.MonkeyPatch) -> None:
