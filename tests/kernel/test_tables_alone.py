@@ -141,3 +141,16 @@ def test_words_that_are_offsets_are_no_base(name: str, byte_order: ByteOrder) ->
     truth = np.array([symbol.address for symbol in symbols], np.uint64)
     assert np.array_equal(kernel.symbols.addresses, truth - np.uint64(start) + np.uint64(default))
     assert f"right if _text is at {default:#x}" in kernel.evidence[-1].detail
+
+
+@pytest.mark.parametrize("name", ["5.10 arm64", "6.12 arm64"])
+@pytest.mark.parametrize("byte_order", ["little", "big"])
+def test_a_low_base_may_be_a_little_above_the_last_offset(name: str, byte_order: ByteOrder) -> None:
+    """A kernel of 32 bits that is linked low: its base looks like one more offset, and is none."""
+    era = next(era for era in ALL_ERAS if era.name == name)
+    start = 0x80_8000
+    symbols = [Symbol(start, "T", "_text"), *population(900, 4, start=start + 0x40)]
+    blob = write(symbols, era, address=start, word_size=4, byte_order=byte_order)
+    data = np.frombuffer(b"\1" * BEFORE + blob.data + bytes(BEHIND), np.uint8).copy()
+    memory = Memory("cut", "raw", AddressSpace.FILE, (Segment(0, data),), image=ImageFacts(("made up",), 0, "arm"))
+    assert np.array_equal(kallsift.recover(memory).symbols.addresses, [symbol.address for symbol in symbols])

@@ -343,7 +343,12 @@ def _is_address(word: int, word_size: int) -> bool:
 
 
 def _goes_on(array: AddressArray, following: NDArray[np.uint8], byte_order: str) -> bool:
-    """Whether bytes behind an array are more of its entries: then it begins later, and they are no base."""
+    """Whether bytes behind an array are more of its entries: then it begins later, and they are no base.
+
+    One entry alone says nothing: the base of a kernel that is linked low can be a little above its last offset.
+    """
+    if len(following) <= array.words.itemsize:
+        return False
     more = np.ascontiguousarray(following).view(np.dtype(f"{byte_order}u{array.words.itemsize}"))
     entries = np.concatenate((array.words[-1:], more.astype(array.words.dtype)))
     addresses = array.encoding.decode(entries, 0)
