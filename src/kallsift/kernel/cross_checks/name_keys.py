@@ -266,18 +266,3 @@ def matches(keys: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> tuple[ND
     result[likely[same]] = True
     met[places[same]] = True
     return result, met
-    likely = np.arange(len(keys))
-    if len(keys) >= FEW:
-        # most are not, and one look at a small table tells
-        buckets = np.zeros(1 << 20, np.bool_)
-        buckets[ascending >> np.uint64(44)] = True
-        likely = np.flatnonzero(buckets.take(keys >> np.uint64(44)))
-    places = np.minimum(np.searchsorted(ascending, keys[likely]), len(ascending) - 1)
-    same = ascending[places] == keys[likely]
-    result[likely[same]] = True
-    met[places[same]] = True
-    # of equal ones only the first is found
-    later = np.flatnonzero(ascending[1:] == ascending[:-1]) + 1
-    for place in later.tolist() if len(later) < FEW else ():
-        met[place] = met[place - 1]
-    return result, met
