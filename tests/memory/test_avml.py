@@ -59,14 +59,6 @@ def test_broken_headers_are_refused(place: int, value: bytes, message: str) -> N
         read(bytes(data))
 
 
-def test_a_damaged_chunk_is_refused_when_it_is_read() -> None:
-    data = bytearray(avml([(0x1000, CONTENT)]))
-    data[32 + 10 + 5000] ^= 0xFF
-    memory = read(bytes(data))
-    with pytest.raises(SourceError, match="is damaged"):
-        memory.segments[0].read()
-
-
 def test_without_its_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise ImportError(name)

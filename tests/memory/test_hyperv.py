@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kallsift.memory import hyperv, hyperv_storage
-from kallsift.memory.hyperv_blocks import BLOCK, PAGES, BrokenBlockError, codec, unpacked
+from kallsift.memory.hyperv_blocks import BLOCK, PAGES, codec, unpacked
 from kallsift.memory.model import AddressSpace
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
 from tests.memory.strategies import damaged
@@ -91,30 +91,35 @@ def test_a_piece_of_a_page_and_pages_that_repeat() -> None:
     data += struct.pack("<III", 0xFFFFFFFC, 3496, 3496) + bytes(3496)
     data += struct.pack("<I8sI", 0xFFFFFFFD, b"12345678", 3) + struct.pack("<I8s", 0xFFFFFFFE, b"87654321")
     expected = b"ab" * 300 + bytes(3496) + b"12345678" * 1536 + b"87654321" * 512
-    assert unpacked(view_of(data), 5 * PAGE, codec()).tobytes() == expected
+    block, lost = unpacked(view_of(data), 5 * PAGE, codec())
+    assert (block.tobytes(), lost) == (expected, [])
+
+
+GOOD, BAD = (
+    struct.pack("<I8s", 0xFFFFFFFE, b"87654321"),
+    struct.pack("<I", 8) + bytes([0, 0, 0, 0x80, 0xFF, 0xFF, 0, 0]),
+)
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    ("data", "lost"),
     [
-        (b"", "cut short"),
-        (struct.pack("<I", 0xFFFFFFFF), "another size"),
-        (struct.pack("<I", 100) + bytes(50), "cut short"),
-        (struct.pack("<I", 5000) + bytes(5000), "no page is packed into 5000 bytes"),
-        (struct.pack("<III", 0xFFFFFFFC, 5000, 5000) + bytes(5000), "no page is packed into 5000 bytes"),
-        (struct.pack("<I", 0) + bytes(PAGE), "no page is packed into 0 bytes"),
-        (struct.pack("<I8sI", 0xFFFFFFFD, bytes(8), 0xFFFFFFFF), "another size"),
-        (struct.pack("<I", 8) + bytes([0, 0, 0, 0x80, 0xFF, 0xFF, 0, 0]), "cannot be unpacked"),
+        (b"", range(2 * PAGE)),
+        (struct.pack("<I", 0xFFFFFFFF), range(2 * PAGE)),
+        (struct.pack("<I", 100) + bytes(50), range(2 * PAGE)),
+        (GOOD + struct.pack("<I", 5000) + bytes(5000), range(PAGE, 2 * PAGE)),
+        (GOOD + struct.pack("<III", 0xFFFFFFFC, 5000, 5000) + bytes(5000), range(PAGE, 2 * PAGE)),
+        (struct.pack("<I", 0) + bytes(PAGE), range(2 * PAGE)),
+        (struct.pack("<I8sI", 0xFFFFFFFD, bytes(8), 0xFFFFFFFF), range(2 * PAGE)),
+        (BAD + GOOD, range(PAGE)),
     ],
 )
-def test_broken_blocks(data: bytes, message: str) -> None:
-    with pytest.raises(BrokenBlockError, match=message):
-        unpacked(view_of(data), 2 * PAGE, codec())
-
-
-def test_a_broken_block_is_named() -> None:
-    content = saved_state(RAM, RUNS).replace(packed_block(WORDS)[:400], bytes(400))
-    assert "RamBlock0 at 0x" in refusal(hyperv, content)
+def test_what_does_not_unpack_is_lost_alone(data: bytes, lost: range) -> None:
+    block, found = unpacked(view_of(data), 2 * PAGE, codec())
+    assert found == [lost]
+    expected = np.frombuffer(b"87654321" * (2 * PAGE // 8), np.uint8).copy()
+    expected[lost.start : lost.stop] = 0
+    assert (block == expected).all()
 
 
 def test_blocks_that_are_missing_are_not_mapped() -> None:

@@ -12,9 +12,8 @@ from kallsift.cli.exit_codes import ExitCode
 from kallsift.cli.messages import note, warn
 from kallsift.cli.progress_bar import progress_on_terminal
 from kallsift.cli.rich_help import HelpedCommand
-from kallsift.cli.source_options import Request, chosen, source_options
+from kallsift.cli.source_options import Request, chosen, opened, source_options
 from kallsift.errors import KallsiftError, RecoveryError
-from kallsift.image.sources import open as open_memory
 from kallsift.kernel.bare_ram import placed
 from kallsift.memory.model import AddressSpace
 from kallsift.output.dump_notes import left_out, registers_of
@@ -49,7 +48,8 @@ def convert(request: Request, output: Path, form: str | None, packing: str, as_i
     VMCOREINFO: the source's own, else what the kernel keeps of it in memory, else what was recovered. What is not
     mapped in the source is not in the file either.
 
-    The exit code is 3 if no kernel was recovered, which these two want to be told of.
+    The exit code is 3 if no kernel was recovered, which these two want to be told of, or if pages of the source could
+    not be read: they are zeros then.
     """
     form = form or format_of(output.name)
     if form is None:
@@ -57,9 +57,7 @@ def convert(request: Request, output: Path, form: str | None, packing: str, as_i
     if request.every:
         raise click.UsageError("--all makes no sense here: a dump has one memory, whatever kernels it holds.")
     check_target(output, request.source)
-    with open_memory(request.source, pause=request.pause) as memory, progress_on_terminal() as progress:
-        for remark in memory.notes:
-            warn(remark)
+    with opened(request) as memory, progress_on_terminal() as progress:
         if memory.image is not None or memory.space is not AddressSpace.PHYSICAL or not memory.segments:
             raise KallsiftError(f"{request.source}: holds no physical memory, so there is nothing to convert")
         memory = memory.with_hints(request.hints)
@@ -81,4 +79,4 @@ def convert(request: Request, output: Path, form: str | None, packing: str, as_i
             note(f"kallsift: left out of {output}: {lacking}")
         write = partial(kdump_dump, packing=packing) if form == "kdump" else DUMPS[form].write
         save_pieces(output, write(memory, facts, progress), DUMPS[form].ordered)
-    return ExitCode.PROVEN if as_is or kernel else ExitCode.PARTIAL
+    return ExitCode.PROVEN if (as_is or kernel) and not memory.unreadable else ExitCode.PARTIAL

@@ -49,7 +49,8 @@ def elf(request: Request, output: Path, unslid: bool, machine: str | None) -> in
     The image of a dump is what its memory held: code as it was patched, data as they were, in the pages of init
     sections whatever came after them. Pages that the source lacks are left out, never made up.
 
-    The exit code is 3 if any of these pages, or any symbol's name, is missing, or the kernel is not proven.
+    The exit code is 3 if any of these pages, or any symbol's name, is missing, if any page of the source could not be
+    read (it is zeros then), or if the kernel is not proven.
     """
     check_target(output, request.source)
     with recovered(request) as (_, kernels):
@@ -64,5 +65,5 @@ def elf(request: Request, output: Path, unslid: bool, machine: str | None) -> in
             for remark in file.remarks:
                 warn(f"{target.name}: {remark}" if request.every else remark)
             save_chunks(target, file.chunks)
-            complete = complete and file.complete
+            complete = complete and file.complete and not kernel.memory.unreadable
         return verdict(kernels) if complete else ExitCode.PARTIAL

@@ -15,9 +15,8 @@ from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import warn
 from kallsift.cli.progress_bar import progress_on_terminal
 from kallsift.cli.rich_help import HelpedCommand
-from kallsift.cli.source_options import Request, chosen, recovered, source_options
+from kallsift.cli.source_options import Request, chosen, opened, recovered, source_options
 from kallsift.errors import KallsiftError, RecoveryError
-from kallsift.image.sources import open as open_memory
 from kallsift.kernel.bare_ram import placed
 from kallsift.kernel.recover import Progress
 from kallsift.kernel.virtual import virtual_memory
@@ -53,9 +52,7 @@ def extract(request: Request, start: int, size: int, output: Path | None, virtua
         with recovered(request) as (_, kernels):
             _give(output, virtual_memory(kernels[0]).read, start, size)
             return verdict(kernels)
-    with open_memory(request.source, pause=request.pause) as memory:
-        for remark in memory.notes:
-            warn(remark)
+    with opened(request) as memory:
         code = ExitCode.PROVEN
         if memory.container == raw.CONTAINER and memory.image is None:
             try:

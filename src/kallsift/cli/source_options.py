@@ -93,15 +93,31 @@ def source_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 @contextmanager
+def opened(request: Request) -> Iterator[Memory]:
+    """The source; says on standard error what it lacks, and at last which of its pages turned out to be unreadable.
+
+    Raises:
+        KallsiftError: if the source cannot be read.
+    """
+    with open_memory(request.source, pause=request.pause) as memory:
+        for remark in memory.notes:
+            warn(remark)
+        try:
+            yield memory
+        finally:
+            unreadable = memory.unreadable.remark(memory.size)
+            if unreadable is not None:
+                warn(unreadable)
+
+
+@contextmanager
 def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
     """The source and the kernels that were asked for, at least one; says on standard error which are not proven.
 
     Raises:
         KallsiftError: if the source cannot be read or holds no such kernel.
     """
-    with open_memory(request.source, pause=request.pause) as memory:
-        for remark in memory.notes:
-            warn(remark)
+    with opened(request) as memory:
         try:
             with progress_on_terminal() as progress:
                 kernels = chosen(request, memory.with_hints(request.hints), progress)

@@ -203,7 +203,7 @@ def _counted(
 ) -> tuple[int, int]:
     """How many tables of processes map this image, and how many a copy; of the place of ``pgd`` where most map one."""
     place, size = next((place, size) for name, place, size in tables.places if name in WITNESSES)
-    wanted = memory.read(place, min(size, WITNESS_SIZE)).tobytes()
+    wanted = memory.around(place, 0, min(size, WITNESS_SIZE)).data.tobytes()
     roots = distinct(candidates[candidates != NO_TABLE])
     physical, mapped = walk(memory, mapping, roots, np.full(len(roots), placement.virtual(place), np.uint64))
     for other in distinct(physical[mapped & (physical != np.uint64(place))]).tolist():

@@ -284,7 +284,7 @@ def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
         if kernel and not pointed_at(kernel):
             # numbers in order, how many there are and as many strings alone are no proof
             kernel = None
-        if kernel is None and streams < MAX_STREAMS and holds_entries(memory.read(low, high - low)):
+        if kernel is None and streams < MAX_STREAMS and holds_entries(memory.around(low, 0, high - low).data):
             streams += 1
             find = partial(recover_uncompressed, low=low, high=high, word_sizes=sizes, attempt=attempt)
             kernel = _best_of(memory, find, attempt)

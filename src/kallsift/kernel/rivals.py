@@ -47,7 +47,7 @@ def copies(kernel: Kernel) -> tuple[int, ...]:
     if table is None:
         return ()
     step = ALIGNMENT if is_inhabited(kernel) else PAGE
-    wanted = kernel.memory.read(table.physical, table.size)
+    wanted = kernel.memory.around(table.physical, 0, table.size).data
     found: list[int] = []
     for segment in kernel.memory.segments:
         # what is packed would have to be unpacked as a whole

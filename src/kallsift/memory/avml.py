@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,7 @@ from kallsift.errors import SourceError
 from kallsift.memory.lime import RANGE_HEADER
 from kallsift.memory.model import AddressSpace, Memory, Packed, Stretch, cut_short, sorted_segments
 from kallsift.memory.stored import Cache, Stored
+from kallsift.memory.unreadable import UnreadablePages
 
 MAGIC = b"AVML"
 VERSION = 2
@@ -65,7 +67,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         SourceError: for a broken header, with its file offset; for ranges that overlap; if a package is missing.
     """
     cramjam = _cramjam(name)
-    cache, notes = Cache(), []
+    notes: list[str] = []
     runs: list[tuple[int, list[_Chunk]]] = []
     # where the last of them ends
     behind = -1
@@ -95,11 +97,17 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         behind = start + present if chunks else behind
     if not runs:
         raise SourceError(f"{name}: the AVML dump holds no memory; take it again")
-    segments: list[Stretch] = [
-        _stored(name, view, start, chunks, cramjam, cache, owner) for owner, (start, chunks) in enumerate(runs)
-    ]
+    unreadable = UnreadablePages(MAX_CHUNK)
+    stored = partial(_stored, view, cramjam=cramjam, cache=Cache(), unreadable=unreadable)
+    segments: list[Stretch] = [stored(start, chunks, owner) for owner, (start, chunks) in enumerate(runs)]
     return Memory(
-        name, "AVML, Snappy", AddressSpace.PHYSICAL, sorted_segments(segments), release=release, notes=tuple(notes)
+        name,
+        "AVML, Snappy",
+        AddressSpace.PHYSICAL,
+        sorted_segments(segments),
+        release=release,
+        notes=tuple(notes),
+        unreadable=unreadable,
     )
 
 
@@ -134,34 +142,54 @@ def _length(data: bytes) -> int:
 
 
 def _stored(
-    name: str, view: NDArray[np.uint8], start: int, chunks: list[_Chunk], cramjam: Any, cache: Cache, owner: int
+    view: NDArray[np.uint8],
+    start: int,
+    chunks: list[_Chunk],
+    owner: int,
+    cramjam: Any,
+    cache: Cache,
+    unreadable: UnreadablePages,
 ) -> Stored:
     bounds = np.concatenate(([0], np.cumsum([chunk.size for chunk in chunks]))).astype(np.int64)
 
-    def unpacked(start: int, end: int, size: int) -> NDArray[np.uint8]:
+    def unpacked(start: int, end: int, size: int) -> NDArray[np.uint8] | None:
         data = np.empty(size, np.uint8)
         try:
             written = cramjam.snappy.decompress_into(IDENTIFIER + view[start:end].tobytes(), data)
-        except cramjam.DecompressionError as error:
-            raise SourceError(f"{name}: the chunk at {start:#x} of the file is damaged ({error})") from error
-        if written != size:
-            raise SourceError(f"{name}: the chunk at {start:#x} of the file is damaged (too short)")
-        return data
+        except cramjam.DecompressionError:
+            return None
+        return data if written == size else None
 
     def decode(number: int) -> NDArray[np.uint8]:
-        return unpacked(chunks[number].start, chunks[number].end, chunks[number].size)
+        data = unpacked(chunks[number].start, chunks[number].end, chunks[number].size)
+        if data is None:
+            unreadable.add(owner, int(bounds[number]), int(bounds[number + 1]))
+            return np.zeros(chunks[number].size, np.uint8)
+        return data
 
     def decode_many(first: int, end: int) -> NDArray[np.uint8]:
         some = chunks[first:end]
-        if any(one.end != other.start for one, other in pairwise(some)):
-            # a range ends between them
-            return np.concatenate([decode(number) for number in range(first, end)])
-        return unpacked(some[0].start, some[-1].end, int(bounds[end] - bounds[first]))
+        # unless a range ends between them
+        if all(one.end == other.start for one, other in pairwise(some)):
+            data = unpacked(some[0].start, some[-1].end, int(bounds[end] - bounds[first]))
+            if data is not None:
+                return data
+        return np.concatenate([decode(number) for number in range(first, end)])
 
     # Snappy leaves what does not repeat as it is
     places = np.array([chunk.start for chunk in chunks], np.int64) - chunks[0].start
     packed = Packed(view[chunks[0].start : chunks[-1].end], places, bounds)
-    return Stored(start, bounds, int(bounds[-1]), decode, cache, owner, decode_many=decode_many, packed=packed)
+    return Stored(
+        start,
+        bounds,
+        int(bounds[-1]),
+        decode,
+        cache,
+        owner,
+        decode_many=decode_many,
+        packed=packed,
+        unreadable_pages=unreadable,
+    )
 
 
 def _cramjam(name: str) -> Any:

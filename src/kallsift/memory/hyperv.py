@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory import hyperv_storage
-from kallsift.memory.hyperv_blocks import BLOCK, PAGE, PAGES, BrokenBlockError, codec, unpacked
+from kallsift.memory.hyperv_blocks import BLOCK, PAGE, PAGES, codec, unpacked
 from kallsift.memory.hyperv_processors import processors
 from kallsift.memory.hyperv_storage import Array
 from kallsift.memory.model import AddressSpace, Hints, Memory, Stretch, cut_short, sorted_segments
 from kallsift.memory.page_codecs import MissingPackageError
 from kallsift.memory.stored import Cache, Stored
+from kallsift.memory.unreadable import UnreadablePages
 
 PARTITION = "savedVM/partition_state"
 _KEY = re.compile(r"(?:savedstate/)?(RamBlock|RamMemoryBlock)(\d{1,9})")
@@ -33,7 +34,8 @@ MAX_PAGES = 1 << 40
 RUN_LIMIT = 1 << 12
 
 
-_Read = Callable[[int], NDArray[np.uint8]]
+_Read = Callable[[int], tuple[NDArray[np.uint8], list[range]]]
+"""Gives the bytes of a block by its number, and where in them is what cannot be unpacked."""
 
 
 class _Run(NamedTuple):
@@ -75,7 +77,8 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         notes.append(cut_short("the saved state", len(whole) * BLOCK, len(blocks) * BLOCK))
     runs = _runs(name, view, arrays["RamMemoryBlock"])
     end = max((run.ram_page + run.pages for run in runs), default=0)
-    segments = _segments(runs, whole, _reader(name, view, whole, end))
+    unreadable = UnreadablePages()
+    segments = _segments(runs, whole, _reader(name, view, whole, end), unreadable)
     if not segments:
         raise SourceError(f"{name}: none of the saved memory is in the file; copy it again")
     partition = storage.arrays.get(f"savedstate/{PARTITION}") or storage.arrays.get(PARTITION) or Array(0, 0)
@@ -88,6 +91,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         hints=Hints(cpus=processors(record)),
         release=release,
         notes=tuple(notes),
+        unreadable=unreadable,
     )
 
 
@@ -109,21 +113,15 @@ def _reader(name: str, view: NDArray[np.uint8], arrays: dict[int, Array], end: i
         advice = f"needs the package {error}; pip install 'kallsift[hyperv]'"
         raise SourceError(f"{name}: holds its RAM compressed, which {advice}") from error
 
-    def read(number: int) -> NDArray[np.uint8]:
+    def read(number: int) -> tuple[NDArray[np.uint8], list[range]]:
         array, size = arrays[number], min(PAGES, end - number * PAGES) * PAGE
         data = view[array.offset : array.offset + array.size]
-        if array.size == BLOCK or decompress is None:
-            return data[:size]
-        try:
-            return unpacked(data, size, decompress)
-        except BrokenBlockError as error:
-            where = f"RamBlock{number} at {array.offset:#x} of the file"
-            raise SourceError(f"{name}: {where} is damaged: {error}") from error
+        return (data[:size], []) if array.size == BLOCK or decompress is None else unpacked(data, size, decompress)
 
     return read
 
 
-def _segments(runs: list[_Run], blocks: Collection[int], read: _Read) -> list[Stretch]:
+def _segments(runs: list[_Run], blocks: Collection[int], read: _Read, unreadable: UnreadablePages) -> list[Stretch]:
     """The pages of the runs as far as there are blocks."""
     cache, numbers = Cache(), np.array(sorted(blocks), np.int64)
     segments: list[Stretch] = []
@@ -132,13 +130,18 @@ def _segments(runs: list[_Run], blocks: Collection[int], read: _Read) -> list[St
             low, high = max(first * PAGES, run.ram_page), min(last * PAGES, run.ram_page + run.pages)
             start, lost = (run.guest_page + low - run.ram_page) * PAGE, (low - first * PAGES) * PAGE
             length = (high - first * PAGES) * PAGE
-            segments.append(Stored(start, BLOCK, length, partial(_following, read, first), cache, len(segments), lost))
+            owner = len(segments)
+            decode = partial(_following, read, first, partial(unreadable.add, owner))
+            segments.append(Stored(start, BLOCK, length, decode, cache, owner, lost, unreadable_pages=unreadable))
     return segments
 
 
-def _following(read: _Read, first: int, number: int) -> NDArray[np.uint8]:
+def _following(read: _Read, first: int, report: Callable[[int, int], None], number: int) -> NDArray[np.uint8]:
     """A block by its number from the first of a stretch on."""
-    return read(first + number)
+    data, lost = read(first + number)
+    for part in lost:
+        report(number * BLOCK + part.start, number * BLOCK + part.stop)
+    return data
 
 
 def _present(run: _Run, numbers: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

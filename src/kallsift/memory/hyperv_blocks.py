@@ -30,10 +30,6 @@ Decompress = Callable[[bytes, int], bytes]
 """Unpacks to so many bytes; raises OSError."""
 
 
-class BrokenBlockError(Exception):
-    """A block cannot be unpacked; the text says why."""
-
-
 def codec() -> Decompress:
     """What unpacks a page.
 
@@ -47,8 +43,8 @@ def codec() -> Decompress:
     return fwnt.lzxpress_decompress  # type: ignore[no-any-return]
 
 
-def unpacked(data: NDArray[np.uint8], size: int, decompress: Decompress) -> NDArray[np.uint8]:
-    """The bytes of a block.
+def unpacked(data: NDArray[np.uint8], size: int, decompress: Decompress) -> tuple[NDArray[np.uint8], list[range]]:
+    """Unpack a block page by page, as far as its words lead.
 
     Args:
         data: the packed block, shape (n,), uint8.
@@ -56,51 +52,54 @@ def unpacked(data: NDArray[np.uint8], size: int, decompress: Decompress) -> NDAr
         decompress: from `codec`.
 
     Returns:
-        Shape (size,), uint8.
-
-    Raises:
-        BrokenBlockError: if it has more or fewer, or if a page of it cannot be unpacked.
+        The bytes, shape (size,), uint8, and where in them is what cannot be unpacked, which is zero.
     """
-    block, place = np.empty(size, np.uint8), 0
-    for part in _parts(data.tobytes(), size, decompress):
-        if place + len(part) > size:
+    block, position = np.zeros(size, np.uint8), 0
+    lost: list[range] = []
+    for part, plain in _parts(data.tobytes(), size, decompress):
+        if position + plain > size:
             break
-        block[place : place + len(part)] = np.frombuffer(part, np.uint8)
-        place += len(part)
-        if place == size:
-            return block
-    raise BrokenBlockError("it unpacks to another size")
+        if part is None:
+            lost.append(range(position, position + plain))
+        else:
+            block[position : position + plain] = np.frombuffer(part, np.uint8)
+        position += plain
+        if position == size:
+            break
+    if position < size:
+        lost.append(range(position, size))
+    return block, lost
 
 
-def _parts(packed: bytes, size: int, decompress: Decompress) -> Iterator[bytes]:
-    """What the words of a packed block stand for, one after the other."""
+def _parts(packed: bytes, size: int, decompress: Decompress) -> Iterator[tuple[bytes | None, int]]:
+    """Yield what the words of a packed block stand for, None where it cannot be unpacked, and how many bytes that is.
+
+    Ends where no word can stand.
+    """
     position = 0
 
     def take(count: int) -> bytes:
         nonlocal position
         position += count
-        if position > len(packed):
-            raise BrokenBlockError("it is cut short")
         return packed[position - count : position]
 
     def word() -> int:
         return int.from_bytes(take(WORD), "little")
 
-    while (kind := word()) != END:
+    while position + WORD <= len(packed) and (kind := word()) != END:
         if kind in (SAME, MANY_SAME):
             pattern = take(PATTERN)
-            count = word() if kind == MANY_SAME else 1
-            yield pattern * (PAGE // PATTERN * min(count, size // PAGE + 1))
+            count = min(word() if kind == MANY_SAME else 1, size // PAGE + 1)
+            if position <= len(packed):
+                yield pattern * (PAGE // PATTERN * count), count * PAGE
             continue
         plain, length = (word(), word()) if kind == PIECE else (PAGE, kind)
-        if not 0 < length <= plain <= PAGE:
-            raise BrokenBlockError(f"no page is packed into {length} bytes")
-        content = take(length)
-        if length < plain:
+        if not 0 < length <= plain <= PAGE or position + length > len(packed):
+            return
+        content: bytes | None = take(length)
+        if content is not None and length < plain:
             try:
                 content = decompress(content, plain)
-            except OSError as error:
-                raise BrokenBlockError("a page of it cannot be unpacked") from error
-            if len(content) != plain:
-                raise BrokenBlockError("a page of it is too short")
-        yield content
+            except OSError:
+                content = None
+        yield content if content is not None and len(content) == plain else None, plain

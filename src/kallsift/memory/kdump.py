@@ -26,9 +26,10 @@ from kallsift.memory.kdump_header import (
     read_header,
 )
 from kallsift.memory.model import AddressSpace, Hints, Memory, sorted_segments
-from kallsift.memory.page_codecs import CODECS, COMPRESSED, Codec, MissingPackageError
+from kallsift.memory.page_codecs import CODECS, COMPRESSED, UNKNOWN, Codec, MissingPackageError
 from kallsift.memory.rearranged import Content
 from kallsift.memory.stored import Cache, Stored
+from kallsift.memory.unreadable import UnreadablePages
 
 BLOCK = 1 << 16
 """Bytes that are decoded at once, or one page if that is larger."""
@@ -47,6 +48,9 @@ RUN_LIMIT = 1 << 22
 PART_LIMIT = 1 << 8
 FOLDER_LIMIT = 1 << 12
 """Parts of a split dump, and files of a folder that are looked at for them."""
+
+Report = Callable[[int, int], None]
+"""Is told from which offset to which bytes of a run cannot be read."""
 
 _NONE = np.empty(0, np.int64)
 
@@ -79,9 +83,9 @@ def open_parts(name: str, contents: Sequence[Content], release: Callable[[], Non
     headers = [read_header(name, content) for content in contents]
     notes: list[str] = []
     pieces: list[Stored] = []
-    cache = Cache(CACHE_SIZE)
+    cache, unreadable = Cache(CACHE_SIZE), UnreadablePages(headers[0].block_size)
     for header, content in zip(headers, contents, strict=True):
-        pages = _Pages(name, content, header)
+        pages = _Pages(name, content, header, unreadable)
         found, remarks = _stretches(pages, cache, len(pieces))
         pieces += found
         notes += remarks
@@ -99,6 +103,7 @@ def open_parts(name: str, contents: Sequence[Content], release: Callable[[], Non
         hints=_hints(contents[0], first),
         release=release,
         notes=tuple(notes),
+        unreadable=unreadable,
     )
 
 
@@ -125,8 +130,8 @@ def siblings(path: Path, view: NDArray[np.uint8]) -> list[Path]:
 class _Pages:
     """The packed pages of one file."""
 
-    def __init__(self, name: str, content: Content, header: Header) -> None:
-        self.name, self.content, self.header = name, content, header
+    def __init__(self, name: str, content: Content, header: Header, unreadable: UnreadablePages) -> None:
+        self.name, self.content, self.header, self.unreadable = name, content, header, unreadable
         self.page = header.block_size
         self.at_once = max(1, BLOCK // self.page)
         self._layout = DESCRIPTOR.newbyteorder(header.byte_order)
@@ -147,33 +152,26 @@ class _Pages:
         count = max(0, min(count, self.held - first))
         return np.ascontiguousarray(self.content[start : start + count * DESCRIPTOR.itemsize]).view(self._layout)
 
-    def block(self, first: int, count: int, number: int) -> NDArray[np.uint8]:
+    def block(self, first: int, count: int, report: Report, number: int) -> NDArray[np.uint8]:
         """Block ``number`` of a run of ``count`` pages, whose first descriptor is the ``first``."""
-        return self.blocks(first, count, number, number + 1)
+        return self.blocks(first, count, report, number, number + 1)
 
-    def blocks(self, first: int, count: int, begin: int, end: int) -> NDArray[np.uint8]:
+    def blocks(self, first: int, count: int, report: Report, begin: int, end: int) -> NDArray[np.uint8]:
         """As `block`, from number ``begin`` to ``end``."""
         low = begin * self.at_once
         rows = self.descriptors(first + low, min(end * self.at_once, count) - low)
-        offsets, sizes = rows["offset"], rows["size"]
-        room = np.uint64(len(self.content))
-        # a page that does not shrink is stored as it is
-        broken = (sizes == 0) | (sizes > self.page) | (offsets > room - np.minimum(sizes, room))
-        if broken.any():
-            offset, size, _ = rows[int(np.argmax(broken))].tolist()[:3]
-            raise SourceError(
-                f"{self.name}: a page of {size} bytes at file offset {offset:#x} is too large, or lies behind the end; "
-                "the file is damaged, copy it again"
-            )
+        offsets = rows["offset"]
         block = np.empty(len(rows) * self.page, np.uint8)
         if len(rows) and (offsets == offsets[0]).all():
             pages = block.reshape(-1, self.page)
-            self._unpack(rows[:1], pages[0])
+            lost = [(0, len(block))] if self._unpack(rows[:1], pages[0]) else []
             pages[1:] = pages[0]
-            if not pages[0].any():
+            if not lost and not pages[0].any():
                 self._zeros = int(offsets[0])
         else:
-            self._unpack(rows, block)
+            lost = self._unpack(rows, block)
+        for start, stop in lost:
+            report(low * self.page + start, low * self.page + stop)
         return block
 
     def zeros(self, first: int, low: int, high: int) -> bool:
@@ -182,46 +180,44 @@ class _Pages:
         rows = self.descriptors(first + before, -(-high // self.page) - before)
         return self._zeros is not None and bool((rows["offset"] == np.uint64(self._zeros)).all())
 
-    def _unpack(self, rows: NDArray[np.void], block: NDArray[np.uint8]) -> None:
-        """Unpacks pages, by their descriptors, to where they belong; those that repeat the one before are copied.
+    def _unpack(self, rows: NDArray[np.void], block: NDArray[np.uint8]) -> list[tuple[int, int]]:
+        """Unpack pages, by their descriptors, to where they belong; those that repeat the one before are copied.
 
-        Raises:
-            SourceError: if one is broken.
+        Returns:
+            Where in the block pages begin and end that do not unpack; they are zero there.
         """
         page, target, content = self.page, block.data, self._content
-        last, blank = None, self._zeros
+        last, blank, was_lost = None, self._zeros, False
+        lost: list[tuple[int, int]] = []
         columns = (rows[field].tolist() for field in ("offset", "size", "flags"))
         for place, offset, size, flags in zip(range(0, len(target), page), *columns, strict=True):
             if offset == last:
                 block[place : place + page] = block[place - page : place]
             elif offset == blank:
                 block[place : place + page] = 0
+                was_lost = False
             elif packing := flags & COMPRESSED:
                 decode, error = self._codecs.get(packing) or self._codec(packing)
                 try:
-                    written = decode(content[offset : offset + size], target[place : place + page])
-                except (error, ValueError) as problem:
-                    raise SourceError(
-                        f"{self.name}: the page at file offset {offset:#x} cannot be unpacked ({problem}); "
-                        "copy it again"
-                    ) from problem
-                if written != page:
-                    raise self._wrong_size(offset, written)
-            elif size != page:
-                raise self._wrong_size(offset, size)
+                    # a page that does not shrink is stored as it is; what lies behind the end is cut off
+                    written = decode(content[offset : offset + min(size, page)], target[place : place + page])
+                except (error, ValueError):
+                    written = 0
+                was_lost = written != page
+            elif was_lost := size != page or offset + page > len(content):
+                pass
             else:
-                block[place : place + page] = content[offset : offset + size]
+                block[place : place + page] = content[offset : offset + page]
+            if was_lost:
+                block[place : place + page] = 0
+                lost.append((place, place + page))
             last = offset
-
-    def _wrong_size(self, offset: int, size: int) -> SourceError:
-        return SourceError(
-            f"{self.name}: the page at file offset {offset:#x} has {size} of {self.page} bytes; "
-            "the file is damaged, copy it again"
-        )
+        return lost
 
     def _codec(self, packing: int) -> Codec:
         if packing not in CODECS:
-            raise SourceError(f"{self.name}: pages packed in an unknown way ({packing:#x}); the file is damaged")
+            # no writer's: the descriptor is damaged
+            return UNKNOWN
         compression, load = CODECS[packing]
         try:
             self._codecs[packing] = load()
@@ -250,11 +246,12 @@ def _stretches(pages: _Pages, cache: Cache, owner: int) -> tuple[list[Stored], l
             start * page,
             block,
             count * page,
-            partial(pages.block, first, count),
+            partial(pages.block, first, count, report := partial(pages.unreadable.add, owner + number)),
             cache,
             owner + number,
-            decode_many=partial(pages.blocks, first, count),
+            decode_many=partial(pages.blocks, first, count, report),
             zeros=partial(pages.zeros, first),
+            unreadable_pages=pages.unreadable,
         )
         for number, (start, count, first) in enumerate(rows)
     ]

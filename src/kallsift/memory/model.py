@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kallsift.errors import SourceError, UnmappedError
 from kallsift.memory.core_notes import CoreNotes
 from kallsift.memory.file_mapping import stored_parts
+from kallsift.memory.unreadable import UnreadablePages
 
 if TYPE_CHECKING:
     from kallsift.memory.fetched import Fetched
@@ -79,19 +80,24 @@ class Stretch(ABC):
     def read(self, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
         """The bytes from offset ``low`` to ``high`` or the end, fewer where the stretch ends before; shape (n,), uint8.
 
-        A view where they are in hand.
-
-        Raises:
-            SourceError: if the container turns out to be broken there.
+        A view where they are in hand. What cannot be read is zero (see `unreadable`).
         """
 
     @abstractmethod
     def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
         """``width`` bytes from each offset on, all of them inside of the stretch; shape (n, width), uint8.
 
-        Raises:
-            SourceError: if the container turns out to be broken there.
+        What cannot be read is zero (see `unreadable`).
         """
+
+    def unreadable(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.bool_] | None:
+        """Tell which of what was read by `read` or `gather` touches bytes that could not be; None if nothing does.
+
+        Args:
+            offsets: where it begins, shape (n,).
+            width: bytes from each of them on.
+        """
+        return None
 
     def blank(self, low: int, high: int) -> bool:
         """Whether the container itself tells that there are only zeros from offset ``low`` to ``high``."""
@@ -222,6 +228,7 @@ class Memory:
         fetched: what fetches the bytes of a source that costs something to read; its segments are none then.
         refreshed: takes another look at a source that changes while it is read; None where bytes stand still.
         is_headerless: whether nothing says that this is a machine's memory: offsets are taken for addresses.
+        unreadable: the pages that turned out to be unreadable so far.
     """
 
     source: str
@@ -235,6 +242,7 @@ class Memory:
     fetched: Fetched | None = None
     refreshed: Callable[[], Memory] | None = field(default=None, repr=False)
     is_headerless: bool = False
+    unreadable: UnreadablePages = field(default_factory=UnreadablePages, repr=False)
     _last_copy: list[tuple[int, Callable[[], NDArray[np.uint8] | None]]] = field(
         default_factory=list, init=False, repr=False
     )
@@ -259,6 +267,12 @@ class Memory:
     @cached_property
     def _starts(self) -> NDArray[np.uint64]:
         return np.array([segment.start for segment in self.segments], np.uint64)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and what reading it has shown so far, each one line."""
+        unreadable = self.unreadable.remark(self.size)
+        return self.notes if unreadable is None else (*self.notes, unreadable)
 
     @property
     def size(self) -> int:
@@ -361,20 +375,18 @@ class Memory:
         """Exactly ``size`` bytes, shape (size,), a view where one segment holds them all.
 
         Raises:
-            UnmappedError: if any byte is missing; missing memory is never made up.
+            UnmappedError: if any byte is missing or unreadable; missing memory is never made up.
         """
         segment = self.segment_at(address)
         if segment is not None and address + size <= segment.end:
-            offset = address - segment.start
-            return segment.read(offset, offset + size)
+            return _readable(segment, address, size)
         parts: list[NDArray[np.uint8]] = []
         position = address
         while position < address + size:
             segment = self.segment_at(position)
             if segment is None:
                 raise UnmappedError(address, size)
-            offset = position - segment.start
-            parts.append(segment.read(offset, offset + address + size - position))
+            parts.append(_readable(segment, position, min(address + size, segment.end) - position))
             position += len(parts[-1])
         return np.concatenate(parts) if parts else np.empty(0, np.uint8)
 
@@ -413,7 +425,10 @@ class Memory:
                 values[chosen] = np.ascontiguousarray(segment.gather(offsets[fits].astype(np.int64), width)).view(
                     dtype
                 )[:, 0]
-                held[chosen] = True
+                lost = segment.unreadable(offsets[fits].astype(np.int64), width)
+                if lost is not None:
+                    values[chosen[lost]] = 0
+                held[chosen] = True if lost is None else ~lost
         rest = np.concatenate(straddling) if straddling else np.empty(0, np.intp)
         rest = rest[addresses[rest] <= np.uint64(2**64 - width)]
         if len(rest):
@@ -424,6 +439,20 @@ class Memory:
             values[rest[whole]] = cells.view(dtype)[whole, 0]
             held[rest] = whole
         return values, held
+
+
+def _readable(segment: Stretch, address: int, size: int) -> NDArray[np.uint8]:
+    """The bytes at an address, all of them in one segment.
+
+    Raises:
+        UnmappedError: if any of them is unreadable.
+    """
+    offset = address - segment.start
+    data = segment.read(offset, offset + size)
+    lost = segment.unreadable(np.array([offset]), size)
+    if lost is not None and lost.any():
+        raise UnmappedError(address, size)
+    return data
 
 
 def sorted_segments(segments: Iterable[Kind]) -> tuple[Kind, ...]:

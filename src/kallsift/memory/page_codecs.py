@@ -39,7 +39,10 @@ def _put(unpacked: bytes, target: memoryview) -> int:
 
 def _zlib() -> Codec:
     def decode(packed: memoryview, target: memoryview) -> int:
-        return _put(zlib.decompressobj().decompress(packed, len(target)), target)
+        stream = zlib.decompressobj()
+        # with room for one byte more, the checksum behind the page is looked at
+        unpacked = stream.decompress(packed, len(target) + 1)
+        return _put(unpacked, target) if stream.eof else 0
 
     return decode, zlib.error
 
@@ -71,7 +74,9 @@ def _zstd() -> Codec:
         zstd = _package("backports.zstd")
 
     def decode(packed: memoryview, target: memoryview) -> int:
-        return _put(zstd.ZstdDecompressor().decompress(packed, len(target)), target)
+        stream = zstd.ZstdDecompressor()
+        unpacked = stream.decompress(packed, len(target) + 1)
+        return _put(unpacked, target) if stream.eof else 0
 
     return decode, zstd.ZstdError
 
@@ -83,6 +88,9 @@ CODECS: dict[int, tuple[str, Callable[[], Codec]]] = {
     0x20: ("zstd", _zstd),
 }
 """By the flag in a page's descriptor: the name, and what loads it."""
+
+UNKNOWN: Codec = (lambda _packed, _target: 0), ValueError
+"""What unpacks nothing: for flags that name no codec, or several."""
 
 COMPRESSED = sum(CODECS)
 """The flags that tell of a compression; the others say nothing of how a page is stored."""

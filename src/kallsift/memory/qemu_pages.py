@@ -283,8 +283,12 @@ class Pages:
             raise CutShortError
         return int(self.view[position])
 
-    def read(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The bytes of pages that were sent, shape (len(places) * page,)."""
+    def read(self, places: NDArray[np.int64]) -> tuple[NDArray[np.uint8], list[int]]:
+        """The bytes of pages that were sent, shape (len(places) * page,), and indices of those that do not unpack.
+
+        These are zero.
+        """
+        lost: list[int] = []
         data = np.empty((len(places), self.page), np.uint8)
         filled = (places < 0) & (places > _PACKED)
         data[filled] = (_FILL - places[filled])[:, None]
@@ -297,8 +301,11 @@ class Pages:
                 self._plain(places[start:end], data[start:end])
             elif first <= _PACKED:
                 for index in range(start, end):
-                    data[index] = self._unpacked(_PACKED - int(places[index]))
-        return data.ravel()
+                    page = self._unpacked(_PACKED - int(places[index]))
+                    data[index] = 0 if page is None else page
+                    if page is None:
+                        lost.append(index)
+        return data.ravel(), lost
 
     def _plain(self, places: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
         """Copies plain pages whose steps are each a page or a record, as long as they are the same at once."""
@@ -313,15 +320,13 @@ class Pages:
             )
             start = end
 
-    def _unpacked(self, position: int) -> NDArray[np.uint8]:
-        """A page that was packed."""
+    def _unpacked(self, position: int) -> NDArray[np.uint8] | None:
+        """A page that was packed; None if it does not unpack."""
         (size,) = struct.unpack_from(">I", self.view.data, position)
+        stream = zlib.decompressobj()
         try:
-            page = zlib.decompressobj().decompress(self.view[position + 4 : position + 4 + size].tobytes(), self.page)
-        except zlib.error as error:
-            raise SourceError(
-                f"{self.source}: the page at offset {position:#x} cannot be unpacked ({error})"
-            ) from error
-        if len(page) < self.page:
-            raise SourceError(f"{self.source}: the page at offset {position:#x} unpacks to {len(page)} bytes")
-        return np.frombuffer(page, np.uint8)
+            # with room for one byte more, the checksum behind the page is looked at
+            page = stream.decompress(self.view[position + 4 : position + 4 + size].tobytes(), self.page + 1)
+        except zlib.error:
+            return None
+        return np.frombuffer(page, np.uint8) if stream.eof and len(page) == self.page else None

@@ -20,6 +20,7 @@ from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory, Stretch
 from kallsift.memory.qemu_pages import Block, CutShortError, Pages
 from kallsift.memory.qemu_processors import processors
 from kallsift.memory.stored import Cache, Stored
+from kallsift.memory.unreadable import UnreadablePages
 
 MAGIC = b"QEVM"
 VERSION = 3
@@ -100,7 +101,8 @@ def open_stream(name: str, view: NDArray[np.uint8], start: int, container: str, 
         notes.append("the migration stream is cut short: pages that it had yet to send are missing or out of date")
     if not pages.blocks:
         raise SourceError(f"{name}: the migration stream ends before any RAM; save it again")
-    segments, remarks = _placed(name, pages, machine.kind)
+    unreadable = UnreadablePages(machine.page)
+    segments, remarks = _placed(name, pages, machine.kind, unreadable)
     if not segments:
         raise SourceError(f"{name}: the migration stream holds no page of RAM; save it again, without multifd")
     return Memory(
@@ -111,6 +113,7 @@ def open_stream(name: str, view: NDArray[np.uint8], start: int, container: str, 
         hints=Hints(cpus=cpus),
         release=release,
         notes=(*notes, *remarks),
+        unreadable=unreadable,
     )
 
 
@@ -199,7 +202,7 @@ def _text(view: NDArray[np.uint8], position: int) -> tuple[bytes, int]:
     return view[position + 1 : position + 1 + length].tobytes(), position + 1 + length
 
 
-def _placed(name: str, pages: Pages, kind: str) -> tuple[tuple[Stretch, ...], list[str]]:
+def _placed(name: str, pages: Pages, kind: str, unreadable: UnreadablePages) -> tuple[tuple[Stretch, ...], list[str]]:
     """All RAM whose address is known, and remarks on what is not."""
     ram, layout, remarks = _main(pages, kind)
     cache = Cache()
@@ -208,7 +211,7 @@ def _placed(name: str, pages: Pages, kind: str) -> tuple[tuple[Stretch, ...], li
     for block in ram:
         for low, high, address in _pieces(layout, start, block, sum(each.size for each in ram)):
             places = block.places[low // pages.page : -(-high // pages.page)]
-            segments += _stretches(name, pages, places, address, cache, len(segments))
+            segments += _stretches(pages, places, address, partial(_stretch, pages, cache, unreadable), len(segments))
         start += block.size
     for block in pages.blocks.values():
         if block not in ram and block.places.any() and not any(part in block.name for part in NO_RAM):
@@ -249,26 +252,29 @@ def _pieces(layout: Layout, start: int, block: Block, total: int) -> list[tuple[
 
 
 def _stretches(
-    name: str, pages: Pages, places: NDArray[np.int64], address: int, cache: Cache, owner: int
+    pages: Pages, places: NDArray[np.int64], address: int, stretch: Callable[..., Stretch], owner: int
 ) -> list[Stretch]:
     """Runs of pages that were sent, of which the first has its place at ``address``."""
     edges = np.flatnonzero(np.diff(places != 0, prepend=False, append=False)).reshape(-1, 2)
     if len(edges) > STRETCH_LIMIT:
-        raise SourceError(f"{name}: {len(edges)} gaps in the RAM of the migration stream; it is damaged")
+        raise SourceError(f"{pages.source}: {len(edges)} gaps in the RAM of the migration stream; it is damaged")
     return [
-        Stored(
-            start=address + first * pages.page,
-            blocks=AT_ONCE,
-            length=(last - first) * pages.page,
-            decode=partial(_decoded, pages, places[first:last]),
-            cache=cache,
-            owner=owner + number,
-        )
+        stretch(address + first * pages.page, places[first:last], owner + number)
         for number, (first, last) in enumerate(edges.tolist())
     ]
 
 
-def _decoded(pages: Pages, places: NDArray[np.int64], number: int) -> NDArray[np.uint8]:
-    """A block of a stretch."""
+def _stretch(
+    pages: Pages, cache: Cache, unreadable: UnreadablePages, start: int, places: NDArray[np.int64], owner: int
+) -> Stored:
+    """A run of pages as memory at an address; ``owner`` is its number."""
     count = AT_ONCE // pages.page
-    return pages.read(places[number * count : (number + 1) * count])
+
+    def decode(number: int) -> NDArray[np.uint8]:
+        data, lost = pages.read(places[number * count : (number + 1) * count])
+        for index in lost:
+            begin = number * AT_ONCE + index * pages.page
+            unreadable.add(owner, begin, begin + pages.page)
+        return data
+
+    return Stored(start, AT_ONCE, len(places) * pages.page, decode, cache, owner, unreadable_pages=unreadable)

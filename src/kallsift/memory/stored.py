@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.memory.model import Packed, Stretch
+from kallsift.memory.unreadable import UnreadablePages
 
 CACHE_SIZE = 64 << 20
 """Bytes of decoded blocks that a container keeps."""
@@ -56,7 +57,7 @@ class Stored(Stretch):
         blocks: offset at which each block begins, and the end of the last one, shape (n + 1,), int64, ascending from
             0; or the size of all blocks, the last of which may be shorter.
         length: bytes in all blocks.
-        decode: the bytes of a block by its number, as many as ``blocks`` says; raises SourceError where it is broken.
+        decode: the bytes of a block by its number, as many as ``blocks`` says; what is broken is zero.
         cache: that of the container.
         owner: tells the stretches of a container apart in its cache.
         lost: bytes at the beginning that are left out.
@@ -64,6 +65,7 @@ class Stored(Stretch):
             where that costs less than block by block.
         zeros: whether nothing but zeros stands between two offsets, as far as that is known without decoding.
         packed: as `Stretch.packed`.
+        unreadable_pages: where ``decode`` notes what is broken, by ``owner``; None where nothing can be.
     """
 
     start: int
@@ -76,6 +78,7 @@ class Stored(Stretch):
     decode_many: Callable[[int, int], NDArray[np.uint8]] | None = None
     zeros: Callable[[int, int], bool] = lambda low, high: False
     packed: Packed | None = None
+    unreadable_pages: UnreadablePages | None = None
 
     @property
     def size(self) -> int:
@@ -120,6 +123,10 @@ class Stored(Stretch):
                 number = int(numbers[chosen[0]])
                 cells[chosen] = self._block(number)[places[chosen] - self._start(number)]
         return cells.reshape(len(offsets), width)
+
+    def unreadable(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.bool_] | None:
+        """As `Stretch.unreadable`."""
+        return self.unreadable_pages.mask(self.owner, offsets + self.lost, width) if self.unreadable_pages else None
 
     def blank(self, low: int, high: int) -> bool:
         """As `Stretch.blank`."""

@@ -67,7 +67,7 @@ class Layout:
         while size:
             part = next(part for part in self.held if part.start <= start < part.end)
             count = min(size, part.end - start, CHUNK)
-            yield kernel.memory.read(part.source + start - part.start & WORD, count)
+            yield kernel.memory.around(part.source + start - part.start & WORD, 0, count).data
             start, size = start + count, size - count
 
 

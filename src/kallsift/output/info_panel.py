@@ -37,7 +37,7 @@ def info_panel(memory: Memory, kernels: Sequence[Kernel], first: int = 0) -> Ren
     source = _facts(
         ("Source", Text(printable(memory.source))),
         ("Container", Text(f"{printable(memory.container)}, {extent}")),
-        *(("Note", Text(printable(remark), "yellow")) for remark in memory.notes),
+        *(("Note", Text(printable(remark), "yellow")) for remark in memory.remarks),
     )
     return Group(source, *(_kernel(index, kernel) for index, kernel in enumerate(kernels, first)))
 

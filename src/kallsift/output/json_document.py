@@ -71,7 +71,7 @@ def _header(command: str, memory: Memory) -> dict[str, Any]:
         "container": memory.container,
         "address_space": memory.space.value,
         "size": memory.size,
-        "notes": list(memory.notes),
+        "notes": list(memory.remarks),
     }
 
 
