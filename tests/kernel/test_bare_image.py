@@ -6,6 +6,7 @@ import random
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import kallsift
@@ -175,16 +176,87 @@ def test_a_kernel_that_moved_is_no_file(
     tmp_path: Path, function: str, word_size: int, linked: int, era: Era, slide: int
 ) -> None:
     """Memory that was cut out of a machine: the addresses are right, but nothing confirms what it is."""
-    start = linked + slide
-    symbols = [Symbol(start, "T", "_text"), Symbol(start, "T", function), *population(1500, 3, start=start)]
-    blob = write(symbols, era, address=start + BEFORE, word_size=word_size, byte_order="little")
-    size, tables = BEFORE + len(blob.data) + BEHIND, (BEFORE - 4096, BEFORE + len(blob.data) + 4096)
-    around = Surroundings(random.Random(5), word_size, "little")
-    data = around.image(size, start, [symbol.address for symbol in symbols], tables)
-    data[BEFORE : BEFORE + len(blob.data)] = blob.data
-    kernel = recovered(tmp_path, bytes(data))
+    blob, data = linked_at(linked + slide, function, era, word_size)
+    kernel = recovered(tmp_path, data)
     assert is_listed(kernel, blob)
     assert kernel.proven is (slide <= 0)
     if slide > 0:
         assert (kernel.state, kernel.kaslr_slide) == (State.STALE, slide)
-        assert "are linked at" in kernel.evidence[-1].detail
+        assert "are not linked at" in kernel.evidence[-1].detail
+
+
+def linked_at(
+    start: int, function: str, era: Era, word_size: int = 8, jiffies: int | None = None
+) -> tuple[Blob, bytes]:
+    """An image whose first byte is at ``start``, with a counter of timer interrupts if one is given."""
+    symbols = [Symbol(start, "T", "_text"), Symbol(start, "T", function), *population(1500, 3, start=start)]
+    if jiffies is not None:
+        # behind all tables, whose size one more name changes by a few bytes
+        behind = BEFORE + len(write(symbols, era, address=start + BEFORE, word_size=word_size).data) + BEHIND - 4096
+        counter = Symbol(start + behind - behind % 8, "D", "jiffies_64")
+        symbols = sorted([*symbols, counter], key=lambda symbol: symbol.address)
+    blob = write(symbols, era, address=start + BEFORE, word_size=word_size)
+    size, tables = BEFORE + len(blob.data) + BEHIND, (BEFORE - 4096, BEFORE + len(blob.data) + 4096)
+    around = Surroundings(random.Random(5), word_size, "little")
+    data = around.image(size, start, [symbol.address for symbol in symbols], tables)
+    data[BEFORE : BEFORE + len(blob.data)] = blob.data
+    if jiffies is not None:
+        offset = counter.address - start
+        data[offset : offset + 8] = jiffies.to_bytes(8, "little")
+    return blob, bytes(data)
+
+
+def initial(hz: int) -> int:
+    """What ``jiffies_64`` is built to be."""
+    return (1 << 32) - 300 * hz
+
+
+@pytest.mark.parametrize("slide", [0, 0x35C0_0000], ids=hex)
+@pytest.mark.parametrize(("function", "word_size", "linked"), [
+    ("x86_64_start_kernel", 8, 0xFFFF_FFFF_8100_0000), ("i386_start_kernel", 4, 0xC100_0000),
+])  # fmt: skip
+@pytest.mark.parametrize(("jiffies", "state"), [
+    (initial(250), State.IMAGE), (initial(1000), State.IMAGE), (initial(250) + 1, State.STALE), (1 << 32, State.STALE),
+    ((1 << 32) + 300 * 250, State.STALE),
+])  # fmt: skip
+def test_the_data_tell_whether_it_ran_wherever_it_is_linked(
+    tmp_path: Path, function: str, word_size: int, linked: int, slide: int, jiffies: int, state: State
+) -> None:
+    """As with a CONFIG_PHYSICAL_START above the usual one; or a kernel that ran at the very address of its link."""
+    blob, data = linked_at(linked + slide, function, BASED, word_size, jiffies)
+    kernel = recovered(tmp_path, data)
+    assert is_listed(kernel, blob)
+    assert (kernel.state, kernel.proven) == (state, state is State.IMAGE)
+    assert kernel.evidence[-1].name == "initial data"
+
+
+@pytest.mark.parametrize("jiffies", [initial(977), 0, 0xDEAD_BEEF_DEAD_BEEF, None], ids=str)
+@pytest.mark.parametrize("slide", [0, 0x35C0_0000], ids=hex)
+def test_data_that_tell_nothing_leave_the_address(tmp_path: Path, slide: int, jiffies: int | None) -> None:
+    """A number that may be the counter of a patched kernel, or none at all, as where data are mapped elsewhere."""
+    _, data = linked_at(0xFFFF_FFFF_8100_0000 + slide, "x86_64_start_kernel", BASED, 8, jiffies)
+    kernel = recovered(tmp_path, data)
+    assert (kernel.state, kernel.proven) == ((State.STALE, False) if slide else (State.IMAGE, True))
+
+
+@pytest.mark.parametrize(("lists", "state"), [(0, State.IMAGE), (100, State.STALE)])
+def test_lists_out_of_the_image_show_that_it_ran(tmp_path: Path, lists: int, state: State) -> None:
+    blob, data = linked_at(0xFFFF_8000_8000_0000, "start_kernel", BASED)
+    places = np.arange(lists, dtype=np.uint64) * np.uint64(192) + np.uint64(0xFFFF_0000_1234_5000)
+    heads = np.stack((places, places, np.zeros_like(places)), axis=1).astype("<u8").tobytes()
+    kernel = recovered(tmp_path, build.arm64_image(data[64 : len(data) - len(heads)] + heads))
+    assert is_listed(kernel, blob)
+    assert (kernel.state, kernel.proven) == (state, state is State.IMAGE)
+
+
+@pytest.mark.parametrize("era", [BASED, NEWEST], ids=str)
+@pytest.mark.parametrize(("start", "state"), [
+    (0xFFFF_8000_8000_0000, State.IMAGE), (0xFFFF_0000_0808_0000, State.IMAGE), (0xFFFF_FFC0_1008_0000, State.IMAGE),
+    (0xFFFF_AA4D_72E0_0000, State.STALE), (0xFFFF_8000_8A20_0000, State.STALE),
+], ids=lambda value: hex(value) if isinstance(value, int) else "")  # fmt: skip
+def test_a_kernel_that_moved_is_no_arm64_image(tmp_path: Path, era: Era, start: int, state: State) -> None:
+    """Text and read-only data from memory, with the header that lies at their beginning there too."""
+    blob, data = linked_at(start, "start_kernel", era)
+    kernel = recovered(tmp_path, build.arm64_image(data[64:]))
+    assert is_listed(kernel, blob)
+    assert (kernel.state, kernel.proven) == (state, state is State.IMAGE)

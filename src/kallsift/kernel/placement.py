@@ -67,12 +67,8 @@ class Placement:
 
     @property
     def code_ranges(self) -> list[tuple[int, int]]:
-        """Address in the source and size of the image's stretches of machine code, as far as symbols tell."""
-        symbols = self.symbols
-        known = [
-            (symbols[low].address, symbols[high].address) for low, high in CODE if low in symbols and high in symbols
-        ]
-        return [(self.physical(low), high - low) for low, high in known if high > low]
+        """As `code_ranges` has them."""
+        return code_ranges(self.symbols, self.distance, self.words)
 
     def physical(self, virtual: int) -> int:
         """The place of a byte of the image."""
@@ -81,6 +77,12 @@ class Placement:
     def virtual(self, physical: int) -> int:
         """The virtual address of a byte of the image."""
         return physical + self.distance & self.words.mask
+
+
+def code_ranges(symbols: SymbolTable, distance: int, words: Words) -> list[tuple[int, int]]:
+    """Return address in the source and size of an image's stretches of machine code, as far as symbols tell."""
+    known = [(symbols[low].address, symbols[high].address) for low, high in CODE if low in symbols and high in symbols]
+    return [(low - distance & words.mask, high - low) for low, high in known if high > low]
 
 
 def is_near(addresses: NDArray[np.uint64], words: Words, anchor: int) -> NDArray[np.bool_]:

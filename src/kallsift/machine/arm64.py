@@ -21,6 +21,25 @@ GRANTS = granted_by(
 """AP[2:1] and PXN; of tables APTable and PXNTable."""
 
 
+_BELOW_IMAGE = (0, 128 << 20, 256 << 20, 2 << 30)
+"""Bytes of modules and BPF programs below the image: none up to 4.5; 128 MiB; 128 MiB of each from 5.0 to 5.12; 2 GiB
+since 6.5 (MODULES_VSIZE, BPF_JIT_REGION_SIZE in arch/arm64/include/asm/memory.h)."""
+
+_TEXT_OFFSET = 2 << 20
+"""Above TEXT_OFFSET, up to 5.7 (arch/arm64/Makefile), and what stands before ``_stext``."""
+
+
+def is_link_address(address: int) -> bool:
+    """Tell whether an image's first byte can be linked at an address: at KIMAGE_VADDR plus a small offset.
+
+    KIMAGE_VADDR is as far above the end of the linear map or of KASAN's shadow as what lies below the image takes;
+    both end where a power of two is left of the address space, or the difference of two.
+    """
+    below = address % (4 << 30)
+    left = (1 << 64) - (address - below)
+    return below - below % _TEXT_OFFSET in _BELOW_IMAGE and (left + (left & -left)).bit_count() == 1
+
+
 def _plain(granule_shift: int) -> Callable[[Entries], Entries]:
     """Output address bits 47 down to the granule."""
     mask = np.uint64((1 << 48) - (1 << granule_shift))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kallsift.machine import arm, arm64, loongarch64, mips, ppc64, riscv, s390x, x86
 from kallsift.machine.areas import AreaPlan
 from kallsift.machine.model import Mapping, PagingMode, Segmented, Windows
@@ -49,6 +51,20 @@ TEXT_BASES: dict[str, int] = {
 """Where the linker puts ``_text`` in most configurations: KIMAGE_VADDR (arch/arm64/include/asm/memory.h, since 6.5),
 PAGE_OFFSET + TEXT_OFFSET (arch/arm/Makefile), VMLINUX_LOAD_ADDRESS (arch/loongarch/Makefile), load-y
 (arch/mips/*/Platform), PAGE_OFFSET (arch/powerpc), the script of arch/sparc/kernel."""
+
+
+def _from(base: int, reach: int = 1 << 30) -> Callable[[int], bool]:
+    """Rule for kernels that are linked at one address, or with another split of the address space: a GiB away."""
+    return lambda address: not 0 < address - base < reach
+
+
+LINK_RULES: dict[str, Callable[[int], bool]] = {
+    **{architecture: _from(address) for architecture, (_, address) in LINK_BASES.items()},
+    "s390x": _from(s390x.LINK_BASE, 1 << 64),
+    "loongarch64": _from(TEXT_BASES["loongarch64"]),
+    "arm64": arm64.is_link_address,
+}
+"""Whether the first byte of an image can be linked at an address, for architectures whose kernels move (KASLR)."""
 
 NAME_MARKS: dict[str, bytes] = {
     "x86-64": b"__x64_sys_",
