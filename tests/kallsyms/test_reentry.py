@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.names import MAX_ENTRY
+from kallsift.kallsyms.markers import MAX_ENTRY
 from kallsift.kallsyms.pages import PAGE, Pages
 from kallsift.kallsyms.reentry import following_entries, walks_adrift
 from kallsift.memory.model import Segment

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.encodings import AddressArray, Run, find_runs, windows, with_bases
 from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.markers import find_markers
 from kallsift.kallsyms.name_codes import compression_check
-from kallsift.kallsyms.names import MAX_STARTS, Names, Stream, find_markers, find_streams
+from kallsift.kallsyms.names import MAX_STARTS, Names, Stream, find_streams
 from kallsift.kallsyms.other_tables import OtherTables, other_tables
 from kallsift.kallsyms.recover import (
     COUNT_SIZE,

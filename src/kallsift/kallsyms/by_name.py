@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.doubtful import halves, ranks_in_order
 from kallsift.kallsyms.known_names import texts
+from kallsift.kallsyms.markers import GROUP
 from kallsift.kallsyms.name_order import LEAST_RANKED, NameOrder
 from kallsift.kallsyms.named_pointers import NamedPointers, name_pointers
-from kallsift.kallsyms.names import GROUP
 from kallsift.kallsyms.pages import pages_in_segment
 from kallsift.kallsyms.reentry import UNSURE_OF_ANY, Entries
 from kallsift.kallsyms.sequences import Ranks

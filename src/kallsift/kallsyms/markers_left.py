@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.names import GROUP, LIKELY_LAST_GROUP, MAX_ENTRY, entry_sizes, is_padding, landing
+from kallsift.kallsyms.markers import GROUP, MAX_ENTRY
+from kallsift.kallsyms.names import LIKELY_LAST_GROUP, entry_sizes, is_padding, landing
 from kallsift.kallsyms.pages import Pages
 from kallsift.kallsyms.tokens import MAX_PADDING
 

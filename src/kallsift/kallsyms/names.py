@@ -13,13 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.kallsyms.markers import GROUP, MAX_ENTRY, Markers
 from kallsift.kallsyms.tokens import MAX_PADDING, TokenTable
-
-GROUP = 256
-"""Entries between two markers."""
-
-MAX_ENTRY = 2 + 1024
-"""Bytes of an entry at most: two of length, and twice the codes of the longest name (512 characters since 6.1)."""
 
 MAX_SYMBOLS = 1 << 24
 """Entries at most: seqs_of_names stores an index in three bytes. Far above any kernel, it bounds hostile tables."""
@@ -27,37 +22,11 @@ MAX_SYMBOLS = 1 << 24
 LIKELY_LAST_GROUP = GROUP * 129
 """Bytes that the entries behind the last marker take at most, where lengths are one byte."""
 
-MAX_RUNS = 8
-"""Runs that are tried, the longest first."""
-
 GROUPS_TRIED = 3
 """Groups that a stream's start must fit before all are walked: some starts in a hundred fit one by chance."""
 
 MAX_STARTS = 8
 """Starts that are followed: a true stream leaves one."""
-
-MAX_TRIMMED = 3
-"""Ends of a run that are tried: the first words of the table behind the markers can look like more of them."""
-
-
-@dataclass(frozen=True, eq=False)
-class Markers:
-    """Marker candidates: a run of steps that offsets of every 256th entry can have.
-
-    Attributes:
-        offset: of the first marker in the segment's data.
-        width: bytes of a marker, 4 or 8.
-        values: shape (n,), int64, strictly increasing from 0.
-    """
-
-    offset: int
-    width: int
-    values: NDArray[np.int64]
-
-    @property
-    def size(self) -> int:
-        """Bytes of all markers."""
-        return len(self.values) * self.width
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,36 +79,6 @@ class Stream(Names):
     def counts(self) -> range:
         """How many entries it can have."""
         return range(self.least, len(self.starts) + 1)
-
-
-def find_markers(
-    data: NDArray[np.uint8], low: int, high: int, byte_order: str, most: int = MAX_RUNS
-) -> Iterator[Markers]:
-    """Runs in ``data[low:high]`` that can be markers, the longest first, of equal ones those nearest to ``high``.
-
-    Args:
-        data: the segment's bytes.
-        low: where to begin; markers lie at multiples of four from it.
-        high: where to end.
-        byte_order: of the token index.
-        most: runs that are tried.
-    """
-    runs: list[tuple[int, int, int, NDArray[np.uint64]]] = []
-    for width in (4, 8):
-        words = np.frombuffer(data[low : low + (high - low) // width * width].tobytes(), f"{byte_order}u{width}")
-        if len(words) < 2:
-            continue
-        steps = words[1:] - words[:-1]
-        fits = (steps >= 2 * GROUP) & (steps <= GROUP * MAX_ENTRY)
-        breaks = np.append(np.flatnonzero(~fits), len(fits))
-        starts = np.flatnonzero(fits & (words[:-1] == 0))
-        counts = breaks[np.searchsorted(breaks, starts)] - starts + 1
-        longest = np.lexsort((-starts, -counts))[:most]
-        runs += [(int(counts[run]), int(starts[run]), width, words) for run in longest]
-    for count, first, width, words in sorted(runs, key=lambda run: (-run[0], -run[1] * run[2]))[:most]:
-        values = words[first : first + count].astype(np.int64)
-        for trimmed in range(min(MAX_TRIMMED, count - 1)):
-            yield Markers(low + first * width, width, values[: count - trimmed])
 
 
 def find_streams(

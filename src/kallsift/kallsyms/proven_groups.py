@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.names import GROUP, is_padding
+from kallsift.kallsyms.markers import GROUP
+from kallsift.kallsyms.names import is_padding
 from kallsift.kallsyms.pages import Pages
 
 LEAST_ENTRIES = 16

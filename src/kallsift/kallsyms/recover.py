@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.encodings import AddressArray, find_arrays
 from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.markers import Markers, find_markers
 from kallsift.kallsyms.name_codes import compression_check
 from kallsift.kallsyms.names import (
     LIKELY_LAST_GROUP,
-    Markers,
     Names,
     expand,
-    find_markers,
     find_num_syms,
     find_streams,
     is_padding,

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.names import GROUP, MAX_ENTRY, entry_sizes
+from kallsift.kallsyms.markers import GROUP, MAX_ENTRY
+from kallsift.kallsyms.names import entry_sizes
 from kallsift.kallsyms.pages import PAGE, Pages, page_begin
 from kallsift.kallsyms.proven_groups import proving_pages, suspected_pages, whole_groups
 

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.arrays import distinct
+from kallsift.arrays import distinct, is_in
 from kallsift.memory.model import Memory, Segment, Stretch
 
 DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
@@ -48,7 +48,8 @@ def digit_runs(
         A stretch of the memory, and the offsets in it at which a digit run starts; shape (n,), ascending, n > 0.
     """
     done, total = 0, memory.stored_size
-    given: set[int] = set()
+    # one that lies across a border is found on both sides, one in a part that comes first once more
+    before = following = np.empty(0, np.int64)
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
         for segment, start, end, counts in _batches(memory, first):
             found = _lanes(threads, segment, start, end)
@@ -56,11 +57,13 @@ def digit_runs(
             if progress and counts:
                 progress(done, total)
             runs = _whole_runs(segment, found)
-            # one that lies across a border is found on both sides
-            new = [run for run in runs.tolist() if segment.start + run not in given]
-            given.update(segment.start + run for run in new)
-            if new:
-                yield segment, np.array(new, np.int64)
+            addresses = (runs.astype(np.uint64) + np.uint64(segment.start)).view(np.int64)
+            new = ~is_in(addresses, np.concatenate((before, following)))
+            following = addresses
+            if not counts:
+                before = np.concatenate((before, addresses[new]))
+            if new.any():
+                yield segment, runs[new]
 
 
 def packed_runs(memory: Memory) -> Iterator[tuple[int, int]]:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.arrays_left import Left, aligned_down, arrays_left, table_alignment
 from kallsift.kallsyms.lost_begin import stream_begin
 from kallsift.kallsyms.lost_count import array_counts
+from kallsift.kallsyms.markers import GROUP
 from kallsift.kallsyms.markers_left import MarkersLeft, markers_left, stream_starts
-from kallsift.kallsyms.names import GROUP, MAX_SYMBOLS
+from kallsift.kallsyms.names import MAX_SYMBOLS
 from kallsift.kallsyms.pages import Pages
 from kallsift.kallsyms.recover import COUNT_SIZE, MARKERS_WITHIN
 from kallsift.kallsyms.sequences import Ranks, find_ranks

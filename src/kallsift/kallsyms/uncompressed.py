@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.names import GROUP, find_markers
+from kallsift.kallsyms.markers import GROUP, find_markers
 from kallsift.kallsyms.recover import TYPE_LETTERS, recover_tables
 from kallsift.kallsyms.tables import Attempt, Tables
 from kallsift.kallsyms.tokens import CODES, TokenTable

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.names import GROUP, MAX_SYMBOLS, entry_sizes
+from kallsift.kallsyms.markers import GROUP
+from kallsift.kallsyms.names import MAX_SYMBOLS, entry_sizes
 from kallsift.kallsyms.pages import Pages
 
 LEAST_ENTRIES = 6
