@@ -1,4 +1,5 @@
 # make demo    recovers a real kernel's symbols from a dump of its memory, and compares them with its own
+# make fast    style, types, unit and property tests: what needs no captures of real kernels, in under three minutes
 # make test    style, types, unit and property tests, and the kernels of the lab's test set; nothing may be lacking
 # make test-fresh  make test three times, all guests booted anew before each: what a boot left in memory must not decide
 # make renew   boots one guest of the test set anew, the one whose capture is the oldest
@@ -20,11 +21,14 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage bitflips \
-	bench bench-images bench-check bench-compressed bench-questions clean
+.PHONY: demo fast test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage \
+	bitflips bench bench-images bench-check bench-compressed bench-questions clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
+
+fast: check
+	$(RUN) -m pytest -n auto --dist worksteal -m 'not lab'
 
 test: check unit
 
@@ -36,7 +40,7 @@ check: $(READY)
 unit: $(READY) lab
 	$(RUN) -m tests.lab set test >/dev/null
 	$(RUN) -m tests.lab kbuild >/dev/null
-	KALLSIFT_COMPLETE=1 $(RUN) -m pytest -n auto --dist loadfile
+	KALLSIFT_COMPLETE=1 $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-fresh: $(READY) lab
 	@for round in 1 2 3; do $(RUN) -m tests.lab forget && $(MAKE) test || exit 1; done

@@ -16,6 +16,8 @@ from tests.memory.writers import lime
 from tests.real.comparison import text_of
 from tests.real.ram import PAGE, assert_same, ranges_of
 
+pytestmark = pytest.mark.lab
+
 GUEST = "amd64-7.2-4g"
 HOLE = (2 << 30, 4 << 30)
 """Where QEMU's q35 has none of its 4 GiB."""

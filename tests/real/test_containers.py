@@ -23,6 +23,8 @@ from tests.memory.writers.libvirt import header
 from tests.memory.writers.vmware import regions, state, tag
 from tests.real.comparison import compare, text_of, wrong_letters
 
+pytestmark = pytest.mark.lab
+
 CHOSEN = os.environ.get("KALLSIFT_LAB_CONTAINERS", "").split()
 """Guests, by name; where none are, the first of the lab's, and only what is quick."""
 

@@ -12,8 +12,6 @@ from tests.real.census_truth import Reading, compare
 from tests.real.comparison import text_of
 from tests.real.conftest import GUESTS, Taken
 
-pytestmark = pytest.mark.lab
-
 
 @pytest.mark.parametrize("name", GUESTS)
 def test_image_has_the_symbols_of_its_guest(name: str, taken: Taken) -> None:

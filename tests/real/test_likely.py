@@ -16,8 +16,6 @@ from kallsift.output.memory_facts import memory_facts
 from tests.memory.writers.avml import avml
 from tests.real.conftest import GUESTS, Taken
 
-pytestmark = pytest.mark.lab
-
 AROUND = 16 << 20
 """Bytes before and behind a token table that are packed."""
 

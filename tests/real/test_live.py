@@ -26,6 +26,8 @@ from tests.lab import guest_named
 from tests.lab.live import Living, living
 from tests.real.comparison import text_of
 
+pytestmark = pytest.mark.lab
+
 GUEST = os.environ.get("KALLSIFT_LAB_LIVE", "amd64-7.2")
 MOST = 32 << 20
 """Bytes of the guest that a stub may be asked for."""

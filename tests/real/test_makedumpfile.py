@@ -27,8 +27,6 @@ GUESTS = ("amd64-7.2", "amd64-5.10")
 AT_ONCE = 1 << 22
 FIRMWARE = 0xE000_0000
 
-pytestmark = pytest.mark.lab
-
 WAYS = ("-c -d 0", "-l -d 1", "-d 31", "-c -d 31", "-E -d 31", "-c -d 31 -F", "-E -d 0 -F", "-p -d 31", "-z -d 31")
 """Packed with zlib, lzo, snappy and zstd, or not; as ELF; filtered or not; flattened (-F)."""
 

@@ -20,8 +20,6 @@ from kallsift.output.memory_facts import memory_facts
 from tests.questions import vmcs_pages as pages
 from tests.real.conftest import Taken
 
-pytestmark = pytest.mark.lab
-
 EXTRA = 3 << 32
 """Where the made-up pages lie."""
 
