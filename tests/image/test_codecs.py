@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from backports import zstd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kallsift.image import codecs
@@ -86,7 +86,6 @@ def test_a_stream_of_which_nothing_is_left_is_an_error(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(deadline=None)
 @given(data=st.data())
 def test_damage_gives_fewer_bytes_or_an_error(name: str, data: st.DataObject) -> None:
     stream = data.draw(damaged(COMPRESS[name](kernel(5000))))

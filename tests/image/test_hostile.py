@@ -8,7 +8,7 @@ import time
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kallsift.errors import SourceError
@@ -50,7 +50,6 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("name", sorted(IMAGES))
-@settings(deadline=None)
 @given(data=st.data())
 def test_damage_is_an_error_of_the_source_or_none(name: str, data: st.DataObject) -> None:
     content = data.draw(damaged(IMAGES[name]))

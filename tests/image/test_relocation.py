@@ -81,7 +81,7 @@ def test_what_is_in_place_is_not_copied() -> None:
     assert found.changed == 0
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32), st.integers(100, 4000), st.integers(1, (1 << 48) - 1))
 def test_any_base(seed: int, count: int, page: int) -> None:
     before, after = relocated(300_000, count, (page << 16) % (2**64 - (1 << 20)), seed=seed)

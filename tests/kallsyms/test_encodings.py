@@ -16,7 +16,7 @@ from tests.oracle.symbols import TEXT
 BY_ANCHOR = {encoding.name: encoding for encoding in ENCODINGS}
 PLACE = TEXT + 0x1400000
 
-bounded = settings(deadline=None, derandomize=True, max_examples=60)
+bounded = settings(derandomize=True, max_examples=60)
 each_encoding = pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda encoding: encoding.name)
 
 

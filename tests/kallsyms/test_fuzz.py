@@ -16,7 +16,7 @@ NEWEST = next(era for era in ERAS_64 if era.name == "7.0")
 LIMIT = 10.0
 """Seconds; the machines that run this may be slow and busy."""
 
-bounded = settings(deadline=None, derandomize=True, max_examples=40)
+bounded = settings(derandomize=True, max_examples=40)
 
 
 @bounded

@@ -22,7 +22,7 @@ COUNTED = ("4.6 x86", "5.10 x86", "6.2 x86", "6.12 arm64", "7.0")
 """Eras whose widths of markers and neighbours of markers differ."""
 
 each_era = pytest.mark.parametrize("era", ERAS_64, ids=str)
-bounded = settings(deadline=None, derandomize=True, max_examples=3, phases=[Phase.generate])
+bounded = settings(derandomize=True, max_examples=3, phases=[Phase.generate])
 """Few and never shrunk: each example takes a tenth of a second or more."""
 
 

@@ -17,7 +17,7 @@ from kallsift.memory.stored import Stored
 from tests.kallsyms.placed import memory
 from tests.memory.writers.avml import avml
 
-bounded = settings(deadline=None, derandomize=True, max_examples=60)
+bounded = settings(derandomize=True, max_examples=60)
 
 
 def runs(source: Memory) -> list[int]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kallsift.kallsyms.table import SymbolTable
 from tests.oracle.symbols import Symbol
 
-bounded = settings(deadline=None, derandomize=True, max_examples=150)
+bounded = settings(derandomize=True, max_examples=150)
 
 
 def table(symbols: list[Symbol]) -> SymbolTable:

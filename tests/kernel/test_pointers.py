@@ -21,7 +21,7 @@ from kallsift.kernel.pointers import (
 from kallsift.machine.model import Window, Windows
 from tests.kernel.images import EACH, NARROW, WIDE, memory, pointers, segment
 
-bounded = settings(deadline=None, derandomize=True, max_examples=60)
+bounded = settings(derandomize=True, max_examples=60)
 each_kind = pytest.mark.parametrize("words", EACH, ids=str)
 
 DISTANCE = 0xFFFF_FFFF_6A60_0000

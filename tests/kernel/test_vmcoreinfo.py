@@ -18,7 +18,7 @@ NUMBER(phys_base)=1048576
 KERNELOFFSET=1a600000
 """
 
-bounded = settings(deadline=None, derandomize=True, max_examples=150)
+bounded = settings(derandomize=True, max_examples=150)
 
 
 def test_a_true_text() -> None:

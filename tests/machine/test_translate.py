@@ -12,7 +12,7 @@ from kallsift.machine.registry import MODES, WINDOWS
 from kallsift.memory.model import AddressSpace, Memory, Segment
 from tests.machine.pages import LAYOUTS, Layout, Tables
 
-bounded = settings(deadline=None, derandomize=True, max_examples=25)
+bounded = settings(derandomize=True, max_examples=25)
 each_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 
 

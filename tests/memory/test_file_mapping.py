@@ -51,7 +51,7 @@ def test_holes_are_left_out(tmp_path: Path) -> None:
     assert list(stored_parts(view[: 2 * GRAIN : 2])) == [(0, GRAIN)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 20 * GRAIN - 4), st.booleans()), max_size=8), st.integers(0, GRAIN))
 def test_every_stored_byte_is_in_a_part(parts: list[tuple[int, bool]], first: int) -> None:
     import tempfile

@@ -93,7 +93,7 @@ def test_billions_of_pieces_are_refused(monkeypatch: pytest.MonkeyPatch) -> None
 SMALL = writer.flattened(cut(writer.kdump({number: page(number) for number in range(9)}), 3000))
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(derandomize=True, max_examples=100)
 @given(st.one_of(damaged(SMALL), damaged(writer.flattened(cut(ELF, 4000)))))
 def test_damaged_files_are_read_or_refused(content: bytes) -> None:
     read_or_refuse(flattened, content)

@@ -232,7 +232,7 @@ def test_a_key_that_is_its_own_folder_is_in_none() -> None:
 SMALL = store({"savedstate/RamMemoryBlock0": run(PAGES, 0, 0), "savedstate/RamBlock0": packed_block(WORDS)})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(damaged(SMALL))
 def test_damaged_files(content: bytes) -> None:
     read_or_refuse(hyperv, content)

@@ -204,7 +204,7 @@ SMALL = writer.kdump(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(derandomize=True, max_examples=200)
 @given(damaged(SMALL))
 def test_damaged_files_are_read_or_refused(content: bytes) -> None:
     read_or_refuse(kdump, content)

@@ -129,7 +129,7 @@ def test_what_is_wrong_is_told(content: bytes, reason: str) -> None:
 SMALL = stream({"mach-virt.ram": 8 * PAGE}, [PAGES[:8]], machine="virt-7.2")
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(derandomize=True, max_examples=100)
 @given(st.one_of(damaged(header("raw") + SMALL), damaged(header("gzip") + gzip.compress(SMALL))))
 def test_damaged_files_are_read_or_refused(content: bytes) -> None:
     read_or_refuse(libvirt_save, content)

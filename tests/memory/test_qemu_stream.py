@@ -17,7 +17,7 @@ from tests.memory.strategies import damaged
 from tests.memory.writers.qemu import PAGE, Page, Section, flat, stream
 
 MIB = 1 << 20
-bounded = settings(deadline=None, derandomize=True, max_examples=150)
+bounded = settings(derandomize=True, max_examples=150)
 
 
 def plain(number: int, value: int = 0, block: str = "mach-virt.ram", size: int = PAGE) -> Page:

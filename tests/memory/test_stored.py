@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kallsift.memory.model import AddressSpace, Memory, Segment, Stretch
 from kallsift.memory.stored import Cache, Stored
 
-bounded = settings(deadline=None, derandomize=True, max_examples=150)
+bounded = settings(derandomize=True, max_examples=150)
 START = 0x7000
 
 

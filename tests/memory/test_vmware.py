@@ -117,7 +117,7 @@ def test_what_is_wrong_is_told(content: bytes, reason: str) -> None:
     assert reason in refusal(vmware, content)
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(derandomize=True, max_examples=200)
 @given(st.one_of(damaged(state({"memory": regions(SPLIT) + block("Memory", RAM), "cpu": CPU}))))
 def test_damaged_states_are_read_or_refused(content: bytes) -> None:
     read_or_refuse(vmware, content)

@@ -117,7 +117,7 @@ def test_pages_all_over_the_place_take_no_time() -> None:
     assert time.perf_counter() - begin < 10
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(derandomize=True, max_examples=200)
 @given(damaged(CORE) | st.just(CORE))
 def test_damaged_files_are_read_or_refused(content: bytes) -> None:
     read_or_refuse(xen_core, content)

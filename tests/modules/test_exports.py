@@ -165,7 +165,7 @@ def survives(kernel: Kernel) -> None:
         assert len(exports(kernel)) <= 4 * EACH
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_whatever_the_image_holds(data: st.DataObject) -> None:
     image = export_image(WIDE, data.draw(st.sampled_from(ENTRY_FORMS)), data.draw(st.sampled_from(KEPT)))
@@ -176,7 +176,7 @@ def test_whatever_the_image_holds(data: st.DataObject) -> None:
     survives(image.kernel(data_symbols=data.draw(st.booleans())))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_whatever_the_symbols_say(data: st.DataObject) -> None:
     image = export_image(WIDE, EntryForm(3, True), Checksums(4))

@@ -101,7 +101,7 @@ def test_what_is_no_module(data: bytes, reason: str) -> None:
         read_module(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_whatever_a_file_holds(data: st.DataObject) -> None:
     machine, bits, order = data.draw(st.sampled_from(KINDS))

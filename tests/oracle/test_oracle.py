@@ -16,7 +16,7 @@ TEXTS = st.lists(st.binary(min_size=1, max_size=30).map(lambda text: text.replac
 BY_NAME = {era.name: era for era in ALL_ERAS}
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(derandomize=True, max_examples=50)
 @given(TEXTS)
 def test_codes_expand_to_their_texts(texts: list[bytes]) -> None:
     for compression in (compress, compress_substrings):

@@ -111,7 +111,7 @@ def test_blank_pages_are_in_a_kdump_once() -> None:
     assert len(content) < 4 * 4096 + 24 * 1000 + 100
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(some_ranges(highest=1 << 63))
 def test_elf_and_lime_keep_every_byte(parts: list[Range]) -> None:
     memory = memory_of(parts)
