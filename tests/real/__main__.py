@@ -7,6 +7,7 @@ python -m tests.real boots              the table of docs/boots.md: guests that 
 python -m tests.real false-positives    the table of docs/false-positives.md: answers where there is nothing
 python -m tests.real damage             the table of docs/damage.md: what is recovered of damaged tables
 python -m tests.real bitflips           the table of docs/bitflips.md: single flipped bits, and what notices them
+python -m tests.real rot                the table of docs/rot.md: whole dumps that are damaged at random
 python -m tests.real field FOLDER       the table of docs/field-files.md: kernel files of public repositories
 python -m tests.real images             the table of docs/images.md, for all images of Debian's mirror
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 import kallsift
 from tests.lab import Capture, LabError, capture, guest_named, guests_of_set
 from tests.lab.places import lab_folder
-from tests.real import bitflips, boots, census, damage_trials, dynamic_table, false_positives, field_files
+from tests.real import bitflips, boots, census, damage_trials, dynamic_table, false_positives, field_files, rot
 from tests.real.comparison import Comparison, compare, text_of, wrong_letters
 
 CONTAINERS = ("raw", "elf", "lime")
@@ -34,6 +35,11 @@ FLIPPED = ("amd64-7.2", "amd64-6.1", "amd64-5.10", "arm64-6.12", "s390x-7.2", "i
 
 REBOOTED = ("amd64-7.2", "amd64-6.1", "arm64-6.12", "i386-6.1-pae")
 """Guests that are booted many times: two encodings of addresses, and paging of three kinds."""
+
+ROTTEN = (
+    *("amd64-7.2", "amd64-6.1", "amd64-5.10", "arm64-6.12", "i386-6.1-686", "s390x-7.2", "riscv64-7.2", "ppc64el-7.2"),
+)
+"""Guests whose dumps are damaged: of six architectures."""
 
 HEADING = """\
 # Kernels that kallsift was compared with
@@ -145,6 +151,11 @@ def main() -> int:
     bits.add_argument("guests", nargs="*", metavar="GUEST", default=FLIPPED)
     bits.add_argument("--flips", type=int, default=24, help="of the names and of the addresses of each")
     bits.add_argument("--resume", action="store_true", help="keep the flips of a run that was stopped")
+    rotten = commands.add_parser("rot", help="damage whole dumps at random: a Markdown table")
+    rotten.add_argument("guests", nargs="*", metavar="GUEST", default=ROTTEN)
+    rotten.add_argument("--trials", type=int, default=1000)
+    rotten.add_argument("--resume", action="store_true", help="add to the trials of the table")
+    rotten.add_argument("--batch", nargs=4, metavar=("GUEST", "CONTAINER", "FIRST", "COUNT"), help=argparse.SUPPRESS)
     field = commands.add_parser("field", help="recover kernel files of public repositories: a Markdown table")
     field.add_argument("folder", type=Path, help="holds them as OWNER+NAME/PATH")
     census.add_arguments(
@@ -154,6 +165,12 @@ def main() -> int:
     try:
         if options.command == "images":
             return census.run(options)
+        if options.command == "rot":
+            if options.batch:
+                guest, container, first, count = options.batch
+                rot.batch(guest, container, int(first), int(count))
+                return 0
+            return rot.carry_out(options.guests, options.trials, resume=options.resume)
         if options.command == "field":
             return field_files.write(options.folder)
         if options.command == "dynamic":

@@ -1,0 +1,264 @@
+"""The table of docs/rot.md: whole dumps damaged at random, and what the command says of them.
+
+The table itself is what is known so far: each run adds to it. A trial follows from its guest, container and number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import kallsift
+from kallsift.cli.app import run as command
+from kallsift.errors import KallsiftError
+from kallsift.memory import containers
+from tests.lab import Capture, capture, guest_named
+from tests.lab.places import lab_folder
+from tests.memory.writers.avml import blocks
+from tests.real.dynamic_table import printed
+from tests.real.rot_damage import BY_PAGE, CUT, FRAMED, PLAIN, Damage, Target, cut_of, private_view
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "rot.md"
+
+PATIENCE = 120
+"""Seconds of processor time that one trial may take."""
+BATCH = 10
+"""Trials of one process."""
+
+KNOWN = re.compile(rb"^[0-9a-f]+ [^?\n] [^?\n].*$", re.MULTILINE)
+"""A line of which nothing is said to be unknown."""
+
+COLUMNS = ("trials", "exit 0", "exit 3", "exit 1", "given up", "wrong at exit 0", "wrong at exit 3")
+
+HEADING = """\
+# Dumps that rot
+
+Whole dumps of guests are damaged at random: pages zeroed, swapped, doubled, blocks of the file missing, the file cut
+short, bytes of what is packed changed. Half of the trials hit the pages of the kernel's tables, a quarter the image
+around them, a quarter all of memory: one page or byte, or many. What `kallsift symbols` prints then is compared line by
+line with what it prints of the undamaged dump, which is the guest's own `/proc/kallsyms` (docs/kernels.md, dynamic.md).
+
+*Wrong at exit 0*: trials in which the exit code is 0 and any line is wrong or missing. There must be none. *Wrong at
+exit 3*: the command says that its answer is not proven, and a line is wrong. *Given up*: a crash, or more than 120
+seconds. Made by `python -m tests.real rot --trials N --resume`, which goes on where the table ends.
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one trial.
+
+    Attributes:
+        container: key of `CONTAINERS`.
+        number: of the trial.
+        kind: of the damage.
+        code: the exit code; -1 where it was given up.
+        wrong: lines that are wrong.
+        lacking: lines that are missing.
+        said: why it is not proven or was refused.
+    """
+
+    container: str
+    number: int
+    kind: str
+    code: int
+    wrong: int = 0
+    lacking: int = 0
+    said: str = ""
+
+
+def _converted(taken: Capture, path: Path, *options: str) -> None:
+    if command(["convert", "--as-is", *options, str(taken.dump("elf")), str(path)]):
+        raise KallsiftError(f"{path} could not be written")
+
+
+def _avml(taken: Capture, path: Path) -> None:
+    with kallsift.open(taken.dump("elf")) as memory, path.open("wb") as file:
+        for segment in memory.segments:
+            file.writelines(blocks([(segment.start, segment.read().tobytes())]))
+
+
+CONTAINERS: dict[str, tuple[Callable[[Capture, Path], None], dict[str, Damage | None]]] = {
+    "ELF core": (lambda taken, path: path.symlink_to(taken.dump("elf")), PLAIN),
+    "LiME": (lambda taken, path: path.symlink_to(taken.dump("lime")), PLAIN),
+    "AVML": (_avml, FRAMED),
+    "kdump, zlib": (lambda taken, path: _converted(taken, path, "--format", "kdump"), BY_PAGE),
+    "kdump, zstd": (lambda taken, path: _converted(taken, path, "--format", "kdump", "--packing", "zstd"), BY_PAGE),
+}
+"""What writes a guest's memory, and what can happen to such a file."""
+
+
+def dump_of(guest: str, container: str) -> Path:
+    """Return a guest's memory in a container, written when it is first asked for."""
+    taken = capture(guest_named(guest))
+    path = lab_folder() / "rot" / f"{guest}.{re.sub(r'[^a-z]+', '-', container.lower())}"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        draft = path.with_name(f".{path.name}")
+        draft.unlink(missing_ok=True)
+        CONTAINERS[container][0](taken, draft)
+        draft.rename(path)
+    return path
+
+
+class Rotting:
+    """One guest's memory in one container, to be damaged again and again."""
+
+    def __init__(self, guest: str, container: str) -> None:
+        self.guest, self.container = guest, container
+        self.path = dump_of(guest, container)
+        self.memory = containers.open_mapped("dump", private_view(self.path))
+        kernel = kallsift.recover(self.memory)
+        assert kernel.proven
+        self.truth, missing = printed(self.memory)
+        assert not missing
+        low = min(int(table.physical) for table in kernel.tables)
+        high = max(int(table.physical) + table.size for table in kernel.tables)
+        self.target = Target(self.memory, low, high)
+
+    def trial(self, number: int) -> Outcome:
+        """Damages the dump as the number has it, and recovers what is left."""
+        kinds = CONTAINERS[self.container][1]
+        chance = np.random.default_rng(
+            (zlib.crc32(self.guest.encode()), list(CONTAINERS).index(self.container), number)
+        )
+        kind = list(kinds)[number % len(kinds)]
+        damage = kinds[kind]
+        view = private_view(self.path, cut_of(self.path, chance) if kind == CUT else range(0))
+        if damage is not None:
+            memory = containers.open_mapped("dump", view)
+            view = damage(view, Target(memory, self.target.low, self.target.high), chance)
+        try:
+            memory = containers.open_mapped("dump", view)
+            kernel = kallsift.recover(memory)
+            text, missing = printed(memory)
+        except KallsiftError as error:
+            return Outcome(self.container, number, kind, 1, said=str(error))
+        failed = [check.name for check in kernel.evidence if check.outcome.value == "failed"]
+        code = 0 if kernel.proven and not missing else 3
+        if text == self.truth:
+            return Outcome(self.container, number, kind, code, said=", ".join((*failed, *missing)))
+        ours, theirs = Counter(KNOWN.findall(text)), Counter(self.truth.splitlines())
+        wrong, lacking = (ours - theirs).total(), (theirs - ours).total()
+        return Outcome(self.container, number, kind, code, wrong, lacking, ", ".join((*failed, *missing)))
+
+
+def batch(guest: str, container: str, first: int, count: int) -> None:
+    """Print the outcomes of some trials, a line each; what takes too long is given up."""
+
+    def too_long(*_: object) -> None:
+        raise TimeoutError("took too long")
+
+    signal.signal(signal.SIGPROF, too_long)
+    rotting = Rotting(guest, container)
+    for number in range(first, first + count):
+        signal.setitimer(signal.ITIMER_PROF, PATIENCE)
+        try:
+            outcome = rotting.trial(number)
+        except Exception as error:
+            kinds = list(CONTAINERS[container][1])
+            said = f"{type(error).__name__}: {error}"
+            outcome = Outcome(container, number, kinds[number % len(kinds)], -1, said=said)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        print(json.dumps(outcome.__dict__), flush=True)
+
+
+class Table:
+    """The counts of docs/rot.md, by guest and container and by kind of damage."""
+
+    def __init__(self, document: Path, resume: bool) -> None:
+        self.document = document
+        self.counts: dict[tuple[str, str], Counter[str]] = {}
+        if resume and document.exists():
+            for line in document.read_text().splitlines():
+                cells = [cell.strip() for cell in line.strip("|").split("|")]
+                if len(cells) == 2 + len(COLUMNS) and cells[2].replace(",", "").isdigit():
+                    numbers = (int(cell.replace(",", "")) for cell in cells[2:])
+                    self.counts[cells[0], cells[1]] = Counter(dict(zip(COLUMNS, numbers, strict=True)))
+
+    def trials(self, guest: str, container: str) -> int:
+        """How many trials of a guest's memory in a container were made."""
+        return self.counts.get((guest, container), Counter())["trials"]
+
+    def add(self, guest: str, outcome: Outcome) -> None:
+        """Count one trial."""
+        column = {0: "exit 0", 3: "exit 3", 1: "exit 1"}.get(outcome.code, "given up")
+        row = Counter(["trials", column])
+        if outcome.code == 0 and outcome.wrong + outcome.lacking:
+            row["wrong at exit 0"] += 1
+        if outcome.code == 3 and outcome.wrong:
+            row["wrong at exit 3"] += 1
+        for key in ((guest, outcome.container), (outcome.kind, outcome.container)):
+            self.counts.setdefault(key, Counter()).update(row)
+
+    def write(self) -> None:
+        """Write the document."""
+        kinds = tuple(dict.fromkeys(kind for _, kinds in CONTAINERS.values() for kind in kinds))
+        guests = sorted({key[0] for key in self.counts} - set(kinds))
+        total = sum(self.trials(guest, container) for guest in guests for container in CONTAINERS)
+        draft = self.document.with_suffix(".part")
+        lines = [HEADING, f"So far {total:,} trials.", *self._rows("guest", guests), *self._rows("damage", kinds)]
+        draft.write_text("\n".join(lines) + "\n")
+        draft.rename(self.document)
+
+    def _rows(self, what: str, names: Sequence[str]) -> Iterator[str]:
+        yield f"\n| {what} | container | {' | '.join(COLUMNS)} |"
+        yield f"|---|---|{'--:|' * len(COLUMNS)}"
+        for name in names:
+            for container in CONTAINERS:
+                if row := self.counts.get((name, container)):
+                    yield f"| {name} | {container} | {' | '.join(f'{row[column]:,}' for column in COLUMNS)} |"
+
+
+def carry_out(guests: Sequence[str], trials: int, *, resume: bool) -> int:
+    """Make so many trials, spread evenly over guests and containers, and write the table after each batch."""
+    os.nice(19)
+    table, made, worst = Table(DOCUMENT, resume), 0, 0
+    pairs = [(guest, container) for container in CONTAINERS for guest in guests]
+    with (lab_folder() / "rot.jsonl").open("a") as log:
+        while made < trials:
+            guest, container = min(pairs, key=lambda pair: table.trials(*pair))
+            count = min(BATCH, trials - made)
+            for outcome in _batch(guest, container, table.trials(guest, container), count):
+                table.add(guest, outcome)
+                made += 1
+                bad = outcome.code == -1 or (outcome.code == 0 and outcome.wrong + outcome.lacking > 0)
+                worst = worst or int(bad)
+                line = json.dumps({"guest": guest, "time": int(time.time()), **outcome.__dict__})
+                log.write(line + "\n")
+                log.flush()
+                if bad:
+                    print(line, file=sys.stderr, flush=True)
+            table.write()
+    return worst
+
+
+def _batch(guest: str, container: str, first: int, count: int) -> Iterator[Outcome]:
+    """Yield the outcomes of some trials that a process of their own makes; the one that ends it is given up."""
+    arguments = [sys.executable, "-m", "tests.real", "rot", "--batch", guest, container, str(first), str(count)]
+    found = 0
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            found += 1
+            yield Outcome(**json.loads(line))
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(PATIENCE)
+        child.kill()
+    if found < count:
+        kinds = list(CONTAINERS[container][1])
+        yield Outcome(container, first + found, kinds[(first + found) % len(kinds)], -1, said="the process ended")
