@@ -11,6 +11,10 @@ class SourceError(KallsiftError):
     """The source cannot be opened or is no memory source (missing, empty, a folder, a broken container)."""
 
 
+class OverwriteError(KallsiftError):
+    """A result would be written over a file that is read."""
+
+
 class UnmappedError(KallsiftError):
     """Memory was asked for that the source does not hold.
 

@@ -13,6 +13,7 @@ from kallsift.cli.app import run
 from kallsift.errors import RecoveryError
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.recover import Progress
+from kallsift.memory.input_files import open_input
 from kallsift.memory.model import Memory
 from kallsift.questions import dynamic
 from kallsift.questions.dynamic import Dynamic
@@ -60,7 +61,12 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
         def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
             return recover_all(memory, progress=progress)[0]
 
-        monkeypatch.setattr(source_options, "open_memory", lambda source, **_: memory(source))
+        def open_memory(source: str, **_: object) -> Memory:
+            if Path(source).is_file():
+                open_input(source).close()
+            return memory(source)
+
+        monkeypatch.setattr(source_options, "open_memory", open_memory)
         monkeypatch.setattr(source_options, "recover_all", recover_all)
         monkeypatch.setattr(source_options, "recover", recover)
         for module in (listings, dynamic):

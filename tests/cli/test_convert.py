@@ -61,7 +61,7 @@ def test_a_pipe_takes_what_is_in_order(command: Command, dump: Path) -> None:
 def test_what_makes_no_sense_is_refused(command: Command, dump: Path) -> None:
     for arguments, reason in (
         ((dump, dump.with_name("out")), "give --format"),
-        ((dump, dump), "is the source itself"),
+        ((dump, dump), "is read by this command"),
         ((dump, dump.with_name("out.raw"), "--all"), "--all makes no sense"),
     ):
         result = command("convert", *arguments)

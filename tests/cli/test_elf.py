@@ -74,7 +74,7 @@ def test_the_source_is_never_overwritten(command: Command, plant: Plant, tmp_pat
     for arguments in (["-o", source], ["--all", "-o", tmp_path / "dump"]):
         result = command("elf", source, *arguments)
         assert result.code == 2
-        assert "is the source itself" in result.err
+        assert "is read by this command" in result.err
     assert source.read_text() == "precious"
 
 

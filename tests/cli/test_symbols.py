@@ -114,7 +114,7 @@ def test_the_source_is_never_overwritten(command: Command, plant: Plant, tmp_pat
     for arguments in (["-o", source], ["-o", tmp_path / "alias"], ["--all", "-o", tmp_path / "dump"]):
         result = command("symbols", source, *arguments)
         assert result.code == 2
-        assert "is the source itself" in result.err
+        assert "is read by this command" in result.err
     assert source.read_text() == "precious"
 
 

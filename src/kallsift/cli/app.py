@@ -14,9 +14,12 @@ import click
 from kallsift import __version__
 from kallsift.cli.exit_codes import ExitCode
 from kallsift.cli.messages import complain
+from kallsift.cli.output_file import record_stream
 from kallsift.cli.rich_help import HelpedGroup
+from kallsift.cli.signals import exit_on_signals
 from kallsift.cli.source_options import DEBUG
-from kallsift.errors import KallsiftError
+from kallsift.errors import KallsiftError, OverwriteError
+from kallsift.memory.input_files import recorded_files
 
 COMMANDS = (
     "symbols",
@@ -81,6 +84,7 @@ def app(ctx: click.Context) -> int:
 
 def main() -> NoReturn:
     """Runs the command with the process's arguments and ends the process."""
+    exit_on_signals()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -90,7 +94,9 @@ def run(arguments: Sequence[str]) -> int:
         _never_fail_to_encode(stream)
     debug = False
     try:
-        with app.make_context("kallsift", list(arguments)) as ctx:
+        with recorded_files(), app.make_context("kallsift", list(arguments)) as ctx:
+            for name, descriptor in (("standard output", 1), ("standard error", 2)):
+                record_stream(name, descriptor)
             try:
                 code: int = app.invoke(ctx)
             finally:
@@ -130,6 +136,8 @@ def _explained(error: BaseException) -> tuple[str, ExitCode]:
             return error.format_message(), ExitCode.USAGE
         case KeyboardInterrupt() | click.Abort():
             return "interrupted", ExitCode.INTERRUPTED
+        case OverwriteError():
+            return str(error), ExitCode.USAGE
         case KallsiftError():
             return str(error), ExitCode.NOTHING
         case MemoryError():

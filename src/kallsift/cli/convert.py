@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from kallsift.cli.destination import check_target, save_pieces
 from kallsift.cli.exit_codes import ExitCode
 from kallsift.cli.messages import note, warn
+from kallsift.cli.output_file import PRIVATE, output_file
 from kallsift.cli.progress_bar import progress_on_terminal
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, chosen, opened, source_options
@@ -56,7 +56,8 @@ def convert(request: Request, output: Path, form: str | None, packing: str, as_i
         raise click.UsageError(f"The name {output.name} stands for no format; give --format.")
     if request.every:
         raise click.UsageError("--all makes no sense here: a dump has one memory, whatever kernels it holds.")
-    check_target(output, request.source)
+    destination = output_file(output, permissions=PRIVATE)
+    destination.check_order(is_ordered=DUMPS[form].ordered)
     with opened(request) as memory, progress_on_terminal() as progress:
         if memory.image is not None or memory.space is not AddressSpace.PHYSICAL or not memory.segments:
             raise KallsiftError(f"{request.source}: holds no physical memory, so there is nothing to convert")
@@ -76,7 +77,7 @@ def convert(request: Request, output: Path, form: str | None, packing: str, as_i
             warn(f"{found}: tools that need the sizes of structures want a vmlinux with debug information")
         lacking = left_out(facts) if DUMPS[form].described else registers_of(facts)
         if lacking is not None:
-            note(f"kallsift: left out of {output}: {lacking}")
+            note(f"kallsift: left out of {destination.name}: {lacking}")
         write = partial(kdump_dump, packing=packing) if form == "kdump" else DUMPS[form].write
-        save_pieces(output, write(memory, facts, progress), DUMPS[form].ordered)
+        destination.write_pieces(write(memory, facts, progress))
     return ExitCode.PROVEN if (as_is or kernel) and not memory.unreadable else ExitCode.PARTIAL

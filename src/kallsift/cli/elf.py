@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from kallsift.cli.destination import check_target, save_chunks
 from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import warn
+from kallsift.cli.output_file import PRIVATE, output_file
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, recovered, source_options
 from kallsift.output.elf_file import elf_file
@@ -52,18 +52,15 @@ def elf(request: Request, output: Path, unslid: bool, machine: str | None) -> in
     The exit code is 3 if any of these pages, or any symbol's name, is missing, if any page of the source could not be
     read (it is zeros then), or if the kernel is not proven.
     """
-    check_target(output, request.source)
+    destination = output_file(output, permissions=PRIVATE)
+    targets = [destination.numbered(0) if request.every else destination]
     with recovered(request) as (_, kernels):
-        targets = [output]
-        if request.every:
-            targets = [output.with_name(f"{output.name}.{index}") for index in range(len(kernels))]
-        for target in targets:
-            check_target(target, request.source)
+        targets += [destination.numbered(index) for index in range(1, len(kernels))]
         complete = True
         for target, kernel in zip(targets, kernels, strict=True):
             file = elf_file(kernel, unslid=unslid, machine=machine)
             for remark in file.remarks:
                 warn(f"{target.name}: {remark}" if request.every else remark)
-            save_chunks(target, file.chunks)
+            target.write(file.chunks)
             complete = complete and file.complete and not kernel.memory.unreadable
         return verdict(kernels) if complete else ExitCode.PARTIAL

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.cli.address import Address
-from kallsift.cli.destination import check_target, print_chunks, save_chunks
 from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import warn
+from kallsift.cli.output_file import PRIVATE, OutputFile, output_file
 from kallsift.cli.progress_bar import progress_on_terminal
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, chosen, opened, recovered, source_options
@@ -46,11 +46,10 @@ def extract(request: Request, start: int, size: int, output: Path | None, virtua
     """
     if request.every:
         raise click.UsageError("--all makes no sense here; choose one kernel with --kernel.")
-    if output is not None:
-        check_target(output, request.source)
+    destination = output_file(output, permissions=PRIVATE)
     if virtual:
         with recovered(request) as (_, kernels):
-            _give(output, virtual_memory(kernels[0]).read, start, size)
+            _give(destination, virtual_memory(kernels[0]).read, start, size)
             return verdict(kernels)
     with opened(request) as memory:
         code = ExitCode.PROVEN
@@ -61,25 +60,21 @@ def extract(request: Request, start: int, size: int, output: Path | None, virtua
             except RecoveryError as error:
                 warn(f"no kernel tells what lies where ({error}); START is taken for an offset in the file")
                 code = ExitCode.PARTIAL
-        _give(output, memory.read, start, size)
+        _give(destination, memory.read, start, size)
         return code
 
 
 Read = Callable[[int, int], NDArray[np.uint8]]
 
 
-def _give(output: Path | None, read: Read, start: int, size: int) -> None:
+def _give(destination: OutputFile, read: Read, start: int, size: int) -> None:
     """Writes the bytes to a file or to standard output."""
     if start + size > 1 << 64:
         raise KallsiftError(
             f"{size:#x} bytes from {start:#x} on run past the end of all addresses; give a smaller SIZE"
         )
     with progress_on_terminal() as progress:
-        chunks = _chunks(read, start, size, progress)
-        if output is None:
-            print_chunks(chunks)
-        else:
-            save_chunks(output, chunks)
+        destination.write(_chunks(read, start, size, progress))
 
 
 def _chunks(read: Read, start: int, size: int, progress: Progress | None) -> Iterator[memoryview]:

@@ -12,6 +12,7 @@ import click
 
 from kallsift.cli.address import Address
 from kallsift.cli.rich_help import source_option
+from kallsift.memory.input_files import open_input
 from kallsift.memory.model import CpuState, Hints
 
 REGISTERS = {
@@ -61,7 +62,7 @@ def hint_options(command: Callable[..., int]) -> Callable[..., int]:
 def _text(path: Path | None) -> bytes | None:
     if path is None:
         return None
-    with path.open("rb") as file:
+    with open_input(path) as file:
         text = file.read(LARGEST)
     if not re.search(
         rb"^(OSRELEASE|PAGESIZE|BUILD-ID|(SYMBOL|NUMBER|OFFSET|SIZE|LENGTH)\([^)\n]*\))=", text, re.MULTILINE

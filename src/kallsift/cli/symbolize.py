@@ -18,6 +18,7 @@ from kallsift.cli.messages import note
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, source_options
 from kallsift.errors import KallsiftError
+from kallsift.memory.input_files import open_input
 from kallsift.output.annotation import Annotator
 from kallsift.questions.dynamic import Dynamic
 from kallsift.questions.other_boot import LogAddresses, base_in_line, distance_from
@@ -152,5 +153,5 @@ def _opened(log: Path) -> Iterator[BinaryIO]:
     if str(log) == "-":
         yield sys.stdin.buffer
     else:
-        with log.open("rb") as stream:
+        with open_input(log) as stream:
             yield stream

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kallsift.cli.destination import check_target, print_chunks, save_chunks
 from kallsift.cli.exit_codes import verdict
 from kallsift.cli.messages import warn
+from kallsift.cli.output_file import BY_UMASK, output_file
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, recovered, source_options
 from kallsift.output.formats import FORMATS
@@ -48,30 +48,20 @@ def symbols(request: Request, output: Path | None, form: str, core: bool) -> int
     SOURCE is a memory dump or a kernel image, recognised by its content; - stands for standard input.
     """
     chosen = FORMATS[form]
-    if request.every and output is None and not chosen.several:
+    destination = output_file(output, permissions=BY_UMASK)
+    if request.every and destination.is_stream and not chosen.several:
         raise click.UsageError(
             f"--all with --format {form} needs -o FILE: it writes FILE.0, FILE.1, ... (--format json needs no file)."
         )
-    if output is not None:
-        check_target(output, request.source)
     with recovered(request) as (memory, kernels):
         loaded = [None if core or not chosen.modules else _dynamic(kernel) for kernel in kernels]
         listings = list(zip(kernels, loaded, strict=True))
         if chosen.several or not request.every:
-            texts = [(output, chosen.write(memory, listings))]
+            destination.write(chosen.write(memory, listings))
         else:
-            assert output is not None
-            targets = [output.with_name(f"{output.name}.{index}") for index in range(len(kernels))]
-            for target in targets:
-                check_target(target, request.source)
-            texts = [
-                (target, chosen.write(memory, [listing])) for target, listing in zip(targets, listings, strict=True)
-            ]
-        for place, chunks in texts:
-            if place is None:
-                print_chunks(chunks)
-            else:
-                save_chunks(place, chunks)
+            targets = [destination.numbered(index) for index in range(len(kernels))]
+            for target, listing in zip(targets, listings, strict=True):
+                target.write(chosen.write(memory, [listing]))
         for missing in (line for dynamic in loaded if dynamic for line in dynamic.missing):
             warn(f"not all of /proc/kallsyms: {missing}")
         return verdict(kernels, whole=not any(dynamic.missing for dynamic in loaded if dynamic))

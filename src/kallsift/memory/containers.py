@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory.file_mapping import map_file
+from kallsift.memory.input_files import record_input
 from kallsift.memory.model import Memory, printable
 
 HEADER_SIZE = 4096
@@ -253,6 +254,7 @@ def _mapped(path: str, name: str) -> NDArray[np.uint8]:
         raise SourceError(f"{name}: cannot be opened ({_reason(error)}); check the path") from error
     try:
         _refuse_unfit(os.fstat(descriptor).st_mode, name)
+        record_input(path, descriptor)
         size = os.lseek(descriptor, 0, os.SEEK_END)
         if not size:
             raise SourceError(f"{name}: is empty; take or copy the dump again")

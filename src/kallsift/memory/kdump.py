@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory import notes as elf_notes
+from kallsift.memory.input_files import first_bytes
 from kallsift.memory.kdump_header import (
     DESCRIPTOR,
     DISKDUMP,
@@ -119,7 +120,7 @@ def siblings(path: Path, view: NDArray[np.uint8]) -> list[Path]:
         for number, other in enumerate(sorted(path.parent.iterdir())):
             if number == FOLDER_LIMIT or len(found) == PART_LIMIT:
                 return []
-            if other.is_file() and _identity(first := _first_bytes(other, size)) == _identity(own):
+            if other.is_file() and _identity(first := first_bytes(other, size)) == _identity(own):
                 # of a part that is there twice one will do
                 found.setdefault(first[header.block_size :], other)
     except (OSError, SourceError):
@@ -363,8 +364,3 @@ def _bounds(headers: Sequence[Header]) -> Iterator[int]:
 def _identity(block: bytes) -> bytes:
     """What is the same in the headers of all parts of a dump: mark, version, names, time, geometry."""
     return block[:448]
-
-
-def _first_bytes(path: Path, size: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(size)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory.file_mapping import map_file
+from kallsift.memory.input_files import record_input
 from kallsift.memory.spool import gathered
 
 NAME = "standard input"
@@ -34,6 +35,7 @@ def view() -> NDArray[np.uint8]:
         kind = os.fstat(DESCRIPTOR)
         if os.isatty(DESCRIPTOR):
             raise SourceError(f"{NAME}: is a terminal; send a dump into it, e.g. kallsift symbols - < FILE")
+        record_input(NAME, DESCRIPTOR)
         if stat.S_ISREG(kind.st_mode) and kind.st_size and not os.lseek(DESCRIPTOR, 0, os.SEEK_CUR):
             return map_file(DESCRIPTOR, kind.st_size)
     except OSError as error:

@@ -15,6 +15,7 @@ import numpy as np
 
 from kallsift.errors import KallsiftError
 from kallsift.image import codecs
+from kallsift.memory.input_files import open_input
 
 MAX_FILE = 1 << 28
 """Bytes of a module at most, unpacked; the largest has some tens of MiB, most of that for debuggers."""
@@ -126,7 +127,7 @@ def open_module(path: Path) -> ModuleFile:
         ModuleFileError: if it is none.
         OSError: if it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_input(path) as file:
         data = file.read(MAX_FILE + 1)
     view = np.frombuffer(data, np.uint8)
     codec = codecs.recognise(view)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory.containers import CONTAINERS, ELF, STANDARD_INPUT, mapped
+from kallsift.memory.input_files import open_input
 from kallsift.memory.model import printable
 from kallsift.questions import listing_text
 from kallsift.questions.listing import Listing
@@ -42,7 +43,7 @@ def listed(source: str | os.PathLike[str], *, elf: bool = False) -> Listing | No
     try:
         if not path.is_file():
             return None
-        with path.open("rb") as file:
+        with open_input(path) as file:
             beginning = file.read(BEGINNING)
             if begins_listing(beginning):
                 # files of /proc have no size, and cannot be mapped

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory import elf_core, notes
+from kallsift.memory.input_files import record_input
 from kallsift.memory.model import AddressSpace, Hints, Memory, Segment, Stretch, sorted_segments
 from kallsift.memory.stored import Cache, Stored
 
@@ -73,6 +74,7 @@ def open_live(name: str, path: str) -> Memory:
         advice = "run as root, outside of containers and kernel lockdown"
         raise SourceError(f"{name}: cannot be opened ({error.strerror}); {advice}") from error
     try:
+        record_input(path, descriptor)
         return _live(name, descriptor)
     except BaseException:
         os.close(descriptor)
