@@ -22,7 +22,7 @@ from kallsift.cli import app, source_options
 source_options.open_memory = lambda source, **_: memory(source)
 source_options.recover = lambda memory, progress=None: kernel([(i, "t", "name") for i in range(200_000)])
 sys.argv = ["kallsift", "symbols", "dump"]
-app.main()
+sys.exit(app.run(sys.argv[1:]))
 """
 
 

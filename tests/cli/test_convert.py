@@ -114,3 +114,23 @@ def test_what_is_missing_is_never_made_up(command: Command, dump: Path, start: s
     assert result.code == 1
     assert not dump.with_name("out").exists()
     assert result.err.count("\n") == 1
+
+
+def test_nothing_is_printed_of_what_is_not_all_there(command: Command, tmp_path: Path) -> None:
+    long = tmp_path / "long.lime"
+    long.write_bytes(lime([(0, bytes(5 << 20))]))
+    result = command("extract", long, "0", f"{(5 << 20) + 1}")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == "kallsift: no memory at 0x500000 (+0x1 bytes) in this source\n"
+
+
+def test_memory_at_the_top_of_all_addresses(command: Command, tmp_path: Path) -> None:
+    top = tmp_path / "top.lime"
+    top.write_bytes(lime([((1 << 64) - 4096, b"last".ljust(4096, b"!"))]))
+    assert command("extract", top, "0xffffffffffffff00", "0x100").out == "!" * 256
+    result = command("convert", "--as-is", top, tmp_path / "top.raw")
+    assert (result.code, result.err.count("\n")) == (1, 1)
+    assert "longer than files can be; use lime or elf" in result.err
+    for name in ("again.lime", "again.elf"):
+        assert command("convert", "--as-is", top, tmp_path / name).code == 0
+        assert command("extract", tmp_path / name, "0xfffffffffffff000", "4").out == "last"

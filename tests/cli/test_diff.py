@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kallsift.kernel.model import State
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import ROWS, kernel, unproven
 
@@ -95,3 +96,14 @@ def test_a_damaged_table(command: Command, saved: Path, tmp_path: Path) -> None:
     result = command("diff", damaged, saved)
     assert (result.code, result.out) == (3, "")
     assert "agree in all 6 symbols that are known in both; 2 have lost their name or address" in result.err
+
+
+def test_what_fails_is_said_of_its_source(command: Command, plant: Plant, saved: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for dump in (first, second):
+        dump.write_bytes(bytes(4096))
+    plant()
+    assert command("diff", saved, second).err.startswith(f"kallsift: {second}: token table: none found")
+    assert command("diff", first, saved).err.startswith(f"kallsift: {first}: token table: none found")
+    plant(kernel(state=State.STALE))
+    assert f"warning: {second}: not proven (" in command("diff", saved, second).err

@@ -156,6 +156,12 @@ def test_a_saved_table_has_no_memory(command: Command, tmp_path: Path, name: str
     assert "lists symbols" in result.err
 
 
+def test_the_running_kernels_own_table_is_a_listing_too(command: Command) -> None:
+    result = command("symbols", "/proc/kallsyms")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("kallsift: /proc/kallsyms: lists symbols, which 'lookup', 'symbolize' and 'diff' take")
+
+
 def test_a_saved_listing_with_more_in_it(command: Command, tmp_path: Path) -> None:
     saved = tmp_path / "saved"
     text = "$ cat /proc/kallsyms\nffffffff81000000 T _text\nffffffff81000040 t init\n"

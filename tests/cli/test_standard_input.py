@@ -22,7 +22,7 @@ FLATTENED = kdump.flattened(kdump.cut(kdump.kdump(PAGES, kdump.Kdump()), 5000))
 def run(
     *arguments: str, stdin: object, limit: int | None = None, **options: object
 ) -> subprocess.CompletedProcess[bytes]:
-    code = "import sys; from kallsift.cli.app import main; main()"
+    code = "from kallsift.__main__ import main; main()"
     if limit is not None:
         code = f"import shutil; shutil.disk_usage = lambda _: type('', (), {{'free': {limit}}}); {code}"
     given = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -98,3 +100,23 @@ def test_begins(symbols: list[Symbol], others: list[Symbol]) -> None:
     for count in range(len(symbols) + 1):
         assert table(symbols[:count]).begins(table(symbols))
     assert table(others).begins(table(symbols)) == (symbols[: len(others)] == others)
+
+
+def test_it_behaves_as_a_sequence() -> None:
+    rows = [Symbol(0x1000, "T", "first"), Symbol(0x2000, "t", "second"), Symbol(0x3000, "D", "third")]
+    symbols = replace(table(rows), known_addresses=np.array([True, False, True]))
+    assert symbols[0] == symbols.symbol(0) == symbols["first"] == symbols.symbol(-3)
+    assert (symbols[-1].name, symbols[-1].index) == ("third", 2)
+    assert [symbol.name for symbol in symbols[:]] == [symbol.name for symbol in symbols] == ["first", "third"]
+    assert symbols[1:2] == ()
+    assert symbols[np.int64(2)].name == "third"
+    for index in (3, -4, 1 << 80):
+        with pytest.raises(IndexError, match=f"no symbol {index} in a table of 3"):
+            symbols.symbol(index)
+    for unknown in (1, -2, "second"):
+        with pytest.raises(KeyError):
+            symbols[unknown]
+    for key in (None, 1.5, b"first"):
+        with pytest.raises(TypeError):
+            symbols[key]  # type: ignore[call-overload]
+    assert repr(symbols) == "<SymbolTable: 3 symbols of 64 bits>"

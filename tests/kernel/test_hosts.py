@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import kallsift
 from kallsift import Outcome, State
+from kallsift.memory.model import Segment
 from tests.kernel.made_machine import BANNER, MIB, TABLES, Machine, memory_of
 
 GUEST_AT = 40 * MIB
@@ -83,3 +86,16 @@ def test_a_wrong_register_makes_no_guest() -> None:
         Machine().memory().moved(0x123_4000).with_hints(memory_of(np.zeros(8, np.uint8), cr3=0x5000).hints)
     )
     assert (kernel.proven, kernel.state) == (False, State.RUNNING)
+
+
+@pytest.mark.parametrize("address", [1 << 40, (1 << 64) - (64 << 20)])
+def test_memory_that_ends_with_all_addresses_is_displaced_as_any(address: int) -> None:
+    machine = Machine()
+    data = machine.data
+    start = min(address, (1 << 64) - len(data))
+    memory = replace(memory_of(data), segments=(Segment(start, data),))
+    kernel = kallsift.recover(memory)
+    assert kernel.proven
+    assert kernel.symbols.same_as(kallsift.recover(machine.memory()).symbols)
+    (check,) = (check for check in kernel.evidence if check.name == "displacement")
+    assert f"{start:+#x}" in check.detail

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
 
 import click
 
@@ -16,7 +15,6 @@ from kallsift.cli.exit_codes import ExitCode
 from kallsift.cli.messages import complain
 from kallsift.cli.output_file import record_stream
 from kallsift.cli.rich_help import HelpedGroup
-from kallsift.cli.signals import exit_on_signals
 from kallsift.cli.source_options import DEBUG
 from kallsift.errors import KallsiftError, OverwriteError
 from kallsift.memory.input_files import recorded_files
@@ -37,6 +35,9 @@ COMMANDS = (
     "extract",
 )
 """Each in the module of its name, which is imported when it is wanted: to load all takes as long as many a question."""
+
+COMPLETION = "_KALLSIFT_COMPLETE"
+"""The variable by which a shell asks for completions, named as click's documentation has it ("Shell Completion")."""
 
 EXAMPLES = {
     "kallsift symbols memory.lime > kallsyms": "the whole symbol table of the kernel in a memory dump",
@@ -82,16 +83,14 @@ def app(ctx: click.Context) -> int:
     return ExitCode.PROVEN
 
 
-def main() -> NoReturn:
-    """Runs the command with the process's arguments and ends the process."""
-    exit_on_signals()
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: Sequence[str]) -> int:
     """Runs the command and returns its exit code. Every failure becomes one line on standard error."""
     for stream in (sys.stdout, sys.stderr):
         _never_fail_to_encode(stream)
+    if instruction := os.environ.get(COMPLETION):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(app, {}, "kallsift", COMPLETION, instruction)
     debug = False
     try:
         with recorded_files(), app.make_context("kallsift", list(arguments)) as ctx:
@@ -108,6 +107,7 @@ def run(arguments: Sequence[str]) -> int:
         _drop_stdout()
         return ExitCode.PIPE_CLOSED
     except (Exception, KeyboardInterrupt) as error:
+        _flush_stdout()
         if debug:
             import traceback
 
@@ -119,9 +119,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 _ADVICE = {
-    errno.ENOSPC: "free some space, or name another place with -o",
-    errno.EACCES: "run it as a user who may, or name another place with -o",
-    errno.EROFS: "name another place with -o",
+    errno.ENOSPC: "free some space, or write to another disk",
+    errno.EACCES: "run it as a user who may",
+    errno.EROFS: "write to another disk",
+    errno.EBADF: "standard output is closed, and the result has to go somewhere",
 }
 """What to do about errors of the system that users meet."""
 
@@ -158,6 +159,14 @@ def _never_fail_to_encode(stream: object) -> None:
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
+
+
+def _flush_stdout() -> None:
+    """Writes what is buffered, if that is possible: else the interpreter would complain of it when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_stdout()
 
 
 def _drop_stdout() -> None:

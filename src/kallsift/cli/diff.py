@@ -11,7 +11,7 @@ from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.listings import listings
 from kallsift.cli.messages import note
 from kallsift.cli.rich_help import HelpedCommand
-from kallsift.cli.source_options import Request, source_options
+from kallsift.cli.source_options import Request, complete_file, source_options
 from kallsift.memory.model import Hints, printable
 from kallsift.output.comparison_text import comparison_json, comparison_lines, comparison_summary
 from kallsift.questions.comparison import compare
@@ -25,7 +25,7 @@ EXAMPLES = {
 
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
-@click.argument("other")
+@click.argument("other", shell_complete=complete_file)
 @click.option("--core", is_flag=True, help="The built-in symbols alone, without modules and BPF.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def diff(request: Request, other: str, core: bool, as_json: bool) -> int:
@@ -41,8 +41,9 @@ def diff(request: Request, other: str, core: bool, as_json: bool) -> int:
     """
     if request.every:
         raise click.UsageError("--all makes no sense here: two kernels are compared; give --kernel N.")
-    second = replace(request, source=other, number=None, base=None, hints=Hints())
-    with listings(request, core=core, elf=True) as (before,), listings(second, core=core, elf=True) as (after,):
+    first = replace(request, label=f"{printable(request.source)}: ")
+    second = replace(request, source=other, number=None, base=None, hints=Hints(), label=f"{printable(other)}: ")
+    with listings(first, core=core, elf=True) as (before,), listings(second, core=core, elf=True) as (after,):
         comparison = compare(before.listing, after.listing)
         if as_json:
             sys.stdout.write(comparison_json(comparison, (printable(request.source), printable(other))))

@@ -16,7 +16,7 @@ from kallsift.cli.output_file import PRIVATE, OutputFile, output_file
 from kallsift.cli.progress_bar import progress_on_terminal
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.cli.source_options import Request, chosen, opened, recovered, source_options
-from kallsift.errors import KallsiftError, RecoveryError
+from kallsift.errors import KallsiftError, RecoveryError, UnmappedError
 from kallsift.kernel.bare_ram import placed
 from kallsift.kernel.recover import Progress
 from kallsift.kernel.virtual import virtual_memory
@@ -49,7 +49,8 @@ def extract(request: Request, start: int, size: int, output: Path | None, virtua
     destination = output_file(output, permissions=PRIVATE)
     if virtual:
         with recovered(request) as (_, kernels):
-            _give(destination, virtual_memory(kernels[0]).read, start, size)
+            mapped = virtual_memory(kernels[0])
+            _give(destination, mapped.read, mapped.first_missing, (start, size))
             return verdict(kernels)
     with opened(request) as memory:
         code = ExitCode.PROVEN
@@ -60,19 +61,25 @@ def extract(request: Request, start: int, size: int, output: Path | None, virtua
             except RecoveryError as error:
                 warn(f"no kernel tells what lies where ({error}); START is taken for an offset in the file")
                 code = ExitCode.PARTIAL
-        _give(destination, memory.read, start, size)
+        _give(destination, memory.read, memory.first_missing, (start, size))
         return code
 
 
 Read = Callable[[int, int], NDArray[np.uint8]]
 
 
-def _give(destination: OutputFile, read: Read, start: int, size: int) -> None:
-    """Writes the bytes to a file or to standard output."""
+FirstMissing = Callable[[int, int], int | None]
+
+
+def _give(destination: OutputFile, read: Read, first_missing: FirstMissing, extent: tuple[int, int]) -> None:
+    """Write the bytes of an extent (start, size) to a file or to standard output: none of them unless all are there."""
+    start, size = extent
     if start + size > 1 << 64:
         raise KallsiftError(
             f"{size:#x} bytes from {start:#x} on run past the end of all addresses; give a smaller SIZE"
         )
+    if (missing := first_missing(start, size)) is not None:
+        raise UnmappedError(missing, start + size - missing)
     with progress_on_terminal() as progress:
         destination.write(_chunks(read, start, size, progress))
 

@@ -65,7 +65,7 @@ def listings(request: Request, *, core: bool = False, elf: bool = False) -> Iter
     with recovered(request) as (_, kernels):
         dynamics = [Dynamic() if core else dynamic_symbols(kernel) for kernel in kernels]
         for line in (line for dynamic in dynamics for line in dynamic.missing):
-            warn(f"not all of the kernel's symbols: {line}")
+            warn(f"{request.label}not all of the kernel's symbols: {line}")
         yield tuple(
             Listed(Listing(kernel.symbols, dynamic), kernel) for kernel, dynamic in zip(kernels, dynamics, strict=True)
         )

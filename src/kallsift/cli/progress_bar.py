@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from kallsift.cli.standard_streams import has_escapes
 from kallsift.kernel.recover import Progress
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ PATIENCE = 1.0
 
 @contextmanager
 def progress_on_terminal() -> Iterator[Progress | None]:
-    """A function to report progress to while the block runs; None if standard error is no terminal."""
-    if not sys.stderr.isatty():
+    """A function to report progress to while the block runs; None where no terminal could show it."""
+    if not (sys.stderr.isatty() and has_escapes()):
         yield None
         return
     bar = _Bar()

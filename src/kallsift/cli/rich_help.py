@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+
+from kallsift.cli.standard_streams import has_escapes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -79,7 +81,8 @@ def _help(command: click.Command, ctx: click.Context, examples: Mapping[str, str
         for line, purpose in examples.items():
             parts += [_indented(Text(f"# {purpose}", "dim")), _indented(Text(f"$ {line}", "cyan"))]
     width = min(shutil.get_terminal_size().columns, WIDEST)
-    console = Console(width=width, force_terminal=True, color_system="standard", highlight=False, emoji=False)
+    colors: Literal["standard"] | None = "standard" if has_escapes() else None
+    console = Console(width=width, force_terminal=has_escapes(), color_system=colors, highlight=False, emoji=False)
     with console.capture() as captured:
         for part in parts:
             console.print(part)

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,8 +20,11 @@ from kallsift.image.sources import open as open_memory
 from kallsift.kernel.live import recover, recover_all
 from kallsift.kernel.model import Kernel, Role, State
 from kallsift.kernel.recover import Progress
-from kallsift.memory.model import Hints, Memory
+from kallsift.memory.model import Hints, Memory, printable
 from kallsift.output.evidence_text import doubts, evidence_lines
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 DEBUG = "kallsift.debug"
 """Key in a click context's ``meta`` under which ``--debug`` is kept."""
@@ -39,6 +42,7 @@ class Request:
         base: where the first byte of a kernel image lies; None for what the image itself says.
         hints: what the user knows of the machine's processors.
         pause: whether a live guest is to stand still meanwhile.
+        label: what begins the messages of this source where a command reads several; empty where it is the only one.
     """
 
     source: str
@@ -48,12 +52,20 @@ class Request:
     base: int | None = None
     hints: Hints = field(default_factory=Hints)
     pause: bool = False
+    label: str = ""
+
+
+def complete_file(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let the shell complete the name of a file, for arguments that need not be one."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
 
 
 def source_options(command: Callable[..., int]) -> Callable[..., int]:
     """Adds SOURCE and the shared options to a command, which gets them as one `Request` in front of its own."""
 
-    @click.argument("source")
+    @click.argument("source", shell_complete=complete_file)
     @source_option("--all", "every", is_flag=True, help="Every kernel in the source, the running ones first.")
     @source_option(
         "--kernel", "number", type=click.IntRange(min=0), metavar="N", help="The Nth of all kernels, counted from 0."
@@ -99,15 +111,19 @@ def opened(request: Request) -> Iterator[Memory]:
     Raises:
         KallsiftError: if the source cannot be read.
     """
-    with open_memory(request.source, pause=request.pause) as memory:
+    try:
+        source = open_memory(request.source, pause=request.pause)
+    except SourceError as error:
+        raise _explained(request, error) from error
+    with source as memory:
         for remark in memory.notes:
-            warn(remark)
+            warn(request.label + remark)
         try:
             yield memory
         finally:
             unreadable = memory.unreadable.remark(memory.size)
             if unreadable is not None:
-                warn(unreadable)
+                warn(request.label + unreadable)
 
 
 @contextmanager
@@ -122,28 +138,38 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
             with progress_on_terminal() as progress:
                 kernels = chosen(request, memory.with_hints(request.hints), progress)
         except RecoveryError as error:
-            from kallsift.questions.listings import listed
-
-            if listed(request.source) is None:
-                raise
-            raise SourceError(
-                f"{memory.source}: lists symbols, which 'lookup', 'symbolize' and 'diff' take; "
-                "this needs a memory dump or a kernel image"
-            ) from error
+            raise _explained(request, error) from error
         if request.base is not None:
             from kallsift.kernel.rebase import rebased
 
             kernels = tuple(rebased(kernel, request.base) for kernel in kernels)
         for line in remarks(kernels) if not request.every and request.number is None else ():
-            note(f"kallsift: {line}")
+            note(f"kallsift: {request.label}{line}")
         for index, kernel in enumerate(kernels):
-            name = f"kernel {index}: " if len(kernels) > 1 else ""
+            name = request.label + (f"kernel {index}: " if len(kernels) > 1 else "")
             if request.verbose:
                 for line in evidence_lines(kernel.evidence):
                     note(name + line)
             if not kernel.proven:
                 warn(f"{name}not proven ({doubts(kernel)})")
         yield memory, kernels
+
+
+def _explained(request: Request, error: KallsiftError) -> KallsiftError:
+    """Return what to say of a source without a kernel: that it lists symbols, if it does, and which source it is."""
+    from kallsift.questions.listings import listed
+
+    try:
+        is_listing = listed(request.source) is not None
+    except SourceError:
+        is_listing = False
+    name = printable(request.source)
+    if is_listing:
+        return SourceError(
+            f"{name}: lists symbols, which 'lookup', 'symbolize' and 'diff' take; "
+            "this needs a memory dump or a kernel image"
+        )
+    return KallsiftError(request.label + str(error)) if request.label and name not in str(error) else error
 
 
 def remarks(kernels: tuple[Kernel, ...]) -> Iterator[str]:

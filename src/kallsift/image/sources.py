@@ -15,7 +15,7 @@ from kallsift.memory.live.sources import open_live
 from kallsift.memory.model import Memory
 
 
-def open(source: str | os.PathLike[str] | Sequence[placed.Part | str], *, pause: bool = False) -> Memory:
+def open(source: str | bytes | os.PathLike[str] | Sequence[placed.Part | str], *, pause: bool = False) -> Memory:
     """Opens a kernel image or a memory dump: a file or block device, which is told by its content.
 
     An image comes out unpacked, with `Memory.image` set; all else as `memory.containers.open` has it. Files that belong
@@ -29,7 +29,14 @@ def open(source: str | os.PathLike[str] | Sequence[placed.Part | str], *, pause:
 
     Raises:
         SourceError: if the source cannot be opened, or is neither; the text is one line that says what to do.
+        TypeError: if ``source`` names no file at all.
     """
+    if isinstance(source, bytes):
+        return open(os.fsdecode(source), pause=pause)
+    if not isinstance(source, str | os.PathLike | Sequence):
+        raise TypeError(f"a path, or a sequence of files with addresses, is wanted, not {type(source).__name__}")
+    # mypy keeps bytes, since they are a sequence too
+    source = cast("str | os.PathLike[str] | Sequence[placed.Part | str]", source)
     if (live := open_live(source, pause=pause)) is not None:
         return live
     parts = placed.parts(source)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from operator import index as as_index
+from typing import SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +47,7 @@ class Location:
     size: int | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SymbolTable:
     """All symbols of one kernel.
 
@@ -66,6 +68,9 @@ class SymbolTable:
 
     def __len__(self) -> int:
         return len(self.addresses)
+
+    def __repr__(self) -> str:
+        return f"<SymbolTable: {len(self):,} symbols of {8 * self.word_size} bits>"
 
     def __iter__(self) -> Iterator[Symbol]:
         """The symbols in the kernel's own order, without those of which something is unknown."""
@@ -97,26 +102,44 @@ class SymbolTable:
         return self.named if self.known_addresses is None else self.named & self.known_addresses
 
     def symbol(self, index: int) -> Symbol:
-        """The symbol at ``index`` of the kernel's own order.
+        """Return the symbol at ``index`` of the kernel's own order; from the end if it is negative.
 
         Raises:
+            IndexError: if there are not so many symbols.
             KeyError: if its name or its address is unknown.
         """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there is no symbol {index} in a table of {len(self)}")
+        index %= len(self)
         if not self.whole[index]:
             raise KeyError(index)
         text = self._text[self.bounds[index] : self.bounds[index + 1]].decode("latin-1")
         return Symbol(VirtualAddress(int(self.addresses[index])), text[0], text[1:], index)
 
-    def __getitem__(self, name: str) -> Symbol:
-        """The first symbol of that name in the kernel's order.
+    @overload
+    def __getitem__(self, key: str | SupportsIndex) -> Symbol: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> tuple[Symbol, ...]: ...
+
+    def __getitem__(self, key: str | SupportsIndex | slice) -> Symbol | tuple[Symbol, ...]:
+        """Return the first symbol of a name, the one at an index, or those of a slice, in the kernel's order.
+
+        A slice leaves out the symbols of which something is unknown, as iteration does.
 
         Raises:
-            KeyError: if there is none.
+            KeyError: if there is none of that name, or it is unknown.
+            IndexError: if there are not so many symbols.
+            TypeError: if the key is neither text nor number nor slice.
         """
-        index = self.find(name)
-        if index is None:
-            raise KeyError(name)
-        return self.symbol(index)
+        if isinstance(key, slice):
+            return tuple(self.symbol(index) for index in range(*key.indices(len(self))) if self.whole[index])
+        if not isinstance(key, str):
+            return self.symbol(as_index(key))
+        found = self.find(key)
+        if found is None:
+            raise KeyError(key)
+        return self.symbol(found)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.find(name) is not None

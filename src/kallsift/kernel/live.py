@@ -34,7 +34,9 @@ def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
 
     Raises:
         RecoveryError: if no table could be recovered; names the step that failed.
+        TypeError: if ``memory`` is none, but the name of a file, say.
     """
+    _require_memory(memory)
     if memory.fetched is not None:
         return _recover_fetched(memory.fetched, memory.hints, progress)
     return _looked_at(memory, lambda memory: (at_once.recover(memory, progress=progress),))[0]
@@ -46,9 +48,20 @@ def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Ke
     Raises:
         RecoveryError: as `recover`.
     """
+    _require_memory(memory)
     if memory.fetched is not None:
         return (_recover_fetched(memory.fetched, memory.hints, progress),)
     return _looked_at(memory, lambda memory: at_once.recover_all(memory, progress=progress))
+
+
+def _require_memory(memory: object) -> None:
+    """Say early what an opened memory was mistaken for.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    if not isinstance(memory, Memory):
+        raise TypeError(f"a Memory is wanted, not {type(memory).__name__}: with kallsift.open(SOURCE) as memory: ...")
 
 
 def _looked_at(memory: Memory, look: Callable[[Memory], tuple[Kernel, ...]]) -> tuple[Kernel, ...]:

@@ -9,7 +9,7 @@ from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kallsyms.evidence import Check, proven
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Damage
-from kallsift.memory.model import AddressSpace, Memory
+from kallsift.memory.model import AddressSpace, Memory, printable
 
 
 class State(Enum):
@@ -59,7 +59,7 @@ class TablePlace:
     size: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Kernel:
     """One kernel found in a source.
 
@@ -109,6 +109,14 @@ class Kernel:
     is_placed: bool = True
     role: Role = Role.ORDINARY
     others: tuple[State | None, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return one line that tells kernels apart."""
+        release = (self.banner or "of unknown release").removeprefix("Linux version ").split(" ")[0]
+        base = "" if self.virtual_base is None else f" at {self.virtual_base:#x}"
+        trust = "proven" if self.proven else "not proven"
+        name = printable(f"{release} {self.architecture or 'of unknown architecture'}")
+        return f"<Kernel {name}: {self.state.value}{base}, {trust}, {len(self.symbols):,} symbols>"
 
     @property
     def has_memory(self) -> bool:

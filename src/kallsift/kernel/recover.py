@@ -370,27 +370,30 @@ def _displaced(memory: Memory, segment: Segment, tokens: TokenTable, kernel: Ker
     from kallsift.kernel.hosts import host_check
 
     for displacement in displacements(memory, kernel):
-        memory_there = memory.moved(-_signed(displacement))
+        shift = _shift(memory, displacement)
+        memory_there = memory.moved(shift)
         if hosted:
             # what the container says of the machine is about the host
             memory_there = replace(memory_there, hints=replace(memory.hints, cpus=(), vmcoreinfo=None))
-        there = Segment(segment.start - _signed(displacement), segment.data)
+        there = Segment(segment.start + shift, segment.data)
         found = best_at(memory_there, there, tokens, Attempt(), recover_tables)
         if found is None or found.lists < ENOUGH_LISTS:
             continue
-        detail = f"the source holds this machine's memory {_signed(displacement):+#x} from its physical addresses"
+        detail = f"the source holds this machine's memory {-shift:+#x} from its physical addresses"
         check = Check.that("displacement", True, detail)
         if hosted:
             evidence = tuple(each for each in found.evidence if each.name not in REGISTER_CHECKS)
             return replace(found, state=State.GUEST, evidence=(*evidence, check))
-        contrary = host_check(memory, found, _signed(displacement))
+        contrary = host_check(memory, found, -shift)
         state = found.state if contrary is None else State.GUEST
         return replace(found, state=state, evidence=(*found.evidence, check, *filter(None, (contrary,))))
     return None
 
 
-def _signed(displacement: int) -> int:
-    return displacement - (1 << 64) if displacement >> 63 else displacement
+def _shift(memory: Memory, displacement: int) -> int:
+    """Return how far up a displaced memory belongs: of the numbers equal modulo 2^64, the one that keeps its end."""
+    up = -displacement % (1 << 64)
+    return up if memory.segments[-1].end + up <= 1 << 64 else up - (1 << 64)
 
 
 def _lone(memory: Memory, places: list[int]) -> Iterator[tuple[Segment, TokenTable, Attempt]]:

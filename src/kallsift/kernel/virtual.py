@@ -128,6 +128,20 @@ class VirtualMemory:
             parts.append(self.memory.read(int(physical[low]) + begin, end - begin))
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
+    def first_missing(self, address: int, size: int) -> int | None:
+        """Return the first address of ``[address, address + size)`` that cannot be read; None if all can be."""
+        while size > 0:
+            physical, mapped = self._block(address // PAGE // BLOCK)
+            page, offset = address // PAGE % BLOCK, address % PAGE
+            part = min(PAGE - offset, size)
+            if not mapped[page]:
+                return address
+            missing = self.memory.first_missing(int(physical[page]) + offset, part)
+            if missing is not None:
+                return address + missing - int(physical[page]) - offset
+            address, size = address + part, size - part
+        return None
+
     def string(self, address: int, most: int = MAX_STRING) -> bytes:
         """The characters before the next NUL, ``most`` at most.
 

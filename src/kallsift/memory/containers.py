@@ -251,7 +251,7 @@ def _mapped(path: str, name: str) -> NDArray[np.uint8]:
     except PermissionError as error:
         raise SourceError(f"{name}: permission denied; make it readable or run as a user who may read it") from error
     except (OSError, ValueError) as error:
-        raise SourceError(f"{name}: cannot be opened ({_reason(error)}); check the path") from error
+        raise SourceError(f"{name}: cannot be opened ({system_reason(error)}); check the path") from error
     try:
         _refuse_unfit(os.fstat(descriptor).st_mode, name)
         record_input(path, descriptor)
@@ -260,7 +260,9 @@ def _mapped(path: str, name: str) -> NDArray[np.uint8]:
             raise SourceError(f"{name}: is empty; take or copy the dump again")
         return map_file(descriptor, size)
     except (OSError, ValueError, OverflowError) as error:
-        raise SourceError(f"{name}: cannot be mapped ({_reason(error)}); copy it into an ordinary file") from error
+        raise SourceError(
+            f"{name}: cannot be mapped ({system_reason(error)}); copy it into an ordinary file"
+        ) from error
     finally:
         os.close(descriptor)
 
@@ -271,6 +273,6 @@ def _refuse_unfit(mode: int, name: str) -> None:
             raise SourceError(f"{name}: {advice}")
 
 
-def _reason(error: Exception) -> str:
+def system_reason(error: Exception) -> str:
     """Why the system refused, without the path that it would put there unescaped."""
     return (error.strerror if isinstance(error, OSError) else None) or printable(str(error))

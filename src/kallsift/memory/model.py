@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,7 +212,7 @@ class ImageFacts:
     whole: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Memory:
     """An ordered set of non-overlapping segments of one address space.
 
@@ -251,6 +251,16 @@ class Memory:
         for before, after in zip(self.segments, self.segments[1:], strict=False):
             if before.end > after.start:
                 raise SourceError(f"{self.source}: memory ranges overlap at {after.start:#x}")
+
+    def __repr__(self) -> str:
+        ranges = "1 range" if len(self.segments) == 1 else f"{len(self.segments):,} ranges"
+        return f"<Memory {self.source!r}: {printable(self.container)}, {self.size:,} bytes in {ranges}>"
+
+    def __reduce__(self) -> tuple[Callable[..., Memory], tuple[object, ...]]:
+        """Leave the bytes out of a pickle: a kernel that another process recovered brings its table, not its dump."""
+        image = self.image and replace(self.image, whole=None)
+        notes = (*self.notes, "its bytes are not here: it was pickled; open the source again to read them")
+        return _pickled, (self.source, self.container, self.space, self.hints, notes, image, self.is_headerless)
 
     def __enter__(self) -> Memory:
         return self
@@ -390,6 +400,16 @@ class Memory:
             position += len(parts[-1])
         return np.concatenate(parts) if parts else np.empty(0, np.uint8)
 
+    def first_missing(self, address: int, size: int) -> int | None:
+        """Return the first address of ``[address, address + size)`` that no segment holds; None if all are held."""
+        while size > 0:
+            segment = self.segment_at(address)
+            if segment is None:
+                return address
+            size -= segment.end - address
+            address = segment.end
+        return None
+
     def words(
         self, addresses: NDArray[np.uint64], dtype: np.dtype[np.unsignedinteger]
     ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
@@ -453,6 +473,14 @@ def _readable(segment: Stretch, address: int, size: int) -> NDArray[np.uint8]:
     if lost is not None and lost.any():
         raise UnmappedError(address, size)
     return data
+
+
+def _pickled(
+    source: str, container: str, space: AddressSpace, hints: Hints, notes: tuple[str, ...], *rest: Any
+) -> Memory:
+    """Return what remains of a memory in a pickle: all but its bytes."""
+    image, is_headerless = rest
+    return Memory(source, container, space, (), hints, notes=notes, image=image, is_headerless=is_headerless)
 
 
 def sorted_segments(segments: Iterable[Kind]) -> tuple[Kind, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
-from kallsift.memory.containers import CONTAINERS, ELF, STANDARD_INPUT, mapped
+from kallsift.memory.containers import CONTAINERS, ELF, STANDARD_INPUT, mapped, system_reason
 from kallsift.memory.input_files import open_input
 from kallsift.memory.model import printable
 from kallsift.questions import listing_text
@@ -50,7 +50,7 @@ def listed(source: str | os.PathLike[str], *, elf: bool = False) -> Listing | No
                 rest = file.read(listing_text.MAX_SIZE + 1 - len(beginning))
                 return listing_text.read(name, np.frombuffer(beginning + rest, np.uint8))
     except (OSError, ValueError) as error:
-        raise SourceError(f"{name}: cannot be read ({printable(str(error))}); check the path") from error
+        raise SourceError(f"{name}: cannot be read ({system_reason(error)}); check the path") from error
     if not beginning.startswith(COMPRESSED) and not (elf and beginning.startswith(ELF)):
         return None
     return _read(name, mapped(source)[1], elf)
