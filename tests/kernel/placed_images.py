@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from tests.oracle.writer import Blob, write
 STARTS = {8: 0xFFFF_FFFF_8100_0000, 4: 0xC030_0000}
 TABLES_AT, PAGE = 0x4_0000, 4096
 BANNER = b"Linux version 5.10.0-made-up (nobody@nowhere) #1\n\0"
+ALIASED = 8
+"""Of so many symbols one has the address of the one before."""
 ERAS = {era.name: era for era in ALL_ERAS}
 
 
@@ -33,6 +35,8 @@ class Parts:
         pointers: pointers to symbols.
         banner: whether there is a banner and a symbol for it.
         text_only: whether only symbols of text are listed.
+        code_bit: whether bit 0 is set in pointers to code, as of Thumb-2 and microMIPS.
+        step: bytes from each symbol to the next but for some aliases, if all are alike.
     """
 
     era: str = "5.10 arm64"
@@ -45,6 +49,8 @@ class Parts:
     pointers: int = 400
     banner: bool = False
     text_only: bool = False
+    code_bit: bool = field(default=False, repr=False)
+    step: int = field(default=0, repr=False)
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,9 @@ def make(parts: Parts, seed: int = 1) -> Made:
     chance = random.Random(f"{parts} {seed}")
     era = ERAS[parts.era]
     listed = population(1500, seed, start=start + parts.first, text_only=parts.text_only)
+    if parts.step:
+        steps = [parts.step * (index - index // ALIASED) for index in range(len(listed))]
+        listed = tuple(symbol._replace(address=start + step) for symbol, step in zip(listed, steps, strict=True))
     room = listed[-1].address - start + PAGE
     tables_at = TABLES_AT + room - room % PAGE
     symbols = list(listed)
@@ -92,7 +101,8 @@ def make(parts: Parts, seed: int = 1) -> Made:
     _append(image, BANNER if parts.banner else bytes(PAGE))
     image[tables_at : tables_at + len(blob.data)] = blob.data
     word = np.dtype(f"<u{width}")
-    targets = sorted({symbol.address for symbol in listed})
+    functions = {symbol.address for symbol in listed if symbol.letter in "TtWw?"} if parts.code_bit else set()
+    targets = sorted({symbol.address | (symbol.address in functions) for symbol in listed})
     _append(image, np.array(chance.choices(targets, k=parts.pointers), np.uint64).astype(word).tobytes())
     texts = [b"message" + b" of many" * chance.randrange(9) + b"!" * chance.randrange(8) for _ in range(parts.strings)]
     places = []

@@ -76,6 +76,17 @@ def test_a_header_that_is_wrong() -> None:
         assert kernel.proven
 
 
+@pytest.mark.parametrize("moved", [0, 96, 960])
+def test_a_distance_that_many_pointers_fit_too(moved: int) -> None:
+    """Bit 0 of pointers to code is set, and symbols lie at equal steps: some steps off many pointers equal another one.
+
+    Lists speak for the wrong distance, as where data are mapped apart from the tables.
+    """
+    made = make(Parts(era="7.0", word_size=4, lists=100, lists_moved=moved, step=96, code_bit=True))
+    proven = [kernel for kernel in kallsift.recover_all(flat(made)) if kernel.proven]
+    assert [kernel.distance for kernel in proven] == [made.distance] * (not moved)
+
+
 def test_a_header_that_nothing_confirms() -> None:
     made = make(Parts())
     kernel = kallsift.recover(flat(made, base=made.distance))

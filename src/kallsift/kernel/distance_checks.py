@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kernel.pointer_targets import Targets, distinct, leads_to_symbol
 from kallsift.kernel.pointers import PAGE, Words, pointers_between
 from kallsift.memory.model import Segment
 
@@ -86,27 +87,25 @@ def count_strings(window: Segment, words: Words, distance: int) -> StringCount:
     return StringCount(len(offsets), _count(window.data, offsets), _count(window.data, offsets + rival))
 
 
-def is_best_for_symbols(values: NDArray[np.uint64], symbols: NDArray[np.uint64]) -> bool:
+def is_best_for_symbols(values: NDArray[np.uint64], own: Targets) -> bool:
     """Return whether no neighbour of a distance lets more words equal symbols.
 
     Symbols are aligned and often follow each other at equal steps: at a wrong distance, too, many words equal one.
+    Bit 0 may be set in pointers to code, at the distance or at its neighbour: words with and without it count.
 
     Args:
         values: words of the image within the symbols' range.
-        symbols: the symbols' addresses, ascending.
+        own: the image's symbols.
     """
-    values = np.sort(values)
-    values = values[np.concatenate(([True], values[1:] != values[:-1]))[: len(values)]]
+    values = distinct(values)
 
     def hits(values: NDArray[np.uint64], shift: int) -> int:
-        wanted = values + np.uint64(shift % (1 << 64))
-        found = symbols[np.minimum(np.searchsorted(symbols, wanted), len(symbols) - 1)]
-        return int(np.count_nonzero(found == wanted))
+        shifted = values + np.uint64(shift % (1 << 64))
+        return int(np.count_nonzero(leads_to_symbol(shifted, own, code_bit=True)))
 
     few = values[:: len(values) // FEW + 1]
-    # bit 0 may be set in pointers to code
-    shifts = [shift for shift in NEIGHBOURS.tolist() if abs(shift) != 1]
-    rival = max(shifts, key=lambda shift: hits(few, shift))
+    # a byte away pointers to code lead to symbols as well
+    rival = max((shift for shift in NEIGHBOURS.tolist() if abs(shift) != 1), key=lambda shift: hits(few, shift))
     return hits(values, rival) <= hits(values, 0)
 
 

@@ -148,7 +148,7 @@ def _confirmed(
     hits = hits_on_symbols(found.values[foreign], own)
     inside = hits.distinct
     if hits.count >= LEAST_HITS + CHANCE * hits.by_chance:
-        if not hits.code_bit and not is_best_for_symbols(found.values[foreign], own.addresses):
+        if not is_best_for_symbols(found.values[foreign], own):
             return hits, None
         marked = ", those to code but for bit 0, which is set" if hits.code_bit else ""
         detail = (
