@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from kallsift.errors import SourceError, UnmappedError
 from kallsift.memory import elf_core, notes
 from kallsift.memory.model import Memory
+from kallsift.memory.remarks import MAX_REMARKS
 from tests.memory.builders import Bits, ByteOrder, Program, Range, elf, load, note
 from tests.memory.builders import notes as note_program
 from tests.memory.strategies import damaged, ranges
@@ -112,6 +113,10 @@ def test_the_last_addresses_of_all() -> None:
     assert read(elf([load(2**32 - 4, b"last")], bits=32)).read(2**32 - 4, 4).tobytes() == b"last"
     assert "past the end of all addresses" in refusal(elf([load(2**64 - 3, b"last")]))
     assert "past the end of all addresses" in refusal(elf([load(2**32 - 3, b"last")], bits=32))
+    memory = read(elf([load(0, b"first"), load(2**64 - 3, b"last"), load(16, b"second")]))
+    assert content_of(memory) == [(0, b"first"), (16, b"second")]
+    (remark,) = memory.notes
+    assert remark == "range 0xfffffffffffffffd-0x10000000000000000 runs past the end of all addresses, and is left out"
 
 
 def test_ranges_that_overlap_are_clipped_and_the_first_wins() -> None:
@@ -187,7 +192,7 @@ def test_damaged_notes_are_remarked_on_and_nothing_more() -> None:
 
 def test_remarks_are_bounded() -> None:
     memory = read(elf([load(0, bytes(1000)), *(load(place, b"ab") for place in range(900))]))
-    assert len(memory.notes) == elf_core.REMARK_LIMIT + 1
+    assert len(memory.notes) == MAX_REMARKS + 1
     assert memory.notes[-1] == "and 884 remarks more of this kind"
 
 

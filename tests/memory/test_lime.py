@@ -88,15 +88,52 @@ def test_truncated_everywhere(length: int) -> None:
         (lime(TWO) + b"\0" * 40, "no LiME header at file offset 0x51"),
         (lime(TWO) + b"E\0", "no LiME header at file offset 0x51"),
         (lime(TWO, "<") + lime([(0, b"a")], ">"), "no LiME header at file offset 0x51"),
-        (lime(TWO) + lime_header(9, 8), r"file offset 0x51 ends \(0x8\) before it starts \(0x9\)"),
-        (lime_header(0, 3, version=2) + b"abcd", "LiME version 2 at file offset 0x0"),
-        (lime([*TWO, (0x100A, b"a")]), "ranges overlap at 0x100a"),
-        (lime([*TWO, (0x1000, b"first range")]), "ranges overlap at 0x1000"),
+        (lime(TWO) + lime_header(9, 8), "no LiME header at file offset 0x51"),
+        (lime([*TWO, (0x100A, b"a")]), "range 0x100a-0x100a overlaps others before it"),
+        (lime([*TWO, (0x1000, b"first range")]), "range 0x1000-0x100a overlaps others before it"),
     ],
 )
-def test_refused(content: bytes, message: str) -> None:
-    with pytest.raises(SourceError, match=message):
-        read(content)
+def test_what_stands_behind_ranges_is_left_out(content: bytes, message: str) -> None:
+    memory = read(content)
+    assert content_of(memory) == TWO
+    assert len(memory.notes) == 1
+    assert message in memory.notes[0]
+
+
+def test_no_range_at_all_is_refused() -> None:
+    with pytest.raises(SourceError, match="no LiME header at file offset 0x0"):
+        read(lime_header(0, 3, version=2) + b"abcd")
+
+
+FOUR = [
+    (0x1000, b"first range"),
+    (0x9000, b"second" + lime([(0, b"inner")])[:30]),
+    (0x20000, b"third"),
+    (1 << 40, b"4"),
+]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("place", [*range(4, 24)])
+def test_a_broken_header_costs_its_range(order: ByteOrder, number: int, place: int) -> None:
+    # the first four bytes of all tell that this is LiME
+    content = bytearray(lime(FOUR, order))
+    begin = sum(32 + len(data) for _, data in FOUR[:number])
+    content[begin + place] ^= 0x80
+    found = content_of(read(bytes(content)))
+    others = [each for each in FOUR if each is not FOUR[number]]
+    # of the last one nothing tells how long it should be
+    assert found[: len(others)] == others if number == 3 else found == others
+
+
+@pytest.mark.parametrize("number", range(1, 4))
+def test_a_broken_magic_costs_its_range(number: int) -> None:
+    content = bytearray(lime(FOUR))
+    content[sum(32 + len(data) for _, data in FOUR[:number])] ^= 1
+    memory = read(bytes(content))
+    assert content_of(memory) == [each for each in FOUR if each is not FOUR[number]]
+    assert len(memory.notes) == 1
 
 
 def test_number_of_ranges_is_bounded() -> None:

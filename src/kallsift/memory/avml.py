@@ -1,14 +1,15 @@
 """AVML dumps: ranges of physical memory, each behind a header as LiME has it, compressed by Snappy.
 
 Sources: microsoft/avml, src/image.rs (header: magic ``AVML``, version 2, first and last address; behind the range the
-number of its compressed bytes) and the Snappy framing format (framing_format.txt of google/snappy). Without
-compression AVML writes LiME dumps. Blocks that hold nothing but zeros are left out of a dump: they stay unmapped.
+number of its compressed bytes) and the Snappy framing format (`avml_frames`). Without compression AVML writes LiME
+dumps. Blocks that hold nothing but zeros are left out of a dump: they stay unmapped.
+
+A header that is damaged costs its own range, and a chunk's header the chunk, where those behind it are found again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from itertools import pairwise
@@ -18,36 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
-from kallsift.memory.lime import RANGE_HEADER
+from kallsift.memory.avml_frames import IDENTIFIER, MAX_CHUNK, TRAILER, Chunk, Frames
+from kallsift.memory.claimed import Claimed
 from kallsift.memory.model import AddressSpace, Memory, Packed, Stretch, cut_short, sorted_segments
+from kallsift.memory.range_headers import SIZE, Range, RangeFormat, next_range, range_at
+from kallsift.memory.remarks import limited
 from kallsift.memory.stored import Cache, Stored
 from kallsift.memory.unreadable import UnreadablePages
 
 MAGIC = b"AVML"
-VERSION = 2
-HEADER = RANGE_HEADER.newbyteorder("<")
-
-IDENTIFIER = b"\xff\x06\x00\x00sNaPpY"
-"""The chunk that begins a stream of frames."""
-
-COMPRESSED, PLAIN, STREAM, FIRST_SKIPPABLE = 0x00, 0x01, 0xFF, 0x80
-"""Kinds of chunks; those from `FIRST_SKIPPABLE` on hold no data."""
-
-CHECKSUM = 4
-MAX_CHUNK = 1 << 16
-"""Bytes that a chunk unpacks to at most."""
+FORM = RangeFormat(MAGIC, 2, "<", IDENTIFIER)
 
 MAX_CHUNKS = 1 << 24
-TRAILER = 8
 
-
-@dataclass(frozen=True)
-class _Chunk:
-    """Where one chunk with data lies in the file, its header included, and what it unpacks to."""
-
-    start: int
-    end: int
-    size: int
+Run = tuple[int, list[Chunk]]
+"""The first address of chunks that follow each other in memory, and these."""
 
 
 def probe(header: bytes) -> bool:
@@ -64,39 +50,23 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         release: gives the file back.
 
     Raises:
-        SourceError: for a broken header, with its file offset; for ranges that overlap; if a package is missing.
+        SourceError: if there is no memory at all, or if a package is missing.
     """
     cramjam = _cramjam(name)
     notes: list[str] = []
-    runs: list[tuple[int, list[_Chunk]]] = []
-    # where the last of them ends
-    behind = -1
-    position = found = 0
-    while position < len(view):
-        header = view[position : position + HEADER.itemsize]
-        if len(header) < HEADER.itemsize:
-            notes.append(cut_short(f"header at file offset {position:#x}", len(header), HEADER.itemsize))
-            break
-        fields = header.view(HEADER)[0]
-        start, end = int(fields["start"]), int(fields["end"])
-        if header[:4].tobytes() != MAGIC or int(fields["version"]) != VERSION or end < start:
-            raise SourceError(
-                f"{name}: no AVML header of version {VERSION} at file offset {position:#x}; the dump is damaged"
-            )
-        chunks, position = _chunks(name, view, position + HEADER.itemsize, end - start + 1)
-        found += len(chunks)
-        if found > MAX_CHUNKS:
-            raise SourceError(f"{name}: more than {MAX_CHUNKS:,} chunks; this is no dump of a machine")
-        present = sum(chunk.size for chunk in chunks)
-        if present < end - start + 1:
-            notes.append(cut_short(f"range {start:#x}-{end:#x}", present, end - start + 1))
-        if behind == start:
+    runs: list[Run] = []
+    claimed = Claimed()
+    for start, chunks in _runs(name, view, notes):
+        end = start + sum(chunk.size for chunk in chunks)
+        if claimed.claim(start, end) != [(start, end)]:
+            notes.append(f"range {start:#x}-{end - 1:#x} overlaps others before it, and is left out")
+        elif runs and runs[-1][0] + sum(chunk.size for chunk in runs[-1][1]) == start:
             runs[-1][1].extend(chunks)
-        elif chunks:
+        else:
             runs.append((start, chunks))
-        behind = start + present if chunks else behind
     if not runs:
-        raise SourceError(f"{name}: the AVML dump holds no memory; take it again")
+        reason = f" ({notes[0]})" if notes else ""
+        raise SourceError(f"{name}: the AVML dump holds no memory{reason}; take it again")
     unreadable = UnreadablePages(MAX_CHUNK)
     stored = partial(_stored, view, cramjam=cramjam, cache=Cache(), unreadable=unreadable)
     segments: list[Stretch] = [stored(start, chunks, owner) for owner, (start, chunks) in enumerate(runs)]
@@ -106,45 +76,73 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         AddressSpace.PHYSICAL,
         sorted_segments(segments),
         release=release,
-        notes=tuple(notes),
+        notes=limited(notes),
         unreadable=unreadable,
     )
 
 
-def _chunks(name: str, view: NDArray[np.uint8], position: int, size: int) -> tuple[list[_Chunk], int]:
-    """The chunks with the data of a range of ``size`` bytes, as many as there are, and the file offset behind it."""
-    chunks: list[_Chunk] = []
-    while size > 0:
-        head = view[position : position + 4 + CHECKSUM + 4].tobytes()
-        kind, end = head[0] if head else 0, position + 4 + int.from_bytes(head[1:4], "little")
-        if len(head) < 4 or end > len(view):
-            return chunks, len(view)
-        if kind in (COMPRESSED, PLAIN):
-            unpacked = _length(head[4 + CHECKSUM :]) if kind == COMPRESSED else end - position - 4 - CHECKSUM
-            if not 0 < unpacked <= min(MAX_CHUNK, size):
-                raise SourceError(f"{name}: the Snappy chunk at {position:#x} of the file is broken; copy it again")
-            chunks.append(_Chunk(position, end, unpacked))
-            size -= unpacked
-        elif kind < FIRST_SKIPPABLE:
-            raise SourceError(f"{name}: a chunk of kind {kind:#x} at {position:#x} of the file; copy it again")
-        position = end
-    return chunks, position + TRAILER
+def _runs(name: str, view: NDArray[np.uint8], notes: list[str]) -> Iterator[Run]:
+    """Yield the chunks of each range that follow one another; ``notes`` is told of what is damaged."""
+    frames = Frames(name, view, MAX_CHUNKS)
+    position = 0
+    while position < len(view):
+        found = range_at(view, position, FORM)
+        if found is None:
+            if len(view) - position < SIZE and MAGIC.startswith(view[position : position + 4].tobytes()):
+                notes.append(cut_short(f"header at file offset {position:#x}", len(view) - position, SIZE))
+                return
+            notes.append(f"no AVML header of version 2 at file offset {position:#x}: its range is left out")
+            position = next_range(view, position + 1, FORM)
+            continue
+        chunks, behind = frames.chunks(found)
+        following = behind + TRAILER
+        trailer = int.from_bytes(view[behind:following].tobytes(), "little")
+        is_followed = following >= len(view) or range_at(view, following, FORM) is not None
+        if sum(chunk.size for chunk in chunks) == found.size and (is_followed or trailer == behind - found.content):
+            yield found.start, chunks
+            position = following
+            continue
+        # a chunk that says that it is longer than it is may lead past it
+        position = next_range(view, found.content, FORM)
+        yield from _damaged(frames, found, chunks, position, notes)
 
 
-def _length(data: bytes) -> int:
-    """The number that a Snappy block begins with: seven bits in each byte, the lowest first."""
-    value = 0
-    for index, byte in enumerate(data):
-        value |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:
-            return value
-    return 0
+def _damaged(frames: Frames, found: Range, chunks: list[Chunk], following: int, notes: list[str]) -> Iterator[Run]:
+    """Yield what is left of a range whose chunks do not lead to the next one; ``notes`` is told what is lost.
+
+    Args:
+        frames: of the file.
+        found: the range.
+        chunks: those from its first on.
+        following: file offset of the next range's header; the file's size if there is none.
+        notes: remarks.
+    """
+    what = f"range {found.start:#x}-{found.end - 1:#x}"
+    at_end = following == len(frames.view)
+    chunks = [chunk for chunk in chunks if chunk.end <= following - (0 if at_end else TRAILER)]
+    last = frames.last_chunks(found, chunks[-1].start if chunks else found.content, following - TRAILER)
+    if frames.lead(found.content, following - TRAILER) or (last and last[0].offset % MAX_CHUNK):
+        # the chunks are there, but more or fewer than the header says
+        notes.append(f"the AVML header of {what} is damaged: it is left out")
+        return
+    if last:
+        chunks = [chunk for chunk in chunks if chunk.offset + chunk.size <= last[0].offset]
+    present = sum(chunk.size for chunk in chunks)
+    if chunks:
+        yield found.start, chunks
+    if last:
+        yield found.start + last[0].offset, last
+    present += sum(chunk.size for chunk in last)
+    if at_end and not last:
+        notes.append(cut_short(what, present, found.size))
+    elif present < found.size:
+        notes.append(f"{what} is damaged: {found.size - present} of {found.size} bytes are lost")
 
 
 def _stored(
     view: NDArray[np.uint8],
     start: int,
-    chunks: list[_Chunk],
+    chunks: list[Chunk],
     owner: int,
     cramjam: Any,
     cache: Cache,

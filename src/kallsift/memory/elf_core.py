@@ -6,7 +6,6 @@ of a program header counts here: QEMU writes the virtual one as a copy of it, Li
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,8 +14,10 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory import notes as elf_notes
+from kallsift.memory.claimed import Claimed
 from kallsift.memory.model import AddressSpace, Memory, Stretch, cut_short, sorted_segments
 from kallsift.memory.rearranged import Content, stretch
+from kallsift.memory.remarks import limited
 
 MAGIC = b"\x7fELF"
 CLASSES = {1: 32, 2: 64}
@@ -100,8 +101,6 @@ PROGRAM_LIMIT = 1 << 17
 """More program headers than any dump has; enough for PN_XNUM to be of use."""
 NOTE_BYTES_LIMIT = 1 << 24
 """Bytes of notes that are looked at: a thousand processors need less than one MiB."""
-REMARK_LIMIT = 16
-"""Remarks that are told in full; a damaged file may give cause for thousands."""
 
 
 class ProcessCoreError(SourceError):
@@ -156,12 +155,11 @@ def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
     core = read_headers(name, view)
     notes, remarks = read_notes(view, core)
     _refuse_other_cores(name, core, notes)
-    segments, more = _segments(name, view, core)
+    segments, more = _segments(view, core)
     if not segments:
-        raise SourceError(f"{name}: this ELF core holds no memory; take the dump again")
+        reason = f" ({more[0]})" if more else ""
+        raise SourceError(f"{name}: this ELF core holds no memory{reason}; take the dump again")
     remarks += more
-    if len(remarks) > REMARK_LIMIT:
-        remarks[REMARK_LIMIT:] = [f"and {len(remarks) - REMARK_LIMIT} remarks more of this kind"]
     return Memory(
         source=name,
         container="ELF core",
@@ -169,7 +167,7 @@ def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
         segments=segments,
         hints=elf_notes.hints(notes, core.machine, core.byte_order, core.bits),
         release=release,
-        notes=tuple(remarks),
+        notes=limited(remarks),
     )
 
 
@@ -259,20 +257,21 @@ def _refuse_other_cores(name: str, core: Core, notes: list[elf_notes.Note]) -> N
         )
 
 
-def _segments(name: str, view: Content, core: Core) -> tuple[tuple[Stretch, ...], list[str]]:
+def _segments(view: Content, core: Core) -> tuple[tuple[Stretch, ...], list[str]]:
     """The physical segments that the file holds, and remarks on what it lacks or holds twice."""
     loads = core.programs[(core.programs["type"] == LOAD) & (core.programs["file_size"] > 0)]
     # Dumps with paging list the same bytes once for every virtual address; that is nothing to remark on.
     columns = (loads[field].tolist() for field in ("physical", "offset", "file_size"))
     ranges = dict.fromkeys(zip(*columns, strict=True))
-    claimed = _Claimed()
+    claimed = Claimed()
     pieces: list[tuple[int, int, int]] = []
     remarks: list[str] = []
     for start, offset, size in ranges:
         present = min(size, max(0, len(view) - offset))
         range_name = f"range {start:#x}-{start + size - 1:#x}"
         if start + present > 1 << core.bits:
-            raise SourceError(f"{name}: the {range_name} runs past the end of all addresses; copy the dump again")
+            remarks.append(f"{range_name} runs past the end of all addresses, and is left out")
+            continue
         if present < size:
             remarks.append(cut_short(range_name, present, size))
         free = claimed.claim(start, start + present) if present else []
@@ -296,26 +295,3 @@ def _joined(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
         else:
             joined.append((start, end, offset))
     return joined
-
-
-class _Claimed:
-    """A set of addresses, kept as the sorted bounds of runs that never touch, so that no input makes it slow."""
-
-    def __init__(self) -> None:
-        self.starts: list[int] = []
-        self.ends: list[int] = []
-
-    def claim(self, start: int, end: int) -> list[tuple[int, int]]:
-        """Adds the addresses ``[start, end)``; returns the runs of them that were not in the set before."""
-        first, last = bisect_left(self.ends, start), bisect_right(self.starts, end)
-        fresh: list[tuple[int, int]] = []
-        position = start
-        for run in range(first, last):
-            if position < self.starts[run]:
-                fresh.append((position, self.starts[run]))
-            position = max(position, self.ends[run])
-        if position < end:
-            fresh.append((position, end))
-        lowest, highest = min([start, *self.starts[first:last]]), max([end, *self.ends[first:last]])
-        self.starts[first:last], self.ends[first:last] = [lowest], [highest]
-        return fresh

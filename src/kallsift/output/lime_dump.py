@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kallsift.memory.lime import MAGIC, RANGE_HEADER, VERSION
+from kallsift.memory.lime import MAGIC, VERSION
 from kallsift.memory.model import Memory
+from kallsift.memory.range_headers import RANGE_HEADER
 from kallsift.output.dump_pieces import Piece, Progress, chunks, view
 from kallsift.output.memory_facts import Facts
 

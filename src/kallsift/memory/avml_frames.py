@@ -1,0 +1,133 @@
+"""Snappy's frames as AVML writes them: where the chunks of a range stand, and which are left where one is damaged.
+
+Source: framing_format.txt of google/snappy. A chunk says how long it is, so that one whose header is damaged hides
+those behind it. Each but the last of a range has 64 KiB, and the range's size is known: chunks that lead to the range's
+very end are found again, and what they have from there back tells where they belong.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError
+from kallsift.memory.range_headers import Range
+
+IDENTIFIER = b"\xff\x06\x00\x00sNaPpY"
+"""The chunk that begins a stream of frames."""
+
+COMPRESSED, PLAIN = 0x00, 0x01
+"""Kinds of chunks with data; AVML writes no others but the one that begins a stream."""
+
+CHECKSUM = 4
+MAX_CHUNK = 1 << 16
+"""Bytes that a chunk unpacks to at most."""
+TRAILER = 8
+"""Bytes behind the chunks of a range: how many these have."""
+
+FULL = re.compile(rb"\x00..[\x00\x01]....\x80\x80\x04|\x01\x04\x00\x01", re.DOTALL)
+"""How a chunk of 64 KiB begins: packed (its first bytes are its size), or as it is."""
+
+
+class Chunk(NamedTuple):
+    """Where a chunk with data stands in the file, header included, where in its range it belongs, and its size."""
+
+    start: int
+    end: int
+    offset: int
+    size: int
+
+
+class Frames:
+    """The chunks of all ranges of a file, of which there may be so many."""
+
+    def __init__(self, name: str, view: NDArray[np.uint8], limit: int) -> None:
+        self.name, self.view, self.limit = name, view, limit
+        self.steps = 0
+
+    def chunks(self, found: Range) -> tuple[list[Chunk], int]:
+        """Walk over the chunks of a range.
+
+        Returns:
+            Those from the first on that follow one another, and the file offset behind them, or of what is no chunk.
+        """
+        chunks: list[Chunk] = []
+        position, size = found.content, 0
+        while size < found.size and (step := self._step(position, len(self.view))):
+            unpacked, end = step
+            if unpacked > found.size - size:
+                break
+            if unpacked:
+                chunks.append(Chunk(position, end, size, unpacked))
+            size, position = size + unpacked, end
+        return chunks, position
+
+    def last_chunks(self, found: Range, position: int, end: int) -> list[Chunk]:
+        """Return the chunks of a range behind a damaged one, as many as lead to where the last one ends.
+
+        Args:
+            found: the range.
+            position: file offset of the damaged chunk.
+            end: that behind the range's last chunk.
+        """
+        failed: set[int] = set()
+        for match in FULL.finditer(self.view[position + 1 : end].data):
+            walked, behind = self._walk(position + 1 + match.start(), end, failed)
+            if behind == end:
+                return _placed(walked, found)
+            failed.update(start for start, _, _ in walked)
+        return []
+
+    def lead(self, position: int, end: int) -> bool:
+        """Tell whether the chunks from one file offset on lead to another."""
+        return self._walk(position, end, set())[1] == end
+
+    def _walk(self, position: int, end: int, stops: set[int]) -> tuple[list[tuple[int, int, int]], int]:
+        """Begin, end and size of the chunks from an offset on to another, or to one of ``stops``; and where it ends."""
+        walked: list[tuple[int, int, int]] = []
+        while position < end and position not in stops and (step := self._step(position, end)):
+            walked.append((position, step[1], step[0]))
+            position = step[1]
+        return walked, position
+
+    def _step(self, position: int, limit: int) -> tuple[int, int] | None:
+        """How much the chunk at a file offset holds, and where it ends; None if there is none, or not as a whole."""
+        self.steps += 1
+        if self.steps > self.limit:
+            raise SourceError(f"{self.name}: more than {self.limit:,} chunks; this is no dump of a machine")
+        head = self.view[position : position + 4 + CHECKSUM + 4].tobytes()
+        end = position + 4 + int.from_bytes(head[1:4], "little")
+        if len(head) < 4 or end > limit:
+            return None
+        if head[: len(IDENTIFIER)] == IDENTIFIER:
+            return 0, end
+        if head[0] not in (COMPRESSED, PLAIN):
+            return None
+        size = _length(head[4 + CHECKSUM :]) if head[0] == COMPRESSED else end - position - 4 - CHECKSUM
+        return (size, end) if 0 < size <= MAX_CHUNK else None
+
+
+def _placed(walked: list[tuple[int, int, int]], found: Range) -> list[Chunk]:
+    """Give chunks that end with a range their offsets in it; none if they are more than it has."""
+    offset = found.size - sum(size for _, _, size in walked)
+    if offset < 0:
+        return []
+    chunks: list[Chunk] = []
+    for start, end, size in walked:
+        if size:
+            chunks.append(Chunk(start, end, offset, size))
+        offset += size
+    return chunks
+
+
+def _length(data: bytes) -> int:
+    """The number that a Snappy block begins with: seven bits in each byte, the lowest first."""
+    value = 0
+    for index, byte in enumerate(data):
+        value |= (byte & 0x7F) << 7 * index
+        if byte < 0x80:
+            return value
+    return 0
