@@ -101,6 +101,7 @@ def bzimage(payload: bytes, version: int = 0x20F, sectors: int = 3, gap: int = 7
     code = ((sectors or 4) + 1) * 512
     image = bytearray(b"\x90" * (code + gap)) + payload + b"\x90" * 100
     put(image, 0x1F1, "<B", sectors)
+    put(image, 0x1F4, "<I", -(-(len(image) - code) // 16))
     put(image, 0x1FE, "<H", 0xAA55)
     image[0x202:0x206] = b"HdrS"
     put(image, 0x206, "<H", version)

@@ -196,6 +196,14 @@ def test_what_the_genuine_program_writes(name: str, tmp_path: Path) -> None:
 def test_patterns_match_within_the_header() -> None:
     for codec in CODECS:
         stream = COMPRESS[codec.name](DATA)
-        match = codec.pattern.match(stream)
-        assert match is not None
-        assert match.end() <= codecs.HEADER_SIZE
+        ends = [match.end() for pattern in codec.patterns if (match := pattern.match(stream))]
+        assert ends
+        assert max(ends) <= codecs.HEADER_SIZE
+
+
+def test_streams_of_either_properties_are_found_in_their_order() -> None:
+    streams = [bytes((properties,)) + COMPRESS["lzma"](DATA)[1:] for properties in (0x6D, 0x5D, 0x6D)]
+    joined = b"".join(streams)
+    found = set(BY_NAME["lzma"].offsets(view(joined)))
+    assert {0, len(streams[0]), 2 * len(streams[0])} <= found
+    assert list(BY_NAME["lzma"].offsets(view(joined))) == sorted(found)

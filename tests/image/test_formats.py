@@ -12,8 +12,9 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from kallsift.image import marks
+from kallsift.image import arm_zimage, bzimage, marks
 from kallsift.image import unwrap as unwrapping
+from kallsift.image.model import BEHIND_LIMIT
 from kallsift.kallsyms import scan
 from kallsift.memory import raw
 from kallsift.memory.model import AddressSpace
@@ -118,6 +119,25 @@ def test_bzimage_with_a_broken_payload_says_which_step() -> None:
 
 def test_bzimage_without_a_payload() -> None:
     assert "bzImage, payload at file offset 0xabc: holds no kernel" in refusal(build.bzimage(bytes(5000)))
+
+
+@pytest.mark.parametrize(
+    "image", [build.bzimage(bytes(5000)), build.arm_zimage(bytes(5000))], ids=["bzImage", "zImage"]
+)
+def test_the_rest_of_a_dump_is_not_searched_for_the_payload_of_a_header_in_it(image: bytes) -> None:
+    memory = view(image + bytes(BEHIND_LIMIT - 300))
+    content = bzimage.read(memory) if bzimage.probe(memory) else arm_zimage.read(memory)
+    assert content is not None
+    assert content.parts[-1].anywhere
+    assert content.parts[-1].end <= len(image) + 16
+
+
+def test_a_header_with_a_wrong_size_is_searched_as_far_as_images_reach() -> None:
+    image = bytearray(build.arm_zimage(bytes(5000)))
+    build.put(image, 0x2C, "<I", 0xFFFFFFFF)
+    content = arm_zimage.read(view(bytes(image) + bytes(2 * BEHIND_LIMIT)))
+    assert content is not None
+    assert content.parts[0].end == BEHIND_LIMIT
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -29,5 +29,6 @@ def read(view: Bytes) -> Packed | None:
     size = word(END_PLACE) - word(START_PLACE)
     if HEADER_SIZE < size < len(view) - BEHIND_LIMIT:
         return None
-    end = size if HEADER_SIZE < size <= len(view) else len(view)
+    # a magic can stand by chance in a dump of memory, most of which is no image
+    end = size if HEADER_SIZE < size <= len(view) else min(len(view), BEHIND_LIMIT)
     return Packed("ARM zImage", (Part(HEADER_SIZE, end, anywhere=True),), "arm")

@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from kallsift.image.model import Bytes, Packed, Part, record, starts_with
+from kallsift.image.model import BEHIND_LIMIT, Bytes, Packed, Part, record, starts_with
 
 SETUP_HEADER = np.dtype(
     {
-        "names": ["setup_sectors", "boot_flag", "magic", "version", "xloadflags", "payload_offset", "payload_length"],
-        "formats": ["u1", "<u2", "S4", "<u2", "<u2", "<u4", "<u4"],
-        "offsets": [0x1F1, 0x1FE, 0x202, 0x206, 0x236, 0x248, 0x24C],
+        "names": [
+            "setup_sectors",
+            "syssize",
+            "boot_flag",
+            "magic",
+            "version",
+            "xloadflags",
+            "payload_offset",
+            "payload_length",
+        ],
+        "formats": ["u1", "<u4", "<u2", "S4", "<u2", "<u2", "<u4", "<u4"],
+        "offsets": [0x1F1, 0x1F4, 0x1FE, 0x202, 0x206, 0x236, 0x248, 0x24C],
         "itemsize": 0x250,
     }
 )
@@ -23,8 +32,12 @@ SECTOR = 512
 DEFAULT_SECTORS = 4
 """What 0 setup sectors mean."""
 
-PAYLOAD_SINCE, FLAGS_SINCE = 0x0208, 0x020C
-"""Boot protocol from which on the header says where the payload is, and whether the kernel has 64 bits."""
+PARAGRAPH = 16
+"""Unit of syssize, the size of all behind the setup code."""
+
+SIZE_SINCE, PAYLOAD_SINCE, FLAGS_SINCE = 0x0204, 0x0208, 0x020C
+"""Boot protocol from which on the header says how large the image is, where the payload is, and whether the kernel has
+64 bits."""
 FLAG_64_BIT = 1
 
 
@@ -38,7 +51,9 @@ def read(view: Bytes) -> Packed:
     header = record(view, 0, SETUP_HEADER, "setup header")
     version = int(header["version"])
     code = (1 + (int(header["setup_sectors"]) or DEFAULT_SECTORS)) * SECTOR
-    parts = [Part(code, len(view), anywhere=True)]
+    size = int(header["syssize"]) * PARAGRAPH if version >= SIZE_SINCE else 0
+    # a header can lie in a dump of memory, most of which is no image
+    parts = [Part(code, min(len(view), code + (size or BEHIND_LIMIT)), anywhere=True)]
     length = int(header["payload_length"]) if version >= PAYLOAD_SINCE else 0
     if length:
         start = code + int(header["payload_offset"])

@@ -10,8 +10,9 @@ import bz2
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from heapq import merge
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -182,36 +183,52 @@ class Codec:
 
     Attributes:
         name: as messages call it.
-        pattern: how a stream begins, in not more than `HEADER_SIZE` bytes.
+        patterns: ways in which a stream begins, each in not more than `HEADER_SIZE` bytes; the first is one byte: a
+            search for a set of bytes takes 16 times as long.
         pieces: decodes the stream at the start of some bytes.
         transparent: whether what does not repeat stands in the stream as it is.
     """
 
     name: str
-    pattern: re.Pattern[bytes]
+    patterns: tuple[re.Pattern[bytes], ...]
     pieces: Callable[[memoryview], Pieces]
     transparent: bool = False
 
+    def begins(self, header: bytes) -> bool:
+        """Tell whether a stream begins with ``header``, or is all of it."""
+        return any(pattern.match(header) for pattern in self.patterns)
+
+    def offsets(self, view: Bytes) -> Iterator[int]:
+        """Yield where streams can begin, ascending."""
+        yield from merge(*((match.start() for match in pattern.finditer(view.data)) for pattern in self.patterns))
+
+
+def _patterns(*patterns: bytes) -> tuple[re.Pattern[bytes], ...]:
+    return tuple(map(re.compile, patterns))
+
+
+_LZMA_SIZES = rb"\0\0[\0-\xff][\0-\x10](?:\xff{8}|[\0-\xff]{3}[\0-\x1f]\0{4})"
+"""Size of the dictionary, and of what was packed, in the header of an LZMA stream."""
 
 CODECS = (
-    Codec("xz", re.compile(rb"\xfd7zXZ\0\0[\0\x01\x04\x0a]"), _streamed(_xz)),
-    Codec("lzo", re.compile(rb"\x89LZO\0\r\n\x1a\n"), _lzo_blocks, True),
-    Codec("bzip2", re.compile(rb"BZh[1-9]1AY&SY"), _streamed(lambda: (bz2.BZ2Decompressor(), OSError))),
-    Codec("zstd", re.compile(rb"\x28\xb5\x2f\xfd"), _streamed(_zstd), True),
+    Codec("xz", _patterns(rb"\xfd7zXZ\0\0[\0\x01\x04\x0a]"), _streamed(_xz)),
+    Codec("lzo", _patterns(rb"\x89LZO\0\r\n\x1a\n"), _lzo_blocks, True),
+    Codec("bzip2", _patterns(rb"BZh[1-9]1AY&SY"), _streamed(lambda: (bz2.BZ2Decompressor(), OSError))),
+    Codec("zstd", _patterns(rb"\x28\xb5\x2f\xfd"), _streamed(_zstd), True),
     # version 01 in the two upper bits of the flags
-    Codec("lz4 frame", re.compile(rb"\x04\x22\x4d\x18[\x40-\x7f][\x40-\x70]"), _streamed(_lz4_frame), True),
-    Codec("lz4", re.compile(rb"\x02\x21\x4c\x18"), _lz4_blocks, True),
+    Codec("lz4 frame", _patterns(rb"\x04\x22\x4d\x18[\x40-\x7f][\x40-\x70]"), _streamed(_lz4_frame), True),
+    Codec("lz4", _patterns(rb"\x02\x21\x4c\x18"), _lz4_blocks, True),
     # deflate, no flags that RFC 1952 keeps back, any time, a level and a system that are known
     Codec(
         "gzip",
-        re.compile(rb"\x1f\x8b\x08[\0-\x1f][\0-\xff]{4}[\0\x02\x04][\0-\x0d\xff]"),
+        _patterns(rb"\x1f\x8b\x08[\0-\x1f][\0-\xff]{4}[\0\x02\x04][\0-\x0d\xff]"),
         _streamed(lambda: (_Gzip(), zlib.error)),
     ),
     # Properties of -lc3 -lp0 -pb2 and of OpenWrt's -lc1 -lp2 -pb2; a dictionary of whole 64 KiB up to 256 MiB; the
     # size unknown or below 512 MiB.
     Codec(
         "lzma",
-        re.compile(rb"[\x5d\x6d]\0\0[\0-\xff][\0-\x10](?:\xff{8}|[\0-\xff]{3}[\0-\x1f]\0{4})"),
+        _patterns(*(properties + _LZMA_SIZES for properties in (rb"\x5d", rb"\x6d"))),
         _streamed(_lzma),
     ),
 )
@@ -240,7 +257,7 @@ class Decoded:
 def recognise(view: Bytes) -> Codec | None:
     """The compression that ``view`` begins with."""
     header = view[:HEADER_SIZE].tobytes()
-    return next((codec for codec in CODECS if codec.pattern.match(header)), None)
+    return next((codec for codec in CODECS if codec.begins(header)), None)
 
 
 def decode(codec: Codec, view: Bytes, ceiling: int = CEILING) -> Decoded:

@@ -6,6 +6,7 @@ the other fields. What follows a header is read by the format's own module.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -13,9 +14,6 @@ from typing import NamedTuple
 from kallsift.image import android, arm_zimage, bzimage, efi_image, elf_image, fit, s390_image, uimage
 from kallsift.image.model import Bytes, ImageError, record, starts_with
 from kallsift.memory.elf_core import MAGIC as ELF_MAGIC
-
-CHUNK = 16 << 20
-"""Bytes that are searched at once."""
 
 MAX_HEADERS = 64
 """Headers of each kind that are looked at, in all of the bytes."""
@@ -109,14 +107,10 @@ def bare_headers(view: Bytes, place: int) -> Iterator[int]:
 
 def _offsets(view: Bytes, header: Header) -> Iterator[int]:
     """Yield where one kind of header stands."""
-    for start in range(0, len(view), CHUNK):
-        data = view[start : start + CHUNK + len(header.magic) - 1].tobytes()
-        place = data.find(header.magic)
-        while place >= 0:
-            offset = start + place - header.offset
-            if offset >= 0 and _holds(view[offset:], header):
-                yield offset
-            place = data.find(header.magic, place + 1)
+    for match in re.finditer(re.escape(header.magic), view.data):
+        offset = match.start() - header.offset
+        if offset >= 0 and _holds(view[offset:], header):
+            yield offset
 
 
 def _holds(view: Bytes, header: Header) -> bool:

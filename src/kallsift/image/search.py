@@ -85,8 +85,7 @@ def streams(
     """
     taken = list(taken)
     for codec in kinds:
-        for match in codec.pattern.finditer(view.data):
-            offset = match.start()
+        for offset in codec.offsets(view):
             if budget.spent:
                 return
             if any(offset in span for span in taken):
