@@ -92,6 +92,25 @@ def test_a_changed_name_is_contradicted(kernel: Twice, name: str, contradicted: 
     assert any(detail.startswith(("1 symbol contradicts", "2 symbols contradict")) for detail in details)
 
 
+@pytest.mark.parametrize("name", [f"{COLD}.cold", f"__ksymtab_{EXPORTED}"])
+def test_a_sibling_that_the_table_never_had_contradicts_nothing(kernel: Twice, name: str) -> None:
+    """No name is there that a changed code could have made of it."""
+    stem = COLD if name.endswith(".cold") else EXPORTED
+    assert SIBLINGS not in kernel.renamed(name, name.replace(stem, "wholly_unlike_it")).failed()
+    assert SIBLINGS in kernel.renamed(name, name.replace(stem, stem.replace("thing", "z"))).failed()
+
+
+@pytest.mark.parametrize("name", [EXPORTED, COLD, f"{COLD}.cold", f"__ksymtab_{EXPORTED}"])
+def test_a_flipped_bit_is_contradicted_wherever_it_is(kernel: Twice, name: str) -> None:
+    stem = name.removeprefix("__ksymtab_").removesuffix(".cold")
+    for place, character in enumerate(stem):
+        for bit in range(7):
+            flipped = chr(ord(character) ^ 1 << bit)
+            changed = name.replace(stem, stem[:place] + flipped + stem[place + 1 :])
+            if flipped.isprintable() and flipped not in " .":
+                assert SIBLINGS in kernel.renamed(name, changed).failed(), changed
+
+
 @pytest.mark.parametrize("bit", range(4))
 def test_a_changed_address_is_contradicted(kernel: Twice, bit: int) -> None:
     assert kernel.moved(PLAIN, 1 << bit).failed() == {SIBLINGS}

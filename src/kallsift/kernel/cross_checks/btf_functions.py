@@ -16,6 +16,7 @@ from kallsift.kernel.btf import FUNC, MAX_SIZE, BtfError, parse
 from kallsift.kernel.cross_checks.btf_walk import types_of_kind
 from kallsift.kernel.cross_checks.findings import Finding, Source
 from kallsift.kernel.cross_checks.name_keys import Names, distinct, is_among, lanes, matches
+from kallsift.kernel.cross_checks.near_names import MIN_KEPT, NearNames, is_part
 from kallsift.kernel.placement import Placement
 from kallsift.memory.model import Memory
 
@@ -24,12 +25,6 @@ MIN_FUNCTIONS = 256
 
 MAX_MISSING = 0.02
 """Share of them that the table may lack before they are not this kernel's."""
-
-MAX_TOKEN = 32
-"""Characters that one code of a name can stand for, and so change, at most; real tables have 24."""
-
-MIN_KEPT = 4
-"""Characters that a name keeps at its beginning or its end if one code of it changes."""
 
 MAX_LOOKED_AT = 256
 """Missing names that are looked for at most."""
@@ -99,7 +94,6 @@ def _changed(
     symbols: SymbolTable, names: Names, functions: Names, missing: NDArray[np.int64], confirmed: NDArray[np.bool_]
 ) -> list[tuple[int, str]]:
     """Functions of the table that no function among the types is called like, but one that is missing almost is."""
-    assert names.ends is not None
     texts = (functions.string(number) for number in missing[:MAX_LOOKED_AT].tolist())
     lost = [text for text in texts if not text.endswith(ADDED) and len(text) >= MIN_KEPT]
     if not lost:
@@ -109,26 +103,12 @@ def _changed(
     candidates = np.flatnonzero(unknown)
     if not len(candidates):
         return []
-    starts, ends = names.starts[candidates], names.ends[candidates]
-    heads = names.text[starts].astype(np.uint32)
-    tails = names.text[np.maximum(ends - MIN_KEPT, 0)].astype(np.uint32)
+    near = NearNames.of(names, candidates)
     found: dict[int, str] = {}
     for wanted in lost:
-        head, tail = (np.uint32(int.from_bytes(part, "little")) for part in (wanted[:MIN_KEPT], wanted[-MIN_KEPT:]))
-        close = np.abs(ends - starts - len(wanted)) < MAX_TOKEN
-        for place in np.flatnonzero(close & ((heads == head) | (tails == tail))).tolist():
-            index = int(candidates[place])
-            have = names.string(index)
-            if _one_code_apart(have.partition(b".")[0], wanted):
-                found.setdefault(index, f"{have.decode('latin-1')} is called {wanted.decode('latin-1')} there")
+        for index, have in near.near(wanted):
+            if is_part(have.partition(b".")[0], wanted):
+                # many functions are called like another one and go on
+                continue
+            found.setdefault(index, f"{have.decode('latin-1')} is called {wanted.decode('latin-1')} there")
     return list(found.items())
-
-
-def _one_code_apart(have: bytes, wanted: bytes) -> bool:
-    """Whether another code in its place could have made one name of the other; none of them goes on where one ends."""
-    shorter = min(len(have), len(wanted))
-    same = next((place for place in range(shorter) if have[place] != wanted[place]), shorter)
-    after = next((place for place in range(shorter - same) if have[-1 - place] != wanted[-1 - place]), shorter - same)
-    kept = same + after
-    changed = max(len(have), len(wanted)) - kept
-    return same < shorter and len(have) - kept > 0 and 0 < changed < MAX_TOKEN and kept >= max(MIN_KEPT, changed // 2)

@@ -1,12 +1,12 @@
 """Symbols that stand for others of the same table: what one of them is called, and where it is, the other says too.
 
-Tools and macros make them together, so a name without its sibling is damaged. Each rule counts only in a kernel in
+Tools and macros make them together, so a name without its sibling is damaged, if there is another name without one that
+a changed code could have made of it; if not, the table never had the sibling. Each rule counts only in a kernel in
 which it holds for all its symbols but some in a hundred, or it is not one of that kernel's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.cross_checks.findings import Finding, Source
 from kallsift.kernel.cross_checks.name_keys import COLD, Names, is_among
+from kallsift.kernel.cross_checks.near_names import MIN_KEPT, NearNames
 
 MIN_MEMBERS = 32
 """Symbols of a kind that make a rule."""
 
 MAX_EXCEPTIONS = 0.01
 """Share of them that may break it before it is not one of this kernel's."""
+
+MAX_LOOKED_AT = 256
+"""Missing siblings at most of which it is asked whether the table ever had them."""
 
 ALIASES = 8
 """Symbols behind one that stands before a function that are looked at for that function."""
@@ -66,15 +70,15 @@ def sibling_finding(names: Names, symbols: SymbolTable) -> Finding:
     plain: list[NDArray[np.uint64]] = []
     for rule in RULES:
         members, others = names.members(rule.prefix), names.members(rule.sibling)
-        broken += _paired(names, symbols, rule, members, others, confirmed)
+        broken += _paired(names, rule, members, others, confirmed)
         if rule.mutual:
             turned = Rule(rule.sibling, rule.prefix)
-            broken += _paired(names, symbols, turned, others, members, confirmed)
+            broken += _paired(names, turned, others, members, confirmed)
     for prefix in OF_PLAIN_NAMES:
         members = names.members(prefix)
-        broken += _of_plain(symbols, members, names.stems[members], (prefix, b""), (names, confirmed, plain))
+        broken += _of_plain(members, names.stems[members], (prefix, b""), (names, confirmed, plain))
     members = names.cold
-    broken += _of_plain(symbols, members, names.without_end(members, len(COLD)), (b"", COLD), (names, confirmed, plain))
+    broken += _of_plain(members, names.without_end(members, len(COLD)), (b"", COLD), (names, confirmed, plain))
     if plain:
         confirmed |= is_among(names.keys, np.sort(np.concatenate(plain)))
     broken += _padding(names, symbols, confirmed, placed)
@@ -91,7 +95,6 @@ def _holds(members: int, exceptions: int) -> bool:
 
 def _paired(
     names: Names,
-    symbols: SymbolTable,
     rule: Rule,
     members: NDArray[np.int64],
     others: NDArray[np.int64],
@@ -101,16 +104,16 @@ def _paired(
     paired = is_among(names.stems[members], np.sort(names.stems[others]))
     if not _holds(len(members), int(np.count_nonzero(~paired))):
         return []
+    turned = is_among(names.stems[others], np.sort(names.stems[members]))
     confirmed[members[paired]] = True
-    confirmed[others[is_among(names.stems[others], np.sort(names.stems[members]))]] = True
-    return [
-        (index, f"{name} has no {rule.sibling.decode()}{name[len(rule.prefix) :]}")
-        for index, name in _named(symbols, members[~paired])
-    ]
+    confirmed[others[turned]] = True
+    single = np.ones(len(confirmed), np.bool_)
+    single[members[paired]] = single[others[turned]] = False
+    lone = ((index, names.string(index)) for index in members[~paired].tolist())
+    return _changed(names, single, [(index, rule.sibling + text.removeprefix(rule.prefix)) for index, text in lone])
 
 
 def _of_plain(
-    symbols: SymbolTable,
     members: NDArray[np.int64],
     stems: NDArray[np.uint64],
     around: tuple[bytes, bytes],
@@ -123,16 +126,36 @@ def _of_plain(
         return []
     confirmed[members[paired]] = True
     plain.append(stems)
-    prefix, suffix = (part.decode() for part in around)
-    return [
-        (index, f"{name} has no {name.removeprefix(prefix).removesuffix(suffix)}")
-        for index, name in _named(symbols, members[~paired])
-    ]
+    if paired.all():
+        return []
+    prefix, suffix = around
+    single = ~is_among(names.keys, np.sort(stems[paired]))
+    single[members] = False
+    lone = ((index, names.string(index)) for index in members[~paired].tolist())
+    return _changed(names, single, [(index, text.removeprefix(prefix).removesuffix(suffix)) for index, text in lone])
 
 
-def _named(symbols: SymbolTable, indices: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
-    """Some symbols' indices and names."""
-    return ((index, symbols.symbol(index).name) for index in indices.tolist())
+def _changed(names: Names, single: NDArray[np.bool_], wanted: list[tuple[int, bytes]]) -> list[tuple[int, str]]:
+    """Return the symbols whose sibling is missing, if a changed code could have made another name of that.
+
+    Args:
+        names: all names.
+        single: whether each name has no sibling by this rule, shape (n,).
+        wanted: index of each symbol without a sibling, and what that should be called.
+    """
+    if not wanted:
+        return []
+    near = NearNames.of(names, np.flatnonzero(single))
+    found: list[tuple[int, str]] = []
+    for number, (index, text) in enumerate(wanted):
+        is_asked = number < MAX_LOOKED_AT and len(text) >= MIN_KEPT
+        if not is_asked or any(near.near(text)):
+            found.append((index, f"{_name(names, index)} has no {text.decode('latin-1')}"))
+    return found
+
+
+def _name(names: Names, index: int) -> str:
+    return names.string(index).decode("latin-1")
 
 
 def _padding(
@@ -161,7 +184,7 @@ def _padding(
     for mask in (confirmed, placed):
         mask[members[right]] = True
         mask[partner[right]] = True
+    lone = ((index, _name(names, index)) for index in members[~right].tolist())
     return [
-        (index, f"{name.removeprefix(PADDING.decode())} is not {usual:.0f} bytes behind {name}")
-        for index, name in _named(symbols, members[~right])
+        (index, f"{name.removeprefix(PADDING.decode())} is not {usual:.0f} bytes behind {name}") for index, name in lone
     ]
