@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 import kallsift
+from kallsift.kernel.distances import string_candidates
+from kallsift.kernel.pointers import Words
+from kallsift.memory.model import Segment
+from tests.kallsyms.placed import candidates
 from tests.kernel.placed_images import Made, Parts, elf, flat, make, raw
 
 ROM_TO_RAM = 0x0100_0000
@@ -92,3 +99,17 @@ def test_a_header_that_nothing_confirms() -> None:
     kernel = kallsift.recover(flat(made, base=made.distance))
     assert_exact(kernel, made)
     assert not kernel.proven
+
+
+def test_strings_place_no_addresses_that_pointers_are_far_from() -> None:
+    """Most readings of tables are wrong, and counting what strings say of each would take long."""
+    made = make(Parts(strings=200))
+    window = Segment(0, np.frombuffer(made.data, np.uint8))
+    right = candidates(made.data, 0)[0]
+    words = Words(right.word_size, right.byte_order)
+    assert [one.distance for one in string_candidates(right, window, words)] == [made.distance]
+    base = right.array.relative_base
+    assert base is not None
+    for away in (-1 << 30, 1 << 30):
+        wrong = replace(right, array=replace(right.array, relative_base=base + away))
+        assert not list(string_candidates(wrong, window, words))

@@ -19,7 +19,7 @@ from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.distance_checks import beginnings
-from kallsift.kernel.pointers import Words, distances, list_head_distances, self_pointers
+from kallsift.kernel.pointers import AFTER, BEFORE, Words, distances, list_head_distances, self_pointers
 from kallsift.memory.model import AddressSpace, Memory, Segment
 
 FIRST_SYMBOLS = ("_text", "_stext", "stext", "_start")
@@ -199,7 +199,10 @@ def string_candidates(tables: Tables, window: Segment, words: Words) -> Iterator
     """
     pointers = _likely_pointers(window, words)
     if not is_self_relative(tables):
-        pointers = pointers[~is_in(pointers, unplaced_symbols(tables).addresses)]
+        addresses = unplaced_symbols(tables).addresses
+        if not _can_share_image(addresses, pointers, window, words):
+            return
+        pointers = pointers[~is_in(pointers, addresses)]
     strings = beginnings(window.data, MIN_LETTERS).astype(np.uint64) + np.uint64(window.start)
     if not len(strings) or len(pointers) < MIN_VOTES:
         return
@@ -208,6 +211,21 @@ def string_candidates(tables: Tables, window: Segment, words: Words) -> Iterator
     for distance, count in _most_voted(words.wrap((sample[:, None] - strings[None, :]).ravel())):
         detail = f"{count} of {len(sample)} pointers would lead to strings at a distance of {distance:#x}"
         yield Candidate(distance, Check.that("strings' distance", True, detail))
+
+
+def _can_share_image(
+    addresses: NDArray[np.uint64], pointers: NDArray[np.uint64], window: Segment, words: Words
+) -> bool:
+    """Return whether half of some symbols lie as near to pointers, ascending, as any distance would need it.
+
+    Most readings of tables are wrong, and have addresses elsewhere: counting votes for them would take long.
+    """
+    if not len(pointers):
+        return False
+    # what a pointer leads to lies in the window, as the tables do, and symbols lie in the image around these
+    low = words.wrap(pointers[:1] - np.uint64(BEFORE + len(window.data)))
+    span = pointers[-1] - pointers[0] + np.uint64(BEFORE + AFTER + 2 * len(window.data))
+    return 2 * int(np.count_nonzero(words.wrap(addresses - low) < span)) >= len(addresses)
 
 
 def _most_voted(votes: NDArray[np.uint64]) -> list[tuple[int, int]]:
