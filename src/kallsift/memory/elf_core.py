@@ -16,8 +16,9 @@ from kallsift.errors import SourceError
 from kallsift.memory import notes as elf_notes
 from kallsift.memory.claimed import Claimed
 from kallsift.memory.model import AddressSpace, Memory, Stretch, cut_short, sorted_segments
-from kallsift.memory.rearranged import Content, stretch
+from kallsift.memory.rearranged import Content, Rearranged, stretch
 from kallsift.memory.remarks import limited
+from kallsift.memory.unreadable import UnreadablePages
 
 MAGIC = b"\x7fELF"
 CLASSES = {1: 32, 2: 64}
@@ -168,6 +169,7 @@ def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
         hints=elf_notes.hints(notes, core.machine, core.byte_order, core.bits),
         release=release,
         notes=limited(remarks),
+        unreadable=view.unreadable if isinstance(view, Rearranged) else UnreadablePages(),
     )
 
 

@@ -28,7 +28,7 @@ from kallsift.memory.kdump_header import (
 )
 from kallsift.memory.model import AddressSpace, Hints, Memory, sorted_segments
 from kallsift.memory.page_codecs import CODECS, COMPRESSED, UNKNOWN, Codec, MissingPackageError
-from kallsift.memory.rearranged import Content
+from kallsift.memory.rearranged import Content, Rearranged
 from kallsift.memory.stored import Cache, Stored
 from kallsift.memory.unreadable import UnreadablePages
 
@@ -205,7 +205,7 @@ class _Pages:
                 except (error, ValueError):
                     written = 0
                 was_lost = written != page
-            elif was_lost := size != page or offset + page > len(content):
+            elif was_lost := size != page or not self._is_held(offset):
                 pass
             else:
                 block[place : place + page] = content[offset : offset + page]
@@ -214,6 +214,12 @@ class _Pages:
                 lost.append((place, place + page))
             last = offset
         return lost
+
+    def _is_held(self, offset: int) -> bool:
+        """Whether the file has the whole of a page that is stored as it is."""
+        if isinstance(self.content, Rearranged):
+            return not any(self.content.gaps(offset, offset + self.page))
+        return offset + self.page <= len(self.content)
 
     def _codec(self, packing: int) -> Codec:
         if packing not in CODECS:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.memory.model import Segment, Stretch
 from kallsift.memory.stored import Cache, Stored
+from kallsift.memory.unreadable import MISSING, UnreadablePages
 
 BLOCK = 1 << 16
 """Bytes of a stretch that are put in order at once."""
@@ -37,6 +40,7 @@ class Rearranged:
         self._starts, self._ends, self._places = starts, ends, places
         self._size = int(ends.max(initial=0))
         self._cache = Cache()
+        self.unreadable = UnreadablePages(problem=MISSING)
 
     def __len__(self) -> int:
         return self._size
@@ -59,14 +63,29 @@ class Rearranged:
                 data[low - start : high - start] = self._view[place + low : place + high]
         return data
 
+    def gaps(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield the parts between two offsets that no piece covers."""
+        for number in range(max(0, int(np.searchsorted(self._starts, start, "right")) - 1), len(self._starts)):
+            low, high = int(self._starts[number]), int(self._ends[number])
+            if start < min(low, stop):
+                yield start, min(low, stop)
+            start = max(start, high)
+            if start >= stop:
+                return
+        if start < stop:
+            yield start, stop
+
     def stretch(self, address: int, start: int, stop: int) -> Stored:
         """The bytes from offset ``start`` to ``stop`` as memory at an address, put in order when they are read."""
 
         def decode(number: int) -> NDArray[np.uint8]:
             low = start + number * BLOCK
-            return self[low : min(low + BLOCK, stop)].view()
+            high = min(low + BLOCK, stop)
+            for gap_start, gap_end in self.gaps(low, high):
+                self.unreadable.add(start, gap_start - start, gap_end - start)
+            return self[low:high].view()
 
-        return Stored(address, BLOCK, stop - start, decode, self._cache, start)
+        return Stored(address, BLOCK, stop - start, decode, self._cache, start, unreadable_pages=self.unreadable)
 
 
 Content = NDArray[np.uint8] | Rearranged

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 PAGE = 4096
 
-DAMAGED, UNREADABLE = "did not unpack", "could not be read"
+DAMAGED, UNREADABLE, MISSING = "did not unpack", "could not be read", "are not in the stream"
 """Why pages are holes, as messages say it."""
 
 
