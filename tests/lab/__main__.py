@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import signal
 import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from .capture import Capture, cached, capture, forget, oldest
 from .containers import saved
@@ -16,7 +19,10 @@ from .guests import Guest, guest_named, guests_of_set, load_guests
 from .kbuild import fetch
 from .kernels import find
 from .machines import machine_for
-from .places import say
+from .places import MAX_GUESTS, say
+
+How = Callable[[Guest, bool], Capture]
+"""Takes a guest's capture, even if there is one already where that is asked."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
     named = commands.add_parser("guest", help="capture guests by name, and print their folders")
     named.add_argument("names", nargs="+", metavar="NAME")
     grouped = commands.add_parser("set", help="capture all guests of a set, and print their folders")
-    grouped.add_argument("set", metavar="SET", help="test, architectures, matrix or bench")
+    grouped.add_argument(
+        "set", metavar="SET", help="suite (all that make test wants), test, architectures, matrix or bench"
+    )
     renewed = commands.add_parser("renew", help="capture the guest of a set anew whose capture is the oldest")
     renewed.add_argument("set", metavar="SET", help="as above")
     commands.add_parser("forget", help="remove all captures, so that each guest is booted anew")
@@ -88,16 +96,27 @@ def show() -> None:
         print(f"{guest.name:18}{','.join(guest.sets):27}{state:28}{guest.note}".rstrip())
 
 
-def take(guests: list[Guest], again: bool, how: Callable[[Guest, bool], Capture] = capture) -> int:
-    """Captures all of them, going on after failures; the number of failures."""
-    failures = 0
-    for guest in guests:
-        try:
-            print(how(guest, again).folder, flush=True)
-        except LabError as error:
-            failures += 1
-            say(f"FAILED {guest.name}: {error}")
-    return failures
+def take(guests: list[Guest], again: bool, how: How = capture) -> int:
+    """Capture all of them, as many at a time as the host has processors; return the number of failures.
+
+    Each is taken by a process of its own, which ends its QEMU when this one ends.
+    """
+    with multiprocessing.get_context("fork").Pool(min(len(guests), MAX_GUESTS)) as pool:
+        failures = 0
+        for folder in pool.imap(partial(_taken, again=again, how=how), guests):
+            if folder is None:
+                failures += 1
+            else:
+                print(folder, flush=True)
+        return failures
+
+
+def _taken(guest: Guest, again: bool, how: How) -> Path | None:
+    try:
+        return how(guest, again).folder
+    except LabError as error:
+        say(f"FAILED {guest.name}: {error}")
+        return None
 
 
 def main(arguments: list[str]) -> int:

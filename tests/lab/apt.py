@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import LabError
-from .places import lab_folder, say
+from .places import alone, lab_folder, say
 from .tools import run
 
 _KEYRINGS = [Path(f"/usr/share/keyrings/debian-archive-keyring.{end}") for end in ("gpg", "pgp")]
@@ -107,7 +107,8 @@ class Suite:
             "Dir::Etc::SourceParts": "/dev/null",
         }
         options = [f"-o{key}={value}" for key, value in settings.items()]
-        return run([words[0], *options, *words[1:]], timeout=timeout, folder=folder).decode()
+        with alone(f"apt of {self.name}", f"apt.{self.name}-{self.architecture}.lock"):
+            return run([words[0], *options, *words[1:]], timeout=timeout, folder=folder).decode()
 
     def update(self) -> None:
         """Downloads the package lists anew, from the first mirror which has the suite."""

@@ -20,7 +20,7 @@ from .guests import Guest
 from .kernels import Kernel, kernel_for
 from .machines import Machine, machine_for
 from .manifest import describe
-from .places import alone, building, captures_folder, containers_folder, say
+from .places import alone, building, captures_folder, containers_folder, qemu_slot, say
 from .tools import tool
 
 _DUMP_TIMEOUT = 900.0
@@ -124,17 +124,24 @@ def capture(guest: Guest, again: bool = False, folder: Path | None = None, more:
     folder = folder or captures_folder()
     if not again and (found := cached(guest, folder)):
         return found
-    with alone(guest.name):
+    with alone(guest.name, shared=True), alone(guest.name, f"{guest.name}.lock"):
         if not again and (found := cached(guest, folder)):  # another run has just taken it
             return found
         tool(program(machine_for(guest.architecture))[0])  # or say right away what to install
+        kernel, accelerator = prepared(guest)
+        with qemu_slot(guest.name):
+            try:
+                return _take(guest, kernel, accelerator, folder / guest.name, more)
+            except LabError as error:
+                say(f"{guest.name}: {error.message}: trying once more")
+                return _take(guest, kernel, accelerator, folder / guest.name, more)
+
+
+def prepared(guest: Guest) -> tuple[Kernel, str]:
+    """The guest's kernel, downloaded if this is its first use, and the accelerator that boots it."""
+    with alone(guest.name, "kernels.lock"):
         kernel = kernel_for(guest)
-        accelerator = accelerator_for(guest, kernel)
-        try:
-            return _take(guest, kernel, accelerator, folder / guest.name, more)
-        except LabError as error:
-            say(f"{guest.name}: {error.message}: trying once more")
-            return _take(guest, kernel, accelerator, folder / guest.name, more)
+        return kernel, accelerator_for(guest, kernel)
 
 
 def _take(guest: Guest, kernel: Kernel, accelerator: str, target: Path, more: Save | None) -> Capture:

@@ -18,7 +18,7 @@ from .apt import Suite
 from .compilers import compiler_for
 from .errors import LabError
 from .kernels import Kernel
-from .places import building, lab_folder, say
+from .places import alone, building, lab_folder, say
 from .tools import run, tool
 
 _HOST = "amd64"
@@ -53,9 +53,10 @@ def built_modules(kernel: Kernel, sources: Path) -> dict[str, bytes]:
 def _headers(kernel: Kernel) -> Path:
     """The folder that modules are built in, downloaded if this is its first use."""
     folder = lab_folder() / "headers" / kernel.release
-    if not (folder / "headers.json").exists():
-        with building(folder) as draft:
-            _unpack(kernel, draft, folder)
+    with alone(f"headers of {kernel.release}", "headers.lock"):
+        if not (folder / "headers.json").exists():
+            with building(folder) as draft:
+                _unpack(kernel, draft, folder)
     return folder / "tree/usr/src" / f"linux-headers-{kernel.release}"
 
 

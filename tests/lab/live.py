@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .accelerator import accelerator_for
 from .boot import Paused, paused
+from .capture import prepared
 from .guests import Guest
-from .kernels import kernel_for
-from .places import alone, say
+from .places import qemu_slot, say
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,8 @@ class Living:
 @contextlib.contextmanager
 def living(guest: Guest) -> Iterator[Living]:
     """The guest, running; its RAM is a file that QEMU shares. It ends with the block."""
-    with alone(guest.name), tempfile.TemporaryDirectory(prefix="kallsift-live.") as name:
+    kernel, accelerator = prepared(guest)
+    with qemu_slot(guest.name), tempfile.TemporaryDirectory(prefix="kallsift-live.") as name:
         folder = Path(name)
         disk = folder / "kcore"
         disk.touch()
@@ -47,9 +47,8 @@ def living(guest: Guest) -> Iterator[Living]:
             "-gdb", f"unix:{folder}/gdb,server=on,wait=off",
             "-drive", f"file={disk},format=raw,if=virtio,cache=unsafe",
         ]  # fmt: skip
-        kernel = kernel_for(guest)
         say(f"{guest.name}: booting {kernel.release} to be read while it runs")
-        with paused(guest, kernel, accelerator_for(guest, kernel), extra) as stopped:
+        with paused(guest, kernel, accelerator, extra) as stopped:
             say(f"{guest.name}: ready after {stopped.seconds:.0f} s")
             stopped.qmp.do("cont")
             yield Living(stopped, folder / "qmp", folder / "gdb", disk)

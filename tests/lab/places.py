@@ -11,6 +11,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
+
+MAX_GUESTS = min(4, os.cpu_count() or 1)
+"""Guests that run at a time: each takes a processor while it boots."""
 
 _started = time.monotonic()
 
@@ -57,13 +61,38 @@ def building(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def alone(what: str, name: str = "lock") -> Iterator[None]:
-    """Waits until no other run of the lab holds the lock of this name: one QEMU at a time is plenty."""
+def alone(what: str, name: str = "lock", *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of this name while no other run of the lab does; ``shared`` ones may be held by many at once."""
     lab_folder().mkdir(parents=True, exist_ok=True)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with (lab_folder() / name).open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
         except OSError:
             say(f"{what}: waiting for another run of the lab")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, kind)
         yield
+
+
+@contextlib.contextmanager
+def qemu_slot(what: str) -> Iterator[None]:
+    """Wait until fewer guests run on this host than ``MAX_GUESTS``, whoever boots them, and be one of these."""
+    lab_folder().mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        locks = [stack.enter_context((lab_folder() / f"qemu.{number}.lock").open("w")) for number in range(MAX_GUESTS)]
+        is_told = False
+        while not any(_is_locked(lock) for lock in locks):
+            if not is_told:
+                say(f"{what}: waiting until another guest is done")
+                is_told = True
+            time.sleep(0.5)
+        yield
+
+
+def _is_locked(lock: TextIO) -> bool:
+    """Lock a file unless somebody else has; tell whether it is ours now."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
+import threading
 from pathlib import Path
 
 import pytest
 
-from . import dumps, guests
+from . import dumps, guests, places
 from .apt import Source, read_deb822, read_one_line
 from .compilers import COMPILERS
 from .errors import LabError
@@ -15,7 +16,7 @@ from .initramfs import module_order
 from .kernels import Kernel, newest
 from .machines import MACHINES
 from .manifest import counts, kaslr_seen, landmarks, system_call_entries
-from .places import building
+from .places import building, qemu_slot
 from .scenario import files_of
 
 
@@ -28,6 +29,30 @@ def test_guests_are_complete() -> None:
         assert guest.architecture in MACHINES
         assert guest.sets
         assert not guest.scenario or guest.architecture in COMPILERS
+
+
+def test_what_tests_boot_is_captured_before_them() -> None:
+    suite = {guest.name for guest in guests.guests_of_set("suite")}
+    for name in ("test", "dynamic-test", "modules", "oops"):
+        assert {guest.name for guest in guests.guests_of_set(name)} <= suite
+
+
+def test_no_more_guests_run_than_there_are_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KALLSIFT_LAB", str(tmp_path))
+    monkeypatch.setattr(places, "MAX_GUESTS", 2)
+    started = threading.Event()
+
+    def boot() -> None:
+        with qemu_slot("third"):
+            started.set()
+
+    third = threading.Thread(target=boot)
+    with qemu_slot("first"):
+        with qemu_slot("second"):
+            third.start()
+            assert not started.wait(0.2)
+        assert started.wait(60)
+    third.join()
 
 
 def test_a_scenario_is_a_setting_only_of_guests_that_have_one() -> None:
