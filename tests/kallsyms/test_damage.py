@@ -197,6 +197,7 @@ def test_a_broken_permutation_loses_only_itself(era: str) -> None:
             assert {check.name: check.outcome for check in tables.checks}["seqs_of_names"] is Outcome.ABSENT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("era", ERAS_64, ids=str)
 @pytest.mark.parametrize("before", [0, 3000])
 def test_a_blank_page(era: Era, before: int) -> None:

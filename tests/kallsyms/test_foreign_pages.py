@@ -32,6 +32,8 @@ from tests.kallsyms.test_lost_pages import (
 from tests.oracle.damage import Damage
 from tests.oracle.eras import Era
 
+pytestmark = pytest.mark.slow
+
 COUNT = 20_000
 
 BLOCK = range(6000, 7200)

@@ -123,6 +123,7 @@ def test_tables_that_seem_aligned_to_more_than_they_are(era: str) -> None:
     assert out >= 0.99 * of > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("filler", ["zeros", "noise", "foreign", "own"])
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.25])
 @pytest.mark.parametrize("era", ERAS, ids=str)

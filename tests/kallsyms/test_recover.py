@@ -73,6 +73,7 @@ def test_small_counts(name: str, count: int) -> None:
 @each_era
 @bounded
 @given(count=st.integers(900, 1400), seed=st.integers(0, 1 << 16), before=st.integers(0, 8192))
+@pytest.mark.slow
 def test_any_population(era: Era, count: int, seed: int, before: int) -> None:
     assert_exact(placed(era, sample(era, count, seed), before=before))
 

@@ -42,6 +42,7 @@ def written(made: Layout) -> Symbols:
     return [(symbol.address, symbol.letter + symbol.name) for symbol in made.symbols]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(LAYOUTS))
 def test_any_layout_is_read_exactly(seed: int) -> None:
     made = layout(seed)
@@ -63,6 +64,7 @@ def test_neighbours_that_go_on_in_order(seed: int) -> None:
     assert kernel.proven
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_without_exports_nothing_wrong_is_proven(seed: int) -> None:
     """Two readings may be borne out alike; then either is told as what it is."""

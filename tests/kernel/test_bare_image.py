@@ -39,6 +39,7 @@ def lines(kernel: Kernel) -> list[tuple[int, str]]:
     return [(symbol.address, symbol.name) for symbol in map(symbols.symbol, range(len(symbols)))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "era", "word_size"),
     [(0, BASED, 4), (0, NEWEST, 8), (2, BASED, 8), (3, NEWEST, 4), (4, NEWEST, 8), (20, BASED, 4), (64, BASED, 8),
@@ -115,6 +116,7 @@ def test_an_image_with_a_header_of_its_own_behind_another(tmp_path: Path, size: 
     assert kernel.memory.image.skipped == size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "offset"), [("uImage", 3), ("FIT", 0x20000), ("zImage", 5), ("bzImage", 64), ("boot.img", 512)]
 )

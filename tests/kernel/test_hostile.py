@@ -23,6 +23,7 @@ def test_digits_everywhere() -> None:
         kallsift.recover(memory_of(data))
 
 
+@pytest.mark.slow
 def test_a_token_table_without_the_rest_names_the_step() -> None:
     strings = [bytes([code]) if 0x21 <= code < 0x7F else b"x" * (code % 5 + 1) for code in range(256)]
     table = b"".join(text + b"\0" for text in strings)

@@ -36,6 +36,7 @@ def read(seed: int, *, closed: bool, exports: bool, changed: slice) -> Kernel | 
     return best_of(memory, map(disputed, found), Attempt())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("closed", "exports", "changed", "proven"),
     [

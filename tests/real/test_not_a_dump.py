@@ -58,6 +58,7 @@ def test_core_of_a_program(tmp_path: Path) -> None:
     assert "program" in refused(cores[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("filler", ["zeros", "noise"])
 def test_a_gibibyte_of_nothing(tmp_path: Path, filler: str) -> None:
     path = tmp_path / filler
