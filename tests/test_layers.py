@@ -9,16 +9,17 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "kallsift"
 
-BELOW_KERNEL = {"addresses", "arrays", "errors", "memory", "image", "kallsyms", "machine"}
+BELOW_KERNEL = {"addresses", "arrays", "budget", "errors", "memory", "image", "kallsyms", "machine"}
 
 MAY_IMPORT = {
     "addresses": set[str](),
+    "budget": set[str](),
     "arrays": set[str](),
     "errors": set[str](),
-    "memory": {"addresses", "arrays", "errors"},
-    "image": {"addresses", "arrays", "errors", "memory"},
-    "kallsyms": {"addresses", "arrays", "errors", "memory"},
-    "machine": {"addresses", "arrays", "errors", "memory"},
+    "memory": {"addresses", "arrays", "budget", "errors"},
+    "image": {"addresses", "arrays", "budget", "errors", "memory"},
+    "kallsyms": {"addresses", "arrays", "budget", "errors", "memory"},
+    "machine": {"addresses", "arrays", "budget", "errors", "memory"},
     "kernel": BELOW_KERNEL,
     "modules": BELOW_KERNEL | {"kernel"},
     "questions": BELOW_KERNEL | {"kernel", "modules"},

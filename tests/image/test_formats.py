@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from kallsift.budget import WorkBudget
 from kallsift.image import arm_zimage, bzimage, marks
 from kallsift.image import unwrap as unwrapping
 from kallsift.image.model import BEHIND_LIMIT
@@ -375,8 +376,20 @@ def test_a_wrapper_of_32_bits_says_little_of_the_kernel_inside(machine: int, arc
 
 def test_the_digits_alone_are_no_kernel() -> None:
     table_of_characters = COMPRESS["gzip"](kernel(marks=DIGITS))
-    assert list(unwrapping.payloads(raw.open("flash", view(table_of_characters), lambda: None))) == []
-    assert len(list(unwrapping.payloads(raw.open("flash", view(COMPRESS["gzip"](KERNEL)), lambda: None)))) == 1
+    assert (
+        list(unwrapping.payloads(raw.open("flash", view(table_of_characters), lambda: None), WorkBudget.of(1 << 20)))
+        == []
+    )
+    assert (
+        len(
+            list(
+                unwrapping.payloads(
+                    raw.open("flash", view(COMPRESS["gzip"](KERNEL)), lambda: None), WorkBudget.of(1 << 20)
+                )
+            )
+        )
+        == 1
+    )
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -424,7 +437,7 @@ def test_payloads_anywhere() -> None:
     hay = b"".join(kernel(9000, 50 + number, b"") + part for number, part in enumerate(parts))
     empty = COMPRESS["gzip"](b"no kernel" * 99)
     memory = raw.open("flash", view(hay + empty + hay[:999]), lambda: None)
-    found = list(unwrapping.payloads(memory))
+    found = list(unwrapping.payloads(memory, WorkBudget.of(memory.size)))
     assert {content(one) for one in found} == {kernel(seed=number) for number in range(len(NAMES))}
     assert len(found) == len(NAMES)
     for one in found:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kallsift.budget import MIN_WORK, WORK_RATIO, WorkBudget
 from kallsift.errors import SourceError
-from kallsift.image import codecs, search
+from kallsift.image import codecs
 from kallsift.image.unwrap import payloads, unwrap
 from kallsift.memory import raw
 from tests.image import builders as build
@@ -129,7 +130,6 @@ def test_a_deep_tree_ends() -> None:
 
 def test_a_bomb_in_an_image_costs_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codecs, "CEILING", 8 << 20)
-    monkeypatch.setattr(search, "CEILING", 8 << 20)
     bomb = gzip.compress(bytes(64 << 20), 1)
     tracemalloc.start()
     try:
@@ -147,19 +147,21 @@ def test_a_bomb_as_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("magic", [b"\x28\xb5\x2f\xfd", b"\x02\x21\x4c\x18", b"\x5d\0\0\0\1" + b"\xff" * 8])
-def test_a_file_full_of_magics_ends(magic: bytes) -> None:
+def test_a_file_full_of_magics_costs_no_more_than_its_budget(magic: bytes) -> None:
     memory = raw.open("flash", view((magic + bytes(20)) * 200_000), lambda: None)
-    begin = time.perf_counter()
-    assert list(payloads(memory)) == []
-    assert time.perf_counter() - begin < 30
+    budget = WorkBudget.of(memory.size)
+    assert list(payloads(memory, budget)) == []
+    assert budget.refused["compressed streams"] == 1
+    assert budget.spent_work <= MIN_WORK + WORK_RATIO * memory.size
 
 
-def test_a_file_full_of_bombs_ends() -> None:
+def test_a_file_full_of_bombs_costs_no_more_than_its_budget() -> None:
     bomb = gzip.compress(bytes(16 << 20), 9)
     memory = raw.open("flash", view(bomb * 500), lambda: None)
-    begin = time.perf_counter()
-    assert list(payloads(memory, search.Budget(expansion=64 << 20))) == []
-    assert time.perf_counter() - begin < 10
+    budget = WorkBudget(1 << 30, 64 << 20)
+    assert list(payloads(memory, budget)) == []
+    assert budget.refused["compressed streams"]
+    assert budget.spent_output <= 64 << 20
 
 
 def test_segments_that_overlap_or_leave_the_address_space_are_left_out() -> None:

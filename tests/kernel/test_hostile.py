@@ -7,7 +7,6 @@ import pytest
 from numpy.typing import NDArray
 
 import kallsift
-from kallsift.kallsyms.scan import DIGITS
 from kallsift.kernel.pointers import MAX_POINTERS, list_heads, pointers_between, self_pointers
 from kallsift.memory.model import AddressSpace, Memory, Segment
 from tests.kernel.images import WIDE
@@ -17,23 +16,14 @@ def memory_of(data: NDArray[np.uint8]) -> Memory:
     return Memory("test", "raw", AddressSpace.PHYSICAL, (Segment(0, data),))
 
 
-def test_digits_everywhere() -> None:
-    data = np.frombuffer(DIGITS * 100_000, np.uint8)
-    with pytest.raises(kallsift.RecoveryError, match="contrived"):
-        kallsift.recover(memory_of(data))
-
-
-@pytest.mark.slow
 def test_a_token_table_without_the_rest_names_the_step() -> None:
-    strings = [bytes([code]) if 0x21 <= code < 0x7F else b"x" * (code % 5 + 1) for code in range(256)]
+    strings = [bytes([code]) if 0x21 <= code < 0x7F else b"x" * (code % 5 + 2) for code in range(256)]
     table = b"".join(text + b"\0" for text in strings)
     index = np.concatenate(([0], np.cumsum([len(text) + 1 for text in strings])[:-1])).astype("<u2").tobytes()
     blob = bytes(8192) + table + bytes(-len(table) % 8) + index + bytes(4096)
     with pytest.raises(kallsift.RecoveryError, match="names: token table at 0x2000") as caught:
         kallsift.recover(memory_of(np.frombuffer(blob, np.uint8)))
     assert caught.value.step == "names"
-    with pytest.raises(kallsift.RecoveryError, match="contrived"):
-        kallsift.recover(memory_of(np.frombuffer(blob * 300, np.uint8)))
 
 
 def test_pointers_are_bounded() -> None:

@@ -29,4 +29,5 @@ class ExitCode(IntEnum):
 
 def verdict(kernels: Sequence[Kernel], whole: bool = True) -> ExitCode:
     """What may be said after printing these kernels, and, unless ``whole``, not all of what they have."""
+    whole = whole and not any(kernel.left_out for kernel in kernels)
     return ExitCode.PROVEN if whole and all(kernel.proven for kernel in kernels) else ExitCode.PARTIAL

@@ -145,6 +145,8 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
             kernels = tuple(rebased(kernel, request.base) for kernel in kernels)
         for line in remarks(kernels) if not request.every and request.number is None else ():
             note(f"kallsift: {request.label}{line}")
+        for line in dict.fromkeys(filter(None, (kernel.left_out for kernel in kernels))):
+            warn(request.label + line)
         for index, kernel in enumerate(kernels):
             name = request.label + (f"kernel {index}: " if len(kernels) > 1 else "")
             if request.verbose:

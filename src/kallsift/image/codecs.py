@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from kallsift.budget import WorkBudget
 from kallsift.image import lz4_legacy
 from kallsift.image.model import Bytes, ImageError
 from kallsift.memory import lzop
@@ -43,7 +44,10 @@ HEADER_SIZE = 32
 """Bytes by which a stream is recognised."""
 
 Pieces = Generator[bytes, None, int]
-"""Yields what was decoded, in pieces; returns the offset behind the stream's end."""
+"""Yields what was decoded, in pieces, none of them from more than `CHUNK` bytes; returns the offset behind the end."""
+
+DECODING = 4
+"""How many bytes could be passed over while one is decoded."""
 
 
 class CodecError(ImageError):
@@ -111,8 +115,7 @@ def _streamed(start: Callable[[], tuple[_Stream, type[Exception]]]) -> Callable[
                 raise CodecError(f"is damaged ({problem})") from problem
             except MemoryError as problem:
                 raise CodecError("wants more memory than there is") from problem
-            if piece:
-                yield piece
+            yield piece
             # some give nothing although they hold input that they have yet to look at
             idle = 0 if piece or chunk else idle + 1
             if idle > IDLE_LIMIT:
@@ -260,19 +263,20 @@ def recognise(view: Bytes) -> Codec | None:
     return next((codec for codec in CODECS if codec.begins(header)), None)
 
 
-def decode(codec: Codec, view: Bytes, ceiling: int = CEILING) -> Decoded:
+def decode(codec: Codec, view: Bytes, budget: WorkBudget) -> Decoded:
     """The stream that ``view`` begins with; as much of it as can be had, with the reason in `Decoded.problem`.
 
     Raises:
-        CodecError: if nothing can be decoded, or if it is more than ``ceiling`` (or `RATIO`) allows.
+        CodecError: if nothing can be decoded, or if it is more than the budget, `CEILING` or `RATIO` allows.
     """
-    ceiling = min(ceiling, CEILING, max(RATIO_FREE, RATIO * len(view)))
+    ceiling = min(CEILING, max(RATIO_FREE, RATIO * len(view)))
     gathered = bytearray()
     pieces = codec.pieces(view.data)
     used, problem = len(view), None
     while True:
         try:
-            gathered += next(pieces)
+            piece = next(pieces)
+            gathered += piece
         except StopIteration as end:
             used = end.value
             break
@@ -283,6 +287,8 @@ def decode(codec: Codec, view: Bytes, ceiling: int = CEILING) -> Decoded:
                 raise CodecError(f"{codec.name} stream {error}") from error
             problem = str(error)
             break
+        if not budget.take("compressed streams", DECODING * CHUNK + len(piece), len(piece)):
+            raise CodecError(f"{codec.name} stream takes more than a file of this size is worth", len(gathered))
         if len(gathered) > ceiling:
             reason = f"expands to more than {ceiling >> 20} MiB, which no kernel does"
             raise CodecError(f"{codec.name} stream {reason}", len(gathered))
@@ -296,6 +302,6 @@ def decode(codec: Codec, view: Bytes, ceiling: int = CEILING) -> Decoded:
 def beginning(codec: Codec, view: Bytes) -> bytes:
     """The first piece of the stream that ``view`` begins with, at most `PIECE` bytes; empty if it is broken."""
     try:
-        return next(codec.pieces(view.data), b"")
+        return next(filter(None, codec.pieces(view.data)), b"")
     except CodecError:
         return b""

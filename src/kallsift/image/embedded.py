@@ -11,6 +11,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.budget import STEP, WorkBudget
 from kallsift.image import android, arm_zimage, bzimage, efi_image, elf_image, fit, s390_image, uimage
 from kallsift.image.model import Bytes, ImageError, record, starts_with
 from kallsift.memory.elf_core import MAGIC as ELF_MAGIC
@@ -84,30 +88,39 @@ BARE_HEADERS = (
 """Headers of kernels as they will lie in memory."""
 
 
-def packed_headers(view: Bytes) -> Iterator[int]:
+def packed_headers(view: Bytes, budget: WorkBudget) -> Iterator[int]:
     """Yield where headers of images stand that hold a kernel in one of their parts, in their order."""
     found: set[int] = set()
     for header in PACKED_HEADERS:
-        for number, offset in enumerate(_offsets(view, header)):
+        for number, offset in enumerate(_offsets(view, header, budget)):
             if number == MAX_HEADERS:
                 break
             found.add(offset)
     yield from sorted(found)
 
 
-def bare_headers(view: Bytes, place: int) -> Iterator[int]:
-    """Yield where headers of bare kernels stand before what is at offset ``place``, the nearest first."""
-    low = max(0, place - BARE_REACH)
+def bare_headers(view: Bytes, budget: WorkBudget) -> NDArray[np.int64]:
+    """Return where headers of bare kernels stand, ascending, shape (n,)."""
     found: set[int] = set()
     for header in BARE_HEADERS:
-        before = [low + offset for offset in _offsets(view[low:place], header)]
-        found.update(before[-MAX_BARE_HEADERS:])
-    yield from sorted(found, reverse=True)[:MAX_BARE_HEADERS]
+        found.update(_offsets(view, header, budget))
+    return np.array(sorted(found), np.int64)
 
 
-def _offsets(view: Bytes, header: Header) -> Iterator[int]:
+def nearest_before(headers: NDArray[np.int64], place: int) -> list[int]:
+    """Return those of some headers in whose image what is at offset ``place`` can be, the nearest first."""
+    low, high = np.searchsorted(headers, [place - BARE_REACH, place]).tolist()
+    chosen: list[int] = headers[low:high][-MAX_BARE_HEADERS:][::-1].tolist()
+    return chosen
+
+
+def _offsets(view: Bytes, header: Header, budget: WorkBudget) -> Iterator[int]:
     """Yield where one kind of header stands."""
+    if not budget.take("MiB searched for headers", len(view), count=len(view) >> 20):
+        return
     for match in re.finditer(re.escape(header.magic), view.data):
+        if not budget.take("headers of images", STEP):
+            return
         offset = match.start() - header.offset
         if offset >= 0 and _holds(view[offset:], header):
             yield offset

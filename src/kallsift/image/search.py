@@ -1,7 +1,7 @@
 """Finds compressed streams anywhere in some bytes by their magics, and decodes those that turn out to be streams.
 
-Short magics stand by chance in any large file. So every attempt, and every byte that comes out of one, is counted
-against a budget, and the compressions with the most telling magics go first.
+Short magics stand by chance in any large file. So every attempt, every byte that goes into one and every byte that
+comes out of one is counted against a budget, and the compressions with the most telling magics go first.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kallsift.image.codecs import CEILING, CODECS, Codec, CodecError, Decoded, MissingCodecError, decode
+from kallsift.budget import WorkBudget
+from kallsift.image.codecs import CODECS, Codec, CodecError, Decoded, MissingCodecError, decode
 from kallsift.image.model import Bytes
 
-ATTEMPTS = 1 << 12
-"""Streams that one opening tries to decode."""
-EXPANSION = 1 << 30
-"""Bytes that one opening may unpack in all."""
 PACKINGS = 1 << 8
 """Headers of packed images that one opening looks into; hostile ones refer to themselves, and several times at that."""
-ATTEMPT_COST = 1 << 16
-"""What an attempt costs even if nothing comes out of it."""
+
+ATTEMPT_COST = 1 << 17
+"""Bytes that could be passed over while a decoder is made, fails, and is thrown away."""
 
 
 @dataclass
@@ -27,21 +25,14 @@ class Budget:
     """What one opening may still cost.
 
     Attributes:
-        attempts: streams that may still be tried.
-        expansion: bytes that may still come out of them.
+        work: bytes that may still be passed over and unpacked.
         packings: packed images that may still be looked into.
         missing: the first compression that could not be tried for want of a package.
     """
 
-    attempts: int = ATTEMPTS
-    expansion: int = EXPANSION
+    work: WorkBudget
     packings: int = PACKINGS
     missing: MissingCodecError | None = None
-
-    @property
-    def spent(self) -> bool:
-        """Whether nothing may be tried any more."""
-        return self.attempts <= 0 or self.expansion <= 0
 
     def decode(self, codec: Codec, view: Bytes) -> Decoded:
         """As `codecs.decode`, within what is left, which gets less by it.
@@ -49,21 +40,13 @@ class Budget:
         Raises:
             CodecError: if the stream is broken or expands too much.
         """
-        if self.spent:
+        if not self.work.take("compressed streams", ATTEMPT_COST):
             raise CodecError("more was packed in it than any image holds")
-        self.attempts -= 1
-        ceiling = min(CEILING, self.expansion)
-        self.expansion -= ATTEMPT_COST
         try:
-            decoded = decode(codec, view, ceiling)
+            return decode(codec, view, self.work)
         except MissingCodecError as error:
             self.missing = self.missing or error
             raise
-        except CodecError as error:
-            self.expansion -= error.expanded
-            raise
-        self.expansion -= len(decoded.data)
-        return decoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +68,11 @@ def streams(
     """
     taken = list(taken)
     for codec in kinds:
+        if not budget.work.take("MiB searched for compressed streams", len(view), count=len(view) >> 20):
+            return
         for offset in codec.offsets(view):
-            if budget.spent:
+            if budget.work.work < ATTEMPT_COST:
+                budget.work.leave_out("compressed streams")
                 return
             if any(offset in span for span in taken):
                 continue

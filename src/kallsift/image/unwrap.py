@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.image import codecs, elf_image, marks, relocation
 from kallsift.image.codecs import Codec, MissingCodecError
-from kallsift.image.embedded import bare_headers, packed_headers
+from kallsift.image.embedded import nearest_before, packed_headers
 from kallsift.image.formats import FORMATS
 from kallsift.image.layers import KernelImage, Layer
 from kallsift.image.model import BEHIND_LIMIT, FLAT_LIMIT, Bare, Bytes, ImageError, Packed, Part, flat
@@ -35,19 +39,20 @@ def unwrap(name: str, view: Bytes) -> Memory | None:
     layer = Layer(view)
     codec = codecs.recognise(view)
     try:
-        kernel = _compressed(layer, codec, Budget()) if codec else _kernel(layer, Budget())
+        budget = Budget(WorkBudget.of(len(view)))
+        kernel = _compressed(layer, codec, budget) if codec else _kernel(layer, budget)
     except ImageError as error:
         raise SourceError(f"{name}: {error}") from error
     return _memory(name, kernel) if kernel else None
 
 
-def payloads(memory: Memory, budget: Budget | None = None) -> Iterator[Memory]:
+def payloads(memory: Memory, work: WorkBudget) -> Iterator[Memory]:
     """Kernels that lie compressed anywhere in a memory which is itself none, such as a firmware's or a flash chip's.
 
     Each is unpacked when it is asked for. What holds neither a token table nor a kernel's banner is left out;
-    the search ends when ``budget`` (by default that of one opening) is spent.
+    the search ends when the budget for ``work`` is spent.
     """
-    budget = budget or Budget()
+    budget = Budget(work)
     outer = (*memory.image.packaging, memory.container) if memory.image else (memory.container,)
     for segment in memory.segments:
         if not isinstance(segment, Segment):
@@ -61,7 +66,7 @@ def payloads(memory: Memory, budget: Budget | None = None) -> Iterator[Memory]:
 def _payloads_between(layer: Layer, low: int, high: int, budget: Budget) -> Iterator[KernelImage]:
     """Yield the kernels that begin between two offsets: in packed images with a header, and in streams."""
     taken: list[range] = []
-    for place in packed_headers(layer.view[low:high]):
+    for place in packed_headers(layer.view[low:high], budget.work):
         if any(place in span for span in taken):
             continue
         try:
@@ -77,20 +82,24 @@ def _payloads_between(layer: Layer, low: int, high: int, budget: Budget) -> Iter
     yield from _searched(layer.inside(low, high), budget, taken)
 
 
-def bare_at(memory: Memory, place: int) -> Iterator[Memory]:
+def bare_at(memory: Memory, place: int, headers: NDArray[np.int64], budget: WorkBudget) -> Iterator[Memory]:
     """Yield the kernels with headers of their own before a place in a file, the nearest header first.
 
     Args:
         memory: a file without a header, or with one that misleads.
         place: the offset of what the kernel must hold.
+        headers: those in the file, as `embedded.bare_headers` has them.
+        budget: what it may cost to look at them.
     """
     (segment,) = memory.segments
     view = segment.read()
     outer = (memory.container,)
-    for offset in bare_headers(view, place):
+    for offset in nearest_before(headers, place):
+        if not budget.take("kernels behind headers of their own", BEHIND_LIMIT):
+            return
         layer = Layer(view[offset : offset + BEHIND_LIMIT], outer, offset, offset)
         try:
-            kernel = _kernel(layer, Budget())
+            kernel = _kernel(layer, Budget(budget))
         except ImageError:
             continue
         is_bare = kernel is not None and kernel.layer.place == offset

@@ -72,6 +72,12 @@ class Pages:
         result: NDArray[np.bool_] = before[self.number(high - 1) + 1] == before[self.number(low)]
         return result
 
+    def any_left(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether any page of each ``data[low:high]`` is not lost; shapes (n,)."""
+        before, first, end = self._lost_before, self.number(low), self.number(high - 1) + 1
+        result: NDArray[np.bool_] = before[end] - before[first] < end - first
+        return result
+
     @cached_property
     def _lost_before(self) -> NDArray[np.int64]:
         """How many pages are lost before each page, and before the end, shape (n + 1,)."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,17 +227,21 @@ def may_be_permuted(
     data: NDArray[np.uint8], pages: Pages, starts: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Whether some entries from each start on, the first and the last ones among them, are numbers below each count."""
-    fits = starts + counts * SEQUENCE <= len(data)
+    # where all pages are lost, no entry is there
+    going = np.flatnonzero(
+        (starts + counts * SEQUENCE <= len(data)) & pages.any_left(starts, starts + counts * SEQUENCE)
+    )
     seen = np.zeros(len(starts), np.int64)
-    spread = (counts * number // SAMPLE for number in range(SAMPLE))
-    edges = (entry for number in range(EDGE) for entry in (number, counts - 1 - number))
-    for entry in chain(spread, edges):
-        place = np.where(fits, starts + entry * SEQUENCE, 0)
+    spread = [(number, SAMPLE, 0) for number in range(SAMPLE)]
+    edges = [entry for number in range(EDGE) for entry in ((0, 1, number), (1, 1, -1 - number))]
+    for number, parts, further in (*spread, *edges):
+        place = starts[going] + (counts[going] * number // parts + further) * SEQUENCE
         intact = pages.intact(place, place + SEQUENCE)
         value = data[place].astype(np.int64) << 16 | data[place + 1].astype(np.int64) << 8 | data[place + 2]
-        fits &= ~intact | (value < counts)
-        seen += intact
-    result: NDArray[np.bool_] = fits & (seen >= SAMPLE // 4)
+        seen[going] += intact
+        going = going[~intact | (value < counts[going])]
+    result = np.zeros(len(starts), np.bool_)
+    result[going] = seen[going] >= SAMPLE // 4
     return result
 
 

@@ -128,6 +128,8 @@ def _cuts(memory: Memory, place: int, tokens: TokenTable) -> Iterator[int]:
     # tables are aligned to a word of eight bytes or of four
     phases = dict.fromkeys((place % 8, place % 4, place % 4 + 4))
     for phase in phases:
+        if phase > place:
+            continue
         view = cut_before(memory, phase)
         segment, there = _surrounded(view, place - phase, tokens)
         for tables in islice(recover_tables(segment, there, word_sizes(view), Attempt()), MAX_TABLES):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
+from kallsift.budget import WorkBudget
 from kallsift.kallsyms.evidence import Check, Outcome, proven
 from kallsift.kallsyms.tables import MAX_UNPLACED, Attempt, Layout, Tables
 from kallsift.kallsyms.tokens import TokenTable, moved
@@ -35,17 +36,39 @@ Solver = Callable[[Segment, TokenTable, Sequence[int], Attempt], Iterator[Tables
 MAX_CANDIDATES = 256
 """Ways to read one token table's surroundings that are followed at most."""
 
+PLACEMENT_COST = BEFORE + AFTER
+"""Bytes that are passed over to place one of them."""
 
-def best_at(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver) -> Kernel | None:
+
+def best_at(
+    memory: Memory,
+    segment: Segment,
+    tokens: TokenTable,
+    attempt: Attempt,
+    solver: Solver,
+    budget: WorkBudget | None = None,
+) -> Kernel | None:
     """The best of the kernels that one token table can belong to; None if its landmarks contradict all of them."""
-    return best_of(memory, solver(segment, tokens, word_sizes(memory), attempt), attempt)
+    return best_of(memory, solver(segment, tokens, word_sizes(memory), attempt), attempt, budget)
 
 
-def best_of(memory: Memory, candidates: Iterator[Tables], attempt: Attempt) -> Kernel | None:
-    """The best of the kernels that some tables can be; None if landmarks contradict all of them."""
+def best_of(
+    memory: Memory, candidates: Iterator[Tables], attempt: Attempt, budget: WorkBudget | None = None
+) -> Kernel | None:
+    """The best of the kernels that some tables can be; None if landmarks contradict all of them.
+
+    Args:
+        memory: the source.
+        candidates: the tables, the likeliest first.
+        attempt: is told how far they came.
+        budget: what it may cost to place all of them but the first; None if that is bounded already.
+    """
     ranking = Ranking(memory.hints.word_size)
     scattered = Readings(memory)
-    for tables in islice(candidates, MAX_CANDIDATES):
+    cost = min(PLACEMENT_COST, memory.size)
+    for number, tables in enumerate(islice(candidates, MAX_CANDIDATES)):
+        if number and budget is not None and not budget.take("ways to read tables", cost):
+            break
         if not _is_wanted(memory, tables, attempt) or (tables.array.adrift and ranking.has_proven(tables.word_size)):
             # a base that is there goes before one that has to be found
             continue

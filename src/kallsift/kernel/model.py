@@ -85,6 +85,7 @@ class Kernel:
         damage: what its tables lost; empty where nothing was.
         is_placed: whether anything tells where it is mapped; if not, ``distance`` leads to no byte of ``memory``, and
             the addresses of ``tables`` are guesses.
+        left_out: what was left out when the search had cost as much as its source is worth; None if nothing was.
         lists: lists that run from its image through other memory and back, not all, if many: what shows it alive.
     """
 
@@ -109,6 +110,7 @@ class Kernel:
     is_placed: bool = True
     role: Role = Role.ORDINARY
     others: tuple[State | None, ...] = ()
+    left_out: str | None = None
 
     def __repr__(self) -> str:
         """Return one line that tells kernels apart."""

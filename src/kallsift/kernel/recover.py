@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import chain, islice, tee
+from itertools import chain, tee
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.budget import WorkBudget
 from kallsift.errors import RecoveryError
 from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.recover import recover_tables
-from kallsift.kallsyms.scan import digit_runs
 from kallsift.kallsyms.tables import Attempt, Tables
-from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, lone_token_tables, moved, token_tables
+from kallsift.kallsyms.tokens import TokenTable, lone_token_tables, moved
 from kallsift.kernel.candidates import Solver, best_at, best_of, pointed_at, surrounded, word_sizes
 from kallsift.kernel.likely import likely_ranges
 from kallsift.kernel.model import Kernel, State
@@ -23,6 +26,7 @@ from kallsift.kernel.processors import REGISTER_CHECKS
 from kallsift.kernel.relocated import as_built
 from kallsift.kernel.rivals import settled
 from kallsift.kernel.roles import may_lack_hole, ram_end
+from kallsift.kernel.token_search import NEAR, TokenSearch
 from kallsift.kernel.unplaced import is_seamless, unplaced_kernel
 from kallsift.memory.model import Memory, Segment
 
@@ -34,17 +38,18 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
-NEAR = 2 * MAX_TABLE
-"""Bytes below and above its digits that hold a token table with the index behind it."""
+MIN_FALLBACKS = 2
+"""Token tables around which damaged or scattered tables are looked for, whatever that costs."""
 
-MAX_PLACES = 1 << 16
-"""Places with all digits that are looked at; a dump of many gigabytes has some hundreds (UTF-16 text, mostly)."""
+FALLBACK_COST, LONE_COST, CUT_COST, IN_FILE_COST = 1 << 30, 1 << 27, 1 << 20, 1 << 25
+"""Bytes that could be passed over while damaged or scattered tables are looked for around a token table, the index of
+one that stands alone, what is left of one, and the beginning of an image around one."""
 
-MAX_TOKEN_TABLES = 256
-"""Token tables with their index that are followed; a host full of virtual machines has some dozens."""
+PASSES = 32
+"""How often all bytes of a small source could be passed over meanwhile."""
 
-MAX_PARTS = 16
-"""Token tables of which only a part is left that are followed."""
+MAX_HARDER = 64
+"""Token tables that are followed further though no tables around them are as usual."""
 
 WITH_NAMES = 2
 """Rank of an attempt that came as far as names that markers prove."""
@@ -53,12 +58,13 @@ MAX_STREAMS = 64
 """Regions of names, each with its length, that are followed where there is no token table."""
 
 
-def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
+def recover(memory: Memory, *, progress: Progress | None = None, budget: WorkBudget | None = None) -> Kernel:
     """The running kernel; the search ends as soon as it has proved itself.
 
     Args:
         memory: physical memory.
         progress: is told how far the search came.
+        budget: what the search may cost; None for what a source of its size may.
 
     Returns:
         The running kernel, or, if none can be shown to run, the best candidate, with another state.
@@ -69,7 +75,8 @@ def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
     found: list[Kernel] = []
     failed: list[Attempt] = []
     met: list[Kernel] = []
-    for kernel in map(as_built, _kernels(memory, failed, progress, likely_ranges(memory), met)):
+    budget = budget or WorkBudget.of(memory.stored_size)
+    for kernel in map(as_built, _kernels(memory, failed, budget, progress, likely_ranges(memory), met)):
         if kernel.proven:
             kernel = _with_all_ram(memory, kernel)
             # where it was laid out anew, the others' addresses are of another layout
@@ -78,87 +85,90 @@ def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
                 return chosen
             kernel = chosen
         found.append(kernel)
-    best, *others = _ranked(memory, found, failed)
+    best, *others = _ranked(memory, found, failed, budget)
     return replace(best, others=tuple(other.state for other in others))
 
 
-def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Kernel, ...]:
-    """Every kernel whose table is whole, running ones first.
+def recover_all(
+    memory: Memory, *, progress: Progress | None = None, budget: WorkBudget | None = None
+) -> tuple[Kernel, ...]:
+    """Every kernel whose table is whole, running ones first; `Kernel.left_out` says if the budget was spent before.
 
     Raises:
         RecoveryError: as `recover`.
     """
     failed: list[Attempt] = []
-    found = [with_role(_with_all_ram(memory, kernel)) for kernel in map(as_built, _kernels(memory, failed, progress))]
-    return _ranked(memory, settled(found), failed)
+    budget = budget or WorkBudget.of(memory.stored_size)
+    kernels = map(as_built, _kernels(memory, failed, budget, progress))
+    found = [with_role(_with_all_ram(memory, kernel)) for kernel in kernels]
+    return _ranked(memory, settled(found), failed, budget)
 
 
-def _ranked(memory: Memory, kernels: list[Kernel], failed: list[Attempt]) -> tuple[Kernel, ...]:
+def _ranked(memory: Memory, kernels: list[Kernel], failed: list[Attempt], budget: WorkBudget) -> tuple[Kernel, ...]:
     """Proven kernels first; if there is none, the others say which table could not be recovered: it may be the one."""
     furthest = max(failed, key=lambda attempt: attempt.rank, default=Attempt())
     if not kernels:
         alone = [unplaced_kernel(memory, attempt.unplaced) for attempt in failed]
         if not any(alone):
-            raise RecoveryError(furthest.step, furthest.message)
-        return tuple(kernel for kernel in alone if kernel is not None)
+            raise RecoveryError(furthest.step, "; ".join(filter(None, (furthest.message, budget.left_out))))
+        kernels = [kernel for kernel in alone if kernel is not None]
+        return tuple(replace(kernel, left_out=budget.left_out) for kernel in kernels)
     if failed and not any(kernel.proven for kernel in kernels):
         lost = Check.that("other tables", False, f"{furthest.step}: {furthest.message}", essential=False)
         kernels = [replace(kernel, evidence=(*kernel.evidence, lost)) for kernel in kernels]
-    return tuple(sorted(kernels, key=lambda kernel: (not kernel.proven, kernel.state is not State.RUNNING)))
+    kernels.sort(key=lambda kernel: (not kernel.proven, kernel.state is not State.RUNNING))
+    return tuple(replace(kernel, left_out=budget.left_out) for kernel in kernels)
 
 
 def _kernels(
     memory: Memory,
     failed: list[Attempt],
+    budget: WorkBudget,
     progress: Progress | None,
     first: Iterable[tuple[int, int]] = (),
     met: list[Kernel] | None = None,
 ) -> Iterator[Kernel]:
-    """Kernels whose tables lie as usual, in the order of their token tables' addresses; then those that take longer.
+    """Kernels whose tables lie as usual, in the order of `TokenSearch`; then those that take longer.
 
     What lies in the ranges ``first`` comes before all others.
     ``failed`` is told of token tables that led to none, ``met`` of kernels as soon as they are found.
     """
     scanned = (lambda done, total: progress("searching for token tables", done, total)) if progress else None
     harder: list[tuple[Segment, TokenTable, Attempt]] = []
-    lone: list[int] = []
     unmapped: list[tuple[Segment, TokenTable, Kernel]] = []
     bare: list[tuple[Segment, TokenTable, Kernel]] = []
-    hosted = found = False
-    seen = places = 0
-    for segment, runs in digit_runs(memory, scanned, first):
-        places += len(runs)
-        if places > MAX_PLACES:
-            raise RecoveryError("token table", f"over {MAX_PLACES:,} places look like one: a contrived source")
-        for run in runs.tolist():
-            before = seen
-            near = memory.around(segment.start + run, NEAR, NEAR)
-            for tokens in token_tables(near, segment.start + run - near.start):
-                seen += 1
-                if seen > MAX_TOKEN_TABLES:
-                    raise RecoveryError("token table", f"over {MAX_TOKEN_TABLES:,} tables: a contrived source")
-                attempt = Attempt()
-                if kernel := best_at(memory, *surrounded(memory, near, tokens), attempt, recover_tables):
-                    found = True
-                    if met is not None:
-                        met.append(kernel)
-                    if kernel.state is State.STALE:
-                        unmapped.append((near, tokens, kernel))
-                    elif kernel.state is State.IMAGE and not kernel.proven:
-                        bare.append((near, tokens, kernel))
-                    else:
-                        hosted |= kernel.state is State.RUNNING
-                        yield kernel
-                else:
-                    harder.append((near, tokens, attempt))
-            if seen == before:
-                lone.append(segment.start + run)
+    hosted = found = is_proven = False
+    search = TokenSearch(memory, budget, scanned, first)
+    for near, tokens in search.tables():
+        attempt = Attempt()
+        if kernel := best_at(memory, *surrounded(memory, near, tokens), attempt, recover_tables, budget):
+            found = True
+            is_proven |= kernel.proven
+            if met is not None:
+                met.append(kernel)
+            if kernel.state is State.STALE:
+                unmapped.append((near, tokens, kernel))
+            elif kernel.state is State.IMAGE and not kernel.proven:
+                bare.append((near, tokens, kernel))
+            else:
+                hosted |= kernel.state is State.RUNNING
+                yield kernel
+        else:
+            harder.append((near, tokens, attempt))
+    # those that came furthest, and of these the ones that were found first
+    harder.sort(key=lambda each: -each[2].rank)
+    if len(harder) > MAX_HARDER:
+        budget.leave_out("token tables without the tables around them", len(harder) - MAX_HARDER)
+        del harder[MAX_HARDER:]
     if bare or harder:
-        for kernel in _bare(memory, bare, harder, hosted):
+        for kernel in _bare(memory, bare, harder, None if hosted else _flat(memory), budget):
             found = True
             yield kernel
     ways = _arrangements(memory) if unmapped or harder else ()
     for near, tokens, kernel in unmapped:
+        if not budget.take("kernels that may lie elsewhere", min(LONE_COST, PASSES * memory.size)):
+            yield kernel
+            continue
         yield (
             _laid_out(ways, near, tokens)
             or _displaced(memory, *surrounded(memory, near, tokens), kernel, hosted)
@@ -171,12 +181,22 @@ def _kernels(
             found = True
             harder.remove(each)
             yield kernel
-    sources = (lambda: harder, lambda: _lone(memory, lone), lambda: () if hosted else _partly_lost(memory, lone))
+    sources = (
+        lambda: harder,
+        lambda: _lone(memory, search.lone, budget),
+        lambda: () if hosted else _partly_lost(memory, search.cut, budget),
+    )
+    tried = 0
     for near, tokens, attempt in chain.from_iterable(source() for source in sources):
         if any(map(is_seamless, attempt.unplaced)):
             # nothing of them is lost, and none lies elsewhere: what lacks is what would tell where they are mapped
             failed.append(attempt)
             continue
+        cost = min(FALLBACK_COST, PASSES * memory.size)
+        if tried >= (0 if is_proven else MIN_FALLBACKS) and not budget.take("damaged tables", cost):
+            failed.append(attempt)
+            continue
+        tried += 1
         from kallsift.kallsyms.anywhere import WITHIN, recover_anywhere
         from kallsift.kallsyms.damage import recover_damaged
 
@@ -197,14 +217,22 @@ def _kernels(
         else:
             failed.append(attempt)
     if not found:
-        yield from _without_tokens(memory, failed)
+        yield from _without_tokens(memory, failed, budget)
+
+
+def _flat(memory: Memory) -> Memory | None:
+    """Return a source as a file in which an image may lie; None if it is none."""
+    from kallsift.kernel.bare_image import flat_image
+
+    return flat_image(memory)
 
 
 def _bare(
     memory: Memory,
     bare: list[tuple[Segment, TokenTable, Kernel]],
     harder: list[tuple[Segment, TokenTable, Attempt]],
-    hosted: bool,
+    flat: Memory | None,
+    budget: WorkBudget,
 ) -> Iterator[Kernel]:
     """Yield kernels that lie in a file as they were built, wherever in it.
 
@@ -212,36 +240,41 @@ def _bare(
         memory: the source.
         bare: token tables with what was made of them: kernels of image files that are not proven.
         harder: other token tables; those that lead to a kernel here are taken out.
-        hosted: whether a kernel runs in the source: then an image in its memory is no more than a copy.
+        flat: the source as a file; None if a kernel runs in it, since then an image in its memory is but a copy.
+        budget: what it may cost.
     """
-    from kallsift.kernel.bare_image import doubted, flat_image, without_headers
+    from kallsift.image.embedded import bare_headers
+    from kallsift.kernel.bare_image import doubted, without_headers
 
-    flat = None if hosted else flat_image(memory)
+    is_searched = flat is not None and memory.is_headerless
+    headers = bare_headers(flat.segments[0].read(), budget) if flat and is_searched else np.empty(0, np.int64)
     for near, tokens, kernel in bare:
-        image = _in_file(memory, flat, near.start + tokens.offset, tokens)
+        image = _in_file(flat, near.start + tokens.offset, tokens, headers, budget)
         yield doubted(image, memory) if image and (image.proven or memory.is_headerless) else kernel
     for each in tuple(harder):
         near, tokens, _ = each
-        if image := _in_file(memory, flat, near.start + tokens.offset, tokens):
+        if image := _in_file(flat, near.start + tokens.offset, tokens, headers, budget):
             harder.remove(each)
             yield doubted(image, memory)
     if harder and (unheaded := without_headers(memory)) is not None:
-        kernels = [kernel for kernel in _kernels(unheaded, [], None) if kernel.proven]
+        kernels = [kernel for kernel in _kernels(unheaded, [], budget, None) if kernel.proven]
         if kernels:
             harder.clear()
         yield from kernels
 
 
-def _in_file(memory: Memory, flat: Memory | None, place: int, tokens: TokenTable) -> Kernel | None:
+def _in_file(
+    flat: Memory | None, place: int, tokens: TokenTable, headers: NDArray[np.int64], budget: WorkBudget
+) -> Kernel | None:
     """Return the kernel of an image that lies in a file, behind a header of its own or none; None without a file."""
-    if flat is None:
+    if flat is None or not budget.take("token tables in a file", min(IN_FILE_COST, flat.size)):
         return None
     from kallsift.image.unwrap import bare_at
     from kallsift.kernel.bare_image import image_around
 
-    for inner in bare_at(flat, place) if memory.is_headerless else ():
+    for inner in bare_at(flat, place, headers, budget):
         # as it is judged in a file of its own
-        if kernel := next((kernel for kernel in _kernels(inner, [], None) if kernel.is_placed), None):
+        if kernel := next((kernel for kernel in _kernels(inner, [], budget, None) if kernel.is_placed), None):
             return kernel
     return image_around(flat, place, tokens)
 
@@ -265,7 +298,7 @@ def _best_of(memory: Memory, find: Callable[[Memory], Iterator[Tables]], attempt
     return image if image and image.proven else kernel
 
 
-def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
+def _without_tokens(memory: Memory, failed: list[Attempt], budget: WorkBudget) -> Iterator[Kernel]:
     """Kernels whose names are stored as they are, as up to 2.6.9 and by OpenWrt; then those that lie compressed."""
     from kallsift.kallsyms.early import recover_early
     from kallsift.kallsyms.modutils import recover_modutils
@@ -303,16 +336,16 @@ def _without_tokens(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
         failed.append(attempt)
     # a table that is there but damaged is worth more than the tables of another kernel, even of the same build
     if not found and memory.image is None and max((one.rank for one in failed), default=0) < WITH_NAMES:
-        yield from _packed(memory, failed)
+        yield from _packed(memory, failed, budget)
 
 
-def _packed(memory: Memory, failed: list[Attempt]) -> Iterator[Kernel]:
+def _packed(memory: Memory, failed: list[Attempt], budget: WorkBudget) -> Iterator[Kernel]:
     """Yield kernels that lie in a source packed, as a firmware or a flash chip has them."""
     from kallsift.image.unwrap import payloads
     from kallsift.kernel.bare_image import doubted, holds_other_banner
 
-    for inner in payloads(memory):
-        for kernel in _kernels(inner, failed, None):
+    for inner in payloads(memory, budget):
+        for kernel in _kernels(inner, failed, budget, None):
             yield doubted(kernel, memory, holds_other_banner(memory, inner))
 
 
@@ -396,27 +429,27 @@ def _shift(memory: Memory, displacement: int) -> int:
     return up if memory.segments[-1].end + up <= 1 << 64 else up - (1 << 64)
 
 
-def _lone(memory: Memory, places: list[int]) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
+def _lone(memory: Memory, places: list[int], budget: WorkBudget) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
     """The token tables among places with digits that no index follows."""
-    found = 0
     for place in places:
         from kallsift.kallsyms.anywhere import WITHIN
 
+        if not budget.take("token tables without an index", min(LONE_COST, PASSES * memory.size)):
+            continue
         segment = memory.window(place, WITHIN + NEAR, WITHIN + NEAR)
         for tokens in lone_token_tables(segment, place - segment.start, WITHIN):
-            found += 1
-            if found > MAX_TOKEN_TABLES:
-                raise RecoveryError("token table", f"over {MAX_TOKEN_TABLES:,} without an index: a contrived source")
             yield segment, tokens, Attempt()
 
 
-def _partly_lost(memory: Memory, places: list[int]) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
+def _partly_lost(
+    memory: Memory, places: list[int], budget: WorkBudget
+) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
     """The token tables of which only a part is left: those before an index, and those around digits.
 
     Looked for where no other kernel runs: it takes a pass over all memory.
     """
-    parts = chain(_before_indices(memory), _around_digits(memory, places))
-    yield from ((near, tokens, Attempt()) for near, tokens in islice(parts, MAX_PARTS))
+    parts = chain(_before_indices(memory), _around_digits(memory, places, budget))
+    yield from ((near, tokens, Attempt()) for near, tokens in parts)
 
 
 def _before_indices(memory: Memory) -> Iterator[tuple[Segment, TokenTable]]:
@@ -429,10 +462,12 @@ def _before_indices(memory: Memory) -> Iterator[tuple[Segment, TokenTable]]:
                 yield near, tokens
 
 
-def _around_digits(memory: Memory, places: list[int]) -> Iterator[tuple[Segment, TokenTable]]:
+def _around_digits(memory: Memory, places: list[int], budget: WorkBudget) -> Iterator[tuple[Segment, TokenTable]]:
     from kallsift.kallsyms.tokens_left import cut_token_tables
 
     for place in places:
+        if not budget.take("token tables that are cut", CUT_COST):
+            continue
         near = memory.around(place, NEAR, NEAR)
         for tokens in cut_token_tables(near, place - near.start):
             yield near, tokens

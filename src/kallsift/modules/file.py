@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kallsift.budget import WorkBudget
 from kallsift.errors import KallsiftError
 from kallsift.image import codecs
 from kallsift.memory.input_files import open_input
@@ -133,7 +134,7 @@ def open_module(path: Path) -> ModuleFile:
     codec = codecs.recognise(view)
     if codec is not None:
         try:
-            stream = codecs.decode(codec, view, MAX_FILE)
+            stream = codecs.decode(codec, view, WorkBudget.of(MAX_FILE))
         except codecs.CodecError as error:
             raise ModuleFileError(str(error)) from error
         if stream.problem:

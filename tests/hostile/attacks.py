@@ -1,0 +1,178 @@
+"""What an unprivileged process can leave in memory, or a forger in a file, so that nobody recovers anything from it.
+
+Each attack is small to store: a function that writes the file. Where a machine is part of it, its kernel must come out
+as if the rest were not there.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import lz4.frame
+import numpy as np
+from backports import zstd
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.scan import DIGITS
+from tests.kernel.made_machine import MIB, Machine
+from tests.memory.writers import hyperv
+from tests.memory.writers.kdump import Kdump, kdump
+
+PAGE = 4096
+LOW = MIB
+"""Where memory of a process begins in the made machine: before its kernel, which is found later."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A file that is contrived.
+
+    Attributes:
+        write: makes its bytes.
+        has_kernel: whether a running kernel is in it.
+        every: whether all kernels are asked for.
+        is_memory: whether it is plain memory.
+    """
+
+    write: Callable[[], bytes]
+    has_kernel: bool = False
+    every: bool = False
+    is_memory: bool = False
+
+
+def token_table(longest: int = 5) -> bytes:
+    """A token table as every kernel has it, and the index that fits it."""
+    codes = range(256)
+    strings = [bytes([code]) if 0x21 <= code < 0x7F else b"x" * (code % longest + 2) for code in codes]
+    table = b"".join(text + b"\0" for text in strings)
+    index = np.concatenate(([0], np.cumsum([len(text) + 1 for text in strings])[:-1])).astype("<u2").tobytes()
+    return table + bytes(-len(table) % 8) + index
+
+
+def lookalike() -> bytes:
+    """The strings of a token table, one of them empty, without an index."""
+    strings = [bytes([code]) if 0x21 <= code < 0x7F else b"xy" for code in range(256)]
+    strings[200] = b""
+    return b"".join(text + b"\0" for text in strings)
+
+
+@lru_cache(maxsize=1)
+def machine() -> Machine:
+    """The machine that is attacked; its kernel is at 6 MiB."""
+    return Machine()
+
+
+def attacked(content: bytes, place: int = LOW) -> bytes:
+    """The machine's memory with some bytes where no kernel is."""
+    data = machine().data.copy()
+    assert place >= machine().heap or place + len(content) <= machine().place
+    data[place : place + len(content)] = np.frombuffer(content, np.uint8)
+    return data.tobytes()
+
+
+def spread(content: bytes, count: int, size: int, data: NDArray[np.uint8] | None = None) -> bytes:
+    """Zeros, or other bytes, with something in them at equal distances."""
+    data = np.zeros(size, np.uint8) if data is None else data
+    for place in range(PAGE, size - len(content), size // count):
+        data[place : place + len(content)] = np.frombuffer(content, np.uint8)
+    return data.tobytes()
+
+
+def spread_in_machine(content: bytes, count: int, size: int) -> bytes:
+    """The machine's memory with so many bytes behind it, which hold something at equal distances."""
+    return machine().data.tobytes() + spread(content, count, size)
+
+
+def gzip_headers() -> bytes:
+    """Headers of gzip before stored blocks that hold nothing: each is a stream that ends nowhere."""
+    header = b"\x1f\x8b\x08\0\0\0\0\0\0\x03"
+    return bytes(PAGE) + header * 4095 + b"\0\0\0\xff\xff" * (2 * MIB // 5)
+
+
+def tiny_bzip2() -> bytes:
+    """Streams of one byte each, and a stream of lz4 that holds many headers of gzip."""
+    inner = b"\x1f\x8b\x08\0\0\0\0\0\0\x03" * (3 * MIB)
+    return bytes(PAGE) + bz2.compress(b"x") * 4000 + bytes(lz4.frame.compress(inner)) + bytes(4 * MIB)
+
+
+def repeated(content: bytes, size: int) -> bytes:
+    """Something again and again."""
+    return content * (size // len(content))
+
+
+def scattered_kdump(runs: int) -> bytes:
+    """A kdump in which every other page is there, and all of them are the same."""
+    content = kdump({0: b"\xaa" * PAGE}, Kdump(highest=2 * runs))
+    head = bytearray(content)
+    (bitmap_blocks,) = struct.unpack_from("<I", head, 8 + 4 + 390 + 6 + 16 + 12)
+    (sub_blocks,) = struct.unpack_from("<I", head, 8 + 4 + 390 + 6 + 16 + 8)
+    begin = (1 + sub_blocks) * PAGE
+    bitmap = bitmap_blocks * PAGE // 2
+    every_other = bytes([0x55]) * (2 * runs // 8)
+    head[begin + bitmap : begin + bitmap + len(every_other)] = every_other
+    descriptors = begin + 2 * bitmap
+    page = zlib.compress(b"\xaa" * PAGE)
+    descriptor = struct.pack("<QIIQ", descriptors + 24 * runs, len(page), 1, 0)
+    return bytes(head[:descriptors]) + descriptor * runs + page
+
+
+def many_keys(size: int) -> bytes:
+    """A saved state of Hyper-V of which most is one table of keys."""
+    content = bytearray(hyperv.saved_state(bytes(2 * MIB), [(512, 0, 0)]))
+    entry = struct.pack("<BBIHIIIB", hyperv.ARRAY, 0, 26, 0, 0, 0, 1, 1) + b"a" + struct.pack("<I", 0)
+    table = struct.pack("<HHHI", 2, 60000, 1, 0) + entry * (size // len(entry))
+    (count,) = struct.unpack_from("<I", content, 0x2004)
+    place = len(content)
+    struct.pack_into("<BIQIB", content, 0x2008 + 18 * (count - 1), 2, 0, place, len(table), 1)
+    return bytes(content) + table
+
+
+def tiny_chunks(count: int) -> bytes:
+    """An AVML dump whose chunks hold one byte each."""
+    chunk = b"\x01" + (4 + 1).to_bytes(3, "little") + bytes(4) + b"x"
+    header = struct.pack("<4sIQQ8x", b"AVML", 2, 0, count - 1)
+    return header + chunk * count + struct.pack("<Q", 0)
+
+
+def empty_xz() -> bytes:
+    return lzma.compress(b"")
+
+
+DIGIT_RUNS = DIGITS * 65_537
+TABLES = token_table() * 258
+
+ATTACKS: dict[str, Attack] = {
+    "65,537 runs of digits": Attack(partial(attacked, DIGIT_RUNS), True, False, True),
+    "65,537 runs of digits, all kernels": Attack(partial(attacked, DIGIT_RUNS), True, True, True),
+    "258 token tables": Attack(partial(attacked, TABLES), True, False, True),
+    "258 token tables, all kernels": Attack(partial(attacked, TABLES), True, True, True),
+    "258 token tables behind": Attack(partial(spread_in_machine, token_table(), 258, 64 * MIB), True, True, True),
+    "8 token tables among zeros": Attack(partial(spread, token_table(), 8, 64 * MIB), is_memory=True),
+    "8 token tables among zeros, a kernel": Attack(
+        partial(spread_in_machine, token_table(), 8, 64 * MIB), True, True, True
+    ),
+    "400 lookalikes among zeros": Attack(partial(spread, lookalike(), 400, 32 * MIB), is_memory=True),
+    "400 lookalikes, a kernel": Attack(partial(spread_in_machine, lookalike(), 400, 32 * MIB), True, True, True),
+    "65,500 runs of digits over 256 MiB": Attack(partial(spread, DIGITS, 65_500, 256 * MIB), is_memory=True),
+    "65,500 runs of digits, a kernel": Attack(partial(spread_in_machine, DIGITS, 65_500, 256 * MIB), True, True, True),
+    "gzip headers before empty blocks": Attack(gzip_headers),
+    "tiny bzip2 streams, lz4 of gzip": Attack(tiny_bzip2),
+    "2 MiB of zstd frames": Attack(lambda: repeated(zstd.compress(b"x"), 2 * MIB)),
+    "2 MiB of empty zstd frames": Attack(lambda: repeated(zstd.compress(b""), 2 * MIB)),
+    "2 MiB of zstd frames behind": Attack(lambda: bytes(PAGE) + repeated(zstd.compress(b"x"), 2 * MIB)),
+    "2 MiB of xz streams": Attack(lambda: repeated(lzma.compress(b"x"), 2 * MIB)),
+    "2 MiB of empty xz streams": Attack(lambda: repeated(lzma.compress(b""), 2 * MIB)),
+    "2 MiB of xz streams behind": Attack(lambda: bytes(PAGE) + repeated(lzma.compress(b"x"), 2 * MIB)),
+    "kdump of 100,000 runs": Attack(partial(scattered_kdump, 100_000)),
+    "kdump of 400,000 runs": Attack(partial(scattered_kdump, 400_000)),
+    "kdump of 4.19 million runs": Attack(partial(scattered_kdump, 4_190_000)),
+    "Hyper-V with 256 MiB of keys": Attack(partial(many_keys, 256 * MIB)),
+    "AVML with chunks of a byte": Attack(partial(tiny_chunks, 16 << 20)),
+}
+"""By name, as the issue that asked for each has it, and some near it."""
