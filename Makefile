@@ -43,7 +43,7 @@ check: $(READY)
 unit: $(READY) lab
 	$(RUN) -m tests.lab set suite >/dev/null
 	$(RUN) -m tests.lab kbuild >/dev/null
-	KALLSIFT_COMPLETE=1 $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	KALLSIFT_COMPLETE=1 $(RUN) -m pytest -n auto --dist worksteal
 
 test-fresh: $(READY) lab
 	@for round in 1 2 3; do $(RUN) -m tests.lab forget && $(MAKE) test || exit 1; done

@@ -16,7 +16,7 @@ settings.load_profile("suite")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that ask for a capture as `lab`, and put all of these first.
 
-    They take longest. The many small files behind them keep every worker busy to the end.
+    They take longest: what is left at the end, when a worker takes tests off the other, is then small.
     """
     for item in items:
         if isinstance(item, pytest.Function) and "taken" in item.fixturenames:

@@ -18,7 +18,7 @@ from tests.real.conftest import writable
 
 @cache
 def running(dump: Path) -> Kernel:
-    """The kernel in a dump, recovered once for all tests; it keeps the dump open."""
+    """The kernel in a dump or an image, recovered once for all tests of a process; it keeps the source open."""
     return kallsift.recover(kallsift.open(dump))
 
 

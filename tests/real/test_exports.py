@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-import kallsift
 from kallsift import Kernel
 from kallsift.kernel.virtual import virtual_memory
 from kallsift.modules.export_entries import EXPORT_SYMBOL
@@ -19,13 +19,14 @@ from tests.lab import Capture
 from tests.lab.errors import LabError
 from tests.lab.symvers import module_symvers
 from tests.real.conftest import GUESTS, Taken
+from tests.real.listed import running
 
 SOURCES = ("memory.elf", "vmlinuz")
 
 
+@cache
 def exports_of(path: Path) -> Exports:
-    with kallsift.open(path) as memory:
-        return exports(kallsift.recover(memory))
+    return exports(running(path))
 
 
 def symvers(capture: Capture) -> dict[str, Counter[str]]:
@@ -79,10 +80,9 @@ def test_addresses_are_those_of_the_guests_table(taken: Taken, guest: str) -> No
 @pytest.mark.parametrize("guest", GUESTS)
 def test_the_arrays_are_found_without_the_symbols_that_bound_them(taken: Taken, guest: str) -> None:
     """As in tables that list text alone, up to 6.11; those of kernels with flags always list the bounds."""
-    with kallsift.open(taken(guest).dump("elf")) as memory:
-        kernel = kallsift.recover(memory)
-        seen = virtual_memory(kernel)
-        wanted, found = kernel_arrays(kernel, seen), kernel_arrays(without(kernel, "__start___ksymtab"), seen)
+    kernel = running(taken(guest).dump("elf"))
+    seen = virtual_memory(kernel)
+    wanted, found = kernel_arrays(kernel, seen), kernel_arrays(without(kernel, "__start___ksymtab"), seen)
     if any(array.flags for array in wanted.arrays):
         assert [(one.start, one.count) for one in found.arrays] == [(one.start, one.count) for one in wanted.arrays]
     else:

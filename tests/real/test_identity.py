@@ -13,6 +13,7 @@ import pytest
 import kallsift
 from tests.real.comparison import compare, text_of, wrong_letters
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
+from tests.real.listed import running
 
 ARCHITECTURES = {
     "amd64": "x86-64",
@@ -40,9 +41,8 @@ def test_symbols_are_the_guests_own(taken: Taken, guest: str, container: str, tm
     command = [sys.executable, "-m", "kallsift", "symbols", "--core", str(dump), "-o", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    with kallsift.open(dump) as memory:
-        kernel = kallsift.recover(memory)
-        found = compare(output.read_bytes(), capture.core_kallsyms(), wrong_letters(memory, kernel))
+    kernel = running(dump)
+    found = compare(output.read_bytes(), capture.core_kallsyms(), wrong_letters(kernel.memory, kernel))
     assert found.same, found.first
     assert found.lines == len(kernel.symbols)
 
@@ -51,8 +51,7 @@ def test_symbols_are_the_guests_own(taken: Taken, guest: str, container: str, tm
 def test_the_slide_and_the_banner_are_right(taken: Taken, guest: str) -> None:
     capture = taken(guest)
     architecture = capture.manifest["guest"]["architecture"]
-    with kallsift.open(capture.dump("raw")) as memory:
-        kernel = kallsift.recover(memory)
+    kernel = running(capture.dump("raw"))
     if architecture in LINKED_ANYWHERE:
         assert kernel.kaslr_slide is None
     else:
@@ -82,8 +81,7 @@ def test_nothing_is_needed_but_the_bytes(taken: Taken, guest: str) -> None:
 @pytest.mark.parametrize("guest", GUESTS)
 def test_lookups_agree_with_the_guests_table(taken: Taken, guest: str) -> None:
     capture = taken(guest)
-    with kallsift.open(capture.dump("elf")) as memory:
-        symbols = kallsift.recover(memory).symbols
+    symbols = running(capture.dump("elf")).symbols
     lines = [line.split() for line in capture.core_kallsyms().decode("latin-1").splitlines()]
     by_name: dict[str, list[int]] = {}
     for number, _, name in lines:
@@ -99,8 +97,7 @@ def test_lookups_agree_with_the_guests_table(taken: Taken, guest: str) -> None:
 
 @pytest.mark.parametrize("guest", [name for name in GUESTS if name.startswith("amd64")])
 def test_registers_of_the_dump_agree(taken: Taken, guest: str) -> None:
-    with kallsift.open(taken(guest).dump("elf")) as memory:
-        kernel = kallsift.recover(memory)
+    kernel = running(taken(guest).dump("elf"))
     assert {check.name: check.outcome for check in kernel.evidence}["CR3"] is kallsift.Outcome.PASSED
 
 

@@ -6,20 +6,19 @@ from collections.abc import Callable
 
 import pytest
 
-import kallsift
 from kallsift import State
 from tests.real.census_truth import Reading, compare
 from tests.real.comparison import text_of
 from tests.real.conftest import GUESTS, Taken
+from tests.real.listed import running
 
 
 @pytest.mark.parametrize("name", GUESTS)
 def test_image_has_the_symbols_of_its_guest(name: str, taken: Taken) -> None:
     """The image as its package has it: the guest's names and types in its order, and one slide of all addresses."""
     capture = taken(name)
-    with kallsift.open(capture.folder / "vmlinuz") as memory:
-        kernel = kallsift.recover(memory)
-        found = compare(kernel, Reading(name, capture.core_kallsyms()))
+    kernel = running(capture.kernel_image)
+    found = compare(kernel, Reading(name, capture.core_kallsyms()))
     assert kernel.proven
     assert kernel.state is State.IMAGE
     assert found.names, found.first
@@ -40,9 +39,8 @@ CHANGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_census_sees_any_difference(change: str, taken: Taken) -> None:
     """A reading that differs in one line is not taken for the same."""
-    with kallsift.open(taken(GUESTS[0]).folder / "vmlinuz") as memory:
-        kernel = kallsift.recover(memory)
-        lines = text_of(kernel).splitlines()
-        assert compare(kernel, Reading("itself", b"\n".join(lines))).identical
-        found = compare(kernel, Reading("changed", b"\n".join(CHANGES[change](lines))))
+    kernel = running(taken(GUESTS[0]).kernel_image)
+    lines = text_of(kernel).splitlines()
+    assert compare(kernel, Reading("itself", b"\n".join(lines))).identical
+    found = compare(kernel, Reading("changed", b"\n".join(CHANGES[change](lines))))
     assert not found.identical

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from kallsift.output.module_list import module_table, modules_document, proc_mod
 from kallsift.questions.dynamic import dynamic_symbols
 from tests.lab import Capture, load_guests
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
+from tests.real.listed import running
 
 SHOWN = (".text", ".data", ".init.text", ".gnu.linkonce.this_module")
 """Sections whose addresses the guests write down."""
@@ -50,6 +53,12 @@ def proc_truth(capture: Capture) -> bytes:
     return truth
 
 
+@cache
+def inventory_of(dump: Path) -> Inventory:
+    """The modules in a dump, listed once for all tests."""
+    return inventory(running(dump))
+
+
 def proc_text(loaded: Inventory) -> bytes:
     return "".join(f"{line}\n" for line in proc_modules(loaded, loaded.modules)).encode()
 
@@ -57,10 +66,9 @@ def proc_text(loaded: Inventory) -> bytes:
 @pytest.mark.parametrize("guest", GUESTS)
 def test_the_file_that_the_kernel_prints(taken: Taken, guest: str) -> None:
     capture = taken(guest)
-    with kallsift.open(capture.dump("elf")) as memory:
-        loaded = inventory(kallsift.recover(memory))
-        assert proc_text(loaded) == proc_truth(capture)
-        assert len(list(module_table(loaded, loaded.modules))) == 1 + len(loaded.modules)
+    loaded = inventory_of(capture.dump("elf"))
+    assert proc_text(loaded) == proc_truth(capture)
+    assert len(list(module_table(loaded, loaded.modules))) == 1 + len(loaded.modules)
     assert (loaded.unlisted, loaded.missing) == ((), ())
     assert all(set(WITNESSES) <= set(module.found_by) for module in loaded.modules)
 
@@ -68,9 +76,8 @@ def test_the_file_that_the_kernel_prints(taken: Taken, guest: str) -> None:
 @pytest.mark.parametrize("guest", GUESTS)
 def test_sections(taken: Taken, guest: str) -> None:
     capture = taken(guest)
-    with kallsift.open(capture.dump("elf")) as memory:
-        loaded = inventory(kallsift.recover(memory))
-        lines = [line.split("\t") for line in section_lines(loaded, loaded.modules)]
+    loaded = inventory_of(capture.dump("elf"))
+    lines = [line.split("\t") for line in section_lines(loaded, loaded.modules)]
     found = {
         f"/sys/module/{name}/sections/{section}\t{address}" for name, section, address in lines if section in SHOWN
     }
@@ -79,14 +86,13 @@ def test_sections(taken: Taken, guest: str) -> None:
 
 @pytest.mark.parametrize("guest", TYPED)
 def test_equations_say_what_the_types_say(taken: Taken, guest: str) -> None:
-    with kallsift.open(taken(guest).dump("elf")) as source:
-        kernel = kallsift.recover(source)
-        memory = virtual_memory(kernel)
-        listed = listed_structures(kernel, memory)
-        typed = typed_fields(kernel, memory, listed)
-        assert typed is not None
-        assert typed.unknown == ()
-        assert solved_fields(memory, listed) == typed
+    kernel = running(taken(guest).dump("elf"))
+    memory = virtual_memory(kernel)
+    listed = listed_structures(kernel, memory)
+    typed = typed_fields(kernel, memory, listed)
+    assert typed is not None
+    assert typed.unknown == ()
+    assert solved_fields(memory, listed) == typed
 
 
 class Edited:
