@@ -1,6 +1,7 @@
-"""Damages at random what kallsift reads, and reads it: python -m tests.fuzz CONTAINER|questions --seconds 600.
+"""Damages at random what kallsift reads, and reads it: python -m tests.fuzz CONTAINER|rot|questions --seconds 600.
 
 A container's name damages small valid files of it, and opens and reads them; a case that fails is kept as a file.
+``rot`` changes single bytes in files of all packed containers: what does not unpack must be a hole, and nothing more.
 ``questions`` damages the memory of a real guest (``--guest``) where the questions to its running kernel read, and asks
 all of them.
 """
@@ -21,10 +22,11 @@ from kallsift.errors import KallsiftError
 from kallsift.memory.containers import HEADER_SIZE, Container
 
 from .questions import question_trials
+from .rot import rot_trials
 from .samples import SAMPLES
 from .trials import HOSTILE, Trials, refusal
 
-QUESTIONS = "questions"
+QUESTIONS, ROT = "questions", "rot"
 
 READ_AT_MOST = 1 << 20
 STRETCHES = 64
@@ -93,7 +95,7 @@ def container_trials(container: str, seed: int) -> Trials:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Reads what is damaged for a while.")
-    parser.add_argument("what", choices=[*sorted(SAMPLES), QUESTIONS])
+    parser.add_argument("what", choices=[*sorted(SAMPLES), ROT, QUESTIONS])
     parser.add_argument("--guest", default="amd64-7.2", help="whose memory is damaged, for questions")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)
@@ -101,6 +103,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.what == QUESTIONS:
         trials = question_trials(options.guest)
+    elif options.what == ROT:
+        trials = rot_trials(options.seed)
     else:
         trials = container_trials(options.what, options.seed)
     return trials.run(options.seed, options.seconds, options.case)
