@@ -207,17 +207,79 @@ def test_a_stream_that_is_cut_short_keeps_what_it_sent() -> None:
     [
         (virt([[Page("mach-virt.ram", 0, bytes(9), "xbzrle")]]), "xbzrle"),
         (virt([[plain(0)]], capabilities=("x-ignore-shared",)), "without the RAM"),
-        (virt([[plain(16)]]), "behind the end"),
+        (virt([[plain(16)]]), "no page of RAM"),
         (virt([]), "no page of RAM"),
         (virt([[plain(0)]])[:30], "before any RAM"),
         (b"QEVM\0\0\0\2" + bytes(100), "version 2"),
         (virt([[plain(0)]]).replace(b"QEVM\0\0\0\3\7\0\0\0\x08virt-7.2", b"QEVM\0\0\0\3\x55"), "no section"),
         (stream({f"block{n}": PAGE for n in range(5000)}, [[]]), "more than 4096 blocks"),
-        (stream({"mach-virt.ram": 1 << 62}, [[plain(1 << 48)]]), "behind the end"),
+        (stream({"mach-virt.ram": 1 << 62}, [[plain(1 << 48)]]), "no page of RAM"),
     ],
 )
 def test_what_cannot_be_read_is_told(content: bytes, reason: str) -> None:
     assert reason in refusal(qemu_stream, content)
+
+
+SOME = [
+    *map(plain, range(12)),
+    *(Page("mach-virt.ram", number, plain(number).data, "compressed") for number in range(12, 24)),
+    *(filled(number, number) for number in range(24, 40)),
+    *map(plain, range(40, 48)),
+]
+
+
+def pages_of(content: bytes) -> tuple[dict[int, bytes], tuple[str, ...]]:
+    memory = open_bytes(qemu_stream, content)
+    found = {
+        (start - (1 << 30) + place) // PAGE: data[place : place + PAGE]
+        for start, data in ranges(memory).items()
+        for place in range(0, len(data), PAGE)
+    }
+    return found, memory.remarks
+
+
+def records(content: bytes) -> list[int]:
+    """Where the record of each of `SOME` begins, but for the first, which names its block."""
+    places = []
+    for page in SOME[1:]:
+        flags = {"plain": 0x28, "filled": 0x22, "compressed": 0x120}[page.form]
+        places.append(content.index(struct.pack(">Q", page.number * PAGE | flags)))
+    return places
+
+
+@pytest.mark.parametrize("place", range(8))
+@pytest.mark.parametrize("bit", [0x01, 0x02, 0x08, 0x40, 0x80])
+def test_a_damaged_record_costs_its_page(place: int, bit: int) -> None:
+    whole = virt([SOME], 48)
+    for number, start in enumerate(records(whole)[:-1], 1):
+        content = bytearray(whole)
+        content[start + place] ^= bit
+        found, remarks = pages_of(bytes(content))
+        wrong = [page.number for page in SOME if found.get(page.number, page.data) != page.data]
+        missing = [page.number for page in SOME if page.number not in found]
+        # an address that is another page's puts it there; nothing tells that
+        elsewhere = struct.unpack_from(">Q", content, start)[0] // PAGE
+        assert wrong in ([], [elsewhere]), number
+        assert set(missing) <= {number - 1, number, number + 1}
+        assert remarks or elsewhere < 48 or not missing
+
+
+def test_a_section_of_damaged_records_is_passed_over() -> None:
+    whole = virt([SOME, [plain(3, 1), plain(4, 1)]], 48)
+    begin = records(whole)[2]
+    content = whole[:begin] + bytes(64) + whole[begin + 64 :]
+    found, remarks = pages_of(content)
+    assert found[3] == plain(3, 1).data
+    assert found[7] == plain(7).data
+    assert remarks == ("1 records of the stream are damaged: their pages are missing or out of date",)
+
+
+def test_what_is_behind_all_records_is_told() -> None:
+    whole = virt([SOME], 48)
+    content = whole[: records(whole)[30]] + b"\x01" * 500
+    found, remarks = pages_of(content)
+    assert sorted(found) == list(range(31))
+    assert "pages behind that are missing or out of date" in remarks[0]
 
 
 SAMPLE = virt(

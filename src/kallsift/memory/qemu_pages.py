@@ -18,11 +18,19 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory.model import printable
+from kallsift.memory.qemu_resync import (
+    COMPRESSED,
+    CONTINUED,
+    END,
+    FILLED,
+    MAX_PACKED,
+    PLAIN,
+    next_named,
+    next_record,
+)
 
-FILLED, MEMORY_SIZE, PLAIN, END, CONTINUED, XBZRLE, HOOK, COMPRESSED, FLUSH = (
-    0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x100, 0x200,
-)  # fmt: skip
-"""RAM_SAVE_FLAG_ZERO, _MEM_SIZE, _PAGE, _EOS, _CONTINUE, _XBZRLE, _HOOK, _COMPRESS_PAGE, _MULTIFD_FLUSH."""
+MEMORY_SIZE, XBZRLE, HOOK, FLUSH = 0x04, 0x40, 0x80, 0x200
+"""RAM_SAVE_FLAG_MEM_SIZE, _XBZRLE, _HOOK, _MULTIFD_FLUSH."""
 
 REFUSED = {
     XBZRLE: "pages as differences (xbzrle)",
@@ -54,8 +62,16 @@ MAPPED_HEADER = np.dtype([("version", ">u4"), ("page", ">u8"), ("bitmap", ">u8")
 """struct MappedRamHeader of QEMU 9.0 and later, which stands behind a block's size where the RAM is laid out flat."""
 
 
+RESYNC_COST = 1 << 12
+"""What it costs to search for the next record behind a damaged one."""
+
+
 class CutShortError(Exception):
     """The stream ends where something more should come."""
+
+
+class DamagedError(SourceError):
+    """There is something in the stream that cannot stand there."""
 
 
 @dataclass(eq=False)
@@ -77,7 +93,7 @@ class Pages:
     """The index of all pages of a stream, built section by section."""
 
     def __init__(self, source: str, view: NDArray[np.uint8], page: int, flat: bool) -> None:
-        """Nothing is read yet.
+        """Nothing is read yet; `damaged` counts records that are left out.
 
         Args:
             source: the stream as messages call it.
@@ -89,6 +105,8 @@ class Pages:
         self.blocks: dict[bytes, Block] = {}
         self._room = max(PAGES_AT_LEAST, len(view) // RECORD)
         self._budget = BUDGET + len(view) // BYTES_FOR_ONE
+        self.damaged = 0
+        self._last, self._before, self._record, self._resumed = -1, 0, 0, 0
         self._listed = False
         self._block: Block | None = None
         self._numbers: list[int] = []
@@ -114,11 +132,28 @@ class Pages:
             SourceError: if it is broken, or has its pages in a form that cannot be read.
         """
         try:
-            return self._section(position)
+            while True:
+                try:
+                    return self._section(position)
+                except DamagedError as error:
+                    position = self._resync(error)
         except struct.error as error:
             raise CutShortError from error
         finally:
             self._settle()
+
+    def _resync(self, error: DamagedError) -> int:
+        """The position at which records go on behind a damaged one; raises what told of that if there is none."""
+        self.spend(RESYNC_COST)
+        self.damaged += 1
+        # what is wrong may be the size that the record before it says
+        start = max(self._before + 8, self._resumed + 1)
+        found = None if self._block is None else next_record(self.view, start, self.page, self._last)
+        found = next_named(self.view, start, self.page, self.blocks) if found is None else found
+        if found is None:
+            raise error
+        self._resumed = found
+        return found
 
     def _section(self, position: int) -> int:
         word, data, mask = struct.Struct(">Q").unpack_from, self.view.data, self.page - 1
@@ -126,6 +161,7 @@ class Pages:
         while True:
             (header,) = word(data, position)
             flags = header & mask
+            self._before, self._record = self._record, position
             if flags == kind:
                 streak += 1
                 if streak == STREAK:
@@ -142,15 +178,14 @@ class Pages:
             if flags == MEMORY_SIZE:
                 position = self._blocks(position, header & ~mask)
                 continue
-            refused = next((what for flag, what in REFUSED.items() if flags & flag), None)
-            if refused:
+            if refused := REFUSED.get(flags & ~CONTINUED):
                 raise SourceError(f"{self.source}: has {refused} at offset {position - 8:#x}; save it without that")
             if not flags & CONTINUED:
                 self.spend(NAME_COST)
                 self._settle()
                 name_end = position + 1 + self._byte(position)
                 name = data[position + 1 : name_end].tobytes()
-                self._block, position = self._known(name, position), name_end
+                self._block, self._last, position = self._known(name, position), -1, name_end
             position = self._one(header // self.page, flags & ~CONTINUED, position)
 
     def _one(self, number: int, flags: int, position: int) -> int:
@@ -160,16 +195,19 @@ class Pages:
         elif flags == FILLED:
             place, position = _FILL - self._byte(position), position + 1
         elif flags == COMPRESSED:
-            place = _PACKED - position
-            position += 4 + struct.unpack_from(">I", self.view.data, position)[0]
+            place, size = _PACKED - position, struct.unpack_from(">I", self.view.data, position)[0]
+            if size >= MAX_PACKED * self.page:
+                raise DamagedError(f"{self.source}: a packed page of {size} bytes at offset {position:#x}")
+            position += 4 + size
         else:
-            raise SourceError(
+            raise DamagedError(
                 f"{self.source}: no page at offset {position:#x} (flags {flags:#x}); the stream is damaged"
             )
         if position > len(self.view):
             raise CutShortError
         self._numbers.append(number)
         self._places.append(place)
+        self._last = number
         if len(self._numbers) == PENDING:
             self.spend(PENDING)
             self._settle()
@@ -192,6 +230,7 @@ class Pages:
                 places = _FILL - records[:same, 8].astype(np.int64)
             self._store((headers[:same] // np.uint64(self.page)).astype(np.int64), places)
             position += same * stride
+            self._record = position - stride
             if same < count:
                 break
             count = min(4 * count, LONGEST_RUN)
@@ -208,16 +247,20 @@ class Pages:
         """Enters pages of the block at hand; of copies of a page the last one counts."""
         block = self._block
         if block is None:
-            raise SourceError(f"{self.source}: a page belongs to no block of RAM; the stream is damaged")
+            raise DamagedError(f"{self.source}: a page belongs to no block of RAM; the stream is damaged")
         if not len(numbers):
             return
         if not len(block.places):
             # Zeros take no room until they are written to.
             block.places = np.zeros(min(-(-block.size // self.page), self._room), np.int64)
             self._room -= len(block.places)
-        if int(numbers.max()) >= len(block.places):
-            raise SourceError(f"{self.source}: a page lies behind the end of {block.name}; the stream is damaged")
+        inside = numbers < len(block.places)
+        if not inside.all():
+            # their addresses are damaged
+            self.damaged += int(np.count_nonzero(~inside))
+            numbers, places = numbers[inside], places[inside]
         block.places[numbers] = places
+        self._last = int(numbers[-1]) if len(numbers) else self._last
 
     def _blocks(self, position: int, total: int) -> int:
         """Reads the names and sizes of all blocks."""
@@ -274,7 +317,7 @@ class Pages:
             return self.blocks[name]
         except KeyError:
             what = printable(name.decode("latin-1"))
-            raise SourceError(
+            raise DamagedError(
                 f"{self.source}: no RAM is called {what!r} (offset {position:#x}); it is damaged"
             ) from None
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kallsift.errors import SourceError
 from kallsift.memory.holes import QEMU_RAM, VGA_WINDOW, Layout
 from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory, Stretch, printable, sorted_segments
-from kallsift.memory.qemu_pages import Block, CutShortError, Pages
+from kallsift.memory.qemu_pages import Block, CutShortError, DamagedError, Pages
 from kallsift.memory.qemu_processors import processors
 from kallsift.memory.stored import Cache, Stored
 from kallsift.memory.unreadable import UnreadablePages
@@ -99,6 +99,12 @@ def open_stream(name: str, view: NDArray[np.uint8], start: int, container: str, 
         cpus = processors(view, _ram(name, view, position, pages))
     except (CutShortError, struct.error):
         notes.append("the migration stream is cut short: pages that it had yet to send are missing or out of date")
+    except DamagedError as error:
+        if not any(block.places.any() for block in pages.blocks.values()):
+            raise
+        notes.append(f"{str(error).removeprefix(f'{name}: ')}: pages behind that are missing or out of date")
+    if pages.damaged:
+        notes.append(f"{pages.damaged} records of the stream are damaged: their pages are missing or out of date")
     if not pages.blocks:
         raise SourceError(f"{name}: the migration stream ends before any RAM; save it again")
     unreadable = UnreadablePages(machine.page)
@@ -156,7 +162,7 @@ def _ram(name: str, view: NDArray[np.uint8], position: int, pages: Pages) -> int
             position += 5 + struct.unpack_from(">H", view.data, position + 3)[0]
             continue
         if kind not in (START, PART, LAST, FULL):
-            raise SourceError(f"{name}: no section at offset {position:#x} of the migration stream; it is damaged")
+            raise DamagedError(f"{name}: no section at offset {position:#x} of the migration stream; it is damaged")
         position += 5
         if kind in (START, FULL):
             names[identity], position = _text(view, position)
@@ -184,7 +190,7 @@ def _behind(name: str, view: NDArray[np.uint8], position: int, identity: int, na
         if len(content) < size:
             raise CutShortError
     what = printable(names.get(identity, b"unknown").decode("latin-1"))
-    raise SourceError(f"{name}: a section of {what} in the migration stream has no end (offset {position:#x})")
+    raise DamagedError(f"{name}: a section of {what} in the migration stream has no end (offset {position:#x})")
 
 
 def _begins(content: bytes, names: dict[int, bytes]) -> bool:

@@ -1,0 +1,88 @@
+"""Where the pages of a QEMU migration stream go on behind a record that is damaged.
+
+A record does not say how long it is but by its flags. The next one is known by its number, which follows the last one's
+where a block is sent in order, and by those behind it; or by the name of a block, if it has one.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+FILLED, PLAIN, END, CONTINUED, COMPRESSED = 0x02, 0x08, 0x10, 0x20, 0x100
+"""RAM_SAVE_FLAG_ZERO, _PAGE, _EOS, _CONTINUE, _COMPRESS_PAGE (QEMU, migration/ram.c)."""
+
+MAX_SKIPPED = 16
+"""Pages that may be lost between two records."""
+CONFIRMED_BY = 4
+"""Records in a row that are taken for such where one was searched for; fewer before the end of a section."""
+MAX_PACKED = 2
+"""Pages' sizes that a packed page never takes."""
+NAME_WITHIN = 1 << 24
+"""Bytes that are searched for the name of a block."""
+
+
+def next_record(view: NDArray[np.uint8], start: int, page: int, last: int) -> int | None:
+    """Return where the pages of a block go on, the first of them soon behind the number ``last``; None if nowhere.
+
+    Args:
+        view: the whole file.
+        start: offset from which on it may be.
+        page: size of a page.
+        last: number of the last page before the damage.
+    """
+    for position in range(start, min(start + (MAX_PACKED + 1) * page, len(view) - 8)):
+        number = _record(view, position, page)[0]
+        if number is not None and 0 < number - last <= MAX_SKIPPED and _is_confirmed(view, position, page):
+            return position
+    return None
+
+
+def next_named(view: NDArray[np.uint8], start: int, page: int, names: Iterable[bytes]) -> int | None:
+    """Return where the next record stands that names its block; None if none does within `NAME_WITHIN` bytes."""
+    content = view[start : start + NAME_WITHIN].tobytes()
+    found: list[int] = []
+    for name in names:
+        mark = bytes([len(name)]) + name
+        place = content.find(mark, 8)
+        while place >= 0:
+            flags = int.from_bytes(content[place - 8 : place], "big") & (page - 1)
+            if flags in (PLAIN, FILLED, COMPRESSED):
+                found.append(start + place - 8)
+                break
+            place = content.find(mark, place + 1)
+    return min(found, default=None)
+
+
+def _record(view: NDArray[np.uint8], position: int, page: int) -> tuple[int | None, int]:
+    """The number of the page whose record stands at an offset, None if none does, and where the record ends."""
+    if position + 8 > len(view):
+        return None, position
+    (header,) = struct.unpack_from(">Q", view.data, position)
+    flags = header & (page - 1)
+    if flags == PLAIN | CONTINUED:
+        return header // page, position + 8 + page
+    if flags == FILLED | CONTINUED:
+        return header // page, position + 9
+    if flags == COMPRESSED | CONTINUED and position + 12 <= len(view):
+        (size,) = struct.unpack_from(">I", view.data, position + 8)
+        if size < MAX_PACKED * page:
+            return header // page, position + 12 + size
+    return None, position
+
+
+def _is_confirmed(view: NDArray[np.uint8], position: int, page: int) -> bool:
+    """Tell whether records in order stand from an offset on."""
+    before: int | None = None
+    for _ in range(CONFIRMED_BY):
+        number, behind = _record(view, position, page)
+        if number is None:
+            is_end = view[position : position + 8].tobytes() == END.to_bytes(8, "big")
+            return before is not None and is_end
+        if before is not None and number != before + 1:
+            return False
+        before, position = number, behind
+    return True
