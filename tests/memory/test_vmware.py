@@ -110,11 +110,28 @@ def test_ram_that_is_cut_short_is_told() -> None:
         (struct.pack("<III", 0xBED2BED2, 8, 1 << 31) + bytes(99), "groups"),
         (state({"memory": tag("regionsCount", half(1)) + block("Memory", RAM)}), "where region 0"),
         (state({"memory": tag("regionsCount", half(1 << 30)) + block("Memory", RAM)}), "more than any machine"),
-        (state({"memory": regions([(0, 0, 4), (0, 2, 4)]) + block("Memory", RAM)}), "overlap"),
     ],
 )
 def test_what_is_wrong_is_told(content: bytes, reason: str) -> None:
     assert reason in refusal(vmware, content)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (regions([(0, 0, 4), (0, 2, 4)]), "region 0x2000-0x5fff overlaps others before it, and is left out"),
+        (regions(SPLIT[:1] * 2).replace(b"regionPPN", b"region???"), "region 0 of the memory"),
+        (regions([(0, 0, 4)]).replace(half(1), half(2), 1), "nothing says where region 1 of the memory is"),
+    ],
+)
+def test_a_damaged_region_is_left_out(lines: bytes, reason: str) -> None:
+    content = state({"memory": lines + block("Memory", RAM)})
+    if b"region???" in lines:
+        assert reason in refusal(vmware, content)
+        return
+    memory = open_bytes(vmware, content)
+    assert ranges(memory) == {0: RAM[: 4 * PAGE]}
+    assert reason in memory.notes[0]
 
 
 @settings(derandomize=True, max_examples=200)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
+from kallsift.memory.claimed import Claimed
 from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory, Segment, cut_short, sorted_segments
 
 OLD_MAGIC = 0xBED0BED0
@@ -122,22 +123,27 @@ def _opened(name: str, state: NDArray[np.uint8], ram: NDArray[np.uint8] | None, 
 def _segments(
     name: str, ram: NDArray[np.uint8], count: int, regions: dict[tuple[str, int], int]
 ) -> tuple[tuple[Segment, ...], list[str]]:
-    segments = [] if count else [Segment(0, ram)]
+    numbers = sorted({*range(count), *(number for _, number in regions)})
+    segments = [] if numbers else [Segment(0, ram)]
     notes = []
-    for number in range(count):
-        try:
-            offset, address, size = (
-                PAGE * regions[field, number] for field in ("regionPageNum", "regionPPN", "regionSize")
-            )
-        except KeyError as error:
-            raise SourceError(f"{name}: does not say where region {number} of its memory is; it is damaged") from error
+    claimed = Claimed()
+    for number in numbers:
+        offset, address, size = (
+            PAGE * regions.get((field, number), 0) for field in ("regionPageNum", "regionPPN", "regionSize")
+        )
         data = ram[offset : offset + size]
-        if len(data) < size:
-            notes.append(cut_short(f"region {address:#x}-{address + size - 1:#x}", len(data), size))
-        segments.append(Segment(address, data))
+        if any((field, number) not in regions for field in ("regionPageNum", "regionPPN", "regionSize")):
+            notes.append(f"nothing says where region {number} of the memory is: it is left out")
+        elif len(data) and claimed.claim(address, address + len(data)) != [(address, address + len(data))]:
+            notes.append(f"region {address:#x}-{address + size - 1:#x} overlaps others before it, and is left out")
+        else:
+            segments.append(Segment(address, data))
+            if len(data) < size:
+                notes.append(cut_short(f"region {address:#x}-{address + size - 1:#x}", len(data), size))
     kept = sorted_segments(segments)
     if not kept:
-        raise SourceError(f"{name}: the RAM ends before any region of it; copy it again")
+        reason = f" ({notes[0]})" if notes else ""
+        raise SourceError(f"{name}: the RAM ends before any region of it{reason}; copy it again")
     return kept, notes
 
 
