@@ -16,6 +16,7 @@ from dissect.util.compression import lzxpress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kallsift.errors import SourceError
 from kallsift.memory import hyperv, hyperv_storage
 from kallsift.memory.hyperv_blocks import BLOCK, PAGES, codec, unpacked
 from kallsift.memory.model import AddressSpace
@@ -194,18 +195,46 @@ def test_a_file_that_is_cut_short_says_so() -> None:
         ({"savedstate/RamBlock0": WORDS, "savedstate/RamMemoryBlock0": run(9, 9, 0)}, "says what cannot be"),
         ({"savedstate/RamBlock0": WORDS, "savedstate/RamMemoryBlock0": run(1 << 41, 0, 0)}, "says what cannot be"),
         ({"savedstate/RamBlock9": WORDS, "savedstate/RamMemoryBlock0": run(PAGES, 0, 0)}, "none of the saved memory"),
-        (
-            {
-                "savedstate/RamBlock0": WORDS,
-                "savedstate/RamMemoryBlock0": run(100, 0, 0),
-                "savedstate/RamMemoryBlock1": run(100, 100, 50),
-            },
-            "overlap",
-        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(arrays: dict[str, bytes], message: str) -> None:
     assert re.search(message, refusal(hyperv, store(arrays)))
+
+
+@pytest.mark.parametrize(
+    "broken", [b"", bytes(20), bytes(48), run(9, 9, 0), run(1 << 41, 100, 0), run(100, 100, 50), run(20, 100, 0)]
+)
+def test_a_run_that_cannot_be_costs_its_pages(broken: bytes) -> None:
+    arrays = {
+        "savedstate/RamBlock0": WORDS,
+        "savedstate/RamMemoryBlock0": run(100, 0, 0),
+        "savedstate/RamMemoryBlock1": broken,
+        "savedstate/RamMemoryBlock2": run(56, 200, 1 << 20),
+    }
+    memory = open_bytes(hyperv, store(arrays))
+    assert ranges(memory) == {0: WORDS[: 100 * PAGE], 1 << 32: WORDS[200 * PAGE :]}
+    assert len(memory.notes) == 1
+    assert memory.notes[0].startswith("RamMemoryBlock1 of the Hyper-V file")
+
+
+def test_a_damaged_table_costs_what_it_leads_to() -> None:
+    arrays = {"savedstate/RamMemoryBlock0": run(4 * PAGES, 0, 0)}
+    arrays |= {f"savedstate/RamBlock{number}": WORDS for number in range(3)}
+    # another table of keys begins between them
+    arrays |= {f"configuration/{number}": bytes(40) for number in range(100)} | {"savedstate/RamBlock3": WORDS}
+    content = bytearray(store(arrays, per_table=2))
+    sizes = []
+    for table in (place for place in range(0x3000, len(content), PAGE) if content[place : place + 2] == b"\2\0"):
+        damaged = bytearray(content)
+        damaged[table] ^= 1
+        try:
+            memory = open_bytes(hyperv, bytes(damaged))
+        except SourceError:
+            continue  # what holds the folder, or says where the RAM belongs
+        assert memory.notes == ("1 tables of the Hyper-V file are damaged: what they lead to is left out",)
+        assert all(data == WORDS * (len(data) // len(WORDS)) for data in ranges(memory).values())
+        sizes.append(memory.size // BLOCK)
+    assert sizes
 
 
 def test_hostile_tables() -> None:
@@ -218,6 +247,9 @@ def test_hostile_tables() -> None:
     assert ranges(open_bytes(hyperv, bytes(loop))) == PLACED
     huge = bytearray(content)
     struct.pack_into("<I", huge, 0x2008 + 13, 0xFFFFFFFF)
+    assert "holds no memory" in refusal(hyperv, bytes(huge))
+    struct.pack_into("<QI", huge, 0x2008 + 5, 0, len(huge))
+    struct.pack_into("<BIQI", huge, 0x2008 + 18, 2, 0, 0, len(huge))
     assert "tables of keys are larger" in refusal(hyperv, bytes(huge))
 
 

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory import hyperv_storage
+from kallsift.memory.claimed import Claimed
 from kallsift.memory.hyperv_blocks import BLOCK, PAGE, PAGES, codec, unpacked
 from kallsift.memory.hyperv_processors import processors
 from kallsift.memory.hyperv_storage import Array
 from kallsift.memory.model import AddressSpace, Hints, Memory, Stretch, cut_short, sorted_segments
 from kallsift.memory.page_codecs import MissingPackageError
+from kallsift.memory.remarks import limited
 from kallsift.memory.stored import Cache, Stored
 from kallsift.memory.unreadable import UnreadablePages
 
@@ -72,15 +74,19 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         raise SourceError(f"{name}: this Hyper-V file holds no memory; give the .vmrs file of a saved machine")
     if storage.unmade:
         notes.append(f"the file was not closed: {storage.unmade} changes stand in its log alone, and are left out")
+    if storage.damaged:
+        notes.append(f"{storage.damaged} tables of the Hyper-V file are damaged: what they lead to is left out")
     whole = {number: array for number, array in blocks.items() if array.offset + array.size <= len(view)}
     if len(whole) < len(blocks):
         notes.append(cut_short("the saved state", len(whole) * BLOCK, len(blocks) * BLOCK))
-    runs = _runs(name, view, arrays["RamMemoryBlock"])
+    runs, remarks = _runs(view, arrays["RamMemoryBlock"])
+    notes += remarks
     end = max((run.ram_page + run.pages for run in runs), default=0)
     unreadable = UnreadablePages()
     segments = _segments(runs, whole, _reader(name, view, whole, end), unreadable)
     if not segments:
-        raise SourceError(f"{name}: none of the saved memory is in the file; copy it again")
+        reason = f" ({notes[0]})" if notes else ""
+        raise SourceError(f"{name}: none of the saved memory is in the file{reason}; copy it again")
     partition = storage.arrays.get(f"savedstate/{PARTITION}") or storage.arrays.get(PARTITION) or Array(0, 0)
     record = view[partition.offset : partition.offset + partition.size].tobytes()
     return Memory(
@@ -90,7 +96,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         segments=sorted_segments(segments),
         hints=Hints(cpus=processors(record)),
         release=release,
-        notes=tuple(notes),
+        notes=limited(notes),
         unreadable=unreadable,
     )
 
@@ -159,20 +165,29 @@ def _present(run: _Run, numbers: NDArray[np.int64]) -> Iterator[tuple[int, int]]
             yield int(part[0]), int(part[-1]) + 1
 
 
-def _runs(name: str, view: NDArray[np.uint8], arrays: dict[int, Array]) -> list[_Run]:
-    """What the file says of where the RAM belongs; the runs must follow one another in the RAM, and cannot overlap."""
+def _runs(view: NDArray[np.uint8], arrays: dict[int, Array]) -> tuple[list[_Run], list[str]]:
+    """What the file says of where the RAM belongs, and remarks on what it says that cannot be.
+
+    The runs must follow one another in the RAM; those in the guest's memory do not overlap.
+    """
     runs: list[_Run] = []
+    notes: list[str] = []
+    claimed = Claimed()
     page = 0
-    for number in range(min(len(arrays), RUN_LIMIT)):
-        if number not in arrays:
-            break
-        raw = view[arrays[number].offset :][: RUN.itemsize].tobytes()
-        if arrays[number].size < RUN.itemsize or len(raw) < RUN.itemsize:
-            raise SourceError(f"{name}: RamMemoryBlock{number} of the Hyper-V file is cut short; copy it again")
+    for number in sorted(arrays)[:RUN_LIMIT]:
+        raw = view[arrays[number].offset :][: min(RUN.itemsize, arrays[number].size)].tobytes()
+        what = f"RamMemoryBlock{number} of the Hyper-V file"
+        if len(raw) < RUN.itemsize:
+            notes.append(f"{what} is cut short: its pages are left out")
+            continue
         fields = np.frombuffer(raw, RUN)[0]
         run = _Run(int(fields["pages"]), int(fields["ram_page"]), int(fields["guest_page"]))
-        if not run.pages or run.ram_page != page or run.guest_page + run.pages > MAX_PAGES:
-            raise SourceError(f"{name}: RamMemoryBlock{number} of the Hyper-V file says what cannot be; it is damaged")
-        page += run.pages
+        guest = (run.guest_page, run.guest_page + run.pages)
+        # behind one that is left out, another page may be the first
+        is_next = run.ram_page == page if not notes else run.ram_page >= page
+        if not run.pages or not is_next or guest[1] > MAX_PAGES or claimed.claim(*guest) != [guest]:
+            notes.append(f"{what} says what cannot be: its pages are left out")
+            continue
+        page = run.ram_page + run.pages
         runs.append(run)
-    return runs
+    return runs, notes

@@ -80,10 +80,12 @@ class Storage(NamedTuple):
     Attributes:
         arrays: by the names of their folders and their own, joined by slashes.
         unmade: changes that stand in the file's log alone.
+        damaged: tables that are none where one should be.
     """
 
     arrays: dict[str, Array]
     unmade: int
+    damaged: int
 
 
 class _Key(NamedTuple):
@@ -113,13 +115,14 @@ def storage(name: str, view: NDArray[np.uint8]) -> Storage:
     log = _record(view, int(header["log"]), LOG)
     unmade = int(log["count"]) if log is not None and log["magic"] == LOG_MAGIC else 0
     keys: dict[tuple[int, int], _Key] = {}
-    for number, data, offset in _key_tables(name, view):
+    damaged: list[int] = []
+    for number, data, offset in _key_tables(name, view, damaged):
         for place, key in _keys(data, offset):
             keys[number, place] = key
         if len(keys) > LIMIT:
             raise SourceError(f"{name}: more than {LIMIT:,} keys; this is no saved state of a machine")
     arrays = {path: key.array for at, key in keys.items() if key.array and (path := _path(keys, at))}
-    return Storage(arrays, unmade)
+    return Storage(arrays, unmade, len(damaged))
 
 
 def _record(view: NDArray[np.uint8], offset: int, record: np.dtype[np.void]) -> Any | None:
@@ -143,26 +146,33 @@ def _header(name: str, view: NDArray[np.uint8]) -> Any:
     return whole[-1] if 0 < later < SEQUENCES // 2 else whole[0]
 
 
-def _key_tables(name: str, view: NDArray[np.uint8]) -> Iterator[tuple[int, bytes, int]]:
-    """Number, content and file offset of each table of keys, the newest of each number."""
+def _key_tables(name: str, view: NDArray[np.uint8], damaged: list[int]) -> Iterator[tuple[int, bytes, int]]:
+    """Number, content and file offset of each table of keys, the newest of each number; ``damaged`` gets the offsets
+    of those that are none.
+    """
     newest: dict[int, tuple[int, bytes, int]] = {}
-    for offset, size in _objects(name, view):
+    for offset, size in _objects(name, view, damaged):
         data = view[offset : offset + size].tobytes()
         magic, number, sequence, _ = KEYS.unpack_from(data.ljust(KEYS.size, b"\0"))
-        if magic == KEYS_MAGIC and (number not in newest or newest[number][0] < sequence):
+        if magic != KEYS_MAGIC:
+            damaged.append(offset)
+        elif number not in newest or newest[number][0] < sequence:
             newest[number] = sequence, data, offset
     for number, (_, data, offset) in newest.items():
         yield number, data, offset
 
 
-def _objects(name: str, view: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
+def _objects(name: str, view: NDArray[np.uint8], damaged: list[int]) -> Iterator[tuple[int, int]]:
     """File offset and size of each object that is a table of keys; never more bytes in all than the file has."""
     ahead, seen, total, left = [FIRST_OBJECTS], {FIRST_OBJECTS}, 0, len(view)
     while ahead:
         place = ahead.pop()
         table = _record(view, place, OBJECTS)
         if table is None or table["magic"] != OBJECTS_MAGIC:
-            raise SourceError(f"{name}: no table of objects at {place:#x} of the Hyper-V file; copy it again")
+            if place == FIRST_OBJECTS:
+                raise SourceError(f"{name}: no table of objects at {place:#x} of the Hyper-V file; copy it again")
+            damaged.append(place)
+            continue
         start, count = place + OBJECTS.itemsize, int(table["count"])
         total += count
         if total > LIMIT or start + count * OBJECT.itemsize > len(view):
@@ -174,6 +184,9 @@ def _objects(name: str, view: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
                 ahead.append(further)
         tables = objects[objects["kind"] == KEY_TABLE]
         for offset, size in zip(tables["offset"].tolist(), tables["size"].tolist(), strict=True):
+            if offset + size > len(view):
+                damaged.append(offset)
+                continue
             left -= size
             if left < 0:
                 raise SourceError(f"{name}: tables of keys are larger than the Hyper-V file; it is damaged")
