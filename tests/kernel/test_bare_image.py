@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -116,20 +117,22 @@ def test_an_image_with_a_header_of_its_own_behind_another(tmp_path: Path, size: 
     assert kernel.memory.image.skipped == size
 
 
+FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "uImage": lambda data: with_checksum(build.uimage(build.COMPRESS["lzma"](data), 3)),
+    "FIT": lambda data: build.fit(build.COMPRESS["lzma"](data), b"lzma"),
+    "zImage": lambda data: build.arm_zimage(build.COMPRESS["xz"](data)),
+    "bzImage": lambda data: build.bzimage(build.COMPRESS["gzip"](data)),
+    "boot.img": lambda data: build.boot_img(build.COMPRESS["gzip"](data)),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "offset"), [("uImage", 3), ("FIT", 0x20000), ("zImage", 5), ("bzImage", 64), ("boot.img", 512)]
 )
 def test_packed_images_anywhere(tmp_path: Path, form: str, offset: int) -> None:
     blob, data = image(BASED, 8 if form in ("FIT", "bzImage") else 4, "little", False)
-    stream = build.COMPRESS["lzma"](data)
-    packed = {
-        "uImage": with_checksum(build.uimage(stream, 3)),
-        "FIT": build.fit(stream, b"lzma"),
-        "zImage": build.arm_zimage(build.COMPRESS["xz"](data)),
-        "bzImage": build.bzimage(build.COMPRESS["gzip"](data)),
-        "boot.img": build.boot_img(build.COMPRESS["gzip"](data)),
-    }[form]
+    packed = FORMS[form](data)
     kernel = recovered(tmp_path, random.Random(4).randbytes(offset) + packed)
     assert is_listed(kernel, blob)
     assert kernel.proven
