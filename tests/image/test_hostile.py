@@ -116,9 +116,9 @@ def fit_of_itself(fan: int) -> bytes:
 
 @pytest.mark.parametrize("fan", [1, 8, 20])
 def test_a_fit_that_refers_to_itself_ends(fan: int) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert "FIT" in refusal(fit_of_itself(fan))
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 def test_a_deep_tree_ends() -> None:

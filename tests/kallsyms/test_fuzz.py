@@ -26,10 +26,10 @@ def test_random_bytes(pieces: list[bytes]) -> None:
 
 
 def test_digits_everywhere() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     assert candidates((DIGITS + b"\xff" * 4) * 4000) == []
     assert candidates(DIGITS * 500) == []
-    assert time.monotonic() - started < LIMIT
+    assert time.process_time() - started < LIMIT
 
 
 def contrived(middle: bytes) -> bytes:
@@ -55,9 +55,9 @@ def words(*values: int) -> bytes:
     ],
 )
 def test_contrived_markers(middle: bytes) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     candidates(contrived(middle))
-    assert time.monotonic() - started < LIMIT
+    assert time.process_time() - started < LIMIT
 
 
 @bounded

@@ -146,9 +146,9 @@ def test_the_memory_that_comes_of_it() -> None:
 )
 def test_memory_full_of_them_takes_no_time(part: bytes) -> None:
     many = np.tile(np.frombuffer(part, np.uint8), (1 << 24) // len(part))
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert len(list(firmware_maps.firmware_maps(Segment(0, many)))) <= MAX_MAPS
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 def test_endless_tables_take_no_time() -> None:
@@ -156,9 +156,9 @@ def test_endless_tables_take_no_time() -> None:
     entries = np.zeros(1 << 18, firmware_maps.ENTRY)
     entries["start"], entries["size"], entries["type"] = np.arange(1 << 18) + 1, 1, 1
     entries["start"][::2] = firmware_maps.ANCHOR
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert len(list(firmware_maps.firmware_maps(Segment(0, entries.view(np.uint8))))) <= MAX_MAPS
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 19, 20, 21, 40, 41])

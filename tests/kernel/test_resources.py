@@ -106,9 +106,9 @@ def test_memory_full_of_them_takes_no_time() -> None:
     record = struct.pack("<QQQQ", 0, 1 << 40, 1, 0x81000200)
     many = np.tile(np.frombuffer(record, np.uint8), 1 << 20)
     many.view("<u8")[2::4] = np.arange(1, 1 + (1 << 20))
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert len(list(resources.ram_maps(Segment(0, many)))) <= resources.MAX_MAPS
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 31, 32, 33])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from time import monotonic
+from time import process_time
 
 import numpy as np
 import pytest
@@ -84,10 +84,10 @@ def test_a_table_that_leads_to_itself_ends(mode: PagingMode) -> None:
     tables = Tables(layout)
     for index in range(layout.table_size(0) // layout.width):
         tables.set(tables.root, index, layout.entry(tables.root, 0, leaf=False))
-    begun = monotonic()
+    begun = process_time()
     found = mapped_ranges(tables.memory(), mode, tables.root)
     assert len(found) <= MAX_RANGES
-    assert monotonic() - begun < 30
+    assert process_time() - begun < 30
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: f"{mode.architecture} {mode.name}")

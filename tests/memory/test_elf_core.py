@@ -269,9 +269,9 @@ def test_more_program_headers_than_their_field_holds() -> None:
 
 def test_number_of_program_headers_is_bounded_and_so_is_time() -> None:
     assert "more than any dump has" in refusal(many(elf_core.PROGRAM_LIMIT + 1))
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert len(read(many(elf_core.PROGRAM_LIMIT)).segments) == elf_core.PROGRAM_LIMIT
-    assert time.perf_counter() - begin < 20
+    assert time.process_time() - begin < 20
 
 
 def test_note_segments_that_name_the_same_bytes_again_and_again_take_no_time() -> None:
@@ -279,9 +279,9 @@ def test_note_segments_that_name_the_same_bytes_again_and_again_take_no_time() -
     program = note_program(filling)
     offset = 64 + 56 * 2002
     repeated = [Program(4, file_size=len(filling), offset=offset) for _ in range(2000)]
-    begin = time.perf_counter()
+    begin = time.process_time()
     read(elf([program, *repeated, load(0x1000, b"abcd")]))
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 FUZZED = [

@@ -138,10 +138,10 @@ def test_a_broken_magic_costs_its_range(number: int) -> None:
 
 def test_number_of_ranges_is_bounded() -> None:
     content = lime([(position * 2, b"x") for position in range(container.RANGE_LIMIT + 1)])
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(SourceError, match="more than"):
         read(content)
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 @given(damaged(lime([(0x1000, b"first range"), (0x9000, b"second"), (2**63, bytes(70))])))

@@ -173,8 +173,8 @@ def test_sizes_beyond_the_end(field: int) -> None:
 
 def test_number_of_notes_is_bounded() -> None:
     data = note(b"X", 1, b"") * (NOTE_LIMIT + 10)
-    begin = time.perf_counter()
+    begin = time.process_time()
     parsed, whole = parse(data, "<")
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
     assert len(parsed) == NOTE_LIMIT
     assert not whole

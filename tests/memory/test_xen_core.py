@@ -112,9 +112,9 @@ def test_what_is_wrong_is_told(content: bytes, reason: str) -> None:
 def test_pages_all_over_the_place_take_no_time() -> None:
     frames = (np.arange(1 << 18, dtype=np.uint64) * 2 + 1).tolist()
     content = xen.head([*frames, 1 << 30]) + bytes(PAGE * len(frames) + PAGE)
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert "more than" in refusal(xen_core, content)
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 @settings(derandomize=True, max_examples=200)

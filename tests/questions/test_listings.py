@@ -206,9 +206,9 @@ def test_long_runs_of_blanks_take_no_time() -> None:
     text = b"".join(
         (TEXT, b"ffffffff81000000 T x", blanks, b"y\n", blanks, b"[m\n", b"ffffffff81000000 T z", blanks, b"\n")
     )
-    start = time.monotonic()
+    start = time.process_time()
     assert lines(read(text))[-1] != ""
-    assert time.monotonic() - start < 10  # hundreds of seconds where each blank is a beginning
+    assert time.process_time() - start < 10  # hundreds of seconds where each blank is a beginning
 
 
 def test_too_many_owners() -> None:

@@ -151,9 +151,9 @@ def test_pages_that_were_made_to_mislead(machines: Machines) -> None:
     content = np.random.default_rng(1).choice(values, (300, pages.PAGE // 8))
     content[:, 0] = 0x13
     more = Segment(EXTRA << 1, content.view(np.uint8).reshape(-1))
-    started = time.monotonic()
+    started = time.process_time()
     processors = found(machines, replace(memory, segments=(*memory.segments, more)))
-    assert time.monotonic() - started < 60
+    assert time.process_time() - started < 60
     assert len([each for each in processors if each.revision == 0x12]) == len(machines.guest.hints.cpus)
 
 
