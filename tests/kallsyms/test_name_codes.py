@@ -53,6 +53,7 @@ def test_tables_of_every_era_keep_the_rule_or_have_none(era: Era) -> None:
     assert found.outcome is (Outcome.ABSENT if era.name.startswith("2.6.10") else Outcome.PASSED), found
 
 
+@pytest.mark.slow
 def test_pairs_are_those_that_the_generator_leaves() -> None:
     """Against encoding the two tokens' text anew, for all pairs."""
     tokens, _ = compress(TEXTS)

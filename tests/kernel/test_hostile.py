@@ -16,6 +16,7 @@ def memory_of(data: NDArray[np.uint8]) -> Memory:
     return Memory("test", "raw", AddressSpace.PHYSICAL, (Segment(0, data),))
 
 
+@pytest.mark.slow
 def test_a_token_table_without_the_rest_names_the_step() -> None:
     strings = [bytes([code]) if 0x21 <= code < 0x7F else b"x" * (code % 5 + 2) for code in range(256)]
     table = b"".join(text + b"\0" for text in strings)

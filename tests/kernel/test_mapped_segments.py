@@ -160,6 +160,7 @@ def test_tables_that_lead_to_themselves(of: Configuration) -> None:
     assert process_time() - begin < 60
 
 
+@pytest.mark.slow
 @some
 @pytest.mark.parametrize("used", [0, 1])
 def test_tables_everywhere(of: Configuration, used: int) -> None:

@@ -21,7 +21,15 @@ from tests.oracle.writer import Blob, ByteOrder, write
 BEFORE, BEHIND = 0x1_2000, 0x1_0000
 STARTS = {8: 0xFFFF_8000_8000_0000, 4: 0xC000_8000}
 CASES = [
-    pytest.param(era, size, order, text_only, id=f"{era}-{size}-{order}-{'text' if text_only else 'all'}")
+    pytest.param(
+        era,
+        size,
+        order,
+        text_only,
+        id=f"{era}-{size}-{order}-{'text' if text_only else 'all'}",
+        # one of each era is quick enough for make fast
+        marks=[] if (size, order, text_only) == (era.word_sizes[-1], "little", False) else pytest.mark.slow,
+    )
     for era in ALL_ERAS
     for size in era.word_sizes
     for order in ("little", "big")
