@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import mmap
+import os
 import shutil
 import tempfile
 import zlib
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory import lzop
+from kallsift.memory.stream_frames import Gap, Salvage, gzip_rest, lz4_rest, xz_rest, zstd_rest
 
 RATIO, FREE = 1024, 1 << 30
 """Deflate cannot expand to more; memory shrinks to a third, or to a hundredth where most of it is blank."""
@@ -32,8 +34,21 @@ CHUNK, PIECE = 1 << 18, 1 << 20
 """Bytes that are given to a decoder, and taken from it, at once."""
 
 
+MAX_DAMAGES = 1 << 10
+"""Times that a compressed file is gone on with behind damage."""
+
+
 class DamagedError(Exception):
-    """A stream ends too early or cannot be unpacked any further; the text says why."""
+    """A stream ends too early or cannot be unpacked any further; the text says why.
+
+    Attributes:
+        begin: offset at which that stream begins.
+        done: bytes that were unpacked of it.
+    """
+
+    def __init__(self, message: str, begin: int = 0, done: int = 0) -> None:
+        super().__init__(message)
+        self.begin, self.done = begin, done
 
 
 class MissingPackageError(Exception):
@@ -97,19 +112,20 @@ def _streams(start: Callable[[], tuple[_Decoder, type[Exception]]]) -> Callable[
         position = 0
         while position < len(data):
             decoder, error = start()
-            idle = 0
+            begin, done, idle = position, 0, 0
             while not decoder.eof:
                 chunk = bytes(data[position : position + CHUNK]) if decoder.needs_input else b""
                 position += len(chunk)
                 try:
                     piece = decoder.decompress(chunk, PIECE)
                 except (error, EOFError, MemoryError) as problem:
-                    raise DamagedError(f"is damaged ({problem})") from problem
+                    raise DamagedError(f"is damaged ({problem})", begin, done) from problem
                 if piece:
+                    done += len(piece)
                     yield piece
                 idle = 0 if piece or chunk else idle + 1
                 if idle > 4:
-                    raise DamagedError("is cut short")
+                    raise DamagedError("is cut short", begin, done)
             position -= len(decoder.unused_data or b"")
             if not any(data[position : position + 16]):
                 return  # padding of a tape or a disk
@@ -145,6 +161,9 @@ STREAMS: dict[str, Callable[[memoryview], Iterator[bytes]]] = {
 }
 """Compressions by name: each unpacks what some bytes begin with, piece by piece."""
 
+SALVAGES: dict[str, Salvage] = {"gzip": gzip_rest, "xz": xz_rest, "lz4": lz4_rest, "zstd": zstd_rest}
+"""What gives the rest of a damaged stream, where that can be had."""
+
 
 def spooled(name: str, compression: str, packed: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], str | None]:
     """What a compressed stream holds, mapped read-only, and why that may be less than it once held (None if it is all).
@@ -158,18 +177,20 @@ def spooled(name: str, compression: str, packed: NDArray[np.uint8]) -> tuple[NDA
         SourceError: if nothing can be unpacked, if it is too much, or if a package is missing.
     """
     problem = None
+    lost = 0
 
-    def pieces() -> Iterator[bytes]:
-        nonlocal problem
+    def pieces() -> Iterator[bytes | Gap]:
+        nonlocal problem, lost
         size = 0
-        try:
-            for piece in STREAMS[compression](packed.data):
-                size += len(piece)
-                if size > max(FREE, RATIO * len(packed)):
-                    raise SourceError(f"{name}: its {compression} stream expands without end; it is no dump")
-                yield piece
-        except DamagedError as error:
-            problem = f"the {compression} stream {error}"
+        for piece in _pieces(compression, packed.data):
+            if isinstance(piece, DamagedError):
+                problem = problem or f"the {compression} stream {piece}"
+                continue
+            lost += piece.size if isinstance(piece, Gap) else 0
+            size += piece.size if isinstance(piece, Gap) else len(piece)
+            if size > max(FREE, RATIO * len(packed)):
+                raise SourceError(f"{name}: its {compression} stream expands without end; it is no dump")
+            yield piece
 
     try:
         data = gathered(name, pieces(), "unpacks to")
@@ -177,17 +198,34 @@ def spooled(name: str, compression: str, packed: NDArray[np.uint8]) -> tuple[NDA
         raise SourceError(f"{name}: {compression} needs the package {error}; pip install 'kallsift[images]'") from error
     if data is None:
         raise SourceError(f"{name}: {problem or f'the {compression} stream is empty'}; copy it again")
-    return data, problem
+    return data, f"{problem}, and {lost:,} bytes in the middle of it are lost: zeros" if lost else problem
+
+
+def _pieces(compression: str, packed: memoryview) -> Iterator[bytes | Gap | DamagedError]:
+    """What a compressed stream holds, behind damage too as far as that can be had; and each error where it is met."""
+    position, salvage = 0, SALVAGES.get(compression)
+    for _ in range(MAX_DAMAGES):
+        try:
+            yield from STREAMS[compression](packed[position:])
+        except DamagedError as error:
+            yield error
+            if salvage is None:
+                return
+            position += yield from salvage(packed[position:], error.begin, error.done)
+        else:
+            return
+        if position >= len(packed):
+            return
 
 
 def gathered(
-    name: str, pieces: Iterable[bytes], verb: str, keep: Callable[[int], None] | None = None
+    name: str, pieces: Iterable[bytes | Gap], verb: str, keep: Callable[[int], None] | None = None
 ) -> NDArray[np.uint8] | None:
     """Pieces one after the other in a temporary file, mapped read-only; None if there is nothing in them.
 
     Args:
         name: the source as messages call it.
-        pieces: the bytes.
+        pieces: the bytes, and how many are lost between them, which are zeros.
         verb: what the source does with them, as messages say it.
         keep: is given the file's descriptor before it is closed.
 
@@ -200,13 +238,17 @@ def gathered(
             room = shutil.disk_usage(folder).free // 2
             size = 0
             for piece in pieces:
-                size += len(piece)
+                size += piece.size if isinstance(piece, Gap) else len(piece)
                 if size > room:
                     raise SourceError(
                         f"{name}: {verb} more than {room >> 20} MiB, half of what is free in {folder}; "
                         "set TMPDIR to a folder on a larger disk"
                     )
-                file.write(piece)
+                if isinstance(piece, Gap):
+                    file.seek(piece.size, os.SEEK_CUR)
+                else:
+                    file.write(piece)
+            file.truncate(size)
             file.flush()
             mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else None
             if keep is not None and size:
