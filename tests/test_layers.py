@@ -9,17 +9,18 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "kallsift"
 
-BELOW_KERNEL = {"addresses", "arrays", "budget", "errors", "memory", "image", "kallsyms", "machine"}
+BELOW_KERNEL = {"addresses", "arrays", "budget", "errors", "lanes", "memory", "image", "kallsyms", "machine"}
 
 MAY_IMPORT = {
     "addresses": set[str](),
     "budget": set[str](),
     "arrays": set[str](),
     "errors": set[str](),
-    "memory": {"addresses", "arrays", "budget", "errors"},
-    "image": {"addresses", "arrays", "budget", "errors", "memory"},
-    "kallsyms": {"addresses", "arrays", "budget", "errors", "memory"},
-    "machine": {"addresses", "arrays", "budget", "errors", "memory"},
+    "lanes": set[str](),
+    "memory": {"addresses", "arrays", "budget", "errors", "lanes"},
+    "image": {"addresses", "arrays", "budget", "errors", "lanes", "memory"},
+    "kallsyms": {"addresses", "arrays", "budget", "errors", "lanes", "memory"},
+    "machine": {"addresses", "arrays", "budget", "errors", "lanes", "memory"},
     "kernel": BELOW_KERNEL,
     "modules": BELOW_KERNEL | {"kernel"},
     "questions": BELOW_KERNEL | {"kernel", "modules"},

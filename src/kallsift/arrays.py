@@ -16,7 +16,8 @@ Number = TypeVar("Number", bound=np.integer)
 
 def distinct(values: NDArray[Number]) -> NDArray[Number]:
     """Return the different values, ascending, shape (n,)."""
-    ordered = np.sort(values, axis=None)
+    # stable: what is in order already, as often, is passed over once
+    ordered = np.sort(values, axis=None, kind="stable")
     return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))[: len(ordered)]]
 
 
@@ -30,7 +31,13 @@ def is_in(values: NDArray[Number], among: NDArray[Number]) -> NDArray[np.bool_]:
         places = np.minimum(np.searchsorted(wanted, among), len(wanted) - 1)
         wanted = distinct(wanted[places[wanted[places] == among]])
         return is_in(values, wanted)
-    ordered = np.sort(among)
-    places = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
-    found: NDArray[np.bool_] = ordered[places] == values
+    return is_in_ascending(values, np.sort(among, kind="stable"))
+
+
+def is_in_ascending(values: NDArray[Number], among: NDArray[Number]) -> NDArray[np.bool_]:
+    """Tell the same where the others are in ascending order."""
+    if not len(among):
+        return np.zeros(len(values), np.bool_)
+    places = np.minimum(np.searchsorted(among, values), len(among) - 1)
+    found: NDArray[np.bool_] = among[places] == values
     return found

@@ -9,7 +9,8 @@ from kallsift.kallsyms.evidence import Outcome
 from kallsift.kernel.cross_checks.btf_walk import types_of_kind
 from kallsift.kernel.cross_checks.call_targets import CALLS, call_targets
 from kallsift.kernel.cross_checks.findings import SUMMARY, Source
-from kallsift.kernel.cross_checks.name_keys import PREFIXES, Names, lanes
+from kallsift.kernel.cross_checks.name_keys import PREFIXES, Names
+from kallsift.lanes import lanes
 from tests.kernel.test_btf import Types
 from tests.kernel.twice import ARRAY, PADDING, STRINGS, TYPES, Twice, function, put, twice
 

@@ -71,4 +71,4 @@ def _dynamic(kernel: Kernel) -> Dynamic:
     """Return what a kernel has beside its built-in symbols; imported late, for the latter need none of it."""
     from kallsift.questions.dynamic import dynamic_symbols
 
-    return dynamic_symbols(kernel)
+    return dynamic_symbols(kernel, with_regions=False)

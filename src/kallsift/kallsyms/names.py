@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.markers import GROUP, MAX_ENTRY, Markers
 from kallsift.kallsyms.tokens import MAX_PADDING, TokenTable
+from kallsift.lanes import LANE, lanes, writable_lanes
 
 MAX_SYMBOLS = 1 << 24
 """Entries at most: seqs_of_names stores an index in three bytes. Far above any kernel, it bounds hostile tables."""
@@ -207,7 +208,7 @@ def is_padding(data: NDArray[np.uint8], start: int, end: int) -> bool:
 
 
 def expand(
-    data: NDArray[np.uint8], names: Names, tokens: TokenTable, chunk: int = 1 << 15
+    data: NDArray[np.uint8], names: Names, tokens: TokenTable, chunk: int = 1 << 13
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """All entries with their codes replaced by tokens.
 
@@ -215,24 +216,33 @@ def expand(
         data: the segment's bytes.
         names: the proved stream.
         tokens: the proved token table.
-        chunk: entries worked on at once; bounds the temporary arrays.
+        chunk: entries worked on at once; the temporary arrays of so many stay in the processor's cache.
 
     Returns:
         The characters end to end, uint8, and the bounds of each entry, shape (n + 1,), int64.
     """
-    token_lengths = tokens.lengths
-    token_starts = tokens.starts[:-1]
-    pieces, sizes = [], []
+    pieces, bounds = [np.empty(0, np.uint8)], [np.zeros(1, np.int64)]
     for first in range(0, len(names.starts), chunk):
         starts, lengths = names.starts[first : first + chunk], names.lengths[first : first + chunk]
         code_ends = np.cumsum(lengths)
-        total = int(code_ends[-1])
-        places = np.arange(total) + np.repeat(starts - (code_ends - lengths), lengths)
-        codes = data[places]
-        expanded = token_lengths[codes]
-        ends = np.cumsum(expanded)
-        source = np.arange(int(ends[-1])) + np.repeat(token_starts[codes] - (ends - expanded), expanded)
-        pieces.append(tokens.strings[source])
-        sizes.append(np.diff(ends[code_ends - 1], prepend=0))
-    bounds = np.concatenate([[0], *sizes]).cumsum()
-    return np.concatenate(pieces), bounds.astype(np.int64)
+        places = np.arange(int(code_ends[-1])) + np.repeat(starts - (code_ends - lengths), lengths)
+        text, ends = _token_texts(data[places], tokens)
+        pieces.append(text)
+        bounds.append(ends[code_ends - 1] + bounds[-1][-1])
+    return np.concatenate(pieces), np.concatenate(bounds)
+
+
+def _token_texts(codes: NDArray[np.uint8], tokens: TokenTable) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the tokens of some codes end to end, and where each ends, shape (n,)."""
+    lengths, every_lane = tokens.lengths, lanes(tokens.strings)
+    sizes = lengths.take(codes)
+    ends = np.cumsum(sizes)
+    places = ends - sizes
+    text = np.empty(int(ends[-1]) + LANE, np.uint8)
+    written = writable_lanes(text)
+    # what a lane writes behind its token is written again: deep lanes come first, then tokens in their order
+    for depth in range((int(lengths.max()) - 1) // LANE * LANE, 0, -LANE):
+        deep = np.flatnonzero(sizes > depth)
+        written[places[deep] + depth] = every_lane[tokens.starts[codes[deep]] + depth]
+    written[places] = every_lane[tokens.starts[:-1]].take(codes)
+    return text[:-LANE], ends

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.pages import Pages
 from kallsift.kallsyms.tokens import MAX_PADDING
+from kallsift.lanes import LANE, lanes
 
 SAMPLED = 16
 """Entries that are looked at everywhere before all are at few places."""
@@ -34,6 +35,10 @@ SAMPLE = 64
 
 EDGE = 8
 """As many of the first and of the last ones besides: they tell a permutation from what begins some entries further."""
+
+
+_FIRST_BYTES = np.array([(1 << 64) - (1 << 64 - 8 * size) for size in range(LANE + 1)], np.uint64)
+"""Masks of the first 0 to 8 bytes of eight, the first one the highest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,31 +318,22 @@ def _sorted(
 
     Compares eight bytes of all neighbours at once, then the next eight of those that are still equal.
     """
-    padded = np.append(characters, np.zeros(8, np.uint8))
-    eights = np.ndarray(len(characters) + 1, ">u8", padded, strides=(1,))
-
-    def key(indices: NDArray[np.int64], depth: int) -> NDArray[np.uint64]:
-        """Eight bytes of each name from ``depth`` on as one number, zeros behind the name's end."""
-        places = np.minimum(starts[indices] + depth, len(characters))
-        left = np.clip(ends[indices] - places, 0, 8).astype(np.uint64)
-        words = eights[places].astype(np.uint64)
-        spare = np.uint64(64) - left * np.uint64(8)
-        # a shift by 64 bits is undefined: names that have ended count as zero
-        return np.where(left > 0, words >> np.minimum(spare, np.uint64(63)) << np.minimum(spare, np.uint64(63)), 0)
-
-    keys = key(order, 0)
-    first_keys, second_keys, first, second = keys[:-1], keys[1:], order[:-1], order[1:]
-    depth = 8
+    eights = lanes(characters, ">")
+    starts, ends = starts.take(order), ends.take(order)
+    # which names are equal to the next one, as far as they were compared
+    equal, depth = np.ones(len(order) - 1, np.bool_), 0
     while True:
-        if (first_keys > second_keys).any():
+        left = np.clip(ends - starts - depth, 0, LANE)
+        keys = eights[np.minimum(starts + depth, len(characters))] & _FIRST_BYTES.take(left)
+        if (equal & (keys[:-1] > keys[1:])).any():
             return False
-        equal = first_keys == second_keys
-        first, second = first[equal], second[equal]
-        ended = starts[first] + depth > ends[first]
-        if (first[ended] > second[ended]).any():
+        equal &= keys[:-1] == keys[1:]
+        depth += LANE
+        ended = equal & (starts + depth > ends)[:-1]
+        if (ended & (order[:-1] > order[1:])).any():
             return False
-        first, second = first[~ended], second[~ended]
-        if not len(first):
+        equal = np.append(equal & ~ended, False)
+        kept = equal | np.append(False, equal[:-1])
+        if not kept.any():
             return True
-        first_keys, second_keys = key(first, depth), key(second, depth)
-        depth += 8
+        starts, ends, order, equal = starts[kept], ends[kept], order[kept], equal[kept][:-1]

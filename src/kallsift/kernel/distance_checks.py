@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct, is_in_ascending
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kernel.pointer_targets import Targets, distinct, leads_to_symbol
+from kallsift.kernel.pointer_targets import ODD, Targets
 from kallsift.kernel.pointers import PAGE, Words, pointers_between
 from kallsift.memory.model import Segment
 
@@ -24,8 +25,12 @@ MIN_STRINGS = 24
 CLEARLY = 1.2
 """How many times as many strings must be met as at the best of the other distances."""
 
+NEAR = 1024
+"""Bytes that alignment can be wrong by at most."""
+
 NEIGHBOURS = np.array(
-    [shift for shift in (*range(-3, 4), *range(-1024, 1025, 4), *(PAGE * n for n in range(-16, 17))) if shift], np.int64
+    [shift for shift in (*range(-3, 4), *range(-NEAR, NEAR + 1, 4), *(PAGE * n for n in range(-16, 17))) if shift],
+    np.int64,
 )
 """Other distances, less the tested one: by odd headers, by alignment, and by pages. None of them may do as well."""
 
@@ -80,7 +85,7 @@ def count_strings(window: Segment, words: Words, distance: int) -> StringCount:
     low = window.start + distance & words.mask
     high = min(low + len(window.data), words.mask)
     values = pointers_between(window, words, low, high).values
-    offsets = (np.unique(values[:: len(values) // (2 * SAMPLE) + 1]) - np.uint64(low)).astype(np.int64)
+    offsets = (distinct(values[:: len(values) // (2 * SAMPLE) + 1]) - np.uint64(low)).astype(np.int64)
     few = offsets[:: len(offsets) // FEW + 1]
     trials = [_count(window.data, few + shift) for shift in NEIGHBOURS]
     rival = int(NEIGHBOURS[int(np.argmax(trials))])
@@ -94,19 +99,32 @@ def is_best_for_symbols(values: NDArray[np.uint64], own: Targets) -> bool:
     Bit 0 may be set in pointers to code, at the distance or at its neighbour: words with and without it count.
 
     Args:
-        values: words of the image within the symbols' range.
+        values: distinct words of the image within the symbols' range, ascending.
         own: the image's symbols.
     """
-    values = distinct(values)
+    marked = own.code + ODD
+    targets = distinct(np.concatenate((own.addresses, marked[marked & ODD != 0])))
 
     def hits(values: NDArray[np.uint64], shift: int) -> int:
-        shifted = values + np.uint64(shift % (1 << 64))
-        return int(np.count_nonzero(leads_to_symbol(shifted, own, code_bit=True)))
+        return int(np.count_nonzero(is_in_ascending(values + np.uint64(shift % (1 << 64)), targets)))
 
     few = values[:: len(values) // FEW + 1]
+    near = _near_hits(few, targets)
     # a byte away pointers to code lead to symbols as well
-    rival = max((shift for shift in NEIGHBOURS.tolist() if abs(shift) != 1), key=lambda shift: hits(few, shift))
-    return hits(values, rival) <= hits(values, 0)
+    shifts = [shift for shift in NEIGHBOURS.tolist() if abs(shift) != 1]
+    trials = [int(near[NEAR + shift]) if abs(shift) <= NEAR else hits(few, shift) for shift in shifts]
+    return hits(values, shifts[int(np.argmax(trials))]) <= hits(values, 0)
+
+
+def _near_hits(values: NDArray[np.uint64], targets: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """How many values equal one of the distinct, ascending targets at each shift from -`NEAR` to `NEAR`."""
+    near = np.uint64(NEAR)
+    first = np.searchsorted(targets, np.maximum(values, near) - near)
+    counts = np.searchsorted(targets, np.minimum(values, ~near) + near, "right") - first
+    ends = np.cumsum(counts)
+    pairs = np.arange(int(counts.sum())) + np.repeat(first - (ends - counts), counts)
+    distances = (targets[pairs] - np.repeat(values, counts)).astype(np.int64)
+    return np.bincount(distances + NEAR, minlength=2 * NEAR + 1)
 
 
 def string_check(count: StringCount) -> Check:

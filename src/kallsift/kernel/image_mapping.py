@@ -67,7 +67,7 @@ def with_mapping(memory: Memory, tables: Tables, placement: Placement, window: S
     words, distance, image = placement.words, placement.distance, _image(tables, placement, own)
     places = np.array([place for _, place, _ in tables.places], np.uint64)
     data_listed = "linux_banner" in placement.symbols
-    linear = _linear(memory, placement)
+    linear = _linear(memory, placement, image)
     heads = list_heads(_part(window, image, placement), words, image, linear)
     best: tuple[int, int | None, Mapping, str] | None = None
     candidates = _fitting(memory, tables, placement, places)
@@ -180,10 +180,14 @@ def _entries_from(memory: Memory, candidate: tuple[str, int | None, Mapping], st
     return int(np.count_nonzero(held & (mapping.classify(entries, 0) & PRESENT != 0)))
 
 
-def _linear(memory: Memory, placement: Placement) -> range:
-    """Virtual addresses of memory that lists can run through; images of 32 bits lie in the linear map of all memory."""
+def _linear(memory: Memory, placement: Placement, image: range) -> range:
+    """Virtual addresses of memory that lists can run through.
+
+    What a kernel of 64 bits in the upper half of all addresses allocates lies there too; images of 32 bits lie in the
+    linear map of all memory.
+    """
     if placement.words.size == 8:
-        return range(0, 1 << 64)
+        return range(image.start >> 63 << 63, 1 << 64)
     low = placement.virtual(memory.segments[0].start)
     return range(low, min(1 << 32, low + memory.segments[-1].end - memory.segments[0].start))
 

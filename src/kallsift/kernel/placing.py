@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from kallsift.arrays import distinct
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.tables import Layout, Tables
 from kallsift.kernel.base import with_base
@@ -145,10 +146,11 @@ def _confirmed(
     found = pointers_between(window, words, int(own.addresses[0]), min(int(own.addresses[-1]) + 1, words.mask))
     # the table of addresses would confirm itself
     foreign = found.places - np.uint64(tables.array_address) >= np.uint64(tables.array.size)
-    hits = hits_on_symbols(found.values[foreign], own)
+    values = distinct(found.values[foreign])
+    hits = hits_on_symbols(values, own)
     inside = hits.distinct
     if hits.count >= LEAST_HITS + CHANCE * hits.by_chance:
-        if not is_best_for_symbols(found.values[foreign], own):
+        if not is_best_for_symbols(values, own):
             return hits, None
         marked = ", those to code but for bit 0, which is set" if hits.code_bit else ""
         detail = (

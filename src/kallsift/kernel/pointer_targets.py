@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct, is_in_ascending
 from kallsift.kallsyms.table import SymbolTable
 
 CODE_LETTERS = np.frombuffer(b"TtWwi?", np.uint8)
@@ -105,7 +106,7 @@ def leads_to_symbol(values: Addresses, own: Targets, code_bit: bool) -> NDArray[
         own: what they can lead to.
         code_bit: whether bit 0 is set in pointers to code.
     """
-    hits = _among(values, own.addresses)
+    hits = is_in_ascending(values, own.addresses)
     return hits | _marked(values, own.code) if code_bit else hits
 
 
@@ -117,11 +118,11 @@ def has_code_bit(values: Addresses, own: Targets) -> bool:
         own: what they can lead to.
     """
     before = values[values & ODD != 0] - ODD
-    marked = np.count_nonzero(_among(before, own.code))
-    if marked < MIN_MARKED or marked <= np.count_nonzero(_among(values, own.code)):
+    marked = np.count_nonzero(is_in_ascending(before, own.code))
+    if marked < MIN_MARKED or marked <= np.count_nonzero(is_in_ascending(values, own.code)):
         return False
-    chance = sum(np.count_nonzero(_among(before + np.uint64(shift), own.code)) for shift in SHIFTS) / len(SHIFTS)
-    return bool(marked >= MIN_MARKED + CHANCE * chance)
+    by_chance = [np.count_nonzero(is_in_ascending(before + np.uint64(shift), own.code)) for shift in SHIFTS]
+    return bool(marked >= MIN_MARKED + CHANCE * sum(by_chance) / len(SHIFTS))
 
 
 def without_code_bit(values: Addresses, symbols: SymbolTable) -> Addresses:
@@ -135,22 +136,5 @@ def without_code_bit(values: Addresses, symbols: SymbolTable) -> Addresses:
     return np.where(_marked(values, own.code), values - ODD, values)
 
 
-def distinct(values: Addresses) -> Addresses:
-    """Give each value once, ascending.
-
-    Sorted by hand: NumPy's own unique hashes, which such regular numbers defeat.
-    """
-    values = np.sort(values)
-    return values[np.concatenate(([True], values[1:] != values[:-1]))[: len(values)]]
-
-
-def _among(wanted: Addresses, ascending: Addresses) -> NDArray[np.bool_]:
-    if not len(ascending):
-        return np.zeros(len(wanted), np.bool_)
-    at = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
-    result: NDArray[np.bool_] = ascending[at] == wanted
-    return result
-
-
 def _marked(values: Addresses, code: Addresses) -> NDArray[np.bool_]:
-    return np.asarray(values & ODD != 0) & _among(values - ODD, code)
+    return np.asarray(values & ODD != 0) & is_in_ascending(values - ODD, code)

@@ -184,16 +184,12 @@ def list_heads(window: Segment, words: Words, image: range, linear: range) -> Po
         linear: virtual addresses of what can be allocated.
     """
     word = words.dtype.newbyteorder("=").type
-    aligned, low, span = word(words.size - 1), np.uint64(image.start), np.uint64(image.stop - image.start)
+    aligned, low, size = word(words.size - 1), word(image.start), word(min(image.stop - image.start, words.mask))
     first, last = word(max(PAGE, linear.start)), word(linear.stop - 1)
 
     def chosen(_: int, chunk: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
-        points = (chunk & aligned == 0) & (chunk >= first) & (chunk <= last)
-        both = np.flatnonzero(points[:-1] & points[1:])
-        for values in (chunk[both], chunk[both + 1]):
-            outside = words.wrap(values.astype(np.uint64) - low) >= span
-            points[both[~outside]] = False
-        return np.asarray(both[points[both]])
+        points = (chunk >= first) & (chunk <= last) & (chunk & aligned == 0) & (chunk - low >= size)
+        return np.flatnonzero(points[:-1] & points[1:])
 
     return _choose(window, words, chosen)
 

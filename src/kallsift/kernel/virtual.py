@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.pointers import Words
@@ -22,6 +23,9 @@ MAX_READ = 1 << 28
 
 BLOCK = 512
 """Pages that are translated at once: those that one page of entries maps cost hardly more than one of them."""
+
+FEW_BLOCKS = 8
+"""Blocks that addresses which are asked for at once lie in, at most, to be translated by blocks."""
 
 MAX_KNOWN = 1 << 10
 """Blocks of which is kept where their pages lie."""
@@ -51,6 +55,17 @@ class VirtualMemory:
     def physical(self, addresses: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
         """Where virtual addresses lie in the memory, shape (n,), and which of them are mapped."""
         addresses = self.words.wrap(addresses)
+        numbers, pages = np.divmod(addresses // PAGE, np.uint64(BLOCK))
+        wanted = distinct(numbers)
+        if self.mapping is None or not 0 < len(wanted) <= FEW_BLOCKS:
+            return self._translated(addresses)
+        blocks = [self._block(number) for number in wanted.tolist()]
+        found = np.searchsorted(wanted, numbers) * BLOCK + pages.astype(np.intp)
+        physical, mapped = (np.concatenate(column)[found] for column in zip(*blocks, strict=True))
+        return physical + addresses % PAGE, mapped
+
+    def _translated(self, addresses: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """The same, each for itself."""
         if self.mapping is None:
             return addresses, np.ones(len(addresses), np.bool_)
         return translate(self.memory, self.mapping, self.root, addresses)
@@ -96,7 +111,7 @@ class VirtualMemory:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             pages = np.uint64(number * BLOCK) + np.arange(BLOCK, dtype=np.uint64)
-            self._known[number] = self.physical(pages * np.uint64(PAGE))
+            self._known[number] = self._translated(self.words.wrap(pages * np.uint64(PAGE)))
         return self._known[number]
 
     def read(self, address: int, size: int) -> NDArray[np.uint8]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.placement import Placement, is_near
-from kallsift.kernel.pointer_targets import SHIFTS, Targets, distinct, has_code_bit, leads_to_symbol, targets
+from kallsift.kernel.pointer_targets import SHIFTS, Targets, has_code_bit, leads_to_symbol, targets
 from kallsift.kernel.pointers import AFTER, BEFORE, Pointers, Words, outside_of, pointers_between
 from kallsift.machine.registry import NAME_MARKS, word_sizes_of
 from kallsift.memory.model import Memory, Segment

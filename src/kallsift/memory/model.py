@@ -151,8 +151,8 @@ class Segment(Stretch):
 
     def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
         """As `Stretch.gather`."""
-        cells: NDArray[np.uint8] = self.data[offsets[:, None] + np.arange(width)]
-        return cells
+        every = np.ndarray((max(0, self.size - width + 1),), f"V{width}", self.data, strides=(1,))
+        return every[offsets].view(np.uint8).reshape(len(offsets), width)
 
     def moved(self, by: int, lost: int = 0) -> Segment:
         """As `Stretch.moved`."""
@@ -428,12 +428,9 @@ class Memory:
         if not self.segments:
             return values, held
         owner = np.searchsorted(self._starts, addresses, side="right") - 1
-        # Grouped by one sort, so that the time does not grow with segments times addresses.
-        order = np.argsort(owner, kind="stable")
-        groups = np.split(order, np.flatnonzero(np.diff(owner[order])) + 1)
         straddling: list[NDArray[np.intp]] = []
-        for chosen in groups:
-            if not len(chosen) or owner[chosen[0]] < 0:
+        for chosen in _groups(owner):
+            if owner[chosen[0]] < 0:
                 continue
             segment = self.segments[int(owner[chosen[0]])]
             offsets = addresses[chosen] - np.uint64(segment.start)
@@ -459,6 +456,14 @@ class Memory:
             values[rest[whole]] = cells.view(dtype)[whole, 0]
             held[rest] = whole
         return values, held
+
+
+def _groups(numbers: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Return the indices of equal numbers, by one sort: the time does not grow with groups times numbers."""
+    if not (numbers != numbers[:1]).any():
+        return [np.arange(len(numbers))] if len(numbers) else []
+    order = np.argsort(numbers, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
 
 
 def _readable(segment: Stretch, address: int, size: int) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import distinct
+from kallsift.errors import UnmappedError
 from kallsift.kernel.virtual import VirtualMemory
 from kallsift.modules.export_entries import (
     ENTRY_FORMS,
@@ -27,6 +28,7 @@ from kallsift.modules.export_entries import (
     entry_fields,
     entry_size,
     entry_starts,
+    read_strings,
 )
 from kallsift.modules.structures import Structures
 
@@ -142,7 +144,11 @@ def exported(
         return frozenset()
     starts = entry_starts(memory, int(words[form.array]), count, form.entry)
     fields, held = entry_fields(memory, starts, form.entry)
-    return frozenset((value, memory.string(name, MAX_NAME)) for value, name in fields[held][:, :2].tolist())
+    names = read_strings(memory, fields[held, 1])
+    if None in names:
+        raise UnmappedError(int(fields[held, 1][names.index(None)]), MAX_NAME)
+    addresses = fields[held, 0].tolist()
+    return frozenset((address, name) for address, name in zip(addresses, names, strict=True) if name is not None)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,7 @@ from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.generated_code import GeneratedCode
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import VirtualMemory, virtual_memory
-from kallsift.modules.equations import region_places
 from kallsift.modules.module_list import Module, modules
-from kallsift.modules.regions import bounds
 from kallsift.modules.structures import structures_at
 from kallsift.questions.bpf_list import bpf_programs
 from kallsift.questions.ftrace_lists import traced_functions, trampolines
@@ -57,8 +55,13 @@ class Dynamic:
     missing: tuple[str, ...] = ()
 
 
-def dynamic_symbols(kernel: Kernel) -> Dynamic:
-    """What a running kernel has beside its built-in symbols; nothing for images and copies, where nothing runs."""
+def dynamic_symbols(kernel: Kernel, *, with_regions: bool = True) -> Dynamic:
+    """What a running kernel has beside its built-in symbols; nothing for images and copies, where nothing runs.
+
+    Args:
+        kernel: the kernel.
+        with_regions: whether to tell where the memory of modules lies: for that the kernel's types are read.
+    """
     if not kernel.has_memory:
         return Dynamic()
     groups: list[Group] = []
@@ -75,7 +78,12 @@ def dynamic_symbols(kernel: Kernel) -> Dynamic:
     else:
         found = listed.modules
         missing += (f"modules: {line}" for line in listed.missing)
-    groups += _of_modules(kernel, memory, found)
+    regions = _regions(kernel, memory, found) if with_regions else {}
+    groups += (
+        Group(module.name, module.symbols, regions.get(module.address, ()))
+        for module in found
+        if module.symbols is not None
+    )
     functions = [module.symbols.addresses for module in found if module.symbols is not None]
     code = GeneratedCode(kernel, memory, np.concatenate([np.empty(0, np.uint64), *functions]))
     owners = np.array(sorted(module.address for module in found), np.uint64)
@@ -97,10 +105,11 @@ def dynamic_symbols(kernel: Kernel) -> Dynamic:
     return Dynamic(tuple(groups), tuple(missing))
 
 
-def _of_modules(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> Iterator[Group]:
-    """The symbols of those modules whose symbols are known."""
-    known = [(module, module.symbols) for module in found if module.symbols is not None]
-    structures = structures_at(memory, np.array([module.address for module, _ in known], np.uint64))
-    places = region_places(kernel, memory, structures)
-    for module, symbols in known:
-        yield Group(module.name, symbols, bounds(memory, module.address, places))
+def _regions(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> dict[int, tuple[range, ...]]:
+    """Return the memory of modules, by the addresses of their structures; what reads it is imported only then."""
+    from kallsift.modules.equations import region_places
+    from kallsift.modules.regions import bounds
+
+    addresses = [module.address for module in found if module.symbols is not None]
+    places = region_places(kernel, memory, structures_at(memory, np.array(addresses, np.uint64)))
+    return {address: bounds(memory, address, places) for address in addresses}

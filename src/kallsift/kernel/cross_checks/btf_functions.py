@@ -10,14 +10,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.btf import FUNC, MAX_SIZE, BtfError, parse
 from kallsift.kernel.cross_checks.btf_walk import types_of_kind
 from kallsift.kernel.cross_checks.findings import Finding, Source
-from kallsift.kernel.cross_checks.name_keys import Names, distinct, is_among, lanes, matches
+from kallsift.kernel.cross_checks.name_keys import Names, is_among, matches
 from kallsift.kernel.cross_checks.near_names import MIN_KEPT, NearNames, is_part
 from kallsift.kernel.placement import Placement
+from kallsift.lanes import lanes
 from kallsift.memory.model import Memory
 
 MIN_FUNCTIONS = 256

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import UnmappedError
-from kallsift.kernel.cross_checks.name_keys import Names, lanes
+from kallsift.kernel.cross_checks.name_keys import Names
 from kallsift.kernel.name_pointers import pairs
 from kallsift.kernel.placement import Placement
 from kallsift.kernel.pointers import Words
+from kallsift.lanes import lanes
 from kallsift.memory.model import Memory
 
 WITHIN = 12 << 20

@@ -17,9 +17,10 @@ from kallsift.errors import UnmappedError
 from kallsift.kernel.cross_checks.at_addresses import Comparison, compare
 from kallsift.kernel.cross_checks.export_search import searched_runs
 from kallsift.kernel.cross_checks.findings import Finding, Source
-from kallsift.kernel.cross_checks.name_keys import EXPORT_ENDS, PREFIXES, Names, lanes, whole_keys
+from kallsift.kernel.cross_checks.name_keys import EXPORT_ENDS, PREFIXES, Names, whole_keys
 from kallsift.kernel.placement import Placement
 from kallsift.kernel.pointer_targets import without_code_bit
+from kallsift.lanes import lanes
 from kallsift.memory.model import Memory
 
 FORMS = ((3, True), (3, False), (2, True), (2, False))

@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.table import SymbolTable
-
-LANE = 8
-"""Characters that are looked at at once."""
+from kallsift.lanes import LANE, lanes
 
 FEW = 1 << 14
 """Keys that are looked up one by one."""
@@ -77,13 +75,6 @@ _MASKS = np.array([(1 << 8 * size) - 1 for size in range(LANE + 1)], np.uint64)
 _LENGTHS = np.array([0, *(len(prefix) for prefix in PREFIXES)], np.int64)
 _BEFORE_NAMES = np.array([False, *(prefix in BEFORE_NAMES for prefix in PREFIXES)])
 _FAMILIES = np.arange(len(PREFIXES) + 1, dtype=np.uint64) * np.uint64(0xA24BAED4963EE407)
-
-
-def lanes(text: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Eight characters from each place on as one number, the first one lowest, zeros behind the end; (n + 1,)."""
-    padded = np.append(text, np.zeros(LANE, np.uint8))
-    # to be indexed, never taken from: that would copy all lanes
-    return np.ndarray(len(text) + 1, "<u8", padded, strides=(1,))
 
 
 def _mixed(keys: NDArray[np.uint64], part: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -233,12 +224,6 @@ def _bound_keys() -> Mapping[bytes, np.uint64]:
 def whole_keys(stems: NDArray[np.uint64], family: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Keys of whole names from those of what stands behind their families' prefixes."""
     return _mixed(stems, _FAMILIES[family])
-
-
-def distinct(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Each key once, ascending. NumPy's own unique hashes, which takes several times as long."""
-    keys = np.sort(keys)
-    return keys[np.concatenate(([True], keys[1:] != keys[:-1]))[: len(keys)]]
 
 
 def is_among(keys: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> NDArray[np.bool_]:
