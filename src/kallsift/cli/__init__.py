@@ -1,1 +1,6 @@
 """The command line: one thin module per command."""
+
+from __future__ import annotations
+
+DEBUG = "kallsift.debug"
+"""Key in a click context's ``meta`` under which ``--debug`` is kept."""

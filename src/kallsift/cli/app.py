@@ -11,11 +11,10 @@ from importlib import import_module
 import click
 
 from kallsift import __version__
+from kallsift.cli import DEBUG
 from kallsift.cli.exit_codes import ExitCode
-from kallsift.cli.messages import complain
 from kallsift.cli.output_file import record_stream
 from kallsift.cli.rich_help import HelpedGroup
-from kallsift.cli.source_options import DEBUG
 from kallsift.errors import KallsiftError, OverwriteError
 from kallsift.memory.input_files import recorded_files
 
@@ -112,6 +111,8 @@ def run(arguments: Sequence[str]) -> int:
             import traceback
 
             traceback.print_exc()
+        from kallsift.cli.messages import complain
+
         message, failure = _explained(error)
         complain(message)
         return failure

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kallsift.cli import DEBUG
 from kallsift.cli.address import Address
 from kallsift.cli.hint_options import hint_options
 from kallsift.cli.messages import note, warn
@@ -25,9 +26,6 @@ from kallsift.output.evidence_text import doubts, evidence_lines
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-DEBUG = "kallsift.debug"
-"""Key in a click context's ``meta`` under which ``--debug`` is kept."""
 
 
 @dataclass(frozen=True)
