@@ -196,15 +196,18 @@ class SymbolTable:
         return self.characters.tobytes()
 
     @cached_property
-    def _sizes(self) -> NDArray[np.int64]:
-        """Characters of each symbol, its letter included, shape (n,), int64; kept, since names are looked up often."""
-        return np.diff(self.bounds)
+    def _sizes(self) -> NDArray[np.uint32]:
+        """Characters of each symbol, its letter included, shape (n,), uint32; kept, since names are looked up often."""
+        return np.diff(self.bounds).astype(np.uint32)
 
     def _matches(self, name: str) -> NDArray[np.int64]:
         """Indices of the symbols called ``name``: those of its length, then those of its characters."""
         # a character beyond a byte is in no name: as an empty name it matches nothing
         wanted = np.frombuffer(name.encode("latin-1") if name.isascii() or max(name) <= "\xff" else b"", np.uint8)
         alike = np.flatnonzero(self._sizes == len(wanted) + 1)
+        # the last character and one inside leave but few of thousands
+        for place in (len(wanted), len(wanted) // 2) if len(wanted) > 1 else ():
+            alike = alike[self.characters[self.bounds[alike] + place] == wanted[place - 1]]
         cells = self.characters[self.bounds[alike][:, None] + np.arange(1, len(wanted) + 1)]
         result: NDArray[np.int64] = alike[(cells == wanted).all(axis=1)]
         return result[self.whole[result]]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import weakref
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
+from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -296,15 +298,9 @@ class Memory:
 
     def segment_at(self, address: int) -> Stretch | None:
         """The segment that holds ``address``, or None."""
-        low, high = 0, len(self.segments)
-        while low < high:
-            middle = (low + high) // 2
-            if self.segments[middle].start <= address:
-                low = middle + 1
-            else:
-                high = middle
-        if low and address < self.segments[low - 1].end:
-            return self.segments[low - 1]
+        behind = bisect_right(self.segments, address, key=attrgetter("start"))
+        if behind and address < self.segments[behind - 1].end:
+            return self.segments[behind - 1]
         return None
 
     def window(self, address: int, before: int, after: int) -> Segment:

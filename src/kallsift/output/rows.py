@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.table import SymbolTable
+from kallsift.lanes import LANE, lanes, writable_lanes
 
 CHUNK = 1 << 15
 """Symbols per chunk: about 2 MB of text and 8 MB of temporaries, whatever the table's size."""
@@ -20,7 +21,6 @@ CHUNK = 1 << 15
 NAME_ESCAPES = {ord(" "): b"\\x20", ord("\\"): b"\\x5c"}
 """Printable characters that are escaped all the same (see `kallsift.kallsyms.escapes`)."""
 
-_LANE = 8
 _HEX_PAIRS = np.frombuffer(bytes(range(256)).hex().encode(), np.uint16)
 
 
@@ -84,12 +84,12 @@ class RowFormat:
         name_sizes = np.diff(bounds) - 1
         ends = np.cumsum(head.shape[1] + name_sizes + len(self.after))
         starts = ends - (head.shape[1] + name_sizes + len(self.after))
-        text = np.empty(int(ends[-1]) + _LANE, np.uint8)
+        text = np.empty(int(ends[-1]) + LANE, np.uint8)
         # A name's last lane writes up to seven bytes too many, but only where heads and ends are written after it.
         _copy_lanes(text, starts + head.shape[1], characters, bounds[:-1] + 1, name_sizes)
         _everywhere(text, head.shape[1])[starts] = head.view(f"V{head.shape[1]}")[:, 0]
         _everywhere(text, len(self.after))[ends - len(self.after)] = np.void(self.after)
-        return text[:-_LANE].data
+        return text[:-LANE].data
 
     def _must_escape(self, characters: NDArray[np.uint8]) -> bool:
         """Whether any of the bytes may not be written as it is."""
@@ -161,10 +161,8 @@ def _copy_lanes(
     sizes: NDArray[np.int64],
 ) -> None:
     """Copies pieces of any size, eight bytes at a time; up to seven bytes behind each piece are overwritten too."""
-    padded = np.empty(len(source) + _LANE, np.uint8)
-    padded[: len(source)] = source
-    into, out_of = _everywhere(target, _LANE), _everywhere(padded, _LANE)
+    into, out_of = writable_lanes(target), lanes(source)
     while len(sizes):
         into[target_at] = out_of[source_at]
-        longer = sizes > _LANE
-        target_at, source_at, sizes = target_at[longer] + _LANE, source_at[longer] + _LANE, sizes[longer] - _LANE
+        longer = sizes > LANE
+        target_at, source_at, sizes = target_at[longer] + LANE, source_at[longer] + LANE, sizes[longer] - LANE

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kernel.cross_checks.btf_functions import btf_finding
 from kallsift.kernel.cross_checks.exports import export_finding
-from kallsift.kernel.cross_checks.findings import SUMMARY, summary
+from kallsift.kernel.cross_checks.findings import SUMMARY, Finding, summary
 from kallsift.kernel.cross_checks.function_starts import start_finding
 from kallsift.kernel.cross_checks.name_keys import Names
 from kallsift.kernel.cross_checks.siblings import sibling_finding
@@ -27,11 +30,13 @@ def held_twice(memory: Memory, placement: Placement) -> tuple[Check, ...]:
     if not len(symbols) or not symbols.whole.all():
         return (Check(SUMMARY, Outcome.ABSENT, "not looked for: some names or addresses are lost"),)
     names = Names.of_symbols(symbols)
-    siblings = sibling_finding(names, symbols)
-    findings = (
-        siblings,
-        export_finding(memory, placement, names),
-        btf_finding(memory, placement, names),
-        start_finding(memory, placement, names, siblings.addresses),
+    questions: tuple[Callable[[], Finding], ...] = (
+        lambda: sibling_finding(names, symbols),
+        lambda: export_finding(memory, placement, names),
+        lambda: btf_finding(memory, placement, names),
     )
+    with ThreadPoolExecutor() as threads:
+        siblings, exports, types = threads.map(lambda question: question(), questions)
+    starts = start_finding(memory, placement, names, siblings.addresses)
+    findings = (siblings, exports, types, starts)
     return (*(finding.check for finding in findings), summary(findings, len(symbols)))
