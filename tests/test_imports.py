@@ -37,7 +37,9 @@ HARDER = (
     "memory.spool",
     "memory.vmware",
     "memory.live.qemu",
+    "modules.equations",
     "modules.exports",
+    "modules.facts",
     "output.csv_table",
     "output.elf_file",
     "output.json_document",
@@ -54,6 +56,11 @@ def loaded_by(code: str, *arguments: str) -> set[str]:
     tail = "\nimport sys; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code + tail, *arguments], capture_output=True, check=True, text=True)
     return set(run.stdout.split())
+
+
+def test_the_command_alone_needs_no_arrays() -> None:
+    """Help, versions and wrong usage are answered without them."""
+    assert "numpy" not in loaded_by("import kallsift.cli.app")
 
 
 def test_the_package_alone_imports_nothing() -> None:
