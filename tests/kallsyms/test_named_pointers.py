@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.named_pointers import NamedPointers
+from kallsift.kallsyms.named_pointers import NamedPointers, name_pointers
 from kallsift.memory.model import Segment
 
 COUNT = 400
@@ -131,3 +131,9 @@ def test_memory_of_one_byte(form: Form, byte: int) -> None:
 @pytest.mark.parametrize("size", [0, 3, 50])
 def test_memory_too_short_for_any_entries(size: int) -> None:
     assert found_in(Segment(START, np.ones(size, np.uint8)), Form(4, 3, True), "<") is None
+
+
+def test_a_name_that_ends_as_pointers_begin_hides_none() -> None:
+    names = [b"a__ksymtab", b"__ksymtab_x", b"", b"b__ksymtab_c", b"__tracepoint_ptr_", b"__tracepoint_ptr_y"]
+    assert not name_pointers(names * 5)
+    assert name_pointers(names * 6)

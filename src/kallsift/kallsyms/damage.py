@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +146,28 @@ def _is_worse(left: Left, placed: Left) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
+class _KnownNames:
+    """Names that are sure.
+
+    Attributes:
+        heads: offset of each entry's length in the segment's data, shape (n,); -1 where unknown.
+        ends: offset behind its last code, likewise.
+        characters: letters and names end to end.
+        bounds: of each symbol in ``characters``, shape (n + 1,).
+    """
+
+    heads: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    characters: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
+
+    @cached_property
+    def texts(self) -> list[bytes]:
+        """The names without their letters; empty where unknown."""
+        return texts(self.characters, self.bounds)
+
+
+@dataclass(frozen=True, eq=False)
 class _NameSolver:
     """Names of one stream, whichever array of addresses belongs to it: what all arrays have in common is done once.
 
@@ -158,7 +181,7 @@ class _NameSolver:
     entries: Entries
     possible: NDArray[np.bool_]
     _proven: list[Entries] = field(default_factory=list)
-    _found: dict[tuple[object, ...], tuple[NDArray[np.int64], NDArray[np.int64]] | None] = field(default_factory=dict)
+    _found: dict[tuple[object, ...], _KnownNames | None] = field(default_factory=dict)
 
     def proven(self, tables: TablesLeft) -> Entries:
         """Return the entries of proven pages, and walks over all others; as `proven_entries`."""
@@ -171,15 +194,18 @@ class _NameSolver:
             )
         return self._proven[0]
 
-    def confirmed(self, tables: TablesLeft, *, doubtful: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        """Return heads and ends of the entries that other tables confirm; as `with_confirmed`."""
+    def known(self, tables: TablesLeft, *, doubtful: bool) -> _KnownNames | None:
+        """Return the names that other tables confirm, as `with_confirmed`; where doubtful, those of proven pages."""
         entries = self.proven(tables) if doubtful else self.entries
         ranks, array = tables.ranks, tables.addresses.array
         key: tuple[object, ...] = (doubtful, ranks and (ranks.offset, ranks.entry_size))
         if asks_addresses(tables, entries):
             key += (array.offset, array.encoding.name, tables.addresses.word_size)
         if key not in self._found:
-            self._found[key] = with_confirmed(tables, entries, doubtful=doubtful)
+            found = with_confirmed(tables, entries, doubtful=doubtful)
+            if found is None and doubtful:
+                found = entries.heads, entries.ends
+            self._found[key] = None if found is None else _KnownNames(*found, *tables.expanded(*found))
         return self._found[key]
 
 
@@ -194,23 +220,19 @@ def _assemble(tables: TablesLeft, pages: Pages, solver: _NameSolver) -> Tables:
     segment, tokens, stream, left, ranks = tables.segment, tables.tokens, tables.stream, tables.addresses, tables.ranks
     blank = solver.blank
     doubtful = (pages.lost & ~blank.lost).any() or len(left.strange) or (ranks is not None and ranks.strange)
-    found = None if doubtful else solver.confirmed(tables, doubtful=False)
-    doubtful, sure = found is None, in_long_rows(left, pages)
-    if found is None:
+    names = None if doubtful else solver.known(tables, doubtful=False)
+    doubtful, sure = names is None, in_long_rows(left, pages)
+    if names is None:
         # where one page holds something else, each may
-        tables = replace(tables, addresses=sure)
-        entries = solver.proven(tables)
-        found = solver.confirmed(tables, doubtful=True) or (entries.heads, entries.ends)
-    heads, ends = found
+        names = solver.known(replace(tables, addresses=sure), doubtful=True)
+        assert names is not None
+    heads, ends, bounds = names.heads, names.ends, names.bounds
     lost = pages.lost.copy()
     # a page between two that hold something else was lost as well, until its names had their place
     lost[pages.number(heads[heads >= 0])] = False
     lost[left.strange] = True
     foreign = int(np.count_nonzero(lost & ~blank.lost))
-    characters, bounds = tables.expanded(heads, ends)
-    left = borne_out_by_pointers(
-        segment, tokens.byte_order, pages, left, sure, texts(characters, bounds), doubtful=doubtful
-    )
+    left = borne_out_by_pointers(segment, tokens.byte_order, pages, left, sure, names.texts, doubtful=doubtful)
     rows = [
         Row(
             "names",
@@ -243,7 +265,7 @@ def _assemble(tables: TablesLeft, pages: Pages, solver: _NameSolver) -> Tables:
         ),
     )
     return Tables(
-        segment, left.word_size, tokens.byte_order, in_order(*rows), left.array, characters, bounds, checks,
+        segment, left.word_size, tokens.byte_order, in_order(*rows), left.array, names.characters, bounds, checks,
         None if left.known.all() else left.known, damage,
     )  # fmt: skip
 

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.foreign_pages import pages_out_of_order
-from kallsift.kallsyms.name_order import KEYS
 from kallsift.kallsyms.pages import PAGE, Pages, page_begin, pages_in_segment
 from kallsift.kallsyms.reentry import FIRST_WHOLE, UNSURE_OF_ANY, Entries, following_entries, longest_walk
-from kallsift.kallsyms.sequences import Ranks
+from kallsift.kallsyms.sequences import CUTS, Ranks
 
 
 def proven_entries(
@@ -105,11 +104,15 @@ def ranks_in_order(ranks: Ranks, names: Sequence[bytes], start: int) -> Ranks:
     known = ranks.order >= 0
     known[known] = [bool(names[index]) for index in ranks.order[known].tolist()]
     pages = pages_in_segment(start, ranks.offset + np.arange(len(known), dtype=np.int64) * ranks.entry_size)
-    there = ranks.order[known].tolist()
+    there = [names[index] for index in ranks.order[known].tolist()]
+    text = b"\0".join(there)
     foreign: NDArray[np.int64] | None = None
-    for key in KEYS:
-        own = [key(names[index]) for index in there]
-        number = {name: number for number, name in enumerate(sorted(set(own)))}
+    for mark in CUTS:
+        if mark and mark not in text:
+            continue
+        own = [name.partition(mark)[0] for name in there] if mark else there
+        # hardly more than merging, for most are in order
+        number = {name: number for number, name in enumerate(dict.fromkeys(sorted(own)))}
         numbers = np.zeros(len(known), np.int64)
         numbers[known] = [number[name] for name in own]
         found = pages_out_of_order(numbers, known, pages)

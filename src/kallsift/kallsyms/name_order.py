@@ -31,6 +31,9 @@ SAMPLE = 48
 NEIGHBOURS = 96
 """Neighbours by name that are tried next: between them stands what tells places in sections sorted by name apart."""
 
+MAX_CELLS = 1 << 20
+"""Ranks that are looked at at once."""
+
 MOST_OUT_OF_ORDER = 0.01
 """Part of the names that may contradict the order, and are left out; more, and it is not their order."""
 
@@ -194,21 +197,23 @@ class NameOrder:
                 many at least.
             last: place of the last one of its equals.
         """
-        misplaced = np.zeros(len(firsts), np.int64)
-        ranked = np.zeros(len(firsts), np.int64)
-        highest = np.full(len(firsts), -1, np.int64)
-        beneath = np.zeros(len(firsts), np.int64)
-        limits = (by_name.tolist(), lower.tolist(), upper.tolist(), first.tolist(), last.tolist())
-        for number, low, high, own, own_last in zip(*limits, strict=True):
-            rank = self.ranks.rank[firsts + number]
+        counts = np.zeros((2, len(firsts)), np.int64)
+        steps = np.arange(len(by_name))[:, None]
+        width = max(1, MAX_CELLS // max(1, len(by_name)))
+        for column in range(0, len(firsts), width):
+            rank = self.ranks.rank[firsts[column : column + width] + by_name[:, None]]
             known = rank >= 0
             below = self.below[np.maximum(rank, 0)]
-            crowded = (highest >= 0) & (rank - highest < own - beneath)
-            misplaced += known & ((below < low) | (below > high) | crowded)
-            ranked += known
-            rises = known & (rank > highest)
-            highest[rises], beneath[rises] = rank[rises], own_last
-        return misplaced, ranked
+            # before each name the highest rank so far, and the last of the name's equals that has it
+            highest = np.full_like(rank, -1)
+            np.maximum.accumulate(rank[:-1], axis=0, out=highest[1:])
+            risen = np.full_like(rank, -1)
+            np.maximum.accumulate(np.where(rank > highest, steps, -1)[:-1], axis=0, out=risen[1:])
+            beneath = np.where(risen >= 0, last[risen], 0)
+            crowded = (highest >= 0) & (rank - highest < first[:, None] - beneath)
+            wrong = known & ((below < lower[:, None]) | (below > upper[:, None]) | crowded)
+            counts[:, column : column + width] = wrong.sum(axis=0), known.sum(axis=0)
+        return counts[0], counts[1]
 
 
 def _keys(names: Sequence[bytes], key: Callable[[bytes], bytes]) -> list[bytes]:

@@ -197,19 +197,17 @@ def _forwards(
         and as nothing says where, nothing is believed from such a marker to the next one.
     """
     outside, source, broken = len(following) - 1, 0, dict[int, int]()
+    walks = dict(zip(anchors, _group_walks(following, [*anchors.values()]), strict=True))
     for number in range(-(-len(heads) // GROUP)):
         source = number if number in markers else source
         place = anchors.get(number)
         if place is None or place >= outside:
             continue
         last = min(len(heads), (number + 1) * GROUP)
-        walk = []
-        for _ in range(number * GROUP, last):
-            end = int(following[place])
-            if end == outside and place != outside:
-                break
-            walk.append(place)
-            place = end
+        places = walks[number] if number in walks else _group_walks(following, [place])[0]
+        ends = np.flatnonzero(places[1:] == outside)
+        walk = places[: min(int(ends[0]) if len(ends) else GROUP, last - number * GROUP)]
+        place = int(places[len(walk)])
         whole = len(walk) == last - number * GROUP
         following_marker = anchors.get(number + 1)
         if not whole and pages.intact(*(np.array([place + offset + more]) for more in (0, FIRST_WHOLE)))[0]:
@@ -230,6 +228,18 @@ def _forwards(
                 del anchors[number]
             number += 1
     return broken
+
+
+def _group_walks(following: NDArray[np.int64], starts: list[int]) -> NDArray[np.int64]:
+    """Return the entries of a group from each start on, and where it ends, shape (n, GROUP + 1).
+
+    From where no entry can begin on it is where all lead that lead nowhere.
+    """
+    places = np.empty((GROUP + 1, len(starts)), np.int64)
+    places[0] = np.minimum(starts, len(following) - 1)
+    for entry in range(GROUP):
+        places[entry + 1] = following[places[entry]]
+    return places.T
 
 
 def _walked(following: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

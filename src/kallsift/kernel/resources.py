@@ -67,17 +67,20 @@ class RamMap(NamedTuple):
 
 def ram_maps(ram: Segment) -> Iterator[RamMap]:
     """Ways to lay out bare RAM as resources in it have it, first those that are exactly as large as it is."""
-    found = {each.pieces: each for words, address in SHAPES for each in _maps(ram, words, address)}
+    places = {byte_order: _flags(ram, byte_order) for byte_order in ("<", ">")}
+    found = {
+        each.pieces: each for words, address in SHAPES for each in _maps(ram, places[words.byte_order], words, address)
+    }
     yield from islice(sorted(found.values(), key=lambda each: each.missing), MAX_MAPS)
 
 
-def _maps(ram: Segment, words: Words, address: int) -> Iterator[RamMap]:
-    """What the resources of one shape say, told apart by their names."""
+def _maps(ram: Segment, flags: NDArray[np.int64], words: Words, address: int) -> Iterator[RamMap]:
+    """What the resources of one shape say whose flags stand at those offsets, told apart by their names."""
     fields = {"start": address, "end": address, "name": words.size, "flags": words.size}
     layout = np.dtype([(name, f"{words.byte_order}u{size}") for name, size in fields.items()])
     # the half of a wide word that was looked for stands behind the other if the byte order is big-endian
     before = layout.itemsize - (words.size if words.byte_order == "<" else 4)
-    starts = _flags(ram, words.byte_order) - before
+    starts = flags - before
     starts = starts[(starts >= 0) & (starts <= ram.size - layout.itemsize)]
     records = ram.gather(starts, layout.itemsize).view(layout)[:, 0]
     ordered = (records["start"] <= records["end"]) & (records["end"] < np.uint64(MAX_ADDRESS))
