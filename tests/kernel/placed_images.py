@@ -36,6 +36,7 @@ class Parts:
         banner: whether there is a banner and a symbol for it.
         text_only: whether only symbols of text are listed.
         code_bit: whether bit 0 is set in pointers to code, as of Thumb-2 and microMIPS.
+        letter: of one symbol, where it is not what population gives.
         step: bytes from each symbol to the next but for some aliases, if all are alike.
     """
 
@@ -51,6 +52,7 @@ class Parts:
     text_only: bool = False
     code_bit: bool = field(default=False, repr=False)
     step: int = field(default=0, repr=False)
+    letter: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def make(parts: Parts, seed: int = 1) -> Made:
     chance = random.Random(f"{parts} {seed}")
     era = ERAS[parts.era]
     listed = population(1500, seed, start=start + parts.first, text_only=parts.text_only)
+    if parts.letter:
+        listed = (*listed[:700], listed[700]._replace(letter=parts.letter), *listed[701:])
     if parts.step:
         steps = [parts.step * (index - index // ALIASED) for index in range(len(listed))]
         listed = tuple(symbol._replace(address=start + step) for symbol, step in zip(listed, steps, strict=True))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.memory.model import Memory
+from kallsift.memory.model import AddressSpace, Memory, Segment
 from tests.kernel.made_machine import BANNER, HEADS, LISTS, POINTERS, TABLES, Machine, _blob
 from tests.kernel.placed_images import Parts, flat, make
 
@@ -161,3 +161,28 @@ def test_base() -> None:
         made = make(Parts(lists=100, strings=200, pointers=pointers))
         lost = made.changed(made.offset("relative_base"), bytes(8))
         assert proves_itself(flat(lost, base=made.distance)) is proven
+
+
+def test_a_marker_of_the_entry_behind() -> None:
+    """All entries that begin at markers have their letters, but one is left out, and another one stands there twice."""
+    made = make(Parts(lists=100, strings=200))
+    heads, start = made.blob.heads, made.blob.tables["names"].offset
+    marker = made.offset("markers") + 4 * 3
+    assert proves_itself(flat(made))
+    assert made.data[marker : marker + 4] == (heads[768] - start).to_bytes(4, "little")
+    assert not proves_itself(flat(made.changed(marker, (heads[769] - start).to_bytes(4, "little"))))
+
+
+@pytest.mark.parametrize("letter", ["t", "q", "_"])
+def test_a_letter_of_none_of_nms_types(letter: str) -> None:
+    """Encoded as such, so that nothing else is broken."""
+    made = make(Parts(lists=100, strings=200, letter=letter))
+    assert proves_itself(flat(made)) is (letter == "t")
+
+
+@pytest.mark.parametrize("off", [0, 0x1000, 0x40])
+def test_strings_of_memory_at_given_addresses(off: int) -> None:
+    """Pointers equal symbols wherever the memory is said to lie, but lead to strings at its own addresses alone."""
+    made = make(Parts(strings=200))
+    segment = Segment(made.distance + off, np.frombuffer(made.data, np.uint8))
+    assert proves_itself(Memory("made", "raw", AddressSpace.VIRTUAL, (segment,))) is (off == 0)
