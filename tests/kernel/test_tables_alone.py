@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import kallsift
+from kallsift import Outcome
 from kallsift.kallsyms import anywhere, damage
 from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.rebase import rebased
@@ -91,6 +93,17 @@ def test_whole_tables_without_gaps_are_not_searched_for_damage(
     kernel = kallsift.recover(memory)
     assert not kernel.is_placed
     assert asked == ({"damage", "elsewhere"} if is_searched else set())
+
+
+@pytest.mark.parametrize("given", [None, 4])
+def test_another_reading_that_is_in_order_too_is_told(given: int | None) -> None:
+    """Distances from their own places are the same for words of either size, if no name tells the architecture."""
+    blob = make(Parts(era="7.0", word_size=4)).blob
+    data = np.frombuffer(bytes(BEFORE) + blob.data + bytes(BEHIND), np.uint8)
+    memory = Memory("alone", "raw", AddressSpace.PHYSICAL, (Segment(0, data),))
+    kernel = kallsift.recover(memory.with_hints(replace(memory.hints, word_size=given)))
+    failed = [check.name for check in kernel.evidence if check.outcome is Outcome.FAILED]
+    assert failed == ["placement", *([] if given else ["only reading"])]
 
 
 def test_a_base_that_the_user_gives() -> None:
