@@ -24,13 +24,16 @@ READY := $(VENV)/.ready
 # processes that tests start would else compile all modules anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo fast test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage \
+.PHONY: demo fast quick test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage \
 	bitflips bench bench-images bench-check bench-compressed bench-questions clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
 
-fast: check
+fast: $(READY)
+	@$(MAKE) --no-print-directory --output-sync -j2 check quick
+
+quick: $(READY)
 	$(RUN) -m pytest -n auto --dist worksteal -m 'not lab and not slow'
 
 test: check unit

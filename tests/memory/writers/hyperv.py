@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 PAGE = 4096
 BLOCK = 1 << 20
@@ -161,6 +162,7 @@ def packed_page(data: bytes) -> bytes:
     return out
 
 
+@lru_cache(maxsize=8)
 def packed_block(data: bytes) -> bytes:
     """A block, page by page: one of the same eight bytes, or packed, or as it is."""
     out = b""
