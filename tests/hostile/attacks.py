@@ -89,16 +89,30 @@ def spread_in_machine(content: bytes, count: int, size: int) -> bytes:
     return machine().data.tobytes() + spread(content, count, size)
 
 
+GZIP = b"\x1f\x8b\x08\x08\1\1\1\1\2\3"
+"""A header of gzip that a name follows, without a NUL: all further ones up to the next are its name."""
+
+
 def gzip_headers() -> bytes:
-    """Headers of gzip before stored blocks that hold nothing: each is a stream that ends nowhere."""
-    header = b"\x1f\x8b\x08\0\0\0\0\0\0\x03"
-    return bytes(PAGE) + header * 4095 + b"\0\0\0\xff\xff" * (2 * MIB // 5)
+    """Headers of gzip before stored blocks that hold nothing: each is a stream that goes on to the end of the file."""
+    return bytes(PAGE) + GZIP * 4095 + b"\0" + b"\0\0\0\xff\xff" * (4 * MIB // 5)
 
 
 def tiny_bzip2() -> bytes:
     """Streams of one byte each, and a stream of lz4 that holds many headers of gzip."""
-    inner = b"\x1f\x8b\x08\0\0\0\0\0\0\x03" * (3 * MIB)
-    return bytes(PAGE) + bz2.compress(b"x") * 4000 + bytes(lz4.frame.compress(inner)) + bytes(4 * MIB)
+    inner = lz4.frame.compress(GZIP * (32 * MIB), store_size=False)
+    return bytes(PAGE) + bz2.compress(b"x") * 4000 + bytes(inner) + bytes(MIB)
+
+
+def wide_zstd() -> bytes:
+    """A frame of zstd of one byte whose decoder needs 128 MiB: no size of its content, a window of 2^27."""
+    return b"\x28\xb5\x2f\xfd\0" + bytes([27 - 10 << 3]) + b"\x09\0\0x"
+
+
+def wide_xz() -> bytes:
+    """A stream of xz of one byte whose decoder needs 128 MiB."""
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 128 * MIB}]
+    return lzma.compress(b"x", format=lzma.FORMAT_XZ, filters=filters)
 
 
 def repeated(content: bytes, size: int) -> bytes:
@@ -140,10 +154,6 @@ def tiny_chunks(count: int) -> bytes:
     return header + chunk * count + struct.pack("<Q", 0)
 
 
-def empty_xz() -> bytes:
-    return lzma.compress(b"")
-
-
 DIGIT_RUNS = DIGITS * 65_537
 TABLES = token_table() * 258
 
@@ -166,9 +176,13 @@ ATTACKS: dict[str, Attack] = {
     "2 MiB of zstd frames": Attack(lambda: repeated(zstd.compress(b"x"), 2 * MIB)),
     "2 MiB of empty zstd frames": Attack(lambda: repeated(zstd.compress(b""), 2 * MIB)),
     "2 MiB of zstd frames behind": Attack(lambda: bytes(PAGE) + repeated(zstd.compress(b"x"), 2 * MIB)),
+    "2 MiB of wide zstd frames": Attack(lambda: repeated(wide_zstd(), 2 * MIB)),
+    "2 MiB of wide zstd frames behind": Attack(lambda: bytes(PAGE) + repeated(wide_zstd(), 2 * MIB)),
     "2 MiB of xz streams": Attack(lambda: repeated(lzma.compress(b"x"), 2 * MIB)),
     "2 MiB of empty xz streams": Attack(lambda: repeated(lzma.compress(b""), 2 * MIB)),
     "2 MiB of xz streams behind": Attack(lambda: bytes(PAGE) + repeated(lzma.compress(b"x"), 2 * MIB)),
+    "2 MiB of wide xz streams": Attack(lambda: repeated(wide_xz(), 2 * MIB)),
+    "2 MiB of wide xz streams behind": Attack(lambda: bytes(PAGE) + repeated(wide_xz(), 2 * MIB)),
     "kdump of 100,000 runs": Attack(partial(scattered_kdump, 100_000)),
     "kdump of 400,000 runs": Attack(partial(scattered_kdump, 400_000)),
     "kdump of 4.19 million runs": Attack(partial(scattered_kdump, 4_190_000)),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 import kallsift
+from kallsift.budget import MIN_OUTPUT
 from kallsift.memory import kdump, kdump_header
 from tests.memory.builders import ByteOrder, note
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal
@@ -187,10 +188,15 @@ def test_a_damaged_descriptor_costs_its_page(how: dict[str, int]) -> None:
     assert memory.unreadable.remark(memory.size) == "1 of 4 pages did not unpack; they are read as holes"
 
 
-def test_billions_of_runs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kdump, "RUN_LIMIT", 100)
-    content = writer.kdump({number: bytes(4096) for number in range(0, 500, 2)})
-    assert "runs of pages" in refusal(kdump, content)
+def test_of_billions_of_runs_the_largest_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = writer.kdump(
+        {number: page(number) for number in (*range(0, 99, 2), 100, 101, 102, 103, *range(105, 300, 2))}
+    )
+    monkeypatch.setattr(kdump, "RUN_COST", MIN_OUTPUT // 40)
+    memory = open_bytes(kdump, content)
+    assert 1 <= len(memory.segments) <= 41
+    assert memory.read(100 * 4096, 4 * 4096).tobytes() == b"".join(page(number) for number in range(100, 104))
+    assert any("runs of pages" in note for note in memory.notes)
 
 
 def test_structures_have_the_published_sizes() -> None:

@@ -82,6 +82,8 @@ def _headers(memory: Memory, size: int, byte_order: str) -> Iterator[int]:
     pattern = re.compile(header + b".{8}" + header + section + b".{8}" + symbol, re.DOTALL)
     found = 0
     for stretch in memory.segments:
+        if stretch.size < MIN_SYMBOLS * _SHAPES[size][2]:
+            continue
         for low in stretch.steps(BATCH):
             for match in pattern.finditer(stretch.read(low, low + BATCH + _SHAPES[size][0]).data):
                 found += 1

@@ -40,6 +40,8 @@ def name_regions(memory: Memory) -> Iterator[tuple[int, int]]:
     """
     found = 0
     for stretch in memory.segments:
+        if stretch.size < LEAST_BLOCKS * BLOCK:
+            continue
         first: int | None = None
         after = 0
         for low in stretch.steps(BATCH):

@@ -24,6 +24,9 @@ DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
 BLOCK = 1 << 20
 """Bytes a pass works on at once: its temporaries stay in the processor's cache."""
 
+SMALL = 1 << 16
+"""Bytes up to which it takes longer to hand them to a thread than to look at them."""
+
 LANE = 8
 
 BATCH = 64 << 20
@@ -56,6 +59,8 @@ def digit_runs(
             done += end - start if counts else 0
             if progress and counts:
                 progress(done, total)
+            if not len(found):
+                continue
             runs = _whole_runs(segment, found)
             addresses = (runs.astype(np.uint64) + np.uint64(segment.start)).view(np.int64)
             new = ~is_in(addresses, np.concatenate((before, following)))
@@ -99,6 +104,9 @@ def _batches(memory: Memory, first: Iterable[tuple[int, int]]) -> Iterator[tuple
 
 def _lanes(threads: ThreadPoolExecutor, segment: Stretch, start: int, end: int) -> NDArray[np.int64]:
     """`_digit_lanes` of all blocks from one offset to another; ascending, each once, shape (n,)."""
+    if end - start <= min(SMALL, BLOCK):
+        lane = _digit_lanes(segment, end, start)
+        return distinct(lane + start) if len(lane) else lane
     # read by the threads, which may have to decode it
     blocks = range(start, end, BLOCK)
     lanes = threads.map(partial(_digit_lanes, segment, end), blocks)

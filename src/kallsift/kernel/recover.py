@@ -448,14 +448,16 @@ def _partly_lost(
 
     Looked for where no other kernel runs: it takes a pass over all memory.
     """
-    parts = chain(_before_indices(memory), _around_digits(memory, places, budget))
+    parts = chain(_before_indices(memory, budget), _around_digits(memory, places, budget))
     yield from ((near, tokens, Attempt()) for near, tokens in parts)
 
 
-def _before_indices(memory: Memory) -> Iterator[tuple[Segment, TokenTable]]:
+def _before_indices(memory: Memory, budget: WorkBudget) -> Iterator[tuple[Segment, TokenTable]]:
     from kallsift.kallsyms.tokens_left import table_before, token_indices
 
     for stretch in memory.segments:
+        if not budget.take("runs of memory searched for indices", stretch.size + CUT_COST // 16):
+            continue
         for offset, byte_order in token_indices(stretch):
             near = memory.around(stretch.start + offset, NEAR, NEAR)
             if tokens := table_before(near, stretch.start + offset - near.start, byte_order):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory.avml_frames import IDENTIFIER, MAX_CHUNK, TRAILER, Chunk, Frames
 from kallsift.memory.claimed import Claimed
@@ -29,8 +30,6 @@ from kallsift.memory.unreadable import UnreadablePages
 
 MAGIC = b"AVML"
 FORM = RangeFormat(MAGIC, 2, "<", IDENTIFIER)
-
-MAX_CHUNKS = 1 << 24
 
 Run = tuple[int, list[Chunk]]
 """The first address of chunks that follow each other in memory, and these."""
@@ -56,7 +55,8 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     notes: list[str] = []
     runs: list[Run] = []
     claimed = Claimed()
-    for start, chunks in _runs(name, view, notes):
+    budget = WorkBudget.of(len(view))
+    for start, chunks in _runs(Frames(view, budget), notes):
         end = start + sum(chunk.size for chunk in chunks)
         if claimed.claim(start, end) != [(start, end)]:
             notes.append(f"range {start:#x}-{end - 1:#x} overlaps others before it, and is left out")
@@ -64,6 +64,8 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
             runs[-1][1].extend(chunks)
         else:
             runs.append((start, chunks))
+    if budget.left_out:
+        notes.insert(0, budget.left_out)
     if not runs:
         reason = f" ({notes[0]})" if notes else ""
         raise SourceError(f"{name}: the AVML dump holds no memory{reason}; take it again")
@@ -81,10 +83,9 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     )
 
 
-def _runs(name: str, view: NDArray[np.uint8], notes: list[str]) -> Iterator[Run]:
+def _runs(frames: Frames, notes: list[str]) -> Iterator[Run]:
     """Yield the chunks of each range that follow one another; ``notes`` is told of what is damaged."""
-    frames = Frames(name, view, MAX_CHUNKS)
-    position = 0
+    view, position = frames.view, 0
     while position < len(view):
         found = range_at(view, position, FORM)
         if found is None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.errors import SourceError
+from kallsift.budget import WorkBudget
 from kallsift.memory.range_headers import Range
 
 IDENTIFIER = b"\xff\x06\x00\x00sNaPpY"
@@ -27,6 +27,9 @@ MAX_CHUNK = 1 << 16
 """Bytes that a chunk unpacks to at most."""
 TRAILER = 8
 """Bytes behind the chunks of a range: how many these have."""
+
+CHUNK_COST = 1 << 11
+"""Bytes that could be passed over while a chunk is looked at, and more than it takes to keep where it is."""
 
 FULL = re.compile(rb"\x00..[\x00\x01]....\x80\x80\x04|\x01\x04\x00\x01", re.DOTALL)
 """How a chunk of 64 KiB begins: packed (its first bytes are its size), or as it is."""
@@ -42,11 +45,10 @@ class Chunk(NamedTuple):
 
 
 class Frames:
-    """The chunks of all ranges of a file, of which there may be so many."""
+    """The chunks of all ranges of a file, as many as the budget allows."""
 
-    def __init__(self, name: str, view: NDArray[np.uint8], limit: int) -> None:
-        self.name, self.view, self.limit = name, view, limit
-        self.steps = 0
+    def __init__(self, view: NDArray[np.uint8], budget: WorkBudget) -> None:
+        self.view, self.budget = view, budget
 
     def chunks(self, found: Range) -> tuple[list[Chunk], int]:
         """Walk over the chunks of a range.
@@ -95,9 +97,8 @@ class Frames:
 
     def _step(self, position: int, limit: int) -> tuple[int, int] | None:
         """How much the chunk at a file offset holds, and where it ends; None if there is none, or not as a whole."""
-        self.steps += 1
-        if self.steps > self.limit:
-            raise SourceError(f"{self.name}: more than {self.limit:,} chunks; this is no dump of a machine")
+        if not self.budget.take("places in the file with chunks", CHUNK_COST, CHUNK_COST):
+            return None
         head = self.view[position : position + 4 + CHECKSUM + 4].tobytes()
         end = position + 4 + int.from_bytes(head[1:4], "little")
         if len(head) < 4 or end > limit:

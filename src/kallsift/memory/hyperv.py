@@ -76,6 +76,8 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         notes.append(f"the file was not closed: {storage.unmade} changes stand in its log alone, and are left out")
     if storage.damaged:
         notes.append(f"{storage.damaged} tables of the Hyper-V file are damaged: what they lead to is left out")
+    if storage.left_out:
+        notes.append(storage.left_out)
     whole = {number: array for number, array in blocks.items() if array.offset + array.size <= len(view)}
     if len(whole) < len(blocks):
         notes.append(cut_short("the saved state", len(whole) * BLOCK, len(blocks) * BLOCK))

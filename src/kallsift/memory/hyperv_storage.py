@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 
 MAGIC = 0x01282014
@@ -62,7 +63,10 @@ POINTER = struct.Struct("<IQ")
 SIZE = struct.Struct("<I")
 
 LIMIT = 1 << 22
-"""Of objects and of keys: every MiB of RAM is one of each."""
+"""Of objects: every MiB of RAM is one."""
+
+KEY_COST = 1 << 12
+"""Bytes that could be passed over while a key is read, and more than it takes to keep it."""
 DEPTH = 16
 """Folders that a key is in."""
 
@@ -81,11 +85,13 @@ class Storage(NamedTuple):
         arrays: by the names of their folders and their own, joined by slashes.
         unmade: changes that stand in the file's log alone.
         damaged: tables that are none where one should be.
+        left_out: what was not read, for a file of its size is not worth it; None if all was.
     """
 
     arrays: dict[str, Array]
     unmade: int
     damaged: int
+    left_out: str | None
 
 
 class _Key(NamedTuple):
@@ -116,13 +122,12 @@ def storage(name: str, view: NDArray[np.uint8]) -> Storage:
     unmade = int(log["count"]) if log is not None and log["magic"] == LOG_MAGIC else 0
     keys: dict[tuple[int, int], _Key] = {}
     damaged: list[int] = []
-    for number, data, offset in _key_tables(name, view, damaged):
-        for place, key in _keys(data, offset):
+    budget = WorkBudget.of(len(view))
+    for number, offset, size in _key_tables(name, view, damaged):
+        for place, key in _keys(view[offset : offset + size].data, offset, budget):
             keys[number, place] = key
-        if len(keys) > LIMIT:
-            raise SourceError(f"{name}: more than {LIMIT:,} keys; this is no saved state of a machine")
     arrays = {path: key.array for at, key in keys.items() if key.array and (path := _path(keys, at))}
-    return Storage(arrays, unmade, len(damaged))
+    return Storage(arrays, unmade, len(damaged), budget.left_out)
 
 
 def _record(view: NDArray[np.uint8], offset: int, record: np.dtype[np.void]) -> Any | None:
@@ -146,20 +151,21 @@ def _header(name: str, view: NDArray[np.uint8]) -> Any:
     return whole[-1] if 0 < later < SEQUENCES // 2 else whole[0]
 
 
-def _key_tables(name: str, view: NDArray[np.uint8], damaged: list[int]) -> Iterator[tuple[int, bytes, int]]:
-    """Number, content and file offset of each table of keys, the newest of each number; ``damaged`` gets the offsets
-    of those that are none.
+def _key_tables(name: str, view: NDArray[np.uint8], damaged: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Number, file offset and size of each table of keys, the newest of each number, the small ones first.
+
+    ``damaged`` gets the offsets of those that are none.
     """
-    newest: dict[int, tuple[int, bytes, int]] = {}
+    newest: dict[int, tuple[int, int, int]] = {}
     for offset, size in _objects(name, view, damaged):
-        data = view[offset : offset + size].tobytes()
-        magic, number, sequence, _ = KEYS.unpack_from(data.ljust(KEYS.size, b"\0"))
+        head = view[offset : offset + min(size, KEYS.size)].tobytes()
+        magic, number, sequence, _ = KEYS.unpack_from(head.ljust(KEYS.size, b"\0"))
         if magic != KEYS_MAGIC:
             damaged.append(offset)
         elif number not in newest or newest[number][0] < sequence:
-            newest[number] = sequence, data, offset
-    for number, (_, data, offset) in newest.items():
-        yield number, data, offset
+            newest[number] = sequence, offset, size
+    for number, (_, offset, size) in sorted(newest.items(), key=lambda item: item[1][2]):
+        yield number, offset, size
 
 
 def _objects(name: str, view: NDArray[np.uint8], damaged: list[int]) -> Iterator[tuple[int, int]]:
@@ -193,10 +199,12 @@ def _objects(name: str, view: NDArray[np.uint8], damaged: list[int]) -> Iterator
             yield offset, size
 
 
-def _keys(data: bytes, offset: int) -> Iterator[tuple[int, _Key]]:
-    """The keys of a table at a file offset, each with its own offset in the table."""
+def _keys(data: memoryview, offset: int, budget: WorkBudget) -> Iterator[tuple[int, _Key]]:
+    """The keys of a table at a file offset, each with its own offset in the table, as many as the budget allows."""
     place = KEYS.size
     while place + KEY.size < len(data):
+        if not budget.take("bytes of keys", KEY_COST, KEY_COST, count=len(data) - place):
+            return
         kind, flags, size, table, parent, _, _, named = KEY.unpack_from(data, place)
         if size < KEY.size + named or place + size > len(data):
             return
@@ -209,7 +217,7 @@ def _keys(data: bytes, offset: int) -> Iterator[tuple[int, _Key]]:
             elif kind == ARRAY and size >= KEY.size + named + SIZE.size:
                 (length,) = SIZE.unpack_from(data, begin)
                 array = Array(offset + begin + SIZE.size, min(length, place + size - begin - SIZE.size))
-            name = data[place + KEY.size : begin].rstrip(b"\0").decode("utf-8", "replace")
+            name = bytes(data[place + KEY.size : begin]).rstrip(b"\0").decode("utf-8", "replace")
             yield place, _Key(name, (table, parent), array)
         place += size
 

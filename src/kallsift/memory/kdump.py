@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory import notes as elf_notes
 from kallsift.memory.input_files import first_bytes
@@ -43,8 +44,12 @@ DESCRIPTORS_AT_ONCE = 1 << 20
 LAST = 1 << 10
 """Descriptors at the end that tell whether the file has all of its pages, which stand in the same order."""
 
-RUN_LIMIT = 1 << 22
-"""Runs of pages; large machines without their free pages have some hundred thousand."""
+RUN_COST = 1 << 15
+"""Bytes that could be passed over while a run of pages is looked at; machines without their free pages have some ten
+thousand, and files that are as large."""
+
+EDGE_COST = 1 << 6
+"""Bytes that it takes at most to keep where a run of pages begins or ends."""
 
 PART_LIMIT = 1 << 8
 FOLDER_LIMIT = 1 << 12
@@ -237,13 +242,17 @@ class _Pages:
 def _stretches(pages: _Pages, cache: Cache, owner: int) -> tuple[list[Stored], list[str]]:
     """The runs of pages that a file holds, and remarks on what it lacks; ``owner`` is the first of their numbers."""
     header, page = pages.header, pages.page
-    starts, counts = _runs(pages.name, pages.content, header)
+    budget = WorkBudget.of(len(pages.content))
+    starts, counts = _runs(pages.content, header, budget)
     firsts = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else _NONE
-    remarks = []
+    remarks: list[str] = []
     promised = int(counts.sum())
     if header.incomplete or not _whole(pages, promised):
         starts, counts, firsts = _present(pages, starts, counts, promised)
         remarks = [f"the kdump is cut short: {int(counts.sum())} of {promised} pages present"]
+    chosen = _largest(counts, budget)
+    starts, counts, firsts = starts[chosen], counts[chosen], firsts[chosen]
+    remarks += [budget.left_out] if budget.left_out else []
     if len(starts) and (int(starts[-1]) + int(counts[-1])) * page > 1 << 64:
         raise SourceError(f"{pages.name}: pages lie behind the end of all addresses; the file is damaged")
     rows = zip(starts.tolist(), counts.tolist(), firsts.tolist(), strict=True)
@@ -265,10 +274,10 @@ def _stretches(pages: _Pages, cache: Cache, owner: int) -> tuple[list[Stored], l
     return stretches, remarks
 
 
-def _runs(name: str, content: Content, header: Header) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The first page and the number of pages of each run that the bitmap has, in their order."""
+def _runs(content: Content, header: Header, budget: WorkBudget) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first page and the number of pages of each run that the bitmap has, in their order, if the budget allows."""
     edges: list[NDArray[np.int64]] = []
-    before, total = 0, 0
+    before, reached = 0, header.end_page
     for start in range(header.first_page // 8, -(-header.end_page // 8), BITMAP_AT_ONCE):
         end = min(start + BITMAP_AT_ONCE, -(-header.end_page // 8))
         bits = np.unpackbits(content[header.bitmap + start : header.bitmap + end], bitorder="little")
@@ -276,16 +285,24 @@ def _runs(name: str, content: Content, header: Header) -> tuple[NDArray[np.int64
         bits[: max(0, header.first_page - low)] = 0
         bits[max(0, header.end_page - low) :] = 0
         found = np.flatnonzero(np.diff(bits, prepend=np.uint8(before))) + low
+        if not budget.take("bytes of the bitmap", 16 * (end - start), EDGE_COST * len(found), count=end - start):
+            reached = low
+            break
         before = int(bits[-1])
-        total += len(found)
-        if total > 2 * RUN_LIMIT:
-            raise SourceError(f"{name}: more than {RUN_LIMIT} runs of pages; this is no dump of a machine")
         edges.append(found)
     if before:
-        edges.append(np.array([header.end_page]))
+        edges.append(np.array([reached]))
     bounds = np.concatenate(edges) if edges else _NONE
     # where the last byte of the bitmap is full, its end is an edge already
     return bounds[::2], bounds[1::2] - bounds[::2]
+
+
+def _largest(counts: NDArray[np.int64], budget: WorkBudget) -> NDArray[np.int64]:
+    """The indices of as many runs as the budget allows, of so many pages each: the largest, in their order."""
+    allowed = min(budget.work, budget.output) // RUN_COST
+    if not budget.take("runs of pages", RUN_COST * len(counts), RUN_COST * len(counts), count=len(counts) - allowed):
+        budget.take("", RUN_COST * allowed, RUN_COST * allowed)
+    return np.sort(np.argsort(-counts, kind="stable")[:allowed])
 
 
 def _whole(pages: _Pages, promised: int) -> bool:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory import lzop
 from kallsift.memory.stream_frames import Gap, Salvage, gzip_rest, lz4_rest, xz_rest, zstd_rest
@@ -32,6 +33,10 @@ WINDOW_LOG_LIMIT = 27
 """Largest window of a zstd stream, as a power of two, that its own tool takes unasked."""
 CHUNK, PIECE = 1 << 18, 1 << 20
 """Bytes that are given to a decoder, and taken from it, at once."""
+FIRST_CHUNK = 1 << 9
+"""Bytes that are given to a decoder at first."""
+STREAM_COST = 1 << 14
+"""Bytes that could be passed over while a decoder is made."""
 
 
 MAX_DAMAGES = 1 << 10
@@ -44,11 +49,12 @@ class DamagedError(Exception):
     Attributes:
         begin: offset at which that stream begins.
         done: bytes that were unpacked of it.
+        is_final: whether it is not worth while to go on behind it.
     """
 
-    def __init__(self, message: str, begin: int = 0, done: int = 0) -> None:
+    def __init__(self, message: str, begin: int = 0, done: int = 0, is_final: bool = False) -> None:
         super().__init__(message)
-        self.begin, self.done = begin, done
+        self.begin, self.done, self.is_final = begin, done, is_final
 
 
 class MissingPackageError(Exception):
@@ -105,17 +111,26 @@ def _zstd() -> tuple[_Decoder, type[Exception]]:
     return zstd.ZstdDecompressor(options=options), zstd.ZstdError
 
 
-def _streams(start: Callable[[], tuple[_Decoder, type[Exception]]]) -> Callable[[memoryview], Iterator[bytes]]:
+_Unpack = Callable[[memoryview, WorkBudget], Iterator[bytes]]
+"""Unpacks what some bytes begin with, piece by piece, within a budget."""
+
+
+def _streams(start: Callable[[], tuple[_Decoder, type[Exception]]]) -> _Unpack:
     """Unpacks one stream after the other, each by a decoder that ``start`` makes, with the error that it raises."""
 
-    def pieces(data: memoryview) -> Iterator[bytes]:
+    def pieces(data: memoryview, budget: WorkBudget) -> Iterator[bytes]:
         position = 0
         while position < len(data):
+            if not budget.take("streams", STREAM_COST):
+                reason = "is one of more in the file than one of its size is worth"
+                raise DamagedError(reason, position, is_final=True)
             decoder, error = start()
-            begin, done, idle = position, 0, 0
+            begin, done, idle, size = position, 0, 0, FIRST_CHUNK
             while not decoder.eof:
-                chunk = bytes(data[position : position + CHUNK]) if decoder.needs_input else b""
+                chunk = bytes(data[position : position + size]) if decoder.needs_input else b""
                 position += len(chunk)
+                # what lies behind a stream's end is copied by its decoder, so that little is given to one at first
+                size = min(2 * size, CHUNK)
                 try:
                     piece = decoder.decompress(chunk, PIECE)
                 except (error, EOFError, MemoryError) as problem:
@@ -133,7 +148,7 @@ def _streams(start: Callable[[], tuple[_Decoder, type[Exception]]]) -> Callable[
     return pieces
 
 
-def _lzop(data: memoryview) -> Iterator[bytes]:
+def _lzop(data: memoryview, _: WorkBudget) -> Iterator[bytes]:
     lzo = _package("lzallright")
 
     def decode(packed: memoryview, size: int) -> bytes:
@@ -151,7 +166,7 @@ def _lz4() -> tuple[_Decoder, type[Exception]]:
     return lz4.LZ4FrameDecompressor(), RuntimeError
 
 
-STREAMS: dict[str, Callable[[memoryview], Iterator[bytes]]] = {
+STREAMS: dict[str, _Unpack] = {
     "gzip": _streams(lambda: (_Gzip(), zlib.error)),
     "bzip2": _streams(lambda: (bz2.BZ2Decompressor(), OSError)),
     "xz": _streams(lambda: (lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT), lzma.LZMAError)),
@@ -204,12 +219,13 @@ def spooled(name: str, compression: str, packed: NDArray[np.uint8]) -> tuple[NDA
 def _pieces(compression: str, packed: memoryview) -> Iterator[bytes | Gap | DamagedError]:
     """What a compressed stream holds, behind damage too as far as that can be had; and each error where it is met."""
     position, salvage = 0, SALVAGES.get(compression)
+    budget = WorkBudget.of(len(packed))
     for _ in range(MAX_DAMAGES):
         try:
-            yield from STREAMS[compression](packed[position:])
+            yield from STREAMS[compression](packed[position:], budget)
         except DamagedError as error:
             yield error
-            if salvage is None:
+            if salvage is None or error.is_final:
                 return
             position += yield from salvage(packed[position:], error.begin, error.done)
         else:

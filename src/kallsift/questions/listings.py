@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory.containers import CONTAINERS, ELF, STANDARD_INPUT, mapped, system_reason
 from kallsift.memory.input_files import open_input
@@ -80,7 +81,7 @@ def _unpacked(name: str, view: NDArray[np.uint8]) -> Listing | None:
         return None
     text, problem = bytearray(), None
     try:
-        for piece in STREAMS[compression](view.data):
+        for piece in STREAMS[compression](view.data, WorkBudget.of(len(view))):
             text += piece
             if not begins_listing(bytes(text[:BEGINNING])):
                 return None

@@ -1,0 +1,59 @@
+"""Containers that name more parts than their files have room for: as many are there as the file is worth."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pytest
+
+from kallsift.budget import MIN_OUTPUT, MIN_WORK, OUTPUT_RATIO
+from kallsift.memory import avml_frames, containers, hyperv_storage, kdump, spool
+from kallsift.memory.model import Memory
+from tests.kernel.made_machine import MIB
+
+from .attacks import many_keys, scattered_kdump, tiny_chunks
+
+
+def opened(content: bytes) -> Memory:
+    return containers.open_mapped("attack", np.frombuffer(content, np.uint8))
+
+
+def most(content: bytes, cost: int) -> int:
+    """How many parts may be kept of a file."""
+    return (MIN_OUTPUT + OUTPUT_RATIO * len(content)) // cost
+
+
+def test_runs_of_a_kdump() -> None:
+    content = scattered_kdump(40_000)
+    memory = opened(content)
+    count = most(content, kdump.RUN_COST)
+    assert 0.9 * count < len(memory.segments) <= count
+    assert memory.read(0, 4096).tobytes() == b"\xaa" * 4096
+    assert f"left out: {40_000 - len(memory.segments):,} runs of pages" in memory.notes[-1]
+
+
+def test_chunks_of_an_avml_dump(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(avml_frames, "CHUNK_COST", 1 << 16)
+    content = tiny_chunks(100_000)
+    memory = opened(content)
+    assert 0 < memory.size <= most(content, 1 << 16)
+    assert "places in the file with chunks" in memory.notes[0]
+
+
+def test_keys_of_a_saved_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hyperv_storage, "KEY_COST", 1 << 16)
+    content = many_keys(MIB)
+    storage = hyperv_storage.storage("attack", np.frombuffer(content, np.uint8))
+    assert storage.left_out is not None
+    assert "bytes of keys" in storage.left_out
+    memory = opened(content)
+    assert memory.size == 2 * MIB
+    assert storage.left_out in memory.notes
+
+
+def test_streams_one_behind_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "STREAM_COST", MIN_WORK // 100)
+    memory = opened(gzip.compress(b"0123456789abcdef") * 1000)
+    assert memory.size // 16 == 100
+    assert any("one of more in the file" in note for note in memory.notes)
