@@ -99,7 +99,8 @@ def recover_all(
     """
     failed: list[Attempt] = []
     budget = budget or WorkBudget.of(memory.stored_size)
-    kernels = map(as_built, _kernels(memory, failed, budget, progress))
+    # the kernel that runs first: what is left of the budget is for the others
+    kernels = map(as_built, _kernels(memory, failed, budget, progress, likely_ranges(memory)))
     found = [with_role(_with_all_ram(memory, kernel)) for kernel in kernels]
     return _ranked(memory, settled(found), failed, budget)
 

@@ -1,8 +1,8 @@
 """Search a memory for token tables, those first that are cheap to test and hard to fake.
 
 Anybody on a machine can write token tables into memory, but no more of what stands around a kernel's than memory has
-room for: markers of as many names. So a table that ends markers, or that many stand before, is followed as soon as it
-is found; the others wait until all memory is searched, those with the most markers first.
+room for: markers of as many names. So digits that many markers stand before are followed as soon as they are found, for
+a part of the budget; the others wait until all memory is searched, those with the most markers first.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
-from kallsift.kallsyms.markers import GROUP, MAX_ENTRY, longest_markers
+from kallsift.kallsyms.markers import longest_markers
 from kallsift.kallsyms.recover import MARKERS_WITHIN
 from kallsift.kallsyms.run_filter import may_be_cut, may_be_tables
 from kallsift.kallsyms.scan import digit_runs
-from kallsift.kallsyms.tokens import MAX_PADDING, MAX_TABLE, TokenTable, token_tables
+from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, token_tables
 from kallsift.memory.model import Memory, Segment, Stretch
 
 NEAR = 2 * MAX_TABLE
@@ -32,6 +32,9 @@ TOKEN_TABLE_COST = 2 * NEAR
 
 ATTEMPT_COST = 1 << 26
 """Bytes that could be passed over while tables around a token table are looked for."""
+
+EAGER_PARTS = 8
+"""What part of the budget is for token tables that are followed as soon as they are found, as 1 of so many."""
 
 PASSES = 16
 """How often all bytes of a small memory could be passed over meanwhile."""
@@ -68,49 +71,36 @@ class TokenSearch:
         """Yield the token tables with their index, each with what is near it; as many as the budget allows."""
         waiting: list[tuple[int, int]] = []
         cost = min(ATTEMPT_COST, PASSES * self.memory.size)
-        eager = self.budget.share(2)
+        eager = self.budget.share(EAGER_PARTS)
         for stretch, runs in digit_runs(self.memory, self.scanned, self.first):
             likely = may_be_tables(stretch, runs, self.budget)
             is_cut = may_be_cut(stretch, runs, self.budget)
             self.cut += [stretch.start + run for run in runs[is_cut].tolist()]
             for address in (stretch.start + run for run in runs[likely].tolist()):
-                if not self.budget.take("token tables", TOKEN_TABLE_COST):
-                    continue
-                near, found = self._tables_at(address)
-                if not found:
-                    self.lone.append(address)
-                for tokens in found:
-                    is_likely, markers = self._markers(near, tokens)
-                    if is_likely and eager.take("token tables", cost):
-                        yield near, tokens
-                    else:
-                        waiting.append((-markers, address))
+                markers = self._markers_before(address)
+                if markers >= ENOUGH_MARKERS and eager.take("token tables", TOKEN_TABLE_COST + cost):
+                    yield from self._tables_at(address)
+                else:
+                    waiting.append((-markers, address))
             if len(waiting) > MAX_WAITING:
                 self.budget.leave_out("token tables", len(waiting) - MAX_WAITING)
                 waiting = sorted(waiting)[:MAX_WAITING]
-        yield from self._waiting(sorted(set(waiting)), cost)
+        for _, address in sorted(waiting):
+            if self.budget.take("token tables", TOKEN_TABLE_COST + cost):
+                yield from self._tables_at(address)
 
-    def _tables_at(self, address: int) -> tuple[Segment, list[TokenTable]]:
+    def _tables_at(self, address: int) -> Iterator[tuple[Segment, TokenTable]]:
+        """Yield the token tables whose digits lie at an address."""
         near = self.memory.around(address, NEAR, NEAR)
-        return near, list(token_tables(near, address - near.start))
+        found = list(token_tables(near, address - near.start))
+        if not found:
+            self.lone.append(address)
+        yield from ((near, tokens) for tokens in found)
 
-    def _waiting(self, places: list[tuple[int, int]], cost: int) -> Iterator[tuple[Segment, TokenTable]]:
-        """Yield the token tables that were not followed at once."""
-        for markers, address in places:
-            if not self.budget.take("token tables", TOKEN_TABLE_COST + cost):
-                continue
-            near, found = self._tables_at(address)
-            for tokens in found:
-                if self._markers(near, tokens)[1] == -markers:
-                    yield near, tokens
-
-    def _markers(self, near: Segment, tokens: TokenTable) -> tuple[bool, int]:
-        """Tell whether a token table is likely one, and how many words that can be markers stand in a row before it."""
-        address = near.start + tokens.offset
-        blocks = range(max(0, address - MARKERS_WITHIN) // BLOCK, address // BLOCK + 1)
-        count = max(self._markers_in(block, tokens.byte_order) for block in blocks)
-        before = near.data[max(0, tokens.offset - 2 * MAX_PADDING) : tokens.offset]
-        return count >= ENOUGH_MARKERS or _ends_markers(before, tokens.byte_order), count
+    def _markers_before(self, address: int) -> int:
+        """Return how many words that can be markers stand in a row before digits, in whichever byte order."""
+        blocks = range(max(0, address - MARKERS_WITHIN - NEAR) // BLOCK, address // BLOCK + 1)
+        return max(self._markers_in(block, byte_order) for block in blocks for byte_order in "<>")
 
     def _markers_in(self, block: int, byte_order: str) -> int:
         """Return how many words at most stand in a row in a block of memory that can be markers; counted once."""
@@ -133,17 +123,3 @@ def _aligned(stretch: Stretch, low: int) -> NDArray[np.uint8] | None:
     start += -start % 8
     data = stretch.read(max(0, start - stretch.start), max(0, low + BLOCK - stretch.start))
     return data[: len(data) // 8 * 8] if len(data) >= 8 else None
-
-
-def _ends_markers(before: NDArray[np.uint8], byte_order: str) -> bool:
-    """Tell whether bytes end with words that can be markers, and with what pads them."""
-    for width in (4, 8):
-        data = before[len(before) % width :]
-        words = data.view(f"{byte_order}u{width}").astype(np.int64)
-        held = np.flatnonzero(words)
-        if len(held) < 2 or (len(words) - 1 - held[-1]) * width >= MAX_PADDING:
-            continue
-        last = int(words[held[-1]]) - int(words[held[-1] - 1])
-        if held[-1] and 2 * GROUP <= last <= GROUP * MAX_ENTRY:
-            return True
-    return False
