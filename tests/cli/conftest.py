@@ -70,6 +70,6 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
         monkeypatch.setattr(source_options, "recover_all", recover_all)
         monkeypatch.setattr(source_options, "recover", recover)
         for module in (listings, dynamic):
-            monkeypatch.setattr(module, "dynamic_symbols", lambda _: Dynamic())
+            monkeypatch.setattr(module, "dynamic_symbols", lambda _, **__: Dynamic())
 
     return plant_them

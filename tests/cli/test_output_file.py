@@ -206,8 +206,8 @@ def test_the_temporary_name_is_nobodys_guess(folder: Path, monkeypatch: pytest.M
     assert len(set(seen)) == 2
     assert all(len(name) > 32 for name in seen)
     # even who guesses it gets nothing, and loses nothing
-    monkeypatch.setattr("secrets.token_hex", lambda size: "guessed")
-    trap = folder / ".kallsift-guessed.part"
+    monkeypatch.setattr(os, "urandom", lambda size: b"guessed")
+    trap = folder / f".kallsift-{b'guessed'.hex()}.part"
     trap.symlink_to("m.raw")
     with pytest.raises(FileExistsError):
         output_file(folder / "out", permissions=PRIVATE).write([b"other"])

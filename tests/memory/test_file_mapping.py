@@ -36,7 +36,7 @@ def sparse(path: Path, size: int, *parts: tuple[int, bytes]) -> Path:
 
 def opened(path: Path) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     with path.open("rb") as file:
-        return map_file(file.fileno(), path.stat().st_size)
+        return map_file(str(path), file.fileno(), path.stat().st_size)
 
 
 def test_holes_are_left_out(tmp_path: Path) -> None:

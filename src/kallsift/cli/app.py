@@ -13,10 +13,9 @@ import click
 from kallsift import __version__
 from kallsift.cli import DEBUG
 from kallsift.cli.exit_codes import ExitCode
-from kallsift.cli.output_file import record_stream
 from kallsift.cli.rich_help import HelpedGroup
 from kallsift.errors import KallsiftError, OverwriteError
-from kallsift.memory.input_files import recorded_files
+from kallsift.memory.input_files import record_stream, recorded_files
 
 COMMANDS = (
     "symbols",

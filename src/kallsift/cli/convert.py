@@ -12,7 +12,7 @@ from kallsift.cli.messages import note, warn
 from kallsift.cli.output_file import PRIVATE, output_file
 from kallsift.cli.progress_bar import progress_on_terminal
 from kallsift.cli.rich_help import HelpedCommand
-from kallsift.cli.source_options import Request, chosen, opened, source_options
+from kallsift.cli.source_options import Request, checked, chosen, opened, source_options
 from kallsift.errors import KallsiftError, RecoveryError
 from kallsift.kernel.bare_ram import placed
 from kallsift.memory.model import AddressSpace
@@ -79,5 +79,5 @@ def convert(request: Request, output: Path, form: str | None, packing: str, as_i
         if lacking is not None:
             note(f"kallsift: left out of {destination.name}: {lacking}")
         write = partial(kdump_dump, packing=packing) if form == "kdump" else DUMPS[form].write
-        destination.write_pieces(write(memory, facts, progress))
-    return ExitCode.PROVEN if (as_is or kernel) and not memory.unreadable else ExitCode.PARTIAL
+        destination.write_pieces(checked(memory, write(memory, facts, progress)))
+    return ExitCode.PROVEN if (as_is or kernel) and not memory.has_unreadable else ExitCode.PARTIAL

@@ -10,7 +10,7 @@ from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import warn
 from kallsift.cli.output_file import PRIVATE, output_file
 from kallsift.cli.rich_help import HelpedCommand
-from kallsift.cli.source_options import Request, recovered, source_options
+from kallsift.cli.source_options import Request, checked, recovered, source_options
 from kallsift.output.elf_file import elf_file
 from kallsift.output.elf_machines import MACHINES
 
@@ -61,6 +61,6 @@ def elf(request: Request, output: Path, unslid: bool, machine: str | None) -> in
             file = elf_file(kernel, unslid=unslid, machine=machine)
             for remark in file.remarks:
                 warn(f"{target.name}: {remark}" if request.every else remark)
-            target.write(file.chunks)
-            complete = complete and file.complete and not kernel.memory.unreadable
+            target.write(checked(kernel.memory, file.chunks))
+            complete = complete and file.complete and not kernel.memory.has_unreadable
         return verdict(kernels) if complete else ExitCode.PARTIAL

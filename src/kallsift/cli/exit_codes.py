@@ -31,5 +31,5 @@ class ExitCode(IntEnum):
 
 def verdict(kernels: Sequence[Kernel], whole: bool = True) -> ExitCode:
     """What may be said after printing these kernels, and, unless ``whole``, not all of what they have."""
-    whole = whole and not any(kernel.left_out for kernel in kernels)
+    whole = whole and not any(kernel.left_out or not kernel.has_readable_tables for kernel in kernels)
     return ExitCode.PROVEN if whole and all(kernel.proven for kernel in kernels) else ExitCode.PARTIAL

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +17,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
+import numpy as np
 
-from kallsift.memory.input_files import record_output
+from kallsift.memory.file_mapping import touch
+from kallsift.memory.input_files import record_output, record_stream
 
 HOLE = 1 << 16
 """Bytes that are left out of a file at once where they are blank."""
@@ -128,7 +129,7 @@ class OutputFile:
     def _replace(self, write: Callable[[BinaryIO], None]) -> None:
         """Write a new file under an unpredictable name in the same folder, then give it the name of the old one."""
         assert self.path is not None
-        partial = self.path.with_name(f".kallsift-{secrets.token_hex(16)}.part")
+        partial = self.path.with_name(f".kallsift-{os.urandom(16).hex()}.part")
         before = _status(self.path)
         permissions = self.permissions if before is None else PRIVATE
         try:
@@ -176,17 +177,6 @@ def output_file(target: Path | None, *, permissions: int) -> OutputFile:
         raise click.UsageError(f"{name} {reason}.")
     _record(name, path)
     return OutputFile(name, path, None, permissions, status is not None and not stat.S_ISREG(status.st_mode))
-
-
-def record_stream(name: str, descriptor: int) -> None:
-    """Record that an open descriptor is written, if that is to a file.
-
-    Raises:
-        OverwriteError: if the command reads it; OSError if it is not open.
-    """
-    status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode):
-        record_output(name, status)
 
 
 def _record(name: str, path: Path) -> None:
@@ -257,6 +247,7 @@ def _put(stream: BinaryIO, pieces: Iterable[tuple[int, bytes | memoryview]]) -> 
     end = 0
     for offset, data in pieces:
         end = max(end, offset + len(data))
+        _touch(data)
         for start in range(0, len(data), HOLE):
             part = data[start : start + HOLE]
             if part != BLANK[: len(part)]:
@@ -268,5 +259,11 @@ def _put(stream: BinaryIO, pieces: Iterable[tuple[int, bytes | memoryview]]) -> 
 
 def _write(stream: BinaryIO, chunks: Iterable[bytes | memoryview]) -> None:
     for chunk in chunks:
+        _touch(chunk)
         stream.write(chunk)
     stream.flush()
+
+
+def _touch(data: bytes | memoryview) -> None:
+    """Access what is handed to the system, to which a page of a mapped file that cannot be read is an error."""
+    touch(np.frombuffer(data, np.uint8))

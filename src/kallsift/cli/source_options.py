@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -118,10 +118,14 @@ def opened(request: Request) -> Iterator[Memory]:
             warn(request.label + remark)
         try:
             yield memory
+        except (KallsiftError, OSError):
+            # where a file was cut short, that is why
+            memory.check_files()
+            raise
         finally:
-            unreadable = memory.unreadable.remark(memory.size)
-            if unreadable is not None:
-                warn(request.label + unreadable)
+            for remark in memory.unreadable_remarks:
+                warn(request.label + remark)
+        memory.check_files()
 
 
 @contextmanager
@@ -170,6 +174,19 @@ def _explained(request: Request, error: KallsiftError) -> KallsiftError:
             "this needs a memory dump or a kernel image"
         )
     return KallsiftError(request.label + str(error)) if request.label and name not in str(error) else error
+
+
+Chunk = TypeVar("Chunk")
+
+
+def checked(memory: Memory, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """The chunks of a result, which is no result if a file of the source was cut short when the last one is made.
+
+    Raises:
+        SourceError: if one was.
+    """
+    yield from chunks
+    memory.check_files()
 
 
 def remarks(kernels: tuple[Kernel, ...]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from kallsift.cli.exit_codes import verdict
 from kallsift.cli.messages import warn
 from kallsift.cli.output_file import BY_UMASK, output_file
 from kallsift.cli.rich_help import HelpedCommand
-from kallsift.cli.source_options import Request, recovered, source_options
+from kallsift.cli.source_options import Request, checked, recovered, source_options
 from kallsift.output.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -57,11 +57,11 @@ def symbols(request: Request, output: Path | None, form: str, core: bool) -> int
         loaded = [None if core or not chosen.modules else _dynamic(kernel) for kernel in kernels]
         listings = list(zip(kernels, loaded, strict=True))
         if chosen.several or not request.every:
-            destination.write(chosen.write(memory, listings))
+            destination.write(checked(memory, chosen.write(memory, listings)))
         else:
             targets = [destination.numbered(index) for index in range(len(kernels))]
             for target, listing in zip(targets, listings, strict=True):
-                target.write(chosen.write(memory, [listing]))
+                target.write(checked(memory, chosen.write(memory, [listing])))
         for missing in (line for dynamic in loaded if dynamic for line in dynamic.missing):
             warn(f"not all of /proc/kallsyms: {missing}")
         return verdict(kernels, whole=not any(dynamic.missing for dynamic in loaded if dynamic))

@@ -41,10 +41,13 @@ def open(source: str | bytes | os.PathLike[str] | Sequence[placed.Part | str], *
         return live
     parts = placed.parts(source)
     if parts is not None:
-        return placed.open_placed([(*containers.mapped(path), address) for path, address in parts])
+        views = [(*containers.mapped(path), address) for path, address in parts]
+        return containers.with_files(placed.open_placed(views), *(view for _, view, _ in views))
     path = cast("str | os.PathLike[str]", source)  # a sequence always has parts
     name, view = containers.mapped(path)
-    return containers.open_pair(path, name, view) or _image(name, view) or _dump(name, view)
+    return containers.with_files(
+        containers.open_pair(path, name, view) or _image(name, view) or _dump(name, view), view
+    )
 
 
 def _image(name: str, view: NDArray[np.uint8]) -> Memory | None:

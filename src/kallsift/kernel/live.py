@@ -68,7 +68,9 @@ def _looked_at(memory: Memory, look: Callable[[Memory], tuple[Kernel, ...]]) -> 
     """What is found; where nothing is that proves itself, a source that changes is looked at once more."""
     try:
         kernels = look(memory)
+        memory.check_files()
     except RecoveryError:
+        memory.check_files()
         if memory.refreshed is None:
             raise
     else:

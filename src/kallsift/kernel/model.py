@@ -125,6 +125,11 @@ class Kernel:
         """Whether the memory is there that the kernel had beside its image, mapped as it had it."""
         return self.memory.image is None and self.state in (State.RUNNING, State.GUEST, State.PANICKED)
 
+    @property
+    def has_readable_tables(self) -> bool:
+        """Whether no page of its tables turned out to be unreadable, be it after they were proven."""
+        return all(self.memory.is_readable(table.physical, table.size) for table in self.tables)
+
     def place(self, address: int) -> int:
         """Return where an address of its memory lies: the same, or the offset in the file where that is an image's."""
         image = self.memory.image

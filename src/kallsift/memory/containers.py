@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
-from kallsift.memory.file_mapping import map_file
+from kallsift.memory.file_mapping import faults_of, is_readable, map_file
 from kallsift.memory.input_files import record_input
 from kallsift.memory.model import Memory, printable
 
@@ -131,14 +132,20 @@ def open(source: str | os.PathLike[str]) -> Memory:
 
     ``-`` stands for standard input.
 
-    The file is mapped, not read, and opened only once; the mapping ends with the last view of it. As with every
-    mapping, a file that somebody cuts short meanwhile ends the process with SIGBUS.
+    The file is mapped, not read, and opened only once; the mapping ends with the last view of it. What turns out to be
+    unreadable is zero in these (see `file_faults`).
 
     Raises:
         SourceError: if the source cannot be opened or is no memory dump; the text is one line that says what to do.
     """
     name, view = mapped(source)
-    return open_pair(source, name, view) or open_mapped(name, view)
+    return with_files(open_pair(source, name, view) or open_mapped(name, view), view)
+
+
+def with_files(memory: Memory, *views: NDArray[np.uint8]) -> Memory:
+    """A memory that knows of the files that it was read from, besides those that it knows already."""
+    files = {id(file): file for file in (*memory.files, *map(faults_of, views)) if file is not None}
+    return replace(memory, files=tuple(files.values()))
 
 
 def mapped(source: str | os.PathLike[str]) -> tuple[str, NDArray[np.uint8]]:
@@ -153,9 +160,13 @@ def mapped(source: str | os.PathLike[str]) -> tuple[str, NDArray[np.uint8]]:
     if path == STANDARD_INPUT:
         from kallsift.memory import standard_input
 
-        return standard_input.NAME, standard_input.view()
-    name = printable(path) or "''"
-    return name, _mapped(path, name)
+        name, view = standard_input.NAME, standard_input.view()
+    else:
+        name = printable(path) or "''"
+        view = _mapped(path, name)
+    if not is_readable(view[:HEADER_SIZE]):
+        raise SourceError(f"{name}: its beginning cannot be read; save what can be, e.g. with ddrescue, and name that")
+    return name, view
 
 
 def open_pair(source: str | os.PathLike[str], name: str, view: NDArray[np.uint8]) -> Memory | None:
@@ -172,7 +183,8 @@ def open_pair(source: str | os.PathLike[str], name: str, view: NDArray[np.uint8]
         from kallsift.memory import kdump
 
         if parts := kdump.siblings(path, view):
-            return kdump.open_parts(name, [mapped(part)[1] for part in parts], _let_go)
+            views = [mapped(part)[1] for part in parts]
+            return with_files(kdump.open_parts(name, views, _let_go), *views)
     if path.suffix.lower() not in PAIRED:
         return None
     from kallsift.memory import vmware
@@ -182,7 +194,9 @@ def open_pair(source: str | os.PathLike[str], name: str, view: NDArray[np.uint8]
         return None
     _, beside = mapped(other)
     state, ram = (view, beside) if vmware.probe(header) else (beside, view)
-    return vmware.open_pair(name, state, ram, _let_go) if vmware.probe(state[:HEADER_SIZE].tobytes()) else None
+    if not vmware.probe(state[:HEADER_SIZE].tobytes()):
+        return None
+    return with_files(vmware.open_pair(name, state, ram, _let_go), state, ram)
 
 
 def open_mapped(name: str, view: NDArray[np.uint8]) -> Memory:
@@ -199,7 +213,7 @@ def open_mapped(name: str, view: NDArray[np.uint8]) -> Memory:
             raise SourceError(f"{name}: is {what}, which cannot be read yet; {advice}")
     for container in _begun(header, tuple(CONTAINERS)):
         if container.probe(header):
-            return container.open(name, view, _let_go)
+            return with_files(container.open(name, view, _let_go), view)
     raise SourceError(f"{name}: is in no container format that is known")
 
 
@@ -258,7 +272,7 @@ def _mapped(path: str, name: str) -> NDArray[np.uint8]:
         size = os.lseek(descriptor, 0, os.SEEK_END)
         if not size:
             raise SourceError(f"{name}: is empty; take or copy the dump again")
-        return map_file(descriptor, size)
+        return map_file(name, descriptor, size)
     except (OSError, ValueError, OverflowError) as error:
         raise SourceError(
             f"{name}: cannot be mapped ({system_reason(error)}); copy it into an ordinary file"

@@ -1,4 +1,6 @@
-"""A mapped file whose views know which parts of it are stored: holes of sparse files are zeros that nobody reads.
+"""Map files; views of them know which parts are stored, and which turned out to be unreadable.
+
+Holes of sparse files are zeros that nobody reads, and so are pages that cannot be read (see `file_faults`).
 
 Holes are asked for by lseek(2) with SEEK_DATA and SEEK_HOLE: what it calls a hole reads as zeros. File systems that
 keep no account of holes call all of a file data.
@@ -9,10 +11,15 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import stat
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kallsift.memory import file_faults
+from kallsift.memory.file_faults import FileFaults
 
 GRAIN = 1 << 20
 """Bytes of a hole at least, and what its ends are rounded to: smaller ones cost more to ask for than to read."""
@@ -28,21 +35,68 @@ class FileMapping(mmap.mmap):
     """A mapped file.
 
     Attributes:
+        faults: what could not be read of it.
+        descriptor: the open file.
+        is_regular: whether it is a regular file, which can be cut short.
         stored: where its stored parts begin and end, ascending, shape (n, 2), int64; None where all of it is stored.
     """
 
+    faults: FileFaults
+    descriptor: int
+    is_regular: bool
     stored: NDArray[np.int64] | None = None
 
 
-def map_file(descriptor: int, size: int) -> NDArray[np.uint8]:
+def map_file(name: str, descriptor: int, size: int) -> NDArray[np.uint8]:
     """Return the first ``size`` bytes of an open file as a read-only view, shape (size,), uint8.
 
     Raises:
         OSError: if it cannot be mapped; ValueError and OverflowError as `mmap.mmap`.
     """
     mapping = FileMapping(descriptor, size, access=mmap.ACCESS_READ)
+    mapping.faults = FileFaults(name, size)
+    mapping.descriptor = os.dup(descriptor)
+    weakref.finalize(mapping, os.close, mapping.descriptor)
+    mapping.is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
     mapping.stored = _stored_ranges(descriptor, size)
-    return np.frombuffer(mapping, np.uint8)
+    view = np.frombuffer(mapping, np.uint8)
+    file_faults.guard(mapping, _address(view))
+    return view
+
+
+def touch(data: NDArray[np.uint8]) -> None:
+    """Read a byte of each page, so that it is known afterwards which of them cannot be read.
+
+    Whatever hands bytes of a file to the system does so before: a system call fails where an access would go on.
+    """
+    if len(data) > mmap.PAGESIZE:
+        data[:: mmap.PAGESIZE].max()
+    if len(data):
+        data[0], data[-1]
+
+
+def is_readable(data: NDArray[np.uint8]) -> bool:
+    """Read a byte of each page, and tell whether that was possible."""
+    touch(data)
+    lost = unreadable_parts(data, np.array([0]), max(1, len(data)))
+    return lost is None or not lost.any()
+
+
+def faults_of(data: NDArray[np.uint8]) -> FileFaults | None:
+    """Return what could not be read of the file that bytes are a view of; None if they are none."""
+    found = _mapping_of(data)
+    return found and found[0].faults
+
+
+def unreadable_parts(data: NDArray[np.uint8], offsets: NDArray[np.int64], width: int) -> NDArray[np.bool_] | None:
+    """Tell which parts of some bytes, each ``width`` from an offset on, could not be read; None if all could.
+
+    Only what was accessed is known.
+    """
+    if not file_faults.have_occurred() or (found := _mapping_of(data)) is None or not found[0].faults.pages:
+        return None
+    mapping, first = found
+    return mapping.faults.pages.mask(0, offsets + first, width)
 
 
 def stored_parts(data: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
@@ -51,28 +105,25 @@ def stored_parts(data: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
     Args:
         data: shape (size,), uint8.
     """
-    whole = _file_of(data)
-    if whole is None:
+    mapping, first = _mapping_of(data) or (None, 0)
+    if mapping is None or mapping.stored is None or data.strides != (1,):
         yield 0, len(data)
         return
-    stored, first = whole
-    for low, high in (stored - first).clip(0, len(data)).tolist():
+    for low, high in (mapping.stored - first).clip(0, len(data)).tolist():
         if low < high:
             yield low, high
 
 
-def _file_of(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int] | None:
-    """Return the stored parts of the file that bytes are a view of, and the offset in it; None if none are known."""
+def _mapping_of(data: NDArray[np.uint8]) -> tuple[FileMapping, int] | None:
+    """Return the file that bytes are a view of, and the offset in it; None if they are none."""
     root: object = data
     while isinstance(root, np.ndarray) and isinstance(root.base, np.ndarray):
         root = root.base
-    if not isinstance(root, np.ndarray) or data.strides != (1,):
+    if not isinstance(root, np.ndarray):
         return None
     # NumPy keeps what an array was made from, or a memoryview of that
     owner = root.base.obj if isinstance(root.base, memoryview) else root.base
-    if not isinstance(owner, FileMapping) or owner.stored is None:
-        return None
-    return owner.stored, _address(data) - _address(root)
+    return (owner, _address(data) - _address(root)) if isinstance(owner, FileMapping) else None
 
 
 def _address(data: NDArray[np.uint8]) -> int:

@@ -116,6 +116,17 @@ def record_output(name: str, status: os.stat_result) -> None:
         record.add_output(name, status)
 
 
+def record_stream(name: str, descriptor: int) -> None:
+    """Record that an open descriptor is written, if that is to a file.
+
+    Raises:
+        OverwriteError: if the command reads it; OSError if it is not open.
+    """
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode):
+        record_output(name, status)
+
+
 def first_bytes(path: Path, size: int) -> bytes:
     """Return what a file begins with that is only looked at, to find out whether it is an input."""
     with path.open("rb") as file:

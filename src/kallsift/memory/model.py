@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError, UnmappedError
 from kallsift.memory.core_notes import CoreNotes
-from kallsift.memory.file_mapping import stored_parts
+from kallsift.memory.file_mapping import stored_parts, touch, unreadable_parts
 from kallsift.memory.unreadable import UnreadablePages
 
 if TYPE_CHECKING:
     from kallsift.memory.fetched import Fetched
+    from kallsift.memory.file_faults import FileFaults
 
 
 LARGE, ROUND = 32 << 20, 8 << 20
@@ -147,6 +148,10 @@ class Segment(Stretch):
         """As `Stretch.read`: always a view."""
         return self.data[low:high]
 
+    def unreadable(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.bool_] | None:
+        """As `Stretch.unreadable`."""
+        return unreadable_parts(self.data, offsets, width)
+
     def stored(self) -> Iterator[tuple[int, int]]:
         """As `Stretch.stored`."""
         return stored_parts(self.data)
@@ -231,6 +236,7 @@ class Memory:
         refreshed: takes another look at a source that changes while it is read; None where bytes stand still.
         is_headerless: whether nothing says that this is a machine's memory: offsets are taken for addresses.
         unreadable: the pages that turned out to be unreadable so far.
+        files: what could not be read of the files that are mapped.
     """
 
     source: str
@@ -245,6 +251,7 @@ class Memory:
     refreshed: Callable[[], Memory] | None = field(default=None, repr=False)
     is_headerless: bool = False
     unreadable: UnreadablePages = field(default_factory=UnreadablePages, repr=False)
+    files: tuple[FileFaults, ...] = field(default=(), repr=False)
     _last_copy: list[tuple[int, Callable[[], NDArray[np.uint8] | None]]] = field(
         default_factory=list, init=False, repr=False
     )
@@ -283,8 +290,39 @@ class Memory:
     @property
     def remarks(self) -> tuple[str, ...]:
         """The notes, and what reading it has shown so far, each one line."""
-        unreadable = self.unreadable.remark(self.size)
-        return self.notes if unreadable is None else (*self.notes, unreadable)
+        return (*self.notes, *self.unreadable_remarks)
+
+    @property
+    def unreadable_remarks(self) -> tuple[str, ...]:
+        """What reading it has shown so far to be unreadable, each one line."""
+        found = [("", self.unreadable.remark(self.size))]
+        found += ((f"{file.name}: " if len(self.files) > 1 else "", file.remark()) for file in self.files)
+        return tuple(name + remark for name, remark in found if remark is not None)
+
+    @property
+    def has_unreadable(self) -> bool:
+        """Whether any page turned out to be unreadable so far."""
+        return bool(self.unreadable) or any(file.pages for file in self.files)
+
+    def is_readable(self, address: int, size: int) -> bool:
+        """Whether none of some bytes, which were read, turned out to be unreadable."""
+        for segment in self.between(address, address + size):
+            low, high = max(address, segment.start) - segment.start, min(address + size, segment.end) - segment.start
+            lost = segment.unreadable(np.array([low]), high - low)
+            # of what is packed nothing tells which pages of the file it comes from
+            is_packed = not isinstance(segment, Segment)
+            if (lost is not None and lost.any()) or (is_packed and any(file.pages for file in self.files)):
+                return False
+        return True
+
+    def check_files(self) -> None:
+        """Refuse what was read of a file that was cut short meanwhile.
+
+        Raises:
+            SourceError: if one was.
+        """
+        for file in self.files:
+            file.check()
 
     @property
     def size(self) -> int:
@@ -470,6 +508,7 @@ def _readable(segment: Stretch, address: int, size: int) -> NDArray[np.uint8]:
     """
     offset = address - segment.start
     data = segment.read(offset, offset + size)
+    touch(data)
     lost = segment.unreadable(np.array([offset]), size)
     if lost is not None and lost.any():
         raise UnmappedError(address, size)

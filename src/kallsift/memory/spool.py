@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import mmap
 import os
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory import lzop
+from kallsift.memory.file_mapping import map_file
 from kallsift.memory.stream_frames import Gap, Salvage, gzip_rest, lz4_rest, xz_rest, zstd_rest
 
 RATIO, FREE = 1024, 1 << 30
@@ -266,9 +266,9 @@ def gathered(
                     file.write(piece)
             file.truncate(size)
             file.flush()
-            mapping = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else None
+            data = map_file(name, file.fileno(), size) if size else None
             if keep is not None and size:
                 keep(file.fileno())
     except OSError as error:
         raise SourceError(f"{name}: cannot be kept in {folder} ({error.strerror}); set TMPDIR to another") from error
-    return None if mapping is None else np.frombuffer(mapping, np.uint8)
+    return data

@@ -37,7 +37,7 @@ def view() -> NDArray[np.uint8]:
             raise SourceError(f"{NAME}: is a terminal; send a dump into it, e.g. kallsift symbols - < FILE")
         record_input(NAME, DESCRIPTOR)
         if stat.S_ISREG(kind.st_mode) and kind.st_size and not os.lseek(DESCRIPTOR, 0, os.SEEK_CUR):
-            return map_file(DESCRIPTOR, kind.st_size)
+            return map_file(NAME, DESCRIPTOR, kind.st_size)
     except OSError as error:
         raise SourceError(f"{NAME}: cannot be read ({error.strerror}); send a dump into it, or name a file") from error
     data = gathered(NAME, _pieces(), "has", _take_place)

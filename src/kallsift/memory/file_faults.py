@@ -1,0 +1,204 @@
+"""Turn pages of mapped files that cannot be read into zeros, and remember them.
+
+When a disk fails, or somebody cuts a file short, the kernel sends SIGBUS to whoever touches a page that it cannot
+read (mmap(2)); unhandled, that ends the process. The handler here maps zeros in place of the page, and the access goes
+on: as X servers do (os/busfault.c), Wayland (wayland-shm.c) and systemd (basic/sigbus.c). It costs nothing where
+nothing fails, and covers every access, whoever makes it, with nothing to check before.
+
+The signal is synchronous: it interrupts a load from a mapped file, never an allocator or a lock, so that the handler
+may run Python. A signal that comes from elsewhere is handed to whoever handled it before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import sys
+import threading
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from kallsift.errors import SourceError
+from kallsift.memory.unreadable import UNREADABLE, UnreadablePages
+
+if TYPE_CHECKING:
+    from kallsift.memory.file_mapping import FileMapping
+
+MACHINES = ("x86_64", "aarch64", "riscv64", "ppc64le", "loongarch64")
+"""Where sigaction(2) has the layout below, in glibc (bits/sigaction.h) as in musl; elsewhere nothing is handled."""
+SI_ADDR = 16
+"""Offset of ``si_addr`` in ``siginfo_t`` of 64-bit Linux (asm-generic/siginfo.h)."""
+SA_SIGINFO = 4
+MAP_FIXED = 0x10
+"""asm-generic/mman-common.h, and the machines' own."""
+
+EXACT_FAULTS, FAULTS_A_STEP = 1 << 13, 512
+"""So many faults of a file cost a page each; after so many more, twice as many bytes each, and so on: a process has
+65,530 mappings at most (vm.max_map_count), and what is treated apart in a mapped file takes two of them."""
+
+BLOCK = 4 << 20
+"""Bytes that the kernel reads together at most, as a large folio, and reports as unreadable together."""
+
+
+class _SigAction(ctypes.Structure):
+    """``struct sigaction``, with 1,024 bits of signals."""
+
+    _fields_ = (
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_ubyte * 128),
+        ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    )
+
+
+class FileFaults:
+    """What could not be read of one mapped file.
+
+    Attributes:
+        name: the file as messages call it.
+        size: bytes that were mapped.
+        pages: the pages that are zeros instead, by their offsets in the file (all of owner 0).
+        left: bytes that a file has left that was cut short; None if none was noticed to be.
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        """Nothing is lost yet."""
+        self.name, self.size = name, size
+        self.pages = UnreadablePages(problem=UNREADABLE)
+        self.left: int | None = None
+        self._count = 0
+        self._seen: set[int] = set()
+        self._blocks: set[int] = set()
+
+    def remark(self) -> str | None:
+        """Return the line that says how much could not be read; None if nothing is, or if that is an error."""
+        return None if self.left is not None else self.pages.remark(self.size)
+
+    def check(self) -> None:
+        """Refuse a file that was cut short while it was read.
+
+        Raises:
+            SourceError: if it was.
+        """
+        if self.left is not None:
+            raise SourceError(
+                f"{self.name}: was cut short while it was read ({self.left:,} of {self.size:,} bytes are left); "
+                "copy it again when nothing writes to it"
+            )
+
+    def is_first(self, offset: int) -> bool:
+        """Return whether a page that cannot be read has failed for the first time, so that it is worth another try."""
+        if offset in self._seen or self._count >= EXACT_FAULTS or self.left is not None:
+            return False
+        self._seen.add(offset)
+        return True
+
+    def is_first_in_block(self, offset: int) -> bool:
+        """Return the same of all pages of its block."""
+        is_first = offset // BLOCK not in self._blocks
+        self._blocks.add(offset // BLOCK)
+        return is_first
+
+    def lost_bytes(self, offset: int) -> int:
+        """Return how many bytes are to be given up from the offset of a page on that cannot be read."""
+        self._count += 1
+        size = mmap.PAGESIZE << max(0, self._count - EXACT_FAULTS) // FAULTS_A_STEP
+        return self.size - offset if self.left is not None and offset >= self.left else min(size, self.size - offset)
+
+
+class _Handler:
+    """The handler of SIGBUS, and the mappings that it looks after."""
+
+    def __init__(self) -> None:
+        self.mappings: dict[int, weakref.ref[FileMapping]] = {}
+        self.has_covered = False
+        self._before = _SigAction()
+        # without giving up the interpreter's lock around each call
+        self._libc = ctypes.PyDLL(None)
+        self._libc.mmap.restype = ctypes.c_void_p
+        self._libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64)
+        self._callback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(self._handle)
+
+    def install(self) -> None:
+        """Handle SIGBUS from now on, unless that is so already."""
+        # a signal that comes meanwhile waits: its exception would be lost in here
+        mask = (ctypes.c_ubyte * 128)(*[0xFF] * 128)
+        address = ctypes.cast(self._callback, ctypes.c_void_p).value
+        current = _SigAction()
+        if self._libc.sigaction(signal.SIGBUS, None, ctypes.byref(current)) or current.handler == address:
+            return
+        self._before = current
+        self._libc.sigaction(signal.SIGBUS, ctypes.byref(_SigAction(address, mask, SA_SIGINFO, None)), None)
+
+    def _handle(self, _number: int, info: int, _context: int) -> None:
+        interrupt = None
+        while True:
+            try:
+                if not self._cover(ctypes.c_size_t.from_address(info + SI_ADDR).value):
+                    # the access is tried again, and faults for whoever was here before
+                    self._libc.sigaction(signal.SIGBUS, ctypes.byref(self._before), None)
+                break
+            except KeyboardInterrupt:
+                interrupt = signal.SIGINT
+            except SystemExit as error:  # of a handler that ends the process: 128 and the signal's number
+                interrupt = signal.Signals(int(str(error.code)) - 128)
+        if interrupt is not None:
+            # is delivered when the handler has returned
+            signal.pthread_kill(threading.get_ident(), interrupt)
+
+    def _cover(self, address: int) -> bool:
+        """Map zeros over the page of a mapped file at an address; returns whether it is one."""
+        for start, reference in tuple(self.mappings.items()):
+            mapping = reference()
+            if mapping is None or not start <= address < start + len(mapping):
+                continue
+            faults, offset = mapping.faults, (address - start) // mmap.PAGESIZE * mmap.PAGESIZE
+            if mapping.is_regular and (left := os.fstat(mapping.descriptor).st_size) < faults.size:
+                faults.left = left
+            if faults.is_first(offset):
+                if faults.is_first_in_block(offset):
+                    _read_alone(mapping, offset // BLOCK * BLOCK)
+                return True
+            size = faults.lost_bytes(offset)
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED
+            covered: int = self._libc.mmap(start + offset, size, mmap.PROT_READ, flags, -1, 0)
+            faults.pages.add(0, offset, offset + size)
+            self.has_covered = True
+            return covered == start + offset
+        return False
+
+
+def _read_alone(mapping: FileMapping, start: int) -> None:
+    """Let the kernel forget the pages of a block that it could not read together, and read each alone from now on."""
+    size = min(BLOCK, mapping.faults.size - start)
+    with suppress(OSError):  # it is advice: without it more pages are lost than the disk has lost
+        mapping.madvise(mmap.MADV_RANDOM, start, size)
+        os.posix_fadvise(mapping.descriptor, start, size, os.POSIX_FADV_DONTNEED)
+
+
+_HANDLER: list[_Handler] = []
+"""The handler, once there is one: a process has one for each signal."""
+
+
+def guard(mapping: FileMapping, address: int) -> None:
+    """Look after a mapped file as long as it is mapped.
+
+    Args:
+        mapping: the file.
+        address: where it is mapped.
+    """
+    if sys.platform != "linux" or os.uname().machine not in MACHINES or ctypes.sizeof(ctypes.c_void_p) != 8:
+        return
+    if not _HANDLER:
+        _HANDLER.append(_Handler())
+    handler = _HANDLER[0]
+    handler.mappings[address] = weakref.ref(mapping, lambda _: handler.mappings.pop(address, None))
+    handler.install()
+
+
+def have_occurred() -> bool:
+    """Tell whether any page of any mapped file could not be read so far."""
+    return any(handler.has_covered for handler in _HANDLER)
