@@ -37,6 +37,9 @@ EDGE = 8
 """As many of the first and of the last ones besides: they tell a permutation from what begins some entries further."""
 
 
+COMPARED = 1 << 14
+"""Names that are compared with the next ones at once: their arrays stay in the processor's cache."""
+
 _FIRST_BYTES = np.array([(1 << 64) - (1 << 64 - 8 * size) for size in range(LANE + 1)], np.uint64)
 """Masks of the first 0 to 8 bytes of eight, the first one the highest."""
 
@@ -316,15 +319,22 @@ def _sorted(
 ) -> bool:
     """Whether names are non-decreasing in this order, and equal ones in the order of their indices.
 
-    Compares eight bytes of all neighbours at once, then the next eight of those that are still equal.
+    Compares eight bytes of many neighbours at once, then the next eight of those that are still equal.
     """
     eights = lanes(characters, ">")
-    starts, ends = starts.take(order), ends.take(order)
+    parts = (order[first : first + COMPARED + 1] for first in range(0, len(order), COMPARED))
+    return all(_are_sorted(part, eights, starts.take(part), ends.take(part)) for part in parts)
+
+
+def _are_sorted(
+    order: NDArray[np.int64], eights: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> bool:
+    """As `_sorted`, of names that begin and end at some places of what ``eights`` are the lanes of."""
     # which names are equal to the next one, as far as they were compared
     equal, depth = np.ones(len(order) - 1, np.bool_), 0
     while True:
         left = np.clip(ends - starts - depth, 0, LANE)
-        keys = eights[np.minimum(starts + depth, len(characters))] & _FIRST_BYTES.take(left)
+        keys = eights[np.minimum(starts + depth, len(eights) - 1)] & _FIRST_BYTES.take(left)
         if (equal & (keys[:-1] > keys[1:])).any():
             return False
         equal &= keys[:-1] == keys[1:]

@@ -24,7 +24,7 @@ MAX_READ = 1 << 28
 BLOCK = 512
 """Pages that are translated at once: those that one page of entries maps cost hardly more than one of them."""
 
-FEW_BLOCKS = 8
+FEW_BLOCKS = 32
 """Blocks that addresses which are asked for at once lie in, at most, to be translated by blocks."""
 
 MAX_KNOWN = 1 << 10

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.lanes import LANE, lanes
 
+CHUNK = 1 << 14
+"""Names that are worked on at once: their arrays stay in the processor's cache."""
+
 FEW = 1 << 14
 """Keys that are looked up one by one."""
 
@@ -90,6 +93,13 @@ def keys_of(text: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[n
         starts: where each name begins, shape (n,).
         ends: where it ends.
     """
+    parts = (slice(first, first + CHUNK) for first in range(0, len(starts), CHUNK))
+    keys = [_keys_of(text, starts[part], ends[part]) for part in parts]
+    return np.concatenate([np.empty(0, np.uint64), *keys])
+
+
+def _keys_of(text: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The same of some names at once."""
     keys = np.full(len(starts), _SEED, np.uint64)
     active, places, left = np.arange(len(starts)), starts, np.minimum(ends - starts, MAX_NAME)
     while True:
