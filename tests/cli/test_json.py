@@ -40,7 +40,7 @@ def nothing(_patch: pytest.MonkeyPatch) -> None:
 
 def with_modules(patch: pytest.MonkeyPatch) -> None:
     group = Group("xfs", table([(0xFFFFFFFFC0001000, "t", 'na"me\n\x80')]))
-    patch.setattr(dynamic, "dynamic_symbols", lambda _: Dynamic((group,), ("BPF: unreadable",)))
+    patch.setattr(dynamic, "dynamic_symbols", lambda _, **__: Dynamic((group,), ("BPF: unreadable",)))
 
 
 def with_exports(patch: pytest.MonkeyPatch) -> None:
