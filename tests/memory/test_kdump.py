@@ -139,6 +139,29 @@ def test_descriptors_that_were_never_written_are_no_pages() -> None:
     assert ranges(open_bytes(kdump, bytes(content))) == expected({n: pages[n] for n in pages if not 10 <= n < 20})
 
 
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("bit", [0, 3, 50, 135, 300])
+def test_a_damaged_bit_of_a_bitmap_is_mended_by_the_other(which: int, bit: int) -> None:
+    pages = some_pages()
+    content = bytearray(writer.kdump(pages))
+    ram, dumped = 2 * 4096, 3 * 4096
+    # nothing was left out
+    content[ram:dumped] = content[dumped : dumped + 4096]
+    content[(ram, dumped)[which] + bit // 8] ^= 1 << bit % 8
+    memory = open_bytes(kdump, bytes(content))
+    assert (ranges(memory), memory.notes) == (expected(pages), ())
+
+
+@pytest.mark.parametrize(("bit", "marked"), [(5, -1), (50, 1)])
+def test_a_damaged_bit_that_nothing_mends_is_told(bit: int, marked: int) -> None:
+    pages = some_pages()
+    content = bytearray(writer.kdump(pages))
+    content[3 * 4096 + bit // 8] ^= 1 << bit % 8
+    notes = open_bytes(kdump, bytes(content)).notes
+    counts = f"it marks {len(pages) + marked} pages, and {len(pages)} are there"
+    assert notes[0].startswith(f"the kdump's bitmap is damaged: {counts}")
+
+
 def descriptor(offset: int | None = None, size: int | None = None, flags: int | None = None) -> bytes:
     """A file whose first page's descriptor says something else."""
     content = bytearray(writer.kdump({number: page(number) for number in range(4)}))

@@ -39,6 +39,8 @@ PATIENCE = 120
 """Seconds of processor time that one trial may take."""
 BATCH = 25
 """Trials of one process."""
+READY = "ready"
+"""What a process says when it has recovered the undamaged dump."""
 
 KNOWN = re.compile(rb"^[0-9a-f]+ [^?\n] [^?\n].*$", re.MULTILINE)
 """A line of which nothing is said to be unknown."""
@@ -172,6 +174,7 @@ def batch(guest: str, container: str, first: int, count: int) -> None:
 
     signal.signal(signal.SIGPROF, too_long)
     rotting = Rotting(guest, container)
+    print(READY, flush=True)
     for number in range(first, first + count):
         signal.setitimer(signal.ITIMER_PROF, PATIENCE)
         try:
@@ -261,6 +264,8 @@ def _batch(guest: str, container: str, first: int, count: int) -> Iterator[Outco
     found = 0
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
+        if child.stdout.readline().strip() != READY:
+            raise KallsiftError(f"{guest} in {container} cannot be tried: whole, it is not recovered")
         for line in child.stdout:
             found += 1
             yield Outcome(**json.loads(line))

@@ -19,6 +19,7 @@ from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory import notes as elf_notes
 from kallsift.memory.input_files import first_bytes
+from kallsift.memory.kdump_bitmap import page_runs
 from kallsift.memory.kdump_header import (
     DESCRIPTOR,
     DISKDUMP,
@@ -39,7 +40,6 @@ BLOCK = 1 << 16
 CACHE_SIZE = 16 << 20
 """Bytes of decoded pages that are kept."""
 
-BITMAP_AT_ONCE = 1 << 20
 DESCRIPTORS_AT_ONCE = 1 << 20
 LAST = 1 << 10
 """Descriptors at the end that tell whether the file has all of its pages, which stand in the same order."""
@@ -47,9 +47,6 @@ LAST = 1 << 10
 RUN_COST = 1 << 15
 """Bytes that could be passed over while a run of pages is looked at; machines without their free pages have some ten
 thousand, and files that are as large."""
-
-EDGE_COST = 1 << 6
-"""Bytes that it takes at most to keep where a run of pages begins or ends."""
 
 PART_LIMIT = 1 << 8
 FOLDER_LIMIT = 1 << 12
@@ -243,13 +240,12 @@ def _stretches(pages: _Pages, cache: Cache, owner: int) -> tuple[list[Stored], l
     """The runs of pages that a file holds, and remarks on what it lacks; ``owner`` is the first of their numbers."""
     header, page = pages.header, pages.page
     budget = WorkBudget.of(len(pages.content))
-    starts, counts = _runs(pages.content, header, budget)
+    starts, counts, remarks = page_runs(pages.content, header, budget)
     firsts = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else _NONE
-    remarks: list[str] = []
     promised = int(counts.sum())
     if header.incomplete or not _whole(pages, promised):
         starts, counts, firsts = _present(pages, starts, counts, promised)
-        remarks = [f"the kdump is cut short: {int(counts.sum())} of {promised} pages present"]
+        remarks += [f"the kdump is cut short: {int(counts.sum())} of {promised} pages present"]
     chosen = _largest(counts, budget)
     starts, counts, firsts = starts[chosen], counts[chosen], firsts[chosen]
     remarks += [budget.left_out] if budget.left_out else []
@@ -272,29 +268,6 @@ def _stretches(pages: _Pages, cache: Cache, owner: int) -> tuple[list[Stored], l
         for number, (start, count, first) in enumerate(rows)
     ]
     return stretches, remarks
-
-
-def _runs(content: Content, header: Header, budget: WorkBudget) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The first page and the number of pages of each run that the bitmap has, in their order, if the budget allows."""
-    edges: list[NDArray[np.int64]] = []
-    before, reached = 0, header.end_page
-    for start in range(header.first_page // 8, -(-header.end_page // 8), BITMAP_AT_ONCE):
-        end = min(start + BITMAP_AT_ONCE, -(-header.end_page // 8))
-        bits = np.unpackbits(content[header.bitmap + start : header.bitmap + end], bitorder="little")
-        low = start * 8
-        bits[: max(0, header.first_page - low)] = 0
-        bits[max(0, header.end_page - low) :] = 0
-        found = np.flatnonzero(np.diff(bits, prepend=np.uint8(before))) + low
-        if not budget.take("bytes of the bitmap", 16 * (end - start), EDGE_COST * len(found), count=end - start):
-            reached = low
-            break
-        before = int(bits[-1])
-        edges.append(found)
-    if before:
-        edges.append(np.array([reached]))
-    bounds = np.concatenate(edges) if edges else _NONE
-    # where the last byte of the bitmap is full, its end is an edge already
-    return bounds[::2], bounds[1::2] - bounds[::2]
 
 
 def _largest(counts: NDArray[np.int64], budget: WorkBudget) -> NDArray[np.int64]:

@@ -109,6 +109,7 @@ class Header:
         block_size: bytes of a page.
         bitmap: where the bitmap of the pages that are in the file begins.
         bitmap_size: its bytes.
+        has_both: whether that of all RAM stands before it.
         descriptors: where the page descriptors begin.
         max_page: number of the last page that there can be, and one more.
         first_page: of the part of a split dump that this is; 0 if it is the whole.
@@ -126,6 +127,7 @@ class Header:
     block_size: int
     bitmap: int
     bitmap_size: int
+    has_both: bool
     descriptors: int
     max_page: int
     first_page: int
@@ -209,7 +211,8 @@ def _described(head: np.void, sub: np.void | None, bits: int, order: ByteOrder) 
     descriptors = bitmap + size
     most = values["max_page"] if values and version >= PAGES_SINCE else int(head["max_page"])
     # the first half tells what is RAM, the second what is in the file; the oldest files have but one
-    if most <= size * 8 // 2:
+    has_both = most <= size * 8 // 2
+    if has_both:
         size //= 2
         bitmap += size
     most = min(most, size * 8)
@@ -227,6 +230,7 @@ def _described(head: np.void, sub: np.void | None, bits: int, order: ByteOrder) 
         block_size=block,
         bitmap=bitmap,
         bitmap_size=size,
+        has_both=has_both,
         descriptors=descriptors,
         max_page=most,
         first_page=first,
