@@ -30,11 +30,14 @@ from kallsift.kallsyms.recover import (
     expand_checked,
     index_check,
     markers_check,
+    order_check,
+    sequences_check,
+    sequences_rows,
     token_rows,
 )
 from kallsift.kallsyms.sequences import Sequences, scan_sequences, sorted_by_name
 from kallsift.kallsyms.table import SymbolTable
-from kallsift.kallsyms.tables import Attempt, Layout, Listed, Row, Tables, in_order
+from kallsift.kallsyms.tables import Attempt, Layout, Listed, Row, Tables
 from kallsift.kallsyms.tokens import TokenTable
 from kallsift.memory.model import Segment
 
@@ -159,10 +162,12 @@ def recover_anywhere(
             if (codes := checked_codes.get(len(array.words))) is None:
                 codes = checked_codes[len(array.words)] = compression_check(data, listing.names, tokens)
             checks = (index_check(tokens), markers_check(markers), num_syms, listing.letters, codes)
+            by_name = sequences_check(sequences, listing.characters, listing.bounds)
             for based in with_bases(data, array, (word_size, tokens.byte_order), aligned_starts(rows)):
+                based_rows = (*rows, *array_rows(based, word_size), *sequences_rows(sequences))
                 tables = assemble(
-                    segment, word_size, tokens, in_order(*rows, *array_rows(based, word_size)), based, sequences,
-                    listing.characters, listing.bounds, checks,
+                    segment, word_size, tokens, based_rows, based, listing.characters, listing.bounds,
+                    (*checks, order_check(based), by_name),
                 )  # fmt: skip
                 # a base behind it ends it, even where half of that would go on in order
                 ends = based.relative_base_offset is not None and array.offset < based.relative_base_offset

@@ -83,15 +83,21 @@ def recover_tables(
         # a base that is there before one that has to be found, and what lies closest
         arrays.sort(key=lambda entry: entry[:2])
         codes = compression_check(segment.data, listing.names, tokens)
+        by_name: dict[int | None, Check] = {}
         for _, _, word_size, array in arrays:
             if (blank := blank_page(segment, array.offset, array.size)) is not None:
                 attempt.reached(3, "addresses", f"{here} with {count} names, but the page at {blank:#x} is blank")
                 continue
             rows = in_order(*listing.rows, *token_rows(tokens), *array_rows(array, word_size))
             sequences = find_sequences(segment.data, [row.end for row in rows], count, tokens.byte_order)
+            # the same one for most arrays
+            place = None if sequences is None else sequences.offset
+            if place not in by_name:
+                by_name[place] = sequences_check(sequences, characters, bounds)
+            checks = (index_check(tokens), listing.markers, listing.num_syms, letters, codes)
             yield assemble(
-                segment, word_size, tokens, rows, array, sequences, characters, bounds,
-                (index_check(tokens), listing.markers, listing.num_syms, letters, codes),
+                segment, word_size, tokens, (*rows, *sequences_rows(sequences)), array, characters, bounds,
+                (*checks, order_check(array), by_name[place]),
             )  # fmt: skip
 
 
@@ -99,22 +105,25 @@ def assemble(
     segment: Segment,
     word_size: int,
     tokens: TokenTable,
-    rows: tuple[Row, ...],
+    rows: Sequence[Row],
     array: AddressArray,
-    sequences: Sequences | None,
     characters: NDArray[np.uint8],
     bounds: NDArray[np.int64],
     checks: tuple[Check, ...],
 ) -> Tables:
-    """Tables with the checks of the address array and the sequences added."""
-    count = len(bounds) - 1
-    order = Check.that("address order", True, f"{count} entries never decrease as {array.encoding.name}")
-    if sequences is not None:
-        rows = in_order(*rows, Row("seqs_of_names", sequences.offset, sequences.size))
-    return Tables(
-        segment, word_size, tokens.byte_order, rows, array, characters, bounds,
-        (*checks, order, sequences_check(sequences, characters, bounds)),
-    )  # fmt: skip
+    """Return tables with their rows in order."""
+    return Tables(segment, word_size, tokens.byte_order, in_order(*rows), array, characters, bounds, checks)
+
+
+def order_check(array: AddressArray) -> Check:
+    """Return the address array's proof."""
+    detail = f"{len(array.words)} entries never decrease as {array.encoding.name}"
+    return Check.that("address order", True, detail)
+
+
+def sequences_rows(sequences: Sequences | None) -> tuple[Row, ...]:
+    """Return where the permutation lies, if there is one."""
+    return () if sequences is None else (Row("seqs_of_names", sequences.offset, sequences.size),)
 
 
 def token_rows(tokens: TokenTable) -> tuple[Row, ...]:

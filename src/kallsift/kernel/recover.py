@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kallsift.budget import WorkBudget
 from kallsift.errors import RecoveryError
 from kallsift.kallsyms.evidence import Check
-from kallsift.kallsyms.recover import recover_tables
+from kallsift.kallsyms.shared_tables import SharedTables
 from kallsift.kallsyms.tables import Attempt, Tables
 from kallsift.kallsyms.tokens import TokenTable, lone_token_tables, moved
 from kallsift.kernel.candidates import Solver, best_at, best_of, pointed_at, surrounded, word_sizes
@@ -139,10 +139,11 @@ def _kernels(
     unmapped: list[tuple[Segment, TokenTable, Kernel]] = []
     bare: list[tuple[Segment, TokenTable, Kernel]] = []
     hosted = found = is_proven = False
+    shared = SharedTables()
     search = TokenSearch(memory, budget, scanned, first)
     for near, tokens in search.tables():
         attempt = Attempt()
-        if kernel := best_at(memory, *surrounded(memory, near, tokens), attempt, recover_tables, budget):
+        if kernel := best_at(memory, *surrounded(memory, near, tokens), attempt, shared.recover, budget):
             found = True
             is_proven |= kernel.proven
             if met is not None:
@@ -162,7 +163,7 @@ def _kernels(
         budget.leave_out("token tables without the tables around them", len(harder) - MAX_HARDER)
         del harder[MAX_HARDER:]
     if bare or harder:
-        for kernel in _bare(memory, bare, harder, None if hosted else _flat(memory), budget):
+        for kernel in _bare(memory, bare, harder, None if hosted else _flat(memory), budget, shared):
             found = True
             yield kernel
     ways = _arrangements(memory) if unmapped or harder else ()
@@ -171,14 +172,14 @@ def _kernels(
             yield kernel
             continue
         yield (
-            _laid_out(ways, near, tokens)
-            or _displaced(memory, *surrounded(memory, near, tokens), kernel, hosted)
+            _laid_out(ways, near, tokens, shared)
+            or _displaced(memory, *surrounded(memory, near, tokens), kernel, hosted, shared)
             or kernel
         )
     # what lies behind a gap that is no multiple of pages is not even placed, unless something says how large it is
     named = [way for way in ways if way.told]
     for each in tuple(harder if named else ()):
-        if kernel := _laid_out(named, *each[:2]):
+        if kernel := _laid_out(named, *each[:2], shared):
             found = True
             harder.remove(each)
             yield kernel
@@ -234,6 +235,7 @@ def _bare(
     harder: list[tuple[Segment, TokenTable, Attempt]],
     flat: Memory | None,
     budget: WorkBudget,
+    shared: SharedTables,
 ) -> Iterator[Kernel]:
     """Yield kernels that lie in a file as they were built, wherever in it.
 
@@ -243,18 +245,23 @@ def _bare(
         harder: other token tables; those that lead to a kernel here are taken out.
         flat: the source as a file; None if a kernel runs in it, since then an image in its memory is but a copy.
         budget: what it may cost.
+        shared: tables that were found around them.
     """
     from kallsift.image.embedded import bare_headers
     from kallsift.kernel.bare_image import doubted, without_headers
 
     is_searched = flat is not None and memory.is_headerless
-    headers = bare_headers(flat.segments[0].read(), budget) if flat and is_searched else np.empty(0, np.int64)
+    headers = np.empty(0, np.int64)
+    if flat is not None and is_searched:
+        (segment,) = flat.segments
+        assert isinstance(segment, Segment)
+        headers = bare_headers(segment, [near.start + tokens.offset for near, tokens, _ in (*bare, *harder)], budget)
     for near, tokens, kernel in bare:
-        image = _in_file(flat, near.start + tokens.offset, tokens, headers, budget)
+        image = _in_file(flat, near.start + tokens.offset, tokens, headers, budget, shared)
         yield doubted(image, memory) if image and (image.proven or memory.is_headerless) else kernel
     for each in tuple(harder):
         near, tokens, _ = each
-        if image := _in_file(flat, near.start + tokens.offset, tokens, headers, budget):
+        if image := _in_file(flat, near.start + tokens.offset, tokens, headers, budget, shared):
             harder.remove(each)
             yield doubted(image, memory)
     if harder and (unheaded := without_headers(memory)) is not None:
@@ -265,7 +272,12 @@ def _bare(
 
 
 def _in_file(
-    flat: Memory | None, place: int, tokens: TokenTable, headers: NDArray[np.int64], budget: WorkBudget
+    flat: Memory | None,
+    place: int,
+    tokens: TokenTable,
+    headers: NDArray[np.int64],
+    budget: WorkBudget,
+    shared: SharedTables,
 ) -> Kernel | None:
     """Return the kernel of an image that lies in a file, behind a header of its own or none; None without a file."""
     if flat is None or not budget.take("token tables in a file", min(IN_FILE_COST, flat.size)):
@@ -277,7 +289,7 @@ def _in_file(
         # as it is judged in a file of its own
         if kernel := next((kernel for kernel in _kernels(inner, [], budget, None) if kernel.is_placed), None):
             return kernel
-    return image_around(flat, place, tokens)
+    return image_around(flat, place, tokens, shared)
 
 
 def _best_read(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver) -> Kernel | None:
@@ -367,7 +379,7 @@ def _with_all_ram(memory: Memory, kernel: Kernel) -> Kernel:
     table = next((table for table in kernel.tables if table.name == "token_table"), None)
     ways = [way for way in _arrangements(memory) if way.told] if table is not None else []
     for near, tokens in tables_at(memory, table.physical) if ways and table is not None else ():
-        if found := _laid_out(ways, near, tokens):
+        if found := _laid_out(ways, near, tokens, SharedTables()):
             return found
     if not (end := ram_end(kernel)):
         return kernel
@@ -376,19 +388,21 @@ def _with_all_ram(memory: Memory, kernel: Kernel) -> Kernel:
     return replace(kernel, evidence=(*kernel.evidence, doubt))
 
 
-def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable) -> Kernel | None:
+def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable, shared: SharedTables) -> Kernel | None:
     """The kernel if the memory is bare RAM, in the first of the ways to lay it out in which it is proven."""
     for arrangement in ways:
         place = near.start + tokens.offset
         there = Segment(near.start + arrangement.address(place) - place, near.data)
         segment, moved_tokens = surrounded(arrangement.memory, there, tokens)
-        found = best_at(arrangement.memory, segment, moved_tokens, Attempt(), recover_tables)
+        found = best_at(arrangement.memory, segment, moved_tokens, Attempt(), shared.recover)
         if found is not None and found.proven and found.lists >= ENOUGH_LISTS and arrangement.named_by(found):
             return replace(found, evidence=(*found.evidence, arrangement.check))
     return None
 
 
-def _displaced(memory: Memory, segment: Segment, tokens: TokenTable, kernel: Kernel, hosted: bool) -> Kernel | None:
+def _displaced(
+    memory: Memory, segment: Segment, tokens: TokenTable, kernel: Kernel, hosted: bool, shared: SharedTables
+) -> Kernel | None:
     """A kernel that no page table maps where it lies, in memory with its true addresses; None if that has none.
 
     It must have many lists: a few close within a copy of a kernel's image and what was beside it.
@@ -399,6 +413,7 @@ def _displaced(memory: Memory, segment: Segment, tokens: TokenTable, kernel: Ker
         tokens: its token table.
         kernel: what was made of it without that.
         hosted: whether another kernel runs, without a displacement: then this one is its guest.
+        shared: tables that were found around the token table.
     """
     from kallsift.kernel.displaced import displacements
     from kallsift.kernel.hosts import host_check
@@ -410,7 +425,7 @@ def _displaced(memory: Memory, segment: Segment, tokens: TokenTable, kernel: Ker
             # what the container says of the machine is about the host
             memory_there = replace(memory_there, hints=replace(memory.hints, cpus=(), vmcoreinfo=None))
         there = Segment(segment.start + shift, segment.data)
-        found = best_at(memory_there, there, tokens, Attempt(), recover_tables)
+        found = best_at(memory_there, there, tokens, Attempt(), shared.recover)
         if found is None or found.lists < ENOUGH_LISTS:
             continue
         detail = f"the source holds this machine's memory {-shift:+#x} from its physical addresses"
