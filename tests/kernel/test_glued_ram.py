@@ -8,7 +8,7 @@ import pytest
 import kallsift
 from kallsift import Kernel, Outcome
 from kallsift.kernel.resources import FLAGS, NAME
-from tests.kernel.made_machine import MIB, Machine, memory_of
+from tests.kernel.made_machine import LISTS, MIB, Machine, memory_of
 
 HOLE = (24 * MIB, 32 * MIB)
 RAM = 48 * MIB
@@ -51,6 +51,18 @@ def test_what_cannot_be_mended_is_said() -> None:
     kernel = kallsift.recover(glued(machine(named=False)))
     assert said(kernel) == {"RAM": Outcome.FAILED}
     assert kernel.proven
+
+
+@pytest.mark.parametrize(("broken", "name"), [(20, "ranges"), (60, "RAM")])
+def test_few_lists_prove_no_layout(broken: int, name: str) -> None:
+    """They show that the kernel runs, but some close in RAM that is laid out wrong too."""
+    made = machine()
+    for number in range(broken):
+        element = made.word(made.place + LISTS + 48 * number) - made.direct
+        made.put(element, 0, 0)
+    kernel = kallsift.recover(glued(made))
+    assert kernel.proven
+    assert said(kernel) == {name: Outcome.PASSED if name == "ranges" else Outcome.FAILED}
 
 
 @pytest.mark.parametrize("counted", [True, False])

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 import kallsift
 from kallsift.errors import RecoveryError
 from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.tables import Tables
+from kallsift.kernel import word_size
 from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.placement import Placement
+from kallsift.kernel.pointers import Words
 from kallsift.kernel.ranking import Ranking
 from kallsift.kernel.word_size import MIN_POINTERS, MIN_SYSTEM_CALLS, WORD_SIZE, WordVotes, named_word_size
 from kallsift.memory.model import Hints
@@ -131,6 +137,29 @@ def test_names_of_system_calls(marks: tuple[str, ...], size: int | None) -> None
     assert named_word_size(table([*rows, (0, "t", "f"), (1, "t", "__x64_sys_alone")])) == size
 
 
+@pytest.mark.parametrize(
+    ("mark", "start", "failed"),
+    [
+        ("__x64_sys_", 0xFFFF_FFFF_8100_0000, 4),
+        ("__ia32_sys_", 0xC100_0000, 8),
+        ("sys_", 0xC100_0000, 8),
+        ("sys_", 0xFFFF_FFFF_8100_0000, None),
+    ],
+)
+def test_what_tells_where_pointers_do_not(
+    monkeypatch: pytest.MonkeyPatch, mark: str, start: int, failed: int | None
+) -> None:
+    """Names of system calls, or little-endian addresses of 64 bits that are as low as those of 32."""
+    monkeypatch.setattr(word_size, "word_votes", lambda *_: WordVotes(MIN_POINTERS - 1, 0))
+    symbols = table([(start + number, "T", f"{mark}call{number}") for number in range(MIN_SYSTEM_CALLS)])
+    memory = worded(SELF_RELATIVE, 8).file()
+    for size in (4, 8):
+        placement = Placement(symbols, 0, Words(size, "<"), ())
+        # of tables only the votes are taken
+        check = word_size.word_size_check(memory, cast(Tables, None), placement)
+        assert (check.outcome is Outcome.FAILED) is (size == failed)
+
+
 UNTOLD = Check(WORD_SIZE, Outcome.ABSENT, "too few pointers")
 SEEN = Check("linux_banner", Outcome.PASSED, "points at the text")
 FAILED = Check("page table", Outcome.FAILED, "none maps it")
@@ -194,6 +223,15 @@ def test_a_user_can_overrule_but_proves_nothing() -> None:
     assert given(made, word_size=4).proven
     overruled = given(made, word_size=8)
     assert (overruled.symbols.word_size, overruled.proven) == (8, False)
+
+
+@pytest.mark.parametrize(("word_size", "wrong"), [(4, 8), (8, 4)])
+def test_pointers_refute_what_a_user_gives(word_size: int, wrong: int) -> None:
+    """Tables that are in order for both, and that no other reading goes before."""
+    made = worded(SELF_RELATIVE, word_size)
+    assert given(made, word_size=word_size).proven
+    with contextlib.suppress(RecoveryError):
+        assert not given(made, word_size=wrong).proven
 
 
 def test_the_byte_order_that_a_user_gives() -> None:
