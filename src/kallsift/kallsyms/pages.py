@@ -72,10 +72,10 @@ class Pages:
         result: NDArray[np.bool_] = before[self.number(high - 1) + 1] == before[self.number(low)]
         return result
 
-    def any_left(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether any page of each ``data[low:high]`` is not lost; shapes (n,)."""
+    def count_left(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many pages of each ``data[low:high]`` are not lost; shapes (n,)."""
         before, first, end = self._lost_before, self.number(low), self.number(high - 1) + 1
-        result: NDArray[np.bool_] = before[end] - before[first] < end - first
+        result: NDArray[np.int64] = end - first - (before[end] - before[first])
         return result
 
     @cached_property

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.pages import Pages
+from kallsift.kallsyms.pages import PAGE, Pages
 from kallsift.kallsyms.tokens import MAX_PADDING
 from kallsift.lanes import LANE, lanes
 
@@ -235,10 +235,12 @@ def may_be_permuted(
     data: NDArray[np.uint8], pages: Pages, starts: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Whether some entries from each start on, the first and the last ones among them, are numbers below each count."""
-    # where all pages are lost, no entry is there
-    going = np.flatnonzero(
-        (starts + counts * SEQUENCE <= len(data)) & pages.any_left(starts, starts + counts * SEQUENCE)
-    )
+    ends = starts + counts * SEQUENCE
+    # so many entries can be there at most, by the pages that are: few of them hold more than one that is looked at
+    there = pages.count_left(starts, ends) * (1 + SAMPLE * PAGE // np.maximum(counts * SEQUENCE, 1))
+    edge = EDGE * SEQUENCE
+    there += EDGE * (pages.count_left(starts, starts + edge) + pages.count_left(ends - edge, ends))
+    going = np.flatnonzero((ends <= len(data)) & (there >= SAMPLE // 4))
     seen = np.zeros(len(starts), np.int64)
     spread = [(number, SAMPLE, 0) for number in range(SAMPLE)]
     edges = [entry for number in range(EDGE) for entry in ((0, 1, number), (1, 1, -1 - number))]

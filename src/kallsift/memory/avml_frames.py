@@ -28,7 +28,7 @@ MAX_CHUNK = 1 << 16
 TRAILER = 8
 """Bytes behind the chunks of a range: how many these have."""
 
-CHUNK_COST = 1 << 11
+CHUNK_COST = 1 << 13
 """Bytes that could be passed over while a chunk is looked at, and more than it takes to keep where it is."""
 
 FULL = re.compile(rb"\x00..[\x00\x01]....\x80\x80\x04|\x01\x04\x00\x01", re.DOTALL)
