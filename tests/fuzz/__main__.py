@@ -1,7 +1,8 @@
-"""Damages at random what kallsift reads, and reads it: python -m tests.fuzz CONTAINER|rot|questions --seconds 600.
+"""Damages at random what kallsift reads, and reads it: python -m tests.fuzz CONTAINER|rot|hostile|questions.
 
 A container's name damages small valid files of it, and opens and reads them; a case that fails is kept as a file.
 ``rot`` changes single bytes in files of all packed containers: what does not unpack must be a hole, and nothing more.
+``hostile`` sprays what passes for parts of kernels into a made machine's memory, and asserts what the search costs.
 ``questions`` damages the memory of a real guest (``--guest``) where the questions to its running kernel read, and asks
 all of them.
 """
@@ -21,12 +22,13 @@ import numpy as np
 from kallsift.errors import KallsiftError
 from kallsift.memory.containers import HEADER_SIZE, Container
 
+from .hostile import hostile_trials
 from .questions import question_trials
 from .rot import rot_trials
 from .samples import SAMPLES
 from .trials import HOSTILE, Trials, refusal
 
-QUESTIONS, ROT = "questions", "rot"
+QUESTIONS, ROT, HOSTILE_MEMORY = "questions", "rot", "hostile"
 
 READ_AT_MOST = 1 << 20
 STRETCHES = 64
@@ -95,7 +97,7 @@ def container_trials(container: str, seed: int) -> Trials:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Reads what is damaged for a while.")
-    parser.add_argument("what", choices=[*sorted(SAMPLES), ROT, QUESTIONS])
+    parser.add_argument("what", choices=[*sorted(SAMPLES), ROT, HOSTILE_MEMORY, QUESTIONS])
     parser.add_argument("--guest", default="amd64-7.2", help="whose memory is damaged, for questions")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)
@@ -103,6 +105,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.what == QUESTIONS:
         trials = question_trials(options.guest)
+    elif options.what == HOSTILE_MEMORY:
+        trials = hostile_trials()
     elif options.what == ROT:
         trials = rot_trials(options.seed)
     else:
