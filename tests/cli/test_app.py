@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -138,6 +139,27 @@ def test_a_closed_pipe_is_silent() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=60) == 141
+
+
+def test_no_bar_is_full_while_the_command_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress_bar, "PATIENCE", 0.0)
+    drawn, draw = [], progress_bar._draw
+
+    def drawn_once() -> Any:
+        drawn.append(draw())
+        return drawn[0]
+
+    monkeypatch.setattr(progress_bar, "_draw", drawn_once)
+    with progress_bar.progress_on_terminal() as progress:
+        assert progress is not None
+        for done, total, percentage in ((1, 4, 25), (4, 4, None), (5, 4, None), (0, 0, None), (2, 4, 50), (3, 4, 75)):
+            progress("searching", done, total)
+            (task,) = drawn[0][0].tasks
+            assert (task.percentage if task.total else None) == percentage
+        progress("looking at damaged tables", 1, 0)
+        (task,) = drawn[0][0].tasks
+        assert (task.description, task.total) == ("looking at damaged tables", None)
 
 
 def test_progress_waits_for_a_second_and_a_terminal(

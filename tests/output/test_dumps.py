@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import NoteSegment
 from hypothesis import given, settings
+from numpy.typing import NDArray
 
+import kallsift
+from kallsift.cli.output_file import PRIVATE, output_file
 from kallsift.errors import KallsiftError
 from kallsift.memory import elf_core, kdump, lime, raw
 from kallsift.memory import notes as elf_notes
@@ -211,3 +215,47 @@ def test_what_notes_have_no_place_for_is_named() -> None:
     assert left_out(Facts("s390x", ">", core=core)) is None
     other = "the registers of 2 processors: nothing tells whether they are this kernel's"
     assert left_out(Facts("riscv64", "<", core=core)) == other
+
+
+@pytest.mark.parametrize("form", ["raw", "lime", "elf", "kdump"])
+def test_holes_of_sparse_files_are_not_read(tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are holes, or one blank page, of the copy too; progress counts what there is to read."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    size, grain = 4 << 30, 1 << 20
+    parts = {grain + 8: b"some", (2 << 30) - 4: b"across", size - 4096: b"end " * 1024} | (
+        {} if form == "raw" else {size - 3 * grain: b"x"}
+    )
+    with source.open("wb") as file:
+        file.truncate(size + 5 * grain)
+        for place, data in parts.items():
+            file.seek(place)
+            file.write(data)
+    if source.stat().st_blocks * 512 > size:
+        pytest.skip("this file system stores holes")
+    count = 0
+    told: list[tuple[int, int]] = []
+    read = Segment.read
+
+    def counted(self: Segment, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
+        nonlocal count
+        part = read(self, low, high)
+        count += len(part)
+        return part
+
+    with kallsift.open(source) as memory:
+        monkeypatch.setattr(Segment, "read", counted)
+        facts = memory_facts(memory, None)
+        pieces = DUMPS[form].write(memory, facts, lambda _, done, total: told.append((done, total)))
+        output_file(target, permissions=PRIVATE).write_pieces(pieces)
+        assert count < 8 * grain
+        assert told[-1] == (memory.stored_size, memory.stored_size)
+        assert told == sorted(told)
+        monkeypatch.undo()
+    assert target.stat().st_blocks * 512 < 32 * grain
+    with kallsift.open(target) as copy:
+        assert copy.size == size + 5 * grain
+        for place, data in parts.items():
+            around = copy.read(place - 64, 128 + len(data)).tobytes()
+            assert around.strip(b"\0") == data
+        assert not copy.read(3 << 30, grain).any()
+        assert not copy.read(size, 5 * grain).any()

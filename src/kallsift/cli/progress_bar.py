@@ -39,13 +39,21 @@ class _Bar:
         self._drawn: tuple[progress.Progress, progress.TaskID] | None = None
 
     def report(self, step: str, done: int, total: int) -> None:
-        """Shows that ``done`` of ``total`` bytes or items of a step are behind us."""
+        """Show how much of a step is done; its total is 0 where nobody knows how much there is.
+
+        A step that is done is followed by others, so that no bar is ever full while the command goes on.
+        """
         if self._drawn is None:
             if time.monotonic() < self._due:
                 return
             self._drawn = _draw()
         bar, task = self._drawn
-        bar.update(task, description=step, completed=done, total=total)
+        if done < total:
+            bar.update(task, description=step, completed=done, total=total)
+        elif bar.tasks[0].total is not None or bar.tasks[0].description != step:
+            # a total cannot be taken back
+            bar.remove_task(task)
+            self._drawn = bar, bar.add_task(step, total=None)
 
     def close(self) -> None:
         """Wipes the bar away."""

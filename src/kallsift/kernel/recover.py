@@ -199,6 +199,8 @@ def _kernels(
             failed.append(attempt)
             continue
         tried += 1
+        if progress:
+            progress("looking at damaged tables", tried, 0)
         from kallsift.kallsyms.anywhere import WITHIN, recover_anywhere
         from kallsift.kallsyms.damage import recover_damaged
 

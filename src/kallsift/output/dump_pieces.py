@@ -22,7 +22,7 @@ CHUNK = 1 << 20
 def chunks(
     memory: Memory, progress: Progress | None = None, align: int = 1
 ) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
-    """All of a memory in the order of its addresses.
+    """All of a memory that can hold more than zeros, in the order of its addresses: holes of files are not read.
 
     Args:
         memory: the memory.
@@ -30,17 +30,22 @@ def chunks(
         align: what is not a whole aligned unit of so many bytes is left out.
 
     Yields:
-        The number of the stretch, the address, and the bytes, `CHUNK` at most, shape (n,), uint8.
+        The number of the stretch, the address, and the bytes, `CHUNK` at most, shape (n,), uint8; at the end of each
+        stretch none.
     """
-    done = 0
+    done, total = 0, memory.stored_size
     for number, stretch in enumerate(memory.segments):
         low, high = -stretch.start % align, stretch.size - stretch.end % align
-        for start in range(low, high, CHUNK):
-            data = stretch.read(start, min(start + CHUNK, high))
-            yield number, stretch.start + start, data
-            done += len(data)
+        for start in stretch.steps(CHUNK, low):
+            stop = min(start + CHUNK, high)
+            if start < stop and not stretch.blank(start, stop):
+                yield number, stretch.start + start, stretch.read(start, stop)
+            # blocks are no whole parts of what is stored
+            done = min(done + CHUNK, total)
             if progress:
-                progress("writing", done, memory.size)
+                progress("writing", done, total)
+        if low <= high:
+            yield number, stretch.start + high, np.empty(0, np.uint8)
 
 
 def view(data: NDArray[np.uint8]) -> memoryview:

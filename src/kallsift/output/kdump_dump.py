@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +25,7 @@ HIGHEST = 1 << 52
 """Physical addresses lie below it."""
 
 BITMAP_AT_ONCE = 1 << 20
+BLANKS_AT_ONCE = 1 << 16
 NAME = 65
 """Bytes of each of the six names that uname() gives."""
 NAMES_START = 12
@@ -98,7 +100,8 @@ def kdump_dump(
         yield bitmap + place, bits
         yield bitmap + bitmap_size + place, bits
     descriptors = bitmap + 2 * bitmap_size
-    yield from _pages(memory, facts, progress, descriptors, descriptors + total * DESCRIPTOR.itemsize, flag, load)
+    writer = _PageWriter(facts, flag, load() if load else None, descriptors, descriptors + total * DESCRIPTOR.itemsize)
+    yield from writer.pieces(memory, progress)
 
 
 def _headers(facts: Facts, most: int, total: int, flag: int) -> tuple[bytes, int, int]:
@@ -162,41 +165,73 @@ def _bitmap(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterator[Piec
         low += at_once
 
 
-def _pages(
-    memory: Memory,
-    facts: Facts,
-    progress: Progress | None,
-    descriptors: int,
-    position: int,
-    flag: int,
-    load: Callable[[], Pack] | None,
-) -> Iterator[Piece]:
-    """The pages and their descriptors; all blank pages are one."""
-    page = facts.page_size
-    layout = DESCRIPTOR.newbyteorder(facts.byte_order)
-    pack = load() if load else None
+@dataclass
+class _PageWriter:
+    """Write pages and their descriptors; all blank pages are one.
+
+    Attributes:
+        facts: what is known of the machine.
+        flag: of packed pages.
+        pack: packs a page; None if they are written as they are.
+        descriptors: where the next descriptor belongs in the file.
+        position: where the next page belongs.
+        blank: the descriptor of the blank page, once there is one.
+    """
+
+    facts: Facts
+    flag: int
+    pack: Pack | None
+    descriptors: int
+    position: int
     blank: tuple[int, int, int, int] | None = None
-    with ThreadPoolExecutor() as threads:
-        for _, _, data in chunks(memory, progress, page):
-            pages = data.reshape(-1, page)
-            filled = np.asarray(pages.any(axis=1))
-            wanted = np.flatnonzero(filled).tolist()
-            if blank is None and len(wanted) < len(pages):
-                wanted.append(int(np.argmin(filled)))
-            packed = list(threads.map(pack, [view(pages[row]) for row in wanted])) if pack else []
-            rows: list[tuple[int, int, int, int]] = [blank or (0, 0, 0, 0)] * len(pages)
-            start = position
-            parts = []
-            for place, row in enumerate(wanted):
-                shrunk = pack is not None and len(packed[place]) < page
-                part = packed[place] if shrunk else pages[row].tobytes()
-                rows[row] = (position, len(part), flag if shrunk else PLAIN, 0)
-                parts.append(part)
-                position += len(part)
-            if blank is None and not filled.all():
-                blank = rows[wanted[-1]]
-                rows = [row if used else blank for row, used in zip(rows, filled.tolist(), strict=True)]
-            yield start, b"".join(parts)
-            table = np.array(rows, layout).tobytes()
-            yield descriptors, table
-            descriptors += len(table)
+
+    def pieces(self, memory: Memory, progress: Progress | None) -> Iterator[Piece]:
+        """Yield the pieces of all whole pages; what `chunks` leaves out is blank."""
+        page = self.facts.page_size
+        begun, following = -1, 0
+        with ThreadPoolExecutor() as threads:
+            for number, address, data in chunks(memory, progress, page):
+                if number != begun:
+                    begun, following = number, -(-memory.segments[number].start // page) * page
+                yield from self._blanks((address - following) // page)
+                if len(data):
+                    yield from self._pages(data.reshape(-1, page), threads)
+                following = address + len(data)
+
+    def _blanks(self, count: int) -> Iterator[Piece]:
+        if count > 0 and self.blank is None:
+            yield from self._pages(np.zeros((1, self.facts.page_size), np.uint8), None)
+            count -= 1
+        for start in range(0, count, BLANKS_AT_ONCE):
+            rows = np.array([self.blank or (0, 0, 0, 0)], self._layout)
+            yield self._table(rows.repeat(min(BLANKS_AT_ONCE, count - start)))
+
+    def _pages(self, pages: NDArray[np.uint8], threads: ThreadPoolExecutor | None) -> Iterator[Piece]:
+        filled = np.asarray(pages.any(axis=1))
+        wanted = np.flatnonzero(filled).tolist()
+        if self.blank is None and len(wanted) < len(pages):
+            wanted.append(int(np.argmin(filled)))
+        run = threads.map if threads else map
+        packed = list(run(self.pack, [view(pages[row]) for row in wanted])) if self.pack else []
+        rows: list[tuple[int, int, int, int]] = [self.blank or (0, 0, 0, 0)] * len(pages)
+        start, parts = self.position, []
+        for place, row in enumerate(wanted):
+            shrunk = self.pack is not None and len(packed[place]) < len(pages[row])
+            part = packed[place] if shrunk else pages[row].tobytes()
+            rows[row] = (self.position, len(part), self.flag if shrunk else PLAIN, 0)
+            parts.append(part)
+            self.position += len(part)
+        if self.blank is None and not filled.all():
+            self.blank = rows[wanted[-1]]
+            rows = [row if used else self.blank for row, used in zip(rows, filled.tolist(), strict=True)]
+        yield start, b"".join(parts)
+        yield self._table(np.array(rows, self._layout))
+
+    @property
+    def _layout(self) -> np.dtype[np.void]:
+        return DESCRIPTOR.newbyteorder(self.facts.byte_order)
+
+    def _table(self, rows: NDArray[np.void]) -> Piece:
+        place, table = self.descriptors, rows.tobytes()
+        self.descriptors += len(table)
+        return place, table

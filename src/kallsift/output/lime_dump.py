@@ -17,11 +17,11 @@ def lime_dump(memory: Memory, facts: Facts, progress: Progress | None = None) ->
     """The pieces of the file, in order."""
     layout = RANGE_HEADER.newbyteorder(facts.byte_order)
     position, begun = 0, -1
-    for number, _, data in chunks(memory, progress):
+    for number, address, data in chunks(memory, progress):
+        stretch = memory.segments[number]
         if number != begun:
-            begun, stretch = number, memory.segments[number]
+            begun = number
             header = np.array([(MAGIC, VERSION, stretch.start, stretch.end - 1, 0)], layout)
             yield position, header.tobytes()
-            position += layout.itemsize
-        yield position, view(data)
-        position += len(data)
+            position += layout.itemsize + stretch.size
+        yield position + address - stretch.end, view(data)
