@@ -98,7 +98,8 @@ def _tasks(capture: Path, folder: Path) -> Iterator[Task]:
         yield Task("cat, 4 GiB", ("cat", str(large)), "cat, 4 GiB")
         yield Task("symbols, 4 GiB", (*KALLSIFT, str(large)), "cat, 4 GiB", 1.4)
     yield Task("symbols, 1 TiB sparse", (*KALLSIFT, str(sparse(dump, folder / "sparse.raw"))), "symbols", 1.5)
-    yield Task("symbols, damaged", (*KALLSIFT, str(damaged(dump, folder / "damaged.raw"))), ARRAY_WORK, 3 / 0.4)
+    for name, file in damaged(dump, folder):
+        yield Task(f"symbols, {name}", (*KALLSIFT, str(file)), ARRAY_WORK, 3 / 0.4)
 
 
 def sparse(dump: Path, target: Path, size: int = SPARSE_SIZE, blank: frozenset[int] = frozenset()) -> Path:
@@ -124,13 +125,21 @@ def sparse(dump: Path, target: Path, size: int = SPARSE_SIZE, blank: frozenset[i
     return target
 
 
-def damaged(dump: Path, target: Path) -> Path:
-    """Write a dump's memory as a raw file in which some pages under the kernel's tables are blank."""
+def damaged(dump: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Write a dump's memory as raw files that lack something, each with what happened to it."""
     with kallsift.open(dump) as memory:
         tables = kallsift.recover(memory).tables
     first = min(int(table.physical) for table in tables) // PAGE * PAGE
     last = max(int(table.physical) + table.size for table in tables)
-    return sparse(dump, target, 0, frozenset(range(first + 5 * PAGE, last, LOST_SHARE * PAGE)))
+    (token_table,) = (int(table.physical) // PAGE * PAGE for table in tables if table.name == "token_table")
+    yield (
+        "damaged",
+        sparse(dump, folder / "damaged.raw", 0, frozenset(range(first + 5 * PAGE, last, LOST_SHARE * PAGE))),
+    )
+    yield "without its token table", sparse(dump, folder / "tokens.raw", 0, frozenset([token_table]))
+    cut = sparse(dump, folder / "cut.raw", 0)
+    os.truncate(cut, last)
+    yield "cut off behind its tables", cut
 
 
 def _measured(tasks: Sequence[Task], rounds: int, timeout: float, output: Path) -> dict[str, Cost]:

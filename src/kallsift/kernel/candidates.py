@@ -52,8 +52,19 @@ def best_at(
     return best_of(memory, solver(segment, tokens, word_sizes(memory), attempt), attempt, budget)
 
 
+def running_at(memory: Memory, segment: Segment, tokens: TokenTable, solver: Solver) -> Kernel | None:
+    """Return the best of the kernels that one token table can belong to and that run; no others are judged."""
+    attempt = Attempt()
+    return best_of(memory, solver(segment, tokens, word_sizes(memory), attempt), attempt, is_running_only=True)
+
+
 def best_of(
-    memory: Memory, candidates: Iterator[Tables], attempt: Attempt, budget: WorkBudget | None = None
+    memory: Memory,
+    candidates: Iterator[Tables],
+    attempt: Attempt,
+    budget: WorkBudget | None = None,
+    *,
+    is_running_only: bool = False,
 ) -> Kernel | None:
     """The best of the kernels that some tables can be; None if landmarks contradict all of them.
 
@@ -62,6 +73,7 @@ def best_of(
         candidates: the tables, the likeliest first.
         attempt: is told how far they came.
         budget: what it may cost to place all of them but the first; None if that is bounded already.
+        is_running_only: whether only kernels that run are of use.
     """
     ranking = Ranking(memory.hints.word_size)
     scattered = Readings(memory)
@@ -79,6 +91,8 @@ def best_of(
         has_place = False
         for placement in placements(memory, tables):
             has_place = True
+            if is_running_only and not placement.running:
+                continue
             landmarks = tuple(landmark_checks(memory, tables, placement))
             if not placement.running and len(word_sizes(memory)) > 1:
                 landmarks = (*landmarks, word_size_check(memory, tables, placement))

@@ -17,7 +17,7 @@ from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.shared_tables import SharedTables
 from kallsift.kallsyms.tables import Attempt, Tables
 from kallsift.kallsyms.tokens import TokenTable, lone_token_tables, moved
-from kallsift.kernel.candidates import Solver, best_at, best_of, pointed_at, surrounded, word_sizes
+from kallsift.kernel.candidates import Solver, best_at, best_of, pointed_at, running_at, surrounded, word_sizes
 from kallsift.kernel.likely import likely_ranges
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.others import beside_others, tables_at, with_role
@@ -396,7 +396,7 @@ def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable, sh
         place = near.start + tokens.offset
         there = Segment(near.start + arrangement.address(place) - place, near.data)
         segment, moved_tokens = surrounded(arrangement.memory, there, tokens)
-        found = best_at(arrangement.memory, segment, moved_tokens, Attempt(), shared.recover)
+        found = running_at(arrangement.memory, segment, moved_tokens, shared.recover)
         if found is not None and found.proven and found.lists >= ENOUGH_LISTS and arrangement.named_by(found):
             return replace(found, evidence=(*found.evidence, arrangement.check))
     return None
