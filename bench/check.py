@@ -77,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--timeout", type=float, default=120, metavar="S", help="seconds for any run (default 120)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="kallsift-bench-") as folder:
+        # as where it is installed, nothing is compiled anew in each run
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = folder
         tasks = list(_tasks(options.capture, Path(folder)))
         costs = _measured(tasks, options.rounds, options.timeout, Path(folder, "output"))
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, NumPy {np.__version__}")
