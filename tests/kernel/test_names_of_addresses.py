@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 
 from kallsift.kallsyms.anywhere import recover_anywhere
+from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.tables import Attempt, Layout, Listed, Tables
 from kallsift.kallsyms.tokens import token_tables
 from kallsift.kernel.candidates import best_of
+from kallsift.kernel.distances import unplaced_symbols
 from kallsift.kernel.model import Kernel
+from kallsift.kernel.placement import Placement
+from kallsift.kernel.pointers import Words
+from kallsift.kernel.readings import Readings
 from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
 from tests.kallsyms.layouts import layout
 
@@ -53,3 +58,24 @@ def test_what_ties_names_to_addresses(closed: bool, exports: bool, changed: slic
     checks = [check for check in kernel.evidence if check.name == "names of addresses"]
     assert [check.outcome.value for check in checks] == ["passed" if proven else "failed"]
     assert kernel.proven == proven
+
+
+@pytest.mark.parametrize(("moved", "hits", "told"), [(0, 100, False), (8, 50, False), (8, 95, True)])
+def test_another_reading_that_does_nearly_as_well_is_told(moved: int, hits: int, told: bool) -> None:
+    """One that says the same is none, and one that few pointers fit is not as good."""
+    made = layout(0, index_adjacent=True)
+    segment = Segment(made.physical, np.frombuffer(made.data, np.uint8))
+    memory = Memory("one", "flat", AddressSpace.FILE, (segment,), image=ImageFacts(("flat",), 0))
+    tokens = next(token_tables(segment, made.data.index(DIGITS, made.blob.tables["token_table"].offset)))
+    tables = next(iter(recover_anywhere(segment, tokens, (made.word_size,), Attempt())))
+    passed = Check.that("pointers to symbols", True, "")
+    readings = Readings(memory)
+    for shift, count in ((0, 100), (moved, hits)):
+        symbols = unplaced_symbols(tables)
+        symbols = replace(symbols, addresses=symbols.addresses + np.uint64(shift))
+        placement = Placement(symbols, 0, Words(made.word_size, tables.byte_order), (passed,), hits=count)
+        landmark = Check.that("linux_banner", True, "")
+        assert readings.add(replace(tables, rivals=()), placement, (landmark,))
+    best = readings.clearest()
+    assert best is not None
+    assert [check.name for check in best.landmarks if check.outcome is Outcome.FAILED] == ["only reading"] * told

@@ -45,15 +45,22 @@ def miscounted(data: bytearray, blob: Blob) -> None:
 def unshared(data: bytearray, blob: Blob) -> None:
     """A name in the middle shares more characters with the one before than that has."""
     start = data.index(0, place(blob, "names") + 4000) + 1
-    data[start] = 0x7E
+    data[start] = 0x1E
+
+
+def unprintable(data: bytearray, blob: Blob) -> None:
+    """A name in the middle has a character that none has."""
+    data[data.index(0, place(blob, "names") + 4000) - 2] = 1
 
 
 CASES = [
     ("2.6.9 x86", disordered),
     ("2.6.9 x86", miscounted),
     ("2.6.9 x86", unshared),
+    ("2.6.9 x86", unprintable),
     ("2.5.45 x86", disordered),
     ("2.5.45 x86", miscounted),
+    ("2.5.45 x86", unprintable),
 ]
 
 
