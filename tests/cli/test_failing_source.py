@@ -73,6 +73,7 @@ def test_a_bad_sector_in_a_table_is_damage(command: Command, dump: Path, machine
         assert all_right(result.out, truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("share", [0.001, 0.02, 0.3])
 def test_no_signal_ends_the_process(
