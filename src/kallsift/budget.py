@@ -68,6 +68,10 @@ class WorkBudget:
         self.spent_output += output
         return True
 
+    def spend(self, work: int) -> None:
+        """Take what a step costs that is made whatever is left: at most as much as is."""
+        self.take("", min(work, self.work))
+
     def leave_out(self, what: str, count: int = 1) -> None:
         """Count what is left out; of a share it is for its owner to say what comes of that."""
         self.refused[what] += count

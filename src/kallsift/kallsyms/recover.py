@@ -17,6 +17,7 @@ from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.markers import Markers, find_markers
 from kallsift.kallsyms.name_codes import compression_check
 from kallsift.kallsyms.names import (
+    GROUPS_TRIED,
     LIKELY_LAST_GROUP,
     Names,
     expand,
@@ -34,6 +35,9 @@ MARKERS_WITHIN = 2 << 20
 
 TYPE_LETTERS = np.frombuffer(b"ABDRTVWabdrtvw?GgSsNnCcIiUu-", np.uint8)
 """Letters that nm prints, and so the first character of each entry."""
+
+STREAM_PASSES = 24
+"""How often all bytes in which a stream of names can begin are passed over."""
 
 COUNT_SIZE = 4
 """Bytes of num_syms that are looked at: it is as wide as a word up to 4.19, but no kernel needs more."""
@@ -202,6 +206,9 @@ def _listings(
         # the stream ends where the markers begin, its last group is of unknown size
         last_start = markers.offset - int(markers.values[-1])
         first = max(0, last_start - LIKELY_LAST_GROUP - MAX_PADDING)
+        room = last_start - first + int(markers.values[min(len(markers.values) - 1, GROUPS_TRIED)])
+        if not attempt.can_afford("markers", STREAM_PASSES * max(0, room)):
+            continue
         found: list[_Listing] = []
         for stream in find_streams(data, [markers], first, last_start):
             for count in stream.counts():

@@ -8,6 +8,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.budget import WorkBudget
 from kallsift.kallsyms.encodings import AddressArray
 from kallsift.kallsyms.evidence import Check
 from kallsift.memory.model import Segment
@@ -152,6 +153,7 @@ class Attempt:
         damaged: whether tables lie where they usually do, but too much of them is lost: they need not be looked for
             elsewhere.
         has_landmarks: whether a reading of the tables was placed, and things that its symbols name are where they say.
+        budget: what it may cost; None if that is bounded already.
         unplaced: tables that are in order, but of which nothing tells where they are mapped; `MAX_UNPLACED` at most.
     """
 
@@ -160,9 +162,14 @@ class Attempt:
     rank: int = field(default=0, repr=False)
     damaged: bool = False
     has_landmarks: bool = False
+    budget: WorkBudget | None = field(default=None, repr=False)
     unplaced: list[Tables] = field(default_factory=list, repr=False)
 
     def reached(self, rank: int, step: str, message: str) -> None:
         """Notes that everything before ``step`` held."""
         if rank >= self.rank:
             self.rank, self.step, self.message = rank, step, message
+
+    def can_afford(self, what: str, work: int) -> bool:
+        """Take what the next step costs from the budget; tell whether it may be made."""
+        return self.budget is None or self.budget.take(what, work)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
-from kallsift.budget import WorkBudget
 from kallsift.kallsyms.evidence import Check, Outcome, proven
 from kallsift.kallsyms.tables import MAX_UNPLACED, Attempt, Layout, Tables
 from kallsift.kallsyms.tokens import TokenTable, moved
@@ -46,10 +45,9 @@ def best_at(
     tokens: TokenTable,
     attempt: Attempt,
     solver: Solver,
-    budget: WorkBudget | None = None,
 ) -> Kernel | None:
     """The best of the kernels that one token table can belong to; None if its landmarks contradict all of them."""
-    return best_of(memory, solver(segment, tokens, word_sizes(memory), attempt), attempt, budget)
+    return best_of(memory, solver(segment, tokens, word_sizes(memory), attempt), attempt)
 
 
 def running_at(memory: Memory, segment: Segment, tokens: TokenTable, solver: Solver) -> Kernel | None:
@@ -59,27 +57,23 @@ def running_at(memory: Memory, segment: Segment, tokens: TokenTable, solver: Sol
 
 
 def best_of(
-    memory: Memory,
-    candidates: Iterator[Tables],
-    attempt: Attempt,
-    budget: WorkBudget | None = None,
-    *,
-    is_running_only: bool = False,
+    memory: Memory, candidates: Iterator[Tables], attempt: Attempt, *, is_running_only: bool = False
 ) -> Kernel | None:
     """The best of the kernels that some tables can be; None if landmarks contradict all of them.
 
     Args:
         memory: the source.
         candidates: the tables, the likeliest first.
-        attempt: is told how far they came.
-        budget: what it may cost to place all of them but the first; None if that is bounded already.
+        attempt: is told how far they came; its budget bounds how many are placed behind the first.
         is_running_only: whether only kernels that run are of use.
     """
     ranking = Ranking(memory.hints.word_size)
     scattered = Readings(memory)
     cost = min(PLACEMENT_COST, memory.size)
     for number, tables in enumerate(islice(candidates, MAX_CANDIDATES)):
-        if number and budget is not None and not budget.take("ways to read tables", cost):
+        if not number and attempt.budget is not None:
+            attempt.budget.spend(cost)
+        elif not attempt.can_afford("ways to read tables", cost):
             break
         if not _is_wanted(memory, tables, attempt) or (tables.array.adrift and ranking.has_proven(tables.word_size)):
             # a base that is there goes before one that has to be found

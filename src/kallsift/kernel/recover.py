@@ -142,8 +142,8 @@ def _kernels(
     shared = SharedTables()
     search = TokenSearch(memory, budget, scanned, first)
     for near, tokens in search.tables():
-        attempt = Attempt()
-        if kernel := best_at(memory, *surrounded(memory, near, tokens), attempt, shared.recover, budget):
+        attempt = Attempt(budget=budget)
+        if kernel := best_at(memory, *surrounded(memory, near, tokens), attempt, shared.recover):
             found = True
             is_proven |= kernel.proven
             if met is not None:
@@ -201,6 +201,7 @@ def _kernels(
         tried += 1
         if progress:
             progress("looking at damaged tables", tried, 0)
+        attempt.budget = None  # the cost above is of all that follows
         from kallsift.kallsyms.anywhere import WITHIN, recover_anywhere
         from kallsift.kallsyms.damage import recover_damaged
 

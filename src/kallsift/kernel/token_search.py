@@ -30,8 +30,8 @@ ENOUGH_MARKERS = 16
 TOKEN_TABLE_COST = 2 * NEAR
 """Bytes that are passed over for one token table."""
 
-ATTEMPT_COST = 1 << 26
-"""Bytes that could be passed over while tables around a token table are looked for."""
+ATTEMPT_COST = 1 << 23
+"""Bytes that could be passed over while markers are looked for before a token table; names cost more by themselves."""
 
 EAGER_PARTS = 8
 """What part of the budget is for token tables that are followed as soon as they are found, as 1 of so many."""
