@@ -35,7 +35,7 @@ CHUNK, PIECE = 1 << 18, 1 << 20
 """Bytes that are given to a decoder, and taken from it, at once."""
 FIRST_CHUNK = 1 << 9
 """Bytes that are given to a decoder at first."""
-STREAM_COST = 1 << 14
+STREAM_COST = 1 << 15
 """Bytes that could be passed over while a decoder is made."""
 
 
