@@ -12,6 +12,7 @@ from kallsift.kernel.distances import string_candidates
 from kallsift.kernel.pointers import Words
 from kallsift.memory.model import Segment
 from tests.kallsyms.placed import candidates
+from tests.kernel.made_machine import DATA, POINTERS, Machine
 from tests.kernel.placed_images import Made, Parts, elf, flat, make, raw
 
 ROM_TO_RAM = 0x0100_0000
@@ -113,3 +114,12 @@ def test_strings_place_no_addresses_that_pointers_are_far_from() -> None:
     for away in (-1 << 30, 1 << 30):
         wrong = replace(right, array=replace(right.array, relative_base=base + away))
         assert not list(string_candidates(wrong, window, words))
+
+
+@pytest.mark.parametrize("behind", [4, 12])
+def test_places_in_functions_speak_for_no_other_distance_of_memory_that_ran(behind: int) -> None:
+    """A kernel that ran lists where its functions can be patched, and a text-only table has less that words equal."""
+    machine = Machine()
+    functions = {symbol.address for symbol in machine.symbols if symbol.address < machine.base + POINTERS}
+    machine.put(machine.place + DATA + 0x8_0000, *(address + behind for address in sorted(functions)))
+    assert kallsift.recover(machine.memory()).proven

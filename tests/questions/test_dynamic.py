@@ -346,3 +346,14 @@ def test_pages_of_kprobes(listed: bool, monkeypatch: pytest.MonkeyPatch) -> None
     assert owners(found)[-1] == "__builtin__kprobes"
     assert found.groups[-1].symbols.addresses.tolist() == instructions
     assert searched == ([b"kprobe_optinsn_page"] if listed else [b"kprobe_insn_page", b"kprobe_optinsn_page"])
+
+
+def test_powerpcs_slot_for_optimised_kprobes_is_no_page() -> None:
+    """It lies in the kernel's own text, wherever the code before it ends."""
+    one, slot = made(), BASE + 0x104
+    cache(one.arena, (BASE + 0x10, BASE + 0x10), [slot])
+    assert any("is no page of instructions" in line for line in one.found.missing)
+    one.heads["optinsn_slot"] = slot
+    assert one.found.missing == ()
+    (group,) = (group for group in one.found.groups if group.owner == "__builtin__kprobes")
+    assert group.symbols.addresses.tolist() == [slot]

@@ -34,6 +34,10 @@ NEIGHBOURS = np.array(
 )
 """Other distances, less the tested one: by odd headers, by alignment, and by pages. None of them may do as well."""
 
+PAGE_NEIGHBOURS = NEIGHBOURS[NEIGHBOURS % PAGE == 0]
+"""Those of them that a page table leaves open. A kernel that ran has tables of places in functions, a few bytes behind
+each one's start (``__mcount_loc``, patchable entries): where no data are listed, more words meet those than symbols."""
+
 SAMPLE = 1 << 14
 """Distinct pointers that are looked at, taken from the whole image."""
 
@@ -92,7 +96,7 @@ def count_strings(window: Segment, words: Words, distance: int) -> StringCount:
     return StringCount(len(offsets), _count(window.data, offsets), _count(window.data, offsets + rival))
 
 
-def is_best_for_symbols(values: NDArray[np.uint64], own: Targets) -> bool:
+def is_best_for_symbols(values: NDArray[np.uint64], own: Targets, neighbours: NDArray[np.int64] = NEIGHBOURS) -> bool:
     """Return whether no neighbour of a distance lets more words equal symbols.
 
     Symbols are aligned and often follow each other at equal steps: at a wrong distance, too, many words equal one.
@@ -101,6 +105,7 @@ def is_best_for_symbols(values: NDArray[np.uint64], own: Targets) -> bool:
     Args:
         values: distinct words of the image within the symbols' range, ascending.
         own: the image's symbols.
+        neighbours: the other distances, less the tested one; `PAGE_NEIGHBOURS` where pages are mapped.
     """
     marked = own.code + ODD
     targets = distinct(np.concatenate((own.addresses, marked[marked & ODD != 0])))
@@ -111,7 +116,7 @@ def is_best_for_symbols(values: NDArray[np.uint64], own: Targets) -> bool:
     few = values[:: len(values) // FEW + 1]
     near = _near_hits(few, targets)
     # a byte away pointers to code lead to symbols as well
-    shifts = [shift for shift in NEIGHBOURS.tolist() if abs(shift) != 1]
+    shifts = [shift for shift in neighbours.tolist() if abs(shift) != 1]
     trials = [int(near[NEAR + shift]) if abs(shift) <= NEAR else hits(few, shift) for shift in shifts]
     return hits(values, shifts[int(np.argmax(trials))]) <= hits(values, 0)
 

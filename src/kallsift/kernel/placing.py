@@ -16,7 +16,13 @@ from kallsift.arrays import distinct
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.tables import Layout, Tables
 from kallsift.kernel.base import with_base
-from kallsift.kernel.distance_checks import count_strings, is_best_for_symbols, string_check
+from kallsift.kernel.distance_checks import (
+    NEIGHBOURS,
+    PAGE_NEIGHBOURS,
+    count_strings,
+    is_best_for_symbols,
+    string_check,
+)
 from kallsift.kernel.distances import (
     Candidate,
     Origin,
@@ -92,7 +98,7 @@ def _placed(memory: Memory, tables: Tables, window: Segment, words: Words, candi
     own = targets(symbols, is_near(symbols.addresses, words, tables.array_address + distance))
     if 2 * len(own) < len(symbols):
         return None
-    hits, pointers = _confirmed(window, words, own, tables, essential=memory.image is None)
+    hits, pointers = _confirmed(window, words, own, tables, is_mapped=memory.image is None)
     if pointers is None:
         return None
     placement = Placement(
@@ -132,7 +138,7 @@ def _in_image(tables: Tables, window: Segment, placement: Placement, candidate: 
 
 
 def _confirmed(
-    window: Segment, words: Words, own: Targets, tables: Tables, *, essential: bool
+    window: Segment, words: Words, own: Targets, tables: Tables, *, is_mapped: bool
 ) -> tuple[Hits, Check | None]:
     """How many words of the image equal symbols, and whether they do; None if they do not, and must.
 
@@ -141,7 +147,7 @@ def _confirmed(
         words: how to read it.
         own: the image's symbols.
         tables: where the symbols are from.
-        essential: whether an image without such words is out of the question: one that ran has them.
+        is_mapped: whether it lies in memory that is mapped by pages; a kernel that ran there has such words.
     """
     found = pointers_between(window, words, int(own.addresses[0]), min(int(own.addresses[-1]) + 1, words.mask))
     # the table of addresses would confirm itself
@@ -150,7 +156,7 @@ def _confirmed(
     hits = hits_on_symbols(values, own)
     inside = hits.distinct
     if hits.count >= LEAST_HITS + CHANCE * hits.by_chance:
-        if not is_best_for_symbols(values, own):
+        if not is_best_for_symbols(values, own, PAGE_NEIGHBOURS if is_mapped else NEIGHBOURS):
             return hits, None
         marked = ", those to code but for bit 0, which is set" if hits.code_bit else ""
         detail = (
@@ -158,7 +164,7 @@ def _confirmed(
             f"against {hits.by_chance:.0f} by chance"
         )
         return hits, Check.that("pointers to symbols", True, detail)
-    if essential or inside > LEAST_HITS:
+    if is_mapped or inside > LEAST_HITS:
         return hits, None
     detail = f"only {inside} words are addresses of the image: they are filled in when it boots"
     return hits, Check("pointers to symbols", Outcome.ABSENT, detail)

@@ -32,8 +32,11 @@ LETTERS = frozenset(b"abdgnrstuvw?ABDGNRSTUVW")
 
 _IS_LETTER = np.array([byte in LETTERS for byte in range(256)])
 
-_IN_NO_NAME = np.array([(byte <= 0x20 and byte not in (0, 1, 2)) or byte >= 0x7F for byte in range(256)])
-"""Blanks and control characters, but for the two that the assembler puts into local labels, and all beyond ASCII."""
+_IN_NO_NAME = np.array([(byte < 0x20 and byte not in (0, 1, 2)) or byte >= 0x7F for byte in range(256)])
+"""Control characters, but for the two that the assembler puts into local labels, and all beyond ASCII.
+
+Blanks are in names: RISC-V's assembler calls labels ".L0 " (binutils, gas/config/tc-riscv.h, FAKE_LABEL_NAME).
+"""
 
 ELF_SYMBOLS = {
     8: [("name", "u4"), ("info", "u1"), ("other", "u1"), ("section", "u2"), ("value", "u8"), ("size", "u8")],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ MAX_PLACES = 64
 MAX_CACHE = 512
 """Bytes of ``struct kprobe_insn_cache`` before its list at most: a mutex, which debugging makes longer."""
 
+SLOT = "optinsn_slot"
+"""The room in the kernel's own text that PowerPC gives to them (arch/powerpc/kernel/optprobes_head.S): no page."""
+
 READER = "kprobe_get_kallsym"
 """The function that prints the pages; a kernel without it prints none."""
 
@@ -44,6 +47,7 @@ def kprobe_pages(code: GeneratedCode) -> Iterator[OwnedLines | str]:
     if not has_function(kernel, READER):
         return
     lines: list[Line] = []
+    slots = {symbol.address for symbol in kernel.symbols.all(SLOT)}
     for name, variable in INSTRUCTION_PAGES.items():
         problem = None
         # only where no symbol tells of it is the whole image searched
@@ -57,7 +61,7 @@ def kprobe_pages(code: GeneratedCode) -> Iterator[OwnedLines | str]:
         for head in heads[running].tolist():
             try:
                 nodes = members(memory, head, MAX_MEMBERS).tolist()
-                pages = [_page(code, head, node) for node in nodes]
+                pages = [_page(code, slots, head, node) for node in nodes]
             except (ListError, UnmappedError) as error:
                 problem = f"{name.decode()}: {error}"
                 continue
@@ -73,7 +77,7 @@ def kprobe_pages(code: GeneratedCode) -> Iterator[OwnedLines | str]:
         yield OwnedLines("__builtin__kprobes", tuple(lines))
 
 
-def _page(code: GeneratedCode, head: int, node: int) -> tuple[int, int]:
+def _page(code: GeneratedCode, slots: Collection[int], head: int, node: int) -> tuple[int, int]:
     """The address of the instructions of one page, and that of its cache.
 
     Raises:
@@ -83,7 +87,7 @@ def _page(code: GeneratedCode, head: int, node: int) -> tuple[int, int]:
     memory, size = code.memory, code.memory.words.size
     instructions, cache = (memory.value(node + word * size) for word in (2, 3))
     start = np.array([instructions], np.uint64)
-    is_page = instructions % PAGE == 0 and bool(code.is_executable(start)[0])
+    is_page = instructions in slots or (instructions % PAGE == 0 and bool(code.is_executable(start)[0]))
     if not is_page or not 4 * size <= head - cache <= MAX_CACHE or memory.value(node + 4 * size, 4) > PAGE:
         raise ListError(f"the list's member at {node:#x} is no page of instructions")
     return instructions, cache
