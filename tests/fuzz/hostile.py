@@ -39,8 +39,8 @@ SIZES = (0, 1, 16, 64)
 
 
 def _markers(chance: random.Random) -> bytes:
-    """Words that pass for markers, fewer than the made kernel has: a search without registers begins with the most."""
-    steps = [chance.randrange(512, 9000) for _ in range(chance.randrange(1, 4))]
+    """Words that pass for markers, often more than the made kernel has."""
+    steps = [chance.randrange(512, 9000) for _ in range(chance.choice((1, 3, 20, 700)))]
     return np.cumsum([0, *steps]).astype("<u4").tobytes()
 
 

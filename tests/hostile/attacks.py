@@ -62,6 +62,12 @@ def lookalike() -> bytes:
     return b"".join(text + b"\0" for text in strings)
 
 
+def forged_markers(count: int) -> bytes:
+    """Token tables, each behind more words that can be markers than the machine's kernel has, a page each."""
+    markers = (np.arange(600) * 3000).astype("<u4").tobytes()
+    return (markers + token_table()).ljust(PAGE, b"\0") * count
+
+
 @lru_cache(maxsize=1)
 def machine() -> Machine:
     """The machine that is attacked; its kernel is at 6 MiB."""
@@ -163,6 +169,10 @@ ATTACKS: dict[str, Attack] = {
     "258 token tables": Attack(partial(attacked, TABLES), True, False, True),
     "258 token tables, all kernels": Attack(partial(attacked, TABLES), True, True, True),
     "258 token tables behind": Attack(partial(spread_in_machine, token_table(), 258, 64 * MIB), True, True, True),
+    "64 token tables behind forged markers": Attack(partial(attacked, forged_markers(64)), True, False, True),
+    "64 token tables behind forged markers, all kernels": Attack(
+        partial(attacked, forged_markers(64)), True, True, True
+    ),
     "8 token tables among zeros": Attack(partial(spread, token_table(), 8, 64 * MIB), is_memory=True),
     "8 token tables among zeros, a kernel": Attack(
         partial(spread_in_machine, token_table(), 8, 64 * MIB), True, True, True

@@ -1,45 +1,86 @@
-"""In which order token tables are followed: those first that the most words stand before that can be markers."""
+"""In which order token tables are followed: those first that the most markers with names stand before."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from kallsift.budget import WorkBudget
-from kallsift.kernel.token_search import EAGER_PARTS, TokenSearch
+from kallsift.kernel.marker_ranking import MarkerRanking
+from kallsift.kernel.token_search import ATTEMPT_COST, TOKEN_TABLE_COST, TokenSearch
 from kallsift.memory.model import AddressSpace, Memory, Segment
 from tests.hostile.attacks import token_table
 from tests.kernel.made_machine import MIB
 
-MARKERS = {1 * MIB: 0, 9 * MIB: 8, 17 * MIB: 40, 25 * MIB: 700}
-"""Words that can be markers, by the address of the token table behind them."""
+NAME = b"\x01a"
+GROUP = 256 * len(NAME)
+
+FORGED = {1 * MIB: 0, 9 * MIB: 8, 17 * MIB: 40, 25 * MIB: 700}
+"""Words that can be markers but have no names, by the address of the token table behind them."""
+REAL, GROUPS = 21 * MIB, 24
+"""A token table behind markers of so many groups of names."""
 
 
-def memory() -> Memory:
+def tables(byte_order: str = "<", width: int = 4, *, count: int = 256 * GROUPS, lost: int | None = None) -> bytes:
+    """The number of names, the names, and their markers; one of the names may be lost."""
+    names = bytearray(NAME * (256 * GROUPS))
+    if lost is not None:
+        names[2 * lost] = 0
+    markers = np.arange(GROUPS) * GROUP
+    number = np.array([count], f"{byte_order}u{width}").tobytes()
+    return bytes(8) + number + bytes(names) + markers.astype(f"{byte_order}u{width}").tobytes()
+
+
+def memory(before: bytes | None = None) -> Memory:
     data = np.zeros(32 * MIB, np.uint8)
     table = np.frombuffer(token_table(), np.uint8)
-    for address, count in MARKERS.items():
+    for address, count in FORGED.items():
         data[address : address + len(table)] = table
-        markers = np.arange(count, dtype="<u4") * 3000
-        data[address - 4 * count : address] = markers.view(np.uint8)
+        data[address - 4 * count : address] = (np.arange(count, dtype="<u4") * 3000).view(np.uint8)
+    if before is not None:
+        data[REAL : REAL + len(table)] = table
+        data[REAL - len(before) : REAL] = np.frombuffer(before, np.uint8)
     return Memory("made", "raw", AddressSpace.PHYSICAL, (Segment(0, data),))
 
 
-def followed(budget: WorkBudget) -> list[int]:
+def followed(source: Memory, budget: WorkBudget) -> list[int]:
     """The addresses of the token tables, in the order in which they are followed."""
-    return [near.start + tokens.offset for near, tokens in TokenSearch(memory(), budget).tables()]
+    return [near.start + tokens.offset for near, tokens in TokenSearch(source, budget).tables()]
 
 
-def test_many_markers_do_not_wait() -> None:
-    assert followed(WorkBudget.of(1 << 40)) == [17 * MIB, 25 * MIB, 9 * MIB, MIB]
+def test_markers_with_names_do_not_wait() -> None:
+    others = [25 * MIB, 17 * MIB, 9 * MIB, 1 * MIB]
+    assert followed(memory(tables()), WorkBudget.of(1 << 40)) == [REAL, *others]
+    assert followed(memory(), WorkBudget.of(1 << 40)) == others
 
 
-def test_what_little_can_be_spent_goes_to_the_most_markers() -> None:
-    assert EAGER_PARTS > 1
-    # enough to count markers and for one attempt, but no eighth of it is
-    assert followed(WorkBudget(200 * MIB, 0)) == [25 * MIB]
+def test_what_little_can_be_spent_goes_to_them() -> None:
+    plenty = WorkBudget.of(1 << 40)
+    attempts = len(followed(memory(tables()), plenty))
+    attempt = ATTEMPT_COST + TOKEN_TABLE_COST
+    # enough to look at all markers and for one attempt
+    budget = WorkBudget(plenty.spent_work - (attempts - 1) * attempt, 0)
+    assert followed(memory(tables()), budget) == [REAL]
+    assert budget.refused["token tables"] == len(FORGED)
 
 
-def test_those_that_are_left_out_are_counted() -> None:
-    budget = WorkBudget(200 * MIB, 0)
-    followed(budget)
-    assert budget.refused["token tables"] == 3
+@pytest.mark.parametrize("width", [4, 8])
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+def test_either_byte_order_and_width(byte_order: str, width: int) -> None:
+    source = memory(tables(byte_order, width))
+    assert MarkerRanking(source, WorkBudget.of(1 << 40)).rank(REAL)[0] == GROUPS
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"count": 256 * GROUPS + 1}, {"count": 256 * GROUPS // 2}, {"lost": 3}, {"lost": 256 * 10 + 5}],
+    ids=str,
+)
+def test_names_that_do_not_fit_do_not_count(broken: dict[str, int]) -> None:
+    """Of lost names only the first group is always asked; all others may be."""
+    source = memory(tables(**broken))  # type: ignore[arg-type]
+    found = {MarkerRanking(source, WorkBudget.of(1 << 40)).rank(REAL)[0] for _ in range(100)}
+    assert 0 in found
+    assert max(found) <= GROUPS
+    if "lost" not in broken or broken["lost"] < 256:
+        assert found == {0}

@@ -68,15 +68,6 @@ def find_markers(
             yield Markers(low + first * width, width, values[: count - trimmed])
 
 
-def longest_markers(data: NDArray[np.uint8], byte_order: str) -> int:
-    """Return how many words at most stand in a row that can be markers, 0 if there are not two."""
-    longest = 0
-    for width in (4, 8):
-        words = data[: len(data) // width * width].view(f"{byte_order}u{width}")
-        longest = max(longest, int(_marker_runs(words)[1].max(initial=0)))
-    return longest
-
-
 def _marker_runs(words: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return where runs of two markers and more can begin, and how many words each has; shapes (n,)."""
     least, span = words.dtype.type(2 * GROUP), words.dtype.type(GROUP * MAX_ENTRY - 2 * GROUP)

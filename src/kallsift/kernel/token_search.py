@@ -1,8 +1,8 @@
 """Search a memory for token tables, those first that are cheap to test and hard to fake.
 
 Anybody on a machine can write token tables into memory, but no more of what stands around a kernel's than memory has
-room for: markers of as many names. So digits that many markers stand before are followed as soon as they are found, for
-a part of the budget; the others wait until all memory is searched, those with the most markers first.
+room for: markers of as many names, and these (see `MarkerRanking`). So digits behind many of both are followed as soon
+as they are found, for a part of the budget; the others wait until all memory is searched, the best rank first.
 """
 
 from __future__ import annotations
@@ -10,22 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kallsift.budget import WorkBudget
-from kallsift.kallsyms.markers import longest_markers
-from kallsift.kallsyms.recover import MARKERS_WITHIN
 from kallsift.kallsyms.run_filter import may_be_cut, may_be_tables
 from kallsift.kallsyms.scan import digit_runs
 from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, token_tables
-from kallsift.memory.model import Memory, Segment, Stretch
+from kallsift.kernel.marker_ranking import MarkerRanking, Rank
+from kallsift.memory.model import Memory, Segment
 
 NEAR = 2 * MAX_TABLE
 """Bytes below and above its digits that hold a token table with the index behind it."""
 
-ENOUGH_MARKERS = 16
-"""Markers before a token table from which on it does not wait; chance makes runs of three or four."""
+EAGER_RANK = (16, 0)
+"""Rank from which on digits do not wait: so many markers with names before them."""
 
 TOKEN_TABLE_COST = 2 * NEAR
 """Bytes that are passed over for one token table."""
@@ -39,11 +35,8 @@ EAGER_PARTS = 8
 PASSES = 16
 """How often all bytes of a small memory could be passed over meanwhile."""
 
-BLOCK = MARKERS_WITHIN
-"""Bytes whose markers are counted together."""
-
 MAX_WAITING = 1 << 12
-"""Token tables that wait at most, those with the most markers."""
+"""Token tables that wait at most, those of the best rank."""
 
 
 @dataclass(eq=False)
@@ -65,11 +58,11 @@ class TokenSearch:
     first: Iterable[tuple[int, int]] = ()
     lone: list[int] = field(default_factory=list)
     cut: list[int] = field(default_factory=list)
-    _blocks: dict[tuple[int, str], int] = field(default_factory=dict)
 
     def tables(self) -> Iterator[tuple[Segment, TokenTable]]:
         """Yield the token tables with their index, each with what is near it; as many as the budget allows."""
-        waiting: list[tuple[int, int]] = []
+        waiting: list[tuple[Rank, int]] = []
+        ranking = MarkerRanking(self.memory, self.budget)
         cost = min(ATTEMPT_COST, PASSES * self.memory.size)
         eager = self.budget.share(EAGER_PARTS)
         for stretch, runs in digit_runs(self.memory, self.scanned, self.first):
@@ -77,11 +70,11 @@ class TokenSearch:
             is_cut = may_be_cut(stretch, runs, self.budget)
             self.cut += [stretch.start + run for run in runs[is_cut].tolist()]
             for address in (stretch.start + run for run in runs[likely].tolist()):
-                markers = self._markers_before(address)
-                if markers >= ENOUGH_MARKERS and eager.take("token tables", TOKEN_TABLE_COST + cost):
+                rank = ranking.rank(address)
+                if rank >= EAGER_RANK and eager.take("token tables", TOKEN_TABLE_COST + cost):
                     yield from self._tables_at(address)
                 else:
-                    waiting.append((-markers, address))
+                    waiting.append(((-rank[0], -rank[1]), address))
             if len(waiting) > MAX_WAITING:
                 self.budget.leave_out("token tables", len(waiting) - MAX_WAITING)
                 waiting = sorted(waiting)[:MAX_WAITING]
@@ -96,30 +89,3 @@ class TokenSearch:
         if not found:
             self.lone.append(address)
         yield from ((near, tokens) for tokens in found)
-
-    def _markers_before(self, address: int) -> int:
-        """Return how many words that can be markers stand in a row before digits, in whichever byte order."""
-        blocks = range(max(0, address - MARKERS_WITHIN - NEAR) // BLOCK, address // BLOCK + 1)
-        return max(self._markers_in(block, byte_order) for block in blocks for byte_order in "<>")
-
-    def _markers_in(self, block: int, byte_order: str) -> int:
-        """Return how many words at most stand in a row in a block of memory that can be markers; counted once."""
-        if (block, byte_order) not in self._blocks:
-            self._blocks[block, byte_order] = max(
-                (
-                    longest_markers(part, byte_order)
-                    for stretch in self.memory.between(block * BLOCK, (block + 1) * BLOCK)
-                    if (part := _aligned(stretch, block * BLOCK)) is not None
-                    and self.budget.take("token tables", 4 * len(part))
-                ),
-                default=0,
-            )
-        return self._blocks[block, byte_order]
-
-
-def _aligned(stretch: Stretch, low: int) -> NDArray[np.uint8] | None:
-    """Return what a stretch holds of a block from its first word of eight bytes on; None if there is none."""
-    start = max(low, stretch.start)
-    start += -start % 8
-    data = stretch.read(max(0, start - stretch.start), max(0, low + BLOCK - stretch.start))
-    return data[: len(data) // 8 * 8] if len(data) >= 8 else None
