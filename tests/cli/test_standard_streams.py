@@ -87,8 +87,10 @@ def test_a_full_disk_behind_the_output_is_one_line(dump: Path, command: tuple[st
 
 @pytest.mark.parametrize("module", ["click", "kallsift.cli.app", "kallsift.cli.symbols"])
 def test_an_interrupt_during_imports_is_no_traceback(dump: Path, module: str) -> None:
+    # a suite that runs in the background was started with the signal ignored, and so are its children
     code = f"""
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Interrupt:
     def find_spec(self, name, *_):
         if name == {module!r}:

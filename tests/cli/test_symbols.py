@@ -102,7 +102,7 @@ def test_a_full_disk_is_one_line(command: Command, plant: Plant) -> None:
     result = command("symbols", "dump", "-o", "/dev/full")
     assert (result.code, result.err) == (
         1,
-        "kallsift: /dev/full: No space left on device; free some space, or name another place with -o\n",
+        "kallsift: /dev/full: No space left on device; free some space, or write to another disk\n",
     )
 
 

@@ -125,16 +125,25 @@ def _truth(taken: Capture) -> set[bytes]:
     return lines | {line.split()[0] for line in taken.truth("modules").splitlines()}
 
 
+def _loaded(kernel: Kernel) -> tuple[NDArray[np.uint64], list[str | None]]:
+    """Addresses of the modules that are listed, and names of the others; none where no module is loaded."""
+    try:
+        loaded = inventory(kernel)
+    except kallsift.KallsiftError:
+        # an empty list is none that its members could prove
+        return np.empty(0, np.uint64), []
+    addresses = sorted(module.address for module in loaded.listed)
+    return np.array(addresses, np.uint64), [module.name for module in loaded.unlisted]
+
+
 def own_lists(taken: Capture) -> Row:
     """What is found by content alone where a guest's own lists are."""
     with kallsift.open(taken.dump("elf")) as source:
         kernel = with_readers(text_only(kallsift.recover(source)))
         memory = virtual_memory(kernel)
-        loaded = inventory(kernel)
-        owners = np.array(sorted(module.address for module in loaded.listed), np.uint64)
+        owners, unlisted = _loaded(kernel)
         found, truth = list(_answers(kernel, memory, owners)), _truth(taken)
         wrong = {name: sum(line not in truth for kind, line in found if kind == name) for name in RECOGNISERS}
-        unlisted = [module.name for module in loaded.unlisted]
         wrong["hidden modules"] = sum(name not in UNLISTED.get(taken.name, ()) for name in unlisted)
         right = sum(line in truth for _, line in found) + len(unlisted) - wrong["hidden modules"]
         return Row(f"{taken.name}, own lists", _closed(kernel, memory), wrong, right)
@@ -147,7 +156,7 @@ def lists_in_ram(taken: Capture) -> Row:
         memory = virtual_memory(whole)
         table = page_table(whole, memory)
         distance = whole.distance if table is None or table.offset is None else table.offset
-        owners = np.array(sorted(module.address for module in inventory(whole).listed), np.uint64)
+        owners, _ = _loaded(whole)
         kernel, truth = with_readers(text_only(whole)), _truth(taken)
         lists, right, wrong = 0, 0, dict.fromkeys(RECOGNISERS, 0)
         places = [at for segment in source.segments for at in _windows(segment.start, segment.end)]

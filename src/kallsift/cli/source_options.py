@@ -161,13 +161,15 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
 
 def _explained(request: Request, error: KallsiftError) -> KallsiftError:
     """Return what to say of a source without a kernel: that it lists symbols, if it does, and which source it is."""
+    from kallsift.memory import standard_input
+    from kallsift.memory.containers import STANDARD_INPUT
     from kallsift.questions.listings import listed
 
     try:
         is_listing = listed(request.source) is not None
     except SourceError:
         is_listing = False
-    name = printable(request.source)
+    name = standard_input.NAME if request.source == STANDARD_INPUT else printable(request.source)
     if is_listing:
         return SourceError(
             f"{name}: lists symbols, which 'lookup', 'symbolize' and 'diff' take; "
