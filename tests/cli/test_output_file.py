@@ -221,8 +221,11 @@ def test_a_name_may_have_255_bytes(folder: Path) -> None:
     assert (folder / ("n" * 255)).read_bytes() == b"result"
 
 
+# a suite that runs in the background, or under nohup, was started with these signals ignored
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from kallsift.cli import extract
 def chunks(*_):
     yield b"x" * (1 << 20)
