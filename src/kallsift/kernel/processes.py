@@ -20,6 +20,7 @@ from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.lists import Found, reachable
+from kallsift.kernel.model import Kernel
 from kallsift.kernel.placement import Placement
 from kallsift.kernel.pointers import AFTER, BEFORE, PAGE
 from kallsift.kernel.virtual import VirtualMemory
@@ -109,6 +110,16 @@ def processes_check(memory: Memory, tables: Tables, placement: Placement) -> Che
         return _absent(f"{agreeing} page tables of processes map this image, but the list of processes is broken")
     detail = f"{agreeing} page tables of {count} processes that init_task leads to map this image"
     return Check.that(PROCESSES, True, detail)
+
+
+def lacks_processes(kernel: Kernel) -> bool:
+    """Tell whether a kernel of x86-64 that lists ``init_task`` leads to no process: a copy of an image, no machine.
+
+    The image holds what maps it, and what was copied beside it some of its lists. Every process's page table maps the
+    kernel there, which is not so everywhere.
+    """
+    is_told = kernel.architecture == "x86-64" and kernel.symbols.find("init_task") is not None
+    return is_told and all(check.outcome is Outcome.ABSENT for check in kernel.evidence if check.name == PROCESSES)
 
 
 def _absent(detail: str) -> Check:

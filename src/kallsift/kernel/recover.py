@@ -22,6 +22,7 @@ from kallsift.kernel.likely import likely_ranges
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.others import beside_others, tables_at, with_role
 from kallsift.kernel.pointers import ENOUGH_LISTS
+from kallsift.kernel.processes import lacks_processes
 from kallsift.kernel.processors import REGISTER_CHECKS
 from kallsift.kernel.relocated import as_built
 from kallsift.kernel.rivals import settled
@@ -266,7 +267,9 @@ def _bare(
         near, tokens, _ = each
         if image := _in_file(flat, near.start + tokens.offset, tokens, headers, budget, shared):
             harder.remove(each)
-            yield doubted(image, memory)
+            # what ran is no file: it may be RAM of which firmware tells where it belongs
+            told = [way for way in _arrangements(memory) if way.told] if as_built(image).state is State.STALE else []
+            yield _laid_out(told, near, tokens, shared) or doubted(image, memory)
     if harder and (unheaded := without_headers(memory)) is not None:
         kernels = [kernel for kernel in _kernels(unheaded, [], budget, None) if kernel.proven]
         if kernels:
@@ -429,7 +432,7 @@ def _displaced(
             memory_there = replace(memory_there, hints=replace(memory.hints, cpus=(), vmcoreinfo=None))
         there = Segment(segment.start + shift, segment.data)
         found = best_at(memory_there, there, tokens, Attempt(), shared.recover)
-        if found is None or found.lists < ENOUGH_LISTS:
+        if found is None or found.lists < ENOUGH_LISTS or (hosted and lacks_processes(found)):
             continue
         detail = f"the source holds this machine's memory {-shift:+#x} from its physical addresses"
         check = Check.that("displacement", True, detail)
