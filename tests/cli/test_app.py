@@ -19,11 +19,12 @@ from tests.output.sample import kernel
 PLAYED = """
 import sys
 from tests.output.sample import kernel, memory
-from kallsift.cli import app, source_options
+from kallsift.__main__ import main
+from kallsift.cli import source_options
 source_options.open_memory = lambda source, **_: memory(source)
 source_options.recover = lambda memory, progress=None: kernel([(i, "t", "name") for i in range(200_000)])
 sys.argv = ["kallsift", "symbols", "dump"]
-sys.exit(app.run(sys.argv[1:]))
+main()
 """
 
 

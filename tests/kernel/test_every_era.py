@@ -14,6 +14,7 @@ import pytest
 import kallsift
 from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
 from tests.kallsyms.surroundings import Surroundings
+from tests.kernel.era_cases import era_case
 from tests.oracle.eras import EARLY_ERAS, ERAS, LTO_ERAS, UNCOMPRESSED_ERAS, VENDOR_ERAS, Era
 from tests.oracle.symbols import population
 from tests.oracle.writer import Blob, ByteOrder, write
@@ -21,15 +22,7 @@ from tests.oracle.writer import Blob, ByteOrder, write
 BEFORE, BEHIND = 1 << 19, 1 << 17
 STARTS = {8: 0xFFFF_8000_8000_0000, 4: 0xC030_0000}
 CASES = [
-    pytest.param(
-        era,
-        size,
-        order,
-        text_only,
-        id=f"{era}-{size}-{order}-{'text' if text_only else 'all'}",
-        # one of each era is quick enough for make fast
-        marks=[] if (size, order, text_only) == (era.word_sizes[0], "little", False) else pytest.mark.slow,
-    )
+    era_case(era, size, order, text_only, era.word_sizes[0])
     for era in (*EARLY_ERAS, *ERAS, *UNCOMPRESSED_ERAS, *VENDOR_ERAS, *LTO_ERAS)
     for size in era.word_sizes
     for order in ("little", "big")

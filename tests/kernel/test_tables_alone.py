@@ -15,6 +15,7 @@ from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.rebase import rebased
 from kallsift.machine.registry import TEXT_BASES
 from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
+from tests.kernel.era_cases import era_case
 from tests.kernel.placed_images import Parts, flat, make
 from tests.oracle.eras import ALL_ERAS, Era
 from tests.oracle.symbols import Symbol, population
@@ -23,15 +24,7 @@ from tests.oracle.writer import Blob, ByteOrder, write
 BEFORE, BEHIND = 0x1_2000, 0x1_0000
 STARTS = {8: 0xFFFF_8000_8000_0000, 4: 0xC000_8000}
 CASES = [
-    pytest.param(
-        era,
-        size,
-        order,
-        text_only,
-        id=f"{era}-{size}-{order}-{'text' if text_only else 'all'}",
-        # one of each era is quick enough for make fast
-        marks=[] if (size, order, text_only) == (era.word_sizes[-1], "little", False) else pytest.mark.slow,
-    )
+    era_case(era, size, order, text_only, era.word_sizes[-1])
     for era in ALL_ERAS
     for size in era.word_sizes
     for order in ("little", "big")

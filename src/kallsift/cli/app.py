@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 import click
@@ -102,10 +103,10 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except BrokenPipeError:
-        _drop_stdout()
         return ExitCode.PIPE_CLOSED
     except (Exception, KeyboardInterrupt) as error:
-        _flush_stdout()
+        with suppress(OSError):
+            sys.stdout.flush()
         if debug:
             import traceback
 
@@ -159,17 +160,3 @@ def _never_fail_to_encode(stream: object) -> None:
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
-
-
-def _flush_stdout() -> None:
-    """Writes what is buffered, if that is possible: else the interpreter would complain of it when it ends."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _drop_stdout()
-
-
-def _drop_stdout() -> None:
-    """Sends what is still buffered nowhere, so that the interpreter does not complain when it ends."""
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 from kallsift.cli.address import Address
 from kallsift.cli.exit_codes import ExitCode, verdict
@@ -19,8 +18,9 @@ from kallsift.cli.source_options import Request, chosen, opened, recovered, sour
 from kallsift.errors import KallsiftError, RecoveryError, UnmappedError
 from kallsift.kernel.bare_ram import placed
 from kallsift.kernel.recover import Progress
-from kallsift.kernel.virtual import virtual_memory
+from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.memory import raw
+from kallsift.memory.model import Memory
 
 CHUNK = 1 << 20
 
@@ -49,8 +49,7 @@ def extract(request: Request, start: int, size: int, output: Path | None, virtua
     destination = output_file(output, permissions=PRIVATE)
     if virtual:
         with recovered(request) as (_, kernels):
-            mapped = virtual_memory(kernels[0])
-            _give(destination, mapped.read, mapped.first_missing, (start, size))
+            _give(destination, virtual_memory(kernels[0]), start, size)
             return verdict(kernels)
     with opened(request) as memory:
         code = ExitCode.PROVEN
@@ -61,31 +60,24 @@ def extract(request: Request, start: int, size: int, output: Path | None, virtua
             except RecoveryError as error:
                 warn(f"no kernel tells what lies where ({error}); START is taken for an offset in the file")
                 code = ExitCode.PARTIAL
-        _give(destination, memory.read, memory.first_missing, (start, size))
+        _give(destination, memory, start, size)
         return code
 
 
-Read = Callable[[int, int], NDArray[np.uint8]]
-
-
-FirstMissing = Callable[[int, int], int | None]
-
-
-def _give(destination: OutputFile, read: Read, first_missing: FirstMissing, extent: tuple[int, int]) -> None:
-    """Write the bytes of an extent (start, size) to a file or to standard output: none of them unless all are there."""
-    start, size = extent
+def _give(destination: OutputFile, memory: Memory | VirtualMemory, start: int, size: int) -> None:
+    """Write bytes of a memory to a file or to standard output: none of them unless all are there."""
     if start + size > 1 << 64:
         raise KallsiftError(
             f"{size:#x} bytes from {start:#x} on run past the end of all addresses; give a smaller SIZE"
         )
-    if (missing := first_missing(start, size)) is not None:
+    if (missing := memory.first_missing(start, size)) is not None:
         raise UnmappedError(missing, start + size - missing)
     with progress_on_terminal() as progress:
-        destination.write(_chunks(read, start, size, progress))
+        destination.write(_chunks(memory, start, size, progress))
 
 
-def _chunks(read: Read, start: int, size: int, progress: Progress | None) -> Iterator[memoryview]:
+def _chunks(memory: Memory | VirtualMemory, start: int, size: int, progress: Progress | None) -> Iterator[memoryview]:
     for done in range(0, size, CHUNK):
-        yield np.ascontiguousarray(read(start + done, min(CHUNK, size - done))).data
+        yield np.ascontiguousarray(memory.read(start + done, min(CHUNK, size - done))).data
         if progress:
             progress("writing", min(done + CHUNK, size), size)

@@ -81,8 +81,9 @@ def _help(command: click.Command, ctx: click.Context, examples: Mapping[str, str
         for line, purpose in examples.items():
             parts += [_indented(Text(f"# {purpose}", "dim")), _indented(Text(f"$ {line}", "cyan"))]
     width = min(shutil.get_terminal_size().columns, WIDEST)
-    colors: Literal["standard"] | None = "standard" if has_escapes() else None
-    console = Console(width=width, force_terminal=has_escapes(), color_system=colors, highlight=False, emoji=False)
+    is_colored = has_escapes()
+    colors: Literal["standard"] | None = "standard" if is_colored else None
+    console = Console(width=width, force_terminal=is_colored, color_system=colors, highlight=False, emoji=False)
     with console.capture() as captured:
         for part in parts:
             console.print(part)

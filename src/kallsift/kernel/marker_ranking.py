@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kallsift.budget import STEP, WorkBudget
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.markers import GROUP, Markers, find_markers
+from kallsift.kallsyms.names import landing
 from kallsift.kallsyms.recover import MARKERS_WITHIN
 from kallsift.kallsyms.tokens import MAX_PADDING, MAX_TABLE
 from kallsift.memory.model import Memory, Stretch
@@ -98,8 +99,9 @@ class MarkerRanking:
 
     def _is_group(self, names: int, start: int, end: int) -> bool:
         """Whether 256 names fill the bytes between two offsets in the names: by either rule of lengths."""
-        data = self.memory.read(names + start, end - start).tobytes()
-        return any(_walk(data, has_long) == len(data) for has_long in (True, False))
+        # with a byte more, so that a walk that leaves them does not seem to end with them
+        data = self.memory.read(names + start, end - start + 1)
+        return any(landing(data, two_byte_lengths)[0] == end - start for two_byte_lengths in (True, False))
 
 
 def _beginnings(before: NDArray[np.uint8], groups: int, skipped: int, byte_order: str) -> Iterator[int]:
@@ -118,22 +120,6 @@ def _beginnings(before: NDArray[np.uint8], groups: int, skipped: int, byte_order
         filled = np.flatnonzero(before[behind : behind + MAX_PADDING])
         if len(filled):
             yield behind + int(filled[0])
-
-
-def _walk(data: bytes, has_long: bool) -> int:
-    """Return how many bytes 256 names take, each with its length before it; -1 if they go on behind the end."""
-    position = 0
-    for _ in range(GROUP):
-        if position >= len(data) or not data[position]:
-            return -1
-        length = data[position]
-        if has_long and length >= 0x80:
-            # two bytes of seven bits each, since 6.1
-            if position + 1 >= len(data):
-                return -1
-            length = (length & 0x7F | data[position + 1] << 7) + 1
-        position += 1 + length
-    return position
 
 
 def _aligned(stretch: Stretch, low: int) -> tuple[int, NDArray[np.uint8]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain, tee
 from typing import TYPE_CHECKING
 
@@ -263,13 +263,14 @@ def _bare(
     for near, tokens, kernel in bare:
         image = _in_file(flat, near.start + tokens.offset, tokens, headers, budget, shared)
         yield doubted(image, memory) if image and (image.proven or memory.is_headerless) else kernel
+    # what ran is no file: it may be RAM of which firmware tells where it belongs
+    told = cache(lambda: [way for way in _arrangements(memory) if way.told])
     for each in tuple(harder):
         near, tokens, _ = each
         if image := _in_file(flat, near.start + tokens.offset, tokens, headers, budget, shared):
             harder.remove(each)
-            # what ran is no file: it may be RAM of which firmware tells where it belongs
-            told = [way for way in _arrangements(memory) if way.told] if as_built(image).state is State.STALE else []
-            yield _laid_out(told, near, tokens, shared) or doubted(image, memory)
+            ways = told() if as_built(image).state is State.STALE else []
+            yield _laid_out(ways, near, tokens, shared) or doubted(image, memory)
     if harder and (unheaded := without_headers(memory)) is not None:
         kernels = [kernel for kernel in _kernels(unheaded, [], budget, None) if kernel.proven]
         if kernels:

@@ -24,7 +24,7 @@ from kallsift.memory.avml_frames import IDENTIFIER, MAX_CHUNK, TRAILER, Chunk, F
 from kallsift.memory.claimed import Claimed
 from kallsift.memory.model import AddressSpace, Memory, Packed, Stretch, cut_short, sorted_segments
 from kallsift.memory.range_headers import SIZE, Range, RangeFormat, next_range, range_at
-from kallsift.memory.remarks import limited
+from kallsift.memory.remarks import limited, reason
 from kallsift.memory.stored import Cache, Stored
 from kallsift.memory.unreadable import UnreadablePages
 
@@ -58,7 +58,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     budget = WorkBudget.of(len(view))
     for start, chunks in _runs(Frames(view, budget), notes):
         end = start + sum(chunk.size for chunk in chunks)
-        if claimed.claim(start, end) != [(start, end)]:
+        if not claimed.claim_whole(start, end):
             notes.append(f"range {start:#x}-{end - 1:#x} overlaps others before it, and is left out")
         elif runs and runs[-1][0] + sum(chunk.size for chunk in runs[-1][1]) == start:
             runs[-1][1].extend(chunks)
@@ -67,8 +67,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     if budget.left_out:
         notes.insert(0, budget.left_out)
     if not runs:
-        reason = f" ({notes[0]})" if notes else ""
-        raise SourceError(f"{name}: the AVML dump holds no memory{reason}; take it again")
+        raise SourceError(f"{name}: the AVML dump holds no memory{reason(notes)}; take it again")
     unreadable = UnreadablePages(MAX_CHUNK)
     stored = partial(_stored, view, cramjam=cramjam, cache=Cache(), unreadable=unreadable)
     segments: list[Stretch] = [stored(start, chunks, owner) for owner, (start, chunks) in enumerate(runs)]

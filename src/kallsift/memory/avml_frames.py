@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
 from kallsift.memory.range_headers import Range
+from kallsift.memory.varints import varints
 
 IDENTIFIER = b"\xff\x06\x00\x00sNaPpY"
 """The chunk that begins a stream of frames."""
@@ -107,7 +108,7 @@ class Frames:
             return 0, end
         if head[0] not in (COMPRESSED, PLAIN):
             return None
-        size = _length(head[4 + CHECKSUM :]) if head[0] == COMPRESSED else end - position - 4 - CHECKSUM
+        size = next(varints(head[4 + CHECKSUM :]), 0) if head[0] == COMPRESSED else end - position - 4 - CHECKSUM
         return (size, end) if 0 < size <= MAX_CHUNK else None
 
 
@@ -122,13 +123,3 @@ def _placed(walked: list[tuple[int, int, int]], found: Range) -> list[Chunk]:
             chunks.append(Chunk(start, end, offset, size))
         offset += size
     return chunks
-
-
-def _length(data: bytes) -> int:
-    """The number that a Snappy block begins with: seven bits in each byte, the lowest first."""
-    value = 0
-    for index, byte in enumerate(data):
-        value |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:
-            return value
-    return 0

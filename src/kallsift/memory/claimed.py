@@ -26,3 +26,7 @@ class Claimed:
         lowest, highest = min([start, *self.starts[first:last]]), max([end, *self.ends[first:last]])
         self.starts[first:last], self.ends[first:last] = [lowest], [highest]
         return fresh
+
+    def claim_whole(self, start: int, end: int) -> bool:
+        """Add addresses; tell whether none of them was in the set before."""
+        return self.claim(start, end) == [(start, end)]

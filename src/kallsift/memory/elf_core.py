@@ -17,7 +17,7 @@ from kallsift.memory import notes as elf_notes
 from kallsift.memory.claimed import Claimed
 from kallsift.memory.model import AddressSpace, Memory, Stretch, cut_short, sorted_segments
 from kallsift.memory.rearranged import Content, Rearranged, stretch
-from kallsift.memory.remarks import limited
+from kallsift.memory.remarks import limited, reason
 from kallsift.memory.unreadable import UnreadablePages
 
 MAGIC = b"\x7fELF"
@@ -158,8 +158,7 @@ def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
     _refuse_other_cores(name, core, notes)
     segments, more = _segments(view, core)
     if not segments:
-        reason = f" ({more[0]})" if more else ""
-        raise SourceError(f"{name}: this ELF core holds no memory{reason}; take the dump again")
+        raise SourceError(f"{name}: this ELF core holds no memory{reason(more)}; take the dump again")
     remarks += more
     return Memory(
         source=name,

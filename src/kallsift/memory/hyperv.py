@@ -23,7 +23,7 @@ from kallsift.memory.hyperv_processors import processors
 from kallsift.memory.hyperv_storage import Array
 from kallsift.memory.model import AddressSpace, Hints, Memory, Stretch, cut_short, sorted_segments
 from kallsift.memory.page_codecs import MissingPackageError
-from kallsift.memory.remarks import limited
+from kallsift.memory.remarks import limited, reason
 from kallsift.memory.stored import Cache, Stored
 from kallsift.memory.unreadable import UnreadablePages
 
@@ -87,8 +87,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     unreadable = UnreadablePages()
     segments = _segments(runs, whole, _reader(name, view, whole, end), unreadable)
     if not segments:
-        reason = f" ({notes[0]})" if notes else ""
-        raise SourceError(f"{name}: none of the saved memory is in the file{reason}; copy it again")
+        raise SourceError(f"{name}: none of the saved memory is in the file{reason(notes)}; copy it again")
     partition = storage.arrays.get(f"savedstate/{PARTITION}") or storage.arrays.get(PARTITION) or Array(0, 0)
     record = view[partition.offset : partition.offset + partition.size].tobytes()
     return Memory(
@@ -184,10 +183,10 @@ def _runs(view: NDArray[np.uint8], arrays: dict[int, Array]) -> tuple[list[_Run]
             continue
         fields = np.frombuffer(raw, RUN)[0]
         run = _Run(int(fields["pages"]), int(fields["ram_page"]), int(fields["guest_page"]))
-        guest = (run.guest_page, run.guest_page + run.pages)
+        end = run.guest_page + run.pages
         # behind one that is left out, another page may be the first
         is_next = run.ram_page == page if not notes else run.ram_page >= page
-        if not run.pages or not is_next or guest[1] > MAX_PAGES or claimed.claim(*guest) != [guest]:
+        if not run.pages or not is_next or end > MAX_PAGES or not claimed.claim_whole(run.guest_page, end):
             notes.append(f"{what} says what cannot be: its pages are left out")
             continue
         page = run.ram_page + run.pages

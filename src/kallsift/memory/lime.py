@@ -16,7 +16,7 @@ from kallsift.errors import SourceError
 from kallsift.memory.claimed import Claimed
 from kallsift.memory.model import AddressSpace, Memory, Segment, cut_short, sorted_segments
 from kallsift.memory.range_headers import SIZE, Range, RangeFormat, next_range, range_at
-from kallsift.memory.remarks import limited
+from kallsift.memory.remarks import limited, reason
 
 MAGIC = 0x4C694D45
 VERSION = 1
@@ -58,14 +58,13 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         what = f"range {found.start:#x}-{found.end - 1:#x}"
         if len(data) < found.size:
             notes.append(cut_short(what, len(data), found.size))
-        if claimed.claim(found.start, found.start + len(data)) == [(found.start, found.start + len(data))]:
+        if claimed.claim_whole(found.start, found.start + len(data)):
             segments.append(Segment(found.start, data))
         elif len(data):
             notes.append(f"{what} overlaps others before it, and is left out")
     kept = sorted_segments(segments)
     if not kept:
-        reason = f" ({notes[0]})" if notes else ""
-        raise SourceError(f"{name}: the LiME dump ends before any memory{reason}; copy it again")
+        raise SourceError(f"{name}: the LiME dump ends before any memory{reason(notes)}; copy it again")
     return Memory(
         source=name,
         container="LiME",

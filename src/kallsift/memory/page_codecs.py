@@ -37,14 +37,16 @@ def _put(unpacked: bytes, target: memoryview) -> int:
     return len(unpacked)
 
 
-def _zlib() -> Codec:
-    def decode(packed: memoryview, target: memoryview) -> int:
-        stream = zlib.decompressobj()
-        # with room for one byte more, the checksum behind the page is looked at
-        unpacked = stream.decompress(packed, len(target) + 1)
-        return _put(unpacked, target) if stream.eof else 0
+def inflate(packed: memoryview, target: memoryview) -> int:
+    """Unpack a page that is a zlib stream, as `Decode`.
 
-    return decode, zlib.error
+    Raises:
+        zlib.error: if it is none.
+    """
+    stream = zlib.decompressobj()
+    # with room for one byte more, the checksum behind the page is looked at
+    unpacked = stream.decompress(packed, len(target) + 1)
+    return _put(unpacked, target) if stream.eof else 0
 
 
 def _lzo() -> Codec:
@@ -82,7 +84,7 @@ def _zstd() -> Codec:
 
 
 CODECS: dict[int, tuple[str, Callable[[], Codec]]] = {
-    0x1: ("zlib", _zlib),
+    0x1: ("zlib", lambda: (inflate, zlib.error)),
     0x2: ("lzo", _lzo),
     0x4: ("snappy", _snappy),
     0x20: ("zstd", _zstd),

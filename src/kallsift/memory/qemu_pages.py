@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory.model import printable
+from kallsift.memory.page_codecs import inflate
 from kallsift.memory.qemu_resync import (
     COMPRESSED,
     CONTINUED,
@@ -366,10 +367,9 @@ class Pages:
     def _unpacked(self, position: int) -> NDArray[np.uint8] | None:
         """A page that was packed; None if it does not unpack."""
         (size,) = struct.unpack_from(">I", self.view.data, position)
-        stream = zlib.decompressobj()
+        page = np.empty(self.page, np.uint8)
         try:
-            # with room for one byte more, the checksum behind the page is looked at
-            page = stream.decompress(self.view[position + 4 : position + 4 + size].tobytes(), self.page + 1)
+            written = inflate(self.view[position + 4 : position + 4 + size].data, page.data)
         except zlib.error:
             return None
-        return np.frombuffer(page, np.uint8) if stream.eof and len(page) == self.page else None
+        return page if written == self.page else None

@@ -1,4 +1,4 @@
-"""How many remarks on one source are told in full: a damaged file may give cause for thousands."""
+"""Remarks on one source: how many are told in full, for a damaged file may give cause for thousands."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def limited(remarks: Sequence[str]) -> tuple[str, ...]:
     """Return the first `MAX_REMARKS` remarks, and how many more there are."""
     rest = len(remarks) - MAX_REMARKS
     return (*remarks[:MAX_REMARKS], *([f"and {rest} remarks more of this kind"] if rest > 0 else []))
+
+
+def reason(remarks: Sequence[str]) -> str:
+    """Return the first remark as the reason behind what a source lacks; empty where there is none."""
+    return f" ({remarks[0]})" if remarks else ""

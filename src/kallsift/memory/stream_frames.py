@@ -16,6 +16,8 @@ from importlib import import_module
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
+from kallsift.memory.varints import varints
+
 MAX_CANDIDATES = 1 << 8
 """Places that look like the beginning of a part and are tried."""
 TRIED = 1 << 16
@@ -170,26 +172,13 @@ def _xz_blocks(data: memoryview, begin: int) -> list[tuple[int, int]]:
     index = end - XZ_FOOTER - 4 * (backward + 1)
     if index < begin + XZ_HEADER or data[index]:
         return []
-    numbers = _xz_numbers(data[index + 1 : end - XZ_FOOTER])
+    numbers = varints(data[index + 1 : end - XZ_FOOTER])
     count = next(numbers, 0)
     if count > MAX_BLOCKS:
         return []
     pairs = [(next(numbers, 0), next(numbers, 0)) for _ in range(count)]
     blocks = [(packed + -packed % 4, unpacked) for packed, unpacked in pairs]
     return blocks if begin + XZ_HEADER + sum(packed for packed, _ in blocks) == index else []
-
-
-def _xz_numbers(data: memoryview) -> Iterator[int]:
-    """Numbers of seven bits a byte, the lowest first."""
-    value = shift = 0
-    for byte in data:
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            yield value
-            value = shift = 0
-        elif shift > 63:
-            return
 
 
 def _places(pattern: re.Pattern[bytes], data: memoryview, start: int) -> Iterator[int]:

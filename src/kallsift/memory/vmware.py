@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kallsift.errors import SourceError
 from kallsift.memory.claimed import Claimed
 from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory, Segment, cut_short, sorted_segments
+from kallsift.memory.remarks import reason
 
 OLD_MAGIC = 0xBED0BED0
 """Begins a state whose blocks have sizes of 32 bits."""
@@ -134,7 +135,7 @@ def _segments(
         data = ram[offset : offset + size]
         if any((field, number) not in regions for field in ("regionPageNum", "regionPPN", "regionSize")):
             notes.append(f"nothing says where region {number} of the memory is: it is left out")
-        elif len(data) and claimed.claim(address, address + len(data)) != [(address, address + len(data))]:
+        elif len(data) and not claimed.claim_whole(address, address + len(data)):
             notes.append(f"region {address:#x}-{address + size - 1:#x} overlaps others before it, and is left out")
         else:
             segments.append(Segment(address, data))
@@ -142,8 +143,7 @@ def _segments(
                 notes.append(cut_short(f"region {address:#x}-{address + size - 1:#x}", len(data), size))
     kept = sorted_segments(segments)
     if not kept:
-        reason = f" ({notes[0]})" if notes else ""
-        raise SourceError(f"{name}: the RAM ends before any region of it{reason}; copy it again")
+        raise SourceError(f"{name}: the RAM ends before any region of it{reason(notes)}; copy it again")
     return kept, notes
 
 
