@@ -12,6 +12,7 @@
 # make damage  pages of real kernels' tables lost at random, many times over: the table of docs/damage.md
 # make bitflips  single flipped bits in real kernels' tables, and what notices them: the table of docs/bitflips.md
 # make rot     whole dumps damaged at random, a thousand more each time: the table of docs/rot.md
+# make architecture  the picture of the packages, from their imports: docs/architecture.md
 # make bench   speed beside reading the file and beside other tools; make bench-images the same for kernel images
 # make bench-check       how fast import, the main command, damaged and sparse dumps are beside fixed yardsticks
 # make bench-questions   how long each question to a dump of 4 GiB takes
@@ -26,7 +27,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo fast quick test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage \
-	bitflips rot bench bench-images bench-check bench-compressed bench-questions clean
+	bitflips rot architecture bench bench-images bench-check bench-compressed bench-questions clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -95,6 +96,9 @@ bitflips: $(READY) lab
 
 rot: $(READY) lab
 	@$(RUN) -m tests.real rot --trials 1000 --resume
+
+architecture: $(READY)
+	@$(RUN) -m tests.architecture > docs/.architecture.md && mv docs/.architecture.md docs/architecture.md
 
 bench: $(READY) lab
 	@folders=$$($(RUN) -m tests.lab guest amd64-7.2 amd64-7.2-4g) && \
