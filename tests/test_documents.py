@@ -1,0 +1,105 @@
+"""Documents for readers: links lead somewhere, and examples name commands and options that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+
+from kallsift.cli.app import COMMANDS, app
+
+ROOT = Path(__file__).parents[1]
+
+PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tests").rglob("*.md")})
+
+LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
+CODE_SPAN = re.compile(r"(`+)(.+?)\1")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+STARTS = ("$", "#", "|", "||", "&&", "sudo", "|&")
+"""What can stand before a command on its line: a prompt, an operator of the shell, or sudo."""
+
+PLACEHOLDERS = {"COMMAND"}
+"""What a page writes for any command."""
+
+
+def _named(path: Path) -> str:
+    """Name a page as the tests show it."""
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def _anchors(path: Path) -> frozenset[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    plain = (re.sub(r"[`*\\]|\]\([^)]*\)|\[", "", heading) for heading in HEADING.findall(path.read_text("utf-8")))
+    return frozenset(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in plain)
+
+
+def _commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of each kallsift command in the code of a page, without redirections and what follows a pipe."""
+    fenced = False
+    for line in text.splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        if fenced or line.startswith("    "):
+            codes = [line.strip()]
+        else:
+            codes = [span for _, span in CODE_SPAN.findall(line)]
+        for code in codes:
+            if re.search(r"\bkallsift [a-z]+ ?", code):
+                yield from _commands_of(code)
+
+
+def _commands_of(code: str) -> Iterator[list[str]]:
+    """Yield the words of each kallsift command on a line of shell."""
+    lexer = shlex.shlex(code.removeprefix("$ "), posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    try:
+        words = list(lexer)
+    except ValueError:  # a sentence with an apostrophe, no shell
+        return
+    for index, word in enumerate(words):
+        if word == "kallsift" and (not index or words[index - 1] in STARTS) and index + 1 < len(words):
+            behind = words[index + 1 :]
+            end = next((at for at, each in enumerate(behind) if set(each) <= set("();<>|&")), len(behind))
+            yield behind[:end]
+
+
+def examples() -> list[tuple[Path, list[str]]]:
+    """List all commands of all pages."""
+    return [(path, words) for path in PAGES for words in _commands(path.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=_named)
+def test_links_lead_to_files_and_headings(path: Path) -> None:
+    for target in LINK.findall(CODE_SPAN.sub("", path.read_text("utf-8"))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        page = path.parent / name if name else path
+        assert page.exists(), f"{target} leads to no file"
+        assert not anchor or anchor in _anchors(page), f"{target} leads to no heading"
+
+
+@pytest.mark.parametrize(("path", "words"), examples(), ids=lambda part: _named(part) if isinstance(part, Path) else "")
+def test_examples_name_what_exists(path: Path, words: list[str]) -> None:
+    name, *arguments = words
+    if name in PLACEHOLDERS:
+        return
+    with app.make_context("kallsift", [name], resilient_parsing=True) as above:
+        command = app.get_command(above, name)
+        assert command, f"{name} is none of {', '.join(COMMANDS)}"
+        given, left, _ = command.make_parser(click.Context(command)).parse_args(arguments)
+    assert not left, f"{name} takes no {left}"
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Choice) and given.get(parameter.name or "") is not None:
+            parameter.type.convert(given[parameter.name or ""], parameter, None)
+
+
+def test_examples_are_found() -> None:
+    assert sum(page == ROOT / "README.md" for page, _ in examples()) >= 10
