@@ -46,10 +46,7 @@ def _commands(text: str) -> Iterator[list[str]]:
     for line in text.splitlines():
         if line.startswith("```"):
             fenced = not fenced
-        if fenced or line.startswith("    "):
-            codes = [line.strip()]
-        else:
-            codes = [span for _, span in CODE_SPAN.findall(line)]
+        codes = [line.strip()] if fenced or line.startswith("    ") else [span for _, span in CODE_SPAN.findall(line)]
         for code in codes:
             if re.search(r"\bkallsift [a-z]+ ?", code):
                 yield from _commands_of(code)
