@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from kallsift.cli.source_options import remarks
 from kallsift.kernel import others
 from kallsift.kernel.model import Role
 from kallsift.kernel.rivals import settled
+from kallsift.memory.model import CpuState, Hints
 from tests.kernel.made_machine import DATA, IMAGE_SIZE, LARGE, LISTS, MIB, ROOT, Machine, memory_of
 from tests.kernel.test_processes import FORGED, forge
 
@@ -120,6 +122,35 @@ def test_a_kernel_that_panicked_and_its_capture_kernel(given: bool, low: bool) -
     assert [(k.physical_base, k.state, k.role, k.proven) for k in kernels] == expected
     kernel = kallsift.recover(memory)
     assert (kernel.physical_base, kernel.role, kernel.proven) == (66 * MIB, Role.CAPTURE, True)
+
+
+def noted(kernel: Kernel) -> bytes:
+    """A note of VMCOREINFO that a kernel wrote."""
+    first = kernel.symbols.symbol(0)
+    return f"OSRELEASE=5\nPAGESIZE=4096\nSYMBOL({first.name})={first.address:x}\n".encode()
+
+
+def test_a_note_of_the_one_that_panicked_says_nothing_of_its_capture_kernel() -> None:
+    """A hypervisor's device has the note of the first kernel, and a processor that the second does not use stays in it."""
+    machine = crashed()
+    panicked = next(kernel for kernel in kallsift.recover_all(machine.memory()) if kernel.role is Role.PANICKED)
+    hints = Hints(
+        vmcoreinfo=noted(panicked),
+        cpus=tuple(CpuState(i, {"cr3": root}) for i, root in enumerate((machine.root, machine.pgds[0]))),
+    )
+    memory = replace(machine.memory(), hints=hints)
+    kernel = kallsift.recover(memory)
+    assert (kernel.physical_base, kernel.role, kernel.proven) == (66 * MIB, Role.CAPTURE, True)
+    assert [check.outcome for check in kernel.evidence if check.name == "VMCOREINFO"] == [Outcome.ABSENT]
+    assert [each.proven for each in kallsift.recover_all(memory)] == [True, False]
+
+
+def test_beside_a_capture_kernel_that_is_not_proven_the_one_that_panicked_does_not_run() -> None:
+    """The note is of neither."""
+    memory = replace(crashed().memory(), hints=Hints(vmcoreinfo=b"OSRELEASE=5\nPAGESIZE=4096\nSYMBOL(_text)=1\n"))
+    kernels = kallsift.recover_all(memory)
+    assert [(kernel.role, kernel.proven) for kernel in kernels] == [(Role.CAPTURE, False), (Role.PANICKED, False)]
+    assert kernels[1].state is State.PANICKED
 
 
 def test_both_are_named_without_asking_for_all() -> None:

@@ -32,6 +32,7 @@ class Guest:
     accelerator: str = ""  # instead of what the host can do, such as "tcg,thread=multi"
     append: str = ""  # more kernel command line
     scenario: str = ""  # what the guest does besides: a folder of scenarios/
+    resets: bool = False  # QEMU goes on after a reset
     timeout: int = 600  # seconds until the guest must be ready
     note: str = ""
 
@@ -40,8 +41,9 @@ class Guest:
         fields = dataclasses.asdict(self)
         for name in ("sets", "note", "timeout"):
             del fields[name]
-        if not self.scenario:
-            del fields["scenario"]
+        for name in ("scenario", "resets"):
+            if not fields[name]:
+                del fields[name]
         return {**fields, "suites": " ".join(self.suites)}
 
 

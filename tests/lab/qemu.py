@@ -84,7 +84,7 @@ def command(guest: Guest, machine: Machine, kernel: Path, accelerator: str, file
         "-kernel", str(kernel),
         "-initrd", str(files.initramfs),
         "-append", kernel_command_line(guest, machine),
-        "-display", "none", "-no-reboot", "-nodefaults",
+        "-display", "none", "-nodefaults", *([] if guest.resets else ["-no-reboot"]),
         "-qmp", f"unix:{files.qmp},server=on,wait=off",
         "-chardev", f"file,id=console,path={files.console}",
         "-device" if machine.virtio == "ccw" else "-serial",

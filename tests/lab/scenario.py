@@ -1,7 +1,8 @@
 """Scenarios: what a guest does besides, such as being traced, and the programs it needs for that.
 
 A scenario is a folder of scenarios/: a shell script named ``scenario`` with functions that guest-init calls; C
-programs, which are compiled for the guest without any C library; and a folder ``modules`` of kernel modules.
+programs, which are compiled for the guest without any C library; and a folder ``modules`` of kernel modules. A script
+that names ``/vmlinuz`` finds the guest's kernel there.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def files_of(guest: Guest, kernel: Kernel) -> dict[str, bytes]:
     if (folder / "modules").is_dir():
         modules = with_variants(built_modules(kernel, folder / "modules"))
         files |= {f"ko/{name}.ko": data for name, data in modules.items()}
+    if b"/vmlinuz" in files["scenario"]:
+        files["vmlinuz"] = kernel.image.read_bytes()
     return files
 
 

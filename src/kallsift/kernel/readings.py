@@ -15,12 +15,13 @@ from kallsift.kernel.name_pointers import Exports, find_exports
 from kallsift.kernel.placement import Placement
 from kallsift.kernel.pointer_targets import without_code_bit
 from kallsift.kernel.pointers import AFTER, BEFORE, Words
+from kallsift.kernel.vmcoreinfo import VMCOREINFO
 from kallsift.memory.model import Memory
 
 OWN_NAMES = "kallsyms_*"
 EXPORTS = "exports"
 
-LANDMARKS = {"linux_banner", OWN_NAMES, "VMCOREINFO", EXPORTS}
+LANDMARKS = {"linux_banner", OWN_NAMES, VMCOREINFO, EXPORTS}
 """Checks that see a symbol's address in something else than the tables."""
 
 NEARLY = 0.9

@@ -17,6 +17,7 @@ from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kernel.model import Kernel, Role, State
 from kallsift.kernel.processes import PROCESSES
 from kallsift.kernel.processors import REGISTER_CHECKS
+from kallsift.kernel.vmcoreinfo import VMCOREINFO
 from kallsift.memory.model import AddressSpace, Segment
 
 ALIGNMENT = 2 << 20
@@ -81,10 +82,13 @@ def _holds(kernel: Kernel, place: int, wanted: bytes) -> bool:
 
 def settled(kernels: Sequence[Kernel]) -> list[Kernel]:
     """Return the kernels with at most one of those that seem to run left as proven, and how that was told."""
-    result = list(kernels)
+    result = _with_notes_of_panicked(kernels)
     rivals = [number for number, kernel in enumerate(result) if _claims(kernel)]
     if rivals:
         result = [_left_by_processors(kernel) for kernel in result]
+    if any(kernel.role is Role.CAPTURE and _runs(kernel) for kernel in result):
+        result = [_left_for_capture_kernel(kernel) for kernel in result]
+        rivals = [number for number in rivals if _claims(result[number])]
     if len(rivals) < 2:
         return result
     for number, state, check in _told([result[number] for number in rivals]):
@@ -93,14 +97,48 @@ def settled(kernels: Sequence[Kernel]) -> list[Kernel]:
     return result
 
 
+def _with_notes_of_panicked(kernels: Sequence[Kernel]) -> list[Kernel]:
+    """Return the kernels; a note of the one that panicked says nothing against its capture kernel.
+
+    What holds the note was given it by the first kernel: a hypervisor by the device ``vmcoreinfo``, or a vmcore.
+    """
+    noted = any(
+        kernel.role is Role.PANICKED and kernel.memory.hints.vmcoreinfo is not None and _agrees(kernel)
+        for kernel in kernels
+    )
+    of_other = Check(VMCOREINFO, Outcome.ABSENT, "the note is of the kernel that panicked")
+    return [
+        replace(kernel, evidence=tuple(of_other if each.name == VMCOREINFO else each for each in kernel.evidence))
+        if noted and kernel.role is Role.CAPTURE and not _agrees(kernel)
+        else kernel
+        for kernel in kernels
+    ]
+
+
+def _agrees(kernel: Kernel) -> bool:
+    """Return whether a VMCOREINFO text agrees with a kernel: the note's, where there is one."""
+    return any(check.name == VMCOREINFO and check.outcome is Outcome.PASSED for check in kernel.evidence)
+
+
+def _runs(kernel: Kernel) -> bool:
+    return kernel.state is State.RUNNING and kernel.memory.image is None
+
+
 def _claims(kernel: Kernel) -> bool:
-    return kernel.proven and kernel.state is State.RUNNING and kernel.memory.image is None
+    return kernel.proven and _runs(kernel)
+
+
+def _left_for_capture_kernel(kernel: Kernel) -> Kernel:
+    """A kernel that panicked, beside its capture kernel, which need not be proven."""
+    if kernel.role is not Role.PANICKED or not _runs(kernel):
+        return kernel
+    return replace(kernel, state=State.PANICKED, evidence=(*kernel.evidence, _ended("its capture kernel runs")))
 
 
 def _left_by_processors(kernel: Kernel) -> Kernel:
     """A kernel that seems to run, but for the registers, beside one that they lead to."""
     failed = any(check.name in REGISTER_CHECKS and check.outcome is Outcome.FAILED for check in kernel.evidence)
-    if kernel.state is not State.RUNNING or kernel.memory.image is not None or not failed:
+    if not _runs(kernel) or not failed:
         return kernel
     state = State.PANICKED if kernel.role is Role.PANICKED else State.STALE
     return replace(kernel, state=state, evidence=(*kernel.evidence, _ended("the processors are in another kernel")))
