@@ -99,4 +99,4 @@ def test_examples_name_what_exists(path: Path, words: list[str]) -> None:
 
 
 def test_examples_are_found() -> None:
-    assert sum(page == ROOT / "README.md" for page, _ in examples()) >= 10
+    assert sum(page == ROOT / "README.md" for page, _ in examples()) >= 5
