@@ -131,7 +131,7 @@ def noted(kernel: Kernel) -> bytes:
 
 
 def test_a_note_of_the_one_that_panicked_says_nothing_of_its_capture_kernel() -> None:
-    """A hypervisor's device has the note of the first kernel, and a processor that the second does not use stays in it."""
+    """A hypervisor keeps the note of the first kernel; a processor that the second does not use keeps its registers."""
     machine = crashed()
     panicked = next(kernel for kernel in kallsift.recover_all(machine.memory()) if kernel.role is Role.PANICKED)
     hints = Hints(
