@@ -1,16 +1,20 @@
-"""Documents for readers: links lead somewhere, and examples name commands and options that exist."""
+"""Documents for readers: links lead somewhere, and the commands, options, files and names of examples exist."""
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from textwrap import dedent
 
 import click
 import pytest
 
+import kallsift
 from kallsift.cli.app import COMMANDS, app
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +24,12 @@ PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "te
 LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
 CODE_SPAN = re.compile(r"(`+)(.+?)\1")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+SOURCE_FILE = re.compile(r"[\w./-]*\w\.(?:py|sh|toml)")
+PYTHON = re.compile(r"^( *)```python\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+
+MADE_UP = ("ram1.py", "test_ram1.py", "tsv.py", "NAME.py")
+"""Files that CONTRIBUTING.md adds in its examples."""
 
 STARTS = ("$", "#", "|", "||", "&&", "sudo", "|&")
 """What can stand before a command on its line: a prompt, an operator of the shell, or sudo."""
@@ -72,6 +82,19 @@ def examples() -> list[tuple[Path, list[str]]]:
     return [(path, words) for path in PAGES for words in _commands(path.read_text("utf-8"))]
 
 
+@cache
+def _source_files() -> tuple[str, ...]:
+    """List the files that a page can name by the end of their path."""
+    return tuple(
+        f"/{path.relative_to(ROOT)}" for top in ("src", "tests", "bench") for path in (ROOT / top).rglob("*.*")
+    )
+
+
+def _python_of(text: str) -> list[str]:
+    """Return the examples in Python of a page."""
+    return [dedent(code) for _, code in PYTHON.findall(text)]
+
+
 @pytest.mark.parametrize("path", PAGES, ids=_named)
 def test_links_lead_to_files_and_headings(path: Path) -> None:
     for target in LINK.findall(CODE_SPAN.sub("", path.read_text("utf-8"))):
@@ -96,6 +119,27 @@ def test_examples_name_what_exists(path: Path, words: list[str]) -> None:
     for parameter in command.params:
         if isinstance(parameter.type, click.Choice) and given.get(parameter.name or "") is not None:
             parameter.type.convert(given[parameter.name or ""], parameter, None)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=_named)
+def test_source_files_that_are_named_exist(path: Path) -> None:
+    spans = (span for _, span in CODE_SPAN.findall(path.read_text("utf-8")))
+    files = [name for name in filter(SOURCE_FILE.fullmatch, spans) if not name.endswith(MADE_UP)]
+    known = (*_source_files(), "/pyproject.toml")
+    assert [name for name in files if not any(file.endswith(f"/{name}") for file in known)] == []
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if _python_of(path.read_text("utf-8"))], ids=_named)
+def test_python_names_what_exists(path: Path) -> None:
+    for code in _python_of(path.read_text("utf-8")):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("kallsift"):
+                if f"{node.module.rpartition('.')[2]}.py" in MADE_UP:
+                    continue
+                module = import_module(node.module)
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "kallsift":
+                assert hasattr(kallsift, node.attr)
 
 
 def test_examples_are_found() -> None:
