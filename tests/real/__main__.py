@@ -155,7 +155,6 @@ def main() -> int:
     rotten.add_argument("guests", nargs="*", metavar="GUEST", default=ROTTEN)
     rotten.add_argument("--trials", type=int, default=1000)
     rotten.add_argument("--resume", action="store_true", help="add to the trials of the table")
-    rotten.add_argument("--batch", nargs=4, metavar=("GUEST", "CONTAINER", "FIRST", "COUNT"), help=argparse.SUPPRESS)
     field = commands.add_parser("field", help="recover kernel files of public repositories: a Markdown table")
     field.add_argument("folder", type=Path, help="holds them as OWNER+NAME/PATH")
     census.add_arguments(
@@ -166,10 +165,6 @@ def main() -> int:
         if options.command == "images":
             return census.run(options)
         if options.command == "rot":
-            if options.batch:
-                guest, container, first, count = options.batch
-                rot.batch(guest, container, int(first), int(count))
-                return 0
             return rot.carry_out(options.guests, options.trials, resume=options.resume)
         if options.command == "field":
             return field_files.write(options.folder)

@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
-import subprocess
 import sys
 import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from kallsift import Kernel
 from kallsift.cli.app import run as command
 from kallsift.errors import KallsiftError
 from kallsift.memory import containers
+from kallsift.memory.page_codecs import CODECS, Codec
 from kallsift.output.kallsyms_text import kallsyms_text
 from kallsift.questions.dynamic import dynamic_symbols
 from tests.lab import Capture, capture, guest_named
@@ -38,10 +40,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "rot.md"
 
 PATIENCE = 120
 """Seconds of processor time that one trial may take."""
-BATCH = 10
-"""Trials of one process."""
-READY = "ready"
-"""What a process says when it has recovered the undamaged dump."""
+BATCH = 50
+"""Trials of one guest in one container that are made in a row."""
 
 KNOWN = re.compile(rb"^[0-9a-f]+ [^?\n] [^?\n].*$", re.MULTILINE)
 """A line of which nothing is said to be unknown."""
@@ -125,23 +125,52 @@ def dump_of(guest: str, container: str) -> Path:
     return path
 
 
+def _loaded(load: Callable[[], Codec]) -> Codec:
+    return remembering(load())
+
+
+def remembering(codec: Codec) -> Codec:
+    """Return a codec that unpacks no page twice: trials that are forked have those of the undamaged dump at hand."""
+    decode, error = codec
+    known: dict[bytes, bytes] = {}
+
+    def look_up(packed: memoryview, target: memoryview) -> int:
+        page = known.get(key := bytes(packed))
+        if page is not None and len(page) == len(target):
+            target[:] = page
+            return len(page)
+        written = decode(packed, target)
+        if written == len(target):
+            known[key] = bytes(target)
+        return written
+
+    return look_up, error
+
+
 class Rotting:
     """One guest's memory in one container, to be damaged again and again."""
 
     def __init__(self, guest: str, container: str) -> None:
         self.guest, self.container = guest, container
         self.path = dump_of(guest, container)
-        self.memory = containers.open_mapped("dump", private_view(self.path))
-        kernel = kallsift.recover(self.memory)
+        self.codecs = {flag: (name, cache(partial(_loaded, load))) for flag, (name, load) in CODECS.items()}
+        with patch.dict(CODECS, self.codecs):
+            self.memory = containers.open_mapped("dump", private_view(self.path))
+            kernel = kallsift.recover(self.memory)
         assert kernel.proven
         self.truth, missing = _printed(kernel)
         assert not missing
+        self.lines = Counter(self.truth.splitlines())
         low = min(int(table.physical) for table in kernel.tables)
         high = max(int(table.physical) + table.size for table in kernel.tables)
         self.target = Target(self.memory, low, high)
 
     def trial(self, number: int) -> Outcome:
-        """Damages the dump as the number has it, and recovers what is left."""
+        """Damage the dump as the number has it, and recover what is left."""
+        with patch.dict(CODECS, self.codecs):
+            return self._trial(number)
+
+    def _trial(self, number: int) -> Outcome:
         kinds = CONTAINERS[self.container][1]
         chance = np.random.default_rng(
             (zlib.crc32(self.guest.encode()), list(CONTAINERS).index(self.container), number)
@@ -162,31 +191,36 @@ class Rotting:
         code = 0 if kernel.proven and not missing else 3
         if text == self.truth:
             return Outcome(self.container, number, kind, code, said=", ".join((*failed, *missing)))
-        ours, theirs = Counter(KNOWN.findall(text)), Counter(self.truth.splitlines())
-        wrong, lacking = (ours - theirs).total(), (theirs - ours).total()
+        ours = Counter(KNOWN.findall(text))
+        common = sum(min(count, self.lines[line]) for line, count in ours.items())
+        wrong, lacking = ours.total() - common, self.lines.total() - common
         return Outcome(self.container, number, kind, code, wrong, lacking, ", ".join((*failed, *missing)))
 
 
-def batch(guest: str, container: str, first: int, count: int) -> None:
-    """Print the outcomes of some trials, a line each; what takes too long is given up."""
-
-    def too_long(*_: object) -> None:
-        raise TimeoutError("took too long")
-
-    signal.signal(signal.SIGPROF, too_long)
-    rotting = Rotting(guest, container)
-    print(READY, flush=True)
-    for number in range(first, first + count):
-        signal.setitimer(signal.ITIMER_PROF, PATIENCE)
+def outcome_of(rotting: Rotting, number: int) -> Outcome:
+    """Make a trial in a process of its own, which inherits all that is prepared; one that does not end is given up."""
+    kinds = list(CONTAINERS[rotting.container][1])
+    given_up = partial(Outcome, rotting.container, number, kinds[number % len(kinds)], -1)
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(receiver)
+        # the time is of processors, so that a busy machine gives nothing up
+        resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE))
         try:
             outcome = rotting.trial(number)
         except Exception as error:
-            kinds = list(CONTAINERS[container][1])
-            said = f"{type(error).__name__}: {error}"
-            outcome = Outcome(container, number, kinds[number % len(kinds)], -1, said=said)
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-        print(json.dumps(outcome.__dict__), flush=True)
+            outcome = given_up(said=f"{type(error).__name__}: {error}")
+        with os.fdopen(sender, "w") as pipe:
+            pipe.write(json.dumps(outcome.__dict__))
+        os._exit(0)
+    os.close(sender)
+    with os.fdopen(receiver) as pipe:
+        said = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return given_up(said=f"the process ended ({signal.Signals(os.WTERMSIG(status)).name})")
+    return Outcome(**json.loads(said))
 
 
 class Table:
@@ -246,7 +280,7 @@ def carry_out(guests: Sequence[str], trials: int, *, resume: bool) -> int:
         while made < trials:
             guest, container = min(pairs, key=lambda pair: table.trials(*pair))
             count = min(BATCH, trials - made)
-            for outcome in _batch(guest, container, table.trials(guest, container), count):
+            for outcome in outcomes(guest, container, range(first := table.trials(guest, container), first + count)):
                 table.add(guest, outcome)
                 made += 1
                 bad = outcome.code == -1 or (outcome.code == 0 and outcome.wrong + outcome.lacking > 0)
@@ -260,20 +294,8 @@ def carry_out(guests: Sequence[str], trials: int, *, resume: bool) -> int:
     return worst
 
 
-def _batch(guest: str, container: str, first: int, count: int) -> Iterator[Outcome]:
-    """Yield the outcomes of some trials that a process of their own makes; the one that ends it is given up."""
-    arguments = [sys.executable, "-m", "tests.real", "rot", "--batch", guest, container, str(first), str(count)]
-    found = 0
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        if child.stdout.readline().strip() != READY:
-            raise KallsiftError(f"{guest} in {container} cannot be tried: whole, it is not recovered")
-        for line in child.stdout:
-            found += 1
-            yield Outcome(**json.loads(line))
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(PATIENCE)
-        child.kill()
-    if found < count:
-        kinds = list(CONTAINERS[container][1])
-        yield Outcome(container, first + found, kinds[(first + found) % len(kinds)], -1, said="the process ended")
+def outcomes(guest: str, container: str, numbers: range) -> Iterator[Outcome]:
+    """Yield what came of some trials; the undamaged dump is recovered once for all of them."""
+    rotting = Rotting(guest, container)
+    for number in numbers:
+        yield outcome_of(rotting, number)
