@@ -127,7 +127,8 @@ def written(kind: str, memory: Memory, path: Path) -> Packed:
             out.seek(offset)
             out.write(data)
     content = np.memmap(path, np.uint8, "r")
-    header = read_header(str(path), content)
+    header = read_header(content)
+    assert header is not None
     count = int((int(content[header.descriptors :][:8].view("<u8")[0]) - header.descriptors) // DESCRIPTOR.itemsize)
     rows = content[header.descriptors :][: count * DESCRIPTOR.itemsize].view(DESCRIPTOR.newbyteorder("<"))
     rows = np.unique(rows[(rows["flags"] & PACKINGS[kind][0]) != 0])

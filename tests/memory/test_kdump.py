@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
@@ -13,7 +15,7 @@ import kallsift
 from kallsift.budget import MIN_OUTPUT
 from kallsift.memory import kdump, kdump_header
 from tests.memory.builders import ByteOrder, note
-from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal
+from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
 from tests.memory.strategies import damaged
 from tests.memory.writers import kdump as writer
 from tests.memory.writers.kdump import PACKED, SUB_HEADERS, Kdump
@@ -237,3 +239,91 @@ SMALL = writer.kdump(
 @given(damaged(SMALL))
 def test_damaged_files_are_read_or_refused(content: bytes) -> None:
     read_or_refuse(kdump, content)
+
+
+def without(content: bytes, low: int, high: int) -> bytes:
+    """A file that lacks a block."""
+    return content[:low] + content[high:]
+
+
+MANY = {number: page(number * 7) for number in (*range(32768, 34000), *range(70000, 70100))} | {
+    number: bytes(4096) for number in range(33000, 33100)
+}
+"""Pages of RAM that begins at 128 MiB, so that the first block of the bitmaps is blank."""
+
+
+@cache
+def whole(packing: str = "zlib", size: int = 4096) -> bytes:
+    how = Kdump(packing=packing, page=size, notes=note(b"CORE", 1, bytes(336)))
+    pages = MANY if size == 4096 else {number: page(number, size) for number in range(100, 200)}
+    bits = writer.kdump(pages, how)
+    # RAM is what is in the file, and the last page
+    header = kdump_header.read_header(view_of(bits))
+    assert header is not None
+    low, size = header.bitmap - header.bitmap_size, header.bitmap_size
+    ram = bytearray(bits[low + size : low + 2 * size])
+    return bits[:low] + bytes(ram) + bits[low + size :]
+
+
+@pytest.mark.parametrize("packing", PACKED)
+@pytest.mark.parametrize("size", [4096, 65536])
+@pytest.mark.parametrize("field", range(424, 464, 4))
+def test_a_field_of_the_header_that_is_damaged_costs_nothing(packing: str, size: int, field: int) -> None:
+    content = bytearray(whole(packing, size))
+    true = ranges(open_bytes(kdump, bytes(content)))
+    for value in (0, 1, 0x5A5A5A5A, int.from_bytes(content[field : field + 4], "little") ^ 0x2000):
+        content[field : field + 4] = value.to_bytes(4, "little")
+        memory = open_bytes(kdump, bytes(content))
+        assert ranges(memory) == true
+        assert all(
+            note.startswith(("the kdump's header is damaged", "the kdump is cut short")) for note in memory.notes
+        )
+
+
+@pytest.mark.parametrize("packing", PACKED)
+def test_headers_that_are_lost_cost_what_they_alone_have(packing: str) -> None:
+    content = whole(packing)
+    true = ranges(open_bytes(kdump, content))
+    for lost in (range(8, 4096), range(4096, 8192), range(8, 8192)):
+        memory = open_bytes(kdump, content[: lost.start] + bytes(len(lost)) + content[lost.stop :])
+        assert ranges(memory) == true
+        assert memory.notes[0].startswith("the kdump's header is damaged")
+        assert not memory.hints.cpus
+
+
+@pytest.mark.parametrize("packing", ["zlib", "lzo", "snappy", "zstd"])
+@pytest.mark.parametrize("blocks", [1, 4])
+def test_a_block_that_is_missing_costs_the_pages_in_it(packing: str, blocks: int) -> None:
+    content = whole(packing)
+    header = kdump_header.read_header(view_of(content))
+    assert header is not None
+    first = header.descriptors + len(MANY) * 24
+    true = ranges(open_bytes(kdump, content))
+    for start in range(header.descriptors + 4096, len(content) - blocks * 4096, 4096):
+        if start < first < start + blocks * 4096:
+            continue
+        memory = open_bytes(kdump, without(content, start, start + blocks * 4096))
+        assert f"{blocks * 4096} bytes are missing from the kdump" in memory.notes[0]
+        found = ranges(memory)
+        assert sorted(found) == sorted(true)
+        rows = np.frombuffer(content[header.descriptors : first], kdump_header.DESCRIPTOR)
+        ends = rows["offset"] + rows["size"]
+        # a descriptor that is cut, or a page, and one beside it
+        numbers = np.arange(len(rows)) * 24 + header.descriptors
+        lost = (numbers + 24 > start) & (numbers < start + blocks * 4096)
+        lost |= (ends > start) & (rows["offset"] < start + blocks * 4096)
+        pages = np.frombuffer(b"".join(true.values()), np.uint8).reshape(-1, 4096)
+        ours = np.frombuffer(b"".join(found[address] for address in true), np.uint8).reshape(-1, 4096)
+        changed = (pages != ours).any(axis=1)
+        assert not ours[changed].any()
+        assert np.count_nonzero(changed & ~lost) <= 4
+        assert memory.unreadable or not changed.any()
+
+
+@pytest.mark.parametrize("packing", ["zlib", "zstd"])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_without_the_blocks_behind_its_header_a_dump_is_read(packing: str, blocks: int) -> None:
+    content = whole(packing)
+    memory = open_bytes(kdump, without(content, 4096, 4096 + blocks * 4096))
+    assert ranges(memory) == ranges(open_bytes(kdump, content))
+    assert memory.notes == (f"{blocks * 4096} bytes are missing before the kdump's page descriptors",)

@@ -102,7 +102,8 @@ def stored_bytes(view: View, memory: Memory, page: int) -> tuple[int, int] | Non
 
 def descriptors(view: View) -> NDArray[np.void]:
     """Return the descriptors of a kdump's pages, which may be changed."""
-    header = read_header("", view)
+    header = read_header(view)
+    assert header is not None
     first = int(view[header.descriptors :][: DESCRIPTOR.itemsize].view(DESCRIPTOR)["offset"][0])
     # the pages follow their descriptors; what lies between them and the first page is no more than one is long
     count = (first - header.descriptors) // DESCRIPTOR.itemsize

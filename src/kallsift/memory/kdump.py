@@ -28,6 +28,7 @@ from kallsift.memory.kdump_header import (
     Header,
     read_header,
 )
+from kallsift.memory.kdump_repair import repaired
 from kallsift.memory.model import AddressSpace, Hints, Memory, sorted_segments
 from kallsift.memory.page_codecs import CODECS, COMPRESSED, UNKNOWN, Codec, MissingPackageError
 from kallsift.memory.rearranged import Content, Rearranged
@@ -83,11 +84,12 @@ def open_parts(name: str, contents: Sequence[Content], release: Callable[[], Non
     Raises:
         SourceError: as `open`, and if they overlap.
     """
-    headers = [read_header(name, content) for content in contents]
-    notes: list[str] = []
+    files = [_file(name, content) for content in contents]
+    headers = [header for _, header, _ in files]
+    notes = [remark for _, _, remarks in files for remark in remarks]
     pieces: list[Stored] = []
     cache, unreadable = Cache(CACHE_SIZE), UnreadablePages(headers[0].block_size)
-    for header, content in zip(headers, contents, strict=True):
+    for content, header, _ in files:
         pages = _Pages(name, content, header, unreadable)
         found, remarks = _stretches(pages, cache, len(pieces))
         pieces += found
@@ -103,18 +105,32 @@ def open_parts(name: str, contents: Sequence[Content], release: Callable[[], Non
         container="kdump" if first.mark == KDUMP else "diskdump",
         space=AddressSpace.PHYSICAL,
         segments=sorted_segments(pieces),
-        hints=_hints(contents[0], first),
+        hints=_hints(files[0][0], first),
         release=release,
         notes=tuple(notes),
         unreadable=unreadable,
     )
 
 
+def _file(name: str, content: Content) -> tuple[Content, Header, list[str]]:
+    """A file, its header, and remarks, as they were before it was damaged.
+
+    Raises:
+        SourceError: if neither the header nor anything else tells what is where.
+    """
+    header = read_header(content)
+    if (found := repaired(content, header)) is not None:
+        return found
+    if header is None:
+        raise SourceError(f"{name}: broken kdump header (no page size and bitmap that fit the file); copy it again")
+    return content, header, []
+
+
 def siblings(path: Path, view: NDArray[np.uint8]) -> list[Path]:
     """All parts of the split dump that a file is one of, in the same folder, itself among them; else none."""
     try:
-        header = read_header("", view)
-        if not header.split:
+        header = read_header(view)
+        if header is None or not header.split:
             return []
         size = 2 * header.block_size
         own = view[:size].tobytes()
@@ -282,7 +298,8 @@ def _whole(pages: _Pages, promised: int) -> bool:
     """Whether the file reaches as far as its last pages."""
     first = max(0, promised - LAST)
     rows = pages.descriptors(first, promised - first)
-    return promised <= pages.held and bool(_inside(pages, rows).all())
+    # a descriptor that is blank is lost, and tells nothing of the end
+    return promised <= pages.held and bool((_inside(pages, rows) | (rows["size"] == 0)).all())
 
 
 def _inside(pages: _Pages, rows: NDArray[np.void]) -> NDArray[np.bool_]:

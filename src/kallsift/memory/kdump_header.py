@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.errors import SourceError
 from kallsift.memory.notes import ByteOrder
 from kallsift.memory.rearranged import Content
 
@@ -89,6 +88,8 @@ LATEST = 6
 DESCRIPTOR = np.dtype([("offset", "u8"), ("size", "u4"), ("flags", "u4"), ("page_flags", "u8")])
 """Of each page that is in the file, in the order of their numbers."""
 
+ORDERS: tuple[ByteOrder, ByteOrder] = ("<", ">")
+
 INCOMPLETE = 0x8
 """In the status: there was no room for all pages."""
 
@@ -138,22 +139,24 @@ class Header:
     vmcoreinfo: tuple[int, int]
 
 
-def read_header(name: str, content: Content) -> Header:
-    """The headers of a file.
+def read_header(content: Content) -> Header | None:
+    """The headers of a file; None if they make no sense in any word size and byte order."""
+    return next(_readings(content), None)
 
-    Raises:
-        SourceError: if they make no sense in any word size and byte order.
-    """
-    found = next(_readings(content), None)
-    if found is None:
-        raise SourceError(f"{name}: broken kdump header (no page size and bitmap that fit the file); copy it again")
-    return found
+
+def main_header(content: Content) -> Header | None:
+    """What the main header says alone, whatever stands behind it; None if it makes no sense."""
+    for order in ORDERS:
+        for bits, layout in HEADER.items():
+            head = _record(content, 0, layout.newbyteorder(order))
+            if head is not None and _sensible(head, len(content)):
+                return _described(head, None, bits, order)
+    return None
 
 
 def _readings(content: Content) -> Iterator[Header]:
     """The ways to read the headers that make sense, the likeliest first."""
-    orders: tuple[ByteOrder, ByteOrder] = ("<", ">")
-    for order in orders:
+    for order in ORDERS:
         for bits, layout in HEADER.items():
             head = _record(content, 0, layout.newbyteorder(order))
             if head is None or not _sensible(head, len(content)):

@@ -19,12 +19,12 @@ class Rearranged:
     """Takes the place of a file's view as far as slices and the length go; what no piece covers reads as zero."""
 
     def __init__(
-        self, view: NDArray[np.uint8], offsets: NDArray[np.int64], sizes: NDArray[np.int64], places: NDArray[np.int64]
+        self, view: Content, offsets: NDArray[np.int64], sizes: NDArray[np.int64], places: NDArray[np.int64]
     ) -> None:
         """Puts pieces in order; of those that overlap a later one wins, as it would had they been written one by one.
 
         Args:
-            view: what holds the pieces, shape (size,), uint8.
+            view: what holds the pieces: a file, or one that was put in order itself.
             offsets: where each piece belongs, shape (n,).
             sizes: how many bytes it has, shape (n,).
             places: where it stands in ``view``, shape (n,).
