@@ -1,1 +1,1 @@
-"""Kernel images: packaging and compression taken off, so that a kernel lies bare. Knows nothing of symbol tables."""
+"""Unpack kernel images: remove packaging and compression, and relocate. Knows nothing of symbol tables."""

@@ -1,1 +1,1 @@
-"""The kallsyms engine: tables found, decoded and proved. Knows nothing of files."""
+"""Find, decode and prove the kallsyms tables. Knows nothing of files."""

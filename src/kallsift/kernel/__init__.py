@@ -1,1 +1,1 @@
-"""Kernels in memory: which one runs, where it is mapped, and what it calls itself."""
+"""Find which kernel runs and where it is mapped, and prove both. Knows nothing of containers."""

@@ -1,1 +1,1 @@
-"""Architectures: word size, byte order and page tables, one module each."""
+"""Describe architectures as data: word size, byte order, page tables; one module each."""

@@ -1,1 +1,1 @@
-"""Memory containers: bytes with addresses. Knows nothing of kernels."""
+"""Open memory in any container: bytes with addresses. Knows nothing of kernels."""

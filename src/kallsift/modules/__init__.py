@@ -1,1 +1,1 @@
-"""What a running kernel holds beside itself: its modules, and what they and it export."""
+"""Read what a running kernel has besides its image: loaded modules, and what they and it export."""

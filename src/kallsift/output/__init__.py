@@ -1,1 +1,1 @@
-"""Renderers: one result model, many forms."""
+"""Write results: one result, many forms. Knows nothing of how it was found."""

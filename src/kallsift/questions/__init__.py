@@ -1,1 +1,1 @@
-"""What people ask of a running kernel: all of /proc/kallsyms, what an address is, layout, tables, guests."""
+"""Answer what people ask of a kernel: all of /proc/kallsyms, what an address is, layout, tables, guests."""
