@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from kallsift.errors import SourceError, UnmappedError
 from kallsift.memory import elf_core, notes
+from kallsift.memory.containers import open_mapped
 from kallsift.memory.model import Memory
 from kallsift.memory.remarks import MAX_REMARKS
 from tests.memory.builders import Bits, ByteOrder, Program, Range, elf, load, note
@@ -238,17 +239,47 @@ def test_programs(kind: int) -> None:
     [
         (b"\x7fELF\x03\x01\x01".ljust(64, b"\0"), "broken ELF header"),
         (b"\x7fELF\x02\x03\x01".ljust(64, b"\0"), "broken ELF header"),
-        (elf([load(0, b"abcd")], kind=0xFE00), "unknown type 65024"),
+        (elf([], kind=0xFE00), "unknown type 65024"),
         (elf([]), "holds no memory"),
         (elf([note_program(note(b"X", 1, b""))]), "holds no memory"),
         (elf([Program(1, b"", 0x1000, 0x1000, memory_size=0x1000)]), "holds no memory"),
-        (SMALL[:54] + b"\x38\x01" + SMALL[56:], "program headers of 312 bytes"),
-        (SMALL[:32] + b"\xff" * 8 + SMALL[40:], "program header table at file offset 0xffffffffffffffff"),
-        (SMALL[:40] + b"\xff" * 8 + SMALL[48:56] + b"\xff\xff" + SMALL[58:], "first section header"),
+        (elf([])[:40] + b"\xff" * 8 + elf([])[48:56] + b"\xff\xff" + elf([])[58:], "first section header"),
     ],
 )
 def test_refused(content: bytes, message: str) -> None:
     assert message in refusal(content)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_damaged_header_is_read_by_its_program_headers(bits: Bits, order: ByteOrder) -> None:
+    ranges = [(0x1000, b"a" * 4096), (0x9000, b"b" * 8192), (0x100000, b"c" * 100)]
+    programs = [note_program(note(b"X", 1, b"12345678")), *(load(*each) for each in ranges)]
+    content = elf(programs, bits=bits, order=order)
+    size = elf_core.FILE_HEADER[bits].itemsize
+    whole = range(size)
+    fields = [range(place, place + 2) for place in whole[::2]]
+    for lost in (whole, *fields):
+        for filler in (0x00, 0xFF, 0x5A):
+            damaged_file = content[: lost.start] + bytes([filler]) * len(lost) + content[lost.stop :]
+            memory = open_mapped("test", np.frombuffer(damaged_file, np.uint8))
+            assert memory.container == "ELF core"
+            assert content_of(memory) == joined(ranges)
+
+
+def test_more_program_headers_than_the_header_tells_of_are_read() -> None:
+    content = bytearray(elf([load(0x1000, b"a" * 4096), load(0x9000, b"b" * 4096)]))
+    struct.pack_into("<H", content, 56, 1)
+    memory = read(bytes(content))
+    assert [segment.start for segment in memory.segments] == [0x1000, 0x9000]
+    assert memory.notes == ("the ELF header is damaged: the program headers were found by what they say of themselves",)
+
+
+def test_a_core_whose_number_of_program_headers_is_lost_is_none_of_xen() -> None:
+    content = bytearray(elf([load(0x1000, b"a" * 4096)]))
+    content[56:62] = struct.pack("<HHH", 0, 64, 2)
+    memory = open_mapped("test", np.frombuffer(bytes(content), np.uint8))
+    assert content_of(memory) == [(0x1000, b"a" * 4096)]
 
 
 def many(count: int) -> bytes:

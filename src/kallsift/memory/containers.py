@@ -37,10 +37,12 @@ class Container(Protocol):
 ELF = b"\x7fELF"
 E_TYPE = 16
 """Offset of ``e_type`` in an ELF header (elf(5))."""
-ET_CORE = (b"\x04\x00", b"\x00\x04")
-"""The type of a core, in both byte orders."""
+ET_PROGRAMS = tuple(number.to_bytes(2, order) for number in (1, 2, 3) for order in ("little", "big"))
+"""The types of what is linked or can be (ET_REL, ET_EXEC, ET_DYN), in both byte orders."""
 
 KDUMPS = (b"KDUMP   ", b"DISKDUMP")
+MIN_MARK = 5
+"""Bytes of a kdump's mark that are left where it is damaged."""
 VMWARE_STATES = tuple(bytes.fromhex(magic) for magic in ("d0bed0be", "d2bed2be", "d3bed3be", "d1bad1ba", "d2bad2ba"))
 
 CONTAINERS: dict[str, tuple[bytes, ...]] = {
@@ -211,10 +213,30 @@ def open_mapped(name: str, view: NDArray[np.uint8]) -> Memory:
             if AFF4_URN in header or AFF4_URN in view[-ZIP_COMMENT:].tobytes():
                 what, advice = "an AFF4 image", "export its memory as raw or ELF with the tool that took it"
             raise SourceError(f"{name}: is {what}, which cannot be read yet; {advice}")
-    for container in _begun(header, tuple(CONTAINERS)):
+    for container in _begun(header, tuple(CONTAINERS)[:-1]):
         if container.probe(header):
             return with_files(container.open(name, view, _let_go), view)
+    for container in _without_mark(header, view):
+        try:
+            memory = container.open(name, view, _let_go)
+        except SourceError:
+            continue
+        note = f"the file's first bytes are damaged: it is read as what the rest says that it is, {memory.container}"
+        return with_files(replace(memory, notes=(note, *memory.notes)), view)
+    for container in _begun(header, tuple(CONTAINERS)[-1:]):
+        return with_files(container.open(name, view, _let_go), view)
     raise SourceError(f"{name}: is in no container format that is known")
+
+
+def _without_mark(header: bytes, view: NDArray[np.uint8]) -> Iterator[Container]:
+    """Yield what may read a file whose mark is damaged, where the rest of it shows what it is."""
+    from kallsift.memory import elf_core
+
+    if elf_core.core_headers(view) is not None:
+        yield elf_core
+    for mark in KDUMPS:
+        if sum(one == other for one, other in zip(header, mark, strict=False)) >= MIN_MARK:
+            yield from _begun(mark, ("kdump",))
 
 
 def is_dump(header: bytes) -> bool:
@@ -233,7 +255,7 @@ def is_no_image(header: bytes) -> bool:
     Executables are ELF files as well as cores; their ``e_type`` tells them apart.
     """
     if header.startswith(ELF):
-        return header[E_TYPE : E_TYPE + 2] in ET_CORE
+        return header[E_TYPE : E_TYPE + 2] not in ET_PROGRAMS
     plain = (marks for name, marks in CONTAINERS.items() if name not in ("archives", "wrapped", "raw"))
     return any(header.startswith(marks) for marks in plain)
 

@@ -98,6 +98,12 @@ SECTION_HEADER = {
     for bits, word in ((32, "u4"), (64, "u8"))
 }
 
+MAX_BEFORE_CONTENT = 1 << 16
+"""Bytes between the last program header and the first of what they tell of: alignment."""
+MAX_FLAGS, MAX_OFFSET, MAX_SECTIONS_BEFORE = 7, 1 << 48, 3
+MIN_COVERED = 0.9
+"""Share of the file that the program headers of a whole core tell of."""
+
 PROGRAM_LIMIT = 1 << 17
 """More program headers than any dump has; enough for PN_XNUM to be of use."""
 NOTE_BYTES_LIMIT = 1 << 24
@@ -106,6 +112,10 @@ NOTE_BYTES_LIMIT = 1 << 24
 
 class ProcessCoreError(SourceError):
     """A core is that of a user program, whose memory holds no machine."""
+
+
+class ProgramError(SourceError):
+    """An ELF file is no core at all."""
 
 
 class FileHeader(NamedTuple):
@@ -153,8 +163,9 @@ def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
     Raises:
         SourceError: if headers are broken, or if this is a program, the core of one, or of /proc/kcore's kind.
     """
-    core = read_headers(name, view)
+    core, damage = _headers(name, view)
     notes, remarks = read_notes(view, core)
+    remarks[:0] = damage
     _refuse_other_cores(name, core, notes)
     segments, more = _segments(view, core)
     if not segments:
@@ -172,6 +183,69 @@ def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
     )
 
 
+def _headers(name: str, view: Content) -> tuple[Core, list[str]]:
+    """Read the headers, damaged ones too as far as program headers show themselves where there are any; and remarks.
+
+    Raises:
+        SourceError: as `read_headers`.
+    """
+    try:
+        core = read_headers(name, view)
+    except ProgramError:
+        raise
+    except SourceError:
+        if (found := core_headers(view)) is None:
+            raise
+    else:
+        found = core_headers(view)
+        if found is None or found.programs.tobytes() == core.programs.tobytes():
+            return core, []
+    return found, ["the ELF header is damaged: the program headers were found by what they say of themselves"]
+
+
+def core_headers(view: Content) -> Core | None:
+    """Return the headers of a core, found without its ELF header but for the machine; None if there are none.
+
+    Each program header tells of a part of the file; the first of these parts begins behind the last program header, and
+    the last one ends with the file. Cores of machines have no others than LOAD and NOTE.
+    """
+    for bits in CLASSES.values():
+        start = FILE_HEADER[bits].itemsize
+        # QEMU from 7.2 on puts section headers before them, two as a rule
+        for offset in range(
+            start, start + MAX_SECTIONS_BEFORE * SECTION_HEADER[bits].itemsize + 1, SECTION_HEADER[bits].itemsize
+        ):
+            for order in BYTE_ORDERS.values():
+                layout = PROGRAM_HEADER[bits].newbyteorder(order)
+                data = np.ascontiguousarray(view[offset : offset + PROGRAM_LIMIT * layout.itemsize])
+                programs = data[: len(data) // layout.itemsize * layout.itemsize].view(layout)
+                if count := _program_count(programs, offset, len(view)):
+                    header = np.ascontiguousarray(view[:start]).view(FILE_HEADER[bits].newbyteorder(order))[0]
+                    return Core(int(header["machine"]), bits, order, programs[:count])
+    return None
+
+
+def _program_count(programs: NDArray[np.void], start: int, size: int) -> int:
+    """Return how many program headers of a core stand at a file offset; 0 if none do.
+
+    Args:
+        programs: what stands there, shape (n,).
+        start: the offset.
+        size: of the file.
+    """
+    offsets, sizes = (programs[field].astype(np.uint64) for field in ("offset", "file_size"))
+    fits = np.isin(programs["type"], (LOAD, NOTE)) & (programs["flags"] <= MAX_FLAGS)
+    fits &= (offsets < MAX_OFFSET) & (sizes < MAX_OFFSET)
+    fits &= (sizes <= programs["memory_size"]) | (programs["type"] == NOTE)
+    count = int(np.argmin(np.append(fits, False)))
+    held = sizes[:count] > 0
+    if not (held & (programs["type"][:count] == LOAD)).any():
+        return 0
+    first, end = int(offsets[:count][held].min()), int((offsets + sizes)[:count][held].max())
+    before = first - start - count * programs.dtype.itemsize
+    return count if 0 <= before <= MAX_BEFORE_CONTENT and first < size and end >= size * MIN_COVERED else 0
+
+
 def read_headers(name: str, view: Content) -> Core:
     """Reads the headers, and sees to it that this is a core."""
     ident = view[:16].tobytes().ljust(16, b"\0")
@@ -181,7 +255,7 @@ def read_headers(name: str, view: Content) -> Core:
     header = records(name, view, "ELF header", 0, 1, FILE_HEADER[bits].newbyteorder(byte_order))[0]
     kind = int(header["type"])
     if kind in (TYPE_RELOCATABLE, TYPE_EXECUTABLE, TYPE_SHARED):
-        raise SourceError(f"{name}: is an ELF program, not a memory dump, and holds no kernel")
+        raise ProgramError(f"{name}: is an ELF program, not a memory dump, and holds no kernel")
     if kind != TYPE_CORE:
         raise SourceError(f"{name}: is ELF of the unknown type {kind}, not a memory dump")
     layout = PROGRAM_HEADER[bits].newbyteorder(byte_order)

@@ -61,7 +61,10 @@ def probe(header: bytes) -> bool:
     found = elf_core.file_header(header)
     if found is None or found.record["type"] != elf_core.TYPE_CORE:
         return False
-    return bool(not found.record["program_count"] and found.record["section_count"])
+    if found.record["program_count"] or not found.record["section_count"]:
+        return False
+    # else their number is damaged
+    return elf_core.core_headers(np.frombuffer(header, np.uint8)) is None
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
