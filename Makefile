@@ -12,6 +12,7 @@
 # make damage  pages of real kernels' tables lost at random, many times over: the table of docs/damage.md
 # make bitflips  single flipped bits in real kernels' tables, and what notices them: the table of docs/bitflips.md
 # make rot     whole dumps damaged at random, a thousand more each time: the table of docs/rot.md
+# make dist    a wheel, an archive of the sources, and one file that runs where nothing can be installed: dist/
 # make architecture  the picture of the packages, from their imports: docs/architecture.md
 # make bench   speed beside reading the file and beside other tools; make bench-images the same for kernel images
 # make bench-check       how fast import, the main command, damaged and sparse dumps are beside fixed yardsticks
@@ -27,7 +28,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo fast quick test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage \
-	bitflips rot architecture bench bench-images bench-check bench-compressed bench-questions clean
+	bitflips rot architecture dist bench bench-images bench-check bench-compressed bench-questions clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -99,6 +100,14 @@ rot: $(READY) lab
 
 architecture: $(READY)
 	@$(RUN) -m tests.architecture > docs/.architecture.md && mv docs/.architecture.md docs/architecture.md
+
+dist: $(READY)
+	rm -rf dist
+	$(PYTHON) -m venv $(VENV)/tools
+	$(VENV)/tools/bin/python -m pip install --quiet --disable-pip-version-check build shiv
+	$(VENV)/tools/bin/python -m build --outdir dist .
+	$(VENV)/tools/bin/python -m shiv --quiet --console-script kallsift --python '/usr/bin/env python3' \
+		--output-file dist/kallsift "$$(ls dist/*.whl)[images]"
 
 bench: $(READY) lab
 	@folders=$$($(RUN) -m tests.lab guest amd64-7.2 amd64-7.2-4g) && \
