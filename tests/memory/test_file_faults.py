@@ -199,7 +199,10 @@ print(other[4096])
 @pytest.mark.parametrize("faulthandler", ["before", "after", "never"])
 def test_faults_of_others_are_theirs(path: Path, faulthandler: str) -> None:
     path.with_name("dump.other").write_bytes(bytes(8192))
-    run = subprocess.run([sys.executable, "-c", FOREIGN, path, faulthandler], capture_output=True, check=False)
+    # two handlers could hand it to each other without an end
+    run = subprocess.run(
+        [sys.executable, "-c", FOREIGN, path, faulthandler], capture_output=True, check=False, timeout=600
+    )
     # a handler that thinks ours is the one before it calls that on a stack which is too small for it
     assert -run.returncode in ({signal.SIGBUS, signal.SIGSEGV} if faulthandler == "after" else {signal.SIGBUS})
     assert run.stdout == b"0\n"

@@ -116,6 +116,7 @@ class _Handler:
         self.mappings: dict[int, weakref.ref[FileMapping]] = {}
         self.has_covered = False
         self._before = _SigAction()
+        self._is_handed_over = False
         # without giving up the interpreter's lock around each call
         self._libc = ctypes.PyDLL(None)
         self._libc.mmap.restype = ctypes.c_void_p
@@ -130,7 +131,7 @@ class _Handler:
         current = _SigAction()
         if self._libc.sigaction(signal.SIGBUS, None, ctypes.byref(current)) or current.handler == address:
             return
-        self._before = current
+        self._before, self._is_handed_over = current, False
         self._libc.sigaction(signal.SIGBUS, ctypes.byref(_SigAction(address, mask, SA_SIGINFO, None)), None)
 
     def _handle(self, _number: int, info: int, _context: int) -> None:
@@ -138,8 +139,11 @@ class _Handler:
         while True:
             try:
                 if not self._cover(ctypes.c_size_t.from_address(info + SI_ADDR).value):
-                    # the access is tried again, and faults for whoever was here before
-                    self._libc.sigaction(signal.SIGBUS, ctypes.byref(self._before), None)
+                    # the access is tried again, and faults for whoever was here before; if they think that this handler
+                    # was there before them and hand it back, nobody does
+                    action = _SigAction() if self._is_handed_over else self._before
+                    self._is_handed_over = True
+                    self._libc.sigaction(signal.SIGBUS, ctypes.byref(action), None)
                 break
             except KeyboardInterrupt:
                 interrupt = signal.SIGINT
