@@ -104,6 +104,8 @@ MAX_FLAGS, MAX_OFFSET, MAX_SECTIONS_BEFORE = 7, 1 << 48, 3
 MIN_COVERED = 0.9
 """Share of the file that the program headers of a whole core tell of."""
 
+FIRST_PROGRAMS = 64
+"""Program headers that are looked at first where it is unknown whether there are any."""
 PROGRAM_LIMIT = 1 << 17
 """More program headers than any dump has; enough for PN_XNUM to be of use."""
 NOTE_BYTES_LIMIT = 1 << 24
@@ -216,34 +218,37 @@ def core_headers(view: Content) -> Core | None:
             start, start + MAX_SECTIONS_BEFORE * SECTION_HEADER[bits].itemsize + 1, SECTION_HEADER[bits].itemsize
         ):
             for order in BYTE_ORDERS.values():
-                layout = PROGRAM_HEADER[bits].newbyteorder(order)
-                data = np.ascontiguousarray(view[offset : offset + PROGRAM_LIMIT * layout.itemsize])
-                programs = data[: len(data) // layout.itemsize * layout.itemsize].view(layout)
-                if count := _program_count(programs, offset, len(view)):
+                programs = _programs_at(view, offset, PROGRAM_HEADER[bits].newbyteorder(order))
+                if _tell_of_whole_file(programs, offset, len(view)):
                     header = np.ascontiguousarray(view[:start]).view(FILE_HEADER[bits].newbyteorder(order))[0]
-                    return Core(int(header["machine"]), bits, order, programs[:count])
+                    return Core(int(header["machine"]), bits, order, programs)
     return None
 
 
-def _program_count(programs: NDArray[np.void], start: int, size: int) -> int:
-    """Return how many program headers of a core stand at a file offset; 0 if none do.
+def _programs_at(view: Content, start: int, layout: np.dtype[np.void]) -> NDArray[np.void]:
+    """Return what can be program headers of a core from a file offset on, shape (n,); most bytes are none at once."""
+    limit = FIRST_PROGRAMS
+    while True:
+        data = np.ascontiguousarray(view[start : start + limit * layout.itemsize])
+        programs = data[: len(data) // layout.itemsize * layout.itemsize].view(layout)
+        fits = np.isin(programs["type"], (LOAD, NOTE)) & (programs["flags"] <= MAX_FLAGS)
+        fits &= (programs["offset"] < MAX_OFFSET) & (programs["file_size"] < MAX_OFFSET)
+        fits &= (programs["file_size"] <= programs["memory_size"]) | (programs["type"] == NOTE)
+        count = int(np.argmin(np.append(fits, False)))
+        if count < limit or limit >= PROGRAM_LIMIT:
+            return programs[:count]
+        limit *= 8
 
-    Args:
-        programs: what stands there, shape (n,).
-        start: the offset.
-        size: of the file.
-    """
+
+def _tell_of_whole_file(programs: NDArray[np.void], start: int, size: int) -> bool:
+    """Return whether program headers at an offset of a file of some size tell of all that follows them."""
     offsets, sizes = (programs[field].astype(np.uint64) for field in ("offset", "file_size"))
-    fits = np.isin(programs["type"], (LOAD, NOTE)) & (programs["flags"] <= MAX_FLAGS)
-    fits &= (offsets < MAX_OFFSET) & (sizes < MAX_OFFSET)
-    fits &= (sizes <= programs["memory_size"]) | (programs["type"] == NOTE)
-    count = int(np.argmin(np.append(fits, False)))
-    held = sizes[:count] > 0
-    if not (held & (programs["type"][:count] == LOAD)).any():
-        return 0
-    first, end = int(offsets[:count][held].min()), int((offsets + sizes)[:count][held].max())
-    before = first - start - count * programs.dtype.itemsize
-    return count if 0 <= before <= MAX_BEFORE_CONTENT and first < size and end >= size * MIN_COVERED else 0
+    held = sizes > 0
+    if not (held & (programs["type"] == LOAD)).any():
+        return False
+    first, end = int(offsets[held].min()), int((offsets + sizes)[held].max())
+    before = first - start - programs.nbytes
+    return 0 <= before <= MAX_BEFORE_CONTENT and first < size and end >= size * MIN_COVERED
 
 
 def read_headers(name: str, view: Content) -> Core:
