@@ -18,8 +18,19 @@ from tests.oracle.eras import ERAS
 
 PAGE = 4096
 
-NEVER = ("bz2", "lzma", "backports.zstd", "cramjam", "elftools", "lz4", "lzallright", "numpy.ma", "rich")
-"""Compressions, ELF files, masked arrays and what draws help: for those who need them alone."""
+NEVER = (
+    "bz2",
+    "lzma",
+    "backports.zstd",
+    "cramjam",
+    "elftools",
+    "lz4",
+    "lzallright",
+    "numpy.ma",
+    "numpy.random",
+    "rich",
+)
+"""Compressions, ELF files, masked arrays, chance and what draws help: for those who need them alone."""
 
 HARDER = (
     "image.codecs",

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kallsift.kallsyms.names import Names, expand
+from kallsift.kallsyms.markers import GROUP
+from kallsift.kallsyms.names import Names, expand, is_group, landing
 from kallsift.kallsyms.tokens import CODES, TokenTable
 
 
@@ -28,3 +29,19 @@ def test_tokens_of_any_length_are_joined(tokens: list[bytes], entries: list[byte
     texts = [b"".join(tokens[code] for code in entry) for entry in entries]
     assert characters.tobytes() == b"".join(texts)
     assert bounds.tolist() == np.cumsum([0, *map(len, texts)]).tolist()
+
+
+@given(st.lists(st.binary(max_size=3), min_size=GROUP - 1, max_size=GROUP + 1), st.booleans(), st.integers(-1, 1))
+def test_one_walk_ends_where_all_walks_do(entries: list[bytes], two_byte_lengths: bool, cut: int) -> None:
+    """Some of the entries are empty, or begin with what is the second byte of a length by one rule."""
+    data = b"".join(bytes([len(entry)]) * bool(entry) + entry for entry in entries) + b"\x81\x00"
+    data = data[: len(data) - 2 + cut]
+    walked = landing(np.frombuffer(data + b"\1", np.uint8), two_byte_lengths)
+    assert is_group(data, two_byte_lengths) == (walked[0] == len(data))
+
+
+def test_a_long_name_is_walked_by_one_rule() -> None:
+    data = bytes([0x81, 0x02, *[7] * 0x101, *[1, 7] * (GROUP - 1)])
+    assert is_group(data, two_byte_lengths=True)
+    assert not is_group(data, two_byte_lengths=False)
+    assert not is_group(data[:-1], two_byte_lengths=True)

@@ -11,7 +11,6 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from heapq import merge
 from importlib import import_module
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from kallsift.budget import WorkBudget
 from kallsift.image import lz4_legacy
 from kallsift.image.model import Bytes, ImageError
 from kallsift.memory import lzop
+from kallsift.quick_dataclasses import dataclass
 
 CEILING = 512 << 20
 """Bytes that one payload may expand to; unpacked kernels with everything built in have about 100 MiB."""

@@ -8,12 +8,13 @@ ones; the smallest step tells them apart, for some symbols always share an addre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.tokens import MAX_PADDING
+from kallsift.quick_dataclasses import dataclass
 
 Words = NDArray[np.unsignedinteger]
 

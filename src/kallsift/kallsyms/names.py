@@ -8,7 +8,7 @@ starts, how wide a marker is and how many entries there are all follow from the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.markers import GROUP, MAX_ENTRY, Markers
 from kallsift.kallsyms.tokens import MAX_PADDING, TokenTable
 from kallsift.lanes import LANE, lanes, writable_lanes
+from kallsift.quick_dataclasses import dataclass
 
 MAX_SYMBOLS = 1 << 24
 """Entries at most: seqs_of_names stores an index in three bytes. Far above any kernel, it bounds hostile tables."""
@@ -143,6 +144,20 @@ def landing(region: NDArray[np.uint8], two_byte_lengths: bool) -> NDArray[np.int
     for _ in range(GROUP.bit_length() - 1):
         ends = ends[ends]
     return ends
+
+
+def is_group(data: bytes, two_byte_lengths: bool) -> bool:
+    """Tell whether 256 entries fill some bytes: as `landing` does for one start, which is much less work."""
+    place, end = 0, len(data)
+    for _ in range(GROUP):
+        if place >= end or not (length := data[place]):
+            return False
+        if two_byte_lengths and length >= 0x80:
+            if place + 1 >= end or not (length := length & 0x7F | data[place + 1] << 7):
+                return False
+            place += 1
+        place += 1 + length
+    return place == end
 
 
 def _whole_stream(

@@ -8,7 +8,7 @@ first ``.`` or at ``.llvm.``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.pages import PAGE, Pages
 from kallsift.kallsyms.tokens import MAX_PADDING
 from kallsift.lanes import LANE, lanes
+from kallsift.quick_dataclasses import dataclass
 
 SAMPLED = 16
 """Entries that are looked at everywhere before all are at few places."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +12,7 @@ from kallsift.kallsyms.sequences import Ranks
 from kallsift.kallsyms.streams_left import StreamLeft, ranks_left
 from kallsift.kallsyms.tokens import TokenTable
 from kallsift.memory.model import Segment
+from kallsift.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True, eq=False)

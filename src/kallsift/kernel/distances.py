@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 
@@ -21,6 +20,7 @@ from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.distance_checks import beginnings
 from kallsift.kernel.pointers import AFTER, BEFORE, Words, distances, list_head_distances, self_pointers
 from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.quick_dataclasses import dataclass
 
 FIRST_SYMBOLS = ("_text", "_stext", "stext", "_start")
 """What names the first byte of a flat image."""

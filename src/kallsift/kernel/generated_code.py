@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +12,7 @@ from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import VirtualMemory
 from kallsift.machine.granted import granted
 from kallsift.machine.model import EXECUTE
+from kallsift.quick_dataclasses import dataclass
 
 MAX_CODE = 1 << 26
 """Bytes of one piece of code at most."""

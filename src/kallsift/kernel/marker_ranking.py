@@ -6,8 +6,9 @@ names, and before these their number: who forges that for as many as a kernel ha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from kallsift.budget import STEP, WorkBudget
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.markers import GROUP, Markers, find_markers
-from kallsift.kallsyms.names import landing
+from kallsift.kallsyms.names import is_group
 from kallsift.kallsyms.recover import MARKERS_WITHIN
 from kallsift.kallsyms.tokens import MAX_PADDING, MAX_TABLE
 from kallsift.memory.model import Memory, Stretch
+from kallsift.quick_dataclasses import dataclass
 
 BLOCK = MARKERS_WITHIN
 """Bytes whose markers are counted together."""
@@ -54,7 +56,6 @@ class MarkerRanking:
     memory: Memory
     budget: WorkBudget
     _blocks: dict[tuple[int, str], Rank] = field(default_factory=dict)
-    _random: np.random.Generator = field(default_factory=np.random.default_rng)
 
     def rank(self, address: int) -> Rank:
         """Return the best rank of markers before digits at an address, in whichever byte order."""
@@ -91,7 +92,7 @@ class MarkerRanking:
         if end <= low:
             return False
         before = self.memory.read(low, end - low)
-        groups = [0, *self._random.integers(0, len(markers.values) - 1, SAMPLED_GROUPS - 1).tolist()]
+        groups = [0, *_unforeseen(len(markers.values) - 1, SAMPLED_GROUPS - 1)]
         for names in _beginnings(before, len(markers.values), -low % 4, byte_order):
             if all(self._is_group(low + names, *markers.values[group : group + 2].tolist()) for group in groups):
                 return True
@@ -99,9 +100,14 @@ class MarkerRanking:
 
     def _is_group(self, names: int, start: int, end: int) -> bool:
         """Whether 256 names fill the bytes between two offsets in the names: by either rule of lengths."""
-        # with a byte more, so that a walk that leaves them does not seem to end with them
-        data = self.memory.read(names + start, end - start + 1)
-        return any(landing(data, two_byte_lengths)[0] == end - start for two_byte_lengths in (True, False))
+        data = self.memory.read(names + start, end - start).tobytes()
+        return any(is_group(data, two_byte_lengths) for two_byte_lengths in (True, False))
+
+
+def _unforeseen(end: int, count: int) -> list[int]:
+    """Return numbers below an end that whoever made the memory cannot foretell."""
+    # `numpy.random` takes longer to import than all this takes
+    return [int.from_bytes(os.urandom(8)) % end for _ in range(count)]
 
 
 def _beginnings(before: NDArray[np.uint8], groups: int, skipped: int, byte_order: str) -> Iterator[int]:

@@ -8,7 +8,6 @@ A list that runs through memory outside the image and comes back is one that a r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from kallsift.arrays import distinct
 from kallsift.machine.model import Mapping, translate
 from kallsift.memory.model import Memory, Segment
+from kallsift.quick_dataclasses import dataclass
 
 BEFORE, AFTER = 32 << 20, 64 << 20
 """How far an image reaches below and above its tables at most, in bytes."""

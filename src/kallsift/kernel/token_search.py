@@ -8,7 +8,7 @@ as they are found, for a part of the budget; the others wait until all memory is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kallsift.budget import WorkBudget
 from kallsift.kallsyms.run_filter import may_be_cut, may_be_tables
@@ -16,6 +16,7 @@ from kallsift.kallsyms.scan import digit_runs
 from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, token_tables
 from kallsift.kernel.marker_ranking import MarkerRanking, Rank
 from kallsift.memory.model import Memory, Segment
+from kallsift.quick_dataclasses import dataclass
 
 NEAR = 2 * MAX_TABLE
 """Bytes below and above its digits that hold a token table with the index behind it."""

@@ -7,8 +7,6 @@ image, tell which it is, whatever the reading says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +19,7 @@ from kallsift.kernel.pointer_targets import SHIFTS, Targets, has_code_bit, leads
 from kallsift.kernel.pointers import AFTER, BEFORE, Pointers, Words, outside_of, pointers_between
 from kallsift.machine.registry import NAME_MARKS, word_sizes_of
 from kallsift.memory.model import Memory, Segment
+from kallsift.quick_dataclasses import dataclass
 
 WORD_SIZES = (8, 4)
 """Bytes of a word, the likelier first."""

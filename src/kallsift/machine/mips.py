@@ -9,6 +9,7 @@ addresses of the next tables, and at last page numbers, above bits whose number 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,8 +145,13 @@ def _narrow(byte_order: str, page_bits: int, width: int) -> tuple[Segmented, ...
     return tuple(_tables(_NARROW, byte_order, shifts, 32, number, entry) for number in numbers)
 
 
-SEGMENTED = (
-    *(_wide(byte_order, *shape) for byte_order in "<>" for shape in _WIDE_SHAPES),
-    *(_narrow(byte_order, bits, width) for byte_order in "<>" for bits in _PAGE_BITS for width in (4, 8)),
-)
-"""By byte order and shape of the tables: what of an entry can be the page number, the lowest first bit before all."""
+@cache
+def segmented() -> tuple[tuple[Segmented, ...], ...]:
+    """Return, by byte order and shape of the tables, what of an entry can be the page number.
+
+    The lowest first bit comes before all. There are some 500 of them, so they are made when they are asked for.
+    """
+    return (
+        *(_wide(byte_order, *shape) for byte_order in "<>" for shape in _WIDE_SHAPES),
+        *(_narrow(byte_order, bits, width) for byte_order in "<>" for bits in _PAGE_BITS for width in (4, 8)),
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 
 from kallsift.machine import arm, arm64, loongarch64, mips, ppc64, riscv, s390x, x86
 from kallsift.machine.areas import AreaPlan
@@ -19,9 +20,6 @@ MODES: tuple[PagingMode, ...] = (
 
 # mips and loongarch64 agree on the addresses that they share: LoongArch's windows are some of xkphys' parts
 WINDOWS: tuple[Windows, ...] = (*loongarch64.WINDOWS, *mips.WINDOWS, *ppc64.WINDOWS)
-
-SEGMENTED: tuple[tuple[Segmented, ...], ...] = (*mips.SEGMENTED, *loongarch64.SEGMENTED)
-"""By the shape of the tables: their ways to say where a page lies."""
 
 ROOT_SYMBOLS: tuple[str, ...] = (*x86.ROOT_SYMBOLS,)
 """Names of the kernel's own top table; ``swapper_pg_dir`` is every other architecture's."""
@@ -120,11 +118,17 @@ def windows(word_size: int, byte_order: str) -> tuple[Windows, ...]:
 
 def segmented(beside: Windows, byte_order: str) -> tuple[tuple[Segmented, ...], ...]:
     """The kinds of page tables that kernels of this byte order can have beside those windows, by the tables' shape."""
-    return tuple(group for group in SEGMENTED if group[0].windows is beside and byte_order in group[0].byte_orders)
+    return tuple(group for group in _segmented() if group[0].windows is beside and byte_order in group[0].byte_orders)
+
+
+def _segmented() -> Iterator[tuple[Segmented, ...]]:
+    """Yield, by the shape of the tables, their ways to say where a page lies."""
+    yield from mips.segmented()
+    yield from loongarch64.SEGMENTED
 
 
 def mapping_named(architecture: str | None, name: str | None, byte_order: str) -> Mapping | None:
     """What kernels of this byte order have of that name: page tables, windows or both; None if there is none."""
-    known: tuple[Mapping, ...] = (*MODES, *WINDOWS, *(one for group in SEGMENTED for one in group))
+    known: Iterator[Mapping] = chain(MODES, WINDOWS, (one for group in _segmented() for one in group))
     wanted = (one for one in known if (one.architecture, one.name) == (architecture, name))
     return next((one for one in wanted if byte_order in one.byte_orders), None)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kallsift.image.architectures import ELF_MACHINES
+from kallsift.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +18,7 @@ from kallsift.memory.model import Memory
 from kallsift.output.dump_notes import dump_notes
 from kallsift.output.dump_pieces import Piece, Progress, chunks, view
 from kallsift.output.memory_facts import Facts
+from kallsift.quick_dataclasses import dataclass
 
 VERSION = 6
 HIGHEST = 1 << 52

@@ -7,13 +7,14 @@ lines are laid out in one byte array at once: names are copied eight bytes at a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.lanes import LANE, lanes, writable_lanes
+from kallsift.quick_dataclasses import dataclass
 
 CHUNK = 1 << 15
 """Symbols per chunk: about 2 MB of text and 8 MB of temporaries, whatever the table's size."""

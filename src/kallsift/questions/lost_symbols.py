@@ -6,12 +6,13 @@ A table is in the order of its addresses, so a symbol whose address is lost lies
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.table import SymbolTable
+from kallsift.quick_dataclasses import dataclass
 
 LAST = np.uint64(2**64 - 1)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from kallsift.errors import KallsiftError
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.pointers import AFTER, BEFORE, pointers_between
 from kallsift.kernel.virtual import VirtualMemory
+from kallsift.quick_dataclasses import dataclass
 
 Numbers = Mapping[int, str]
 """Names of system calls, without any prefix, by their numbers."""

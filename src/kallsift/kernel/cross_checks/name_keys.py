@@ -7,7 +7,6 @@ Nothing is proven by a key: what differs is reported with the names themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.lanes import LANE, lanes
+from kallsift.quick_dataclasses import dataclass
 
 CHUNK = 1 << 14
 """Names that are worked on at once: their arrays stay in the processor's cache."""
