@@ -17,6 +17,7 @@ from kallsift.kallsyms.markers import GROUP, MAX_ENTRY, Markers
 from kallsift.kallsyms.tokens import MAX_PADDING, TokenTable
 from kallsift.lanes import LANE, lanes, writable_lanes
 from kallsift.quick_dataclasses import dataclass
+from kallsift.threads import in_threads
 
 MAX_SYMBOLS = 1 << 24
 """Entries at most: seqs_of_names stores an index in three bytes. Far above any kernel, it bounds hostile tables."""
@@ -236,28 +237,36 @@ def expand(
     Returns:
         The characters end to end, uint8, and the bounds of each entry, shape (n + 1,), int64.
     """
-    pieces, bounds = [np.empty(0, np.uint8)], [np.zeros(1, np.int64)]
-    for first in range(0, len(names.starts), chunk):
+    lanes_of_tokens = lanes(tokens.strings)[tokens.starts[:-1]]
+
+    def expanded(first: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         starts, lengths = names.starts[first : first + chunk], names.lengths[first : first + chunk]
         code_ends = np.cumsum(lengths)
         places = np.arange(int(code_ends[-1])) + np.repeat(starts - (code_ends - lengths), lengths)
-        text, ends = _token_texts(data[places], tokens)
+        text, ends = _token_texts(data[places], tokens, lanes_of_tokens)
+        return text, ends[code_ends - 1]
+
+    pieces, bounds = [np.empty(0, np.uint8)], [np.zeros(1, np.int64)]
+    for text, ends in in_threads(expanded, range(0, len(names.starts), chunk)):
         pieces.append(text)
-        bounds.append(ends[code_ends - 1] + bounds[-1][-1])
+        bounds.append(ends + bounds[-1][-1])
     return np.concatenate(pieces), np.concatenate(bounds)
 
 
-def _token_texts(codes: NDArray[np.uint8], tokens: TokenTable) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the tokens of some codes end to end, and where each ends, shape (n,)."""
-    lengths, every_lane = tokens.lengths, lanes(tokens.strings)
-    sizes = lengths.take(codes)
+def _token_texts(
+    codes: NDArray[np.uint8], tokens: TokenTable, first_lanes: NDArray[np.uint64]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the tokens of some codes end to end, and where each ends, shape (n,); what each begins with is given."""
+    indices = codes.astype(np.intp)
+    sizes = tokens.lengths.take(indices)
     ends = np.cumsum(sizes)
     places = ends - sizes
     text = np.empty(int(ends[-1]) + LANE, np.uint8)
     written = writable_lanes(text)
+    every_lane = lanes(tokens.strings)
     # what a lane writes behind its token is written again: deep lanes come first, then tokens in their order
-    for depth in range((int(lengths.max()) - 1) // LANE * LANE, 0, -LANE):
+    for depth in range((int(tokens.lengths.max()) - 1) // LANE * LANE, 0, -LANE):
         deep = np.flatnonzero(sizes > depth)
-        written[places[deep] + depth] = every_lane[tokens.starts[codes[deep]] + depth]
-    written[places] = every_lane[tokens.starts[:-1]].take(codes)
+        written[places[deep] + depth] = every_lane[tokens.starts[indices[deep]] + depth]
+    written[places] = first_lanes.take(indices)
     return text[:-LANE], ends

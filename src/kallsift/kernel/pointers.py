@@ -7,7 +7,7 @@ A list that runs through memory outside the image and comes back is one that a r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from kallsift.arrays import distinct
 from kallsift.machine.model import Mapping, translate
 from kallsift.memory.model import Memory, Segment
 from kallsift.quick_dataclasses import dataclass
+from kallsift.threads import in_threads
 
 BEFORE, AFTER = 32 << 20, 64 << 20
 """How far an image reaches below and above its tables at most, in bytes."""
@@ -85,38 +86,43 @@ class Pointers:
     values: NDArray[np.uint64]
 
 
-def _chunks(window: Segment, words: Words) -> Iterator[tuple[int, NDArray[np.unsignedinteger]]]:
-    """The aligned words of a window, native byte order, some at a time, each time with the first one's address."""
-    whole = len(window.data) - (skipped := -window.start % words.size)
-    whole -= whole % words.size
-    for offset in window.steps(CHUNK, skipped):
-        chunk = np.ascontiguousarray(window.data[offset : min(offset + CHUNK, skipped + whole)])
-        found = chunk.view(words.dtype)
-        yield window.start + offset, found.astype(found.dtype.newbyteorder("="), copy=False)
-
-
 def _choose(
     window: Segment, words: Words, chosen: Callable[[int, NDArray[np.unsignedinteger]], NDArray[np.intp]]
 ) -> Pointers:
-    """The words at the indices that ``chosen`` gives for each chunk, `MAX_POINTERS` of them at most."""
-    places, values, found = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)], 0
-    for start, chunk in _chunks(window, words):
+    """The aligned words at the indices that ``chosen`` gives for each chunk, `MAX_POINTERS` of them at most.
+
+    It is called by several threads, with the address of a chunk and its words in native byte order.
+    """
+    whole = len(window.data) - (skipped := -window.start % words.size)
+    whole -= whole % words.size
+
+    def found_in(offset: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        stored = np.ascontiguousarray(window.data[offset : min(offset + CHUNK, skipped + whole)]).view(words.dtype)
+        chunk = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+        start = window.start + offset
         hits = chosen(start, chunk)
-        found += len(hits)
-        if found > MAX_POINTERS:
+        return hits.astype(np.uint64) * np.uint64(words.size) + np.uint64(start), chunk[hits].astype(np.uint64)
+
+    places, values, count = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)], 0
+    for some_places, some_values in in_threads(found_in, window.steps(CHUNK, skipped)):
+        count += len(some_places)
+        if count > MAX_POINTERS:
             break
-        places.append(hits.astype(np.uint64) * np.uint64(words.size) + np.uint64(start))
-        values.append(chunk[hits].astype(np.uint64))
+        places.append(some_places)
+        values.append(some_values)
     return Pointers(np.concatenate(places), np.concatenate(values))
 
 
 def self_pointers(window: Segment, words: Words) -> Pointers:
     """The words whose distance from their own place is one of whole pages: self-pointers, and some by chance."""
-    steps = np.arange(CHUNK // words.size, dtype=f"u{words.size}") * words.dtype.type(words.size)
-    page = steps.dtype.type(PAGE - 1)
+    page = words.dtype.newbyteorder("=").type(PAGE - 1)
+    skipped = -window.start % words.size
+    # all chunks begin at the same place in a page
+    own = np.arange(CHUNK // words.size, dtype=page.dtype) * page.dtype.type(words.size)
+    own = own + page.dtype.type(window.start + skipped & PAGE - 1) & page
 
-    def chosen(start: int, chunk: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
-        return np.flatnonzero((chunk - steps[: len(chunk)]) & page == start & (PAGE - 1))
+    def chosen(_: int, chunk: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
+        return np.flatnonzero(chunk & page == own[: len(chunk)])
 
     return _choose(window, words, chosen)
 
@@ -185,11 +191,16 @@ def list_heads(window: Segment, words: Words, image: range, linear: range) -> Po
     """
     word = words.dtype.newbyteorder("=").type
     aligned, low, size = word(words.size - 1), word(image.start), word(min(image.stop - image.start, words.mask))
-    first, last = word(max(PAGE, linear.start)), word(linear.stop - 1)
+    if linear.stop <= (lowest := max(PAGE, linear.start)):
+        return Pointers(np.empty(0, np.uint64), np.empty(0, np.uint64))
+    first, span = word(lowest), word(linear.stop - 1 - lowest)
 
     def chosen(_: int, chunk: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
-        points = (chunk >= first) & (chunk <= last) & (chunk & aligned == 0) & (chunk - low >= size)
-        return np.flatnonzero(points[:-1] & points[1:])
+        points = chunk - first <= span
+        points &= chunk & aligned == 0
+        # hardly any words are left to be asked more
+        pairs = np.flatnonzero(points[:-1] & points[1:])
+        return pairs[(chunk[pairs] - low >= size) & (chunk[pairs + 1] - low >= size)]
 
     return _choose(window, words, chosen)
 

@@ -1,0 +1,28 @@
+"""Work on pieces of arrays in threads: NumPy lets go of the interpreter while it works on one."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD = 2
+"""Results that wait to be taken, for each processor: so many are in memory at once."""
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield what a function makes of each item, in their order; some items ahead of the one that is taken."""
+    processors = os.cpu_count() or 1
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(processors) as threads:
+        for item in items:
+            waiting.append(threads.submit(function, item))
+            if len(waiting) > AHEAD * processors:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
