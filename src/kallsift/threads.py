@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -18,9 +19,14 @@ AHEAD = 2
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yield what a function makes of each item, in their order; some items ahead of the one that is taken."""
     processors = os.cpu_count() or 1
+    rest = iter(items)
+    first = list(islice(rest, 2))
+    if len(first) < 2 or processors == 1:
+        yield from map(function, chain(first, rest))
+        return
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(processors) as threads:
-        for item in items:
+        for item in chain(first, rest):
             waiting.append(threads.submit(function, item))
             if len(waiting) > AHEAD * processors:
                 yield waiting.popleft().result()

@@ -7,6 +7,7 @@ out, `kallsift.kallsyms.anywhere` looks for the tables in any order and at any d
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,10 +84,12 @@ def recover_tables(
         attempt.reached(
             3, "addresses", f"{here} with {count} names, but no array of {count} addresses in order near it"
         )
-        arrays = [entry for size in word_sizes for entry in _address_arrays(segment, tokens, listing, size)]
+        with ThreadPoolExecutor() as threads:
+            checked = threads.submit(compression_check, segment.data, listing.names, tokens)
+            arrays = [entry for size in word_sizes for entry in _address_arrays(segment, tokens, listing, size)]
+            codes = checked.result()
         # a base that is there before one that has to be found, and what lies closest
         arrays.sort(key=lambda entry: entry[:2])
-        codes = compression_check(segment.data, listing.names, tokens)
         by_name: dict[int | None, Check] = {}
         for _, _, word_size, array in arrays:
             if (blank := blank_page(segment, array.offset, array.size)) is not None:

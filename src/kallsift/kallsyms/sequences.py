@@ -17,6 +17,7 @@ from kallsift.kallsyms.pages import PAGE, Pages
 from kallsift.kallsyms.tokens import MAX_PADDING
 from kallsift.lanes import LANE, lanes
 from kallsift.quick_dataclasses import dataclass
+from kallsift.threads import in_threads
 
 SAMPLED = 16
 """Entries that are looked at everywhere before all are at few places."""
@@ -286,9 +287,8 @@ def name_cut(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: ND
         bounds: shape (n + 1,), of each symbol in ``characters``.
     """
     starts, ends = bounds[:-1] + 1, bounds[1:]
-    text = characters.tobytes()
     for mark in CUTS:
-        if _sorted(order, characters, starts, _cut(text, mark, starts, ends) if mark else ends):
+        if _sorted(order, characters, starts, _cut(characters.tobytes(), mark, starts, ends) if mark else ends):
             return mark
     return None
 
@@ -325,8 +325,12 @@ def _sorted(
     Compares eight bytes of many neighbours at once, then the next eight of those that are still equal.
     """
     eights = lanes(characters, ">")
-    parts = (order[first : first + COMPARED + 1] for first in range(0, len(order), COMPARED))
-    return all(_are_sorted(part, eights, starts.take(part), ends.take(part)) for part in parts)
+
+    def are_sorted(first: int) -> bool:
+        part = order[first : first + COMPARED + 1]
+        return _are_sorted(part, eights, starts.take(part), ends.take(part))
+
+    return all(in_threads(are_sorted, range(0, len(order), COMPARED)))
 
 
 def _are_sorted(

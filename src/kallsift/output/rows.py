@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.lanes import LANE, lanes, writable_lanes
 from kallsift.quick_dataclasses import dataclass
+from kallsift.threads import in_threads
 
-CHUNK = 1 << 15
-"""Symbols per chunk: about 2 MB of text and 8 MB of temporaries, whatever the table's size."""
+CHUNK = 1 << 13
+"""Symbols per chunk: about 0.5 MB of text and 2 MB of temporaries, whatever the table's size."""
 
 NAME_ESCAPES = {ord(" "): b"\\x20", ord("\\"): b"\\x5c"}
 """Printable characters that are escaped all the same (see `kallsift.kallsyms.escapes`)."""
@@ -57,17 +59,20 @@ class RowFormat:
         """
         if addresses is None:
             addresses = table.addresses
-        for first in range(0, len(table), CHUNK):
-            bounds = table.bounds[first : first + CHUNK + 1]
-            characters, bounds = table.characters[bounds[0] : bounds[-1]], bounds - bounds[0]
-            characters, bounds = _with_unknown_names(characters, bounds)
-            characters = _with_known_types(characters, bounds[:-1])
-            if self._must_escape(characters):
-                characters, bounds = self._escaped(characters, bounds)
-            digits = _digits(addresses[first : first + CHUNK], table.word_size)
-            if table.known_addresses is not None:
-                digits[~table.known_addresses[first : first + CHUNK]] = ord("?")
-            yield self._laid_out(digits, characters, bounds)
+        return in_threads(partial(self._chunk, table, addresses), range(0, len(table), CHUNK))
+
+    def _chunk(self, table: SymbolTable, addresses: NDArray[np.uint64], first: int) -> memoryview:
+        """Return the lines of `CHUNK` symbols, from the one of an index on."""
+        bounds = table.bounds[first : first + CHUNK + 1]
+        characters, bounds = table.characters[bounds[0] : bounds[-1]], bounds - bounds[0]
+        characters, bounds = _with_unknown_names(characters, bounds)
+        characters = _with_known_types(characters, bounds[:-1])
+        if self._must_escape(characters):
+            characters, bounds = self._escaped(characters, bounds)
+        digits = _digits(addresses[first : first + CHUNK], table.word_size)
+        if table.known_addresses is not None:
+            digits[~table.known_addresses[first : first + CHUNK]] = ord("?")
+        return self._laid_out(digits, characters, bounds)
 
     def _laid_out(
         self, digits: NDArray[np.uint8], characters: NDArray[np.uint8], bounds: NDArray[np.int64]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kernel.cross_checks.btf_functions import btf_finding
@@ -14,6 +13,7 @@ from kallsift.kernel.cross_checks.name_keys import Names
 from kallsift.kernel.cross_checks.siblings import sibling_finding
 from kallsift.kernel.placement import Placement
 from kallsift.memory.model import Memory
+from kallsift.threads import in_threads
 
 
 def held_twice(memory: Memory, placement: Placement) -> tuple[Check, ...]:
@@ -35,8 +35,7 @@ def held_twice(memory: Memory, placement: Placement) -> tuple[Check, ...]:
         lambda: export_finding(memory, placement, names),
         lambda: btf_finding(memory, placement, names),
     )
-    with ThreadPoolExecutor() as threads:
-        siblings, exports, types = threads.map(lambda question: question(), questions)
+    siblings, exports, types = in_threads(lambda question: question(), questions)
     starts = start_finding(memory, placement, names, siblings.addresses)
     findings = (siblings, exports, types, starts)
     return (*(finding.check for finding in findings), summary(findings, len(symbols)))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.lanes import LANE, lanes
 from kallsift.quick_dataclasses import dataclass
+from kallsift.threads import in_threads
 
 CHUNK = 1 << 14
 """Names that are worked on at once: their arrays stay in the processor's cache."""
@@ -94,7 +95,7 @@ def keys_of(text: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[n
         ends: where it ends.
     """
     parts = (slice(first, first + CHUNK) for first in range(0, len(starts), CHUNK))
-    keys = [_keys_of(text, starts[part], ends[part]) for part in parts]
+    keys = in_threads(lambda part: _keys_of(text, starts[part], ends[part]), parts)
     return np.concatenate([np.empty(0, np.uint64), *keys])
 
 
