@@ -25,6 +25,8 @@ def main() -> NoReturn:
     """Run the command with the process's arguments and end the process."""
     gc.set_threshold(GARBAGE)
     bytes(REUSED_BLOCK)
+    # NumPy's library of linear algebra, which nothing here uses, starts threads that first spin for a tenth of a second
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # a shell's background job is started with the signal ignored, and goes on ignoring it
     is_caught = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_caught:

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct
 from kallsift.kallsyms.pages import PAGE, Pages
 from kallsift.kallsyms.tokens import MAX_PADDING
 from kallsift.lanes import LANE, lanes
@@ -33,7 +34,7 @@ SEQUENCE = 3
 """Bytes of an entry, the highest first in every byte order, in 6.4 and later."""
 
 SAMPLE = 64
-"""Entries, spread over all, that are looked at where pages are lost."""
+"""Entries, spread over all, that are looked at where pages are lost, and before all are."""
 
 EDGE = 8
 """As many of the first and of the last ones besides: they tell a permutation from what begins some entries further."""
@@ -142,12 +143,16 @@ def _entries(data: NDArray[np.uint8], places: NDArray[np.int64], entry_size: int
 def _permutation(
     data: NDArray[np.uint8], offset: int, count: int, entry_size: int, byte_order: str
 ) -> NDArray[np.int64] | None:
-    """The entries from ``offset`` on if they are a permutation, else None; most candidates fail on their first few."""
-    for size in (min(count, 64), count):
-        order = _entries(data, offset + np.arange(size) * entry_size, entry_size, byte_order)
-        if int(order.max()) >= count or np.bincount(order).max() > 1:
+    """The entries from ``offset`` on if they are a permutation, else None.
+
+    Most candidates fail on their first few entries, and others, as a table of addresses, on some of all.
+    """
+    for sampled in (np.arange(min(count, SAMPLE)), np.arange(0, count, max(1, count // SAMPLE))):
+        some = _entries(data, offset + sampled * entry_size, entry_size, byte_order)
+        if int(some.max()) >= count or len(distinct(some)) < len(some):
             return None
-    return order
+    order = _entries(data, offset + np.arange(count) * entry_size, entry_size, byte_order)
+    return order if int(order.max()) < count and np.bincount(order).max() == 1 else None
 
 
 @dataclass(frozen=True, eq=False)

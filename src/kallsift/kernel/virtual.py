@@ -128,10 +128,12 @@ class VirtualMemory:
             return np.empty(0, np.uint8)
         first = address // PAGE * PAGE
         count = -(-(address + size - first) // PAGE)
-        begin = first // PAGE // BLOCK
+        begin, page = divmod(first // PAGE, BLOCK)
+        physical, mapped = self._block(begin)
+        if count == 1 and mapped[page]:
+            return self.memory.read(int(physical[page]) + address - first, size)
         blocks = [self._block(number) for number in range(begin, (first // PAGE + count - 1) // BLOCK + 1)]
-        pages = slice(first // PAGE - begin * BLOCK, first // PAGE - begin * BLOCK + count)
-        physical, mapped = (np.concatenate(column)[pages] for column in zip(*blocks, strict=True))
+        physical, mapped = (np.concatenate(column)[page : page + count] for column in zip(*blocks, strict=True))
         if not mapped.all():
             raise UnmappedError(first + int(np.argmin(mapped)) * PAGE, PAGE)
         breaks = np.flatnonzero(np.diff(physical) != np.uint64(PAGE)) + 1

@@ -298,11 +298,17 @@ def walk(
     for level in range(len(mode.shifts)):
         entry = mode.entry_at(level)
         places = tables[alive] + mode.index(addresses[alive], level) * np.uint64(entry.itemsize)
-        entries, held = memory.words(places if displaced is None else places + displaced[alive], entry)
+        if displaced is not None:
+            places += displaced[alive]
+        # neighbours share all tables but the last, and the entries that lead there
+        is_shared = len(places) > 1 and bool((places == places[0]).all())
+        entries, held = memory.words(places[:1] if is_shared else places, entry)
         flags = mode.classify(entries, level)
         usable = held & (flags & PRESENT != 0)
         targets = mode.target(entries, level)
         leaf = usable & (flags & LEAF != 0)
+        if is_shared:
+            entries, usable, targets, leaf = (column.repeat(len(places)) for column in (entries, usable, targets, leaf))
         inside = mode.inside(entries[leaf], level)
         done = alive[leaf]
         physical[done] = (targets[leaf] & ~inside) | (addresses[done] & inside)

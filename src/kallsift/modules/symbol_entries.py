@@ -90,6 +90,12 @@ class _Strings:
     characters: NDArray[np.uint8]
     is_held: Mask
 
+    def no_characters(self) -> NDArray[np.intp]:
+        """Return where no character of a name stands, ascending; NULs end names."""
+        # most bytes are dismissed by one comparison
+        places = np.flatnonzero((self.characters - np.uint8(0x20) >= 0x7F - 0x20) | ~self.is_held)
+        return places[_IN_NO_NAME[self.characters[places]] | ~self.is_held[places]]
+
 
 def entry_layout(memory: VirtualMemory) -> np.dtype[np.void]:
     """The dtype of one symbol."""
@@ -127,7 +133,7 @@ def read_symbols(memory: VirtualMemory, places: SymbolPlaces, room: int) -> Modu
         letters, letters_held = _read(memory, places.letters, places.count)
         known &= letters_held
     known &= _IS_LETTER[letters] | (ends == starts)
-    known &= ~_holds_any(~strings.is_held | _IN_NO_NAME[strings.characters], starts, ends)
+    known &= ~_holds_any(strings.no_characters(), starts, ends)
     cut = np.zeros(places.count, np.bool_)
     if places.is_in_order:
         following = np.append(starts[1:], 0)
@@ -182,11 +188,14 @@ def _judged(
     if int(sizes.sum()) + len(kept) > room:
         raise ModulesError("there are more names than any machine has")
     bounds = np.concatenate(([0], np.cumsum(sizes + 1)))
-    # where each character of the result comes from: a letter, then the name's own
-    characters = np.empty(int(bounds[-1]), np.uint8)
-    source = np.arange(len(characters)) - np.repeat(bounds[:-1] + 1 - starts, sizes + 1)
-    source[bounds[:-1]] = 0
-    characters[:] = names.characters[source]
+    if len(kept) and starts[0] > 0 and (starts[1:] == names.ends[kept][:-1] + 1).all():
+        # one behind the other: the NUL before each makes room for its letter
+        characters = names.characters[starts[0] - 1 :][: bounds[-1]].copy()
+    else:
+        # where each character of the result comes from: a letter, then the name's own
+        source = np.arange(bounds[-1]) - np.repeat(bounds[:-1] + 1 - starts, sizes + 1)
+        source[bounds[:-1]] = 0
+        characters = names.characters[source]
     characters[bounds[:-1]] = names.letters[kept]
     remarks = []
     if unknown:
@@ -232,10 +241,11 @@ def _is_linked(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Mask:
     return np.asarray(np.append(False, adjoins) | np.append(adjoins, False) | (before & behind))
 
 
-def _holds_any(mask: Mask, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Mask:
-    """Which stretches of the mask, from a start to its end, both included, hold anything, shape (n,)."""
-    before = np.concatenate(([0], np.cumsum(mask)))
-    return np.asarray(before[ends + 1] > before[starts])
+def _holds_any(places: NDArray[np.intp], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Mask:
+    """Which stretches, from a start to its end, both included, hold any of some places, ascending; shape (n,)."""
+    if not len(places):
+        return np.zeros(len(starts), np.bool_)
+    return np.asarray(np.searchsorted(places, ends, "right") > np.searchsorted(places, starts))
 
 
 def _strings(memory: VirtualMemory, start: int, last: int) -> _Strings:
