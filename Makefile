@@ -5,13 +5,13 @@
 # make renew   boots one guest of the test set anew, the one whose capture is the oldest
 # make matrix  the same claim for every kernel of the lab; make docs writes the table of it
 # make containers  four real guests in every container that QEMU, libvirt and VMware have: the same table, every page
-# make images  every kernel image of Debian's mirror, compared with other readings: the table of docs/images.md
-# make dynamic all of /proc/kallsyms of guests that are traced: the table of docs/dynamic.md
-# make boots   guests that are booted many times: the table of docs/boots.md
-# make false-positives   recognisers asked where there is nothing: the table of docs/false-positives.md
-# make damage  pages of real kernels' tables lost at random, many times over: the table of docs/damage.md
-# make bitflips  single flipped bits in real kernels' tables, and what notices them: the table of docs/bitflips.md
-# make rot     whole dumps damaged at random, a thousand more each time: the table of docs/rot.md
+# make images  every kernel image of Debian's mirror, compared with other readings: docs/measured/images.md
+# make dynamic all of /proc/kallsyms of guests that are traced: docs/measured/dynamic.md
+# make boots   guests that are booted many times: docs/measured/boots.md
+# make false-positives   recognisers asked where there is nothing: docs/measured/false-positives.md
+# make damage  pages of real kernels' tables lost at random, many times over: docs/measured/damage.md
+# make bitflips  single flipped bits in real kernels' tables, and what notices them: docs/measured/bitflips.md
+# make rot     whole dumps damaged at random, a thousand more each time: docs/measured/rot.md
 # make dist    a wheel, an archive of the sources, and one file that runs where nothing can be installed: dist/
 # make architecture  the picture of the packages, from their imports: docs/architecture.md
 # make bench   speed beside reading the file and beside other tools; make bench-images the same for kernel images
@@ -65,35 +65,35 @@ containers: $(READY) lab
 	KALLSIFT_LAB_CONTAINERS="amd64-7.2 amd64-5.10 arm64-6.12 amd64-7.2-4g" $(RUN) -m pytest tests/real/test_containers.py
 
 docs: $(READY) lab
-	$(RUN) -m tests.real table matrix > docs/.kernels.md
-	mv docs/.kernels.md docs/kernels.md
+	$(RUN) -m tests.real table matrix > docs/measured/.kernels.md
+	mv docs/measured/.kernels.md docs/measured/kernels.md
 
 images: $(READY) lab
-	@$(RUN) -m tests.real images > docs/.images.md; status=$$?; \
-	mv docs/.images.md docs/images.md; exit $$status
+	@$(RUN) -m tests.real images > docs/measured/.images.md; status=$$?; \
+	mv docs/measured/.images.md docs/measured/images.md; exit $$status
 
 dynamic: $(READY) lab
-	@$(RUN) -m tests.real dynamic > docs/.dynamic.md; status=$$?; \
-	mv docs/.dynamic.md docs/dynamic.md; exit $$status
+	@$(RUN) -m tests.real dynamic > docs/measured/.dynamic.md; status=$$?; \
+	mv docs/measured/.dynamic.md docs/measured/dynamic.md; exit $$status
 
 boots: $(READY) lab
-	@$(RUN) -m tests.real boots > docs/.boots.md; status=$$?; \
-	mv docs/.boots.md docs/boots.md; exit $$status
+	@$(RUN) -m tests.real boots > docs/measured/.boots.md; status=$$?; \
+	mv docs/measured/.boots.md docs/measured/boots.md; exit $$status
 
 false-positives: $(READY) lab
 	@$(RUN) -m tests.lab set matrix >/dev/null
-	@$(RUN) -m tests.real false-positives > docs/.false-positives.md; status=$$?; \
-	mv docs/.false-positives.md docs/false-positives.md; exit $$status
+	@$(RUN) -m tests.real false-positives > docs/measured/.false-positives.md; status=$$?; \
+	mv docs/measured/.false-positives.md docs/measured/false-positives.md; exit $$status
 
 damage: $(READY) lab
-	@$(RUN) -m tests.real damage > docs/.damage.md; status=$$?; \
+	@$(RUN) -m tests.real damage > docs/measured/.damage.md; status=$$?; \
 	for filler in noise foreign own; do \
-		$(RUN) -m tests.real damage --filler $$filler --trials 5 --percent 2 10 >> docs/.damage.md || status=1; \
-	done; mv docs/.damage.md docs/damage.md; exit $$status
+		$(RUN) -m tests.real damage --filler $$filler --trials 5 --percent 2 10 >> docs/measured/.damage.md || status=1; \
+	done; mv docs/measured/.damage.md docs/measured/damage.md; exit $$status
 
 bitflips: $(READY) lab
-	@$(RUN) -m tests.real bitflips > docs/.bitflips.md
-	@mv docs/.bitflips.md docs/bitflips.md
+	@$(RUN) -m tests.real bitflips > docs/measured/.bitflips.md
+	@mv docs/measured/.bitflips.md docs/measured/bitflips.md
 
 rot: $(READY) lab
 	@$(RUN) -m tests.real rot --trials 1000 --resume

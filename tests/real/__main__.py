@@ -1,15 +1,15 @@
 """python -m tests.real: shows the claim on real kernels, for people.
 
 python -m tests.real demo               one kernel: boot, dump, recover, compare
-python -m tests.real table matrix       the table of docs/kernels.md, for all guests of a set
-python -m tests.real dynamic            the table of docs/dynamic.md: all of /proc/kallsyms of guests that are traced
-python -m tests.real boots              the table of docs/boots.md: guests that are booted many times
-python -m tests.real false-positives    the table of docs/false-positives.md: answers where there is nothing
-python -m tests.real damage             the table of docs/damage.md: what is recovered of damaged tables
-python -m tests.real bitflips           the table of docs/bitflips.md: single flipped bits, and what notices them
-python -m tests.real rot                the table of docs/rot.md: whole dumps that are damaged at random
-python -m tests.real field FOLDER       the table of docs/field-files.md: kernel files of public repositories
-python -m tests.real images             the table of docs/images.md, for all images of Debian's mirror
+python -m tests.real table matrix       docs/measured/kernels.md, for all guests of a set
+python -m tests.real dynamic            docs/measured/dynamic.md: all of /proc/kallsyms of guests that are traced
+python -m tests.real boots              docs/measured/boots.md: guests that are booted many times
+python -m tests.real false-positives    docs/measured/false-positives.md: answers where there is nothing
+python -m tests.real damage             docs/measured/damage.md: what is recovered of damaged tables
+python -m tests.real bitflips           docs/measured/bitflips.md: single flipped bits, and what notices them
+python -m tests.real rot                docs/measured/rot.md: whole dumps that are damaged at random
+python -m tests.real field FOLDER       docs/measured/field-files.md: kernel files of public repositories
+python -m tests.real images             docs/measured/images.md, for all images of Debian's mirror
 """
 
 from __future__ import annotations

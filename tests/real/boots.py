@@ -1,4 +1,4 @@
-"""The table of docs/boots.md: many boots of one guest, each with a KASLR seed of its own, so that none is lucky."""
+"""The table of docs/measured/boots.md: many boots of one guest, each with a KASLR seed of its own."""
 
 from __future__ import annotations
 

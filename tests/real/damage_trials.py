@@ -187,7 +187,7 @@ HEADING = """\
 
 Of the pages under the tables of a kernel a share is zeroed at random, and what is left is recovered. The sources are
 the kernels' own images, so that the truth is what the undamaged image gives; that equals the running kernels' lists
-(docs/kernels.md). Written by `make damage`; the same numbers come out each time.
+(kernels.md). Written by `make damage`; the same numbers come out each time.
 
 A symbol survives a trial if the bytes of its name, of all tokens in it, of its address and of relative_base, where its
 address needs that, are all untouched. It counts as recovered if its name, its letter and its address come out. Whatever

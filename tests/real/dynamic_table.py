@@ -1,4 +1,4 @@
-"""The table of docs/dynamic.md: all of ``/proc/kallsyms`` of running kernels, byte for byte."""
+"""The table of docs/measured/dynamic.md: all of ``/proc/kallsyms`` of running kernels, byte for byte."""
 
 from __future__ import annotations
 

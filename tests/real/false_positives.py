@@ -1,4 +1,4 @@
-"""The table of docs/false-positives.md: what recognisers answer where the truth has nothing."""
+"""The table of docs/measured/false-positives.md: what recognisers answer where the truth has nothing."""
 
 from __future__ import annotations
 

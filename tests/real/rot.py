@@ -1,4 +1,4 @@
-"""The table of docs/rot.md: whole dumps damaged at random, and what the command says of them.
+"""The table of docs/measured/rot.md: whole dumps damaged at random, and what the command says of them.
 
 The table itself is what is known so far: each run adds to it. A trial follows from its guest, container and number.
 """
@@ -36,7 +36,7 @@ from tests.lab.places import lab_folder
 from tests.memory.writers.avml import blocks
 from tests.real.rot_damage import BY_PAGE, CUT, FRAMED, PLAIN, Damage, Target, cut_of, private_view
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "rot.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "measured" / "rot.md"
 
 PATIENCE = 120
 """Seconds of processor time that one trial may take."""
@@ -54,7 +54,7 @@ HEADING = """\
 Whole dumps of guests are damaged at random: pages zeroed, swapped, doubled, blocks of the file missing, the file cut
 short, bytes of what is packed changed. Half of the trials hit the pages of the kernel's tables, a quarter the image
 around them, a quarter all of memory: one page or byte, or many. What `kallsift symbols` prints then is compared line by
-line with what it prints of the undamaged dump, which is the guest's own `/proc/kallsyms` (docs/kernels.md, dynamic.md).
+line with what it prints of the undamaged dump, which is the guest's own `/proc/kallsyms` (kernels.md, dynamic.md).
 
 *Wrong at exit 0*: trials in which the exit code is 0 and any line is wrong or missing. There must be none. *Wrong at
 exit 3*: the command says that its answer is not proven, and a line is wrong. *Given up*: a crash, or more than 120
@@ -224,7 +224,7 @@ def outcome_of(rotting: Rotting, number: int) -> Outcome:
 
 
 class Table:
-    """The counts of docs/rot.md, by guest and container and by kind of damage."""
+    """The counts of docs/measured/rot.md, by guest and container and by kind of damage."""
 
     def __init__(self, document: Path, resume: bool) -> None:
         self.document = document
