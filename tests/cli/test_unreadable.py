@@ -38,3 +38,14 @@ def test_a_refusal_tells_as_well(command: Command, tmp_path: Path) -> None:
     result = command("info", _damaged(tmp_path))
     assert result.code == 1
     assert result.err.startswith(REMARK)
+
+
+def test_extract_writes_nothing_of_a_range_with_a_page_that_does_not_unpack(command: Command, tmp_path: Path) -> None:
+    content = bytearray(kdump.kdump({number: number.to_bytes(4, "little") * 1024 for number in range(600)}))
+    content[-3] ^= 1
+    (tmp_path / "dump").write_bytes(content)
+    result = command("extract", tmp_path / "dump", "0", str(600 << 12))
+    assert (result.code, result.out) == (1, "")
+    result = command("extract", tmp_path / "dump", "0", str(600 << 12), "-o", tmp_path / "out")
+    assert result.code == 1
+    assert not (tmp_path / "out").exists()

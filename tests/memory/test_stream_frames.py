@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kallsift.errors import UnmappedError
 from kallsift.memory import containers
 from kallsift.memory.model import Memory
 
@@ -78,6 +79,15 @@ def test_what_lies_behind_damage_is_kept_where_it_belongs(form: str, share: floa
     assert wrong[0] // unit == wrong[-1] // unit
     (note,) = memory.notes
     assert "is damaged" in note
+    # what is lost is a hole, and so is what comes of the damaged part
+    (remark,) = memory.unreadable_remarks
+    assert remark.endswith("pages are not in the stream; they are read as holes")
+    pages = np.unique(wrong // 4096).tolist()
+    assert not any(memory.is_readable(page * 4096, 1) for page in pages)
+    with pytest.raises(UnmappedError):
+        memory.read(int(wrong[0]), 1)
+    kept = 0 if share > 0.2 else 4 * MIB
+    assert memory.read(kept, 4096).tobytes() == RAM[kept : kept + 4096]
 
 
 @pytest.mark.parametrize("form", FORMS)

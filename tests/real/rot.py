@@ -208,12 +208,14 @@ def outcome_of(rotting: Rotting, number: int) -> Outcome:
         # the time is of processors, so that a busy machine gives nothing up
         resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE))
         try:
-            outcome = rotting.trial(number)
-        except Exception as error:
-            outcome = given_up(said=f"{type(error).__name__}: {error}")
-        with os.fdopen(sender, "w") as pipe:
-            pipe.write(json.dumps(outcome.__dict__))
-        os._exit(0)
+            try:
+                outcome = rotting.trial(number)
+            except Exception as error:
+                outcome = given_up(said=f"{type(error).__name__}: {error}")
+            with os.fdopen(sender, "w") as pipe:
+                pipe.write(json.dumps(outcome.__dict__))
+        finally:
+            os._exit(0)
     os.close(sender)
     with os.fdopen(receiver) as pipe:
         said = pipe.read()

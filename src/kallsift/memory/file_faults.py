@@ -22,7 +22,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kallsift.errors import SourceError
-from kallsift.memory.unreadable import UNREADABLE, UnreadablePages
+from kallsift.memory.unreadable import MISSING, UNREADABLE, UnreadablePages
 
 if TYPE_CHECKING:
     from kallsift.memory.file_mapping import FileMapping
@@ -204,5 +204,16 @@ def guard(mapping: FileMapping, address: int) -> None:
 
 
 def have_occurred() -> bool:
-    """Tell whether any page of any mapped file could not be read so far."""
-    return any(handler.has_covered for handler in _HANDLER)
+    """Tell whether any page of any mapped file could not be read so far, or is lost."""
+    return bool(_LOST) or any(handler.has_covered for handler in _HANDLER)
+
+
+_LOST: list[bool] = []
+"""Has something once parts of a mapped file are known to be lost."""
+
+
+def lose(faults: FileFaults, low: int, high: int) -> None:
+    """Note that a mapped file lacks what belongs between two offsets, and has zeros there."""
+    faults.pages.problem = MISSING
+    faults.pages.add(0, low, high)
+    _LOST[:] = [True]

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory import lzop
-from kallsift.memory.file_mapping import map_file
+from kallsift.memory.file_faults import lose
+from kallsift.memory.file_mapping import faults_of, map_file
 from kallsift.memory.stream_frames import Gap, Salvage, gzip_rest, lz4_rest, xz_rest, zstd_rest
 
 RATIO, FREE = 1024, 1 << 30
@@ -213,7 +214,7 @@ def spooled(name: str, compression: str, packed: NDArray[np.uint8]) -> tuple[NDA
         raise SourceError(f"{name}: {compression} needs the package {error}; pip install 'kallsift[images]'") from error
     if data is None:
         raise SourceError(f"{name}: {problem or f'the {compression} stream is empty'}; copy it again")
-    return data, f"{problem}, and {lost:,} bytes in the middle of it are lost: zeros" if lost else problem
+    return data, f"{problem}, and {lost:,} bytes in the middle of it are lost" if lost else problem
 
 
 def _pieces(compression: str, packed: memoryview) -> Iterator[bytes | Gap | DamagedError]:
@@ -241,7 +242,7 @@ def gathered(
 
     Args:
         name: the source as messages call it.
-        pieces: the bytes, and how many are lost between them, which are zeros.
+        pieces: the bytes, and how many are lost between them, which are holes.
         verb: what the source does with them, as messages say it.
         keep: is given the file's descriptor before it is closed.
 
@@ -252,7 +253,7 @@ def gathered(
     try:
         with tempfile.TemporaryFile(prefix="kallsift.") as file:
             room = shutil.disk_usage(folder).free // 2
-            size = 0
+            size, gaps = 0, list[range]()
             for piece in pieces:
                 size += piece.size if isinstance(piece, Gap) else len(piece)
                 if size > room:
@@ -262,11 +263,15 @@ def gathered(
                     )
                 if isinstance(piece, Gap):
                     file.seek(piece.size, os.SEEK_CUR)
+                    gaps.append(range(size - piece.size - piece.before, size))
                 else:
                     file.write(piece)
             file.truncate(size)
             file.flush()
             data = map_file(name, file.fileno(), size) if size else None
+            if data is not None and (faults := faults_of(data)) is not None:
+                for gap in gaps:
+                    lose(faults, gap.start, gap.stop)
             if keep is not None and size:
                 keep(file.fileno())
     except OSError as error:

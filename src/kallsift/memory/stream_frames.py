@@ -27,9 +27,15 @@ MAX_BLOCKS = 1 << 22
 
 
 class Gap(NamedTuple):
-    """Bytes that are lost in the middle of what a stream holds."""
+    """Bytes that are lost in the middle of what a stream holds.
+
+    Attributes:
+        size: how many.
+        before: how many before them come of the same damaged part, whose checksum says no more than that it is damaged.
+    """
 
     size: int
+    before: int = 0
 
 
 Rest = Generator[bytes | Gap, None, int]
@@ -56,7 +62,7 @@ def gzip_rest(data: memoryview, begin: int, done: int) -> Rest:
         except zlib.error:
             continue
         if is_member:
-            yield Gap(lost)
+            yield Gap(lost, done)
             return place
     return len(data)
 
@@ -72,7 +78,7 @@ def zstd_rest(data: memoryview, begin: int, done: int) -> Rest:
     for place in _places(ZSTD, data, begin + 4):
         # the two reserved bits of its descriptor are zero
         if _zstd_size(data[place : place + 18]) is not None and not data[place + 4] & 0x08:
-            yield Gap(size - done)
+            yield Gap(size - done, done)
             return place
     return len(data)
 
@@ -99,26 +105,28 @@ def lz4_rest(data: memoryview, begin: int, done: int) -> Rest:
     flags, most = data[begin + 4], LZ4_BLOCK_SIZES.get(data[begin + 5] >> 4, 0)
     if not flags & LZ4_INDEPENDENT or not most:
         return len(data)
-    lz4: Any = import_module("lz4.block")
+    lz4: Any = import_module("lz4.frame")
     position = begin + 7 + 8 * bool(flags & LZ4_SIZE) + 4 * bool(flags & LZ4_DICTIONARY)
+    header = bytes(data[begin:position])
     for number in range(MAX_BLOCKS):
         if position + 4 > len(data):
             break
+        start = position
         (size,) = struct.unpack_from("<I", data, position)
         packed, position = size & ~LZ4_PLAIN, position + 4
         if not size:
             return position + 4 * bool(flags & LZ4_CHECKSUM)
         if packed > most or position + packed > len(data):
             break
-        content = data[position : position + packed]
         position += packed + 4 * bool(flags & LZ4_BLOCK_CHECKSUM)
         if (number + 1) * most <= done:
             continue
         already = max(0, done - number * most)
         try:
-            block = bytes(content) if size & LZ4_PLAIN else lz4.decompress(content, uncompressed_size=most)
-        except lz4.LZ4BlockError:
-            yield Gap(most - already)
+            # as the first block of a frame, so that its checksum counts
+            block = lz4.LZ4FrameDecompressor().decompress(header + bytes(data[start:position]))
+        except RuntimeError:
+            yield Gap(most - already, already)
             continue
         yield block[already:]
     return len(data)
@@ -153,8 +161,9 @@ def xz_rest(data: memoryview, begin: int, done: int) -> Rest:
                 already = max(0, already - len(piece))
         except (lzma.LZMAError, EOFError):
             if done < ends[-1]:
-                end = ends[bisect_right(ends, done)]
-                yield Gap(end - done)
+                number = bisect_right(ends, done)
+                end = ends[number]
+                yield Gap(end - done, done - (ends[number - 1] if number else 0))
                 done = end
         else:
             break
