@@ -2,7 +2,9 @@
 
 Anybody on a machine can write token tables into memory, but no more of what stands around a kernel's than memory has
 room for: markers of as many names, and these (see `MarkerRanking`). So digits behind many of both are followed as soon
-as they are found, for a part of the budget; the others wait until all memory is searched, the best rank first.
+as they are found, for a part of the budget; the others wait until all memory is searched, the best rank first. Where
+there are more of them than the budget pays for, those with the most list heads of an image around them come before all
+others (see `head_ranking`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from kallsift.budget import WorkBudget
 from kallsift.kallsyms.run_filter import may_be_cut, may_be_tables
 from kallsift.kallsyms.scan import digit_runs
 from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, token_tables
+from kallsift.kernel.candidates import PLACEMENT_COST
 from kallsift.kernel.marker_ranking import MarkerRanking, Rank
 from kallsift.memory.model import Memory, Segment
 from kallsift.quick_dataclasses import dataclass
@@ -32,6 +35,9 @@ ATTEMPT_COST = 1 << 23
 
 EAGER_PARTS = 8
 """What part of the budget is for token tables that are followed as soon as they are found, as 1 of so many."""
+
+HEAD_PARTS = 2
+"""What part of the budget is for list heads around those that wait, likewise."""
 
 PASSES = 16
 """How often all bytes of a small memory could be passed over meanwhile."""
@@ -64,24 +70,37 @@ class TokenSearch:
         """Yield the token tables with their index, each with what is near it; as many as the budget allows."""
         waiting: list[tuple[Rank, int]] = []
         ranking = MarkerRanking(self.memory, self.budget)
-        cost = min(ATTEMPT_COST, PASSES * self.memory.size)
-        eager = self.budget.share(EAGER_PARTS)
+        cost = min(ATTEMPT_COST, PASSES * self.memory.stored_size)
+        # to place what is around one costs more than to find it
+        placement = min(PLACEMENT_COST, self.memory.stored_size)
+        eager = WorkBudget(self.budget.work // EAGER_PARTS, self.budget.output)
         for stretch, runs in digit_runs(self.memory, self.scanned, self.first):
             likely = may_be_tables(stretch, runs, self.budget)
             is_cut = may_be_cut(stretch, runs, self.budget)
             self.cut += [stretch.start + run for run in runs[is_cut].tolist()]
             for address in (stretch.start + run for run in runs[likely].tolist()):
                 rank = ranking.rank(address)
-                if rank >= EAGER_RANK and eager.take("token tables", TOKEN_TABLE_COST + cost):
+                is_eager = rank >= EAGER_RANK and eager.take("", TOKEN_TABLE_COST + cost + placement)
+                if is_eager and self.budget.take("token tables", TOKEN_TABLE_COST + cost):
                     yield from self._tables_at(address)
                 else:
                     waiting.append(((-rank[0], -rank[1]), address))
             if len(waiting) > MAX_WAITING:
                 self.budget.leave_out("token tables", len(waiting) - MAX_WAITING)
                 waiting = sorted(waiting)[:MAX_WAITING]
-        for _, address in sorted(waiting):
+        for _, address in self._in_order(waiting, TOKEN_TABLE_COST + cost):
             if self.budget.take("token tables", TOKEN_TABLE_COST + cost):
                 yield from self._tables_at(address)
+
+    def _in_order(self, waiting: list[tuple[Rank, int]], cost: int) -> list[tuple[Rank, int]]:
+        """Return token tables in the order in which they are followed: where not all can be, by what is around them."""
+        if len(waiting) * (cost + min(PLACEMENT_COST, self.memory.stored_size)) <= self.budget.work:
+            return sorted(waiting)
+        from kallsift.kernel.head_ranking import head_ranks
+
+        ranks = head_ranks(self.memory, [address for _, address in waiting], self.budget.share(HEAD_PARTS))
+        keys = [(-count, -nearest) for count, nearest in ranks]
+        return [each for _, each in sorted(zip(keys, waiting, strict=True))]
 
     def _tables_at(self, address: int) -> Iterator[tuple[Segment, TokenTable]]:
         """Yield the token tables whose digits lie at an address."""
