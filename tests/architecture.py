@@ -11,7 +11,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "kallsift"
 
-SHARED = ("addresses", "arrays", "budget", "errors", "lanes", "quick_dataclasses", "threads")
+SHARED = ("addresses", "arrays", "budget", "byte_search", "errors", "lanes", "quick_dataclasses", "threads")
 """Single modules that stand below all packages."""
 
 PACKAGES = ("memory", "image", "kallsyms", "machine", "kernel", "modules", "questions", "output", "cli")

@@ -20,6 +20,9 @@ MIN_OUTPUT, OUTPUT_RATIO = 1 << 29, 4
 STEP = 1 << 13
 """What it costs to look at one thing by itself, as bytes that could be passed over meanwhile."""
 
+STRETCH_STEP = 1 << 15
+"""What it costs to begin with one run of memory, likewise; it may have to be decoded."""
+
 
 @dataclass(eq=False)
 class WorkBudget:

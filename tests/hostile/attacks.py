@@ -20,6 +20,7 @@ from backports import zstd
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.scan import DIGITS
+from kallsift.memory.avml_frames import IDENTIFIER
 from tests.kernel.made_machine import MIB, Machine
 from tests.memory.writers import hyperv
 from tests.memory.writers.kdump import Kdump, kdump
@@ -160,6 +161,24 @@ def tiny_chunks(count: int) -> bytes:
     return header + chunk * count + struct.pack("<Q", 0)
 
 
+def tiny_ranges(size: int) -> bytes:
+    """An AVML dump whose ranges hold one byte each."""
+    chunk = IDENTIFIER + b"\x01" + (4 + 1).to_bytes(3, "little") + bytes(4) + b"x"
+    one = struct.pack("<4sIQQ8x", b"AVML", 2, 0, 0) + chunk + struct.pack("<Q", len(chunk))
+    count = size // len(one)
+    content = np.frombuffer(one * count, np.uint8).reshape(count, len(one)).copy()
+    for place in (8, 16):
+        content[:, place : place + 8] = (np.arange(count, dtype="<u8") * 2)[:, None].view(np.uint8)
+    return content.tobytes()
+
+
+def empty_promises(size: int) -> bytes:
+    """An AVML dump of chunks that say that they hold 64 KiB each, and have a byte for that."""
+    chunk = b"\0" + (4 + 3 + 1).to_bytes(3, "little") + bytes(4) + b"\x80\x80\x04x"
+    count = size // len(chunk)
+    return struct.pack("<4sIQQ8x", b"AVML", 2, 0, count * 65536 - 1) + IDENTIFIER + chunk * count + bytes(8)
+
+
 DIGIT_RUNS = DIGITS * 65_537
 TABLES = token_table() * 258
 
@@ -198,5 +217,7 @@ ATTACKS: dict[str, Attack] = {
     "kdump of 4.19 million runs": Attack(partial(scattered_kdump, 4_190_000)),
     "Hyper-V with 256 MiB of keys": Attack(partial(many_keys, 256 * MIB)),
     "AVML with chunks of a byte": Attack(partial(tiny_chunks, 16 << 20)),
+    "AVML with ranges of a byte": Attack(partial(tiny_ranges, 64 * MIB)),
+    "AVML with empty promises": Attack(partial(empty_promises, 64 * MIB)),
 }
 """By name, as the issue that asked for each has it, and some near it."""

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from kallsift.budget import MIN_OUTPUT, MIN_WORK, OUTPUT_RATIO
-from kallsift.memory import avml_frames, containers, hyperv_storage, kdump, spool
+from kallsift.errors import SourceError
+from kallsift.memory import avml, avml_frames, containers, hyperv_storage, kdump, spool
 from kallsift.memory.model import Memory
+from kallsift.memory.optional_package import optional_package
+from kallsift.memory.rearranged import Rearranged
 from tests.kernel.made_machine import MIB
 
-from .attacks import many_keys, scattered_kdump, tiny_chunks
+from .attacks import empty_promises, many_keys, scattered_kdump, tiny_chunks, tiny_ranges
 
 
 def opened(content: bytes) -> Memory:
@@ -27,7 +30,7 @@ def most(content: bytes, cost: int) -> int:
 def test_runs_of_a_kdump() -> None:
     content = scattered_kdump(40_000)
     memory = opened(content)
-    count = most(content, kdump.RUN_COST)
+    count = most(content, kdump.RUN_SIZE)
     assert 0.9 * count < len(memory.segments) <= count
     assert memory.read(0, 4096).tobytes() == b"\xaa" * 4096
     assert f"left out: {40_000 - len(memory.segments):,} runs of pages" in memory.notes[-1]
@@ -57,3 +60,37 @@ def test_streams_one_behind_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = opened(gzip.compress(b"0123456789abcdef") * 1000)
     assert memory.size // 16 == 100
     assert any("one of more in the file" in note for note in memory.notes)
+
+
+def test_ranges_of_an_avml_dump(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(avml, "RANGE_COST", MIN_WORK // 100)
+    memory = opened(tiny_ranges(1 << 15))
+    assert 0 < memory.size <= 101
+    assert "left out: 1 ranges" in memory.notes[0]
+
+
+def test_chunks_that_promise_more_than_snappy_can_hold() -> None:
+    with pytest.raises(SourceError, match="holds no memory"):
+        opened(empty_promises(1 << 15))
+
+
+def test_an_order_of_pieces_adds_nothing_to_what_a_file_is_worth() -> None:
+    view = np.zeros(4096, np.uint8)
+    content = Rearranged(view, np.array([1 << 40]), np.array([4096]), np.array([0]))
+    assert (len(content), content.stored_size) == ((1 << 40) + 4096, 4096)
+
+
+def test_a_module_that_is_missing_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def asking(module: str) -> object:
+        asked.append(module)
+        if module == "missing":
+            raise ImportError(module)
+        return module
+
+    monkeypatch.setattr("kallsift.memory.optional_package.import_module", asking)
+    optional_package.cache_clear()
+    assert [optional_package("missing", "there") for _ in range(3)] == ["there"] * 3
+    optional_package.cache_clear()
+    assert asked == ["missing", "there"]

@@ -19,6 +19,7 @@ from kallsift.budget import WorkBudget
 from kallsift.image import codecs
 from kallsift.image.codecs import BY_NAME, CODECS, Codec, CodecError, Decoded, MissingCodecError
 from kallsift.image.model import Bytes
+from kallsift.memory import optional_package
 from tests.components import needs
 from tests.image.builders import COMPRESS, kernel, lzop, with_size
 from tests.image.opened import view
@@ -166,7 +167,8 @@ def test_a_missing_package_is_named(name: str, package: str, monkeypatch: pytest
         return genuine(module, *rest)
 
     stream = COMPRESS[name](DATA)
-    monkeypatch.setattr(codecs, "import_module", without)
+    optional_package.optional_package.cache_clear()
+    monkeypatch.setattr(optional_package, "import_module", without)
     with pytest.raises(MissingCodecError) as caught:
         decode(BY_NAME[name], view(stream))
     assert f"needs the package {package}; pip install 'kallsift[images]'" in str(caught.value)

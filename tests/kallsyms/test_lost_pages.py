@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from kallsift.budget import WorkBudget
 from kallsift.kallsyms.damage import recover_damaged
 from kallsift.kallsyms.scan import DIGITS
 from kallsift.kallsyms.tables import Attempt, Tables
@@ -47,7 +48,7 @@ def token_tables_of(data: bytes) -> Iterator[TokenTable]:
     if not found and digits >= 0:
         found = [*lone_token_tables(segment, digits, 1 << 20)]
     yield from found
-    for place, byte_order in token_indices(segment) if not found else ():
+    for place, byte_order in token_indices(segment, WorkBudget.of(segment.size)) if not found else ():
         if (tokens := table_before(segment, place, byte_order)) is not None:
             yield tokens
     if digits >= 0 and not found:

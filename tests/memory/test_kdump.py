@@ -217,7 +217,7 @@ def test_of_billions_of_runs_the_largest_are_there(monkeypatch: pytest.MonkeyPat
     content = writer.kdump(
         {number: page(number) for number in (*range(0, 99, 2), 100, 101, 102, 103, *range(105, 300, 2))}
     )
-    monkeypatch.setattr(kdump, "RUN_COST", MIN_OUTPUT // 40)
+    monkeypatch.setattr(kdump, "RUN_SIZE", MIN_OUTPUT // 40)
     memory = open_bytes(kdump, content)
     assert 1 <= len(memory.segments) <= 41
     assert memory.read(100 * 4096, 4 * 4096).tobytes() == b"".join(page(number) for number in range(100, 104))

@@ -12,7 +12,6 @@ import re
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from heapq import merge
-from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +20,7 @@ from kallsift.budget import WorkBudget
 from kallsift.image import lz4_legacy
 from kallsift.image.model import Bytes, ImageError
 from kallsift.memory import lzop
+from kallsift.memory.optional_package import ZSTD, optional_package
 from kallsift.quick_dataclasses import dataclass
 
 CEILING = 512 << 20
@@ -125,10 +125,10 @@ def _streamed(start: Callable[[], tuple[_Stream, type[Exception]]]) -> Callable[
     return pieces
 
 
-def _package(module: str, package: str) -> Any:
+def _package(package: str, *modules: str) -> Any:
     """An optional package's module."""
     try:
-        return import_module(module)
+        return optional_package(*modules)
     except ImportError as error:
         raise MissingCodecError(f"needs the package {package}; pip install 'kallsift[images]'") from error
 
@@ -142,20 +142,17 @@ def _lzma() -> tuple[_Stream, type[Exception]]:
 
 
 def _zstd() -> tuple[_Stream, type[Exception]]:
-    try:
-        zstd: Any = import_module("compression.zstd")  # Python 3.14 has what the package brings to those before it
-    except ImportError:
-        zstd = _package("backports.zstd", "backports.zstd")
+    zstd = _package(ZSTD[-1], *ZSTD)
     options = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG_LIMIT}
     return zstd.ZstdDecompressor(options=options), zstd.ZstdError
 
 
 def _lz4_frame() -> tuple[_Stream, type[Exception]]:
-    return _package("lz4.frame", "lz4").LZ4FrameDecompressor(), RuntimeError
+    return _package("lz4", "lz4.frame").LZ4FrameDecompressor(), RuntimeError
 
 
 def _lz4_blocks(data: memoryview) -> Pieces:
-    block = _package("lz4.block", "lz4")
+    block = _package("lz4", "lz4.block")
 
     def decode(packed: memoryview, size: int) -> bytes:
         unpacked: bytes = block.decompress(packed, uncompressed_size=size)

@@ -6,7 +6,6 @@ the other fields. What follows a header is read by the format's own module.
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.budget import STEP, WorkBudget
+from kallsift.byte_search import occurrences
 from kallsift.image import android, arm_zimage, bzimage, efi_image, elf_image, fit, s390_image, uimage
 from kallsift.image.model import Bytes, ImageError, record, starts_with
 from kallsift.memory.elf_core import MAGIC as ELF_MAGIC
@@ -135,10 +135,10 @@ def _offsets(view: Bytes, header: Header, budget: WorkBudget, part: range | None
     part = range(len(view)) if part is None else part
     if not budget.take("MiB searched for headers", len(part) // SEARCH_SPEED, count=len(part) >> 20):
         return
-    for match in re.compile(re.escape(header.magic)).finditer(view.data, part.start, part.stop):
+    for place in occurrences(view, header.magic, part):
         if not budget.take("headers of images", STEP):
             return
-        offset = match.start() - header.offset
+        offset = place - header.offset
         if offset >= 0 and _holds(view[offset:], header):
             yield offset
 

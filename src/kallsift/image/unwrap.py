@@ -18,6 +18,7 @@ from kallsift.image.layers import KernelImage, Layer
 from kallsift.image.model import BEHIND_LIMIT, FLAT_LIMIT, Bare, Bytes, ImageError, Packed, Part, flat
 from kallsift.image.search import Budget, streams
 from kallsift.memory import archives, containers, raw
+from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment, cut_short
 
 DEPTH_LIMIT = 8
@@ -39,7 +40,7 @@ def unwrap(name: str, view: Bytes) -> Memory | None:
     layer = Layer(view)
     codec = codecs.recognise(view)
     try:
-        budget = Budget(WorkBudget.of(len(view)))
+        budget = Budget(WorkBudget.of(stored_size(view)))
         kernel = _compressed(layer, codec, budget) if codec else _kernel(layer, budget)
     except ImageError as error:
         raise SourceError(f"{name}: {error}") from error

@@ -6,13 +6,15 @@ there as they are; type letters do not, and are printed as ``?``.
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.budget import STRETCH_STEP, WorkBudget
+from kallsift.byte_search import places_of
 from kallsift.kallsyms.encodings import ENCODINGS, AddressArray
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.tables import Attempt, Row, Tables, in_order
@@ -28,10 +30,15 @@ MAX_NAME = 1024
 MAX_SECTION_SYMBOLS = 1 << 14
 """Symbols at the beginnings of sections that are looked at; a section of no size has all of its symbols there."""
 
+SECTION_COST = 1 << 24
+"""Bytes that are passed over while a section is read, mostly its strings."""
+
 MAX_HEADERS = 64
 """Places that look like a header of each kind that are followed."""
 
-BATCH = 16 << 20
+BATCH = 1 << 18
+"""Bytes that are looked at at once: what is made of them stays in the processor's cache."""
+
 BEFORE, AFTER = 1 << 12, 96 << 20
 """Bytes around a header that are looked at: the section, and padding before it."""
 
@@ -39,6 +46,21 @@ ABSOLUTE = next(encoding for encoding in ENCODINGS if encoding.name == "absolute
 
 _SHAPES = {4: (44, 16, 12), 8: (56, 24, 24)}
 """Bytes of the header, of a section's entry and of a symbol's, by those of a long."""
+
+
+def _magic(size: int, byte_order: Literal["<", ">"]) -> dict[int, int]:
+    """Return the bytes of a header that are the same in all, by their offsets: those that are no zeros first."""
+    header, section, symbol = _SHAPES[size]
+    wanted: dict[int, int] = {}
+    for place, number in ((0, header), (12, header), (16, section), (28, symbol)):
+        wanted.update(enumerate(number.to_bytes(4, "little" if byte_order == "<" else "big"), place))
+    return dict(sorted(wanted.items(), key=lambda each: not each[1]))
+
+
+_KINDS: tuple[tuple[int, Literal["<", ">"]], ...] = ((4, "<"), (4, ">"), (8, "<"), (8, ">"))
+_MAGICS = {kind: _magic(*kind) for kind in _KINDS}
+_MAGIC_SIZE = 32
+
 _HEADER_INTS = 9
 
 
@@ -58,38 +80,58 @@ class SpacedArray(AddressArray):
         return len(self.words) * self.stride
 
 
-def recover_modutils(memory: Memory, word_sizes: Sequence[int], attempt: Attempt) -> Iterator[Tables]:
+def recover_modutils(
+    memory: Memory, word_sizes: Sequence[int], attempt: Attempt, budget: WorkBudget
+) -> Iterator[Tables]:
     """Yield the tables of all sections whose headers hold: each number in one follows from the others.
 
     Args:
         memory: the source.
         word_sizes: bytes of an address, those to try in this order.
         attempt: is told how far it came.
+        budget: what it may cost.
     """
+    found = list(_headers(memory, budget))
     for size in word_sizes:
         for byte_order in "<>":
-            for address in _headers(memory, size, byte_order):
+            addresses = [address for address, kind in found if kind == (size, byte_order)]
+            for address in addresses[:MAX_HEADERS]:
+                if not budget.take("sections of modutils", SECTION_COST):
+                    return
                 segment = memory.around(address, BEFORE, AFTER)
                 if tables := _tables(segment, address - segment.start, size, byte_order):
                     attempt.reached(3, "placement", f"section of modutils' kallsyms at {address:#x}, placed nowhere")
                     yield tables
 
 
-def _headers(memory: Memory, size: int, byte_order: str) -> Iterator[int]:
-    """Yield the addresses at which a header can stand, by the sizes that it names."""
-    order: Literal["little", "big"] = "little" if byte_order == "<" else "big"
-    header, section, symbol = (re.escape(number.to_bytes(4, order)) for number in _SHAPES[size])
-    pattern = re.compile(header + b".{8}" + header + section + b".{8}" + symbol, re.DOTALL)
-    found = 0
+def _headers(memory: Memory, budget: WorkBudget) -> Iterator[tuple[int, tuple[int, str]]]:
+    """Yield the addresses at which headers can stand by the sizes that they name, each with word size and byte order.
+
+    At most `MAX_HEADERS` of each kind.
+    """
+    found: Counter[tuple[int, str]] = Counter()
     for stretch in memory.segments:
-        if stretch.size < MIN_SYMBOLS * _SHAPES[size][2]:
+        if stretch.size < MIN_SYMBOLS * _SHAPES[4][2]:
             continue
+        if not budget.take("runs of memory searched for modutils' sections", STRETCH_STEP):
+            return
         for low in stretch.steps(BATCH):
-            for match in pattern.finditer(stretch.read(low, low + BATCH + _SHAPES[size][0]).data):
-                found += 1
-                if found > MAX_HEADERS:
-                    return
-                yield stretch.start + low + match.start()
+            block = stretch.read(low, low + BATCH + _MAGIC_SIZE - 1)
+            if not _can_hold_header(block):
+                continue
+            for kind in (kind for kind in _MAGICS if found[kind] < MAX_HEADERS):
+                for place in places_of(block, _MAGICS[kind])[: MAX_HEADERS - found[kind]].tolist():
+                    found[kind] += 1
+                    yield stretch.start + low + place, kind
+
+
+def _can_hold_header(block: NDArray[np.uint8]) -> bool:
+    """Tell whether bytes stand anywhere that all kinds of headers have nearly in common: two sizes and a section's."""
+    is_header = (block & 0xEB) == 0x28
+    if not is_header.any():
+        return False
+    ahead = is_header[:-16] & is_header[12:-4]
+    return bool((ahead & ((block[16:] & 0xF7) == 0x10)).any())
 
 
 def _tables(segment: Segment, offset: int, size: int, byte_order: str) -> Tables | None:

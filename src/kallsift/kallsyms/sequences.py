@@ -244,10 +244,13 @@ def may_be_permuted(
     """Whether some entries from each start on, the first and the last ones among them, are numbers below each count."""
     ends = starts + counts * SEQUENCE
     # so many entries can be there at most, by the pages that are: few of them hold more than one that is looked at
-    there = pages.count_left(starts, ends) * (1 + SAMPLE * PAGE // np.maximum(counts * SEQUENCE, 1))
-    edge = EDGE * SEQUENCE
-    there += EDGE * (pages.count_left(starts, starts + edge) + pages.count_left(ends - edge, ends))
-    going = np.flatnonzero((ends <= len(data)) & (there >= SAMPLE // 4))
+    there = pages.count_left(starts, ends)
+    # where no page is, as mostly, the edges are not asked
+    going = np.flatnonzero((ends <= len(data)) & (there > 0))
+    low, high, edge = starts[going], ends[going], EDGE * SEQUENCE
+    most = there[going] * (1 + SAMPLE * PAGE // np.maximum(counts[going] * SEQUENCE, 1))
+    most += EDGE * (pages.count_left(low, low + edge) + pages.count_left(high - edge, high))
+    going = going[most >= SAMPLE // 4]
     seen = np.zeros(len(starts), np.int64)
     spread = [(number, SAMPLE, 0) for number in range(SAMPLE)]
     edges = [entry for number in range(EDGE) for entry in ((0, 1, number), (1, 1, -1 - number))]

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct
+from kallsift.budget import WorkBudget
 from kallsift.kallsyms.pages import PAGE, Pages
 from kallsift.kallsyms.scan import DIGITS, LANE
 from kallsift.kallsyms.tokens import (
@@ -24,14 +26,8 @@ from kallsift.kallsyms.tokens import (
 )
 from kallsift.memory.model import Segment, Stretch
 
-BLOCK = 1 << 20
-"""Bytes that are looked at at once."""
-
-MAX_INDICES = 64
-"""Indices without a whole table that are followed."""
-
-MAX_HITS = 1 << 17
-"""Places that are looked at more closely: most are other tables of numbers."""
+BLOCK = 1 << 18
+"""Bytes that are looked at at once: what is made of them stays in the processor's cache."""
 
 LEAST_KNOWN = 16
 """Tokens that must survive: fewer end where the index says by chance."""
@@ -42,42 +38,54 @@ LETTER_CODES = slice(ord("a"), ord("z") + 1)
 LEAST_LETTERS = 16
 """Small letters that names have; those of a kernel have all."""
 
-_STEPS = np.uint64(0x0002_0002_0002_0000)
+_STEPS = {"<": np.uint64(0x0002_0002_0002_0000), ">": np.uint64(0x0200_0200_0200_0000)}
+"""By what the four numbers of a lane, read with the lower byte first, differ from the ones before: the digits have two
+lanes, in one of which at least no lower byte overflows."""
 
 
-def token_indices(stretch: Stretch) -> Iterator[tuple[int, str]]:
-    """Where indices stand in a stretch of memory, and their byte orders."""
-    found = looked = 0
-    first = -stretch.start % LANE
-    for start in stretch.steps(BLOCK, first):
+def token_indices(stretch: Stretch, budget: WorkBudget) -> Iterator[tuple[int, str]]:
+    """Yield where indices stand in a stretch of memory, and their byte orders, as many as the budget allows."""
+    last: dict[str, int] = {}
+    for start in stretch.steps(BLOCK, -stretch.start % LANE):
         before = min(start, INDEX_SIZE)
         data = stretch.read(start - before, start + BLOCK + INDEX_SIZE)
         raw = data[before : before + BLOCK]
-        for byte_order in "<>":
-            lanes = np.frombuffer(raw[: len(raw) // LANE * LANE].tobytes(), f"{byte_order}u8").astype(np.uint64)
-            further = lanes >> np.uint64(16)
-            steps = further - lanes if byte_order == "<" else lanes - further
-            hits = np.flatnonzero(steps << np.uint64(16) == _STEPS)
-            looked += len(hits)
-            if looked > MAX_HITS:
-                return
-            for lane in hits.tolist():
-                for code in range(FIRST_DIGIT, FIRST_DIGIT + 7):
-                    place = before + LANE * lane - 2 * code
-                    if place >= 0 and _is_index(data[place : place + INDEX_SIZE], byte_order):
-                        found += 1
-                        yield start - before + place, byte_order
-                if found >= MAX_INDICES:
-                    return
+        lanes = np.ascontiguousarray(raw[: len(raw) // LANE * LANE]).view("<u8")
+        steps = lanes >> np.uint64(16)
+        steps -= lanes
+        steps <<= np.uint64(16)
+        for byte_order, wanted in _STEPS.items():
+            is_hit = steps == wanted
+            if not is_hit.any():
+                continue
+            hits = before + LANE * np.flatnonzero(is_hit)
+            for place in _indices(data, hits, byte_order, budget).tolist():
+                # one that lies across a border is found on both sides
+                if start - before + place > last.get(byte_order, -1):
+                    last[byte_order] = start - before + place
+                    yield start - before + place, byte_order
 
 
-def _is_index(raw: NDArray[np.uint8], byte_order: str) -> bool:
-    if len(raw) < INDEX_SIZE:
-        return False
-    index = np.frombuffer(raw.tobytes(), f"{byte_order}u2").astype(np.int64)
-    steps = np.diff(index)
-    alone = (steps[DIGIT_CODES] == 2).all() and np.count_nonzero(steps[LETTER_CODES] == 2) >= LEAST_LETTERS
-    return bool(index[0] == 0 and (steps >= 2).all() and alone)
+def _indices(
+    data: NDArray[np.uint8], lanes: NDArray[np.int64], byte_order: str, budget: WorkBudget
+) -> NDArray[np.int64]:
+    """Return where indices begin in whose offsets of the digits one of some lanes can stand, ascending, shape (n,)."""
+    places = distinct((lanes[:, None] - 2 * np.arange(FIRST_DIGIT, FIRST_DIGIT + 7)).ravel())
+    places = places[(places >= 0) & (places <= len(data) - INDEX_SIZE)]
+    places = places[(data[places] == 0) & (data[places + 1] == 0)]
+    if not budget.take("tables of numbers", 2 * INDEX_SIZE * len(places), count=len(places)):
+        return np.empty(0, np.int64)
+    # most of them are other tables of numbers
+    for size in (INDEX_SIZE // 8, INDEX_SIZE):
+        cells = np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(data, size)[places])
+        index = cells.view(f"{byte_order}u2").astype(np.int64)
+        is_rising = (np.diff(index, axis=1) >= 2).all(axis=1)
+        places, index = places[is_rising], index[is_rising]
+    steps = np.diff(index, axis=1)
+    has_digits = (steps[:, DIGIT_CODES] == 2).all(axis=1)
+    has_letters = np.count_nonzero(steps[:, LETTER_CODES] == 2, axis=1) >= LEAST_LETTERS
+    found: NDArray[np.int64] = places[has_digits & has_letters]
+    return found
 
 
 def table_before(segment: Segment, place: int, byte_order: str) -> TokenTable | None:

@@ -69,7 +69,7 @@ def best_of(
     """
     ranking = Ranking(memory.hints.word_size)
     scattered = Readings(memory)
-    cost = min(PLACEMENT_COST, memory.size)
+    cost = min(PLACEMENT_COST, memory.stored_size)
     for number, tables in enumerate(islice(candidates, MAX_CANDIDATES)):
         if not number and attempt.budget is not None:
             attempt.budget.spend(cost)

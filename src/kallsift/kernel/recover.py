@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.budget import WorkBudget
+from kallsift.budget import STRETCH_STEP, WorkBudget
 from kallsift.errors import RecoveryError
 from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.shared_tables import SharedTables
@@ -40,7 +40,11 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 MIN_FALLBACKS = 2
-"""Token tables around which damaged or scattered tables are looked for, whatever that costs."""
+"""Token tables around which damaged or scattered tables are looked for, whatever is left of the budget."""
+
+MAX_FALLBACK_COST = 1 << 32
+"""Bytes that may be passed over to try all ways to read the tables around one: a damaged kernel's have two or three,
+each of which takes less than 1 << 27."""
 
 FALLBACK_COST, LONE_COST, CUT_COST, IN_FILE_COST = 1 << 30, 1 << 27, 1 << 20, 1 << 25
 """Bytes that could be passed over while damaged or scattered tables are looked for around a token table, the index of
@@ -169,7 +173,7 @@ def _kernels(
             yield kernel
     ways = _arrangements(memory) if unmapped or harder else ()
     for near, tokens, kernel in unmapped:
-        if not budget.take("kernels that may lie elsewhere", min(LONE_COST, PASSES * memory.size)):
+        if not budget.take("kernels that may lie elsewhere", min(LONE_COST, PASSES * memory.stored_size)):
             yield kernel
             continue
         yield (
@@ -195,14 +199,15 @@ def _kernels(
             # nothing of them is lost, and none lies elsewhere: what lacks is what would tell where they are mapped
             failed.append(attempt)
             continue
-        cost = min(FALLBACK_COST, PASSES * memory.size)
+        cost = min(FALLBACK_COST, PASSES * memory.stored_size)
         if tried >= (0 if is_proven else MIN_FALLBACKS) and not budget.take("damaged tables", cost):
             failed.append(attempt)
             continue
         tried += 1
         if progress:
             progress("looking at damaged tables", tried, 0)
-        attempt.budget = None  # the cost above is of all that follows
+        # the cost above is of all that follows, unless it is contrived
+        attempt.budget = WorkBudget(MAX_FALLBACK_COST, MAX_FALLBACK_COST)
         from kallsift.kallsyms.anywhere import WITHIN, recover_anywhere
         from kallsift.kallsyms.damage import recover_damaged
 
@@ -212,10 +217,12 @@ def _kernels(
         kernel = _best_read(memory, whole, moved(tokens, near.start - whole.start), attempt, recover_damaged)
         if kernel is None and tokens.known is None:
             # what seems to be damaged may lie elsewhere, but then nothing else may speak for damage
-            elsewhere = Attempt() if attempt.damaged else attempt
+            elsewhere = Attempt(budget=attempt.budget) if attempt.damaged else attempt
             kernel = _best_read(memory, *surrounded(memory, near, tokens), elsewhere, recover_anywhere)
             if attempt.damaged and kernel is not None and not kernel.proven:
                 kernel = None
+        if left_out := attempt.budget.refused.total():
+            budget.leave_out("ways to read damaged tables", left_out)
         if kernel:
             found = True
             hosted |= kernel.state is State.RUNNING
@@ -287,7 +294,7 @@ def _in_file(
     shared: SharedTables,
 ) -> Kernel | None:
     """Return the kernel of an image that lies in a file, behind a header of its own or none; None without a file."""
-    if flat is None or not budget.take("token tables in a file", min(IN_FILE_COST, flat.size)):
+    if flat is None or not budget.take("token tables in a file", min(IN_FILE_COST, flat.stored_size)):
         return None
     from kallsift.image.unwrap import bare_at
     from kallsift.kernel.bare_image import image_around
@@ -314,7 +321,7 @@ def _best_of(memory: Memory, find: Callable[[Memory], Iterator[Tables]], attempt
     from kallsift.kernel.bare_image import flat_image, is_file
 
     flat = flat_image(memory) if is_file(memory) else None
-    image = best_of(flat, find(flat), Attempt()) if flat else None
+    image = best_of(flat, find(flat), Attempt(budget=attempt.budget)) if flat else None
     return image if image and image.proven else kernel
 
 
@@ -329,7 +336,8 @@ def _without_tokens(memory: Memory, failed: list[Attempt], budget: WorkBudget) -
     sizes = word_sizes(memory)
     found = False
     streams = 0
-    if kernel := _best_of(memory, partial(recover_modutils, word_sizes=sizes, attempt=attempt), attempt):
+    find_modutils = partial(recover_modutils, word_sizes=sizes, attempt=attempt, budget=budget)
+    if kernel := _best_of(memory, find_modutils, attempt):
         found = True
         yield kernel
     for low, high in name_regions(memory):
@@ -457,7 +465,7 @@ def _lone(memory: Memory, places: list[int], budget: WorkBudget) -> Iterator[tup
     for place in places:
         from kallsift.kallsyms.anywhere import WITHIN
 
-        if not budget.take("token tables without an index", min(LONE_COST, PASSES * memory.size)):
+        if not budget.take("token tables without an index", min(LONE_COST, PASSES * memory.stored_size)):
             continue
         segment = memory.window(place, WITHIN + NEAR, WITHIN + NEAR)
         for tokens in lone_token_tables(segment, place - segment.start, WITHIN):
@@ -479,9 +487,11 @@ def _before_indices(memory: Memory, budget: WorkBudget) -> Iterator[tuple[Segmen
     from kallsift.kallsyms.tokens_left import table_before, token_indices
 
     for stretch in memory.segments:
-        if not budget.take("runs of memory searched for indices", stretch.size + CUT_COST // 16):
+        if not budget.take("runs of memory searched for indices", stretch.stored_size + STRETCH_STEP):
             continue
-        for offset, byte_order in token_indices(stretch):
+        for offset, byte_order in token_indices(stretch, budget):
+            if not budget.take("indices without a token table", CUT_COST):
+                break
             near = memory.around(stretch.start + offset, NEAR, NEAR)
             if tokens := table_before(near, stretch.start + offset - near.start, byte_order):
                 yield near, tokens

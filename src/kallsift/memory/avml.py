@@ -22,6 +22,7 @@ from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory.avml_frames import IDENTIFIER, MAX_CHUNK, TRAILER, Chunk, Frames
 from kallsift.memory.claimed import Claimed
+from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.model import AddressSpace, Memory, Packed, Stretch, cut_short, sorted_segments
 from kallsift.memory.range_headers import SIZE, Range, RangeFormat, next_range, range_at
 from kallsift.memory.remarks import limited, reason
@@ -30,6 +31,9 @@ from kallsift.memory.unreadable import UnreadablePages
 
 MAGIC = b"AVML"
 FORM = RangeFormat(MAGIC, 2, "<", IDENTIFIER)
+
+RANGE_COST = 1 << 16
+"""Bytes that could be passed over while a range is looked at; AVML writes one for 16 MiB of memory."""
 
 Run = tuple[int, list[Chunk]]
 """The first address of chunks that follow each other in memory, and these."""
@@ -55,7 +59,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     notes: list[str] = []
     runs: list[Run] = []
     claimed = Claimed()
-    budget = WorkBudget.of(len(view))
+    budget = WorkBudget.of(stored_size(view))
     for start, chunks in _runs(Frames(view, budget), notes):
         end = start + sum(chunk.size for chunk in chunks)
         if not claimed.claim_whole(start, end):
@@ -86,6 +90,8 @@ def _runs(frames: Frames, notes: list[str]) -> Iterator[Run]:
     """Yield the chunks of each range that follow one another; ``notes`` is told of what is damaged."""
     view, position = frames.view, 0
     while position < len(view):
+        if not frames.budget.take("ranges", RANGE_COST):
+            return
         found = range_at(view, position, FORM)
         if found is None:
             if len(view) - position < SIZE and MAGIC.startswith(view[position : position + 4].tobytes()):
@@ -158,15 +164,23 @@ def _stored(
             return None
         return data if written == size else None
 
+    broken = np.zeros(len(chunks), np.bool_)
+
     def decode(number: int) -> NDArray[np.uint8]:
-        data = unpacked(chunks[number].start, chunks[number].end, chunks[number].size)
+        data = None
+        if not broken[number]:
+            data = unpacked(chunks[number].start, chunks[number].end, chunks[number].size)
         if data is None:
+            # nobody tries it again
+            broken[number] = True
             unreadable.add(owner, int(bounds[number]), int(bounds[number + 1]))
             return np.zeros(chunks[number].size, np.uint8)
         return data
 
     def decode_many(first: int, end: int) -> NDArray[np.uint8]:
         some = chunks[first:end]
+        if broken[first:end].all():
+            return np.zeros(int(bounds[end] - bounds[first]), np.uint8)
         # unless a range ends between them
         if all(one.end == other.start for one, other in pairwise(some)):
             data = unpacked(some[0].start, some[-1].end, int(bounds[end] - bounds[first]))

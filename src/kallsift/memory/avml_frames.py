@@ -7,13 +7,14 @@ very end are found again, and what they have from there back tells where they be
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
+from kallsift.byte_search import places_of
 from kallsift.memory.range_headers import Range
 from kallsift.memory.varints import varints
 
@@ -32,8 +33,20 @@ TRAILER = 8
 CHUNK_COST = 1 << 13
 """Bytes that could be passed over while a chunk is looked at, and more than it takes to keep where it is."""
 
-FULL = re.compile(rb"\x00..[\x00\x01]....\x80\x80\x04|\x01\x04\x00\x01", re.DOTALL)
-"""How a chunk of 64 KiB begins: packed (its first bytes are its size), or as it is."""
+SHORT_COST = 1 << 16
+"""The same of a chunk of less than 64 KiB besides: a range has one, its last."""
+
+MAX_RATIO = 22
+"""How many bytes one of Snappy's can become: it has a copy of 64 bytes in three."""
+
+FULL: tuple[dict[int, int], ...] = (
+    {8: 0x80, 10: 0x04, 9: 0x80, 0: COMPRESSED, 3: 0},
+    {8: 0x80, 10: 0x04, 9: 0x80, 0: COMPRESSED, 3: 1},
+    dict(enumerate(b"\x01\x04\x00\x01")),
+)
+"""How a chunk of 64 KiB begins, as bytes at distances: packed (its first bytes are its size), or as it is."""
+
+SEARCHED_AT_ONCE = 1 << 18
 
 
 class Chunk(NamedTuple):
@@ -77,12 +90,25 @@ class Frames:
             end: that behind the range's last chunk.
         """
         failed: set[int] = set()
-        for match in FULL.finditer(self.view[position + 1 : end].data):
-            walked, behind = self._walk(position + 1 + match.start(), end, failed)
+        for place in self._full(position + 1, end):
+            walked, behind = self._walk(place, end, failed)
             if behind == end:
                 return _placed(walked, found)
             failed.update(start for start, _, _ in walked)
         return []
+
+    def _full(self, position: int, end: int) -> Iterator[int]:
+        """Yield where a chunk of 64 KiB can begin between two file offsets, ascending, as long as the budget lasts."""
+        reach = max(map(max, FULL))
+        for low in range(position, end, SEARCHED_AT_ONCE):
+            if not self.budget.take("MiB searched for chunks", SEARCHED_AT_ONCE, count=max(1, (end - low) >> 20)):
+                return
+            block = self.view[low : min(low + SEARCHED_AT_ONCE + reach, end)]
+            found = np.sort(np.concatenate([places_of(block, wanted) for wanted in FULL]))
+            for place in (low + found[found < SEARCHED_AT_ONCE]).tolist():
+                if min(self.budget.work, self.budget.output) < CHUNK_COST:
+                    return
+                yield place
 
     def lead(self, position: int, end: int) -> bool:
         """Tell whether the chunks from one file offset on lead to another."""
@@ -109,7 +135,11 @@ class Frames:
         if head[0] not in (COMPRESSED, PLAIN):
             return None
         size = next(varints(head[4 + CHECKSUM :]), 0) if head[0] == COMPRESSED else end - position - 4 - CHECKSUM
-        return (size, end) if 0 < size <= MAX_CHUNK else None
+        if not 0 < size <= min(MAX_CHUNK, MAX_RATIO * (end - position)) or (
+            size < MAX_CHUNK and not self.budget.take("places in the file with chunks", SHORT_COST)
+        ):
+            return None
+        return size, end
 
 
 def _placed(walked: list[tuple[int, int, int]], found: Range) -> list[Chunk]:

@@ -114,6 +114,11 @@ def stored_parts(data: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
             yield low, high
 
 
+def stored_size(data: NDArray[np.uint8]) -> int:
+    """Return how many of some bytes can be more than zeros, shape (size,)."""
+    return sum(high - low for low, high in stored_parts(data))
+
+
 def _mapping_of(data: NDArray[np.uint8]) -> tuple[FileMapping, int] | None:
     """Return the file that bytes are a view of, and the offset in it; None if they are none."""
     root: object = data

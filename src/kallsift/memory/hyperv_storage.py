@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
+from kallsift.memory.file_mapping import stored_size
 
 MAGIC = 0x01282014
 HEADERS = (0, 0x1000)
@@ -122,7 +123,7 @@ def storage(name: str, view: NDArray[np.uint8]) -> Storage:
     unmade = int(log["count"]) if log is not None and log["magic"] == LOG_MAGIC else 0
     keys: dict[tuple[int, int], _Key] = {}
     damaged: list[int] = []
-    budget = WorkBudget.of(len(view))
+    budget = WorkBudget.of(stored_size(view))
     for number, offset, size in _key_tables(name, view, damaged):
         for place, key in _keys(view[offset : offset + size].data, offset, budget):
             keys[number, place] = key

@@ -31,7 +31,7 @@ from kallsift.memory.kdump_header import (
 from kallsift.memory.kdump_repair import repaired
 from kallsift.memory.model import AddressSpace, Hints, Memory, sorted_segments
 from kallsift.memory.page_codecs import CODECS, COMPRESSED, UNKNOWN, Codec, MissingPackageError
-from kallsift.memory.rearranged import Content, Rearranged
+from kallsift.memory.rearranged import Content, Rearranged, stored_size_of
 from kallsift.memory.stored import Cache, Stored
 from kallsift.memory.unreadable import UnreadablePages
 
@@ -45,9 +45,9 @@ DESCRIPTORS_AT_ONCE = 1 << 20
 LAST = 1 << 10
 """Descriptors at the end that tell whether the file has all of its pages, which stand in the same order."""
 
-RUN_COST = 1 << 15
-"""Bytes that could be passed over while a run of pages is looked at; machines without their free pages have some ten
-thousand, and files that are as large."""
+RUN_COST, RUN_SIZE = 1 << 16, 1 << 15
+"""Bytes that could be passed over while a run of pages is looked at in all searches, and more than it takes to keep it;
+machines without their free pages have some ten thousand, and files that are as large."""
 
 PART_LIMIT = 1 << 8
 FOLDER_LIMIT = 1 << 12
@@ -88,12 +88,14 @@ def open_parts(name: str, contents: Sequence[Content], release: Callable[[], Non
     headers = [header for _, header, _ in files]
     notes = [remark for _, _, remarks in files for remark in remarks]
     pieces: list[Stored] = []
+    budget = WorkBudget.of(sum(map(stored_size_of, contents)))
     cache, unreadable = Cache(CACHE_SIZE), UnreadablePages(headers[0].block_size)
     for content, header, _ in files:
         pages = _Pages(name, content, header, unreadable)
-        found, remarks = _stretches(pages, cache, len(pieces))
+        found, remarks = _stretches(pages, cache, len(pieces), budget)
         pieces += found
         notes += remarks
+    notes += [budget.left_out] if budget.left_out else []
     missing = _missing_parts(headers)
     if not pieces:
         raise SourceError(f"{name}: {missing or 'this kdump ends before its first page; copy it again'}")
@@ -181,7 +183,7 @@ class _Pages:
         rows = self.descriptors(first + low, min(end * self.at_once, count) - low)
         offsets = rows["offset"]
         block = np.empty(len(rows) * self.page, np.uint8)
-        if len(rows) and (offsets == offsets[0]).all():
+        if len(rows) > 1 and (offsets == offsets[0]).all():
             pages = block.reshape(-1, self.page)
             lost = [(0, len(block))] if self._unpack(rows[:1], pages[0]) else []
             pages[1:] = pages[0]
@@ -195,9 +197,11 @@ class _Pages:
 
     def zeros(self, first: int, low: int, high: int) -> bool:
         """Whether all pages from offset ``low`` to ``high`` of a run are one that was found to be blank."""
+        if self._zeros is None:
+            return False
         before = low // self.page
         rows = self.descriptors(first + before, -(-high // self.page) - before)
-        return self._zeros is not None and bool((rows["offset"] == np.uint64(self._zeros)).all())
+        return bool((rows["offset"] == np.uint64(self._zeros)).all())
 
     def _unpack(self, rows: NDArray[np.void], block: NDArray[np.uint8]) -> list[tuple[int, int]]:
         """Unpack pages, by their descriptors, to where they belong; those that repeat the one before are copied.
@@ -252,10 +256,9 @@ class _Pages:
         return self._codecs[packing]
 
 
-def _stretches(pages: _Pages, cache: Cache, owner: int) -> tuple[list[Stored], list[str]]:
+def _stretches(pages: _Pages, cache: Cache, owner: int, budget: WorkBudget) -> tuple[list[Stored], list[str]]:
     """The runs of pages that a file holds, and remarks on what it lacks; ``owner`` is the first of their numbers."""
     header, page = pages.header, pages.page
-    budget = WorkBudget.of(len(pages.content))
     starts, counts, remarks = page_runs(pages.content, header, budget)
     firsts = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else _NONE
     promised = int(counts.sum())
@@ -264,7 +267,6 @@ def _stretches(pages: _Pages, cache: Cache, owner: int) -> tuple[list[Stored], l
         remarks += [f"the kdump is cut short: {int(counts.sum())} of {promised} pages present"]
     chosen = _largest(counts, budget)
     starts, counts, firsts = starts[chosen], counts[chosen], firsts[chosen]
-    remarks += [budget.left_out] if budget.left_out else []
     if len(starts) and (int(starts[-1]) + int(counts[-1])) * page > 1 << 64:
         raise SourceError(f"{pages.name}: pages lie behind the end of all addresses; the file is damaged")
     rows = zip(starts.tolist(), counts.tolist(), firsts.tolist(), strict=True)
@@ -288,9 +290,9 @@ def _stretches(pages: _Pages, cache: Cache, owner: int) -> tuple[list[Stored], l
 
 def _largest(counts: NDArray[np.int64], budget: WorkBudget) -> NDArray[np.int64]:
     """The indices of as many runs as the budget allows, of so many pages each: the largest, in their order."""
-    allowed = min(budget.work, budget.output) // RUN_COST
-    if not budget.take("runs of pages", RUN_COST * len(counts), RUN_COST * len(counts), count=len(counts) - allowed):
-        budget.take("", RUN_COST * allowed, RUN_COST * allowed)
+    allowed = min(budget.work // RUN_COST, budget.output // RUN_SIZE)
+    if not budget.take("runs of pages", RUN_COST * len(counts), RUN_SIZE * len(counts), count=len(counts) - allowed):
+        budget.take("", RUN_COST * allowed, RUN_SIZE * allowed)
     return np.sort(np.argsort(-counts, kind="stable")[:allowed])
 
 

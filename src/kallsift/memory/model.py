@@ -111,6 +111,11 @@ class Stretch(ABC):
         """Yield the parts that can hold more than zeros, as ascending offsets: holes of sparse files are left out."""
         yield 0, self.size
 
+    @property
+    def stored_size(self) -> int:
+        """How many bytes can be more than zeros."""
+        return sum(high - low for low, high in self.stored())
+
     def steps(self, size: int, first: int = 0) -> Iterator[int]:
         """Yield offsets ``size`` bytes apart, from ``first`` on, of the blocks that can hold more than zeros.
 
@@ -330,10 +335,10 @@ class Memory:
         """Bytes in all segments."""
         return sum(segment.size for segment in self.segments)
 
-    @property
+    @cached_property
     def stored_size(self) -> int:
         """Bytes that can hold more than zeros: what a search of all memory has to look at."""
-        return sum(high - low for segment in self.segments for low, high in segment.stored())
+        return sum(segment.stored_size for segment in self.segments)
 
     def segment_at(self, address: int) -> Stretch | None:
         """The segment that holds ``address``, or None."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
+
+from kallsift.memory.optional_package import ZSTD, optional_package
 
 Decode = Callable[[memoryview, memoryview], int]
 """Unpacks a page to where it belongs, and tells how many bytes it has; never more than there is room for.
@@ -24,11 +25,11 @@ class MissingPackageError(Exception):
     """An optional package is not installed; the text is its name."""
 
 
-def _package(module: str) -> Any:
+def _package(*modules: str) -> Any:
     try:
-        return import_module(module)
+        return optional_package(*modules)
     except ImportError as error:
-        raise MissingPackageError(module) from error
+        raise MissingPackageError(modules[-1]) from error
 
 
 def _put(unpacked: bytes, target: memoryview) -> int:
@@ -70,10 +71,7 @@ def _snappy() -> Codec:
 
 
 def _zstd() -> Codec:
-    try:
-        zstd: Any = import_module("compression.zstd")  # Python 3.14 has what the package brings to those before it
-    except ImportError:
-        zstd = _package("backports.zstd")
+    zstd = _package(*ZSTD)
 
     def decode(packed: memoryview, target: memoryview) -> int:
         stream = zstd.ZstdDecompressor()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.model import Segment, Stretch
 from kallsift.memory.stored import Cache, Stored
 from kallsift.memory.unreadable import MISSING, UnreadablePages
@@ -16,7 +17,11 @@ BLOCK = 1 << 16
 
 
 class Rearranged:
-    """Takes the place of a file's view as far as slices and the length go; what no piece covers reads as zero."""
+    """Takes the place of a file's view as far as slices and the length go; what no piece covers reads as zero.
+
+    Attributes:
+        stored_size: bytes of the view that are stored; the length is what pieces say.
+    """
 
     def __init__(
         self, view: Content, offsets: NDArray[np.int64], sizes: NDArray[np.int64], places: NDArray[np.int64]
@@ -39,6 +44,7 @@ class Rearranged:
             ends, places = ends[order], places[order]
         self._starts, self._ends, self._places = starts, ends, places
         self._size = int(ends.max(initial=0))
+        self.stored_size = stored_size_of(view)
         self._cache = Cache()
         self.unreadable = UnreadablePages(problem=MISSING)
 
@@ -90,6 +96,11 @@ class Rearranged:
 
 Content = NDArray[np.uint8] | Rearranged
 """The bytes of a file, as they stand or put in order."""
+
+
+def stored_size_of(content: Content) -> int:
+    """Return how many bytes of a file are stored, whatever its pieces say."""
+    return content.stored_size if isinstance(content, Rearranged) else stored_size(content)
 
 
 def stretch(content: Content, address: int, start: int, stop: int) -> Stretch:

@@ -13,7 +13,6 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +22,8 @@ from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory import lzop
 from kallsift.memory.file_faults import lose
-from kallsift.memory.file_mapping import faults_of, map_file
+from kallsift.memory.file_mapping import faults_of, map_file, stored_size
+from kallsift.memory.optional_package import ZSTD, optional_package
 from kallsift.memory.stream_frames import Gap, Salvage, gzip_rest, lz4_rest, xz_rest, zstd_rest
 
 RATIO, FREE = 1024, 1 << 30
@@ -96,18 +96,15 @@ class _Gzip:
         return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
 
 
-def _package(module: str) -> Any:
+def _package(*modules: str) -> Any:
     try:
-        return import_module(module)
+        return optional_package(*modules)
     except ImportError as error:
-        raise MissingPackageError(module) from error
+        raise MissingPackageError(modules[-1]) from error
 
 
 def _zstd() -> tuple[_Decoder, type[Exception]]:
-    try:
-        zstd: Any = import_module("compression.zstd")  # Python 3.14 has what the package brings to those before it
-    except ImportError:
-        zstd = _package("backports.zstd")
+    zstd = _package(*ZSTD)
     options = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG_LIMIT}
     return zstd.ZstdDecompressor(options=options), zstd.ZstdError
 
@@ -198,7 +195,7 @@ def spooled(name: str, compression: str, packed: NDArray[np.uint8]) -> tuple[NDA
     def pieces() -> Iterator[bytes | Gap]:
         nonlocal problem, lost
         size = 0
-        for piece in _pieces(compression, packed.data):
+        for piece in _pieces(compression, packed.data, WorkBudget.of(stored_size(packed))):
             if isinstance(piece, DamagedError):
                 problem = problem or f"the {compression} stream {piece}"
                 continue
@@ -217,10 +214,9 @@ def spooled(name: str, compression: str, packed: NDArray[np.uint8]) -> tuple[NDA
     return data, f"{problem}, and {lost:,} bytes in the middle of it are lost" if lost else problem
 
 
-def _pieces(compression: str, packed: memoryview) -> Iterator[bytes | Gap | DamagedError]:
+def _pieces(compression: str, packed: memoryview, budget: WorkBudget) -> Iterator[bytes | Gap | DamagedError]:
     """What a compressed stream holds, behind damage too as far as that can be had; and each error where it is met."""
     position, salvage = 0, SALVAGES.get(compression)
-    budget = WorkBudget.of(len(packed))
     for _ in range(MAX_DAMAGES):
         try:
             yield from STREAMS[compression](packed[position:], budget)

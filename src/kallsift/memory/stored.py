@@ -91,7 +91,7 @@ class Stored(Stretch):
         low, high = low + self.lost, self.length if high is None else min(high + self.lost, self.length)
         if low >= high:
             return np.empty(0, np.uint8)
-        first, last = (int(number) for number in self._numbers(np.array([low, high - 1])))
+        first, last = self._number(low), self._number(high - 1)
         if first == last:
             return self._block(first)[low - self._start(first) : high - self._start(first)]
         if self.decode_many is not None and last - first >= PASSING:
@@ -108,7 +108,7 @@ class Stored(Stretch):
         if not len(offsets):
             return np.empty((0, width), np.uint8)
         low, high = int(offsets.min()) + self.lost, int(offsets.max()) + self.lost + width - 1
-        first, last = (int(number) for number in self._numbers(np.array([low, high])))
+        first, last = self._number(low), self._number(high)
         if first == last:
             # walks through page tables and lists ask for few words at a time
             inside: NDArray[np.uint8] = self._block(first)[
@@ -143,6 +143,12 @@ class Stored(Stretch):
         if isinstance(self.blocks, int):
             return places // self.blocks
         return np.searchsorted(self.blocks, places, side="right") - 1
+
+    def _number(self, place: int) -> int:
+        """The block that one byte is in."""
+        if isinstance(self.blocks, int):
+            return place // self.blocks
+        return int(self.blocks.searchsorted(place, side="right")) - 1
 
     def _start(self, number: int) -> int:
         return number * self.blocks if isinstance(self.blocks, int) else int(self.blocks[number])

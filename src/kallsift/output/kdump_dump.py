@@ -5,8 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from kallsift.errors import KallsiftError
 from kallsift.memory.kdump_header import DESCRIPTOR, HEADER, KDUMP, SUB_HEADERS
 from kallsift.memory.model import Memory
+from kallsift.memory.optional_package import ZSTD, optional_package
 from kallsift.output.dump_notes import dump_notes
 from kallsift.output.dump_pieces import Piece, Progress, chunks, view
 from kallsift.output.memory_facts import Facts
@@ -51,17 +50,17 @@ def _snappy() -> Pack:
 
 
 def _zstd() -> Pack:
-    # Python 3.14 has what the package brings to those before it
-    zstd = _package("zstd", "compression.zstd", "backports.zstd")
+    zstd = _package("zstd", *ZSTD)
     return lambda page: bytes(zstd.compress(page, 1))
 
 
 def _package(packing: str, *modules: str) -> Any:
     """The first of some modules that is installed."""
-    for module in modules:
-        with suppress(ImportError):
-            return import_module(module)
-    raise KallsiftError(f"packing with {packing} needs the package {modules[-1]}; pip install 'kallsift[images]'")
+    try:
+        return optional_package(*modules)
+    except ImportError as error:
+        reason = f"packing with {packing} needs the package {modules[-1]}; pip install 'kallsift[images]'"
+        raise KallsiftError(reason) from error
 
 
 PACKINGS: dict[str, tuple[int, Callable[[], Pack] | None]] = {

@@ -1,0 +1,42 @@
+"""Find a few bytes in many: by NumPy passes over blocks, in the same time whatever the bytes are.
+
+A regular expression goes back and forth where the bytes repeat what it begins with: 30 times as slow on zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 1 << 18
+"""Bytes that are looked at at once: what is made of them stays in the processor's cache."""
+
+
+def occurrences(data: NDArray[np.uint8], needle: bytes, part: range) -> Iterator[int]:
+    """Yield where some bytes stand that begin in a part of others and do not reach past it, ascending."""
+    size = len(needle)
+    for low in range(part.start, part.stop - size + 1, BLOCK):
+        block = data[low : min(low + BLOCK + size - 1, part.stop)]
+        yield from (low + places_of(block, dict(enumerate(needle)))).tolist()
+
+
+def places_of(block: NDArray[np.uint8], wanted: Mapping[int, int]) -> NDArray[np.int64]:
+    """Return where bytes have the values that are wanted at distances from there, ascending, shape (n,).
+
+    Args:
+        block: bytes, shape (size,).
+        wanted: values by their distances, the most telling ones first.
+    """
+    count = len(block) - max(wanted)
+    if count <= 0:
+        return np.empty(0, np.int64)
+    (first, value), *others = wanted.items()
+    mask = block[first : first + count] == value
+    for number, (distance, value) in enumerate(others, 1):
+        mask &= block[distance : distance + count] == value
+        # most blocks hold no two of them
+        if number in (1, 3) and not mask.any():
+            return np.empty(0, np.int64)
+    return np.flatnonzero(mask)
