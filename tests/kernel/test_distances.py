@@ -10,6 +10,7 @@ import pytest
 import kallsift
 from kallsift.kernel.distances import string_candidates
 from kallsift.kernel.pointers import Words
+from kallsift.kernel.window_facts import WindowFacts
 from kallsift.memory.model import Segment
 from tests.kallsyms.placed import candidates
 from tests.kernel.made_machine import DATA, POINTERS, Machine
@@ -107,13 +108,13 @@ def test_strings_place_no_addresses_that_pointers_are_far_from() -> None:
     made = make(Parts(strings=200))
     window = Segment(0, np.frombuffer(made.data, np.uint8))
     right = candidates(made.data, 0)[0]
-    words = Words(right.word_size, right.byte_order)
-    assert [one.distance for one in string_candidates(right, window, words)] == [made.distance]
+    facts = WindowFacts.alone(window, Words(right.word_size, right.byte_order))
+    assert [one.distance for one in string_candidates(right, facts)] == [made.distance]
     base = right.array.relative_base
     assert base is not None
     for away in (-1 << 30, 1 << 30):
         wrong = replace(right, array=replace(right.array, relative_base=base + away))
-        assert not list(string_candidates(wrong, window, words))
+        assert not list(string_candidates(wrong, facts))
 
 
 @pytest.mark.parametrize("behind", [4, 12])

@@ -11,7 +11,7 @@ from kallsift.kallsyms.anywhere import recover_anywhere
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.tables import Attempt, Layout, Listed, Tables
 from kallsift.kallsyms.tokens import token_tables
-from kallsift.kernel.candidates import best_of
+from kallsift.kernel.candidates import SharedWork, best_of
 from kallsift.kernel.distances import unplaced_symbols
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.placement import Placement
@@ -38,7 +38,7 @@ def read(seed: int, *, closed: bool, exports: bool, changed: slice) -> Kernel | 
         return replace(tables, layout=Layout.EXACT, rivals=(Listed(characters, tables.bounds),))
 
     found = recover_anywhere(segment, tokens, (made.word_size,), Attempt())
-    return best_of(memory, map(disputed, found), Attempt())
+    return best_of(memory, map(disputed, found), Attempt(), SharedWork())
 
 
 @pytest.mark.slow

@@ -28,6 +28,10 @@ DISTANCE = 0xFFFF_FFFF_6A60_0000
 ALIAS = 0xFFFF_8880_0000_0000
 
 
+def most_frequent(found: Pointers, words: Words, least: int = 16, most: int = 64) -> list[tuple[int, int]]:
+    return distances(found, words, least).most_frequent(most)
+
+
 def pairs_of(found: Pointers) -> dict[int, int]:
     return dict(zip(found.places.tolist(), found.values.tolist(), strict=True))
 
@@ -36,30 +40,30 @@ def test_self_pointers_tell_the_distance() -> None:
     chance = random.Random(1)
     empty = [(0x1000 + 64 * i, 0x1000 + 64 * i + DISTANCE) for i in range(100)]
     others = [(0x9000 + 8 * i, chance.randrange(1 << 63, 1 << 64)) for i in range(1000)]
-    assert distances(pointers(*empty, *others), WIDE) == [(DISTANCE, 100)]
+    assert most_frequent(pointers(*empty, *others), WIDE) == [(DISTANCE, 100)]
 
 
 def test_the_most_frequent_first() -> None:
     one = [(0x1000 + 16 * i, 0x1000 + 16 * i + DISTANCE) for i in range(30)]
     other = [(0x4000 + 16 * i, 0x4000 + 16 * i + ALIAS) for i in range(50)]
-    assert distances(pointers(*one, *other), WIDE) == [(ALIAS, 50), (DISTANCE, 30)]
-    assert distances(pointers(*one, *other), WIDE, most=1) == [(ALIAS, 50)]
-    assert distances(pointers(*one, *other), WIDE, least=31) == [(ALIAS, 50)]
+    assert most_frequent(pointers(*one, *other), WIDE) == [(ALIAS, 50), (DISTANCE, 30)]
+    assert most_frequent(pointers(*one, *other), WIDE, most=1) == [(ALIAS, 50)]
+    assert most_frequent(pointers(*one, *other), WIDE, least=31) == [(ALIAS, 50)]
 
 
 def test_distances_of_no_whole_page_do_not_count() -> None:
-    assert distances(pointers(*((0x1000 + 16 * i, 0x1008 + 16 * i + DISTANCE) for i in range(50))), WIDE) == []
+    assert most_frequent(pointers(*((0x1000 + 16 * i, 0x1008 + 16 * i + DISTANCE) for i in range(50))), WIDE) == []
 
 
 def test_too_few_self_pointers() -> None:
     pairs = [(0x1000 + 16 * i, 0x1000 + 16 * i + DISTANCE) for i in range(15)]
-    assert distances(pointers(*pairs), WIDE) == []
-    assert distances(pointers(), WIDE) == []
+    assert most_frequent(pointers(*pairs), WIDE) == []
+    assert most_frequent(pointers(), WIDE) == []
 
 
 def test_an_image_mapped_where_it_lies() -> None:
     """As s390x up to 6.9: the distance is nothing."""
-    assert distances(pointers(*((0x1000 + 16 * i, 0x1000 + 16 * i) for i in range(32))), WIDE) == [(0, 32)]
+    assert most_frequent(pointers(*((0x1000 + 16 * i, 0x1000 + 16 * i) for i in range(32))), WIDE) == [(0, 32)]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +73,7 @@ def test_an_image_mapped_where_it_lies() -> None:
 def test_an_image_mapped_below_its_place(words: Words, place: int, address: int) -> None:
     """The distance is modulo the address space."""
     pairs = [(place + 16 * i, address + 16 * i) for i in range(32)]
-    assert distances(pointers(*pairs), words) == [((address - place) & words.mask, 32)]
+    assert most_frequent(pointers(*pairs), words) == [((address - place) & words.mask, 32)]
 
 
 @bounded
@@ -83,7 +87,7 @@ def test_distances_as_a_plain_count(pairs: list[tuple[int, int]], least: int) ->
         distance = (value - place) % (1 << 64)
         if distance % 4096 == 0:
             counted[distance] = counted.get(distance, 0) + 1
-    found = distances(pointers(*pairs), WIDE, least=least, most=1000)
+    found = most_frequent(pointers(*pairs), WIDE, least=least, most=1000)
     assert dict(found) == {distance: count for distance, count in counted.items() if count >= least}
     assert [count for _, count in found] == sorted((count for _, count in found), reverse=True)
 
@@ -111,6 +115,14 @@ def test_words_of_a_range(words: Words) -> None:
     values = {0x1008: 0x8000_0000, 0x1010: 0x7FFF_FFFF, 0x1018: 0x9000_0000, 0x1020: 0x9000_0001, 0x1028: 1}
     found = pointers_between(segment(values, 0x1000, 0x100, words), words, 0x8000_0000, 0x9000_0000)
     assert pairs_of(found) == {0x1008: 0x8000_0000, 0x1018: 0x9000_0000}
+
+
+@each_kind
+def test_words_of_all_addresses(words: Words) -> None:
+    """As where symbols lie at both ends of the address space."""
+    values = {0x1008: 0x8000_0000, 0x1008 + words.size: words.mask}
+    found = pointers_between(segment(values, 0x1008, 2 * words.size, words), words, 4, words.mask + 5)
+    assert pairs_of(found) == values
 
 
 def test_a_segment_without_a_word() -> None:

@@ -17,6 +17,7 @@ from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.placement import Placement
 from kallsift.kernel.pointers import Words
 from kallsift.kernel.ranking import Ranking
+from kallsift.kernel.window_facts import SharedWindows
 from kallsift.kernel.word_size import MIN_POINTERS, MIN_SYSTEM_CALLS, WORD_SIZE, WordVotes, named_word_size
 from kallsift.memory.model import Hints
 from tests.kernel.made_machine import INIT_TASK, LISTS, MIB, Machine
@@ -156,7 +157,7 @@ def test_what_tells_where_pointers_do_not(
     for size in (4, 8):
         placement = Placement(symbols, 0, Words(size, "<"), ())
         # of tables only the votes are taken
-        check = word_size.word_size_check(memory, cast(Tables, None), placement)
+        check = word_size.word_size_check(memory, cast(Tables, None), placement, SharedWindows())
         assert (check.outcome is Outcome.FAILED) is (size == failed)
 
 

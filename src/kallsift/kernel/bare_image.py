@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from kallsift.image import marks
 from kallsift.image.model import FLAT_LIMIT
 from kallsift.kallsyms.evidence import Check
-from kallsift.kallsyms.shared_tables import SharedTables
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Attempt, Tables
 from kallsift.kallsyms.tokens import TokenTable, moved
-from kallsift.kernel.candidates import best_at, word_sizes
+from kallsift.kernel.candidates import SharedWork, best_at, word_sizes
+from kallsift.kernel.distances import empty_head_distances
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.placement import is_near
-from kallsift.kernel.pointers import AFTER, BEFORE, PAGE, Words, list_head_distances
+from kallsift.kernel.pointers import AFTER, BEFORE, PAGE, Words
 from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
 
 MAX_HEADER = 1 << 16
@@ -90,14 +90,14 @@ def without_headers(memory: Memory) -> Memory | None:
     return replace(memory, space=AddressSpace.FILE, segments=(Segment(0, memory.image.whole),), image=facts)
 
 
-def image_around(memory: Memory, place: int, tokens: TokenTable, shared: SharedTables) -> Kernel | None:
+def image_around(memory: Memory, place: int, tokens: TokenTable, shared: SharedWork) -> Kernel | None:
     """The best kernel of an image that begins anywhere before its token table; None if there is none.
 
     Args:
         memory: as `flat_image` has it.
         place: address of the token table in it.
         tokens: the token table.
-        shared: tables that were found around it.
+        shared: what was found out of the bytes around it.
     """
     if memory.segments[0].start:
         # the image's beginning is known: it lies at an address already
@@ -105,7 +105,7 @@ def image_around(memory: Memory, place: int, tokens: TokenTable, shared: SharedT
     best: Kernel | None = None
     for cut in _cuts(memory, place, tokens, shared):
         view = cut_before(memory, cut)
-        kernel = best_at(view, *_surrounded(view, place - cut, tokens), Attempt(), shared.recover)
+        kernel = best_at(view, *_surrounded(view, place - cut, tokens), Attempt(), shared)
         if kernel is not None and kernel.proven:
             return kernel
         best = best or kernel
@@ -123,7 +123,7 @@ def cut_before(memory: Memory, size: int) -> Memory:
     return replace(memory, segments=(Segment(0, segment.data[size:]),), image=facts)
 
 
-def _cuts(memory: Memory, place: int, tokens: TokenTable, shared: SharedTables) -> Iterator[int]:
+def _cuts(memory: Memory, place: int, tokens: TokenTable, shared: SharedWork) -> Iterator[int]:
     """How many bytes stand in front of the image, the likeliest first; each once."""
     given: set[int] = set()
     # tables are aligned to a word of eight bytes or of four
@@ -133,9 +133,9 @@ def _cuts(memory: Memory, place: int, tokens: TokenTable, shared: SharedTables) 
             continue
         view = cut_before(memory, phase)
         segment, there = _surrounded(view, place - phase, tokens)
-        for tables in islice(shared.recover(segment, there, word_sizes(view), Attempt()), MAX_TABLES):
+        for tables in islice(shared.tables.recover(segment, there, word_sizes(view), Attempt()), MAX_TABLES):
             words = Words(tables.word_size, tables.byte_order)
-            for distance, _ in list_head_distances(segment, words)[:MAX_DISTANCES]:
+            for distance, _ in empty_head_distances(shared.windows.facts(segment, words))[:MAX_DISTANCES]:
                 cut = phase + _beginning(tables, distance)
                 if cut not in given and cut <= place:
                     given.add(cut)

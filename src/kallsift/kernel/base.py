@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from kallsift.arrays import distinct
 from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.tables import Tables
-from kallsift.kernel.pointers import Words, distances, pointers_between, self_pointers
-from kallsift.memory.model import Memory, Segment
+from kallsift.kernel.distances import self_pointer_distances
+from kallsift.kernel.pointers import Words, pointers_between
+from kallsift.kernel.window_facts import WindowFacts
+from kallsift.memory.model import Memory
 
 ALIGNMENT = 1 << 12
 """Bytes at whose multiples images begin."""
@@ -35,17 +37,17 @@ BEYOND = 16 << 20
 """How far below its tables an image can begin, and above them end, in bytes."""
 
 
-def with_base(memory: Memory, tables: Tables, window: Segment, words: Words) -> Iterator[tuple[Tables, Check]]:
+def with_base(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[tuple[Tables, Check]]:
     """The tables with the base that the image's words agree on; nothing where they do not.
 
     Args:
         memory: what the tables lie in.
         tables: whose array lacks its base.
-        window: the image.
-        words: how to read it.
+        facts: the image.
     """
+    window, words = facts.window, facts.words
     given = [] if memory.image is None or memory.image.base is None else [memory.image.base]
-    places = [distance for distance, _ in distances(self_pointers(window, words), words)]
+    places = [distance for distance, _ in self_pointer_distances(facts)]
     places += [base - memory.segments[0].start & words.mask for base in given]
     for distance in places[:4]:
         low = max(0, (tables.places[0][1] + distance & words.mask) - BEYOND)

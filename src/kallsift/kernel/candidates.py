@@ -6,10 +6,12 @@ The best of them is the kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kallsyms.evidence import Check, Outcome, proven
+from kallsift.kallsyms.shared_tables import SharedTables
 from kallsift.kallsyms.tables import MAX_UNPLACED, Attempt, Layout, Tables
 from kallsift.kallsyms.tokens import TokenTable, moved
 from kallsift.kernel.cross_checks.held_twice import held_twice
@@ -24,6 +26,7 @@ from kallsift.kernel.ranking import Ranking, is_seen
 from kallsift.kernel.readings import Readings
 from kallsift.kernel.slide import kaslr_slide
 from kallsift.kernel.vmcoreinfo import vmcoreinfo_check
+from kallsift.kernel.window_facts import SharedWindows
 from kallsift.kernel.word_size import WORD_SIZES, word_size_check
 from kallsift.machine.model import PagingMode
 from kallsift.machine.registry import word_sizes_of
@@ -39,25 +42,41 @@ PLACEMENT_COST = BEFORE + AFTER
 """Bytes that are passed over to place one of them."""
 
 
+@dataclass(frozen=True, eq=False)
+class SharedWork:
+    """What one recovery finds out once, however often it reads the same bytes.
+
+    Attributes:
+        tables: those around token tables.
+        windows: what is known of the images around tables.
+    """
+
+    tables: SharedTables = field(default_factory=SharedTables)
+    windows: SharedWindows = field(default_factory=SharedWindows)
+
+
 def best_at(
-    memory: Memory,
-    segment: Segment,
-    tokens: TokenTable,
-    attempt: Attempt,
-    solver: Solver,
+    memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, shared: SharedWork
 ) -> Kernel | None:
     """The best of the kernels that one token table can belong to; None if its landmarks contradict all of them."""
-    return best_of(memory, solver(segment, tokens, word_sizes(memory), attempt), attempt)
+    found = shared.tables.recover(segment, tokens, word_sizes(memory), attempt)
+    return best_of(memory, found, attempt, shared)
 
 
-def running_at(memory: Memory, segment: Segment, tokens: TokenTable, solver: Solver) -> Kernel | None:
+def running_at(memory: Memory, segment: Segment, tokens: TokenTable, shared: SharedWork) -> Kernel | None:
     """Return the best of the kernels that one token table can belong to and that run; no others are judged."""
     attempt = Attempt()
-    return best_of(memory, solver(segment, tokens, word_sizes(memory), attempt), attempt, is_running_only=True)
+    found = shared.tables.recover(segment, tokens, word_sizes(memory), attempt)
+    return best_of(memory, found, attempt, shared, is_running_only=True)
 
 
 def best_of(
-    memory: Memory, candidates: Iterator[Tables], attempt: Attempt, *, is_running_only: bool = False
+    memory: Memory,
+    candidates: Iterator[Tables],
+    attempt: Attempt,
+    shared: SharedWork,
+    *,
+    is_running_only: bool = False,
 ) -> Kernel | None:
     """The best of the kernels that some tables can be; None if landmarks contradict all of them.
 
@@ -65,6 +84,7 @@ def best_of(
         memory: the source.
         candidates: the tables, the likeliest first.
         attempt: is told how far they came; its budget bounds how many are placed behind the first.
+        shared: what is found out once.
         is_running_only: whether only kernels that run are of use.
     """
     ranking = Ranking(memory.hints.word_size)
@@ -83,13 +103,13 @@ def best_of(
         found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
         attempt.reached(4, "placement", f"{found}, but nothing tells where they are mapped")
         has_place = False
-        for placement in placements(memory, tables):
+        for placement in placements(memory, tables, shared.windows, is_running_only=is_running_only):
             has_place = True
             if is_running_only and not placement.running:
                 continue
             landmarks = tuple(landmark_checks(memory, tables, placement))
             if not placement.running and len(word_sizes(memory)) > 1:
-                landmarks = (*landmarks, word_size_check(memory, tables, placement))
+                landmarks = (*landmarks, word_size_check(memory, tables, placement, shared.windows))
             if not proven(landmarks):
                 # addresses that point past what we can see are wrong: better none than these
                 failed = next(check for check in landmarks if check.outcome is Outcome.FAILED)

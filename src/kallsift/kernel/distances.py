@@ -18,7 +18,8 @@ from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.distance_checks import beginnings
-from kallsift.kernel.pointers import AFTER, BEFORE, Words, distances, list_head_distances, self_pointers
+from kallsift.kernel.pointers import AFTER, BEFORE, Votes, Words, distances, list_head_distances, self_pointers
+from kallsift.kernel.window_facts import WindowFacts
 from kallsift.memory.model import AddressSpace, Memory, Segment
 from kallsift.quick_dataclasses import dataclass
 
@@ -35,6 +36,9 @@ MIN_AGREEING = 2
 
 MIN_VOTES = 16
 """Pointers and symbols that must agree on a distance before it is tried."""
+
+MAX_SELF_POINTERS, MAX_EMPTY_HEADS = 64, 8
+"""Distances at which words point at themselves, and those of empty heads of lists, that are looked at."""
 
 RUNNER_UP = 4
 """How many times as many list heads as for a distance that is tried another one may have."""
@@ -92,21 +96,44 @@ def given_candidates(memory: Memory) -> Iterator[Candidate]:
         yield Candidate(0, Check.that("virtual addresses", True, f"{given} virtual addresses"), Origin.CLAIM)
 
 
-def self_pointer_candidates(window: Segment, words: Words) -> Iterator[Candidate]:
+def self_pointer_distances(facts: WindowFacts) -> list[tuple[int, int]]:
+    """Return the distances of whole pages at which many words point at themselves, and how many, the most first."""
+    window, words = facts.window, facts.words
+
+    def find() -> Votes:
+        return distances(self_pointers(window, words), words).moved(window.start, words)
+
+    votes = facts.once_aligned("self-pointers", find, PAGE)
+    return votes.moved(-window.start, words).most_frequent(MAX_SELF_POINTERS)
+
+
+def empty_head_distances(facts: WindowFacts) -> list[tuple[int, int]]:
+    """Return the distances at which pairs of words are empty heads of lists, and how many, the most first."""
+    window, words = facts.window, facts.words
+
+    def find() -> Votes:
+        return list_head_distances(window, words).moved(window.start, words)
+
+    votes = facts.once_aligned("empty heads", find)
+    return votes.moved(-window.start, words).most_frequent(MAX_EMPTY_HEADS)
+
+
+def self_pointer_candidates(facts: WindowFacts) -> Iterator[Candidate]:
     """Yield the distances of whole pages at which many words point at themselves, as empty list heads do."""
-    for distance, votes in distances(self_pointers(window, words), words):
+    for distance, votes in self_pointer_distances(facts):
         detail = f"{votes} words point at themselves at a distance of {distance:#x}"
         yield Candidate(distance, Check.that("self-pointers", True, detail))
 
 
-def image_candidates(memory: Memory, tables: Tables, window: Segment, words: Words) -> Iterator[Candidate]:
+def image_candidates(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[Candidate]:
     """Yield the distances of a kernel image that need not lie at a page of its source, the likeliest first."""
+    words = facts.words
     if memory.image is not None and memory.image.base is not None:
         detail = f"a header of the image gives the base {memory.image.base:#x}"
         distance = memory.image.base - memory.segments[0].start & words.mask
         yield Candidate(distance, Check.that("base", True, detail), Origin.CLAIM)
-    yield from landmark_candidates(tables, window, words)
-    found = list_head_distances(window, words)
+    yield from landmark_candidates(tables, facts)
+    found = empty_head_distances(facts)
     for distance, votes in found:
         if votes * RUNNER_UP < found[0][1]:
             break
@@ -127,11 +154,11 @@ def is_self_relative(tables: Tables) -> bool:
     return tables.array.encoding.anchor == "place"
 
 
-def landmark_candidates(tables: Tables, window: Segment, words: Words) -> Iterator[Candidate]:
+def landmark_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate]:
     """Yield distances at which the tables and the banner lie where their own symbols say."""
     if is_self_relative(tables):
         return  # these symbols move with the distance, and so agree with each one
-    symbols = unplaced_symbols(tables)
+    symbols, words = unplaced_symbols(tables), facts.words
     named = [
         (symbols.symbol(index).address - place & words.mask, name)
         for name, place, _ in tables.places
@@ -143,18 +170,19 @@ def landmark_candidates(tables: Tables, window: Segment, words: Words) -> Iterat
             detail = f"kallsyms_{name} lies where its symbol says at a distance of {distance:#x}"
             yield Candidate(distance, Check.that("own name", True, detail), Origin.LANDMARK)
     if (index := symbols.find("linux_banner")) is not None:
-        for place in islice(_places(window, BANNER), MAX_BANNERS):
-            distance = symbols.symbol(index).address - place & words.mask
+        banners = facts.once("banners", lambda: list(islice(_offsets(facts.window, BANNER), MAX_BANNERS)))
+        for offset in banners:
+            distance = symbols.symbol(index).address - facts.window.start - offset & words.mask
             detail = f"a banner lies where linux_banner says at a distance of {distance:#x}"
             yield Candidate(distance, Check.that("banner's place", True, detail), Origin.LANDMARK)
 
 
-def _places(window: Segment, text: bytes) -> Iterator[int]:
-    """Yield the addresses at which a text stands."""
+def _offsets(window: Segment, text: bytes) -> Iterator[int]:
+    """Yield the offsets at which a text stands."""
     data = window.data.tobytes()
     offset = data.find(text)
     while offset >= 0:
-        yield window.start + offset
+        yield offset
         offset = data.find(text, offset + 1)
 
 
@@ -170,47 +198,64 @@ def _first_byte_candidates(memory: Memory, tables: Tables, words: Words) -> Iter
             yield Candidate(distance, Check.that("first byte", True, detail), Origin.ASSUMPTION)
 
 
-def pointer_candidates(tables: Tables, window: Segment, words: Words) -> Iterator[Candidate]:
+def pointer_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate]:
     """Yield the distances at which most pointers of an image would equal self-relative symbols.
 
     Every difference of a pointer and a symbol is a vote; the right one is the only one that many pointers share.
     """
     if not is_self_relative(tables):
         return
-    symbols = distinct(unplaced_symbols(tables, tables.array_address).addresses)
-    pointers = _likely_pointers(window, words)
+    words = facts.words
+    # counted from the array, wherever that lies
+    symbols = distinct(unplaced_symbols(tables).addresses)
+    pointers = facts.once_aligned("likely pointers", lambda: _likely_pointers(facts.window, facts.words))
     if not len(symbols) or not len(pointers):
         return
     sample = pointers[:: max(1, len(pointers) // SAMPLE)][: 2 * SAMPLE]
-    # tables are aligned to four bytes where they are mapped
-    phase = np.uint64(-tables.array_address % 4)
-    differences = (pointer - symbols for pointer in sample)
-    votes = words.wrap(np.concatenate([some[some & np.uint64(3) == phase] for some in differences]))
-    for distance, count in _most_voted(votes):
+
+    def find() -> Votes:
+        # tables are aligned to four bytes where they are mapped
+        differences = (words.wrap(pointer - symbols) for pointer in sample)
+        return Votes.of(np.concatenate([some[some & np.uint64(3) == 0] for some in differences]), MIN_VOTES)
+
+    place = tables.array_address
+    votes = facts.once_of("pointers' distance", (symbols,), find)
+    for distance, count in votes.moved(-place, words).lowest_most_frequent():
         detail = f"{count} of {len(sample)} pointers would equal symbols at a distance of {distance:#x}"
         yield Candidate(distance, Check.that("pointers' distance", True, detail))
 
 
-def string_candidates(tables: Tables, window: Segment, words: Words) -> Iterator[Candidate]:
+def string_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate]:
     """Yield the distance at which most pointers of an image would lead to the beginnings of strings.
 
     Every difference of a pointer and a string is a vote, as in `pointer_candidates`. It is what is left where data
     with list heads are mapped apart from the tables (execute in place), or are not there.
     """
-    pointers = _likely_pointers(window, words)
+    window, words = facts.window, facts.words
+    pointers = facts.once_aligned("likely pointers", lambda: _likely_pointers(facts.window, facts.words))
     if not is_self_relative(tables):
         addresses = unplaced_symbols(tables).addresses
         if not _can_share_image(addresses, pointers, window, words):
             return
         pointers = pointers[~is_in(pointers, addresses)]
-    strings = beginnings(window.data, MIN_LETTERS).astype(np.uint64) + np.uint64(window.start)
+    strings = facts.once("strings", lambda: _sampled_strings(window))
     if not len(strings) or len(pointers) < MIN_VOTES:
         return
     sample = pointers[:: max(1, len(pointers) // SAMPLE)][: 2 * SAMPLE]
-    strings = strings[:: len(strings) // MAX_STRINGS + 1]
-    for distance, count in _most_voted(words.wrap((sample[:, None] - strings[None, :]).ravel())):
+
+    def find() -> Votes:
+        return Votes.of(words.wrap((sample[:, None] - strings[None, :]).ravel()), MIN_VOTES)
+
+    votes = facts.once_of("strings' distance", (sample,), find)
+    for distance, count in votes.moved(-window.start, words).lowest_most_frequent():
         detail = f"{count} of {len(sample)} pointers would lead to strings at a distance of {distance:#x}"
         yield Candidate(distance, Check.that("strings' distance", True, detail))
+
+
+def _sampled_strings(window: Segment) -> NDArray[np.uint64]:
+    """Return the offsets at which strings begin, `MAX_STRINGS` of them at most."""
+    strings = beginnings(window.data, MIN_LETTERS).astype(np.uint64)
+    return strings[:: len(strings) // MAX_STRINGS + 1].copy()
 
 
 def _can_share_image(
@@ -226,20 +271,6 @@ def _can_share_image(
     low = words.wrap(pointers[:1] - np.uint64(BEFORE + len(window.data)))
     span = pointers[-1] - pointers[0] + np.uint64(BEFORE + AFTER + 2 * len(window.data))
     return 2 * int(np.count_nonzero(words.wrap(addresses - low) < span)) >= len(addresses)
-
-
-def _most_voted(votes: NDArray[np.uint64]) -> list[tuple[int, int]]:
-    """Return the most frequent of some numbers, the lowest of several, and how often it is there; none below MIN_VOTES.
-
-    By one sort: of millions of votes hardly any is there so often, and only those are counted.
-    """
-    ordered = np.sort(votes)
-    often = distinct(ordered[MIN_VOTES - 1 :][ordered[MIN_VOTES - 1 :] == ordered[: 1 - MIN_VOTES]])
-    if not len(often):
-        return []
-    counts = np.searchsorted(ordered, often, "right") - np.searchsorted(ordered, often)
-    best = int(np.argmax(counts))
-    return [(int(often[best]), int(counts[best]))]
 
 
 def _likely_pointers(window: Segment, words: Words) -> NDArray[np.uint64]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kallsift.arrays import distinct
 from kallsift.budget import WorkBudget
+from kallsift.kernel.distances import MAX_EMPTY_HEADS
 from kallsift.kernel.pointers import AFTER, BEFORE, Words, list_head_distances
 from kallsift.kernel.word_size import WORD_SIZES
 from kallsift.memory.model import Memory, Segment
@@ -54,7 +55,7 @@ def head_ranks(memory: Memory, addresses: Sequence[int], budget: WorkBudget) -> 
                 continue
             segment = Segment(stretch.start + low, stretch.read(low, high))
             for words in FORMS if segment.data.any() else ():
-                for distance, _ in list_head_distances(segment, words, MIN_HEADS):
+                for distance, _ in list_head_distances(segment, words, MIN_HEADS).most_frequent(MAX_EMPTY_HEADS):
                     frames[words, distance].append(number)
     most = (BEFORE + AFTER) // FRAME
     images = [distinct(np.array(numbers)) for numbers in frames.values() if numbers[-1] - numbers[0] <= most]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,16 +63,29 @@ def _image(tables: Tables, placement: Placement, own: Targets) -> range:
     return range(max(0, min(low, int(own.addresses[0])) - room), max(high, int(own.addresses[-1])) + room + 1)
 
 
-def with_mapping(memory: Memory, tables: Tables, placement: Placement, window: Segment, own: Targets) -> Placement:
-    """The placement with what maps the tables where they lie, and the lists that close through it."""
+def with_mapping(
+    memory: Memory, tables: Tables, placement: Placement, window: Segment, own: Targets, *, is_running_only: bool
+) -> Placement:
+    """The placement with what maps the tables where they lie, and the lists that close through it.
+
+    Args:
+        memory: physical memory.
+        tables: what was placed.
+        placement: where.
+        window: the image.
+        own: its symbols.
+        is_running_only: whether nothing more is to be found out of an image that does not run.
+    """
     words, distance, image = placement.words, placement.distance, _image(tables, placement, own)
     places = np.array([place for _, place, _ in tables.places], np.uint64)
     data_listed = "linux_banner" in placement.symbols
     linear = _linear(memory, placement, image)
-    heads = list_heads(_part(window, image, placement), words, image, linear)
+    # in most layouts of bare RAM nothing maps the tables, and no lists are followed
+    found_heads = cache(lambda: list_heads(_part(window, image, placement), words, image, linear))
     best: tuple[int, int | None, Mapping, str] | None = None
     candidates = _fitting(memory, tables, placement, places)
     for origin, root, mapping in candidates:
+        heads = found_heads()
         closed = closed_lists(memory, heads, words, distance, mapping, root)
         lists = len(closed.places) if data_listed or _own_lists(memory, closed, placement, own) else 0
         # without lists only the table that a symbol names is worth a word: others come about by chance
@@ -82,8 +96,10 @@ def with_mapping(memory: Memory, tables: Tables, placement: Placement, window: S
             best = (lists, root, mapping, origin)
             break
     if best is None or best[0] < LEAST_LISTS:
+        if is_running_only:
+            return placement
         # some instructions come in pairs, and look like addresses
-        data = outside_of(heads, placement.code_ranges)
+        data = outside_of(found_heads(), placement.code_ranges)
         elements = single_elements(memory, data, words, image, _held(memory, linear, image))
         placement = replace(placement, ran=elements >= LEAST_ELEMENTS)
     if best is None:

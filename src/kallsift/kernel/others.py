@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from kallsift.kallsyms.recover import recover_tables, token_rows
+from kallsift.kallsyms.recover import token_rows
 from kallsift.kallsyms.scan import digit_runs
 from kallsift.kallsyms.tables import Attempt
 from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, token_tables
-from kallsift.kernel.candidates import best_at, surrounded
+from kallsift.kernel.candidates import SharedWork, best_at, surrounded
 from kallsift.kernel.model import Kernel, Role, State
 from kallsift.kernel.rivals import copies, is_inhabited, settled
 from kallsift.kernel.roles import crash_memory, role_of
@@ -92,5 +92,5 @@ def _within(
     for near, tokens in tables_at(memory, low, high):
         rows = frozenset((near.start + row.offset, row.size) for row in token_rows(tokens))
         kernel = recovered.get((tokens.byte_order, rows))
-        if kernel := kernel or best_at(memory, *surrounded(memory, near, tokens), Attempt(), recover_tables):
+        if kernel := kernel or best_at(memory, *surrounded(memory, near, tokens), Attempt(), SharedWork()):
             yield kernel

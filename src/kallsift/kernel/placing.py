@@ -19,6 +19,7 @@ from kallsift.kernel.base import with_base
 from kallsift.kernel.distance_checks import (
     NEIGHBOURS,
     PAGE_NEIGHBOURS,
+    StringCount,
     count_strings,
     is_best_for_symbols,
     string_check,
@@ -38,36 +39,45 @@ from kallsift.kernel.image_mapping import with_mapping
 from kallsift.kernel.placement import CHANCE, Placement, is_near
 from kallsift.kernel.pointer_targets import Hits, Targets, hits_on_symbols, targets
 from kallsift.kernel.pointers import AFTER, BEFORE, Words, pointers_between
-from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.kernel.window_facts import SharedWindows, WindowFacts
+from kallsift.memory.model import AddressSpace, Memory
 
 LEAST_HITS = 32
 """Distinct pointers more than by chance that must equal symbols before they prove anything."""
 
 
-def placements(memory: Memory, tables: Tables) -> Iterator[Placement]:
+def placements(
+    memory: Memory, tables: Tables, shared: SharedWindows, *, is_running_only: bool = False
+) -> Iterator[Placement]:
     """The ways in which a kernel's image can be mapped, the likeliest first.
+
+    Args:
+        memory: the source.
+        tables: what is to be placed.
+        shared: what is known of the windows around tables.
+        is_running_only: whether only kernels that run are of use; of the others less is found out then.
 
     Yields:
         One placement for each distance that something in the source or its headers speaks for. In an image,
         pointers to strings decide, where there are any.
     """
     words = Words(tables.word_size, tables.byte_order)
-    window = memory.around(tables.array_address, BEFORE, AFTER)
+    facts = shared.facts(memory.around(tables.array_address, BEFORE, AFTER), words)
     if tables.array.adrift:
-        for based, base_check in with_base(memory, tables, window, words):
-            for placement in placements(memory, based):
+        for based, base_check in with_base(memory, tables, facts):
+            for placement in placements(memory, based, shared, is_running_only=is_running_only):
                 yield placement.with_checks(base_check)
         return
-    landmarks = {one.distance for one in landmark_candidates(tables, window, words)} if memory.image else set()
+    landmarks = {one.distance for one in landmark_candidates(tables, facts)} if memory.image else set()
     unseen: list[Placement] = []
     tried: set[int] = set()
-    for candidates in _ways(memory, tables, window, words):
+    for candidates in _ways(memory, tables, facts):
         is_proven = False
         for candidate in candidates:
             if candidate.distance in tried:
                 continue
             tried.add(candidate.distance)
-            found = _placed(memory, tables, window, words, candidate)
+            found = _placed(memory, tables, facts, candidate, is_running_only=is_running_only)
             if found is not None and (memory.image is None or found.has_strings):
                 # data that are mapped apart from the tables have strings of their own
                 is_proven |= memory.image is None or not landmarks or found.distance in landmarks
@@ -79,44 +89,51 @@ def placements(memory: Memory, tables: Tables) -> Iterator[Placement]:
     yield from unseen
 
 
-def _ways(memory: Memory, tables: Tables, window: Segment, words: Words) -> Iterator[Iterator[Candidate]]:
+def _ways(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[Iterator[Candidate]]:
     """Where candidates come from: each is asked only if what those before it gave is but a guess."""
     yield given_candidates(memory)
     if memory.space is AddressSpace.VIRTUAL and memory.image is None:
         return
-    yield self_pointer_candidates(window, words)
-    yield image_candidates(memory, tables, window, words)
+    yield self_pointer_candidates(facts)
+    yield image_candidates(memory, tables, facts)
     if memory.image is not None and tables.layout is Layout.USUAL:  # these take longer: not for each table of a dump
-        yield pointer_candidates(tables, window, words)
-        yield string_candidates(tables, window, words)
+        yield pointer_candidates(tables, facts)
+        yield string_candidates(tables, facts)
 
 
-def _placed(memory: Memory, tables: Tables, window: Segment, words: Words, candidate: Candidate) -> Placement | None:
+def _placed(
+    memory: Memory, tables: Tables, facts: WindowFacts, candidate: Candidate, *, is_running_only: bool
+) -> Placement | None:
     """The placement at one distance; None if the image speaks against it."""
-    distance = candidate.distance
+    distance, window, words = candidate.distance, facts.window, facts.words
     symbols = unplaced_symbols(tables, tables.array_address + distance & words.mask)
     own = targets(symbols, is_near(symbols.addresses, words, tables.array_address + distance))
     if 2 * len(own) < len(symbols):
         return None
-    hits, pointers = _confirmed(window, words, own, tables, is_mapped=memory.image is None)
+    hits, pointers = _confirmed(facts, own, tables, is_mapped=memory.image is None)
     if pointers is None:
         return None
     placement = Placement(
         symbols, distance, words, (candidate.reason, pointers), hits=hits.count, code_bit=hits.code_bit
     )
     if memory.image is not None:
-        return _in_image(tables, window, placement, candidate)
+        return _in_image(tables, facts, placement, candidate)
     if memory.space is AddressSpace.VIRTUAL:
         absent = "not looked for: the source's are used already"
-        strings = string_check(count_strings(window, words, distance))
+        strings = string_check(_strings(facts, distance))
         return placement.with_checks(strings, Check("page table", Outcome.ABSENT, absent))
-    return with_mapping(memory, tables, placement, window, own)
+    return with_mapping(memory, tables, placement, window, own, is_running_only=is_running_only)
 
 
-def _in_image(tables: Tables, window: Segment, placement: Placement, candidate: Candidate) -> Placement | None:
+def _strings(facts: WindowFacts, distance: int) -> StringCount:
+    """Count the pointers to strings at a distance, as `count_strings`."""
+    start = facts.window.start + distance & facts.words.mask
+    return facts.once_aligned(("strings", start), lambda: count_strings(facts.window, facts.words, distance))
+
+
+def _in_image(tables: Tables, facts: WindowFacts, placement: Placement, candidate: Candidate) -> Placement | None:
     """The placement in a kernel image; None if what it points at lies elsewhere, or nothing at all speaks for it."""
-    words = placement.words
-    strings = string_check(count_strings(window, words, candidate.distance))
+    strings = string_check(_strings(facts, candidate.distance))
     if strings.outcome is Outcome.FAILED:
         return None
     absent = "not looked for: the source is a kernel image, which nothing has run yet"
@@ -125,9 +142,9 @@ def _in_image(tables: Tables, window: Segment, placement: Placement, candidate: 
     placement = replace(placement, has_strings=has_strings).with_checks(strings, *unasked)
     if candidate.origin is Origin.IMAGE or has_strings:
         return placement
-    if any(one.distance == candidate.distance for one in self_pointer_candidates(window, words)):
+    if any(one.distance == candidate.distance for one in self_pointer_candidates(facts)):
         return placement  # headers gave the distance, and empty lists agree with them
-    landmarks = [one.distance for one in landmark_candidates(tables, window, words)]
+    landmarks = [one.distance for one in landmark_candidates(tables, facts)]
     # the one that the distance was found by says nothing more of it
     if landmarks.count(candidate.distance) > (candidate.origin is Origin.LANDMARK):
         return placement
@@ -137,21 +154,31 @@ def _in_image(tables: Tables, window: Segment, placement: Placement, candidate: 
     return placement.with_checks(Check.that("distance", False, detail))
 
 
-def _confirmed(
-    window: Segment, words: Words, own: Targets, tables: Tables, *, is_mapped: bool
-) -> tuple[Hits, Check | None]:
+def _confirmed(facts: WindowFacts, own: Targets, tables: Tables, *, is_mapped: bool) -> tuple[Hits, Check | None]:
     """How many words of the image equal symbols, and whether they do; None if they do not, and must.
 
     Args:
-        window: the image.
-        words: how to read it.
+        facts: the image.
         own: the image's symbols.
         tables: where the symbols are from.
         is_mapped: whether it lies in memory that is mapped by pages; a kernel that ran there has such words.
     """
-    found = pointers_between(window, words, int(own.addresses[0]), min(int(own.addresses[-1]) + 1, words.mask))
+    offset, size = tables.array_address - facts.window.start, tables.array.size
+    name = "pointers to symbols", offset, size, is_mapped
+
+    def find() -> tuple[Hits, Check | None]:
+        return _hits(facts, own, range(tables.array_address, tables.array_address + size), is_mapped=is_mapped)
+
+    return facts.once_of(name, (own.addresses, own.code), find)
+
+
+def _hits(facts: WindowFacts, own: Targets, array: range, *, is_mapped: bool) -> tuple[Hits, Check | None]:
+    """Return the same as `_confirmed`, of an array that lies in a range of the source."""
+    words = facts.words
+    low, high = int(own.addresses[0]), min(int(own.addresses[-1]) + 1, words.mask)
+    found = pointers_between(facts.window, words, low, high)
     # the table of addresses would confirm itself
-    foreign = found.places - np.uint64(tables.array_address) >= np.uint64(tables.array.size)
+    foreign = found.places - np.uint64(array.start) >= np.uint64(len(array))
     values = distinct(found.values[foreign])
     hits = hits_on_symbols(values, own)
     inside = hits.distinct

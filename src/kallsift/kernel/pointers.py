@@ -8,6 +8,8 @@ A list that runs through memory outside the image and comes back is one that a r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +88,58 @@ class Pointers:
     values: NDArray[np.uint64]
 
 
+@dataclass(frozen=True, eq=False)
+class ListHeads(Pointers):
+    """Words that can begin heads of lists.
+
+    Attributes:
+        lasts: the word behind each, shape (n,), uint64.
+    """
+
+    lasts: NDArray[np.uint64]
+
+
+Chosen = TypeVar("Chosen", bound=Pointers)
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """Numbers that are there often.
+
+    Attributes:
+        values: the numbers, shape (n,), uint64.
+        counts: how often each is there, shape (n,).
+    """
+
+    values: NDArray[np.uint64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, values: NDArray[np.uint64], least: int) -> Votes:
+        """Count the numbers that are there at least ``least`` times.
+
+        By one sort: of millions of votes hardly any is there so often, and only those are counted.
+        """
+        ordered = np.sort(values)
+        ends = ordered[least - 1 :]
+        often = distinct(ends[ends == ordered[: len(ends)]])
+        return cls(often, np.searchsorted(ordered, often, "right") - np.searchsorted(ordered, often))
+
+    def moved(self, by: int, words: Words) -> Votes:
+        """Return the same for numbers that are ``by`` higher, modulo the address space."""
+        return Votes(words.wrap(self.values + np.uint64(by % (1 << 64))), self.counts)
+
+    def most_frequent(self, most: int) -> list[tuple[int, int]]:
+        """Return the most frequent numbers and how often each is there, of several the highest first."""
+        best = np.lexsort((self.values, self.counts))[::-1][:most]
+        return list(zip(self.values[best].tolist(), self.counts[best].tolist(), strict=True))
+
+    def lowest_most_frequent(self) -> list[tuple[int, int]]:
+        """Return the most frequent number, of several the lowest, and how often it is there; none of none."""
+        best = np.lexsort((self.values, -self.counts))[:1]
+        return list(zip(self.values[best].tolist(), self.counts[best].tolist(), strict=True))
+
+
 def _choose(
     window: Segment, words: Words, chosen: Callable[[int, NDArray[np.unsignedinteger]], NDArray[np.intp]]
 ) -> Pointers:
@@ -127,44 +181,32 @@ def self_pointers(window: Segment, words: Words) -> Pointers:
     return _choose(window, words, chosen)
 
 
-def list_head_distances(window: Segment, words: Words, least: int = 16, most: int = 8) -> list[tuple[int, int]]:
-    """Return the distances at which pairs of words are empty list heads, which need be of no whole pages.
+def list_head_distances(window: Segment, words: Words, least: int = 16) -> Votes:
+    """Count the distances at which pairs of words are empty list heads, which need be of no whole pages.
 
     Both words of an empty head (``struct list_head``, include/linux/types.h) hold the address of the first one.
 
     Returns:
-        (distance modulo the address space, heads that have it), the most frequent first.
+        The distances modulo the address space that at least ``least`` heads have.
     """
 
     def chosen(_: int, chunk: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
         return np.flatnonzero((chunk[:-1] == chunk[1:]) & (chunk[:-1] >= PAGE) & (chunk[:-1] < words.mask))
 
     found = _choose(window, words, chosen)
-    return _frequent(words.wrap(found.values - found.places), least, most)
+    return Votes.of(words.wrap(found.values - found.places), least)
 
 
-def distances(pointers: Pointers, words: Words, least: int = 16, most: int = 64) -> list[tuple[int, int]]:
-    """Distances of whole pages from place to value that most words agree on.
-
-    Returns:
-        (distance modulo the address space, words that have it), the most frequent first.
-    """
+def distances(pointers: Pointers, words: Words, least: int = 16) -> Votes:
+    """Count the distances of whole pages from place to value, modulo the address space, of at least ``least`` words."""
     distance = words.wrap(pointers.values - pointers.places)
-    return _frequent(distance[distance & np.uint64(PAGE - 1) == 0], least, most)
-
-
-def _frequent(values: NDArray[np.uint64], least: int, most: int) -> list[tuple[int, int]]:
-    """Return the values that stand there at least ``least`` times, with how often, the most frequent first."""
-    ordered = np.sort(values)
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))[: len(ordered)])
-    counts = np.diff(starts, append=len(ordered))
-    best = np.argsort(counts, kind="stable")[::-1][:most]
-    return [(int(ordered[starts[i]]), int(counts[i])) for i in best if counts[i] >= least]
+    return Votes.of(distance[distance & np.uint64(PAGE - 1) == 0], least)
 
 
 def pointers_between(window: Segment, words: Words, low: int, high: int) -> Pointers:
     """The words from ``low`` to ``high``."""
-    lowest, span = words.dtype.newbyteorder("=").type(low), words.dtype.newbyteorder("=").type(high - low)
+    word = words.dtype.newbyteorder("=").type
+    lowest, span = word(low), word(min(high - low, words.mask))
 
     def chosen(_: int, chunk: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
         return np.flatnonzero(chunk - lowest <= span)
@@ -172,15 +214,15 @@ def pointers_between(window: Segment, words: Words, low: int, high: int) -> Poin
     return _choose(window, words, chosen)
 
 
-def outside_of(pointers: Pointers, ranges: Iterable[tuple[int, int]]) -> Pointers:
+def outside_of(pointers: Chosen, ranges: Iterable[tuple[int, int]]) -> Chosen:
     """Drop the words that lie in ranges of the source, each given by its address and its size in bytes."""
     keep = np.ones(len(pointers.places), np.bool_)
     for start, size in ranges:
         keep &= pointers.places - np.uint64(start) >= np.uint64(max(0, size))
-    return Pointers(pointers.places[keep], pointers.values[keep])
+    return replace(pointers, **{each.name: getattr(pointers, each.name)[keep] for each in fields(pointers)})
 
 
-def list_heads(window: Segment, words: Words, image: range, linear: range) -> Pointers:
+def list_heads(window: Segment, words: Words, image: range, linear: range) -> ListHeads:
     """Words that can begin a list's head: they and their neighbours are aligned and point outside of the image.
 
     Args:
@@ -192,7 +234,8 @@ def list_heads(window: Segment, words: Words, image: range, linear: range) -> Po
     word = words.dtype.newbyteorder("=").type
     aligned, low, size = word(words.size - 1), word(image.start), word(min(image.stop - image.start, words.mask))
     if linear.stop <= (lowest := max(PAGE, linear.start)):
-        return Pointers(np.empty(0, np.uint64), np.empty(0, np.uint64))
+        nothing = np.empty(0, np.uint64)
+        return ListHeads(nothing, nothing, nothing)
     first, span = word(lowest), word(linear.stop - 1 - lowest)
 
     def chosen(_: int, chunk: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
@@ -202,17 +245,19 @@ def list_heads(window: Segment, words: Words, image: range, linear: range) -> Po
         pairs = np.flatnonzero(points[:-1] & points[1:])
         return pairs[(chunk[pairs] - low >= size) & (chunk[pairs + 1] - low >= size)]
 
-    return _choose(window, words, chosen)
+    found = _choose(window, words, chosen)
+    behind = (found.places - np.uint64(window.start)).astype(np.int64) + words.size
+    lasts = np.ascontiguousarray(window.gather(behind, words.size)).view(words.dtype).reshape(-1).astype(np.uint64)
+    return ListHeads(found.places, found.values, lasts)
 
 
-def single_elements(memory: Memory, heads: Pointers, words: Words, image: range, linear: range) -> int:
+def single_elements(memory: Memory, heads: ListHeads, words: Words, image: range, linear: range) -> int:
     """How many distinct places outside of the image its lists of one element point at, whatever maps these.
 
     Both pointers of such a list are the same. A linker makes none of them; other words that come in pairs seldom look
     like addresses: like the image's own, or, where those begin with a byte of zeros, like memory that there is.
     """
-    behind, held = memory.words(heads.places + np.uint64(words.size), words.dtype)
-    pairs = held & (behind == heads.values)
+    pairs = heads.lasts == heads.values
     # few words come in pairs: only their neighbours are read
     places, values = heads.places[pairs], heads.values[pairs]
     before, _ = memory.words(places - np.uint64(words.size), words.dtype)

@@ -14,10 +14,18 @@ from numpy.typing import NDArray
 from kallsift.budget import STRETCH_STEP, WorkBudget
 from kallsift.errors import RecoveryError
 from kallsift.kallsyms.evidence import Check
-from kallsift.kallsyms.shared_tables import SharedTables
 from kallsift.kallsyms.tables import Attempt, Tables
 from kallsift.kallsyms.tokens import TokenTable, lone_token_tables, moved
-from kallsift.kernel.candidates import Solver, best_at, best_of, pointed_at, running_at, surrounded, word_sizes
+from kallsift.kernel.candidates import (
+    SharedWork,
+    Solver,
+    best_at,
+    best_of,
+    pointed_at,
+    running_at,
+    surrounded,
+    word_sizes,
+)
 from kallsift.kernel.likely import likely_ranges
 from kallsift.kernel.model import Kernel, State
 from kallsift.kernel.others import beside_others, tables_at, with_role
@@ -144,11 +152,11 @@ def _kernels(
     unmapped: list[tuple[Segment, TokenTable, Kernel]] = []
     bare: list[tuple[Segment, TokenTable, Kernel]] = []
     hosted = found = is_proven = False
-    shared = SharedTables()
+    shared = SharedWork()
     search = TokenSearch(memory, budget, scanned, first)
     for near, tokens in search.tables():
         attempt = Attempt(budget=budget)
-        if kernel := best_at(memory, *surrounded(memory, near, tokens), attempt, shared.recover):
+        if kernel := best_at(memory, *surrounded(memory, near, tokens), attempt, shared):
             found = True
             is_proven |= kernel.proven
             if met is not None:
@@ -214,11 +222,12 @@ def _kernels(
         # of a table that is partly lost the begin may be missing, but then its index is not
         anchor = tokens.offset if tokens.index_offset is None else tokens.index_offset
         whole = memory.around(near.start + anchor, WITHIN, WITHIN)
-        kernel = _best_read(memory, whole, moved(tokens, near.start - whole.start), attempt, recover_damaged)
+        there = moved(tokens, near.start - whole.start)
+        kernel = _best_read(memory, whole, there, attempt, recover_damaged, shared)
         if kernel is None and tokens.known is None:
             # what seems to be damaged may lie elsewhere, but then nothing else may speak for damage
             elsewhere = Attempt(budget=attempt.budget) if attempt.damaged else attempt
-            kernel = _best_read(memory, *surrounded(memory, near, tokens), elsewhere, recover_anywhere)
+            kernel = _best_read(memory, *surrounded(memory, near, tokens), elsewhere, recover_anywhere, shared)
             if attempt.damaged and kernel is not None and not kernel.proven:
                 kernel = None
         if left_out := attempt.budget.refused.total():
@@ -230,7 +239,7 @@ def _kernels(
         else:
             failed.append(attempt)
     if not found:
-        yield from _without_tokens(memory, failed, budget)
+        yield from _without_tokens(memory, failed, budget, shared)
 
 
 def _flat(memory: Memory) -> Memory | None:
@@ -246,7 +255,7 @@ def _bare(
     harder: list[tuple[Segment, TokenTable, Attempt]],
     flat: Memory | None,
     budget: WorkBudget,
-    shared: SharedTables,
+    shared: SharedWork,
 ) -> Iterator[Kernel]:
     """Yield kernels that lie in a file as they were built, wherever in it.
 
@@ -256,7 +265,7 @@ def _bare(
         harder: other token tables; those that lead to a kernel here are taken out.
         flat: the source as a file; None if a kernel runs in it, since then an image in its memory is but a copy.
         budget: what it may cost.
-        shared: tables that were found around them.
+        shared: what was found out of the bytes around them.
     """
     from kallsift.image.embedded import bare_headers
     from kallsift.kernel.bare_image import doubted, without_headers
@@ -291,7 +300,7 @@ def _in_file(
     tokens: TokenTable,
     headers: NDArray[np.int64],
     budget: WorkBudget,
-    shared: SharedTables,
+    shared: SharedWork,
 ) -> Kernel | None:
     """Return the kernel of an image that lies in a file, behind a header of its own or none; None without a file."""
     if flat is None or not budget.take("token tables in a file", min(IN_FILE_COST, flat.stored_size)):
@@ -306,26 +315,30 @@ def _in_file(
     return image_around(flat, place, tokens, shared)
 
 
-def _best_read(memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver) -> Kernel | None:
+def _best_read(
+    memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver, shared: SharedWork
+) -> Kernel | None:
     """Return the best kernel of a token table, read as that of an image file where a machine's memory shows none."""
     # a flat image is of no other architecture than the memory that it is made of: the tables are the same
     readings = iter(tee(solver(segment, tokens, word_sizes(memory), attempt)))
-    return _best_of(memory, lambda _: next(readings), attempt)
+    return _best_of(memory, lambda _: next(readings), attempt, shared)
 
 
-def _best_of(memory: Memory, find: Callable[[Memory], Iterator[Tables]], attempt: Attempt) -> Kernel | None:
+def _best_of(
+    memory: Memory, find: Callable[[Memory], Iterator[Tables]], attempt: Attempt, shared: SharedWork
+) -> Kernel | None:
     """Return the best kernel of some tables, read as those of an image file where a machine's memory shows none."""
-    kernel = best_of(memory, find(memory), attempt)
+    kernel = best_of(memory, find(memory), attempt, shared)
     if not memory.is_headerless or (kernel and (kernel.proven or kernel.state is not State.IMAGE)):
         return kernel
     from kallsift.kernel.bare_image import flat_image, is_file
 
     flat = flat_image(memory) if is_file(memory) else None
-    image = best_of(flat, find(flat), Attempt(budget=attempt.budget)) if flat else None
+    image = best_of(flat, find(flat), Attempt(budget=attempt.budget), shared) if flat else None
     return image if image and image.proven else kernel
 
 
-def _without_tokens(memory: Memory, failed: list[Attempt], budget: WorkBudget) -> Iterator[Kernel]:
+def _without_tokens(memory: Memory, failed: list[Attempt], budget: WorkBudget, shared: SharedWork) -> Iterator[Kernel]:
     """Kernels whose names are stored as they are, as up to 2.6.9 and by OpenWrt; then those that lie compressed."""
     from kallsift.kallsyms.early import recover_early
     from kallsift.kallsyms.modutils import recover_modutils
@@ -337,18 +350,18 @@ def _without_tokens(memory: Memory, failed: list[Attempt], budget: WorkBudget) -
     found = False
     streams = 0
     find_modutils = partial(recover_modutils, word_sizes=sizes, attempt=attempt, budget=budget)
-    if kernel := _best_of(memory, find_modutils, attempt):
+    if kernel := _best_of(memory, find_modutils, attempt, shared):
         found = True
         yield kernel
     for low, high in name_regions(memory):
-        kernel = _best_of(memory, partial(recover_early, low=low, word_sizes=sizes, attempt=attempt), attempt)
+        kernel = _best_of(memory, partial(recover_early, low=low, word_sizes=sizes, attempt=attempt), attempt, shared)
         if kernel and not pointed_at(kernel):
             # numbers in order, how many there are and as many strings alone are no proof
             kernel = None
         if kernel is None and streams < MAX_STREAMS and holds_entries(memory.around(low, 0, high - low).data):
             streams += 1
             find = partial(recover_uncompressed, low=low, high=high, word_sizes=sizes, attempt=attempt)
-            kernel = _best_of(memory, find, attempt)
+            kernel = _best_of(memory, find, attempt, shared)
         if kernel:
             found = True
             yield kernel
@@ -394,7 +407,7 @@ def _with_all_ram(memory: Memory, kernel: Kernel) -> Kernel:
     table = next((table for table in kernel.tables if table.name == "token_table"), None)
     ways = [way for way in _arrangements(memory) if way.told] if table is not None else []
     for near, tokens in tables_at(memory, table.physical) if ways and table is not None else ():
-        if found := _laid_out(ways, near, tokens, SharedTables()):
+        if found := _laid_out(ways, near, tokens, SharedWork()):
             return found
     if not (end := ram_end(kernel)):
         return kernel
@@ -403,20 +416,20 @@ def _with_all_ram(memory: Memory, kernel: Kernel) -> Kernel:
     return replace(kernel, evidence=(*kernel.evidence, doubt))
 
 
-def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable, shared: SharedTables) -> Kernel | None:
+def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable, shared: SharedWork) -> Kernel | None:
     """The kernel if the memory is bare RAM, in the first of the ways to lay it out in which it is proven."""
     for arrangement in ways:
         place = near.start + tokens.offset
         there = Segment(near.start + arrangement.address(place) - place, near.data)
         segment, moved_tokens = surrounded(arrangement.memory, there, tokens)
-        found = running_at(arrangement.memory, segment, moved_tokens, shared.recover)
+        found = running_at(arrangement.memory, segment, moved_tokens, shared)
         if found is not None and found.proven and found.lists >= ENOUGH_LISTS and arrangement.named_by(found):
             return replace(found, evidence=(*found.evidence, arrangement.check))
     return None
 
 
 def _displaced(
-    memory: Memory, segment: Segment, tokens: TokenTable, kernel: Kernel, hosted: bool, shared: SharedTables
+    memory: Memory, segment: Segment, tokens: TokenTable, kernel: Kernel, hosted: bool, shared: SharedWork
 ) -> Kernel | None:
     """A kernel that no page table maps where it lies, in memory with its true addresses; None if that has none.
 
@@ -428,7 +441,7 @@ def _displaced(
         tokens: its token table.
         kernel: what was made of it without that.
         hosted: whether another kernel runs, without a displacement: then this one is its guest.
-        shared: tables that were found around the token table.
+        shared: what was found out of the bytes around the token table.
     """
     from kallsift.kernel.displaced import displacements
     from kallsift.kernel.hosts import host_check
@@ -440,7 +453,7 @@ def _displaced(
             # what the container says of the machine is about the host
             memory_there = replace(memory_there, hints=replace(memory.hints, cpus=(), vmcoreinfo=None))
         there = Segment(segment.start + shift, segment.data)
-        found = best_at(memory_there, there, tokens, Attempt(), shared.recover)
+        found = best_at(memory_there, there, tokens, Attempt(), shared)
         if found is None or found.lists < ENOUGH_LISTS or (hosted and lacks_processes(found)):
             continue
         detail = f"the source holds this machine's memory {-shift:+#x} from its physical addresses"

@@ -17,6 +17,7 @@ from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.placement import Placement, is_near
 from kallsift.kernel.pointer_targets import SHIFTS, Targets, has_code_bit, leads_to_symbol, targets
 from kallsift.kernel.pointers import AFTER, BEFORE, Pointers, Words, outside_of, pointers_between
+from kallsift.kernel.window_facts import SharedWindows, WindowFacts
 from kallsift.machine.registry import NAME_MARKS, word_sizes_of
 from kallsift.memory.model import Memory, Segment
 from kallsift.quick_dataclasses import dataclass
@@ -65,22 +66,32 @@ class WordVotes:
         return 4 if self.narrow >= CLEAR * self.wide else None
 
 
-def word_votes(memory: Memory, tables: Tables, placement: Placement) -> WordVotes:
+def word_votes(memory: Memory, tables: Tables, placement: Placement, shared: SharedWindows) -> WordVotes:
     """Count the pointers that speak for each width.
 
     Args:
         memory: what the tables lie in.
         tables: one reading of them.
         placement: where that is mapped.
+        shared: what is known of the windows around tables.
     """
-    words, symbols = Words(4, placement.words.byte_order), placement.symbols
+    symbols, window = placement.symbols, memory.around(tables.array_address, BEFORE, AFTER)
+    facts = shared.facts(window, Words(4, placement.words.byte_order))
     own = targets(symbols, is_near(symbols.addresses, placement.words, tables.array_address + placement.distance))
     if not len(own):
         return WordVotes(0, 0)
+    array, start = (tables.array_address - window.start, tables.array.size), placement.virtual(window.start)
+    code = tuple((low - window.start, size) for low, size in placement.code_ranges)
+    name = "word votes", array, start, code
+    return facts.once_of(name, (own.addresses, own.code), lambda: _all_votes(facts, tables, placement, own))
+
+
+def _all_votes(facts: WindowFacts, tables: Tables, placement: Placement, own: Targets) -> WordVotes:
+    """Return the votes of the data, or, where they are too few, of the code as well."""
+    window, words = facts.window, facts.words
     # counted from the first of them, so that it does not matter where their lower halves begin again at 0
     first = int(own.addresses[0]) & ~1
     own = Targets(own.addresses - np.uint64(first), own.code - np.uint64(first))
-    window = memory.around(tables.array_address, BEFORE, AFTER)
     low = first & words.mask
     pointers = pointers_between(window, words, low, low + int(own.addresses[-1]) + 1)
     pointers = Pointers(pointers.places, words.wrap(pointers.values - np.uint64(low)))
@@ -129,15 +140,16 @@ def named_word_size(symbols: SymbolTable) -> int | None:
     return None
 
 
-def word_size_check(memory: Memory, tables: Tables, placement: Placement) -> Check:
+def word_size_check(memory: Memory, tables: Tables, placement: Placement, shared: SharedWindows) -> Check:
     """Tell whether a reading's words are as wide as the image's pointers, and its addresses as such a kernel's.
 
     Args:
         memory: what the tables lie in.
         tables: one reading of them.
         placement: where that is mapped.
+        shared: what is known of the windows around tables.
     """
-    votes, size = word_votes(memory, tables, placement), placement.words.size
+    votes, size = word_votes(memory, tables, placement, shared), placement.words.size
     if votes.word_size is not None:
         counts = f"{votes.wide:.0f} pointers to symbols are of 64 bits, {votes.narrow:.0f} of 32 bits"
         if votes.word_size == size:
