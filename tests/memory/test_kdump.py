@@ -327,3 +327,8 @@ def test_without_the_blocks_behind_its_header_a_dump_is_read(packing: str, block
     memory = open_bytes(kdump, without(content, 4096, 4096 + blocks * 4096))
     assert ranges(memory) == ranges(open_bytes(kdump, content))
     assert memory.notes == (f"{blocks * 4096} bytes are missing before the kdump's page descriptors",)
+
+
+@pytest.mark.parametrize("length", [*range(32768, 32768 + 24 * len(MANY), 1001), *range(65000, 119000, 5003)])
+def test_a_dump_cut_short_anywhere_is_read_or_refused(length: int) -> None:
+    read_or_refuse(kdump, whole()[:length])

@@ -316,7 +316,8 @@ def _gap_in_table(content: Content, start: int, count: int, order: ByteOrder) ->
     The last page ends behind the file by what is missing, and the last descriptor before their end by as much.
     """
     size = count * SIZE
-    words = np.ascontiguousarray(content[start : start + size // 8 * 8]).view(np.dtype("u8").newbyteorder(order))
+    held_size = min(size, len(content) - start) // 8 * 8
+    words = np.ascontiguousarray(content[start : start + held_size]).view(np.dtype("u8").newbyteorder(order))
     halves = words[1:].view(np.dtype("u4").newbyteorder(order))[::2]
     missing = words[:-1] + halves - np.uint64(len(content))
     behind = np.int64(size) - missing.astype(np.int64) - (np.arange(len(missing)) * 8 + SIZE)
