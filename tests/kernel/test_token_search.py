@@ -17,6 +17,8 @@ GROUP = 256 * len(NAME)
 
 FORGED = {1 * MIB: 0, 9 * MIB: 8, 17 * MIB: 40, 25 * MIB: 700}
 """Words that can be markers but have no names, by the address of the token table behind them."""
+CROWD = 100
+"""Token tables with nothing before them, behind the first one."""
 REAL, GROUPS = 21 * MIB, 24
 """A token table behind markers of so many groups of names."""
 
@@ -31,9 +33,11 @@ def tables(byte_order: str = "<", width: int = 4, *, count: int = 256 * GROUPS, 
     return bytes(8) + number + bytes(names) + markers.astype(f"{byte_order}u{width}").tobytes()
 
 
-def memory(before: bytes | None = None) -> Memory:
+def memory(before: bytes | None = None, crowd: int = 0) -> Memory:
     data = np.zeros(32 * MIB, np.uint8)
     table = np.frombuffer(token_table(), np.uint8)
+    for number in range(1, crowd + 1):
+        data[1 * MIB + 4096 * number :][: len(table)] = table
     for address, count in FORGED.items():
         data[address : address + len(table)] = table
         data[address - 4 * count : address] = (np.arange(count, dtype="<u4") * 3000).view(np.uint8)
@@ -55,13 +59,19 @@ def test_markers_with_names_do_not_wait() -> None:
 
 
 def test_what_little_can_be_spent_goes_to_them() -> None:
-    plenty = WorkBudget.of(1 << 40)
-    attempts = len(followed(memory(tables()), plenty))
-    attempt = ATTEMPT_COST + TOKEN_TABLE_COST
-    # enough to look at all markers and for one attempt
-    budget = WorkBudget(plenty.spent_work - (attempts - 1) * attempt, 0)
-    assert followed(memory(tables()), budget) == [REAL]
-    assert budget.refused["token tables"] == len(FORGED)
+    source, plenty = memory(tables(), CROWD), WorkBudget.of(1 << 40)
+    attempts = len(followed(source, plenty))
+    assert attempts == 1 + len(FORGED) + CROWD
+    # enough to look at all markers, and for some attempts
+    budget = WorkBudget(2 * (plenty.spent_work - attempts * (ATTEMPT_COST + TOKEN_TABLE_COST)), 0)
+    assert followed(source, budget)[0] == REAL
+    assert 0 < budget.refused["token tables"] < attempts
+
+
+def test_telling_which_to_follow_leaves_enough_to_follow_some() -> None:
+    budget = WorkBudget(4 * (ATTEMPT_COST + TOKEN_TABLE_COST), 0)
+    assert followed(memory(tables(), CROWD), budget)
+    assert budget.refused["token tables"]
 
 
 @pytest.mark.parametrize("width", [4, 8])

@@ -36,6 +36,9 @@ ATTEMPT_COST = 1 << 23
 EAGER_PARTS = 8
 """What part of the budget is for token tables that are followed as soon as they are found, as 1 of so many."""
 
+SIFTING_PARTS = 2
+"""What part of the budget is for telling which digits are followed, and in what order, likewise."""
+
 HEAD_PARTS = 2
 """What part of the budget is for list heads around those that wait, likewise."""
 
@@ -69,14 +72,15 @@ class TokenSearch:
     def tables(self) -> Iterator[tuple[Segment, TokenTable]]:
         """Yield the token tables with their index, each with what is near it; as many as the budget allows."""
         waiting: list[tuple[Rank, int]] = []
-        ranking = MarkerRanking(self.memory, self.budget)
+        sifting = self.budget.share(SIFTING_PARTS)
+        ranking = MarkerRanking(self.memory, sifting)
         cost = min(ATTEMPT_COST, PASSES * self.memory.stored_size)
         # to place what is around one costs more than to find it
         placement = min(PLACEMENT_COST, self.memory.stored_size)
         eager = WorkBudget(self.budget.work // EAGER_PARTS, self.budget.output)
         for stretch, runs in digit_runs(self.memory, self.scanned, self.first):
-            likely = may_be_tables(stretch, runs, self.budget)
-            is_cut = may_be_cut(stretch, runs, self.budget)
+            likely = may_be_tables(stretch, runs, sifting)
+            is_cut = may_be_cut(stretch, runs, sifting)
             self.cut += [stretch.start + run for run in runs[is_cut].tolist()]
             for address in (stretch.start + run for run in runs[likely].tolist()):
                 rank = ranking.rank(address)
@@ -88,6 +92,7 @@ class TokenSearch:
             if len(waiting) > MAX_WAITING:
                 self.budget.leave_out("token tables", len(waiting) - MAX_WAITING)
                 waiting = sorted(waiting)[:MAX_WAITING]
+        self.budget.leave_out("runs of digits", sifting.refused["runs of digits"])
         for _, address in self._in_order(waiting, TOKEN_TABLE_COST + cost):
             if self.budget.take("token tables", TOKEN_TABLE_COST + cost):
                 yield from self._tables_at(address)
