@@ -11,7 +11,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "kallsift"
 
-SHARED = ("addresses", "arrays", "budget", "byte_search", "errors", "lanes", "quick_dataclasses", "threads")
+SHARED = ("addresses", "arrays", "budget", "byte_search", "errors", "lanes", "threads")
 """Single modules that stand below all packages."""
 
 PACKAGES = ("memory", "image", "kallsyms", "machine", "kernel", "modules", "questions", "output", "cli")
@@ -20,7 +20,7 @@ PACKAGES = ("memory", "image", "kallsyms", "machine", "kernel", "modules", "ques
 BELOW_KERNEL = {*SHARED, "memory", "image", "kallsyms", "machine"}
 
 MAY_IMPORT: dict[str, set[str]] = {
-    **{name: {"quick_dataclasses"} for name in SHARED},
+    **{name: set() for name in SHARED},
     "memory": {*SHARED},
     "image": {*SHARED, "memory"},
     "kallsyms": {*SHARED, "memory"},

@@ -7,9 +7,7 @@ next step costs before it makes the step; one that is refused is counted, and th
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import field
-
-from kallsift.quick_dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MIN_WORK, WORK_RATIO = 1 << 30, 4
 """Bytes that any source may cost to pass over, and how many times its own size besides."""

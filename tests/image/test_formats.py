@@ -19,6 +19,7 @@ from kallsift.image.model import BEHIND_LIMIT
 from kallsift.kallsyms import scan
 from kallsift.memory import raw
 from kallsift.memory.model import AddressSpace
+from kallsift.memory.optional_package import optional_package
 from tests.components import needs
 from tests.image import builders as build
 from tests.image.builders import BANNER, COMPRESS, DIGITS, kernel, with_size
@@ -332,6 +333,7 @@ def test_a_missing_package_is_named_whatever_it_is_missing_for(
 ) -> None:
     for module in ("compression.zstd", "backports.zstd"):
         monkeypatch.setitem(sys.modules, module, None)
+    optional_package.cache_clear()
     text = refusal(pack(packed("zstd", KERNEL)))
     assert "zstd needs the package backports.zstd; pip install 'kallsift[images]'" in text
 

@@ -8,6 +8,7 @@ import lzma
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kallsift.memory import libvirt_save, spool
+from kallsift.memory.optional_package import optional_package
 from tests.components import needs
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal
 from tests.memory.strategies import damaged
@@ -95,10 +97,8 @@ def test_a_bomb_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ImportError(name)
-
-    monkeypatch.setattr(spool, "import_module", missing)
+    monkeypatch.setitem(sys.modules, "lzallright", None)
+    optional_package.cache_clear()
     assert "needs the package lzallright; pip install 'kallsift[images]'" in refusal(
         libvirt_save, header("lzop") + STREAM
     )

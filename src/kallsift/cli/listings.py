@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import click
 
@@ -15,7 +15,6 @@ from kallsift.questions.dynamic import Dynamic, dynamic_symbols
 from kallsift.questions.listing import Listing
 from kallsift.questions.listings import listed
 from kallsift.questions.resolver import Resolver
-from kallsift.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +21,6 @@ import numpy as np
 
 from kallsift.memory.file_mapping import touch
 from kallsift.memory.input_files import record_output, record_stream
-from kallsift.quick_dataclasses import dataclass
 
 HOLE = 1 << 16
 """Bytes that are left out of a file at once where they are blank."""

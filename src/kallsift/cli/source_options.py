@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -23,7 +23,6 @@ from kallsift.kernel.model import Kernel, Role, State
 from kallsift.kernel.recover import Progress
 from kallsift.memory.model import Hints, Memory, printable
 from kallsift.output.evidence_text import doubts, evidence_lines
-from kallsift.quick_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

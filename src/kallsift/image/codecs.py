@@ -11,6 +11,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from heapq import merge
 from typing import Any, Protocol
 
@@ -21,7 +22,6 @@ from kallsift.image import lz4_legacy
 from kallsift.image.model import Bytes, ImageError
 from kallsift.memory import lzop
 from kallsift.memory.optional_package import ZSTD, optional_package
-from kallsift.quick_dataclasses import dataclass
 
 CEILING = 512 << 20
 """Bytes that one payload may expand to; unpacked kernels with everything built in have about 100 MiB."""

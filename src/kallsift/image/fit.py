@@ -6,13 +6,12 @@ Formats: Devicetree Specification 0.4, chapter 5; Flat Image Tree specification 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from kallsift.image.architectures import FIT_ARCHITECTURES
 from kallsift.image.model import Bytes, ImageError, Packed, Part, record, starts_with
-from kallsift.quick_dataclasses import dataclass
 
 MAGIC = b"\xd0\x0d\xfe\xed"
 HEADER = np.dtype(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from kallsift.image import codecs
 from kallsift.image.codecs import Codec
 from kallsift.image.model import Bare, Bytes
-from kallsift.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +10,6 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory.model import AddressSpace, Segment
-from kallsift.quick_dataclasses import dataclass
 
 Bytes = NDArray[np.uint8]
 """Shape (size,), uint8; a view wherever nothing had to be decoded."""

@@ -5,11 +5,12 @@ Formats: PE Format (Microsoft), "COFF File Header" and "Section Table"; UKI spec
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from kallsift.image.architectures import PE_MACHINES
 from kallsift.image.model import Bytes, ImageError, Packed, Part, record, starts_with
-from kallsift.quick_dataclasses import dataclass
 
 DOS_MAGIC, PE_MAGIC = b"MZ", b"PE\0\0"
 PE_OFFSET = np.dtype({"names": ["offset"], "formats": ["<u4"], "offsets": [0x3C], "itemsize": 0x40})

@@ -7,6 +7,7 @@ address). Most linkers also store the value in the place; arm64's is told not to
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 
 from kallsift.image.model import Bytes
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 ByteOrder = Literal["<", ">"]
 

@@ -7,11 +7,11 @@ comes out of one is counted against a budget, and the compressions with the most
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from kallsift.budget import WorkBudget
 from kallsift.image.codecs import CODECS, Codec, CodecError, Decoded, MissingCodecError, decode
 from kallsift.image.model import Bytes
-from kallsift.quick_dataclasses import dataclass
 
 PACKINGS = 1 << 8
 """Headers of packed images that one opening looks into; hostile ones refer to themselves, and several times at that."""

@@ -8,7 +8,7 @@ right size bears out, an array ends where its order does. Slower, so it is asked
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import merge
 
@@ -40,7 +40,6 @@ from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Attempt, Layout, Listed, Row, Tables
 from kallsift.kallsyms.tokens import TokenTable
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 WITHIN = 16 << 20
 """How far from the token table another table lies at most, in bytes."""

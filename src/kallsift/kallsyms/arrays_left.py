@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +15,6 @@ from kallsift.kallsyms.lost_index import permutation_places
 from kallsift.kallsyms.pages import Pages
 from kallsift.kallsyms.tokens import INDEX_SIZE, TokenTable
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 ALIGNMENTS = {4: (16, 4), 8: (256, 8, 4)}
 """What tables are aligned to, in bytes, by the word size: to a word, to two to the power of that where the assembler

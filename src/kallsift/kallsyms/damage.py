@@ -7,7 +7,7 @@ that survive, the order of the addresses left, the place of a table beside its n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -40,7 +40,6 @@ from kallsift.kallsyms.tables import Attempt, Damage, Row, Tables, in_order
 from kallsift.kallsyms.tables_left import TablesLeft
 from kallsift.kallsyms.tokens import TokenTable
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 ROUNDS = 4
 """How often pages that turn out to hold something else are left out, and all is tried again."""

@@ -8,13 +8,12 @@ ones; the smallest step tells them apart, for some symbols always share an addre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.tokens import MAX_PADDING
-from kallsift.quick_dataclasses import dataclass
 
 Words = NDArray[np.unsignedinteger]
 

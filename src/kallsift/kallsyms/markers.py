@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from kallsift.quick_dataclasses import dataclass
 
 GROUP = 256
 """Entries between two markers."""

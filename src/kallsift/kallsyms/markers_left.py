@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,6 @@ from kallsift.kallsyms.markers import GROUP, MAX_ENTRY
 from kallsift.kallsyms.names import LIKELY_LAST_GROUP, entry_sizes, is_padding, landing
 from kallsift.kallsyms.pages import Pages
 from kallsift.kallsyms.tokens import MAX_PADDING
-from kallsift.quick_dataclasses import dataclass
 
 LEAST = 4
 """Neighbouring markers at least in a piece of them."""

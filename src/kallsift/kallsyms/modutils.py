@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -19,7 +20,6 @@ from kallsift.kallsyms.encodings import ENCODINGS, AddressArray
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.tables import Attempt, Row, Tables, in_order
 from kallsift.memory.model import Memory, Segment
-from kallsift.quick_dataclasses import dataclass
 
 MIN_SYMBOLS, MAX_SYMBOLS = 256, 1 << 18
 MAX_SECTIONS = 1 << 12

@@ -8,6 +8,7 @@ changed token mostly breaks that. Kernels up to 2.6.13 chose their tokens by ano
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.names import Names
 from kallsift.kallsyms.tokens import CODES, TokenTable
-from kallsift.quick_dataclasses import dataclass
 
 NAME = "name codes"
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain, compress, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.sequences import Ranks
-from kallsift.quick_dataclasses import dataclass
 
 NARROW = 16
 """Ranks between two known names at most that one between them is confirmed by: more than one in 10,000 others are not

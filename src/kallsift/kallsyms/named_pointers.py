@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import compress
 
 import numpy as np
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.encodings import Words
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 LEADING = ((b"__ksymtab_", b""), (b"__tracepoint_ptr_", b"__tracepoint_"))
 """What names of pointers begin with, and what those of their targets begin with in its stead: entries of the export

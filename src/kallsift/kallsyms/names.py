@@ -8,7 +8,7 @@ starts, how wide a marker is and how many entries there are all follow from the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.markers import GROUP, MAX_ENTRY, Markers
 from kallsift.kallsyms.tokens import MAX_PADDING, TokenTable
 from kallsift.lanes import LANE, lanes, writable_lanes
-from kallsift.quick_dataclasses import dataclass
 from kallsift.threads import in_threads
 
 MAX_SYMBOLS = 1 << 24

@@ -7,6 +7,7 @@ is that kernel's, and one with as many words as another kernel has names may be.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -19,7 +20,6 @@ from kallsift.kallsyms.scan import DIGITS
 from kallsift.kallsyms.tables import Attempt, Listed
 from kallsift.kallsyms.tokens import MAX_PADDING, TokenTable, lone_token_tables
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 MAX_OTHERS = 8
 """Other token tables that are followed, those nearest to the own one first."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 PAGE_BITS = 12
 PAGE = 1 << PAGE_BITS

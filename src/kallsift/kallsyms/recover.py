@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,6 @@ from kallsift.kallsyms.sequences import Sequences, find_sequences, names_out_of_
 from kallsift.kallsyms.tables import Attempt, Row, Tables, in_order
 from kallsift.kallsyms.tokens import INDEX_SIZE, MAX_PADDING, TokenTable
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 MARKERS_WITHIN = 2 << 20
 """How far before the token table the markers begin at most, in bytes: seqs_of_names lies between them in 6.1 to 6.3."""

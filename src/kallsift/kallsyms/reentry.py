@@ -9,6 +9,7 @@ of which fewer than `UNSURE` could be there by chance, and only from where no ot
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,6 @@ from kallsift.kallsyms.markers import GROUP, MAX_ENTRY
 from kallsift.kallsyms.names import entry_sizes
 from kallsift.kallsyms.pages import PAGE, Pages, page_begin
 from kallsift.kallsyms.proven_groups import proving_pages, suspected_pages, whole_groups
-from kallsift.quick_dataclasses import dataclass
 
 FIRST_WHOLE = 130
 """Behind a lost page an entry begins within so many bytes: no entry of one length byte takes more."""

@@ -8,7 +8,7 @@ first ``.`` or at ``.llvm.``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from kallsift.arrays import distinct
 from kallsift.kallsyms.pages import PAGE, Pages
 from kallsift.kallsyms.tokens import MAX_PADDING
 from kallsift.lanes import LANE, lanes
-from kallsift.quick_dataclasses import dataclass
 from kallsift.threads import in_threads
 
 SAMPLED = 16

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from kallsift.kallsyms.pages import PAGE
 from kallsift.kallsyms.recover import recover_tables
 from kallsift.kallsyms.tables import Attempt, Tables
 from kallsift.kallsyms.tokens import TokenTable
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 MAX_KEPT = 4
 """Windows whose tables are kept: the first one, that of another alignment, and those of two layouts."""

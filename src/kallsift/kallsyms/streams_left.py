@@ -7,7 +7,7 @@ where that is lost as well, the addresses themselves.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -26,7 +26,6 @@ from kallsift.kallsyms.tables import Attempt
 from kallsift.kallsyms.tokens import MAX_PADDING, TokenTable
 from kallsift.kallsyms.unmarked import ENTRY_SIZES, unmarked_streams
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 WITHIN = 16 << 20
 """How far from the token table another table lies at most, in bytes."""

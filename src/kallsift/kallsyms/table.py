@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from operator import index as as_index
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.addresses import VirtualAddress
-from kallsift.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -12,7 +12,6 @@ from kallsift.budget import WorkBudget
 from kallsift.kallsyms.encodings import AddressArray
 from kallsift.kallsyms.evidence import Check
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True)

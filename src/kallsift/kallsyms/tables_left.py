@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,6 @@ from kallsift.kallsyms.sequences import Ranks
 from kallsift.kallsyms.streams_left import StreamLeft, ranks_left
 from kallsift.kallsyms.tokens import TokenTable
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True, eq=False)

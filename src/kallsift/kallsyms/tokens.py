@@ -7,14 +7,13 @@ order, and gives the table's start even where the bytes before it are not zero.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import distinct
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 FIRST_DIGIT = ord("0")
 CODES = 256

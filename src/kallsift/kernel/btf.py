@@ -7,6 +7,7 @@ and its count of members how long it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +17,6 @@ from kallsift.arrays import is_in
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import VirtualMemory
-from kallsift.quick_dataclasses import dataclass
 
 MAGIC = 0xEB9F
 HEADER = 24

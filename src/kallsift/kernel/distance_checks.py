@@ -6,6 +6,8 @@ image is taken to lie. But a pointer to a string leads to its first character at
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,6 @@ from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kernel.pointer_targets import ODD, Targets
 from kallsift.kernel.pointers import PAGE, Words, pointers_between
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 CHECK = "pointers to strings"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 
@@ -21,7 +22,6 @@ from kallsift.kernel.distance_checks import beginnings
 from kallsift.kernel.pointers import AFTER, BEFORE, Votes, Words, distances, list_head_distances, self_pointers
 from kallsift.kernel.window_facts import WindowFacts
 from kallsift.memory.model import AddressSpace, Memory, Segment
-from kallsift.quick_dataclasses import dataclass
 
 FIRST_SYMBOLS = ("_text", "_stext", "stext", "_start")
 """What names the first byte of a flat image."""

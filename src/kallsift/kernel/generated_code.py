@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +13,6 @@ from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import VirtualMemory
 from kallsift.machine.granted import granted
 from kallsift.machine.model import EXECUTE
-from kallsift.quick_dataclasses import dataclass
 
 MAX_CODE = 1 << 26
 """Bytes of one piece of code at most."""

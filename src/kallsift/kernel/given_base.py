@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.vmcoreinfo import Vmcoreinfo, noted, scattered
 from kallsift.memory.model import AddressSpace, Memory
-from kallsift.quick_dataclasses import dataclass
 
 WORD = (1 << 64) - 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,6 @@ from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.pointers import AFTER, BEFORE, list_heads
 from kallsift.kernel.virtual import VirtualMemory
-from kallsift.quick_dataclasses import dataclass
 
 BATCH = 1 << 14
 """Heads of lists that are followed at once."""

@@ -8,7 +8,7 @@ from the image through what they map, and back from both ends.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -20,7 +20,6 @@ from kallsift.kernel.pointers import PAGE, Words, list_heads
 from kallsift.machine.model import PRESENT, PagingMode, Segmented, Windows, walk
 from kallsift.machine.registry import segmented
 from kallsift.memory.model import Memory, Segment
-from kallsift.quick_dataclasses import dataclass
 
 SYMBOL = "swapper_pg_dir"
 

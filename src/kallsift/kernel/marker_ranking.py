@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ from kallsift.kallsyms.names import is_group
 from kallsift.kallsyms.recover import MARKERS_WITHIN
 from kallsift.kallsyms.tokens import MAX_PADDING, MAX_TABLE
 from kallsift.memory.model import Memory, Stretch
-from kallsift.quick_dataclasses import dataclass
 
 BLOCK = MARKERS_WITHIN
 """Bytes whose markers are counted together."""

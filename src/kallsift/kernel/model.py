@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
@@ -9,7 +10,6 @@ from kallsift.kallsyms.evidence import Check, proven
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kallsyms.tables import Damage
 from kallsift.memory.model import AddressSpace, Memory, printable
-from kallsift.quick_dataclasses import dataclass
 
 
 class State(Enum):

@@ -9,13 +9,14 @@ proves itself.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.pointers import Words
 from kallsift.memory.model import Segment
-from kallsift.quick_dataclasses import dataclass
 
 MAX_EXPORTS = 4096
 """Entries that are looked at, taken from the whole image; real ones have up to 20,000."""

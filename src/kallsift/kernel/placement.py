@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from kallsift.kernel.pointers import (
     Words,
 )
 from kallsift.machine.model import Mapping
-from kallsift.quick_dataclasses import dataclass
 
 CHANCE = 1.5
 """How many times more words than by chance equal symbols before they prove anything."""

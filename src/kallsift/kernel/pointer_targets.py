@@ -8,12 +8,13 @@ image's pointers have it is measured.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import distinct, is_in_ascending
 from kallsift.kallsyms.table import SymbolTable
-from kallsift.quick_dataclasses import dataclass
 
 CODE_LETTERS = np.frombuffer(b"TtWwi?", np.uint8)
 """Letters that nm prints for functions; up to 2.6.9 no table has letters."""

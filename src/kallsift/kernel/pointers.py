@@ -8,7 +8,7 @@ A list that runs through memory outside the image and comes back is one that a r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from kallsift.arrays import distinct
 from kallsift.machine.model import Mapping, translate
 from kallsift.memory.model import Memory, Segment
-from kallsift.quick_dataclasses import dataclass
 from kallsift.threads import in_threads
 
 BEFORE, AFTER = 32 << 20, 64 << 20

@@ -6,7 +6,7 @@ things that symbols name, words that equal symbols, and exports, which tell the 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from kallsift.kallsyms.evidence import Check, Outcome, proven
@@ -17,7 +17,6 @@ from kallsift.kernel.pointer_targets import without_code_bit
 from kallsift.kernel.pointers import AFTER, BEFORE, Words
 from kallsift.kernel.vmcoreinfo import VMCOREINFO
 from kallsift.memory.model import Memory
-from kallsift.quick_dataclasses import dataclass
 
 OWN_NAMES = "kallsyms_*"
 EXPORTS = "exports"

@@ -6,13 +6,13 @@ Where only text is listed, the kernel's own resources name the rest: ``/proc/iom
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from kallsift.errors import UnmappedError
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.pointers import AFTER, BEFORE, PAGE, pointers_between
 from kallsift.kernel.strings import places_of
 from kallsift.kernel.virtual import VirtualMemory
-from kallsift.quick_dataclasses import dataclass
 
 BOUNDARIES: tuple[tuple[str, str, str], ...] = (
     ("image", "_text", "_end"),

@@ -10,7 +10,7 @@ others (see `head_ranking`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from kallsift.budget import WorkBudget
 from kallsift.kallsyms.run_filter import may_be_cut, may_be_tables
@@ -19,7 +19,6 @@ from kallsift.kallsyms.tokens import MAX_TABLE, TokenTable, token_tables
 from kallsift.kernel.candidates import PLACEMENT_COST
 from kallsift.kernel.marker_ranking import MarkerRanking, Rank
 from kallsift.memory.model import Memory, Segment
-from kallsift.quick_dataclasses import dataclass
 
 NEAR = 2 * MAX_TABLE
 """Bytes below and above its digits that hold a token table with the index behind it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,6 @@ from kallsift.kernel.pointers import Words
 from kallsift.machine.model import Mapping, PagingMode, translate
 from kallsift.machine.registry import mapping_named
 from kallsift.memory.model import AddressSpace, Memory
-from kallsift.quick_dataclasses import dataclass
 
 PAGE = 4096
 

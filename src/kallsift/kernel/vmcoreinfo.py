@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from kallsift.kallsyms.tables import Tables
 from kallsift.kernel.placement import Placement
 from kallsift.machine.model import translate
 from kallsift.memory.model import Memory
-from kallsift.quick_dataclasses import dataclass
 
 VMCOREINFO = "VMCOREINFO"
 """Name of the check."""

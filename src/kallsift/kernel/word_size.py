@@ -7,6 +7,8 @@ image, tell which it is, whatever the reading says.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +22,6 @@ from kallsift.kernel.pointers import AFTER, BEFORE, Pointers, Words, outside_of,
 from kallsift.kernel.window_facts import SharedWindows, WindowFacts
 from kallsift.machine.registry import NAME_MARKS, word_sizes_of
 from kallsift.memory.model import Memory, Segment
-from kallsift.quick_dataclasses import dataclass
 
 WORD_SIZES = (8, 4)
 """Bytes of a word, the likelier first."""

@@ -7,9 +7,8 @@ architecture has several plans, of which the page table chooses one.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
-
-from kallsift.quick_dataclasses import dataclass
 
 DIRECT_START = "start of mapped memory"
 DIRECT_END = "end of mapped memory"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,6 @@ from kallsift.arrays import distinct
 from kallsift.errors import UnmappedError
 from kallsift.machine.model import EVERYTHING, LEAF, PRESENT, Entries, PagingMode
 from kallsift.memory.model import Memory
-from kallsift.quick_dataclasses import dataclass
 
 BATCH = 512
 """Tables that are looked at together."""

@@ -7,13 +7,11 @@ at a fixed distance (`Windows`), or both, side by side (`Segmented`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from kallsift.quick_dataclasses import dataclass
 
 Entries = NDArray[np.uint64]
 

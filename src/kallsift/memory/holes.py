@@ -9,9 +9,8 @@ what their guests' maps show. A row of `LAYOUTS` that is wrong costs time, never
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
-
-from kallsift.quick_dataclasses import dataclass
 
 MIB, GIB = 1 << 20, 1 << 30
 

@@ -11,12 +11,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from kallsift.errors import OverwriteError
-from kallsift.quick_dataclasses import dataclass
 
 LOOP_FILE = "/sys/dev/block/{major}:{minor}/loop/backing_file"
 """Where the kernel tells what file a loop device shows (Linux, drivers/block/loop.c)."""

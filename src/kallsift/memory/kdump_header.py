@@ -10,13 +10,13 @@ Sources: makedumpfile, diskdump_mod.h and IMPLEMENTATION; QEMU, include/sysemu/d
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.memory.notes import ByteOrder
 from kallsift.memory.rearranged import Content
-from kallsift.quick_dataclasses import dataclass
 
 KDUMP, DISKDUMP = b"KDUMP   ", b"DISKDUMP"
 """Marks; an old diskdump has the same headers but another sub header, of registers."""

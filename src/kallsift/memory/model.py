@@ -6,7 +6,7 @@ import weakref
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from operator import attrgetter
@@ -20,7 +20,6 @@ from kallsift.errors import SourceError, UnmappedError
 from kallsift.memory.core_notes import CoreNotes
 from kallsift.memory.file_mapping import stored_parts, touch, unreadable_parts
 from kallsift.memory.unreadable import UnreadablePages
-from kallsift.quick_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from kallsift.memory.fetched import Fetched

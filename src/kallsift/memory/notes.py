@@ -12,13 +12,13 @@ Documentation/admin-guide/kdump/vmcoreinfo.rst.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from kallsift.memory.core_notes import CoreNotes
 from kallsift.memory.model import CpuState, Hints, printable
-from kallsift.quick_dataclasses import dataclass
 
 ByteOrder = Literal["<", ">"]
 """Byte order as NumPy and `struct` spell it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -29,7 +29,6 @@ from kallsift.memory.qemu_resync import (
     next_named,
     next_record,
 )
-from kallsift.quick_dataclasses import dataclass
 
 MEMORY_SIZE, XBZRLE, HOOK, FLUSH = 0x04, 0x40, 0x80, 0x200
 """RAM_SAVE_FLAG_MEM_SIZE, _XBZRLE, _HOOK, _MULTIFD_FLUSH."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -20,7 +21,6 @@ from kallsift.memory.qemu_pages import Block, CutShortError, DamagedError, Pages
 from kallsift.memory.qemu_processors import processors
 from kallsift.memory.stored import Cache, Stored
 from kallsift.memory.unreadable import UnreadablePages
-from kallsift.quick_dataclasses import dataclass
 
 MAGIC = b"QEVM"
 VERSION = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 import numpy as np
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from kallsift.memory.model import Packed, Stretch
 from kallsift.memory.unreadable import UnreadablePages
-from kallsift.quick_dataclasses import dataclass
 
 CACHE_SIZE = 64 << 20
 """Bytes of decoded blocks that a container keeps."""

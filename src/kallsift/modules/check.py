@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from kallsift.modules.export_entries import Export
 from kallsift.modules.file import THIS_MODULE, ModuleFile
 from kallsift.modules.loader import Loader
-from kallsift.quick_dataclasses import dataclass
 
 GPL_COMPATIBLE = frozenset(
     ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")

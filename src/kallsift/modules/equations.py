@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -25,7 +26,6 @@ from kallsift.modules.regions import RegionPlace, solved_regions
 from kallsift.modules.sections import GROUP, find_form, sections
 from kallsift.modules.structures import KOBJECT_WORDS, NAME, STATES, ModulesError, Structures, numbers_at
 from kallsift.modules.symbols import symbol_reader
-from kallsift.quick_dataclasses import dataclass
 
 INITIAL_TEXT = ".init.text"
 MOST_INITIAL = 1 << 20

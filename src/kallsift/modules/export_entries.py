@@ -7,6 +7,7 @@ flags (``__kflagstab``) stand in arrays of their own, in the same order.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +17,6 @@ from kallsift.addresses import VirtualAddress
 from kallsift.arrays import distinct
 from kallsift.errors import UnmappedError
 from kallsift.kernel.virtual import VirtualMemory
-from kallsift.quick_dataclasses import dataclass
 
 MAX_EXPORTS = 1 << 16
 """Entries of one array at most."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +17,6 @@ from kallsift.modules.kernel_exports import ExportsError, kernel_arrays
 from kallsift.modules.module_exports import module_arrays
 from kallsift.modules.module_list import modules
 from kallsift.modules.structures import structures_at
-from kallsift.quick_dataclasses import dataclass
 
 MAX_ALL = 1 << 18
 """Exports of all owners at most; a distribution's kernel with all of its modules has some 30,000."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +16,6 @@ from kallsift.modules.sections import Section, SectionForm, build_id, find_form,
 from kallsift.modules.structures import Structures, name_of, state_of, structures_at
 from kallsift.modules.symbol_entries import ModuleSymbols
 from kallsift.modules.symbols import SymbolReader, symbol_reader
-from kallsift.quick_dataclasses import dataclass
 
 TAINTS = "PFSRMBUDAWCIOELKXTNJ"
 """The letters of the flags, from the lowest bit on (kernel/panic.c)."""

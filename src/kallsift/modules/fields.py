@@ -6,7 +6,7 @@ tells is unknown.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from kallsift.kernel.model import Kernel
 from kallsift.kernel.virtual import VirtualMemory
 from kallsift.modules.regions import RegionPlace, typed_regions
 from kallsift.modules.structures import NAME, Structures
-from kallsift.quick_dataclasses import dataclass
 
 MAX_SIZE = 1 << 16
 """Bytes of the structure at most; the largest so far has some 2 KiB."""

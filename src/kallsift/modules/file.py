@@ -8,6 +8,7 @@ Files are opened by pyelftools, packed ones by the codecs that kernel images hav
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ from kallsift.budget import WorkBudget
 from kallsift.errors import KallsiftError
 from kallsift.image import codecs
 from kallsift.memory.input_files import open_input
-from kallsift.quick_dataclasses import dataclass
 
 MAX_FILE = 1 << 28
 """Bytes of a module at most, unpacked; the largest has some tens of MiB, most of that for debuggers."""

@@ -7,7 +7,7 @@ symbols) is read when it is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
@@ -26,7 +26,6 @@ from kallsift.modules.regions import Region
 from kallsift.modules.sections import Section
 from kallsift.modules.structures import structures_at
 from kallsift.modules.witnesses import witnessed
-from kallsift.quick_dataclasses import dataclass
 
 LIST = "list"
 """The witness that ``/proc/modules`` and ``/proc/kallsyms`` go by."""

@@ -8,7 +8,7 @@ include/asm-generic/vmlinux.lds.h).
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,6 @@ from kallsift.modules.export_entries import (
     entry_starts,
     read_strings,
 )
-from kallsift.quick_dataclasses import dataclass
 
 FEW = 16
 """Entries with the names of their symbols that tell an array from chance."""

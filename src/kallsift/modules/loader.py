@@ -7,6 +7,7 @@ of another one with CONFIG_MODULE_ALLOW_MISSING_NAMESPACE_IMPORTS (kernel/module
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from kallsift.kernel.model import Kernel
 from kallsift.kernel.pointers import AFTER, BEFORE
 from kallsift.kernel.virtual import VirtualMemory, image_memory, virtual_memory
 from kallsift.modules.exports import Exports, exports
-from kallsift.quick_dataclasses import dataclass
 
 FORCED = re.compile(rb"%s: %s: kernel tainted\.\n\0")
 """What the loader says before it goes on without a vermagic or without checksums; absent if it never does."""

@@ -7,6 +7,8 @@ Where there are no entries, the pointer is 0. ``/proc/kallsyms`` writes the firs
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,7 +31,6 @@ from kallsift.modules.export_entries import (
     read_strings,
 )
 from kallsift.modules.structures import Structures
-from kallsift.quick_dataclasses import dataclass
 
 WITHIN = 128
 """Words of ``struct module`` among which these fields stand; so far they are within the first 50."""

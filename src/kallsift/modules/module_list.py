@@ -6,7 +6,7 @@ Its links agree both ways, and behind those of each member stands the module's n
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,6 @@ from kallsift.modules.structures import (
     structures_at,
 )
 from kallsift.modules.symbols import has_symbol_tables, symbol_reader
-from kallsift.quick_dataclasses import dataclass
 
 UNFORMED = STATES[-1]
 """The state of a module that ``/proc/kallsyms`` does not show yet, or no more."""

@@ -8,6 +8,7 @@ overlap and one of each module's holds the structure itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from kallsift.errors import UnmappedError
 from kallsift.kernel.btf import Btf
 from kallsift.kernel.virtual import PAGE, VirtualMemory
 from kallsift.modules.structures import Structures, numbers_at
-from kallsift.quick_dataclasses import dataclass
 
 LAYOUTS = ("core", "init", "data")
 """What a module's memory is called up to 6.3: ``core_layout`` and ``init_layout``, on some machines ``data_layout``."""

@@ -9,13 +9,13 @@ the sections holds ``struct module`` itself, so its address is known beforehand.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
 from kallsift.errors import UnmappedError
 from kallsift.kernel.virtual import VirtualMemory
-from kallsift.quick_dataclasses import dataclass
 
 GROUP = b"sections"
 

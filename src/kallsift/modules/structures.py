@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kernel.virtual import VirtualMemory
-from kallsift.quick_dataclasses import dataclass
 
 STRUCT_WORDS = 320
 """Words of ``struct module`` that are looked at; the largest so far has some 200."""

@@ -8,6 +8,8 @@ other, each with its NUL, in the order of the symbols (``add_kallsyms()``, kerne
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,6 @@ from kallsift.errors import UnmappedError
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.virtual import PAGE, VirtualMemory
 from kallsift.modules.structures import ModulesError
-from kallsift.quick_dataclasses import dataclass
 
 MAX_STRINGS = 1 << 26
 """Bytes of a module's string table at most."""

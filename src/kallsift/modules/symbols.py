@@ -7,7 +7,7 @@ symbol table begins with an entry of zeros, and its names are strings of a strin
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,6 @@ from kallsift.modules.symbol_entries import (
     is_in_order,
     read_symbols,
 )
-from kallsift.quick_dataclasses import dataclass
 
 MAX_SYMBOLS = 1 << 22
 """Symbols of a module at most."""

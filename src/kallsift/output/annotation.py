@@ -7,12 +7,11 @@ An annotation is ``<symbol+0xoffset/0xsize [module]>``; where the kernel itself 
 from __future__ import annotations
 
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from kallsift.kallsyms.table import Symbol
 from kallsift.output.log_lines import LogReader
 from kallsift.questions.resolver import Answer, Resolver
-from kallsift.quick_dataclasses import dataclass
 
 SYMBOL = rb"(?<![\w.$@])(?P<name>[A-Za-z_.$][\w.$@]*)\+0x(?P<offset>[0-9a-f]+)/0x(?P<size>[0-9a-f]+)"
 MODULE = rb"(?: \[(?P<module>\w+)(?: [0-9a-f]{16,64})?\])?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from kallsift.memory.model import Memory
 from kallsift.output.dump_pieces import Piece, Progress
@@ -11,7 +12,6 @@ from kallsift.output.kdump_dump import kdump_dump
 from kallsift.output.lime_dump import lime_dump
 from kallsift.output.memory_facts import Facts
 from kallsift.output.raw_dump import raw_dump
-from kallsift.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True)

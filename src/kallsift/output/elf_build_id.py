@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from kallsift.errors import UnmappedError
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.vmcoreinfo import parse
-from kallsift.quick_dataclasses import dataclass
 
 NT_GNU_BUILD_ID = 3
 OWNER = b"GNU\0"

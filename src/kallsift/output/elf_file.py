@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,6 @@ from kallsift.output.elf_machines import MACHINES, UNKNOWN
 from kallsift.output.elf_sections import NOTE_NAME, Kind, Section
 from kallsift.output.elf_symbols import ElfSymbols, elf_symbols
 from kallsift.output.system_map import linked_addresses
-from kallsift.quick_dataclasses import dataclass
 
 CHUNK = 1 << 20
 """Bytes of the image that are handed on at once."""

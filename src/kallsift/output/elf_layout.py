@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,6 @@ from kallsift.kernel.model import Kernel
 from kallsift.memory.model import AddressSpace
 from kallsift.output.elf_build_id import Note, find_build_id
 from kallsift.output.elf_sections import LETTERS, RANGES, UNTOLD, Division, Range, Section, divide
-from kallsift.quick_dataclasses import dataclass
 
 MAX_IMAGE = 1 << 30
 """Bytes of an image at most: what x86-64 has room for; the largest seen so far are below 128 MB."""

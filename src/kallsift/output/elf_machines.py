@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from kallsift.image.architectures import ELF_MACHINES
-from kallsift.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True)

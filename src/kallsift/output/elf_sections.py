@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import pairwise
 
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError
-from kallsift.quick_dataclasses import dataclass
 
 
 class Kind(IntEnum):

@@ -13,13 +13,14 @@ Names and addresses are exact for all of them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kernel.model import Kernel
 from kallsift.output.elf_layout import Layout, letters
 from kallsift.output.elf_sections import UNTOLD, Kind
-from kallsift.quick_dataclasses import dataclass
 
 LOCAL, GLOBAL, WEAK = 0, 1, 2
 NOTYPE, OBJECT, FUNCTION = 0, 1, 2

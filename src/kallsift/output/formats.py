@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from kallsift.kernel.model import Kernel
 from kallsift.memory.model import Memory
-from kallsift.quick_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from kallsift.questions.dynamic import Dynamic

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from kallsift.memory.optional_package import ZSTD, optional_package
 from kallsift.output.dump_notes import dump_notes
 from kallsift.output.dump_pieces import Piece, Progress, chunks, view
 from kallsift.output.memory_facts import Facts
-from kallsift.quick_dataclasses import dataclass
 
 VERSION = 6
 HIGHEST = 1 << 52

@@ -13,8 +13,7 @@ What architectures print when something goes wrong (show_regs(), show_stack() an
 from __future__ import annotations
 
 import re
-
-from kallsift.quick_dataclasses import dataclass
+from dataclasses import dataclass
 
 PREFIX = re.compile(
     rb"[>|\s]*(?:\d{4}-\d\d-\d\d[T ]\S+\s)?(?:[^\[\]<>]{0,120}?\bkernel(?:\[\d+\])?: )?"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from kallsift.errors import KallsiftError
 from kallsift.image.architectures import ELF_MACHINES
@@ -15,7 +16,6 @@ from kallsift.memory.core_notes import CoreNotes
 from kallsift.memory.model import CpuState, Memory
 from kallsift.memory.notes import ByteOrder
 from kallsift.output.elf_build_id import find_build_id
-from kallsift.quick_dataclasses import dataclass
 
 PAGE = 4096
 WORD = (1 << 64) - 1

@@ -7,7 +7,7 @@ lines are laid out in one byte array at once: names are copied eight bytes at a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.lanes import LANE, lanes, writable_lanes
-from kallsift.quick_dataclasses import dataclass
 from kallsift.threads import in_threads
 
 CHUNK = 1 << 13

@@ -10,7 +10,7 @@ it is the same one, and nothing in it may have.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import chain
 from typing import Any
@@ -23,7 +23,6 @@ from kallsift.kallsyms.table import Symbol, SymbolTable
 from kallsift.questions.listing import Listing
 from kallsift.questions.lost_symbols import LostSymbols
 from kallsift.questions.resolver import NO_MODULES
-from kallsift.quick_dataclasses import dataclass
 
 PAGE = 4096
 

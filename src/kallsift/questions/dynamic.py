@@ -7,6 +7,7 @@ pages with instructions that kprobes replaced. What cannot be read is named, nev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,6 @@ from kallsift.questions.bpf_list import bpf_programs
 from kallsift.questions.ftrace_lists import traced_functions, trampolines
 from kallsift.questions.kprobe_caches import kprobe_pages
 from kallsift.questions.owned_lines import OwnedLines
-from kallsift.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.machine import x86
 from kallsift.machine.model import PagingMode, translate, walk
 from kallsift.memory.model import Memory
-from kallsift.quick_dataclasses import dataclass
 
 MODES = tuple(mode for mode in x86.MODES if mode.architecture == "x86-64")
 

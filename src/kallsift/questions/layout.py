@@ -6,7 +6,7 @@ bounds are read from the kernel's variables; what the page table maps then prove
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from kallsift.questions.region_checks import (
     holds_pages,
     image_against_page_table,
 )
-from kallsift.quick_dataclasses import dataclass
 
 MAX_UNKNOWN = 256
 """Stretches outside of all regions that are listed at most."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.questions.dynamic import Dynamic
-from kallsift.quick_dataclasses import dataclass
 
 
 @dataclass(frozen=True, eq=False)

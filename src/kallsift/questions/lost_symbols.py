@@ -6,13 +6,12 @@ A table is in the order of its addresses, so a symbol whose address is lost lies
 from __future__ import annotations
 
 import heapq
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.table import SymbolTable
-from kallsift.quick_dataclasses import dataclass
 
 LAST = np.uint64(2**64 - 1)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from kallsift.addresses import VirtualAddress
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.model import Kernel
 from kallsift.modules.exports import KERNEL, exports
 from kallsift.modules.kernel_exports import ExportsError
-from kallsift.quick_dataclasses import dataclass
 
 WAYS = {
     "kallsyms_lookup_name": "the address of any name",

@@ -8,13 +8,12 @@ line is believed only where a kernel's line begins, and where the log's other ad
 from __future__ import annotations
 
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from kallsift.errors import KallsiftError
 from kallsift.kallsyms.table import SymbolTable
-from kallsift.quick_dataclasses import dataclass
 
 _DAY = rb"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) ?[ \d]\d"
 _ISO = rb"\d{4}-\d\d-\d\d[T ][\d:.,]{8,16}(?:Z|[+-]\d\d:?\d\d)?"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.table import SymbolTable
-from kallsift.quick_dataclasses import dataclass
 
 Line = tuple[int, str, bytes]
 """Address, letter and name."""

@@ -6,6 +6,8 @@ counting, and no variable of the kernel's is needed for it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,6 @@ from kallsift.kernel.virtual import VirtualMemory
 from kallsift.machine.mapped_ranges import MappedRanges, mapped_ranges
 from kallsift.machine.model import PagingMode
 from kallsift.memory.model import Memory
-from kallsift.quick_dataclasses import dataclass
 
 LEAST = 0.5
 """Which part of the memory that a page table maps the direct map has at least."""

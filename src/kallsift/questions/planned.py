@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,7 +27,6 @@ from kallsift.machine.model import WRITE
 from kallsift.machine.registry import area_plans
 from kallsift.questions.page_table import PageTable
 from kallsift.questions.region_checks import Bounded, against_page_table, bytes_of
-from kallsift.quick_dataclasses import dataclass
 
 ALIAS_ALIGNMENT = 1 << 21
 """What read-only aliases of the image are aligned to."""

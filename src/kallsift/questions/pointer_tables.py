@@ -7,6 +7,7 @@ into a module, into memory that no module owns, or nowhere.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,6 @@ from kallsift.machine import arm64, x86
 from kallsift.questions.dynamic import Dynamic, dynamic_symbols
 from kallsift.questions.resolver import Answer, Resolver
 from kallsift.questions.syscall_search import find_system_calls
-from kallsift.quick_dataclasses import dataclass
 
 SYSTEM_CALLS, GATES, VECTORS = "sys_call_table", "idt_table", "vectors"
 """The tables that are more than a row of pointers, or can be found without a symbol."""

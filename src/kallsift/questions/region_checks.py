@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from kallsift.kallsyms.evidence import Check, Outcome
@@ -10,7 +12,6 @@ from kallsift.machine.areas import Rule
 from kallsift.machine.mapped_ranges import MappedRanges
 from kallsift.machine.model import Entries
 from kallsift.questions.page_table import PageTable
-from kallsift.quick_dataclasses import dataclass
 
 PAGE_STRUCTURE = 64
 """Bytes of ``struct page`` on machines of 64 bits."""

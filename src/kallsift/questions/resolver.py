@@ -10,7 +10,7 @@ the address, these take the end of the code for the end of everything, and print
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -22,7 +22,6 @@ from kallsift.kallsyms.sequences import name_cut, read_order
 from kallsift.kallsyms.table import Location, Symbol, SymbolTable
 from kallsift.kernel.model import Kernel
 from kallsift.questions.dynamic import Dynamic, Group
-from kallsift.quick_dataclasses import dataclass
 
 NO_MODULES = frozenset(("bpf", "__builtin__ftrace", "__builtin__kprobes"))
 """Owners in ``/proc/kallsyms`` that are no modules."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,6 @@ from kallsift.errors import KallsiftError
 from kallsift.kernel.model import Kernel
 from kallsift.kernel.pointers import AFTER, BEFORE, pointers_between
 from kallsift.kernel.virtual import VirtualMemory
-from kallsift.quick_dataclasses import dataclass
 
 Numbers = Mapping[int, str]
 """Names of system calls, without any prefix, by their numbers."""

@@ -10,6 +10,7 @@ Processors keep fields to themselves while a VMCS is active, so that a page may 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,6 @@ from kallsift.machine.ept import extended_paging, is_top_table
 from kallsift.memory.model import Memory
 from kallsift.questions.guest_memory import GuestMemory
 from kallsift.questions.vmcs import PAGE, Group, Words, proven_pages
-from kallsift.quick_dataclasses import dataclass
 
 LSTAR = 0xC000_0082
 MSR_ENTRIES = 32

@@ -11,7 +11,7 @@ Sources: Intel SDM volume 3, "Virtual Machine Control Structures"; KVM, arch/x86
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from kallsift.kernel.virtual import VirtualMemory, virtual_memory
 from kallsift.machine.model import PagingMode, walk
 from kallsift.memory.model import AddressSpace, Memory
 from kallsift.questions.dynamic import dynamic_symbols
-from kallsift.quick_dataclasses import dataclass
 
 PAGE = 4096
 AT_ONCE = 4 << 20

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.cross_checks.name_keys import Names, is_among
-from kallsift.quick_dataclasses import dataclass
 
 ALIASES = 16
 """Symbols of one address that are compared with a name at most."""

@@ -7,11 +7,12 @@ to a place that a piece's walk came to, it goes on as that did.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kernel.btf import EACH, FIXED, KINDS, WORDS
-from kallsift.quick_dataclasses import dataclass
 
 PIECE = 256
 """Words of a piece."""

@@ -7,6 +7,8 @@ names' strings (``__kstrtab_``) as well, with all symbols the entries (``__ksymt
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +22,6 @@ from kallsift.kernel.placement import Placement
 from kallsift.kernel.pointer_targets import without_code_bit
 from kallsift.lanes import lanes
 from kallsift.memory.model import Memory
-from kallsift.quick_dataclasses import dataclass
 
 FORMS = ((3, True), (3, False), (2, True), (2, False))
 """Fields of an entry, and whether they are distances of 32 bits."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.quick_dataclasses import dataclass
 
 SUMMARY = "held twice"
 """Name of the check that counts what any source confirms."""

@@ -7,6 +7,7 @@ Nothing is proven by a key: what differs is reported with the names themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.table import SymbolTable
 from kallsift.lanes import LANE, lanes
-from kallsift.quick_dataclasses import dataclass
 from kallsift.threads import in_threads
 
 CHUNK = 1 << 14

@@ -7,12 +7,12 @@ another form: then a name is there that begins or ends alike.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kernel.cross_checks.name_keys import Names
-from kallsift.quick_dataclasses import dataclass
 
 MAX_TOKEN = 32
 """Characters that one code of a name can stand for, and so change, at most; real tables have 24."""

@@ -7,6 +7,8 @@ which it holds for all its symbols but some in a hundred, or it is not one of th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,6 @@ from kallsift.kallsyms.table import SymbolTable
 from kallsift.kernel.cross_checks.findings import Finding, Source
 from kallsift.kernel.cross_checks.name_keys import COLD, Names, is_among
 from kallsift.kernel.cross_checks.near_names import MIN_KEPT, NearNames
-from kallsift.quick_dataclasses import dataclass
 
 MIN_MEMBERS = 32
 """Symbols of a kind that make a rule."""
