@@ -34,10 +34,10 @@ from numpy.typing import NDArray
 import kallsift
 from bench.__main__ import MEBIBYTE
 from bench.measure import Run, measure
-from kallsift.memory.kdump_header import DESCRIPTOR, read_header
-from kallsift.memory.model import Memory, Segment
-from kallsift.output.kdump_dump import PACKINGS, kdump_dump
-from kallsift.output.memory_facts import memory_facts
+from kallsift.memory.formats.kdump.header import DESCRIPTOR, read_header
+from kallsift.memory.memory import Memory, Segment
+from kallsift.output.dumps.kdump import PACKINGS, kdump_dump
+from kallsift.output.dumps.machine_facts import memory_facts
 from tests.memory.writers.avml import blocks
 
 PAGE = 4096

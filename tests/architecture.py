@@ -14,22 +14,23 @@ SOURCE = Path(__file__).parents[1] / "src" / "kallsift"
 SHARED = ("addresses", "arrays", "budget", "byte_search", "errors", "lanes", "threads")
 """Single modules that stand below all packages."""
 
-PACKAGES = ("memory", "image", "kallsyms", "machine", "kernel", "modules", "questions", "output", "cli")
+PACKAGES = ("compression", "memory", "image", "kallsyms", "arch", "kernel", "modules", "analysis", "output", "cli")
 """Packages in the order of the way of the data: each may import itself and those that `MAY_IMPORT` names."""
 
-BELOW_KERNEL = {*SHARED, "memory", "image", "kallsyms", "machine"}
+BELOW_KERNEL = {*SHARED, "compression", "memory", "image", "kallsyms", "arch"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     **{name: set() for name in SHARED},
-    "memory": {*SHARED},
-    "image": {*SHARED, "memory"},
+    "compression": {*SHARED},
+    "memory": {*SHARED, "compression"},
+    "image": {*SHARED, "compression", "memory"},
     "kallsyms": {*SHARED, "memory"},
-    "machine": {*SHARED, "memory"},
+    "arch": {*SHARED, "memory"},
     "kernel": BELOW_KERNEL,
     "modules": BELOW_KERNEL | {"kernel"},
-    "questions": BELOW_KERNEL | {"kernel", "modules"},
-    "output": BELOW_KERNEL | {"kernel", "modules", "questions"},
-    "cli": BELOW_KERNEL | {"kernel", "modules", "questions", "output"},
+    "analysis": BELOW_KERNEL | {"kernel", "modules"},
+    "output": BELOW_KERNEL | {"kernel", "modules", "analysis"},
+    "cli": BELOW_KERNEL | {"kernel", "modules", "analysis", "output"},
 }
 """What each layer may import beside itself. A layer is a package or a shared module."""
 
@@ -67,6 +68,21 @@ def imported_layers(path: Path) -> frozenset[str]:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     own = [name.split(".") for name in names if name.split(".")[0] == "kallsift"]
     return frozenset(parts[1] if len(parts) > 1 else "__init__" for parts in own)
+
+
+def imported_when_loaded(path: Path) -> frozenset[str]:
+    """Collect the modules of the package that are imported as soon as a file is, and not where one is needed later."""
+    names = set()
+    for node in ast.parse(path.read_text("utf-8"), str(path)).body:
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "kallsift":
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return frozenset(names & {module_name(path) for path in source_files()})
+
+
+def module_name(path: Path) -> str:
+    """Name the module that a file holds, as import statements do."""
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
 
 
 def page() -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.memory import containers
+from kallsift.memory.formats import registry as containers
 from tests.kernel.test_every_era import image
 from tests.oracle.eras import ERAS
 
@@ -33,31 +33,31 @@ NEVER = (
 """Compressions, ELF files, masked arrays, chance and what draws help: for those who need them alone."""
 
 HARDER = (
-    "image.codecs",
-    "image.unwrap",
-    "kallsyms.anywhere",
-    "kallsyms.damage",
-    "kallsyms.early",
-    "kallsyms.name_regions",
-    "kallsyms.reentry",
-    "kernel.near",
-    "memory.avml",
-    "memory.hyperv",
-    "memory.kdump",
-    "memory.qemu_stream",
+    "compression.codecs",
+    "image.unpack",
+    "kallsyms.solvers.scattered",
+    "kallsyms.damaged.solver",
+    "kallsyms.solvers.before_2_6_10",
+    "kallsyms.solvers.identifier_regions",
+    "kallsyms.damaged.stream_walk",
+    "kernel.recovery.from_address",
+    "memory.formats.avml",
+    "memory.formats.hyperv.saved_state",
+    "memory.formats.kdump.reader",
+    "memory.formats.qemu.migration_stream",
     "memory.spool",
-    "memory.vmware",
+    "memory.formats.vmware",
     "memory.live.qemu",
-    "modules.equations",
-    "modules.exports",
-    "modules.facts",
-    "output.csv_table",
-    "output.elf_file",
-    "output.json_document",
-    "questions.comparison",
-    "questions.layout",
-    "questions.listing_elf",
-    "questions.vmcs",
+    "modules.field_inference",
+    "modules.exports.exports",
+    "modules.module_reader",
+    "output.symbols.csv_writer",
+    "output.elf.writer",
+    "output.symbols.json_writer",
+    "analysis.comparison",
+    "analysis.address_space.layout",
+    "analysis.listings.elf",
+    "analysis.hypervisor.vmcs",
 )
 """Modules of the package that an undamaged dump does not need."""
 
@@ -101,22 +101,22 @@ def test_a_raw_dump_needs_little(tmp_path: Path) -> None:
     dump.write_bytes(bytes(1 << 20) + data + bytes(-len(data) % PAGE))
     code = "import sys; from kallsift.cli.app import run; run(['symbols', sys.argv[1], '-o', sys.argv[2]])"
     loaded = loaded_by(code, str(dump), str(tmp_path / "symbols"))
-    assert "kallsift.kallsyms.recover" in loaded
+    assert "kallsift.kallsyms.solvers.adjacent" in loaded
     needless = {*NEVER, *(f"kallsift.{name}" for name in HARDER)}
     # nothing in the file says that it is no image, so that the formats of images are asked too, and their proofs
-    assert loaded & needless <= {"bz2", "lzma", "numpy.ma", "kallsift.image.codecs", "kallsift.image.unwrap"}
+    assert loaded & needless <= {"bz2", "lzma", "numpy.ma", "kallsift.compression.codecs", "kallsift.image.unpack"}
 
 
 def test_built_in_symbols_need_nothing_of_loaded_modules() -> None:
-    loaded = loaded_by("import kallsift.cli.symbols")
-    assert not {name for name in loaded if name.startswith(("kallsift.questions.", "kallsift.modules."))}
+    loaded = loaded_by("import kallsift.cli.commands.symbols")
+    assert not {name for name in loaded if name.startswith(("kallsift.analysis.", "kallsift.modules."))}
 
 
 @pytest.mark.parametrize("name", containers.CONTAINERS)
 def test_each_container_is_asked_for_what_it_takes(name: str) -> None:
-    module = import_module(f"kallsift.memory.{name}")
+    module = import_module(f"kallsift.memory.formats.{name}")
     # of an ELF file or an archive more than the mark is looked at, and of a compressed one as much
-    whole = {"archives", "xen_core", "live.kcore", "flattened", "wrapped"}
+    whole = {"archives", "xen_core", "proc_kcore", "makedumpfile_flat", "compressed"}
     taken = [module.probe(mark.ljust(containers.HEADER_SIZE, b"\0")) for mark in containers.CONTAINERS[name]]
     assert name in whole or all(taken)
 
@@ -125,7 +125,7 @@ def test_each_container_is_asked_for_what_it_takes(name: str) -> None:
 def test_no_container_takes_what_it_is_not_asked_for(mark: bytes) -> None:
     header = mark.ljust(containers.HEADER_SIZE, b"\0")
     asked = {name for name, marks in containers.CONTAINERS.items() if header.startswith(marks)}
-    modules = ((name, import_module(f"kallsift.memory.{name}")) for name in containers.CONTAINERS)
+    modules = ((name, import_module(f"kallsift.memory.formats.{name}")) for name in containers.CONTAINERS)
     assert {name for name, module in modules if module.probe(header)} <= asked
 
 

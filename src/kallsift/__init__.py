@@ -14,42 +14,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kallsift.analysis.comparison import Change, Comparison, Difference, compare
+    from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group, dynamic_symbols
+    from kallsift.analysis.hypervisor.vcpus import VirtualProcessor, virtual_processors
+    from kallsift.analysis.listings.listing import Listing
+    from kallsift.analysis.listings.open import listed
+    from kallsift.analysis.symbol_lookup import Answer, Resolver
     from kallsift.errors import KallsiftError, RecoveryError, SourceError, UnmappedError
-    from kallsift.image.sources import open
+    from kallsift.image.open import open
     from kallsift.kallsyms.evidence import Check, Outcome
-    from kallsift.kallsyms.table import Location, Symbol, SymbolTable
-    from kallsift.kernel.live import recover, recover_all
-    from kallsift.kernel.model import Kernel, State, TablePlace
-    from kallsift.kernel.near import recover_near
-    from kallsift.memory.fetched import Fetched
-    from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory
-    from kallsift.output.annotation import Annotator
-    from kallsift.questions.comparison import Change, Comparison, Difference, compare
-    from kallsift.questions.dynamic import Dynamic, Group, dynamic_symbols
-    from kallsift.questions.listing import Listing
-    from kallsift.questions.listings import listed
-    from kallsift.questions.resolver import Answer, Resolver
-    from kallsift.questions.virtual_processors import VirtualProcessor, virtual_processors
+    from kallsift.kallsyms.symbol_table import Location, Symbol, SymbolTable
+    from kallsift.kernel.kernel import Kernel, State, TablePlace
+    from kallsift.kernel.recovery.from_address import recover_near
+    from kallsift.kernel.recovery.recover import recover, recover_all
+    from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory
+    from kallsift.memory.on_demand import Fetched
+    from kallsift.output.text.symbolize import Annotator
 
 __version__ = "0.1.0"
 
 _NAMES_OF = {
     "errors": ("KallsiftError", "RecoveryError", "SourceError", "UnmappedError"),
-    "image.sources": ("open",),
+    "image.open": ("open",),
     "kallsyms.evidence": ("Check", "Outcome"),
-    "kallsyms.table": ("Location", "Symbol", "SymbolTable"),
-    "kernel.live": ("recover", "recover_all"),
-    "kernel.model": ("Kernel", "State", "TablePlace"),
-    "kernel.near": ("recover_near",),
-    "memory.fetched": ("Fetched",),
-    "memory.model": ("AddressSpace", "CpuState", "Hints", "Memory"),
-    "output.annotation": ("Annotator",),
-    "questions.comparison": ("Change", "Comparison", "Difference", "compare"),
-    "questions.dynamic": ("Dynamic", "Group", "dynamic_symbols"),
-    "questions.listing": ("Listing",),
-    "questions.listings": ("listed",),
-    "questions.resolver": ("Answer", "Resolver"),
-    "questions.virtual_processors": ("VirtualProcessor", "virtual_processors"),
+    "kallsyms.symbol_table": ("Location", "Symbol", "SymbolTable"),
+    "kernel.recovery.recover": ("recover", "recover_all"),
+    "kernel.kernel": ("Kernel", "State", "TablePlace"),
+    "kernel.recovery.from_address": ("recover_near",),
+    "memory.on_demand": ("Fetched",),
+    "memory.memory": ("AddressSpace", "CpuState", "Hints", "Memory"),
+    "output.text.symbolize": ("Annotator",),
+    "analysis.comparison": ("Change", "Comparison", "Difference", "compare"),
+    "analysis.dynamic.dynamic_symbols": ("Dynamic", "Group", "dynamic_symbols"),
+    "analysis.listings.listing": ("Listing",),
+    "analysis.listings.open": ("listed",),
+    "analysis.symbol_lookup": ("Answer", "Resolver"),
+    "analysis.hypervisor.vcpus": ("VirtualProcessor", "virtual_processors"),
 }
 """Names of the package by the module that defines them; the imports above are the same for type checkers."""
 

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 Number = TypeVar("Number", bound=np.integer)
 
+Bytes = NDArray[np.uint8]
+"""Bytes as an array, shape (size,)."""
+
 
 def distinct(values: NDArray[Number]) -> NDArray[Number]:
     """Return the different values, ascending, shape (n,)."""

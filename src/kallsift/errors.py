@@ -11,6 +11,10 @@ class SourceError(KallsiftError):
     """The source cannot be opened or is no memory source (missing, empty, a folder, a broken container)."""
 
 
+class ImageError(SourceError):
+    """Something is wrong with an image; the text lacks the source's name until `unwrap` puts it in front."""
+
+
 class OverwriteError(KallsiftError):
     """A result would be written over a file that is read."""
 

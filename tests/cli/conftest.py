@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from kallsift.cli import listings, source_options
+from kallsift.analysis.dynamic import dynamic_symbols
+from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+from kallsift.cli import symbol_sources
 from kallsift.cli.app import run
+from kallsift.cli.options import source as source_options
 from kallsift.errors import RecoveryError
-from kallsift.kernel.model import Kernel
-from kallsift.kernel.recover import Progress
+from kallsift.kernel.kernel import Kernel
+from kallsift.kernel.recovery.search import Progress
 from kallsift.memory.input_files import open_input
-from kallsift.memory.model import Memory
-from kallsift.questions import dynamic
-from kallsift.questions.dynamic import Dynamic
+from kallsift.memory.memory import Memory
 from tests.output.sample import memory
 
 
@@ -69,7 +70,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
         monkeypatch.setattr(source_options, "open_memory", open_memory)
         monkeypatch.setattr(source_options, "recover_all", recover_all)
         monkeypatch.setattr(source_options, "recover", recover)
-        for module in (listings, dynamic):
+        for module in (symbol_sources, dynamic_symbols):
             monkeypatch.setattr(module, "dynamic_symbols", lambda _, **__: Dynamic())
 
     return plant_them

@@ -10,8 +10,9 @@ from typing import Any
 import click
 import pytest
 
-from kallsift.cli import progress_bar, source_options
+from kallsift.cli import progress_bar
 from kallsift.cli.app import COMMANDS, app
+from kallsift.cli.options import source as source_options
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import kernel
 
@@ -20,7 +21,7 @@ PLAYED = """
 import sys
 from tests.output.sample import kernel, memory
 from kallsift.__main__ import main
-from kallsift.cli import source_options
+from kallsift.cli.options import source as source_options
 source_options.open_memory = lambda source, **_: memory(source)
 source_options.recover = lambda memory, progress=None: kernel([(i, "t", "name") for i in range(200_000)])
 sys.argv = ["kallsift", "symbols", "dump"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kallsift.cli import check as check_command
-from kallsift.modules.exports import Exports
+from kallsift.cli.commands import check as check_command
+from kallsift.modules.exports.exports import Exports
 from tests.cli.conftest import Command, Plant
 from tests.modules.module_builder import GLOBAL, UNDEFINED, Built
 from tests.modules.test_check import GOOD, LOADER

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kallsift.kernel.model import State
+from kallsift.kernel.kernel import State
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import ROWS, kernel, unproven
 

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from kallsift.addresses import VirtualAddress
-from kallsift.cli import exports as exports_command
-from kallsift.modules.export_entries import Export
-from kallsift.modules.exports import Exports, Loaded
-from kallsift.modules.kernel_exports import ExportsError
+from kallsift.cli.commands import exports as exports_command
+from kallsift.modules.exports.exports import Exports, Loaded
+from kallsift.modules.exports.kernel import ExportsError
+from kallsift.modules.exports.ksymtab_entries import Export
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import kernel, unproven
 

@@ -109,7 +109,7 @@ def test_no_signal_ends_the_process(
 SLOWLY = """
 import os, sys, time
 from pathlib import Path
-from kallsift.kernel import recover
+from kallsift.kernel.recovery import search as recover
 dump = os.environ["DUMP"]
 found = recover.likely_ranges
 def likely_ranges(memory):
@@ -160,7 +160,7 @@ def test_a_file_that_is_cut_short_while_the_result_is_written(command: Command, 
     target = dump.with_name("copy.raw")
     target.write_bytes(b"before")
     with pytest.MonkeyPatch.context() as patch:
-        from kallsift.output import raw_dump
+        from kallsift.output.dumps import raw as raw_dump
 
         chunks = vars(raw_dump)["chunks"]
 

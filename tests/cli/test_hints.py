@@ -8,8 +8,8 @@ import pytest
 
 import kallsift
 from kallsift import CpuState, Hints, Memory
-from kallsift.cli import source_options
-from kallsift.memory.model import AddressSpace
+from kallsift.cli.options import source as source_options
+from kallsift.memory.memory import AddressSpace
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import kernel
 

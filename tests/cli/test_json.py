@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from kallsift.cli import check as check_command
-from kallsift.cli import exports as exports_command
-from kallsift.cli import modules as modules_command
-from kallsift.kernel.model import Kernel
-from kallsift.memory.model import ImageFacts
-from kallsift.modules.exports import Exports
-from kallsift.questions import dynamic
-from kallsift.questions.dynamic import Dynamic, Group
+from kallsift.analysis.dynamic import dynamic_symbols
+from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group
+from kallsift.cli.commands import check as check_command
+from kallsift.cli.commands import exports as exports_command
+from kallsift.cli.commands import modules as modules_command
+from kallsift.kernel.kernel import Kernel
+from kallsift.memory.memory import ImageFacts
+from kallsift.modules.exports.exports import Exports
 from tests.cli.conftest import Command, Plant
 from tests.cli.json_schema import problems
 from tests.cli.test_exports import FOUND
@@ -40,7 +40,7 @@ def nothing(_patch: pytest.MonkeyPatch) -> None:
 
 def with_modules(patch: pytest.MonkeyPatch) -> None:
     group = Group("xfs", table([(0xFFFFFFFFC0001000, "t", 'na"me\n\x80')]))
-    patch.setattr(dynamic, "dynamic_symbols", lambda _, **__: Dynamic((group,), ("BPF: unreadable",)))
+    patch.setattr(dynamic_symbols, "dynamic_symbols", lambda _, **__: Dynamic((group,), ("BPF: unreadable",)))
 
 
 def with_exports(patch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from kallsift.cli import layout as layout_command
-from kallsift.questions.dynamic import Dynamic
+from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+from kallsift.cli.commands import layout as layout_command
 from tests.cli.conftest import Command, Plant
 from tests.kernel.made_up import DIRECT, IMAGE, MAPPED, PLACE, VMALLOC, WORDS, made_up
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kallsift.cli import listings
-from kallsift.cli.lookup import answers
-from kallsift.questions.dynamic import Dynamic, Group
-from kallsift.questions.resolver import Resolver
+from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group
+from kallsift.analysis.symbol_lookup import Resolver
+from kallsift.cli import symbol_sources
+from kallsift.cli.commands.lookup import answers
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import ROWS, kernel, table, unproven
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_read_of_modules_is_said(
     command: Command, plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(kernel())
-    monkeypatch.setattr(listings, "dynamic_symbols", lambda _: Dynamic((), ("modules: gone",)))
+    monkeypatch.setattr(symbol_sources, "dynamic_symbols", lambda _: Dynamic((), ("modules: gone",)))
     result = command("lookup", "dump", "init")
     assert (result.code, result.err) == (3, "kallsift: warning: not all of the kernel's symbols: modules: gone\n")
     assert command("lookup", "dump", "--core", "init").code == 0

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from kallsift.cli import modules as modules_command
-from kallsift.kernel.model import State
-from kallsift.modules.equations import solved_fields
-from kallsift.modules.facts import FactReader
+from kallsift.cli.commands import modules as modules_command
+from kallsift.kernel.kernel import State
+from kallsift.modules.field_inference import solved_fields
 from kallsift.modules.inventory import Inventory, LoadedModule, inventory
+from kallsift.modules.module_reader import FactReader
 from tests.cli.conftest import Command, Plant
 from tests.modules.made_modules import BASE, BUILD_ID, STRIDE, made_modules
 from tests.output.sample import kernel, unproven

@@ -19,7 +19,7 @@ import pytest
 from kallsift.cli.output_file import BY_UMASK, PRIVATE, output_file
 from kallsift.errors import OverwriteError
 from kallsift.memory.input_files import FileRecord, recorded_files
-from kallsift.output.kallsyms_text import kallsyms_text
+from kallsift.output.symbols.kallsyms import kallsyms_text
 from tests.cli.conftest import Command, Plant
 from tests.memory.builders import lime
 from tests.memory.writers.kdump import Kdump, kdump
@@ -226,7 +226,7 @@ SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from kallsift.cli import extract
+from kallsift.cli.commands import extract
 passes = []
 def chunks(*_):
     yield b"x" * (1 << 20)
@@ -376,8 +376,8 @@ OPENERS = {
     "cli/app.py": "/dev/null",
     "cli/standard_streams.py": "/dev/null",
     "memory/input_files.py": "the one way to read",
-    "memory/containers.py": "records what it maps",
-    "memory/live/kcore.py": "records what it reads",
+    "memory/formats/registry.py": "records what it maps",
+    "memory/formats/proc_kcore.py": "records what it reads",
     "memory/live/qemu.py": "memory of a process",
     "memory/file_faults.py": "memory of this process",
 }

@@ -85,7 +85,7 @@ def test_a_full_disk_behind_the_output_is_one_line(dump: Path, command: tuple[st
     assert err.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("module", ["click", "kallsift.cli.app", "kallsift.cli.symbols"])
+@pytest.mark.parametrize("module", ["click", "kallsift.cli.app", "kallsift.cli.commands.symbols"])
 def test_an_interrupt_during_imports_is_no_traceback(dump: Path, module: str) -> None:
     # a suite that runs in the background was started with the signal ignored, and so are its children
     code = f"""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kallsift.cli.symbolize import MAX_LINE
+from kallsift.cli.commands.symbolize import MAX_LINE
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import ROWS, SLIDE, kernel
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kallsift.output.kallsyms_text import kallsyms_text
+from kallsift.output.symbols.kallsyms import kallsyms_text
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import ROWS, kernel, unproven
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kallsift.questions import pointer_tables
-from kallsift.questions.dynamic import Dynamic
+from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+from kallsift.analysis.pointer_tables import pointer_tables
 from tests.cli.conftest import Command, Plant
 from tests.kernel.made_up import FUNCTIONS, TABLE, WORDS, made_up
 

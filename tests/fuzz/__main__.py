@@ -20,7 +20,7 @@ from typing import cast
 import numpy as np
 
 from kallsift.errors import KallsiftError
-from kallsift.memory.containers import HEADER_SIZE, Container
+from kallsift.memory.formats.registry import HEADER_SIZE, Container
 
 from .hostile import hostile_trials
 from .questions import question_trials

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from kallsift.budget import MIN_WORK, WORK_RATIO, WorkBudget
 from kallsift.errors import KallsiftError
-from kallsift.kallsyms.scan import DIGITS
-from kallsift.kernel.model import Kernel
-from kallsift.kernel.recover import recover, recover_all
+from kallsift.kallsyms.token_scan import DIGITS
+from kallsift.kernel.kernel import Kernel
+from kallsift.kernel.recovery.search import recover, recover_all
 from tests.hostile.attacks import GZIP, lookalike, machine, token_table, wide_xz, wide_zstd
 from tests.kernel.made_machine import MIB, memory_of
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kernel.virtual import PAGE, VirtualMemory
+from kallsift.kernel.access.virtual_memory import PAGE, VirtualMemory
 
 from .kernel_targets import Target
 from .trials import HOSTILE

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from kallsift import Kernel
+from kallsift.arch.paging import LEAF, PRESENT, PagingMode
 from kallsift.errors import KallsiftError
-from kallsift.kernel.lists import ListError, members
-from kallsift.kernel.virtual import VirtualMemory
-from kallsift.machine.model import LEAF, PRESENT, PagingMode
-from kallsift.modules.exports import exports
+from kallsift.kernel.access.list_head import ListError, members
+from kallsift.kernel.access.virtual_memory import VirtualMemory
+from kallsift.modules.exports.exports import exports
+from kallsift.modules.exports.kernel import kernel_arrays
+from kallsift.modules.exports.modules import module_arrays
 from kallsift.modules.inventory import Inventory
-from kallsift.modules.kernel_exports import kernel_arrays
-from kallsift.modules.module_exports import module_arrays
-from kallsift.modules.structures import structures_at
-from kallsift.modules.symbols import symbol_reader
+from kallsift.modules.struct_module import structures_at
+from kallsift.modules.symbol_tables import symbol_reader
 
 STRUCTURE_WORDS = 200
 PAGE = 4096

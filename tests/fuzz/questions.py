@@ -17,20 +17,20 @@ import numpy as np
 
 import kallsift
 from kallsift import Kernel, Resolver, dynamic_symbols, virtual_processors
+from kallsift.analysis.address_space.layout import layout
+from kallsift.analysis.pointer_tables.pointer_tables import pointer_table
 from kallsift.errors import KallsiftError
-from kallsift.kernel.virtual import virtual_memory
-from kallsift.modules.check import check
-from kallsift.modules.exports import exports
-from kallsift.modules.file import read_module
+from kallsift.kernel.access.virtual_memory import virtual_memory
+from kallsift.modules.exports.exports import exports
+from kallsift.modules.insmod.check import check
+from kallsift.modules.insmod.kernel_config import loader
+from kallsift.modules.insmod.ko_file import read_module
 from kallsift.modules.inventory import Inventory, inventory
-from kallsift.modules.loader import loader
-from kallsift.output.exports_text import symvers_lines
-from kallsift.output.kallsyms_text import kallsyms_text
-from kallsift.output.layout_text import layout_document, layout_lines, page_table_lines
-from kallsift.output.module_list import module_table, modules_document, parameter_lines, proc_modules, section_lines
-from kallsift.output.module_text import use_lines, verdict_line
-from kallsift.questions.layout import layout
-from kallsift.questions.pointer_tables import pointer_table
+from kallsift.output.symbols.kallsyms import kallsyms_text
+from kallsift.output.text.exports import symvers_lines
+from kallsift.output.text.insmod_check import use_lines, verdict_line
+from kallsift.output.text.layout import layout_document, layout_lines, page_table_lines
+from kallsift.output.text.modules import module_table, modules_document, parameter_lines, proc_modules, section_lines
 from tests.lab import Capture, capture, guest_named
 from tests.modules.module_builder import GLOBAL, UNDEFINED, Built
 from tests.real.conftest import memory_of, writable

@@ -16,9 +16,12 @@ from tempfile import gettempdir
 import numpy as np
 
 from kallsift.errors import KallsiftError
-from kallsift.memory import avml, flattened, hyperv, kdump, qemu_stream
-from kallsift.memory.containers import Container
-from kallsift.memory.model import Memory
+from kallsift.memory.formats import avml, makedumpfile_flat
+from kallsift.memory.formats.hyperv import saved_state
+from kallsift.memory.formats.kdump import reader as kdump
+from kallsift.memory.formats.qemu import migration_stream
+from kallsift.memory.formats.registry import Container
+from kallsift.memory.memory import Memory
 from tests.memory.writers import avml as avml_writer
 from tests.memory.writers import hyperv as hyperv_writer
 from tests.memory.writers import kdump as kdump_writer
@@ -80,7 +83,7 @@ def _flattened() -> Sample:
     inner = _kdump("zlib")
     content = kdump_writer.flattened(kdump_writer.cut(inner.content, 1 << 14))
     # a piece's header may be hit, and a piece has many packed pages
-    return Sample(flattened, content, inner.begin + PAGE + (1 << 14), 64, True, True)
+    return Sample(makedumpfile_flat, content, inner.begin + PAGE + (1 << 14), 64, True, True)
 
 
 def _avml() -> Sample:
@@ -91,14 +94,14 @@ def _avml() -> Sample:
 def _hyperv() -> Sample:
     content = hyperv_writer.saved_state(bytes(START) + ram() + bytes((64 << 12) - START), [(256, 0, 0)])
     begin = content.index(hyperv_writer.packed_page(ram()[:PAGE]))
-    return Sample(hyperv, content[:], begin, 256, False, True)
+    return Sample(saved_state, content[:], begin, 256, False, True)
 
 
 def _qemu() -> Sample:
     name = "pc.ram"
     pages = [qemu.Page(name, number, page, "compressed") for number, page in _pages().items()]
     content = qemu.stream({name: START + len(ram())}, [pages], machine="pc-i440fx-7.2")
-    return Sample(qemu_stream, content, content.index(b"\x78\x9c"), 1, True, True)
+    return Sample(migration_stream, content, content.index(b"\x78\x9c"), 1, True, True)
 
 
 SAMPLES: dict[str, Callable[[], Sample]] = {

@@ -19,8 +19,8 @@ import numpy as np
 from backports import zstd
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.scan import DIGITS
-from kallsift.memory.avml_frames import IDENTIFIER
+from kallsift.kallsyms.token_scan import DIGITS
+from kallsift.memory.formats.avml_frames import IDENTIFIER
 from tests.kernel.made_machine import MIB, Machine
 from tests.memory.writers import hyperv
 from tests.memory.writers.kdump import Kdump, kdump

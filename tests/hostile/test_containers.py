@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 from kallsift.budget import MIN_OUTPUT, MIN_WORK, OUTPUT_RATIO
+from kallsift.compression.optional_package import optional_package
 from kallsift.errors import SourceError
-from kallsift.memory import avml, avml_frames, containers, hyperv_storage, kdump, spool
-from kallsift.memory.model import Memory
-from kallsift.memory.optional_package import optional_package
-from kallsift.memory.rearranged import Rearranged
+from kallsift.memory import spool
+from kallsift.memory.formats import avml, avml_frames
+from kallsift.memory.formats import registry as containers
+from kallsift.memory.formats.hyperv import key_value_store
+from kallsift.memory.formats.kdump import reader as kdump
+from kallsift.memory.memory import Memory
+from kallsift.memory.reassembled_file import Rearranged
 from tests.kernel.made_machine import MIB
 
 from .attacks import empty_promises, many_keys, scattered_kdump, tiny_chunks, tiny_ranges
@@ -45,9 +49,9 @@ def test_chunks_of_an_avml_dump(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_keys_of_a_saved_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hyperv_storage, "KEY_COST", 1 << 16)
+    monkeypatch.setattr(key_value_store, "KEY_COST", 1 << 16)
     content = many_keys(MIB)
-    storage = hyperv_storage.storage("attack", np.frombuffer(content, np.uint8))
+    storage = key_value_store.storage("attack", np.frombuffer(content, np.uint8))
     assert storage.left_out is not None
     assert "bytes of keys" in storage.left_out
     memory = opened(content)
@@ -89,7 +93,7 @@ def test_a_module_that_is_missing_is_looked_for_once(monkeypatch: pytest.MonkeyP
             raise ImportError(module)
         return module
 
-    monkeypatch.setattr("kallsift.memory.optional_package.import_module", asking)
+    monkeypatch.setattr("kallsift.compression.optional_package.import_module", asking)
     optional_package.cache_clear()
     assert [optional_package("missing", "there") for _ in range(3)] == ["there"] * 3
     optional_package.cache_clear()

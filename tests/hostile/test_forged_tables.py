@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
-from kallsift.kernel.head_ranking import FRAME, MIN_HEADS, head_ranks
-from kallsift.kernel.recover import recover, recover_all
+from kallsift.kernel.recovery.head_ranking import FRAME, MIN_HEADS, head_ranks
+from kallsift.kernel.recovery.search import recover, recover_all
 from tests.kernel.made_machine import ERA, IMAGE_SIZE, MIB, PAGE, TABLES, memory_of
 from tests.oracle.symbols import population
 from tests.oracle.writer import write

@@ -7,8 +7,8 @@ import pytest
 
 import kallsift
 from kallsift.budget import MIN_WORK, WORK_RATIO, WorkBudget
-from kallsift.kernel.recover import recover, recover_all
-from kallsift.memory.model import Memory
+from kallsift.kernel.recovery.search import recover, recover_all
+from kallsift.memory.memory import Memory
 from tests.kernel.made_machine import MIB, memory_of
 
 from .attacks import ATTACKS, machine, spread, spread_in_machine, token_table

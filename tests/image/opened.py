@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kallsift.arrays import Bytes
 from kallsift.errors import SourceError
-from kallsift.image.model import Bytes
-from kallsift.image.unwrap import unwrap
-from kallsift.memory.model import Memory
+from kallsift.image.unpack import unwrap
+from kallsift.memory.memory import Memory
 
 
 def view(content: bytes) -> Bytes:

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from kallsift.budget import WorkBudget
-from kallsift.image import arm_zimage, bzimage, marks
-from kallsift.image import unwrap as unwrapping
-from kallsift.image.model import BEHIND_LIMIT
-from kallsift.kallsyms import scan
-from kallsift.memory import raw
-from kallsift.memory.model import AddressSpace
-from kallsift.memory.optional_package import optional_package
+from kallsift.compression.optional_package import optional_package
+from kallsift.image import kernel_signature
+from kallsift.image import unpack as unwrapping
+from kallsift.image.formats import arm_zimage, bzimage
+from kallsift.image.formats.base import BEHIND_LIMIT
+from kallsift.kallsyms import token_scan
+from kallsift.memory.formats import raw
+from kallsift.memory.memory import AddressSpace
 from tests.components import needs
 from tests.image import builders as build
 from tests.image.builders import BANNER, COMPRESS, DIGITS, kernel, with_size
@@ -184,8 +185,8 @@ def test_images_with_a_header(image: bytes, label: str, architecture: str, name:
 
 
 def test_a_dump_that_begins_with_an_image_is_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("efi_image", "arm_zimage"):
-        monkeypatch.setattr(f"kallsift.image.{module}.BEHIND_LIMIT", 1 << 20)
+    for module in ("efi_stub", "arm_zimage"):
+        monkeypatch.setattr(f"kallsift.image.formats.{module}.BEHIND_LIMIT", 1 << 20)
     for image in (build.arm64_image(KERNEL), build.arm_zimage(packed("gzip", KERNEL))):
         assert unpacked(image + bytes(1 << 19)).container
         assert unwrapping.unwrap("image", view(image + bytes((1 << 20) + 1))) is None
@@ -396,10 +397,10 @@ def test_the_digits_alone_are_no_kernel() -> None:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_a_token_table_of_either_byte_order(order: ByteOrder) -> None:
-    assert marks.holds_token_table(view(kernel(marks=build.token_table(order))))
+    assert kernel_signature.holds_token_table(view(kernel(marks=build.token_table(order))))
     table = bytearray(build.token_table(order))
     table[-200] ^= 1
-    assert not marks.holds_token_table(view(kernel(marks=bytes(table))))
+    assert not kernel_signature.holds_token_table(view(kernel(marks=bytes(table))))
 
 
 def test_a_kernel_without_tokens_is_known_by_its_banner() -> None:
@@ -451,7 +452,7 @@ def test_payloads_anywhere() -> None:
 
 
 def test_the_marks_are_those_of_the_scan() -> None:
-    assert marks.DIGITS == scan.DIGITS == DIGITS
+    assert kernel_signature.DIGITS == token_scan.DIGITS == DIGITS
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "lzma"])

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kallsift.budget import MIN_WORK, WORK_RATIO, WorkBudget
+from kallsift.compression import codecs
 from kallsift.errors import SourceError
-from kallsift.image import codecs
-from kallsift.image.unwrap import payloads, unwrap
-from kallsift.memory import raw
+from kallsift.image.unpack import payloads, unwrap
+from kallsift.memory.formats import raw
 from tests.image import builders as build
 from tests.image.builders import COMPRESS, kernel
 from tests.image.opened import refusal, unpacked, view

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from kallsift.image import marks, sources
-from kallsift.memory.model import AddressSpace
+from kallsift.image import kernel_signature
+from kallsift.image import open as sources
+from kallsift.memory.memory import AddressSpace
 from tests.components import needs
 from tests.lab.places import lab_folder
 
@@ -41,7 +42,7 @@ def test_the_bytes_are_those_that_the_usual_program_unpacks(path: Path) -> None:
     assert memory.notes == ()
     assert memory.image is not None
     assert memory.image.architecture is not None
-    assert any(marks.holds_token_table(segment.read()) for segment in memory.segments)
+    assert any(kernel_signature.holds_token_table(segment.read()) for segment in memory.segments)
     expected = path.read_bytes()
     codec = memory.image.packaging[-1] if memory.image.packaging else None
     if codec is not None:

@@ -8,9 +8,9 @@ import pytest
 
 import kallsift
 from kallsift.errors import SourceError
-from kallsift.image import sources
-from kallsift.memory import containers
-from kallsift.memory.model import AddressSpace
+from kallsift.image import open as sources
+from kallsift.memory.formats import registry as containers
+from kallsift.memory.memory import AddressSpace
 from tests.image import builders as build
 from tests.image.builders import COMPRESS, kernel
 from tests.memory.builders import elf, lime, load
@@ -81,7 +81,7 @@ def test_compressed_dumps_are_unpacked(tmp_path: Path, name: str, dump: bytes) -
 def test_a_compressed_file_that_is_larger_than_any_flat_kernel_is_a_dump(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kallsift.image.unwrap.FLAT_LIMIT", 1 << 20)
+    monkeypatch.setattr("kallsift.image.unpack.FLAT_LIMIT", 1 << 20)
     path = tmp_path / "dump.xz"
     path.write_bytes(COMPRESS["xz"](kernel() + bytes(1 << 20)))
     memory = sources.open(path)

@@ -11,11 +11,11 @@ from functools import lru_cache
 import numpy as np
 
 from kallsift.kallsyms.evidence import proven
-from kallsift.kallsyms.recover import recover_tables
-from kallsift.kallsyms.scan import digit_runs
-from kallsift.kallsyms.tables import Attempt, Tables
-from kallsift.kallsyms.tokens import token_tables
-from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.kallsyms.format.token_table import token_tables
+from kallsift.kallsyms.recovered_tables import Attempt, Tables
+from kallsift.kallsyms.solvers.adjacent import recover_tables
+from kallsift.kallsyms.token_scan import digit_runs
+from kallsift.memory.memory import AddressSpace, Memory, Segment
 from tests.oracle.eras import ERAS, Era
 from tests.oracle.symbols import Symbol, population
 from tests.oracle.writer import Blob, write

@@ -7,8 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from kallsift.kallsyms.encodings import ENCODINGS, MAX_WINDOWS, Run, find_runs, windows
-from kallsift.kallsyms.sequences import scan_sequences
+from kallsift.kallsyms.format.address_table import ENCODINGS, MAX_WINDOWS, Run, find_runs, windows
+from kallsift.kallsyms.format.seqs_of_names import scan_sequences
 
 START = 0xC030_0000
 ADDRESSES = np.cumsum([START, 0, *([16, 4, 0, 4096, 64] * 80)]).astype(np.uint64)

@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kallsift.kallsyms.doubtful import halves
-from kallsift.kallsyms.foreign_pages import pages_out_of_order
-from kallsift.kallsyms.pages import PAGE
+from kallsift.kallsyms.damaged.overwritten_pages import pages_out_of_order
+from kallsift.kallsyms.damaged.page_map import PAGE
+from kallsift.kallsyms.damaged.unverified_pages import halves
 from tests.kallsyms.placed import START, Placed, placed, sample
 from tests.kallsyms.test_lost_pages import (
     BEHIND_INDEX,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kallsift.kallsyms.scan import DIGITS
+from kallsift.kallsyms.token_scan import DIGITS
 from tests.kallsyms.placed import ERAS_64, candidates, placed, sample
 
 NEWEST = next(era for era in ERAS_64 if era.name == "7.0")

@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
-from kallsift.kallsyms.damage import recover_damaged
-from kallsift.kallsyms.scan import DIGITS
-from kallsift.kallsyms.tables import Attempt, Tables
-from kallsift.kallsyms.tokens import TokenTable, lone_token_tables, token_tables
-from kallsift.kallsyms.tokens_left import cut_token_tables, table_before, token_indices
-from kallsift.memory.model import Segment
+from kallsift.kallsyms.damaged.solver import recover_damaged
+from kallsift.kallsyms.damaged.token_table import cut_token_tables, table_before, token_indices
+from kallsift.kallsyms.format.token_table import TokenTable, lone_token_tables, token_tables
+from kallsift.kallsyms.recovered_tables import Attempt, Tables
+from kallsift.kallsyms.token_scan import DIGITS
+from kallsift.memory.memory import Segment
 from tests.kallsyms.placed import DISTANCE, ERAS_64, START, Placed, placed, sample, symbols_of
 from tests.oracle.damage import PAGE, Damage, Filler, damage, survivors
 from tests.oracle.eras import Era

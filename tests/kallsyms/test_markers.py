@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kallsift.kallsyms.markers import GROUP, MAX_ENTRY, find_markers
+from kallsift.kallsyms.format.markers import GROUP, MAX_ENTRY, find_markers
 
 bounded = settings(deadline=None, derandomize=True, max_examples=200)
 

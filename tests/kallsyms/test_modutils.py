@@ -10,7 +10,7 @@ import pytest
 
 import kallsift
 from kallsift.errors import RecoveryError
-from kallsift.kernel.model import State
+from kallsift.kernel.kernel import State
 
 COUNT = 600
 SYMBOLS = [(0xC0100000 + 0x40 * (index // 2), f"function_{index}") for index in range(COUNT)]

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kallsyms.name_codes import NAME, canonical_pairs, compression_check, token_merges
-from kallsift.kallsyms.names import Names
-from kallsift.kallsyms.tokens import TokenTable
+from kallsift.kallsyms.format.name_codes import NAME, canonical_pairs, compression_check, token_merges
+from kallsift.kallsyms.format.name_stream import Names
+from kallsift.kallsyms.format.token_table import TokenTable
 from tests.kallsyms.placed import ERAS_64, candidates, placed, sample
 from tests.oracle.eras import ERAS, Era
 from tests.oracle.tokens import compress, expand

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kallsift.kallsyms import name_order
-from kallsift.kallsyms.name_order import KEYS, NameOrder
-from kallsift.kallsyms.sequences import Ranks
+from kallsift.kallsyms.damaged import sort_order
+from kallsift.kallsyms.damaged.sort_order import KEYS, NameOrder
+from kallsift.kallsyms.format.seqs_of_names import Ranks
 
 SYMBOLS, NAMES = 200, 14
 
@@ -32,7 +32,7 @@ def misplaced_one_by_one(order: NameOrder, first_index: int, places: list[NDArra
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("cells", [1, 100, 1 << 20])
 def test_all_indices_at_once(monkeypatch: pytest.MonkeyPatch, seed: int, cells: int) -> None:
-    monkeypatch.setattr(name_order, "MAX_CELLS", cells)
+    monkeypatch.setattr(sort_order, "MAX_CELLS", cells)
     chance = np.random.default_rng(seed)
     rank = chance.permutation(SYMBOLS)
     rank[chance.random(SYMBOLS) < 0.4] = -1

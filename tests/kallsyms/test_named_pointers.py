@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.named_pointers import NamedPointers, name_pointers
-from kallsift.memory.model import Segment
+from kallsift.kallsyms.damaged.ksymtab_pointers import NamedPointers, name_pointers
+from kallsift.memory.memory import Segment
 
 COUNT = 400
 """Symbols, and as many entries behind them."""

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kallsift.kallsyms.markers import GROUP
-from kallsift.kallsyms.names import Names, expand, is_group, landing
-from kallsift.kallsyms.tokens import CODES, TokenTable
+from kallsift.kallsyms.format.markers import GROUP
+from kallsift.kallsyms.format.name_stream import Names, expand, is_group, landing
+from kallsift.kallsyms.format.token_table import CODES, TokenTable
 
 
 @given(

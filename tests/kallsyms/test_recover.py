@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from kallsift.kallsyms.evidence import Outcome, proven
-from kallsift.kallsyms.tables import Attempt, Tables
+from kallsift.kallsyms.recovered_tables import Attempt, Tables
 from tests.kallsyms.placed import ERAS_64, START, Placed, candidates, mistakes, placed, sample, symbols_of
 from tests.oracle.eras import ERAS, Era
 from tests.oracle.symbols import TEXT, population

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.markers import MAX_ENTRY
-from kallsift.kallsyms.pages import PAGE, Pages
-from kallsift.kallsyms.reentry import following_entries, walks_adrift
-from kallsift.memory.model import Segment
+from kallsift.kallsyms.damaged.page_map import PAGE, Pages
+from kallsift.kallsyms.damaged.stream_walk import following_entries, walks_adrift
+from kallsift.kallsyms.format.markers import MAX_ENTRY
+from kallsift.memory.memory import Segment
 
 ENTRY = bytes((10, *b"tsymbolsof"))
 """The last one of a page has its letter still on that."""

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kallsift.kallsyms import scan
-from kallsift.kallsyms.scan import DIGITS, digit_runs, packed_runs
-from kallsift.memory import containers
-from kallsift.memory.model import AddressSpace, Memory, Segment
-from kallsift.memory.stored import Stored
+from kallsift.kallsyms import token_scan
+from kallsift.kallsyms.token_scan import DIGITS, digit_runs, packed_runs
+from kallsift.memory.formats import registry as containers
+from kallsift.memory.lazy_segment import Stored
+from kallsift.memory.memory import AddressSpace, Memory, Segment
 from tests.kallsyms.placed import memory
 from tests.memory.writers.avml import avml
 
@@ -78,16 +78,16 @@ def test_borders_of_blocks_and_batches(
     monkeypatch: pytest.MonkeyPatch, grains: tuple[int, int], alignment: int
 ) -> None:
     """In memory of any alignment, as a segment of an ELF file starts where the headers end."""
-    monkeypatch.setattr(scan, "BLOCK", grains[0])
-    monkeypatch.setattr(scan, "BATCH", grains[1])
+    monkeypatch.setattr(token_scan, "BLOCK", grains[0])
+    monkeypatch.setattr(token_scan, "BATCH", grains[1])
     for place, found in around_borders(grains[1], alignment).items():
         assert set(found) == {place}
 
 
 @each_grain
 def test_each_run_is_given_once(monkeypatch: pytest.MonkeyPatch, grains: tuple[int, int]) -> None:
-    monkeypatch.setattr(scan, "BLOCK", grains[0])
-    monkeypatch.setattr(scan, "BATCH", grains[1])
+    monkeypatch.setattr(token_scan, "BLOCK", grains[0])
+    monkeypatch.setattr(token_scan, "BATCH", grains[1])
     for place, found in around_borders(grains[1], 0).items():
         assert found == [place]
 
@@ -108,7 +108,7 @@ def test_random_bytes(content: bytes) -> None:
 
 
 def test_progress_reaches_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "BATCH", 1024)
+    monkeypatch.setattr(token_scan, "BATCH", 1024)
     seen: list[tuple[int, int]] = []
     content = random.Random(1).randbytes(5000)
     for _ in digit_runs(memory((0, content), (8192, content)), lambda done, total: seen.append((done, total))):
@@ -118,8 +118,8 @@ def test_progress_reaches_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_likely_comes_first_and_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "BATCH", 1024)
-    monkeypatch.setattr(scan, "BLOCK", 256)
+    monkeypatch.setattr(token_scan, "BATCH", 1024)
+    monkeypatch.setattr(token_scan, "BLOCK", 256)
     places = [10, 1000, 1020, 2300, 4090, 5000]
     content = bytearray(6000)
     for place in places:
@@ -140,7 +140,7 @@ def test_what_is_likely_comes_first_and_nothing_twice(monkeypatch: pytest.Monkey
 def test_across_blocks_whose_copies_are_aligned_otherwise(
     monkeypatch: pytest.MonkeyPatch, place: int, start: int
 ) -> None:
-    monkeypatch.setattr(scan, "BLOCK", 256)
+    monkeypatch.setattr(token_scan, "BLOCK", 256)
     content = bytearray(1024)
     content[place : place + len(DIGITS)] = DIGITS
     data = np.frombuffer(bytes(content), np.uint8)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kallsift.kallsyms import sequences
-from kallsift.kallsyms.sequences import sorted_by_name
+from kallsift.kallsyms.format import seqs_of_names
+from kallsift.kallsyms.format.seqs_of_names import sorted_by_name
 
 NAMES = st.lists(st.text("ab_", max_size=3).map(lambda end: "prefix__prefix__"[: len(end) * 8] + end), max_size=30)
 
@@ -19,7 +19,7 @@ NAMES = st.lists(st.text("ab_", max_size=3).map(lambda end: "prefix__prefix__"[:
 @pytest.fixture(autouse=True, params=(1, 4, 1 << 14))
 def compared(request: pytest.FixtureRequest) -> Iterator[None]:
     """Compare so many names at once: also those at the borders are compared."""
-    with patch.object(sequences, "COMPARED", request.param):
+    with patch.object(seqs_of_names, "COMPARED", request.param):
         yield
 
 

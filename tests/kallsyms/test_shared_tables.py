@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kallsift.kallsyms import shared_tables
-from kallsift.kallsyms.recover import recover_tables
-from kallsift.kallsyms.shared_tables import MAX_KEPT, SharedTables
-from kallsift.kallsyms.tables import Attempt, Tables
-from kallsift.kallsyms.tokens import TokenTable, token_tables
-from kallsift.memory.model import Segment
+from kallsift.kallsyms.format.token_table import TokenTable, token_tables
+from kallsift.kallsyms.recovered_tables import Attempt, Tables
+from kallsift.kallsyms.solvers import shared_tables
+from kallsift.kallsyms.solvers.adjacent import recover_tables
+from kallsift.kallsyms.solvers.shared_tables import MAX_KEPT, SharedTables
+from kallsift.memory.memory import Segment
 from tests.kallsyms.placed import placed, sample
 from tests.oracle.eras import ERAS
 

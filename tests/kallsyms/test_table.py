@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kallsift.kallsyms.table import SymbolTable
+from kallsift.kallsyms.symbol_table import SymbolTable
 from tests.oracle.symbols import Symbol
 
 bounded = settings(derandomize=True, max_examples=150)

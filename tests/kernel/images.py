@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kallsift.kernel.pointers import Pointers, Words
-from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.kernel.placement.pointers import Pointers, Words
+from kallsift.memory.memory import AddressSpace, Memory, Segment
 
 WIDE, WIDE_BIG, NARROW, NARROW_BIG = Words(8, "<"), Words(8, ">"), Words(4, "<"), Words(4, ">")
 EACH = (WIDE, WIDE_BIG, NARROW, NARROW_BIG)

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory, Segment
+from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, Segment
 from tests.oracle.eras import ERAS
 from tests.oracle.symbols import Symbol, population
 from tests.oracle.writer import Blob, write

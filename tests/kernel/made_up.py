@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
-from kallsift.kernel.model import Kernel, TablePlace
-from kallsift.memory.model import AddressSpace, Memory, Segment
-from tests.machine.pages import LAYOUTS, Tables
+from kallsift.kernel.kernel import Kernel, TablePlace
+from kallsift.memory.memory import AddressSpace, Memory, Segment
+from tests.arch.pages import LAYOUTS, Tables
 from tests.output.sample import kernel
 
 IMAGE, DIRECT, VMALLOC, PAGES = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
 from tests.oracle.eras import ALL_ERAS
 from tests.oracle.symbols import Symbol, population
 from tests.oracle.writer import Blob, write

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
 from tests.kallsyms.layouts import Layout, layout
 
 LAYOUTS = int(os.environ.get("KALLSIFT_LAYOUTS", "24"))

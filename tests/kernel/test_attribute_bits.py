@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import kallsift
+from kallsift.arch.paging import translate
 from kallsift.kallsyms.evidence import Outcome
-from kallsift.kernel.virtual import virtual_memory
-from kallsift.machine.model import translate
+from kallsift.kernel.access.virtual_memory import virtual_memory
 from tests.kernel.made_machine import DIRECT, KERNEL_PAGE, LARGE, MIB, ROOT, Machine
 
 
@@ -80,7 +80,7 @@ def test_a_variable_that_holds_no_such_bit(value: int) -> None:
 
 
 def test_without_the_name_of_the_top_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kallsift.kernel.image_mapping.ROOT_SYMBOLS", ())
+    monkeypatch.setattr("kallsift.kernel.placement.page_table.ROOT_SYMBOLS", ())
     kernel = kallsift.recover(Machine(mark=1 << 51).memory())
     assert (kernel.proven, kernel.attribute_bits) == (True, 1 << 51)
     assert kernel.page_table_root == Machine().place + ROOT

@@ -12,7 +12,7 @@ import pytest
 
 import kallsift
 from kallsift.errors import SourceError
-from kallsift.kernel.model import Kernel, State
+from kallsift.kernel.kernel import Kernel, State
 from tests.image import builders as build
 from tests.kallsyms.surroundings import Surroundings
 from tests.kernel.test_every_era import BEFORE, BEHIND, STARTS, image

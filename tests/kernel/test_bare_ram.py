@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kallsift.kernel import bare_ram
-from kallsift.kernel.bare_ram import arrangements
-from kallsift.memory.holes import Layout
-from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.kernel.ram import layout_candidates
+from kallsift.kernel.ram.layout_candidates import arrangements
+from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.ram_layouts import Layout
 
 SMALL = (
     Layout("early", below=0x3000),
@@ -26,7 +26,7 @@ def memory(size: int, start: int = 0, space: AddressSpace = AddressSpace.PHYSICA
 
 @pytest.fixture(autouse=True)
 def _small_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bare_ram, "LAYOUTS", SMALL)
+    monkeypatch.setattr(layout_candidates, "LAYOUTS", SMALL)
 
 
 def test_each_layout_is_tried_once() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kallsift.kernel.btf import ARRAY, INT, PTR, STRUCT, TYPEDEF, UNION, Btf, BtfError
-from kallsift.modules.regions import RegionPlace, typed_regions
+from kallsift.kernel.access.btf import ARRAY, INT, PTR, STRUCT, TYPEDEF, UNION, Btf, BtfError
+from kallsift.modules.memory_regions import RegionPlace, typed_regions
 
 FLAG = 1 << 31
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.kernel.distances import string_candidates
-from kallsift.kernel.pointers import Words
-from kallsift.kernel.window_facts import WindowFacts
-from kallsift.memory.model import Segment
+from kallsift.kernel.placement.distances import string_candidates
+from kallsift.kernel.placement.pointers import Words
+from kallsift.kernel.placement.window_facts import WindowFacts
+from kallsift.memory.memory import Segment
 from tests.kallsyms.placed import candidates
 from tests.kernel.made_machine import DATA, POINTERS, Machine
 from tests.kernel.placed_images import Made, Parts, elf, flat, make, raw

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kallsift.analysis.pointer_tables.per_cpu import per_cpu_areas
 from kallsift.errors import UnmappedError
-from kallsift.kernel.virtual import virtual_memory
-from kallsift.modules.equations import solved_fields
-from kallsift.modules.structures import STRUCT_WORDS, structures_at
-from kallsift.questions.per_cpu import per_cpu_areas
+from kallsift.kernel.access.virtual_memory import virtual_memory
+from kallsift.modules.field_inference import solved_fields
+from kallsift.modules.struct_module import STRUCT_WORDS, structures_at
 from tests.kernel.made_up import IMAGE, ROWS, WORDS, made_up
 from tests.modules.made_modules import Made, made_modules
 from tests.output.sample import table

@@ -9,11 +9,11 @@ import time
 import numpy as np
 import pytest
 
-from kallsift.kernel import firmware_maps
-from kallsift.kernel.bare_ram import arrangements
-from kallsift.kernel.resources import MAX_MAPS
-from kallsift.memory.holes import Piece
-from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.kernel.ram import firmware_memory_map
+from kallsift.kernel.ram.iomem import MAX_MAPS
+from kallsift.kernel.ram.layout_candidates import arrangements
+from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.ram_layouts import Piece
 
 Entry = tuple[int, int, int]
 """First address, size, type."""
@@ -55,7 +55,7 @@ def lines(table: list[Entry], form: tuple[str, str] = MODERN) -> bytes:
 
 
 def test_as_a_table_has_it() -> None:
-    (found,) = firmware_maps.firmware_maps(ram(packed(TABLE)))
+    (found,) = firmware_memory_map.firmware_maps(ram(packed(TABLE)))
     assert (found.pieces, found.hole, found.missing, found.name) == (PIECES, False, 0, None)
     assert found.teller == "e820 tables"
 
@@ -64,13 +64,15 @@ def test_only_as_many_entries_as_there_are() -> None:
     """What lies behind the last entry may be left over from a longer list."""
     stale = [*TABLE[:-1], (0x138000, 0x1000, 1)]
     number = struct.pack("<I", len(stale) - 1)
-    assert PIECES in [each.pieces for each in firmware_maps.firmware_maps(ram(number + packed(stale)))]
-    assert PIECES not in [each.pieces for each in firmware_maps.firmware_maps(ram(packed(stale))) if not each.missing]
+    assert PIECES in [each.pieces for each in firmware_memory_map.firmware_maps(ram(number + packed(stale)))]
+    assert PIECES not in [
+        each.pieces for each in firmware_memory_map.firmware_maps(ram(packed(stale))) if not each.missing
+    ]
 
 
 def test_page_0_is_taken_from_what_the_firmware_has() -> None:
     table = [(0, 0x9FC00, 1), *TABLE[2:]]
-    found = list(firmware_maps.firmware_maps(ram(packed(table))))
+    found = list(firmware_memory_map.firmware_maps(ram(packed(table))))
     assert found[0].pieces == PIECES
     assert [each.missing for each in found] == [0, 0x1000]
 
@@ -79,9 +81,9 @@ def test_page_0_is_taken_from_what_the_firmware_has() -> None:
 def test_as_the_log_has_it(form: tuple[str, str]) -> None:
     table = [entry for entry in TABLE if entry[2] != 128]
     size = SIZE - PIECES[-1].size
-    (found,) = firmware_maps.firmware_maps(ram(lines(table, form), size=size))
+    (found,) = firmware_memory_map.firmware_maps(ram(lines(table, form), size=size))
     assert (found.pieces, found.missing, found.teller) == (PIECES[:2], 0, "the kernel's log lines")
-    (found,) = firmware_maps.firmware_maps(ram(packed(table), lines(table, form), size=size))
+    (found,) = firmware_memory_map.firmware_maps(ram(packed(table), lines(table, form), size=size))
     assert (found.pieces, found.teller) == (PIECES[:2], "e820 tables and the kernel's log lines")
 
 
@@ -89,15 +91,15 @@ def test_as_memblock_has_it_in_the_log() -> None:
     """As kernels without e820 log their RAM."""
     text = b"  node   0: [mem 0x0000000040000000-0x00000000400fffff]\0" * 2
     text += b"  node   1: [mem 0x0000000080000000-0x000000008001ffff]\n"
-    found = next(firmware_maps.firmware_maps(ram(text, size=0x120000)))
+    found = next(firmware_memory_map.firmware_maps(ram(text, size=0x120000)))
     assert found.pieces == (Piece(0, 0x40000000, 0x100000), Piece(0x100000, 0x80000000, 0x20000))
 
 
 @pytest.mark.parametrize("batch", [0x1000, 0x1010, 0x10000])
 def test_wherever_the_passes_end(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
-    monkeypatch.setattr(firmware_maps, "BATCH", batch)
+    monkeypatch.setattr(firmware_memory_map, "BATCH", batch)
     table = [entry for entry in TABLE if entry[2] != 128]
-    found = next(firmware_maps.firmware_maps(ram(packed(table), lines(table), size=SIZE - PIECES[-1].size)))
+    found = next(firmware_memory_map.firmware_maps(ram(packed(table), lines(table), size=SIZE - PIECES[-1].size)))
     assert (found.pieces, found.teller) == (PIECES[:2], "e820 tables and the kernel's log lines")
 
 
@@ -114,7 +116,7 @@ def test_wherever_the_passes_end(monkeypatch: pytest.MonkeyPatch, batch: int) ->
     ],
 )
 def test_what_is_none(table: list[Entry]) -> None:
-    found = firmware_maps.firmware_maps(ram(packed(table)))
+    found = firmware_memory_map.firmware_maps(ram(packed(table)))
     assert PIECES not in [each.pieces for each in found if not each.missing]
 
 
@@ -129,7 +131,7 @@ def test_what_is_none(table: list[Entry]) -> None:
     ],
 )
 def test_lines_that_are_none(line: bytes) -> None:
-    assert not list(firmware_maps.firmware_maps(ram(line)))
+    assert not list(firmware_memory_map.firmware_maps(ram(line)))
 
 
 def test_the_memory_that_comes_of_it() -> None:
@@ -147,22 +149,22 @@ def test_the_memory_that_comes_of_it() -> None:
 def test_memory_full_of_them_takes_no_time(part: bytes) -> None:
     many = np.tile(np.frombuffer(part, np.uint8), (1 << 24) // len(part))
     begin = time.process_time()
-    assert len(list(firmware_maps.firmware_maps(Segment(0, many)))) <= MAX_MAPS
+    assert len(list(firmware_memory_map.firmware_maps(Segment(0, many)))) <= MAX_MAPS
     assert time.process_time() - begin < 10
 
 
 def test_endless_tables_take_no_time() -> None:
     """Each entry begins where the last one ended, and all of them are read from many anchors."""
-    entries = np.zeros(1 << 18, firmware_maps.ENTRY)
+    entries = np.zeros(1 << 18, firmware_memory_map.ENTRY)
     entries["start"], entries["size"], entries["type"] = np.arange(1 << 18) + 1, 1, 1
-    entries["start"][::2] = firmware_maps.ANCHOR
+    entries["start"][::2] = firmware_memory_map.ANCHOR
     begin = time.process_time()
-    assert len(list(firmware_maps.firmware_maps(Segment(0, entries.view(np.uint8))))) <= MAX_MAPS
+    assert len(list(firmware_memory_map.firmware_maps(Segment(0, entries.view(np.uint8))))) <= MAX_MAPS
     assert time.process_time() - begin < 10
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 19, 20, 21, 40, 41])
 def test_hardly_any_memory(size: int) -> None:
     for part in (packed(TABLE[3:5]), lines(TABLE[3:5])):
-        list(firmware_maps.firmware_maps(Segment(0, np.frombuffer(part[:size], np.uint8))))
-        list(firmware_maps.firmware_maps(Segment(0, np.frombuffer(part, np.uint8)[:size])))
+        list(firmware_memory_map.firmware_maps(Segment(0, np.frombuffer(part[:size], np.uint8))))
+        list(firmware_memory_map.firmware_maps(Segment(0, np.frombuffer(part, np.uint8)[:size])))

@@ -9,7 +9,7 @@ import pytest
 
 import kallsift
 from kallsift import Hints, Kernel, Memory, Outcome, State
-from kallsift.memory.model import AddressSpace, Segment
+from kallsift.memory.memory import AddressSpace, Segment
 from tests.kernel.made_machine import DATA, ROOT, TABLES, VARIABLES, Machine
 
 ENTRY = "entry_SYSCALL_64"

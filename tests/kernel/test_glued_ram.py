@@ -7,7 +7,7 @@ import pytest
 
 import kallsift
 from kallsift import Kernel, Outcome
-from kallsift.kernel.resources import FLAGS, NAME
+from kallsift.kernel.ram.iomem import FLAGS, NAME
 from tests.kernel.made_machine import LISTS, MIB, Machine, memory_of
 
 HOLE = (24 * MIB, 32 * MIB)

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 import kallsift
-from kallsift.kernel.pointers import MAX_POINTERS, list_heads, pointers_between, self_pointers
-from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.kernel.placement.pointers import MAX_POINTERS, list_heads, pointers_between, self_pointers
+from kallsift.memory.memory import AddressSpace, Memory, Segment
 from tests.kernel.images import WIDE
 
 

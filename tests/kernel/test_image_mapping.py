@@ -14,7 +14,7 @@ BASE = 0xFFFF_9000_0100_0000
 @pytest.mark.parametrize("has_more", [True, False])
 def test_the_table_that_maps_what_came_later(monkeypatch: pytest.MonkeyPatch, has_more: bool) -> None:
     """No symbol names it, and before it in the image is the one that the kernel booted with."""
-    monkeypatch.setattr("kallsift.kernel.image_mapping.ROOT_SYMBOLS", ())
+    monkeypatch.setattr("kallsift.kernel.placement.page_table.ROOT_SYMBOLS", ())
     machine = Machine(base=BASE)
     booted = machine.place + DATA - 4096
     machine.data[booted : booted + 4096] = machine.data[machine.root : machine.root + 4096]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kallsift.kernel.lists import ListError, members
-from kallsift.kernel.pointers import Words
-from kallsift.kernel.virtual import VirtualMemory
+from kallsift.kernel.access.list_head import ListError, members
+from kallsift.kernel.access.virtual_memory import VirtualMemory
+from kallsift.kernel.placement.pointers import Words
 from tests.kernel.images import EACH, memory, segment
 
 each_kind = pytest.mark.parametrize("words", EACH, ids=str)

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 import kallsift
+from kallsift.arch import x86
 from kallsift.errors import RecoveryError, UnmappedError
-from kallsift.kernel import live, near
-from kallsift.kernel import recover as at_once
-from kallsift.kernel.model import Kernel
-from kallsift.machine import x86
-from kallsift.memory.fetched import PAGE, Fetched
-from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory, Segment
-from tests.machine.pages import LAYOUTS, Tables
+from kallsift.kernel.kernel import Kernel
+from kallsift.kernel.recovery import from_address
+from kallsift.kernel.recovery import recover as live
+from kallsift.kernel.recovery import search as at_once
+from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, Segment
+from kallsift.memory.on_demand import PAGE, Fetched
+from tests.arch.pages import LAYOUTS, Tables
 from tests.output.sample import kernel
 
 HERE, FAR = 0xFFFF_FFFF_8100_0000, 0xFFFF_FFFF_8110_0000
@@ -66,7 +67,7 @@ def test_a_program_with_tables_of_its_own(
         tried.append(fetched)
         raise RecoveryError("token table", "none")
 
-    monkeypatch.setattr(near, "recover_near", recover_near)
+    monkeypatch.setattr(from_address, "recover_near", recover_near)
     physical = fetched_of(memory, AddressSpace.PHYSICAL)
     own = Fetched(lambda address, size: None, physical=physical, advice="try this")
     cpus = (CpuState(0, {"rip": 0x401000, "cr3": root | bit, "idt_base": IDT}),)
@@ -91,7 +92,7 @@ def test_a_program_of_arm64(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(fetched.bytes_at(vectors + 8, 2).tobytes())
         return kernel(SYMBOLS)
 
-    monkeypatch.setattr(near, "recover_near", recover_near)
+    monkeypatch.setattr(from_address, "recover_near", recover_near)
     own = Fetched(lambda address, size: None, physical=fetched_of(memory, AddressSpace.PHYSICAL))
     cpus = (CpuState(0, {"pc": 0x401000, "ttbr1": tables.root | 0xDB << 48 | 1, "vbar": vectors}),)
     live.recover(Memory("test", "test", AddressSpace.VIRTUAL, (), Hints(cpus), fetched=own))
@@ -106,7 +107,7 @@ def test_a_bit_that_means_nothing_is_not_followed(machine: tuple[Memory, int], m
         tried.append(fetched)
         return kernel(SYMBOLS)
 
-    monkeypatch.setattr(near, "recover_near", recover_near)
+    monkeypatch.setattr(from_address, "recover_near", recover_near)
     own = Fetched(lambda address, size: None, physical=fetched_of(memory, AddressSpace.PHYSICAL))
     cpus = (CpuState(0, {"rip": HERE, "cr3": root + 0x5000, "idt_base": IDT}),)
     live.recover_all(Memory("test", "test", AddressSpace.VIRTUAL, (), Hints(cpus), fetched=own))
@@ -115,7 +116,7 @@ def test_a_bit_that_means_nothing_is_not_followed(machine: tuple[Memory, int], m
 
 def test_what_the_user_knows_reaches_a_source_that_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
     own = Fetched(lambda address, size: None)
-    monkeypatch.setattr(near, "recover_near", lambda fetched, **_: kernel(SYMBOLS))
+    monkeypatch.setattr(from_address, "recover_near", lambda fetched, **_: kernel(SYMBOLS))
     source = Memory("test", "test", AddressSpace.VIRTUAL, (), fetched=own)
     live.recover(source.with_hints(Hints((CpuState(0, {"lstar": HERE}),))))
     assert own.hints.cpus[0].registers["lstar"] == HERE
@@ -162,8 +163,8 @@ def test_a_found_kernels_memory_reads_on(machine: tuple[Memory, int], monkeypatc
     memory, root = machine
     view = live.through_tables(fetched_of(memory, AddressSpace.PHYSICAL), x86.MODES[0], root, ())
     found = replace(kernel(SYMBOLS), memory=view.in_hand())
-    monkeypatch.setattr(near, "_recover_from", lambda *_: found)
-    reading = near.recover_near(view, HERE).memory
+    monkeypatch.setattr(from_address, "_recover_from", lambda *_: found)
+    reading = from_address.recover_near(view, HERE).memory
     assert reading.read(FAR + 1, 2).tobytes() == b"\2\2"
     wanted = np.array([HERE + 4092, HERE + 4096, HERE + 2 * PAGE, FAR, (1 << 64) - 4], np.uint64)
     values, held = reading.words(wanted, np.dtype("<u8"))

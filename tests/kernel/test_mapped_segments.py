@@ -8,14 +8,14 @@ from time import process_time
 import numpy as np
 import pytest
 
+from kallsift.arch.page_table_ranges import mapped_ranges
+from kallsift.arch.paging import Segmented, translate
+from kallsift.arch.registry import mapping_named, segmented, windows
 from kallsift.kallsyms.evidence import Outcome
-from kallsift.kernel.mapped_segments import LEAST_LISTS, SYMBOL, with_mapped_segments
-from kallsift.kernel.placement import Placement
-from kallsift.machine.mapped_ranges import mapped_ranges
-from kallsift.machine.model import Segmented, translate
-from kallsift.machine.registry import mapping_named, segmented, windows
-from kallsift.memory.model import Segment
-from tests.machine.mips_tables import (
+from kallsift.kernel.placement.mapped_segments import LEAST_LISTS, SYMBOL, with_mapped_segments
+from kallsift.kernel.placement.placement import Placement
+from kallsift.memory.memory import Segment
+from tests.arch.mips_tables import (
     CACHED,
     CONFIGURATIONS,
     KSEG0,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, Memory, Segment
 from tests.kernel.made_machine import BANNER, HEADS, LISTS, POINTERS, TABLES, Machine, _blob
 from tests.kernel.placed_images import Parts, flat, make
 

@@ -8,10 +8,10 @@ from itertools import accumulate
 import numpy as np
 import pytest
 
-from kallsift.kallsyms.table import SymbolTable
-from kallsift.kernel.name_pointers import find_exports
-from kallsift.kernel.pointers import Words
-from kallsift.memory.model import Segment
+from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.kernel.checks.ksymtab import find_exports
+from kallsift.kernel.placement.pointers import Words
+from kallsift.memory.memory import Segment
 from tests.kernel.images import EACH
 
 PLACE = 0x10_0000

@@ -7,17 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kallsift.kallsyms.anywhere import recover_anywhere
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kallsyms.tables import Attempt, Layout, Listed, Tables
-from kallsift.kallsyms.tokens import token_tables
-from kallsift.kernel.candidates import SharedWork, best_of
-from kallsift.kernel.distances import unplaced_symbols
-from kallsift.kernel.model import Kernel
-from kallsift.kernel.placement import Placement
-from kallsift.kernel.pointers import Words
-from kallsift.kernel.readings import Readings
-from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.kallsyms.format.token_table import token_tables
+from kallsift.kallsyms.recovered_tables import Attempt, Layout, Listed, Tables
+from kallsift.kallsyms.solvers.scattered import recover_anywhere
+from kallsift.kernel.kernel import Kernel
+from kallsift.kernel.placement.distances import unplaced_symbols
+from kallsift.kernel.placement.placement import Placement
+from kallsift.kernel.placement.pointers import Words
+from kallsift.kernel.recovery.candidates import SharedWork, best_of
+from kallsift.kernel.recovery.interpretations import Readings
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
 from tests.kallsyms.layouts import layout
 
 DIGITS = b"".join(b"%d\0" % digit for digit in range(10))

@@ -7,7 +7,14 @@ import random
 import numpy as np
 import pytest
 
-from kallsift.kernel.pointer_targets import MIN_MARKED, Hits, Targets, hits_on_symbols, targets, without_code_bit
+from kallsift.kernel.placement.pointer_targets import (
+    MIN_MARKED,
+    Hits,
+    Targets,
+    hits_on_symbols,
+    targets,
+    without_code_bit,
+)
 from tests.output.sample import table
 
 START = 0xFFFF_FFFF_6A60_0000

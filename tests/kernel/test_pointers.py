@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kallsift.kernel.pointers import (
+from kallsift.arch.paging import Window, Windows
+from kallsift.kernel.placement.pointers import (
     Pointers,
     Words,
     closed_lists,
@@ -18,7 +19,6 @@ from kallsift.kernel.pointers import (
     self_pointers,
     single_elements,
 )
-from kallsift.machine.model import Window, Windows
 from tests.kernel.images import EACH, NARROW, WIDE, memory, pointers, segment
 
 bounded = settings(derandomize=True, max_examples=60)

@@ -8,7 +8,7 @@ import pytest
 import kallsift
 from kallsift import Kernel, State
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kernel.processes import PROCESSES
+from kallsift.kernel.checks.processes import PROCESSES
 from tests.kernel.made_machine import (
     IMAGE_SIZE,
     INIT_TASK,

@@ -9,10 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from kallsift.kernel import resources
-from kallsift.kernel.bare_ram import arrangements
-from kallsift.memory.holes import Piece
-from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.kernel.ram import iomem
+from kallsift.kernel.ram.layout_candidates import arrangements
+from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.ram_layouts import Piece
 
 NAME, PARENT = 0x80123458, 0x80200000
 RANGES = [(0x1000, 0x9BFF), (0x10000, 0x1FFFF), (0x40000, 0x403FF)]
@@ -36,19 +36,19 @@ def ram(form: str, order: str, ranges: list[tuple[int, int]], *, flags: int = 0x
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("flags", [0x81000200, 0x80000200, 0x85000200])
 def test_as_resources_have_it(form: str, order: str, flags: int) -> None:
-    found = list(resources.ram_maps(ram(form, order, RANGES[::-1], flags=flags)))
+    found = list(iomem.ram_maps(ram(form, order, RANGES[::-1], flags=flags)))
     assert found[0][:4] == (PIECES, False, 0, NAME)
     assert all(each.missing for each in found[1:])
 
 
 @pytest.mark.parametrize("batch", [0x100, 0x1000])
 def test_wherever_the_passes_end(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
-    monkeypatch.setattr(resources, "BATCH", batch)
-    assert next(resources.ram_maps(ram("QQQQQQ", "<", RANGES))).pieces == PIECES
+    monkeypatch.setattr(iomem, "BATCH", batch)
+    assert next(iomem.ram_maps(ram("QQQQQQ", "<", RANGES))).pieces == PIECES
 
 
 def test_a_file_that_is_cut_short() -> None:
-    (found,) = resources.ram_maps(ram("QQQQQQ", "<", RANGES, size=SIZE - 0x600))
+    (found,) = iomem.ram_maps(ram("QQQQQQ", "<", RANGES, size=SIZE - 0x600))
     assert found[:4] == ((PIECES[0], Piece(0x8C00, 0x10000, 0xFE00)), False, 0x600, NAME)
 
 
@@ -64,7 +64,7 @@ def test_a_file_that_is_cut_short() -> None:
     ],
 )
 def test_what_is_none(ranges: list[tuple[int, int]], flags: int) -> None:
-    assert not list(resources.ram_maps(ram("QQQQQQ", "<", ranges, flags=flags)))
+    assert not list(iomem.ram_maps(ram("QQQQQQ", "<", ranges, flags=flags)))
 
 
 LOW = [(0x1000, 0x9BFF), (0x10000, 0x1EFFF)]
@@ -83,7 +83,7 @@ LOW = [(0x1000, 0x9BFF), (0x10000, 0x1EFFF)]
     ],
 )
 def test_all_ram_without_its_hole(behind: list[tuple[int, int]], expected: tuple[Piece, ...] | None) -> None:
-    found = list(resources.ram_maps(ram("QQQQQQ", "<", [*LOW, *behind], size=0x28000)))
+    found = list(iomem.ram_maps(ram("QQQQQQ", "<", [*LOW, *behind], size=0x28000)))
     assert [each[:4] for each in found] == ([(expected, True, 0, NAME)] if expected else [])
 
 
@@ -98,7 +98,7 @@ def test_the_memory_that_comes_of_it() -> None:
 
 def test_one_range_alone_is_left_to_the_page_table() -> None:
     bare = ram("QQQQQQ", "<", [(0x40000000, 0x40000000 + SIZE - 1)])
-    assert list(resources.ram_maps(bare))
+    assert list(iomem.ram_maps(bare))
     assert not list(arrangements(Memory("test", "raw", AddressSpace.PHYSICAL, (bare,))))
 
 
@@ -107,11 +107,11 @@ def test_memory_full_of_them_takes_no_time() -> None:
     many = np.tile(np.frombuffer(record, np.uint8), 1 << 20)
     many.view("<u8")[2::4] = np.arange(1, 1 + (1 << 20))
     begin = time.process_time()
-    assert len(list(resources.ram_maps(Segment(0, many)))) <= resources.MAX_MAPS
+    assert len(list(iomem.ram_maps(Segment(0, many)))) <= iomem.MAX_MAPS
     assert time.process_time() - begin < 10
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 31, 32, 33])
 def test_hardly_any_memory(size: int) -> None:
     data = np.frombuffer((b"\x00\x02\x00\x81" * 9)[:size], np.uint8)
-    assert not list(resources.ram_maps(Segment(0, data)))
+    assert not list(iomem.ram_maps(Segment(0, data)))

@@ -10,11 +10,11 @@ import pytest
 
 import kallsift
 from kallsift import Kernel, Outcome, State
-from kallsift.cli.source_options import remarks
-from kallsift.kernel import others
-from kallsift.kernel.model import Role
-from kallsift.kernel.rivals import settled
-from kallsift.memory.model import CpuState, Hints
+from kallsift.cli.options.source import remarks
+from kallsift.kernel.kernel import Role
+from kallsift.kernel.recovery import others
+from kallsift.kernel.recovery.rivals import settled
+from kallsift.memory.memory import CpuState, Hints
 from tests.kernel.made_machine import DATA, IMAGE_SIZE, LARGE, LISTS, MIB, ROOT, Machine, memory_of
 from tests.kernel.test_processes import FORGED, forge
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kallsift.kernel.strings import TEXT_PART, places_of
-from kallsift.memory.model import Segment
+from kallsift.kernel.access.string_search import TEXT_PART, places_of
+from kallsift.memory.memory import Segment
 
 
 def test_places() -> None:

@@ -10,11 +10,12 @@ import pytest
 
 import kallsift
 from kallsift import Outcome
-from kallsift.kallsyms import anywhere, damage
-from kallsift.kallsyms.tables import Tables
-from kallsift.kernel.rebase import rebased
-from kallsift.machine.registry import TEXT_BASES
-from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.arch.registry import TEXT_BASES
+from kallsift.kallsyms.damaged import solver as damage
+from kallsift.kallsyms.recovered_tables import Tables
+from kallsift.kallsyms.solvers import scattered as anywhere
+from kallsift.kernel.placement.rebase import rebased
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
 from tests.kernel.era_cases import era_case
 from tests.kernel.placed_images import Parts, flat, make
 from tests.oracle.eras import ALL_ERAS, Era

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from kallsift.budget import WorkBudget
-from kallsift.kernel.marker_ranking import MarkerRanking
-from kallsift.kernel.token_search import ATTEMPT_COST, TOKEN_TABLE_COST, TokenSearch
-from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.kernel.recovery.marker_ranking import MarkerRanking
+from kallsift.kernel.recovery.token_search import ATTEMPT_COST, TOKEN_TABLE_COST, TokenSearch
+from kallsift.memory.memory import AddressSpace, Memory, Segment
 from tests.hostile.attacks import token_table
 from tests.kernel.made_machine import MIB
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kallsift.kernel.vmcoreinfo import MAX_SIZE, parse
+from kallsift.kernel.checks.vmcoreinfo import MAX_SIZE, parse
 
 TEXT = b"""OSRELEASE=6.12.107+deb13-amd64
 BUILD-ID=0123456789abcdef0123456789abcdef01234567

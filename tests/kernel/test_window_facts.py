@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kallsift.kernel.distances import empty_head_distances, self_pointer_distances
-from kallsift.kernel.pointers import Words
-from kallsift.kernel.window_facts import MAX_KEPT, SharedWindows, WindowFacts
-from kallsift.memory.model import Segment
+from kallsift.kernel.placement.distances import empty_head_distances, self_pointer_distances
+from kallsift.kernel.placement.pointers import Words
+from kallsift.kernel.placement.window_facts import MAX_KEPT, SharedWindows, WindowFacts
+from kallsift.memory.memory import Segment
 
 SIZE = 1 << 16
 

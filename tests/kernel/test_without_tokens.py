@@ -10,8 +10,8 @@ import pytest
 
 import kallsift
 from kallsift.errors import RecoveryError
-from kallsift.kallsyms import name_regions as regions
-from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.kallsyms.solvers import identifier_regions as regions
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
 from tests.image import builders as build
 from tests.kernel.test_every_era import BEFORE, image
 from tests.oracle.eras import EARLY_ERAS, ERAS, UNCOMPRESSED_ERAS, Era

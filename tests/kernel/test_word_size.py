@@ -11,15 +11,15 @@ import pytest
 import kallsift
 from kallsift.errors import RecoveryError
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kallsyms.tables import Tables
-from kallsift.kernel import word_size
-from kallsift.kernel.model import Kernel, State
-from kallsift.kernel.placement import Placement
-from kallsift.kernel.pointers import Words
-from kallsift.kernel.ranking import Ranking
-from kallsift.kernel.window_facts import SharedWindows
-from kallsift.kernel.word_size import MIN_POINTERS, MIN_SYSTEM_CALLS, WORD_SIZE, WordVotes, named_word_size
-from kallsift.memory.model import Hints
+from kallsift.kallsyms.recovered_tables import Tables
+from kallsift.kernel.kernel import Kernel, State
+from kallsift.kernel.placement import word_size
+from kallsift.kernel.placement.placement import Placement
+from kallsift.kernel.placement.pointers import Words
+from kallsift.kernel.placement.window_facts import SharedWindows
+from kallsift.kernel.placement.word_size import MIN_POINTERS, MIN_SYSTEM_CALLS, WORD_SIZE, WordVotes, named_word_size
+from kallsift.kernel.recovery.ranking import Ranking
+from kallsift.memory.memory import Hints
 from tests.kernel.made_machine import INIT_TASK, LISTS, MIB, Machine
 from tests.kernel.worded import ALIGNED_TO_16, NARROW, SELF_RELATIVE, Worded, read, worded
 from tests.oracle.eras import Era

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arch.registry import mapping_named
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kallsyms.table import SymbolTable
-from kallsift.kernel.btf import FUNC, FUNC_PROTO, INT
+from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.kernel.access.btf import FUNC, FUNC_PROTO, INT
 from kallsift.kernel.cross_checks.held_twice import held_twice
-from kallsift.kernel.placement import Placement
-from kallsift.kernel.pointers import Words
-from kallsift.machine.registry import mapping_named
-from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.kernel.placement.placement import Placement
+from kallsift.kernel.placement.pointers import Words
+from kallsift.memory.memory import AddressSpace, Memory, Segment
 
 PLACE, DISTANCE, SIZE = 0x100_0000, 0xFFFF_FFFF_8000_0000, 1 << 20
 """Where the image lies, how far above that it is mapped, and its size."""

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from kallsift.kernel.model import Kernel
-from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.kernel.kernel import Kernel
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
 from tests.kallsyms.surroundings import Surroundings
 from tests.oracle.eras import ERAS, Era
 from tests.oracle.symbols import Symbol, population

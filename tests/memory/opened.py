@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
-from kallsift.memory.containers import Container
-from kallsift.memory.model import Memory
+from kallsift.memory.formats.registry import Container
+from kallsift.memory.memory import Memory
 
 READ_AT_MOST = 1 << 22
 """Bytes of each stretch that are read of damaged files."""

@@ -14,8 +14,8 @@ import pytest
 
 import kallsift
 from kallsift.errors import SourceError
-from kallsift.memory import archives
-from kallsift.memory.model import Memory
+from kallsift.memory.formats import archives
+from kallsift.memory.memory import Memory
 from tests.image import builders as build
 from tests.memory.builders import lime
 

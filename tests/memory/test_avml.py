@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from kallsift.errors import SourceError
-from kallsift.memory import avml as reader
-from kallsift.memory import containers
-from kallsift.memory.model import Memory
+from kallsift.memory.formats import avml as reader
+from kallsift.memory.formats import registry as containers
+from kallsift.memory.memory import Memory
 from tests.memory.writers.avml import avml, blocks
 
 CHANCE = np.random.default_rng(5)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from kallsift.errors import SourceError
-from kallsift.memory import containers
-from kallsift.memory.model import AddressSpace
+from kallsift.memory.formats import registry as containers
+from kallsift.memory.memory import AddressSpace
 from tests.memory.builders import elf, lime, load
 
 

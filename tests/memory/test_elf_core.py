@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kallsift.errors import SourceError, UnmappedError
-from kallsift.memory import elf_core, notes
-from kallsift.memory.containers import open_mapped
-from kallsift.memory.model import Memory
+from kallsift.memory.formats import elf_core, elf_notes
+from kallsift.memory.formats.registry import open_mapped
+from kallsift.memory.memory import Memory
 from kallsift.memory.remarks import MAX_REMARKS
 from tests.memory.builders import Bits, ByteOrder, Program, Range, elf, load, note
 from tests.memory.builders import notes as note_program
@@ -88,7 +88,7 @@ def test_agrees_with_pyelftools(content: list[Range], bits: Bits, order: ByteOrd
     assert content_of(read(file)) == [(one["p_paddr"], one.data()) for one in loads]
     their_notes = theirs._make_segment(theirs._get_segment_header(0))
     assert isinstance(their_notes, NoteSegment)
-    ours, whole = notes.parse(programs[0].data, order)
+    ours, whole = elf_notes.parse(programs[0].data, order)
     assert whole
     assert [(one.name, one.data) for one in ours] == [
         (one["n_name"].encode(), one["n_descdata"]) for one in their_notes.iter_notes()
@@ -199,10 +199,10 @@ def test_remarks_are_bounded() -> None:
 
 def information(fields: bytes, name: bytes) -> bytes:
     """NT_PRPSINFO of a 64-bit machine or, with fewer fields, of a 32-bit one."""
-    return note(b"CORE", notes.NT_PRPSINFO, fields + name.ljust(16, b"\0") + bytes(80))
+    return note(b"CORE", elf_notes.NT_PRPSINFO, fields + name.ljust(16, b"\0") + bytes(80))
 
 
-@pytest.mark.parametrize("kind", [notes.NT_AUXV, notes.NT_SIGINFO, notes.NT_FILE])
+@pytest.mark.parametrize("kind", [elf_notes.NT_AUXV, elf_notes.NT_SIGINFO, elf_notes.NT_FILE])
 @pytest.mark.parametrize("fields", [28, 32, 40])
 def test_core_of_a_program_by_its_notes(kind: int, fields: int) -> None:
     own = note_program(information(bytes(fields), b"sl\x1beep"), note(b"CORE", kind, bytes(8)))

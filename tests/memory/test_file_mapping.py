@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kallsift
-from kallsift.kallsyms.name_regions import name_regions
-from kallsift.kallsyms.scan import DIGITS, digit_runs
+from kallsift.kallsyms.solvers.identifier_regions import name_regions
+from kallsift.kallsyms.token_scan import DIGITS, digit_runs
 from kallsift.memory import file_mapping
 from kallsift.memory.file_mapping import GRAIN, map_file, stored_parts
-from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, Memory, Segment
 
 TEBIBYTE = 1 << 40
 

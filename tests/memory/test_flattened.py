@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kallsift.errors import UnmappedError
-from kallsift.memory import flattened
-from kallsift.memory.rearranged import Rearranged
+from kallsift.memory.formats import makedumpfile_flat
+from kallsift.memory.reassembled_file import Rearranged
 from tests.memory.builders import elf, load, note, notes
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
 from tests.memory.strategies import damaged
@@ -29,14 +29,14 @@ ELF = elf([notes(note(b"VMCOREINFO", 0, b"OSRELEASE=1\n")), *(load(start, data) 
 def test_a_kdump_in_pieces(size: int) -> None:
     pieces = cut(KDUMP, size)
     random.Random(1).shuffle(pieces)
-    memory = open_bytes(flattened, writer.flattened(pieces))
+    memory = open_bytes(makedumpfile_flat, writer.flattened(pieces))
     assert (memory.container, memory.notes) == ("flattened kdump", ())
     assert ranges(memory) == expected(some_pages())
 
 
 @pytest.mark.parametrize("size", [999, 16384, 1 << 20])
 def test_an_elf_core_in_pieces(size: int) -> None:
-    memory = open_bytes(flattened, writer.flattened(reversed(cut(ELF, size))))
+    memory = open_bytes(makedumpfile_flat, writer.flattened(reversed(cut(ELF, size))))
     assert memory.container == "flattened ELF core"
     assert memory.hints.vmcoreinfo == b"OSRELEASE=1\n"
     assert ranges(memory) == RAM
@@ -46,12 +46,12 @@ def test_an_elf_core_in_pieces(size: int) -> None:
 
 def test_a_header_that_is_written_again_counts() -> None:
     content = writer.flattened([(0, b"\0" * 4096), *cut(ELF, 5000), (0, ELF[:64])])
-    assert ranges(open_bytes(flattened, content)) == RAM
+    assert ranges(open_bytes(makedumpfile_flat, content)) == RAM
 
 
 def test_a_stream_that_is_cut_short_says_so() -> None:
     content = writer.flattened(cut(ELF, 4096))
-    memory = open_bytes(flattened, content[:-5000])
+    memory = open_bytes(makedumpfile_flat, content[:-5000])
     assert memory.notes[0] == "the flattened stream is cut short"
     assert ranges(memory)[0x1000] == RAM[0x1000]
 
@@ -80,7 +80,7 @@ def test_later_pieces_win(pieces: list[tuple[int, bytes]]) -> None:
     ],
 )
 def test_what_is_wrong_is_told(content: bytes, reason: str) -> None:
-    assert reason in refusal(flattened, content)
+    assert reason in refusal(makedumpfile_flat, content)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_what_is_wrong_is_told(content: bytes, reason: str) -> None:
     ],
 )
 def test_a_piece_that_belongs_nowhere_is_left_out(content: bytes) -> None:
-    memory = open_bytes(flattened, content)
+    memory = open_bytes(makedumpfile_flat, content)
     assert ranges(memory) == RAM
     assert "is damaged: it is left out" in " ".join(memory.notes)
 
@@ -105,7 +105,7 @@ def test_a_damaged_header_of_a_piece_costs_nothing_where_one_lacks(number: int, 
     content[start + place] ^= 0x80
     if place == 15 and number in (4, 5):
         return  # what follows the shorter piece passes for a header: page descriptors are such small numbers
-    memory = open_bytes(flattened, bytes(content))
+    memory = open_bytes(makedumpfile_flat, bytes(content))
     assert (ranges(memory), memory.notes) == (expected(some_pages()), ())
 
 
@@ -113,7 +113,7 @@ def test_two_damaged_headers_cost_their_pieces() -> None:
     content = bytearray(writer.flattened(cut(KDUMP, 1500)))
     for number in (13, 15):
         content[4096 + number * (16 + 1500)] ^= 0x80
-    memory = open_bytes(flattened, bytes(content))
+    memory = open_bytes(makedumpfile_flat, bytes(content))
     assert sum("is left out" in note for note in memory.notes) == 2
     wrong = right = 0
     for start, data in expected(some_pages()).items():
@@ -128,8 +128,8 @@ def test_two_damaged_headers_cost_their_pieces() -> None:
 
 
 def test_billions_of_pieces_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flattened, "PIECE_LIMIT", 100)
-    assert "more than 100 pieces" in refusal(flattened, writer.flattened((0, b"x") for _ in range(101)))
+    monkeypatch.setattr(makedumpfile_flat, "PIECE_LIMIT", 100)
+    assert "more than 100 pieces" in refusal(makedumpfile_flat, writer.flattened((0, b"x") for _ in range(101)))
 
 
 SMALL = writer.flattened(cut(writer.kdump({number: page(number) for number in range(9)}), 3000))
@@ -138,14 +138,14 @@ SMALL = writer.flattened(cut(writer.kdump({number: page(number) for number in ra
 @settings(derandomize=True, max_examples=100)
 @given(st.one_of(damaged(SMALL), damaged(writer.flattened(cut(ELF, 4000)))))
 def test_damaged_files_are_read_or_refused(content: bytes) -> None:
-    read_or_refuse(flattened, content)
+    read_or_refuse(makedumpfile_flat, content)
 
 
 def test_pages_of_a_core_that_are_lost_are_holes() -> None:
     content = bytearray(writer.flattened(cut(ELF, 5000)))
     for number in (3, 9):
         content[4096 + number * (16 + 5000)] ^= 0x80
-    memory = open_bytes(flattened, bytes(content))
+    memory = open_bytes(makedumpfile_flat, bytes(content))
     found = ranges(memory)[0x1000]
     lost = [place for place in range(0, len(found), 4096) if found[place : place + 4096] != RAM[0x1000][place:][:4096]]
     assert memory.remarks[-1] == f"{len(lost)} of 43 pages are not in the stream; they are read as holes"

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kallsift.errors import SourceError
-from kallsift.memory import hyperv, hyperv_storage
-from kallsift.memory.hyperv_blocks import BLOCK, PAGES, codec, unpacked
-from kallsift.memory.model import AddressSpace
+from kallsift.memory.formats.hyperv import key_value_store
+from kallsift.memory.formats.hyperv import saved_state as hyperv
+from kallsift.memory.formats.hyperv.ram_blocks import BLOCK, PAGES, codec, unpacked
+from kallsift.memory.memory import AddressSpace
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
 from tests.memory.strategies import damaged
 from tests.memory.writers.hyperv import (
@@ -61,7 +62,7 @@ def test_dissect_reads_what_the_writer_writes() -> None:
         f"a folder/inner{number % 7}/value {number}": bytes([number % 251]) * (9 * number) for number in range(600)
     }
     theirs: Any = HyperVFile(io.BytesIO(store(arrays, per_table=50)))
-    ours = hyperv_storage.storage("test", view := view_of(store(arrays, per_table=50))).arrays
+    ours = key_value_store.storage("test", view := view_of(store(arrays, per_table=50))).arrays
     assert {path: view[value.offset :][: value.size].tobytes() for path, value in ours.items()} == arrays
     for path, value in arrays.items():
         folder, inner, name = path.split("/")
@@ -168,7 +169,7 @@ def test_the_newer_header_that_is_whole_counts() -> None:
     assert "neither header" in refusal(hyperv, content[:8] + bytes(PAGE - 8) + content[:8] + bytes(PAGE - 8))
     for older, newer in pairwise((0xFFFE, 0xFFFF, 0, 1)):
         for headers in (header(older, 77) + header(newer, 99), header(newer, 99) + header(older, 77)):
-            found = hyperv_storage._header("test", view_of(headers))
+            found = key_value_store._header("test", view_of(headers))
             assert found["log"] == 99
 
 

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 
 import kallsift
 from kallsift.budget import MIN_OUTPUT
-from kallsift.memory import kdump, kdump_header
+from kallsift.memory.formats.kdump import header as kdump_header
+from kallsift.memory.formats.kdump import reader as kdump
 from tests.memory.builders import ByteOrder, note
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
 from tests.memory.strategies import damaged

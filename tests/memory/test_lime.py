@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kallsift.errors import SourceError, UnmappedError
-from kallsift.memory import lime as container
-from kallsift.memory.model import Memory
+from kallsift.memory.formats import lime as container
+from kallsift.memory.memory import Memory
 from tests.memory.builders import ByteOrder, Range, lime, lime_header
 from tests.memory.strategies import damaged, ranges
 from tests.memory.writers import avml

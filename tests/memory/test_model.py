@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kallsift.errors import SourceError, UnmappedError
-from kallsift.memory import model
-from kallsift.memory.model import AddressSpace, Memory, Segment, printable, sorted_segments
+from kallsift.memory import memory as model
+from kallsift.memory.memory import AddressSpace, Memory, Segment, printable, sorted_segments
 from tests.memory.builders import Range
 from tests.memory.strategies import ranges
 

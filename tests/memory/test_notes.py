@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kallsift.memory.notes import (
+from kallsift.memory.formats.elf_notes import (
     MACHINE_386,
     MACHINE_ARM64,
     MACHINE_X86_64,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import kallsift
-from kallsift.memory.holes import FROM_ZERO, LAYOUTS, QEMU_RAM, Layout
-from kallsift.memory.model import AddressSpace
-from kallsift.memory.placed import Part
+from kallsift.memory.formats.files_at_addresses import Part
+from kallsift.memory.memory import AddressSpace
+from kallsift.memory.ram_layouts import FROM_ZERO, LAYOUTS, QEMU_RAM, Layout
 from tests.memory.opened import ranges
 from tests.memory.writers.microvm import CLOUD_HYPERVISOR, FIRECRACKER, Regions
 

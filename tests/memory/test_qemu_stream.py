@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kallsift.memory import qemu_stream
-from kallsift.memory.model import AddressSpace
+from kallsift.memory.formats.qemu import migration_stream
+from kallsift.memory.memory import AddressSpace
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal
 from tests.memory.strategies import damaged
 from tests.memory.writers.qemu import PAGE, Page, Section, flat, stream
@@ -37,7 +37,7 @@ def virt(rounds: list[list[Page]], pages: int = 16, **options: Any) -> bytes:
 def test_pages_of_every_form_come_out() -> None:
     packed = Page("mach-virt.ram", 2, plain(2, 7).data, "compressed")
     pages = [plain(0), filled(1), packed, filled(3, 0xAB)]
-    memory = open_bytes(qemu_stream, virt([pages], 4))
+    memory = open_bytes(migration_stream, virt([pages], 4))
     assert (memory.container, memory.space, memory.notes) == ("QEMU migration stream", AddressSpace.PHYSICAL, ())
     assert ranges(memory) == {1 << 30: b"".join(page.data for page in pages)}
 
@@ -59,7 +59,7 @@ def test_the_last_copy_of_a_page_counts(data: st.DataObject) -> None:
                 pages.append(Page(page.block, number, page.data, "compressed") if kind == "compressed" else page)
                 expected[number] = page.data
         rounds.append(pages)
-    memory = open_bytes(qemu_stream, virt(rounds, count))
+    memory = open_bytes(migration_stream, virt(rounds, count))
     found = {}
     for start, content in ranges(memory).items():
         for place in range(0, len(content), PAGE):
@@ -68,7 +68,7 @@ def test_the_last_copy_of_a_page_counts(data: st.DataObject) -> None:
 
 
 def test_pages_that_were_not_sent_are_no_memory() -> None:
-    memory = open_bytes(qemu_stream, virt([[plain(1), plain(2), plain(5)]]))
+    memory = open_bytes(migration_stream, virt([[plain(1), plain(2), plain(5)]]))
     assert [(segment.start - (1 << 30), segment.size) for segment in memory.segments] == [
         (PAGE, 2 * PAGE),
         (5 * PAGE, PAGE),
@@ -91,7 +91,7 @@ def test_a_pc_has_its_hole(machine: str, size: int, pieces: list[tuple[int, int,
     block = "microvm.ram" if machine == "microvm" else "pc.ram"
     wanted = [number * MIB // PAGE for offset, _, length in pieces for number in (offset + 1, offset + length - 1)]
     content = stream({block: size * MIB}, [[plain(number, 1, block) for number in wanted]], machine=machine)
-    memory = open_bytes(qemu_stream, content)
+    memory = open_bytes(migration_stream, content)
     for offset, address, length in pieces:
         for place in (1, length - 1):
             read = memory.read((address + place) * MIB, 16).tobytes()
@@ -100,50 +100,50 @@ def test_a_pc_has_its_hole(machine: str, size: int, pieces: list[tuple[int, int,
 
 def test_a_pcs_display_is_no_memory() -> None:
     content = stream({"pc.ram": MIB}, [[plain(number, 0, "pc.ram") for number in range(256)]])
-    assert [(s.start, s.end) for s in open_bytes(qemu_stream, content).segments] == [(0, 0xA0000), (0xC0000, MIB)]
+    assert [(s.start, s.end) for s in open_bytes(migration_stream, content).segments] == [(0, 0xA0000), (0xC0000, MIB)]
 
 
 def test_nodes_follow_each_other_and_devices_are_told() -> None:
     blocks = {"/objects/ram-node0": 4 * PAGE, "vga.vram": 4 * PAGE, "ram-node1": 4 * PAGE, "dimm0": 4 * PAGE}
     pages = [plain(0, value, block) for value, block in enumerate(blocks)]
-    memory = open_bytes(qemu_stream, stream(blocks, [pages], machine="virt-7.2"))
+    memory = open_bytes(migration_stream, stream(blocks, [pages], machine="virt-7.2"))
     assert ranges(memory) == {1 << 30: pages[0].data, (1 << 30) + 4 * PAGE: pages[2].data}
     assert memory.notes == ("dimm0 (16 KiB) is left out: the stream does not tell its address",)
 
 
 def test_an_unknown_machine_is_told() -> None:
-    memory = open_bytes(qemu_stream, stream({"board.ram": PAGE}, [[plain(0, 0, "board.ram")]], machine="board-1"))
+    memory = open_bytes(migration_stream, stream({"board.ram": PAGE}, [[plain(0, 0, "board.ram")]], machine="board-1"))
     assert memory.segments[0].start == 0
     assert "board-1" in memory.notes[0]
 
 
 def test_pages_of_another_size() -> None:
     pages = [plain(number, size=1 << 14) for number in range(40)]
-    memory = open_bytes(qemu_stream, virt([pages], 160, page_bits=14))
+    memory = open_bytes(migration_stream, virt([pages], 160, page_bits=14))
     assert ranges(memory) == {1 << 30: b"".join(page.data for page in pages)}
 
 
 @pytest.mark.parametrize("footers", [True, False])
 def test_no_configuration_and_no_footers(footers: bool) -> None:
     content = stream({"pc.ram": 2 * PAGE}, [[plain(0), plain(1)]], machine=None, footers=footers, described=False)
-    assert "no RAM is called 'mach-virt.ram'" in refusal(qemu_stream, content)
+    assert "no RAM is called 'mach-virt.ram'" in refusal(migration_stream, content)
     pages = [plain(0, 0, "pc.ram"), plain(1, 0, "pc.ram")]
     content = stream({"pc.ram": 2 * PAGE}, [pages], machine=None, footers=footers, described=False)
-    assert ranges(open_bytes(qemu_stream, content)) == {0: b"".join(page.data for page in pages)}
+    assert ranges(open_bytes(migration_stream, content)) == {0: b"".join(page.data for page in pages)}
 
 
 def test_other_devices_between_the_ram() -> None:
     """Their sections hold what looks like a footer and is none."""
     other = Section("spapr/htab", 0, b"\1\2\x7e\0\0\0\3\xff" * 9)
     pages = [plain(number) for number in range(20)]
-    memory = open_bytes(qemu_stream, virt([pages[:7], pages[7:]], 20, others=(other,)))
+    memory = open_bytes(migration_stream, virt([pages[:7], pages[7:]], 20, others=(other,)))
     assert ranges(memory) == {1 << 30: b"".join(page.data for page in pages)}
 
 
 def test_ram_that_is_laid_out_flat() -> None:
     rng = np.random.default_rng(1)
     data = b"".join(bytes(PAGE) if number % 3 else rng.bytes(PAGE) for number in range(100))
-    memory = open_bytes(qemu_stream, flat({"mach-virt.ram": data, "virt.flash0": bytes(PAGE)}, "virt-9.0"))
+    memory = open_bytes(migration_stream, flat({"mach-virt.ram": data, "virt.flash0": bytes(PAGE)}, "virt-9.0"))
     assert ranges(memory) == {1 << 30: data}
 
 
@@ -175,7 +175,7 @@ def processor(number: int) -> Section:
 
 def test_registers_are_found_by_description() -> None:
     devices = (Section("timer", 0, bytes(24)), processor(0), Section("apic", 0, bytes(99)), processor(1))
-    cpus = open_bytes(qemu_stream, virt([[plain(0)]], devices=devices)).hints.cpus
+    cpus = open_bytes(migration_stream, virt([[plain(0)]], devices=devices)).hints.cpus
     assert [cpu.number for cpu in cpus] == [0, 1]
     assert cpus[1].registers == {
         "rip": 0xE2,
@@ -189,15 +189,15 @@ def test_registers_are_found_by_description() -> None:
 def test_a_description_of_something_else_gives_no_registers() -> None:
     short = processor(0)
     devices = (Section("cpu", 0, short.content[:-1], short.fields),)
-    assert open_bytes(qemu_stream, virt([[plain(0)]], devices=devices)).hints.cpus == ()
-    assert open_bytes(qemu_stream, virt([[plain(0)]], devices=(short,), described=False)).hints.cpus == ()
+    assert open_bytes(migration_stream, virt([[plain(0)]], devices=devices)).hints.cpus == ()
+    assert open_bytes(migration_stream, virt([[plain(0)]], devices=(short,), described=False)).hints.cpus == ()
 
 
 def test_a_stream_that_is_cut_short_keeps_what_it_sent() -> None:
     pages = [plain(number) for number in range(64)]
     content = virt([pages], 64)
     end = content.index(pages[40].data) + 100
-    memory = open_bytes(qemu_stream, content[:end])
+    memory = open_bytes(migration_stream, content[:end])
     assert ranges(memory) == {1 << 30: b"".join(page.data for page in pages[:40])}
     assert "cut short" in memory.notes[0]
 
@@ -217,7 +217,7 @@ def test_a_stream_that_is_cut_short_keeps_what_it_sent() -> None:
     ],
 )
 def test_what_cannot_be_read_is_told(content: bytes, reason: str) -> None:
-    assert reason in refusal(qemu_stream, content)
+    assert reason in refusal(migration_stream, content)
 
 
 SOME = [
@@ -229,7 +229,7 @@ SOME = [
 
 
 def pages_of(content: bytes) -> tuple[dict[int, bytes], tuple[str, ...]]:
-    memory = open_bytes(qemu_stream, content)
+    memory = open_bytes(migration_stream, content)
     found = {
         (start - (1 << 30) + place) // PAGE: data[place : place + PAGE]
         for start, data in ranges(memory).items()
@@ -295,4 +295,4 @@ SAMPLE = virt(
 @bounded
 @given(st.one_of(damaged(SAMPLE), damaged(flat({"mach-virt.ram": bytes(PAGE) + b"\1" * PAGE}))))
 def test_damaged_streams_are_read_or_refused(content: bytes) -> None:
-    read_or_refuse(qemu_stream, content)
+    read_or_refuse(migration_stream, content)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kallsift.memory.model import AddressSpace, Memory, Segment, Stretch
-from kallsift.memory.stored import Cache, Stored
+from kallsift.memory.lazy_segment import Cache, Stored
+from kallsift.memory.memory import AddressSpace, Memory, Segment, Stretch
 
 bounded = settings(derandomize=True, max_examples=150)
 START = 0x7000

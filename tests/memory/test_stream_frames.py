@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from kallsift.errors import UnmappedError
-from kallsift.memory import containers
-from kallsift.memory.model import Memory
+from kallsift.memory.formats import registry as containers
+from kallsift.memory.memory import Memory
 
 MIB = 1 << 20
 CHANCE = np.random.default_rng(2)

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from kallsift.errors import UnmappedError
-from kallsift.memory import avml, hyperv, kdump, qemu_stream
-from kallsift.memory.containers import Container
+from kallsift.memory.formats import avml
+from kallsift.memory.formats.hyperv import saved_state
+from kallsift.memory.formats.kdump import reader as kdump
+from kallsift.memory.formats.qemu import migration_stream
+from kallsift.memory.formats.registry import Container
 from kallsift.memory.unreadable import UNREADABLE, UnreadablePages
 from tests.memory.opened import open_bytes
 from tests.memory.writers import avml as avml_writer
@@ -44,7 +47,7 @@ def _hyperv() -> bytes:
 PACKED: dict[str, tuple[Container, bytes, int]] = {
     "AVML": (avml, avml_writer.avml([(0, RAM)]), 1 << 16),
     "kdump": (kdump, _kdump(), PAGE),
-    "QEMU": (qemu_stream, _qemu(), PAGE),
+    "QEMU": (migration_stream, _qemu(), PAGE),
 }
 """Formats with a checksum for what is lost at once, a file of each, and how much that is."""
 
@@ -98,7 +101,7 @@ def test_a_page_of_hyper_v_is_lost_alone() -> None:
     content = _hyperv()
     packed = hyperv_writer.packed_page(WORDS[PAGE : 2 * PAGE])
     damaged = content.replace(packed, b"\0\0\0\x80\xff\xff\0\0".ljust(len(packed), b"\0"), 1)
-    memory = open_bytes(hyperv, damaged)
+    memory = open_bytes(saved_state, damaged)
     found = memory.segments[0].read().tobytes()
     assert found[:PAGE] + found[2 * PAGE : len(RAM)] == RAM[:PAGE] + RAM[2 * PAGE :]
     assert found[PAGE : 2 * PAGE] == bytes(PAGE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kallsift.memory import elf_core
+from kallsift.memory.formats import elf_core
 from tests.memory.opened import open_bytes, ranges
 from tests.memory.writers import virtualbox
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kallsift
-from kallsift.memory import vmware
-from kallsift.memory.model import AddressSpace
+from kallsift.memory.formats import vmware
+from kallsift.memory.memory import AddressSpace
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
 from tests.memory.strategies import damaged
 from tests.memory.writers.vmware import block, regions, state, tag

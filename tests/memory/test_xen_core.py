@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kallsift.memory import xen_core
-from kallsift.memory.live import kcore
+from kallsift.memory.formats import proc_kcore, xen_core
 from tests.memory.builders import elf, load
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal
 from tests.memory.strategies import damaged
@@ -84,7 +83,7 @@ def test_other_cores_are_not_recognised() -> None:
     assert not xen_core.probe(elf([load(0, b"abcd")]))
     assert not xen_core.probe(elf([]))
     assert not xen_core.probe(CORE[:60])
-    assert not kcore.probe(CORE)
+    assert not proc_kcore.probe(CORE)
 
 
 def changed(place: int, value: bytes) -> bytes:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
-from kallsift.kernel.model import Kernel, State, TablePlace
-from kallsift.kernel.pointers import Words
-from kallsift.memory.model import AddressSpace, ImageFacts, Memory, Segment
-from kallsift.modules.export_entries import Checksums, EntryForm
+from kallsift.kernel.kernel import Kernel, State, TablePlace
+from kallsift.kernel.placement.pointers import Words
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.modules.exports.ksymtab_entries import Checksums, EntryForm
 from tests.output.sample import Row
 from tests.output.sample import kernel as sample_kernel
 

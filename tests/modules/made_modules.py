@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kallsift.kernel.pointers import Words
-from kallsift.kernel.virtual import VirtualMemory
-from kallsift.memory.model import AddressSpace, Memory, Segment
-from kallsift.modules.fields import Fields
-from kallsift.modules.regions import KINDS, REGION_NAMES, RegionPlace
-from kallsift.modules.structures import Structures, structures_at
+from kallsift.kernel.access.virtual_memory import VirtualMemory
+from kallsift.kernel.placement.pointers import Words
+from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.modules.field_offsets import Fields
+from kallsift.modules.memory_regions import KINDS, REGION_NAMES, RegionPlace
+from kallsift.modules.struct_module import Structures, structures_at
 
 BASE = 0xC000_0000
 SIZE = 1 << 24

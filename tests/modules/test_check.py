@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from kallsift.addresses import VirtualAddress
-from kallsift.modules.check import Verdict, check
-from kallsift.modules.export_entries import EXPORT_SYMBOL, EXPORT_SYMBOL_GPL, Export
-from kallsift.modules.exports import Exports, Loaded
-from kallsift.modules.file import read_module
-from kallsift.modules.loader import Loader
+from kallsift.modules.exports.exports import Exports, Loaded
+from kallsift.modules.exports.ksymtab_entries import EXPORT_SYMBOL, EXPORT_SYMBOL_GPL, Export
+from kallsift.modules.insmod.check import Verdict, check
+from kallsift.modules.insmod.kernel_config import Loader
+from kallsift.modules.insmod.ko_file import read_module
 from tests.modules.module_builder import COMMON, GLOBAL, TEXT, UNDEFINED, WEAK, Built
 
 MAGIC = "6.1.0 SMP mod_unload modversions "

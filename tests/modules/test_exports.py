@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kallsift.errors import KallsiftError
-from kallsift.kernel.model import Kernel, State
-from kallsift.kernel.pointers import Words
-from kallsift.memory.model import Segment
-from kallsift.modules.export_entries import ENTRY_FORMS, UNKNOWN_MACRO, Checksums, EntryForm
-from kallsift.modules.exports import Exports, exports
-from kallsift.modules.kernel_exports import ExportsError
+from kallsift.kernel.kernel import Kernel, State
+from kallsift.kernel.placement.pointers import Words
+from kallsift.memory.memory import Segment
+from kallsift.modules.exports.exports import Exports, exports
+from kallsift.modules.exports.kernel import ExportsError
+from kallsift.modules.exports.ksymtab_entries import ENTRY_FORMS, UNKNOWN_MACRO, Checksums, EntryForm
 from tests.kernel.images import EACH as EVERY_WORD
 from tests.kernel.images import WIDE
 from tests.modules.export_images import ARRAYS, EACH, SIZE, SYMSEARCH, ExportImage, Line, export_image

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kallsift.modules.file import ModuleFileError, open_module, read_module
-from kallsift.output.module_text import symbol_lines
+from kallsift.modules.insmod.ko_file import ModuleFileError, open_module, read_module
+from kallsift.output.text.insmod_check import symbol_lines
 from tests.components import needs
 from tests.modules.module_builder import COMMON, GLOBAL, LOCAL, TEXT, UNDEFINED, WEAK, Built
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kallsift.modules.export_entries import Checksums, EntryForm
-from kallsift.modules.loader import Loader, loader
+from kallsift.modules.exports.ksymtab_entries import Checksums, EntryForm
+from kallsift.modules.insmod.kernel_config import Loader, loader
 from tests.kernel.images import WIDE
 from tests.modules.export_images import BASES, ExportImage, export_image
 from tests.output.sample import Row

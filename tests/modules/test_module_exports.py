@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kallsift.kernel.pointers import Words
-from kallsift.kernel.virtual import VirtualMemory
-from kallsift.memory.model import AddressSpace, Memory, Segment
-from kallsift.modules.export_entries import EXPORT_SYMBOL, EXPORT_SYMBOL_GPL, MAX_EXPORTS, EntryForm, read_array
-from kallsift.modules.module_exports import ModuleArrays, module_arrays
-from kallsift.modules.structures import structures_at
+from kallsift.kernel.access.virtual_memory import VirtualMemory
+from kallsift.kernel.placement.pointers import Words
+from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.modules.exports.ksymtab_entries import (
+    EXPORT_SYMBOL,
+    EXPORT_SYMBOL_GPL,
+    MAX_EXPORTS,
+    EntryForm,
+    read_array,
+)
+from kallsift.modules.exports.modules import ModuleArrays, module_arrays
+from kallsift.modules.struct_module import structures_at
 from tests.kernel.images import EACH as EVERY_WORD
 from tests.kernel.images import WIDE
 

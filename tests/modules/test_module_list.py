@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from kallsift.errors import KallsiftError
-from kallsift.kernel.pointers import Words
-from kallsift.modules.equations import solved_fields
-from kallsift.modules.facts import FactReader
+from kallsift.kernel.placement.pointers import Words
+from kallsift.modules.field_inference import solved_fields
+from kallsift.modules.hidden_modules import WITNESSES, witnessed
+from kallsift.modules.memory_regions import REGION_FORMS, Region
+from kallsift.modules.module_reader import FactReader
 from kallsift.modules.parameters import Parameter, parameters
-from kallsift.modules.regions import REGION_FORMS, Region
-from kallsift.modules.witnesses import WITNESSES, witnessed
 from tests.modules.made_modules import BASE, BUILD_ID, INITIAL, STRUCTURE, Arena, Made, made_modules, without
 
 ALL_WORDS = [Words(8, "<"), Words(8, ">"), Words(4, "<"), Words(4, ">")]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kallsift.kernel.pointers import Words
-from kallsift.kernel.virtual import VirtualMemory
-from kallsift.memory.model import AddressSpace, Memory, Segment
-from kallsift.modules.regions import LAYOUTS, MOST_BYTES, RegionPlace, bounds, solved_regions
-from kallsift.modules.structures import STRUCT_WORDS, Structures, structures_at
+from kallsift.kernel.access.virtual_memory import VirtualMemory
+from kallsift.kernel.placement.pointers import Words
+from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.modules.memory_regions import LAYOUTS, MOST_BYTES, RegionPlace, bounds, solved_regions
+from kallsift.modules.struct_module import STRUCT_WORDS, Structures, structures_at
 
 MODULES = 0xFFFFFFFFC2000000
 STRIDE = 0x10000

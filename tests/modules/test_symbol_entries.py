@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from kallsift.errors import KallsiftError
-from kallsift.kernel.pointers import Words
-from kallsift.kernel.virtual import VirtualMemory
-from kallsift.memory.model import Segment
-from kallsift.modules.structures import ModulesError
+from kallsift.kernel.access.virtual_memory import VirtualMemory
+from kallsift.kernel.placement.pointers import Words
+from kallsift.memory.memory import Segment
+from kallsift.modules.struct_module import ModulesError
 from kallsift.modules.symbol_entries import MAX_STRINGS, SymbolPlaces, is_in_order, read_symbols
 from tests.modules.made_modules import BASE, LITTLE, Arena
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kallsyms.table import SymbolTable
-from kallsift.kernel.model import Kernel, State, TablePlace
-from kallsift.memory.model import AddressSpace, Memory, Segment
+from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.kernel.kernel import Kernel, State, TablePlace
+from kallsift.memory.memory import AddressSpace, Memory, Segment
 
 Row = tuple[int, str, str]
 """Address, type, name (Latin-1)."""

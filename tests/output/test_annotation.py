@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kallsift.output.annotation import Annotator
-from kallsift.questions.dynamic import Dynamic, Group
-from kallsift.questions.resolver import Resolver
+from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group
+from kallsift.analysis.symbol_lookup import Resolver
+from kallsift.output.text.symbolize import Annotator
 from tests.output.sample import Row, table
 
 ROWS: list[Row] = [

@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 import kallsift
 from kallsift.cli.output_file import PRIVATE, output_file
 from kallsift.errors import KallsiftError
-from kallsift.memory import elf_core, kdump, lime, raw
-from kallsift.memory import notes as elf_notes
-from kallsift.memory.containers import Container
-from kallsift.memory.model import AddressSpace, CpuState, Hints, Memory, Segment
-from kallsift.memory.notes import Note
-from kallsift.output import dump_pieces
-from kallsift.output.dump_notes import dump_notes, left_out
-from kallsift.output.dump_pieces import Piece
-from kallsift.output.dumps import DUMPS, format_of
-from kallsift.output.kdump_dump import PACKINGS, kdump_dump
-from kallsift.output.memory_facts import Facts, memory_facts
+from kallsift.memory.formats import elf_core, elf_notes, lime, raw
+from kallsift.memory.formats.elf_notes import Note
+from kallsift.memory.formats.kdump import reader as kdump
+from kallsift.memory.formats.registry import Container
+from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, Segment
+from kallsift.output.dumps import chunks as dump_pieces
+from kallsift.output.dumps.chunks import Piece
+from kallsift.output.dumps.formats import DUMPS, format_of
+from kallsift.output.dumps.kdump import PACKINGS, kdump_dump
+from kallsift.output.dumps.machine_facts import Facts, memory_facts
+from kallsift.output.dumps.notes import dump_notes, left_out
 from tests.memory.builders import Range
 from tests.memory.opened import open_bytes, ranges
 from tests.memory.strategies import ranges as some_ranges

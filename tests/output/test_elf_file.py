@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.errors import KallsiftError
-from kallsift.kernel.model import Kernel, TablePlace
-from kallsift.kernel.rebase import image_base, rebased
-from kallsift.memory.model import AddressSpace, Hints, ImageFacts, Memory, Segment
-from kallsift.output.elf_file import ElfFile, elf_file
-from kallsift.output.elf_machines import MACHINES
+from kallsift.kernel.kernel import Kernel, TablePlace
+from kallsift.kernel.placement.rebase import image_base, rebased
+from kallsift.memory.memory import AddressSpace, Hints, ImageFacts, Memory, Segment
+from kallsift.output.elf.machines import MACHINES
+from kallsift.output.elf.writer import ElfFile, elf_file
 from tests.components import needs
 from tests.output.sample import Row, kernel
 

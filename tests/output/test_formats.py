@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
+from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group
+from kallsift.analysis.listings import text as listing_text
 from kallsift.errors import KallsiftError
-from kallsift.kernel.model import Kernel, TablePlace
-from kallsift.output.formats import FORMATS
-from kallsift.output.json_document import document
-from kallsift.questions import listing_text
-from kallsift.questions.dynamic import Dynamic, Group
+from kallsift.kernel.kernel import Kernel, TablePlace
+from kallsift.output.symbols.formats import FORMATS
+from kallsift.output.symbols.json_writer import document
 from tests.output.sample import ROWS, SLIDE, Row, kernel, memory, table, unproven
 from tests.output.test_rows import NASTY, PLAIN, TYPES, escaped
 

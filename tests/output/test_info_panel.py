@@ -7,9 +7,9 @@ import io
 from rich.console import Console
 
 from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kernel.model import Kernel
-from kallsift.memory.model import Memory
-from kallsift.output.info_panel import info_panel
+from kallsift.kernel.kernel import Kernel
+from kallsift.memory.memory import Memory
+from kallsift.output.text.info import info_panel
 from tests.output.sample import kernel, memory, unproven
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kallsift.output import rows
-from kallsift.output.kallsyms_text import kallsyms_text
-from kallsift.output.rows import RowFormat
+from kallsift.output.symbols import line_writer
+from kallsift.output.symbols.kallsyms import kallsyms_text
+from kallsift.output.symbols.line_writer import RowFormat
 from tests.output.sample import Row, kernel, table
 
 TYPES = st.sampled_from("AaBbDdRrTtUuVvWw?")
@@ -57,7 +57,7 @@ def test_unprintable_bytes_are_spelled_out(table_rows: list[Row]) -> None:
 def test_chunks_join_without_a_seam(table_rows: list[Row], size: int) -> None:
     whole = written(table_rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "CHUNK", size)
+        patch.setattr(line_writer, "CHUNK", size)
         assert written(table_rows) == whole
 
 

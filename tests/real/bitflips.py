@@ -16,14 +16,14 @@ import numpy as np
 
 import kallsift
 from kallsift.kallsyms.evidence import proven
-from kallsift.kallsyms.recover import recover_tables
-from kallsift.kallsyms.table import SymbolTable
-from kallsift.kallsyms.tables import Attempt
-from kallsift.kallsyms.tokens import MAX_TABLE, token_tables
+from kallsift.kallsyms.format.token_table import MAX_TABLE, token_tables
+from kallsift.kallsyms.recovered_tables import Attempt
+from kallsift.kallsyms.solvers.adjacent import recover_tables
+from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.cross_checks.held_twice import held_twice
-from kallsift.kernel.placement import Placement
-from kallsift.kernel.pointers import AFTER, BEFORE, Words
-from kallsift.memory.model import Segment
+from kallsift.kernel.placement.placement import Placement
+from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words
+from kallsift.memory.memory import Segment
 from tests.real.damage_trials import texts
 
 ADDRESSES = "addresses"

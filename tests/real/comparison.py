@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kallsift import Kernel, Memory
-from kallsift.output.kallsyms_text import kallsyms_text
+from kallsift.output.symbols.kallsyms import kallsyms_text
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kallsift import Memory
-from kallsift.memory.model import AddressSpace, Segment
+from kallsift.memory.memory import AddressSpace, Segment
 from tests.lab import Capture, capture, guest_named, guests_of_set
 
 GUESTS = [guest.name for guest in guests_of_set(os.environ.get("KALLSIFT_LAB_SET", "test"))]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kallsift
-from kallsift.memory.model import Segment
+from kallsift.memory.memory import Segment
 from tests.oracle.damage import Filler
 
 PAGE = 4096

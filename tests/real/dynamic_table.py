@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 import kallsift
 from kallsift import Memory
-from kallsift.output.kallsyms_text import kallsyms_text
-from kallsift.questions.dynamic import dynamic_symbols
+from kallsift.analysis.dynamic.dynamic_symbols import dynamic_symbols
+from kallsift.output.symbols.kallsyms import kallsyms_text
 from tests.lab import Capture, Guest, capture
 from tests.real.conftest import memory_of, writable
 

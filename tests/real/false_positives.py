@@ -13,25 +13,25 @@ from numpy.typing import NDArray
 import kallsift
 from kallsift import Kernel
 from kallsift.addresses import PhysicalAddress
-from kallsift.kernel.generated_code import GeneratedCode
-from kallsift.kernel.lists import heads_of_image
-from kallsift.kernel.model import TablePlace
-from kallsift.kernel.pointers import AFTER, BEFORE, Words
-from kallsift.kernel.virtual import PAGE, VirtualMemory, virtual_memory
+from kallsift.analysis.address_space.page_table import page_table
+from kallsift.analysis.dynamic.bpf import bpf_programs
+from kallsift.analysis.dynamic.ftrace import traced_functions, trampolines
+from kallsift.analysis.dynamic.kprobes import kprobe_pages
+from kallsift.analysis.listings.owned_lines import OwnedLines
+from kallsift.kernel.access.generated_code import GeneratedCode
+from kallsift.kernel.access.list_head import heads_of_image
+from kallsift.kernel.access.virtual_memory import PAGE, VirtualMemory, virtual_memory
+from kallsift.kernel.kernel import TablePlace
+from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words
+from kallsift.modules.hidden_modules import witnessed
 from kallsift.modules.inventory import inventory
 from kallsift.modules.module_list import listed_structures
-from kallsift.modules.structures import name_of, structures_at
-from kallsift.modules.witnesses import witnessed
-from kallsift.questions.bpf_list import bpf_programs
-from kallsift.questions.ftrace_lists import traced_functions, trampolines
-from kallsift.questions.kprobe_caches import kprobe_pages
-from kallsift.questions.owned_lines import OwnedLines
-from kallsift.questions.page_table import page_table
+from kallsift.modules.struct_module import name_of, structures_at
+from tests.analysis.soup import STARTS, kernel_in, memory_of, soup, with_back_pointers, with_readers
 from tests.lab import Capture
 from tests.lab.guests import load_guests
 from tests.lab.places import captures_folder
 from tests.modules.made_modules import made_modules
-from tests.questions.soup import STARTS, kernel_in, memory_of, soup, with_back_pointers, with_readers
 from tests.real.listed import text_only
 
 RECOGNISERS = ("modules", "traced", "trampolines", "BPF", "kprobes", "hidden modules")

@@ -11,7 +11,7 @@ import numpy as np
 
 import kallsift
 from kallsift import Kernel
-from kallsift.memory.model import Segment
+from kallsift.memory.memory import Segment
 from tests.lab import Capture
 from tests.real.conftest import writable
 

@@ -25,12 +25,12 @@ import numpy as np
 
 import kallsift
 from kallsift import Kernel
+from kallsift.analysis.dynamic.dynamic_symbols import dynamic_symbols
 from kallsift.cli.app import run as command
+from kallsift.compression.page_codecs import CODECS, Codec
 from kallsift.errors import KallsiftError
-from kallsift.memory import containers
-from kallsift.memory.page_codecs import CODECS, Codec
-from kallsift.output.kallsyms_text import kallsyms_text
-from kallsift.questions.dynamic import dynamic_symbols
+from kallsift.memory.formats import registry as containers
+from kallsift.output.symbols.kallsyms import kallsyms_text
 from tests.lab import Capture, capture, guest_named
 from tests.lab.places import lab_folder
 from tests.memory.writers.avml import blocks

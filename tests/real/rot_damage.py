@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.memory.kdump_header import DESCRIPTOR, read_header
-from kallsift.memory.model import Memory, Segment
-from kallsift.memory.stored import Stored
+from kallsift.memory.formats.kdump.header import DESCRIPTOR, read_header
+from kallsift.memory.lazy_segment import Stored
+from kallsift.memory.memory import Memory, Segment
 
 PAGE = 4096
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.kernel import bare_ram
+from kallsift.kernel.ram import layout_candidates
 from tests.lab import Capture, capture, guest_named
 from tests.memory.writers import lime
 from tests.real.comparison import text_of
@@ -53,7 +53,7 @@ def _sparse(path: Path, pieces: Iterator[bytes]) -> None:
 @pytest.mark.parametrize("kind", ["all RAM", "LiME raw"])
 def test_without_its_hole(large: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """No layout of a machine is known to help."""
-    monkeypatch.setattr(bare_ram, "LAYOUTS", ())
+    monkeypatch.setattr(layout_candidates, "LAYOUTS", ())
     ranges = [(0, HOLE[0] - 1), (HOLE[1], HOLE[1] + HOLE[0] - 1)]
     if kind == "LiME raw":
         ranges = ranges_of(large)
@@ -72,7 +72,7 @@ def test_without_its_hole(large: Capture, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("kind", ["all RAM", "LiME raw"])
 def test_without_its_resources(large: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """What the firmware told is left."""
-    monkeypatch.setattr(bare_ram, "LAYOUTS", ())
+    monkeypatch.setattr(layout_candidates, "LAYOUTS", ())
     ranges = ranges_of(large) if kind == "LiME raw" else [(0, HOLE[0] - 1), (HOLE[1], HOLE[1] + HOLE[0] - 1)]
     with kallsift.open(large.dump("elf")) as plain:
         pieces = lime.raw(ranges, lambda address, size: plain.read(address, size).tobytes())

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 import kallsift
-from kallsift.modules.check import check
-from kallsift.modules.file import open_module, read_module
-from kallsift.modules.loader import Loader, loader
-from kallsift.output.module_text import symbol_lines
+from kallsift.modules.insmod.check import check
+from kallsift.modules.insmod.kernel_config import Loader, loader
+from kallsift.modules.insmod.ko_file import open_module, read_module
+from kallsift.output.text.insmod_check import symbol_lines
 from tests.lab import Capture, load_guests
 from tests.lab.places import lab_folder
 from tests.real.conftest import GUESTS, Taken

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 import kallsift
-from kallsift.machine.model import walk
-from kallsift.machine.registry import modes
+from kallsift.arch.paging import walk
+from kallsift.arch.registry import modes
 from tests.real.comparison import text_of
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
 from tests.real.damage_trials import Damaged

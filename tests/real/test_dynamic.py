@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.questions.dynamic import dynamic_symbols
+from kallsift.analysis.dynamic.dynamic_symbols import dynamic_symbols
 from tests.lab import guest_named, guests_of_set
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
 from tests.real.dynamic_table import BUILT_IN, owners, printed, without_types

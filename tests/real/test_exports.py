@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from kallsift import Kernel
-from kallsift.kernel.virtual import virtual_memory
-from kallsift.modules.export_entries import EXPORT_SYMBOL
-from kallsift.modules.exports import KERNEL, Exports, exports
-from kallsift.modules.kernel_exports import kernel_arrays
-from kallsift.output.exports_text import symvers_lines
+from kallsift.kernel.access.virtual_memory import virtual_memory
+from kallsift.modules.exports.exports import KERNEL, Exports, exports
+from kallsift.modules.exports.kernel import kernel_arrays
+from kallsift.modules.exports.ksymtab_entries import EXPORT_SYMBOL
+from kallsift.output.text.exports import symvers_lines
 from tests.lab import Capture
 from tests.lab.errors import LabError
 from tests.lab.symvers import module_symvers

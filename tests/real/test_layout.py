@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import kallsift
+from kallsift.analysis.address_space.layout import Layout, layout
+from kallsift.arch.page_table_ranges import MappedRanges
+from kallsift.arch.paging import EXECUTE, WRITE
+from kallsift.arch.paging import translate as translated
+from kallsift.arch.registry import mapping_named
 from kallsift.kallsyms.evidence import Outcome
-from kallsift.kernel.virtual import virtual_memory
-from kallsift.machine.mapped_ranges import MappedRanges
-from kallsift.machine.model import EXECUTE, WRITE
-from kallsift.machine.model import translate as translated
-from kallsift.machine.registry import mapping_named
-from kallsift.questions.layout import Layout, layout
+from kallsift.kernel.access.virtual_memory import virtual_memory
 from tests.lab import Capture, LabError
 from tests.real.conftest import GUESTS, Taken
 from tests.real.listed import changed, listed, resources, running, text_only

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.kallsyms.scan import packed_runs
-from kallsift.kernel.likely import likely_ranges
-from kallsift.memory import containers
-from kallsift.memory.model import CpuState, Hints
-from kallsift.output.memory_facts import memory_facts
+from kallsift.kallsyms.token_scan import packed_runs
+from kallsift.kernel.recovery.search_order import likely_ranges
+from kallsift.memory.formats import registry as containers
+from kallsift.memory.memory import CpuState, Hints
+from kallsift.output.dumps.machine_facts import memory_facts
 from tests.memory.writers.avml import avml
 from tests.real.conftest import GUESTS, Taken
 

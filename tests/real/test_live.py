@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.memory.elf_core import LOAD, read_headers
-from kallsift.memory.live import kcore, qemu
-from kallsift.memory.model import AddressSpace
+from kallsift.memory.formats import proc_kcore
+from kallsift.memory.formats.elf_core import LOAD, read_headers
+from kallsift.memory.live import qemu
+from kallsift.memory.memory import AddressSpace
 from tests.lab import guest_named
 from tests.lab.live import Living, living
 from tests.real.comparison import text_of
@@ -154,7 +155,7 @@ def copied(guest: Living, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("mapped", [True, False], ids=["copy", "blocks"])
 def test_kcore(guest: Living, copied: Path, mapped: bool) -> None:
-    with kallsift.open(copied) if mapped else kcore.open_live("kcore", str(copied)) as memory:
+    with kallsift.open(copied) if mapped else proc_kcore.open_live("kcore", str(copied)) as memory:
         assert memory.space is AddressSpace.PHYSICAL
         assert (memory.hints.vmcoreinfo or b"").startswith(b"OSRELEASE=")
         kernel = kallsift.recover(memory)
@@ -176,7 +177,7 @@ def test_kcore_of_an_old_kernel(guest: Living, copied: Path) -> None:
     image["offset"] = int(holder["offset"]) + int(image["physical"]) - int(holder["physical"])
     programs["physical"] = 0
     view.flush()
-    with kcore.open_live("kcore", str(copied)) as memory:
+    with proc_kcore.open_live("kcore", str(copied)) as memory:
         assert memory.space is AddressSpace.PHYSICAL
         kernel = kallsift.recover(memory)
     assert text_of(kernel) == guest.core_kallsyms()

@@ -16,8 +16,8 @@ import pytest
 
 import kallsift
 from kallsift.cli.app import run
-from kallsift.output.elf_core_dump import elf_core_dump
-from kallsift.output.memory_facts import memory_facts
+from kallsift.output.dumps.elf_core import elf_core_dump
+from kallsift.output.dumps.machine_facts import memory_facts
 from tests.components import needs
 from tests.lab import Capture
 from tests.real.comparison import compare, text_of, wrong_letters

@@ -9,10 +9,10 @@ import pytest
 
 import kallsift
 from kallsift import Kernel
+from kallsift.arch.page_table_ranges import MappedRanges, mapped_ranges
+from kallsift.arch.paging import Segmented
 from kallsift.kallsyms.evidence import Outcome
-from kallsift.kernel.virtual import virtual_memory
-from kallsift.machine.mapped_ranges import MappedRanges, mapped_ranges
-from kallsift.machine.model import Segmented
+from kallsift.kernel.access.virtual_memory import virtual_memory
 from kallsift.modules.inventory import inventory
 from tests.lab import Capture, load_guests
 from tests.lab.capture import cached

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 import kallsift
 from kallsift import Kernel
-from kallsift.kernel.virtual import virtual_memory
-from kallsift.modules.equations import solved_fields
-from kallsift.modules.fields import Fields, typed_fields
+from kallsift.analysis.dynamic.dynamic_symbols import dynamic_symbols
+from kallsift.kernel.access.virtual_memory import virtual_memory
+from kallsift.modules.field_inference import solved_fields
+from kallsift.modules.field_offsets import Fields, typed_fields
+from kallsift.modules.hidden_modules import WITNESSES as WITNESS_FINDERS
 from kallsift.modules.inventory import Inventory, LoadedModule, inventory
 from kallsift.modules.module_list import listed_structures
-from kallsift.modules.witnesses import WITNESSES as WITNESS_FINDERS
-from kallsift.output.kallsyms_text import kallsyms_text
-from kallsift.output.module_list import module_table, modules_document, proc_modules, section_lines
-from kallsift.questions.dynamic import dynamic_symbols
+from kallsift.output.symbols.kallsyms import kallsyms_text
+from kallsift.output.text.modules import module_table, modules_document, proc_modules, section_lines
 from tests.lab import Capture, load_guests
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
 from tests.real.listed import running

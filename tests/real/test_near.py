@@ -9,8 +9,8 @@ import pytest
 
 import kallsift
 from kallsift import CpuState, Fetched, Hints, Memory
-from kallsift.machine.model import translate
-from kallsift.machine.registry import MODES
+from kallsift.arch.paging import translate
+from kallsift.arch.registry import MODES
 from tests.real.comparison import text_of
 from tests.real.conftest import GUESTS, Taken
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import kallsift
-from kallsift.output.annotation import MODULE, SYMBOL, Annotator
+from kallsift.output.text.symbolize import MODULE, SYMBOL, Annotator
 from tests.lab.guests import load_guests
 from tests.real.conftest import Taken
 

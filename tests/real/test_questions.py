@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.output.annotation import Annotator
-from kallsift.questions.comparison import compare
-from kallsift.questions.dynamic import dynamic_symbols
-from kallsift.questions.listing import Listing
-from kallsift.questions.listings import listed
-from kallsift.questions.name_access import ways
-from kallsift.questions.resolver import Resolver
+from kallsift.analysis.comparison import compare
+from kallsift.analysis.dynamic.dynamic_symbols import dynamic_symbols
+from kallsift.analysis.listings.listing import Listing
+from kallsift.analysis.listings.open import listed
+from kallsift.analysis.lookup_functions import ways
+from kallsift.analysis.symbol_lookup import Resolver
+from kallsift.output.text.symbolize import Annotator
 from tests.lab import Capture
 from tests.real.conftest import GUESTS, Taken
 

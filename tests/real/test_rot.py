@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kallsift.memory import avml, kdump, lime
-from kallsift.memory.containers import Container
+from kallsift.memory.formats import avml, lime
+from kallsift.memory.formats.kdump import reader as kdump
+from kallsift.memory.formats.registry import Container
 from tests.memory.builders import lime as lime_file
 from tests.memory.writers import avml as avml_writer
 from tests.memory.writers import kdump as kdump_writer

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 import kallsift
 from kallsift import Memory
-from kallsift.memory.model import AddressSpace, Segment
+from kallsift.memory.memory import AddressSpace, Segment
 from tests.lab import Capture
 from tests.real.conftest import GUESTS, Taken
 

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 import kallsift
-from kallsift.questions.pointer_tables import PointerTable, pointer_table
+from kallsift.analysis.pointer_tables.pointer_tables import PointerTable, pointer_table
 from tests.lab import Capture
 from tests.real.conftest import GUESTS, Taken, writable
 from tests.real.listed import changed, listed, names_at, resources, running, text_only

@@ -8,7 +8,7 @@ import pytest
 
 import kallsift
 from kallsift import Kernel, State
-from kallsift.kernel.model import Role
+from kallsift.kernel.kernel import Role
 from tests.real.conftest import Taken
 from tests.real.dynamic_table import printed
 

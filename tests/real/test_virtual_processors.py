@@ -14,10 +14,10 @@ import pytest
 
 import kallsift
 from kallsift.cli.app import run
-from kallsift.memory.model import AddressSpace, Memory, Segment
-from kallsift.output.elf_core_dump import elf_core_dump
-from kallsift.output.memory_facts import memory_facts
-from tests.questions import vmcs_pages as pages
+from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.output.dumps.elf_core import elf_core_dump
+from kallsift.output.dumps.machine_facts import memory_facts
+from tests.analysis import vmcs_pages as pages
 from tests.real.conftest import Taken
 
 EXTRA = 3 << 32

@@ -59,7 +59,7 @@ class Commands(HelpedGroup):
         """The command of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"kallsift.cli.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(import_module(f"kallsift.cli.commands.{cmd_name}"), cmd_name)
         return command
 
 

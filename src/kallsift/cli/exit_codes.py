@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kallsift.kernel.model import Kernel
+    from kallsift.kernel.kernel import Kernel
 
 
 class ExitCode(IntEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from kallsift.memory.model import printable
+from kallsift.memory.memory import printable
 
 
 def note(text: str) -> None:

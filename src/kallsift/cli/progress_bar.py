@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from kallsift.cli.standard_streams import has_escapes
-from kallsift.kernel.recover import Progress
+from kallsift.kernel.recovery.search import Progress
 
 if TYPE_CHECKING:
     from rich import progress

@@ -13,12 +13,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import Bytes
 from kallsift.budget import STEP, WorkBudget
 from kallsift.byte_search import occurrences
-from kallsift.image import android, arm_zimage, bzimage, efi_image, elf_image, fit, s390_image, uimage
-from kallsift.image.model import Bytes, ImageError, record, starts_with
-from kallsift.memory.elf_core import MAGIC as ELF_MAGIC
-from kallsift.memory.model import Segment
+from kallsift.errors import ImageError
+from kallsift.image.formats import android_boot, arm_zimage, bzimage, efi_stub, fit, s390, uimage
+from kallsift.image.formats import elf as elf_image
+from kallsift.image.formats.base import record, starts_with
+from kallsift.memory.formats.elf_core import MAGIC as ELF_MAGIC
+from kallsift.memory.memory import Segment
 
 MAX_HEADERS = 64
 """Headers of each kind that are looked at, in all of the bytes."""
@@ -55,9 +58,9 @@ def _fit(view: Bytes) -> bool:
 
 
 def _boot_img(view: Bytes) -> bool:
-    header = record(view, 0, android.HEADER, "boot.img header")
-    is_fixed = android.PAGE_FIXED_SINCE <= int(header["version"]) <= android.NEWEST
-    return is_fixed or int(header["page_size"]) in android.PAGE_SIZES
+    header = record(view, 0, android_boot.HEADER, "boot.img header")
+    is_fixed = android_boot.PAGE_FIXED_SINCE <= int(header["version"]) <= android_boot.NEWEST
+    return is_fixed or int(header["page_size"]) in android_boot.PAGE_SIZES
 
 
 def _bzimage(view: Bytes) -> bool:
@@ -76,19 +79,19 @@ def _elf(view: Bytes) -> bool:
 PACKED_HEADERS = (
     Header(uimage.MAGIC, 0, _uimage),
     Header(fit.MAGIC, 0, _fit),
-    Header(android.MAGIC, 0, _boot_img),
+    Header(android_boot.MAGIC, 0, _boot_img),
     Header(bzimage.MAGIC, bzimage.MAGIC_PLACE, _bzimage),
     *(Header(magic, arm_zimage.MAGIC_PLACE, arm_zimage.probe) for magic in arm_zimage.MAGICS),
-    Header(efi_image.ZBOOT_MAGIC, 4, _zboot),
+    Header(efi_stub.ZBOOT_MAGIC, 4, _zboot),
 )
 """Headers of images that hold a kernel in one of their parts."""
 
 BARE_HEADERS = (
-    Header(efi_image.ARM64_MAGIC, 0x38, efi_image.probe),
-    Header(efi_image.RISCV_MAGIC, 0x38, efi_image.probe),
-    Header(efi_image.LINUX_PE_MAGIC, 0x38, efi_image.probe),
+    Header(efi_stub.ARM64_MAGIC, 0x38, efi_stub.probe),
+    Header(efi_stub.RISCV_MAGIC, 0x38, efi_stub.probe),
+    Header(efi_stub.LINUX_PE_MAGIC, 0x38, efi_stub.probe),
     Header(ELF_MAGIC, 0, _elf),
-    Header(s390_image.MAGIC, s390_image.MAGIC_PLACE, s390_image.probe),
+    Header(s390.MAGIC, s390.MAGIC_PLACE, s390.probe),
 )
 """Headers of kernels as they will lie in memory."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kallsift.image import codecs
-from kallsift.image.codecs import Codec
-from kallsift.image.model import Bare, Bytes
+from kallsift.arrays import Bytes
+from kallsift.compression import codecs
+from kallsift.compression.codecs import Codec
+from kallsift.image.formats.base import Bare
 
 
 @dataclass(frozen=True, eq=False)

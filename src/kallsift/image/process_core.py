@@ -6,10 +6,10 @@ kernel's own (Linux, arch/um/kernel/uml.lds.S).
 
 from __future__ import annotations
 
-from kallsift.image import marks
-from kallsift.image.model import Bytes
-from kallsift.memory.elf_core import LOAD, read_headers
-from kallsift.memory.model import AddressSpace, Memory, Segment, sorted_segments
+from kallsift.arrays import Bytes
+from kallsift.image import kernel_signature
+from kallsift.memory.formats.elf_core import LOAD, read_headers
+from kallsift.memory.memory import AddressSpace, Memory, Segment, sorted_segments
 
 
 def open(name: str, view: Bytes) -> Memory | None:
@@ -22,7 +22,7 @@ def open(name: str, view: Bytes) -> Memory | None:
     Raises:
         SourceError: if headers are broken.
     """
-    if not marks.holds_token_table(view):
+    if not kernel_signature.holds_token_table(view):
         return None
     programs = read_headers(name, view).programs
     loads = programs[(programs["type"] == LOAD) & (programs["file_size"] > 0)]

@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.image.model import Bytes
-from kallsift.memory.model import Segment
+from kallsift.arrays import Bytes
+from kallsift.memory.memory import Segment
 
 ByteOrder = Literal["<", ">"]
 

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
+from kallsift.compression import lzop
+from kallsift.compression.optional_package import ZSTD, optional_package
+from kallsift.compression.stream_frames import Gap, Salvage, gzip_rest, lz4_rest, xz_rest, zstd_rest
 from kallsift.errors import SourceError
-from kallsift.memory import lzop
 from kallsift.memory.file_faults import lose
 from kallsift.memory.file_mapping import faults_of, map_file, stored_size
-from kallsift.memory.optional_package import ZSTD, optional_package
-from kallsift.memory.stream_frames import Gap, Salvage, gzip_rest, lz4_rest, xz_rest, zstd_rest
 
 RATIO, FREE = 1024, 1 << 30
 """Deflate cannot expand to more; memory shrinks to a third, or to a hundredth where most of it is blank."""

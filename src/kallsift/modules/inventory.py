@@ -14,18 +14,18 @@ from typing import TypeVar
 import numpy as np
 
 from kallsift.errors import KallsiftError
-from kallsift.kallsyms.table import SymbolTable
-from kallsift.kernel.model import Kernel
-from kallsift.kernel.virtual import virtual_memory
-from kallsift.modules.equations import solved_fields
-from kallsift.modules.facts import FactReader
-from kallsift.modules.fields import typed_fields
+from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.kernel.access.virtual_memory import virtual_memory
+from kallsift.kernel.kernel import Kernel
+from kallsift.modules.field_inference import solved_fields
+from kallsift.modules.field_offsets import typed_fields
+from kallsift.modules.hidden_modules import witnessed
+from kallsift.modules.memory_regions import Region
 from kallsift.modules.module_list import listed_structures
+from kallsift.modules.module_reader import FactReader
 from kallsift.modules.parameters import GETTERS, Parameter
-from kallsift.modules.regions import Region
 from kallsift.modules.sections import Section
-from kallsift.modules.structures import structures_at
-from kallsift.modules.witnesses import witnessed
+from kallsift.modules.struct_module import structures_at
 
 LIST = "list"
 """The witness that ``/proc/modules`` and ``/proc/kallsyms`` go by."""

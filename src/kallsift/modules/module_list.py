@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError, UnmappedError
-from kallsift.kallsyms.table import SymbolTable
-from kallsift.kernel.generated_code import GeneratedCode
-from kallsift.kernel.lists import Found, Recognition, reachable, recognised
-from kallsift.kernel.model import Kernel
-from kallsift.kernel.virtual import VirtualMemory, virtual_memory
-from kallsift.memory.model import printable
-from kallsift.modules.structures import (
+from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.kernel.access.generated_code import GeneratedCode
+from kallsift.kernel.access.list_head import Found, Recognition, reachable, recognised
+from kallsift.kernel.access.virtual_memory import VirtualMemory, virtual_memory
+from kallsift.kernel.kernel import Kernel
+from kallsift.memory.memory import printable
+from kallsift.modules.struct_module import (
     KOBJECT_WORDS,
     MAX_NAME,
     NAME,
@@ -31,7 +31,7 @@ from kallsift.modules.structures import (
     state_of,
     structures_at,
 )
-from kallsift.modules.symbols import has_symbol_tables, symbol_reader
+from kallsift.modules.symbol_tables import has_symbol_tables, symbol_reader
 
 UNFORMED = STATES[-1]
 """The state of a module that ``/proc/kallsyms`` does not show yet, or no more."""

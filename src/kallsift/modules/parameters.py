@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kallsift.errors import UnmappedError
-from kallsift.kernel.virtual import VirtualMemory
+from kallsift.kernel.access.virtual_memory import VirtualMemory
 
 WORDS = 5
 """Words of ``struct kernel_param``."""

@@ -15,7 +15,7 @@ from itertools import islice
 import numpy as np
 
 from kallsift.errors import UnmappedError
-from kallsift.kernel.virtual import VirtualMemory
+from kallsift.kernel.access.virtual_memory import VirtualMemory
 
 GROUP = b"sections"
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import UnmappedError
-from kallsift.kallsyms.table import SymbolTable
-from kallsift.kernel.virtual import PAGE, VirtualMemory
-from kallsift.modules.structures import ModulesError
+from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.kernel.access.virtual_memory import PAGE, VirtualMemory
+from kallsift.modules.struct_module import ModulesError
 
 MAX_STRINGS = 1 << 26
 """Bytes of a module's string table at most."""

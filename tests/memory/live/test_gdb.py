@@ -10,9 +10,9 @@ import pytest
 
 import kallsift
 from kallsift.errors import SourceError
-from kallsift.memory.fetched import Fetched
-from kallsift.memory.live import connection, gdb
-from kallsift.memory.model import AddressSpace, Memory
+from kallsift.memory.live import connection, gdb_stub
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.on_demand import Fetched
 from tests.memory.live.servers import frame, repeating, saying, serving, stub
 
 CONTENT = bytes(range(256)) * 64
@@ -101,7 +101,7 @@ def test_runs_and_escapes_are_undone(tmp_path: Path) -> None:
     runs = b"0" + b"*" + bytes([29 + 97]) + b"0*" + bytes([29 + 97]) + b"0*" + bytes([29 + 59]) + b"}\x11"
     machine = Machine(m=[b"%noise#00", frame(b"T05thread:01;"), frame(runs)])
     with serving(tmp_path / "gdb", stub(machine.answer)) as path:
-        packets = gdb.Stub(connection.Connection("test", path)).packets
+        packets = gdb_stub.Stub(connection.Connection("test", path)).packets
         assert packets.ask(b"m0,80") == b"0" * 256 + b"1"
 
 
@@ -133,7 +133,7 @@ def test_a_machine_that_was_never_started_is_not(tmp_path: Path) -> None:
 def test_a_damaged_answer_is_asked_for_again(tmp_path: Path) -> None:
     machine = Machine(m=[b"$00#00", frame(CONTENT[:512].hex().encode())])
     with serving(tmp_path / "gdb", stub(machine.answer)) as path:
-        assert gdb.Stub(connection.Connection("test", path)).read(0, 512) == CONTENT[:512]
+        assert gdb_stub.Stub(connection.Connection("test", path)).read(0, 512) == CONTENT[:512]
 
 
 def refusal(action: Callable[[], object]) -> str:
@@ -197,7 +197,7 @@ def test_hostile_descriptions(tmp_path: Path, text: bytes) -> None:
 
 
 def test_more_than_any_kernel_takes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gdb, "MOST_READ", 8192)
+    monkeypatch.setattr(gdb_stub, "MOST_READ", 8192)
     with serving(tmp_path / "gdb", stub(Machine().answer)) as path, kallsift.open(f"gdb:{path}") as memory:
         text = refusal(lambda: fetched(memory).bytes_at(BASE, 16384))
     assert "give another address" in text

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import kallsift
 from kallsift.errors import SourceError
-from kallsift.memory.live import kcore
-from kallsift.memory.live.sources import open_live
-from kallsift.memory.model import AddressSpace, Memory
+from kallsift.memory.formats import proc_kcore
+from kallsift.memory.live.open import open_live
+from kallsift.memory.memory import AddressSpace, Memory
 from tests.fuzz.samples import SAMPLES
 from tests.memory.builders import Program, elf, load, note, notes
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal
@@ -42,7 +42,7 @@ NEW = elf(x86(image=0x2000, ram=0x1000, mapped=NOWHERE))
 
 def live(tmp_path: Path, content: bytes) -> Memory:
     (tmp_path / "kcore").write_bytes(content)
-    return kcore.open_live("kcore", str(tmp_path / "kcore"))
+    return proc_kcore.open_live("kcore", str(tmp_path / "kcore"))
 
 
 def test_ram_is_at_its_physical_addresses(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_ram_is_where_the_direct_map_has_it_if_nothing_tells_more(tmp_path: Path
     with live(tmp_path, content) as memory:
         assert memory.space is AddressSpace.PHYSICAL
         assert ranges(memory) == {0x1000: RAM, 0x1_0000_0000: RAM[:4096]}
-    assert ranges(open_bytes(kcore, content)) == {0x1000: RAM, 0x1_0000_0000: RAM[:4096]}
+    assert ranges(open_bytes(proc_kcore, content)) == {0x1000: RAM, 0x1_0000_0000: RAM[:4096]}
 
 
 @pytest.mark.parametrize("big", [False, True])
@@ -79,15 +79,15 @@ def test_copies_of_32_bits_without_physical_addresses(big: bool) -> None:
         Program(1, b"vmalloc", 0, 0xF8800000),
     ]
     content = elf(programs, bits=32, machine=3, order=">" if big else "<")
-    assert kcore.probe(content)
-    memory = open_bytes(kcore, content)
+    assert proc_kcore.probe(content)
+    memory = open_bytes(proc_kcore, content)
     assert (memory.space, ranges(memory)) == (AddressSpace.PHYSICAL, {0x1000: RAM, 0x100000: RAM})
 
 
 def test_a_programs_core_is_no_copy() -> None:
-    assert not kcore.probe(elf([TEXT, Program(1, RAM, 0, 0x400000), Program(1, RAM, 0, 0xFFFFFFFFFF600000)]))
-    assert not kcore.probe(elf([TEXT, Program(1, RAM, 0, 0x8048000), Program(1, RAM, 0, 0xBFFF0000)], bits=32))
-    assert not kcore.probe(elf([TEXT, Program(1, RAM, 0, DIRECT)]))
+    assert not proc_kcore.probe(elf([TEXT, Program(1, RAM, 0, 0x400000), Program(1, RAM, 0, 0xFFFFFFFFFF600000)]))
+    assert not proc_kcore.probe(elf([TEXT, Program(1, RAM, 0, 0x8048000), Program(1, RAM, 0, 0xBFFF0000)], bits=32))
+    assert not proc_kcore.probe(elf([TEXT, Program(1, RAM, 0, DIRECT)]))
 
 
 def test_the_image_is_read_where_it_is_mapped_without_a_direct_map(tmp_path: Path) -> None:
@@ -123,33 +123,33 @@ def test_what_the_kernel_refuses_is_zero(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_copies() -> None:
-    memory = open_bytes(kcore, NEW)
+    memory = open_bytes(proc_kcore, NEW)
     assert (memory.container, ranges(memory), memory.notes) == ("copy of /proc/kcore", {0x1000: RAM}, ())
-    cut = open_bytes(kcore, NEW[:-100])
+    cut = open_bytes(proc_kcore, NEW[:-100])
     assert ranges(cut) == {0x1000: RAM[:-100]}
     assert cut.notes == ("100 bytes of RAM lie behind the end of this copy",)
-    assert "none of the RAM is in it" in refusal(kcore, NEW[: NEW.index(RAM)])
+    assert "none of the RAM is in it" in refusal(proc_kcore, NEW[: NEW.index(RAM)])
 
 
 def test_copies_are_told_by_their_headers(tmp_path: Path) -> None:
     (tmp_path / "anything").write_bytes(NEW)
     with kallsift.open(tmp_path / "anything") as memory:
         assert memory.container == "copy of /proc/kcore"
-    assert not kcore.probe(elf([TEXT, load(0x1000, RAM)]))
-    assert not kcore.probe(elf([]))
-    assert not kcore.probe(elf([Program(1, b"", NOWHERE)], kind=2))
-    assert not kcore.probe(b"\x7fELF")
+    assert not proc_kcore.probe(elf([TEXT, load(0x1000, RAM)]))
+    assert not proc_kcore.probe(elf([]))
+    assert not proc_kcore.probe(elf([Program(1, b"", NOWHERE)], kind=2))
+    assert not proc_kcore.probe(b"\x7fELF")
 
 
 def test_only_what_takes_no_room_is_alive(tmp_path: Path) -> None:
     path = tmp_path / "kcore"
     path.write_bytes(NEW)
     os.sync()
-    assert not kcore.lives(str(path))
+    assert not proc_kcore.lives(str(path))
     path.write_bytes(b"")
-    assert kcore.lives(str(path))
-    assert not kcore.lives(str(tmp_path))
-    assert not kcore.lives("\0")
+    assert proc_kcore.lives(str(path))
+    assert not proc_kcore.lives(str(tmp_path))
+    assert not proc_kcore.lives("\0")
     with pytest.raises(SourceError, match="kcore"):
         open_live(path)
 
@@ -161,21 +161,21 @@ def test_nobody_may_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "kcore").write_bytes(b"")
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(SourceError, match=r"Operation not permitted.*run as root"):
-        kcore.open_live("/proc/kcore", str(tmp_path / "kcore"))
+        proc_kcore.open_live("/proc/kcore", str(tmp_path / "kcore"))
 
 
 def test_ranges_that_overlap_or_leave_the_address_space() -> None:
     far = Program(1, RAM, NOWHERE - 1000, DIRECT)
     programs = [TEXT, far, load(0x1000, RAM), load(0x3000, RAM), Program(1, b"x", NOWHERE, VMALLOC)]
-    assert ranges(open_bytes(kcore, elf(programs))) == {0x1000: RAM}
+    assert ranges(open_bytes(proc_kcore, elf(programs))) == {0x1000: RAM}
 
 
 @given(st.data())
 def test_damaged_copies(data: st.DataObject) -> None:
-    (sample,) = SAMPLES["live.kcore"]
-    read_or_refuse(kcore, data.draw(damaged(sample())))
+    (sample,) = SAMPLES["proc_kcore"]
+    read_or_refuse(proc_kcore, data.draw(damaged(sample())))
 
 
 def test_views_are_of_the_copy() -> None:
-    (segment,) = open_bytes(kcore, NEW).segments
+    (segment,) = open_bytes(proc_kcore, NEW).segments
     assert not np.asarray(segment.read()).flags.owndata

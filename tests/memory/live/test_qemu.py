@@ -12,8 +12,8 @@ import pytest
 
 import kallsift
 from kallsift.errors import SourceError
-from kallsift.memory.live import connection, monitor
-from kallsift.memory.live.monitor import Ram
+from kallsift.memory.live import connection, hmp
+from kallsift.memory.live.hmp import Ram
 from tests.memory.live.servers import GREETING, qemu, repeating, saying, serving
 
 MAP = """FlatView #0
@@ -57,11 +57,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_processors_view_of_memory_counts() -> None:
-    assert monitor.ram(MAP) == [Ram(0, 0xA0000, "pc.ram", 0), Ram(0xC0000, 0x12B40000, "pc.ram", 0xC0000)]
+    assert hmp.ram(MAP) == [Ram(0, 0xA0000, "pc.ram", 0), Ram(0xC0000, 0x12B40000, "pc.ram", 0xC0000)]
 
 
 def test_registers_of_all_processors() -> None:
-    first, second = monitor.processors(REGISTERS)
+    first, second = hmp.processors(REGISTERS)
     assert (first.number, second.number) == (0, 1)
     assert first.registers == {
         "rip": 0xFFFFFFFFB2AAE79F,
@@ -73,9 +73,9 @@ def test_registers_of_all_processors() -> None:
         "cr4": 0x750EF0,
     }
     assert second.registers == {"pc": 0xFFFFACF18CB3BEC8}
-    (only,) = monitor.processors("RIP=ffffffffb2aae79f RFL=0\n")
+    (only,) = hmp.processors("RIP=ffffffffb2aae79f RFL=0\n")
     assert only.registers == {"rip": 0xFFFFFFFFB2AAE79F}
-    assert monitor.processors("unknown command") == ()
+    assert hmp.processors("unknown command") == ()
 
 
 def flat(start: int, size: int, region: str, offset: int = 0) -> str:

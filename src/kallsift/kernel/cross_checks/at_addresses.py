@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.table import SymbolTable
+from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.cross_checks.name_keys import Names, is_among
 
 ALIASES = 16

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from kallsift.arrays import distinct
 from kallsift.errors import UnmappedError
-from kallsift.kallsyms.table import SymbolTable
-from kallsift.kernel.btf import FUNC, MAX_SIZE, BtfError, parse
+from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.kernel.access.btf import FUNC, MAX_SIZE, BtfError, parse
 from kallsift.kernel.cross_checks.btf_walk import types_of_kind
 from kallsift.kernel.cross_checks.findings import Finding, Source
 from kallsift.kernel.cross_checks.name_keys import Names, is_among, matches
 from kallsift.kernel.cross_checks.near_names import MIN_KEPT, NearNames, is_part
-from kallsift.kernel.placement import Placement
+from kallsift.kernel.placement.placement import Placement
 from kallsift.lanes import lanes
-from kallsift.memory.model import Memory
+from kallsift.memory.memory import Memory
 
 MIN_FUNCTIONS = 256
 """Functions among the types that make them worth comparing."""

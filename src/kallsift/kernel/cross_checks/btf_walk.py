@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kernel.btf import EACH, FIXED, KINDS, WORDS
+from kallsift.kernel.access.btf import EACH, FIXED, KINDS, WORDS
 
 PIECE = 256
 """Words of a piece."""

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import UnmappedError
+from kallsift.kernel.checks.ksymtab import pairs
 from kallsift.kernel.cross_checks.name_keys import Names
-from kallsift.kernel.name_pointers import pairs
-from kallsift.kernel.placement import Placement
-from kallsift.kernel.pointers import Words
+from kallsift.kernel.placement.placement import Placement
+from kallsift.kernel.placement.pointers import Words
 from kallsift.lanes import lanes
-from kallsift.memory.model import Memory
+from kallsift.memory.memory import Memory
 
 WITHIN = 12 << 20
 """How far behind the code the arrays and their strings end at most, in bytes."""

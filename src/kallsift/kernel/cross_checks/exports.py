@@ -18,10 +18,10 @@ from kallsift.kernel.cross_checks.at_addresses import Comparison, compare
 from kallsift.kernel.cross_checks.export_search import searched_runs
 from kallsift.kernel.cross_checks.findings import Finding, Source
 from kallsift.kernel.cross_checks.name_keys import EXPORT_ENDS, PREFIXES, Names, whole_keys
-from kallsift.kernel.placement import Placement
-from kallsift.kernel.pointer_targets import without_code_bit
+from kallsift.kernel.placement.placement import Placement
+from kallsift.kernel.placement.pointer_targets import without_code_bit
 from kallsift.lanes import lanes
-from kallsift.memory.model import Memory
+from kallsift.memory.memory import Memory
 
 FORMS = ((3, True), (3, False), (2, True), (2, False))
 """Fields of an entry, and whether they are distances of 32 bits."""

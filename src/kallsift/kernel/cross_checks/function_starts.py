@@ -13,8 +13,8 @@ from kallsift.errors import UnmappedError
 from kallsift.kernel.cross_checks.call_targets import CALLS, UNITS, call_targets
 from kallsift.kernel.cross_checks.findings import Finding, Source
 from kallsift.kernel.cross_checks.name_keys import Names
-from kallsift.kernel.placement import Placement
-from kallsift.memory.model import Memory
+from kallsift.kernel.placement.placement import Placement
+from kallsift.memory.memory import Memory
 
 MIN_CALLS = 2
 """Calls of one place that make it a function's: what is no call by its bytes hardly ever leads twice to one place."""

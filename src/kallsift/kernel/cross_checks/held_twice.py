@@ -11,8 +11,8 @@ from kallsift.kernel.cross_checks.findings import SUMMARY, Finding, summary
 from kallsift.kernel.cross_checks.function_starts import start_finding
 from kallsift.kernel.cross_checks.name_keys import Names
 from kallsift.kernel.cross_checks.siblings import sibling_finding
-from kallsift.kernel.placement import Placement
-from kallsift.memory.model import Memory
+from kallsift.kernel.placement.placement import Placement
+from kallsift.memory.memory import Memory
 from kallsift.threads import in_threads
 
 

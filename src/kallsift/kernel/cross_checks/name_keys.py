@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.table import SymbolTable
+from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.lanes import LANE, lanes
 from kallsift.threads import in_threads
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.table import SymbolTable
+from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.cross_checks.findings import Finding, Source
 from kallsift.kernel.cross_checks.name_keys import COLD, Names, is_among
 from kallsift.kernel.cross_checks.near_names import MIN_KEPT, NearNames

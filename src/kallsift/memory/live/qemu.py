@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
-from kallsift.memory import containers
-from kallsift.memory.live import monitor
+from kallsift.memory.formats import registry as containers
+from kallsift.memory.lazy_segment import Cache, Stored
+from kallsift.memory.live import hmp
 from kallsift.memory.live.connection import Connection
-from kallsift.memory.live.monitor import Ram
+from kallsift.memory.live.hmp import Ram
 from kallsift.memory.live.qmp import Qmp, RefusedError
-from kallsift.memory.model import AddressSpace, Hints, Memory, Segment, Stretch, sorted_segments
-from kallsift.memory.stored import Cache, Stored
+from kallsift.memory.memory import AddressSpace, Hints, Memory, Segment, Stretch, sorted_segments
 
 BLOCK = 1 << 20
 """Bytes of the process's memory that are read at once."""
@@ -57,10 +57,10 @@ def open(name: str, where: str, *, pause: bool = False, ways: Sequence[str] | No
         if pause and _runs(qmp):
             qmp.do("stop")
             opened.callback(_resume, qmp)
-        ranges = monitor.ram(qmp.monitor("info mtree -f"))
+        ranges = hmp.ram(qmp.monitor("info mtree -f"))
         if not ranges:
             raise SourceError(f"{name}: QEMU shows no RAM; start the guest first")
-        cpus = monitor.processors(qmp.monitor("info registers -a"))
+        cpus = hmp.processors(qmp.monitor("info registers -a"))
         memory = _memory(qmp, ranges, Hints(cpus), tuple(WAYS if ways is None else ways), opened)
         return replace(memory, release=opened.close)
     except BaseException:
@@ -154,7 +154,7 @@ def process_memory(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack
     cache = Cache()
     reached: Reached = {}
     for owner, part in enumerate(ranges):
-        address = monitor.host_address(qmp.monitor(f"gpa2hva {part.start:#x}"))
+        address = hmp.host_address(qmp.monitor(f"gpa2hva {part.start:#x}"))
         # a monitor whose socket somebody else has opened for QEMU, as libvirt does, names the wrong process
         if address is None or not any(low <= address and address + part.size <= high for low, high in mapped):
             continue

@@ -10,7 +10,7 @@ from typing import Any
 
 from kallsift.errors import SourceError
 from kallsift.memory.live.connection import Connection
-from kallsift.memory.model import printable
+from kallsift.memory.memory import printable
 
 LONGEST = 16 << 20
 """Bytes of one line at most: the memory map of a large machine has some hundred thousand."""

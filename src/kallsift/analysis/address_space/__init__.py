@@ -1,0 +1,1 @@
+"""Describe the kernel's address space, and check it against the page table."""

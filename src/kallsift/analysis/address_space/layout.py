@@ -1,0 +1,206 @@
+"""The layout of a kernel's virtual memory: its regions, what bounds each, and whether the page table agrees.
+
+The parts of the image follow from symbols. The rest of the address space follows from its architecture's plans, whose
+bounds are read from the kernel's variables; what the page table maps then proves or contradicts them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kallsift.analysis.address_space.page_table import PageTable, page_table
+from kallsift.analysis.address_space.planned_areas import planned
+from kallsift.analysis.address_space.region_checks import (
+    Bounded,
+    against_page_table,
+    bytes_of,
+    holds_pages,
+    image_against_page_table,
+)
+from kallsift.analysis.pointer_tables.per_cpu import per_cpu_areas
+from kallsift.arch.address_space import Rule
+from kallsift.arch.page_table_ranges import mapped_ranges
+from kallsift.arch.paging import Segmented, Windows
+from kallsift.errors import KallsiftError
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kernel.access.image_sections import Section, sections
+from kallsift.kernel.access.virtual_memory import VirtualMemory, virtual_memory
+from kallsift.kernel.kernel import Kernel
+
+MAX_UNKNOWN = 256
+"""Stretches outside of all regions that are listed at most."""
+
+APART = 1 << 21
+"""Bytes between mapped pages outside of all regions from which on they count as two stretches."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a kernel's address space.
+
+    Attributes:
+        name: what it is for; empty for what is mapped outside of all that is known.
+        start: its first address.
+        end: the address behind it, 2^64 at most.
+        basis: what gives its bounds: symbols, a variable, or the architecture's plan.
+        physical: where its first byte lies in memory, for regions that are in order there; None for others.
+        mapped: bytes that the page table maps in it; None where there is none, or it was not asked.
+        check: whether the page table agrees.
+        of_image: whether it is a part of the kernel's image.
+        depth: how many regions it is part of.
+    """
+
+    name: str
+    start: int
+    end: int
+    basis: str
+    physical: int | None
+    mapped: int | None
+    check: Check
+    of_image: bool = False
+    depth: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The regions of one kernel's address space.
+
+    Attributes:
+        regions: in the order of their addresses, each before the parts of it.
+        page_table: what proves them; None where there is none.
+    """
+
+    regions: tuple[Region, ...]
+    page_table: PageTable | None
+
+    def at(self, address: int) -> tuple[Region, ...]:
+        """The regions that an address lies in, from the widest to the narrowest."""
+        return tuple(region for region in self.regions if region.start <= address < region.end)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing that is mapped contradicts a region."""
+        return all(region.check.outcome is not Outcome.FAILED for region in self.regions)
+
+
+def layout(kernel: Kernel) -> Layout:
+    """The layout of a kernel's virtual memory; of images and copies, which do not run, that of the image alone.
+
+    Raises:
+        KallsiftError: if no symbol and no page table tells anything of it.
+    """
+    runs = kernel.has_memory
+    memory = virtual_memory(kernel) if runs else None
+    parts = sections(kernel, memory)
+    if memory is None:
+        check = Check("page table", Outcome.ABSENT, "it does not run")
+        regions = [_region(part, _place(kernel, part.start), check, None, True) for part in parts]
+        return Layout(_nested(regions), None)
+    table = page_table(kernel, memory)
+    regions = [
+        _region(part, _place(kernel, part.start), image_against_page_table(part.start, part.end, table), table, True)
+        for part in parts
+    ]
+    image = next(((part.start, part.end) for part in parts if part.name == "image"), None)
+    for area in planned(kernel, memory, table, image):
+        offset = table.offset if table is not None and area.rule is Rule.DIRECT else None
+        physical = None if offset is None else area.start - offset & (1 << 64) - 1
+        regions.append(_region(area, physical, against_page_table(area, table), table))
+    regions += [_region(units, None, check, table) for units, check in per_cpu_areas(kernel, memory)]
+    regions += _windows(memory)
+    if table is not None:
+        regions += _outside(table, memory, regions)
+    if not regions:
+        raise KallsiftError("neither symbols nor a page table tell of this kernel's layout")
+    return Layout(_nested(regions), table)
+
+
+def _region(
+    part: Section | Bounded, physical: int | None, check: Check, table: PageTable | None, of_image: bool = False
+) -> Region:
+    mapped = None if table is None else bytes_of(table.ranges.inside(part.start, part.end))
+    return Region(part.name, part.start, part.end, part.basis, physical, mapped, check, of_image=of_image)
+
+
+def _place(kernel: Kernel, address: int) -> int | None:
+    """Where a byte of the image lies in memory; None for images, which lie nowhere."""
+    if kernel.memory.image is not None:
+        return None
+    return address - kernel.distance & (1 << 8 * kernel.symbols.word_size) - 1
+
+
+def _windows(memory: VirtualMemory) -> list[Region]:
+    """What the processor maps without a table, and the segments beside that, for which the kernel has one."""
+    mapping = memory.mapping
+    windows = mapping.windows if isinstance(mapping, Segmented) else mapping
+    if not isinstance(windows, Windows):
+        return []
+    check = Check.that("page table", True, "the processor maps it without one")
+    regions = [
+        Region(
+            windows.name,
+            window.virtual,
+            window.virtual + window.size,
+            windows.architecture,
+            window.physical,
+            None,
+            check,
+        )
+        for window in windows.windows
+    ]
+    return [*regions, *_mapped_segments(memory, mapping)] if isinstance(mapping, Segmented) else regions
+
+
+def _mapped_segments(memory: VirtualMemory, mapping: Segmented) -> list[Region]:
+    ranges = mapped_ranges(memory.memory, mapping.tables, memory.root or 0)
+    regions = []
+    for stretch in mapping.tables.stretches:
+        mapped = bytes_of(ranges.inside(stretch.start, stretch.stop))
+        check = Check.that("page table", True, f"the kernel's own table maps {mapped:,} bytes of it")
+        name, basis = "mapped segment", mapping.architecture
+        regions.append(Region(name, stretch.start, stretch.stop, basis, None, mapped, check))
+    return regions
+
+
+def _outside(table: PageTable, memory: VirtualMemory, regions: list[Region]) -> list[Region]:
+    """What is mapped outside of all regions, near stretches together; the array of pages is known by what it holds."""
+    found, position = [], 0
+    bounds = sorted((region.start, region.end) for region in regions)
+    for low, high in [*bounds, (1 << 64, 1 << 64)]:
+        between = table.ranges.inside(position, low)
+        position = max(position, high)
+        if not len(between):
+            continue
+        ends = between.starts + between.sizes
+        gaps = (np.flatnonzero(between.starts[1:] - ends[:-1] >= np.uint64(APART)) + 1).tolist()
+        for first, behind in zip([0, *gaps], [*gaps, len(between)], strict=True):
+            last = behind - 1
+            start, end = int(between.starts[first]), int(between.starts[last]) + int(between.sizes[last])
+            pages = Bounded("vmemmap", start, end, "what it holds", Rule.PAGES)
+            if holds_pages(pages, table, memory):
+                found.append(_region(pages, None, against_page_table(pages, table), table))
+            else:
+                check = Check("page table", Outcome.ABSENT, "mapped, and in no region that is known")
+                found.append(_region(Bounded("", start, end, "page table"), None, check, table))
+            if len(found) == MAX_UNKNOWN:
+                return found
+    return found
+
+
+def _nested(regions: list[Region]) -> tuple[Region, ...]:
+    """The regions in order, each with the number of those that hold it as a whole."""
+    ordered = sorted(regions, key=lambda region: (region.start, -region.end))
+    result: list[Region] = []
+    around: list[Region] = []
+    for region in ordered:
+        around = [outer for outer in around if region.end <= outer.end]
+        result.append(replace(region, depth=len(around)))
+        around.append(region)
+    return tuple(result)

@@ -1,0 +1,176 @@
+"""Whether a page table agrees with an area of the address space: what it maps there is what the area is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kallsift.analysis.address_space.page_table import PageTable
+from kallsift.arch.address_space import Rule
+from kallsift.arch.page_table_ranges import MappedRanges
+from kallsift.arch.paging import Entries
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kernel.access.virtual_memory import VirtualMemory
+
+PAGE_STRUCTURE = 64
+"""Bytes of ``struct page`` on machines of 64 bits."""
+
+LINKS = 8
+"""Where in it the links of the list are that a page is in."""
+
+LEAST_LINKED = 0.05
+"""Which part of all pages is in such a list, or in none, at least."""
+
+SAMPLES = 1 << 11
+"""Pages that are looked up in the array of pages: so many all over the direct map, and the ends of so many ranges."""
+
+MIB = 1 << 20
+
+MOST_SPARE = 8 * MIB
+"""The array of pages is made in sections, so that the last ones can be empty for the most part."""
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """An area with its bounds.
+
+    Attributes:
+        name: what it is for.
+        start: its first address.
+        end: the address behind it.
+        basis: what gave its bounds.
+        rule: what must be mapped in it.
+        claim: of the direct map, the distance that the kernel's variables give; None where they give none.
+    """
+
+    name: str
+    start: int
+    end: int
+    basis: str
+    rule: Rule = Rule.NONE
+    claim: int | None = None
+
+    @property
+    def direct(self) -> bool:
+        """Whether it is the direct map."""
+        return self.rule is Rule.DIRECT
+
+
+def bytes_of(ranges: MappedRanges) -> int:
+    """Bytes in all ranges."""
+    return int(ranges.sizes.sum())
+
+
+def against_page_table(area: Bounded, table: PageTable | None) -> Check:
+    """Whether a page table agrees with an area."""
+    if table is None:
+        return _unseen("there is none to ask")
+    inside = table.ranges.inside(area.start, area.end)
+    mapped = bytes_of(inside)
+    if not mapped:
+        return _unseen("nothing is mapped in it")
+    size = f"{mapped / MIB:,.1f} MiB are mapped in it"
+    if area.rule is Rule.DIRECT:
+        return _direct(area, inside, table, mapped)
+    if area.rule is Rule.IMAGE:
+        elsewhere = mapped - bytes_of(table.of_image(inside))
+        return _check(not elsewhere, f"{size}, all of it the image", f"{elsewhere:,} bytes in it are not the image")
+    if area.rule is Rule.PAGES:
+        return _pages(area, table)
+    crossing = _spans(table.ranges, area.start) or _spans(table.ranges, area.end)
+    return _check(not crossing, f"{size}, and nothing crosses its bounds", "a range that is mapped crosses its bounds")
+
+
+def image_against_page_table(start: int, end: int, table: PageTable | None) -> Check:
+    """Whether what is mapped of a part of the image lies where the image does."""
+    if table is None:
+        return _unseen("there is none to ask")
+    inside = table.ranges.inside(start, end)
+    mapped, agreeing = bytes_of(inside), bytes_of(table.of_image(inside))
+    if not mapped:
+        return _unseen("none of it is mapped any more")
+    return _check(
+        agreeing == mapped,
+        "all that is mapped of it lies in order",
+        f"{mapped - agreeing:,} bytes of it are mapped elsewhere",
+    )
+
+
+def _unseen(why: str) -> Check:
+    return Check("page table", Outcome.ABSENT, why)
+
+
+def _check(holds: bool, right: str, wrong: str) -> Check:
+    return Check.that("page table", holds, right if holds else wrong)
+
+
+def _spans(ranges: MappedRanges, address: int) -> bool:
+    """Whether one range holds an address and the one before it."""
+    if not 0 < address < 1 << 64:
+        return False
+    number = int(np.searchsorted(ranges.starts, np.uint64(address - 1), side="right")) - 1
+    return number >= 0 and int(ranges.starts[number]) + int(ranges.sizes[number]) > address
+
+
+def _direct(area: Bounded, inside: MappedRanges, table: PageTable, mapped: int) -> Check:
+    """Whether it maps every byte at one distance, and the one that the kernel itself reckons with."""
+    if table.offset is None:
+        return _unseen("most of what it maps is not in this memory")
+    if area.claim is not None and area.claim != table.offset:
+        wrong = f"the kernel's own variables put it at a distance of {area.claim:#x}, not {table.offset:#x}"
+        return _check(False, "", wrong)
+    right = bytes_of(inside.chosen(inside.offsets == np.uint64(table.offset)))
+    wrong = f"{mapped - right:,} bytes in it are mapped at other distances"
+    right_text = f"maps {mapped / MIB:,.1f} MiB, each byte {table.offset:#x} above its place"
+    return _check(right == mapped, right_text, wrong)
+
+
+def _pages(area: Bounded, table: PageTable) -> Check:
+    """Whether the structure of each page that the direct map maps is there, as far as a sample of pages tells."""
+    if table.offset is None:
+        return _unseen("there is no direct map to compare it with")
+    direct, ranges = table.direct, table.ranges
+    sample = _sample(direct)
+    lacks = []
+    # pages are numbered from the first of the RAM on, or from physical address 0
+    for first in (direct.starts[0], np.uint64(table.offset)):
+        numbers = (sample - first) >> np.uint64(table.page_bits)
+        places = np.uint64(area.start) + numbers * np.uint64(PAGE_STRUCTURE)
+        owner = np.searchsorted(ranges.starts, places, side="right") - 1
+        there = (owner >= 0) & (places - ranges.starts[owner] < ranges.sizes[owner])
+        there &= places < np.uint64(area.end - 1)
+        lacks.append(int(np.count_nonzero(~there)))
+    missing = min(lacks)
+    wanted = f"{len(sample):,} pages of the direct map"
+    return _check(not missing, f"holds the structures of {wanted}", f"lacks the structures of {missing:,} of {wanted}")
+
+
+def holds_pages(area: Bounded, table: PageTable, memory: VirtualMemory) -> bool:
+    """Whether an area that no variable names is the array of pages: by its size, and by what it holds.
+
+    It is memory, little more of it than the pages need, and the lists that pages are in lead from page to page: the
+    links stand behind the first word, and those of a page in no list lead to themselves.
+    """
+    if table.offset is None or memory.words.size == 4 or _pages(area, table).outcome is not Outcome.PASSED:
+        return False
+    inside = table.ranges.inside(area.start, area.end)
+    wanted = (bytes_of(table.direct) >> table.page_bits) * PAGE_STRUCTURE
+    if not bytes_of(inside) == int(table.held(inside).sum()) <= 2 * wanted + MOST_SPARE:
+        return False
+    numbers = (_sample(table.direct) - table.direct.starts[0]) >> np.uint64(table.page_bits)
+    links, _ = memory.values(np.uint64(area.start) + numbers * np.uint64(PAGE_STRUCTURE) + np.uint64(LINKS))
+    distance = links - np.uint64(area.start)
+    to_pages = (distance < np.uint64(area.end - area.start)) & (distance % np.uint64(PAGE_STRUCTURE) == LINKS)
+    return int(np.count_nonzero(to_pages)) >= LEAST_LINKED * len(links)
+
+
+def _sample(ranges: MappedRanges) -> Entries:
+    """Addresses all over some ranges, their first and last ones among them."""
+    behind = np.cumsum(ranges.sizes)
+    steps = np.linspace(0, float(behind[-1]) - 1, SAMPLES).astype(np.uint64)
+    owner = np.minimum(np.searchsorted(behind, steps, side="right"), len(ranges) - 1)
+    everywhere = ranges.starts[owner] + (steps - (behind[owner] - ranges.sizes[owner]))
+    some = slice(None, None, -(-len(ranges) // SAMPLES))
+    ends = ranges.starts[some] + (ranges.sizes[some] - np.uint64(1))
+    return np.concatenate((everywhere, ranges.starts[some], ends))

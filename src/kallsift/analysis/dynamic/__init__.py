@@ -1,0 +1,1 @@
+"""Find the symbols that ftrace, BPF and kprobes add to /proc/kallsyms."""

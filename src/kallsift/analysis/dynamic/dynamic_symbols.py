@@ -1,0 +1,115 @@
+"""Everything in ``/proc/kallsyms`` behind the built-in table, in the kernel's order (kernel/kallsyms.c).
+
+Modules; functions of theirs that are gone but were traced; trampolines of ftrace; programs and trampolines of BPF;
+pages with instructions that kprobes replaced. What cannot be read is named, never left out silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.analysis.dynamic.bpf import bpf_programs
+from kallsift.analysis.dynamic.ftrace import traced_functions, trampolines
+from kallsift.analysis.dynamic.kprobes import kprobe_pages
+from kallsift.analysis.listings.owned_lines import OwnedLines
+from kallsift.errors import KallsiftError
+from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.kernel.access.generated_code import GeneratedCode
+from kallsift.kernel.access.virtual_memory import VirtualMemory, virtual_memory
+from kallsift.kernel.kernel import Kernel
+from kallsift.modules.module_list import Module, modules
+from kallsift.modules.struct_module import structures_at
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Symbols of one owner.
+
+    Attributes:
+        owner: what ``/proc/kallsyms`` writes in brackets.
+        symbols: in the order in which it prints them.
+        regions: a module's memory, its code first; where that is all that is known, its data lie anywhere.
+        sizes: of each symbol in bytes, shape (n,), uint64; None where the kernel keeps none.
+    """
+
+    owner: str
+    symbols: SymbolTable
+    regions: tuple[range, ...] = ()
+    sizes: NDArray[np.uint64] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Dynamic:
+    """All symbols but the built-in ones.
+
+    Attributes:
+        groups: in the kernel's order.
+        missing: what could not be read, one line each.
+    """
+
+    groups: tuple[Group, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def dynamic_symbols(kernel: Kernel, *, with_regions: bool = True) -> Dynamic:
+    """What a running kernel has beside its built-in symbols; nothing for images and copies, where nothing runs.
+
+    Args:
+        kernel: the kernel.
+        with_regions: whether to tell where the memory of modules lies: for that the kernel's types are read.
+    """
+    if not kernel.has_memory:
+        return Dynamic()
+    groups: list[Group] = []
+    missing: list[str] = []
+    try:
+        memory = virtual_memory(kernel)
+    except KallsiftError as error:
+        return Dynamic((), (f"all but the built-in symbols: {error}",))
+    found: tuple[Module, ...] = ()
+    try:
+        listed = modules(kernel)
+    except KallsiftError as error:
+        missing.append(f"modules: {error}")
+    else:
+        found = listed.modules
+        missing += (f"modules: {line}" for line in listed.missing)
+    regions = _regions(kernel, memory, found) if with_regions else {}
+    groups += (
+        Group(module.name, module.symbols, regions.get(module.address, ()))
+        for module in found
+        if module.symbols is not None
+    )
+    functions = [module.symbols.addresses for module in found if module.symbols is not None]
+    code = GeneratedCode(kernel, memory, np.concatenate([np.empty(0, np.uint64), *functions]))
+    owners = np.array(sorted(module.address for module in found), np.uint64)
+    sources: tuple[tuple[str, Callable[[], Iterator[OwnedLines | str]]], ...] = (
+        ("functions of modules that were traced", lambda: traced_functions(code, owners)),
+        ("trampolines of ftrace", lambda: trampolines(code)),
+        ("BPF programs", lambda: bpf_programs(code)),
+        ("pages of kprobes", lambda: kprobe_pages(code)),
+    )
+    for name, source in sources:
+        try:
+            for part in source():
+                if isinstance(part, OwnedLines):
+                    groups.append(Group(part.owner, part.table(memory.words.size), sizes=part.sizes))
+                else:
+                    missing.append(f"{name}: {part}")
+        except KallsiftError as error:
+            missing.append(f"{name}: {error}")
+    return Dynamic(tuple(groups), tuple(missing))
+
+
+def _regions(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> dict[int, tuple[range, ...]]:
+    """Return the memory of modules, by the addresses of their structures; what reads it is imported only then."""
+    from kallsift.modules.field_inference import region_places
+    from kallsift.modules.memory_regions import bounds
+
+    addresses = [module.address for module in found if module.symbols is not None]
+    places = region_places(kernel, memory, structures_at(memory, np.array(addresses, np.uint64)))
+    return {address: bounds(memory, address, places) for address in addresses}

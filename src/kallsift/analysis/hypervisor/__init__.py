@@ -1,0 +1,1 @@
+"""Find virtual machines in the memory of their host."""

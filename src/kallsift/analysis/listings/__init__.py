@@ -1,0 +1,1 @@
+"""Read saved lists of symbols, in text and in ELF files."""

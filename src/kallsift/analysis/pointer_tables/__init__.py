@@ -1,0 +1,1 @@
+"""Find tables of pointers to functions, and where each entry leads."""

@@ -1,0 +1,256 @@
+"""Tables of pointers to the kernel's functions, and where each of them leads: ``sys_call_table``, the interrupt table.
+
+A kernel's own tables lead into its text, to the beginnings of functions. Whatever leads elsewhere was put there later:
+into a module, into memory that no module owns, or nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, dynamic_symbols
+from kallsift.analysis.pointer_tables.syscall_search import find_system_calls
+from kallsift.analysis.symbol_lookup import Answer, Resolver
+from kallsift.arch import arm64, x86
+from kallsift.errors import KallsiftError, UnmappedError
+from kallsift.kernel.access.image_sections import address_of
+from kallsift.kernel.access.virtual_memory import VirtualMemory, virtual_memory
+from kallsift.kernel.kernel import Kernel
+
+SYSTEM_CALLS, GATES, VECTORS = "sys_call_table", "idt_table", "vectors"
+"""The tables that are more than a row of pointers, or can be found without a symbol."""
+
+TEXT, INITIAL_TEXT = ("_stext", "_etext"), ("_sinittext", "_einittext")
+"""Symbols around the kernel's functions, and around those that only run when it boots."""
+
+INITIAL = ("__init_begin", "__init_end")
+"""Symbols around all that is only needed then."""
+
+MAX_ENTRIES = 1 << 16
+
+THUMB = 1
+"""Set in pointers to Thumb code."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a table.
+
+    Attributes:
+        number: its place.
+        address: where it stands.
+        target: where it leads; 0 for nowhere.
+        symbol: what holds that address, as the kernel writes it; None where nothing is known to.
+        fault: why it cannot be the kernel's own; empty where it can.
+    """
+
+    number: int
+    address: int
+    target: int
+    symbol: str | None
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class PointerTable:
+    """A table of pointers to functions.
+
+    Attributes:
+        name: what it was asked for as.
+        entries: all of them.
+        evidence: how its bounds are known.
+        missing: what of the modules could not be read, where entries lead out of the text; one line each.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+    evidence: str
+    missing: tuple[str, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether all entries can be the kernel's own."""
+        return not any(entry.fault for entry in self.entries)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A table as it stands in memory.
+
+    Attributes:
+        places: address of each entry, shape (n,).
+        targets: where each leads, shape (n,).
+        evidence: how its bounds are known.
+        beginnings: whether these must be beginnings of functions.
+        initial: whether the code that only runs when the kernel boots is good enough.
+    """
+
+    places: NDArray[np.uint64]
+    targets: NDArray[np.uint64]
+    evidence: str
+    beginnings: bool = True
+    initial: bool = False
+
+
+def pointer_table(kernel: Kernel, name: str) -> PointerTable:
+    """The table of that name: any symbol's, entries of a word each as far as the next symbol; or a well-known one.
+
+    ``idt_table`` on x86 has gates, ``vectors`` on arm64 code, whose branches count. ``sys_call_table`` is found by its
+    content where no symbol names it, and ``idt_table`` by a processor's register.
+
+    Raises:
+        KallsiftError: if there is no such table, it cannot be read, or the kernel does not run.
+    """
+    memory = virtual_memory(kernel)
+    try:
+        found = _found(kernel, memory, name)
+    except UnmappedError as error:
+        raise KallsiftError(f"the table {name} cannot be read: {error}") from error
+    inside, own = _judged(kernel, found)
+    dynamic = Dynamic() if own.all() else dynamic_symbols(kernel)
+    entries = tuple(_entries(kernel, memory, found, inside, own, dynamic))
+    return PointerTable(name, entries, found.evidence, dynamic.missing)
+
+
+def _found(kernel: Kernel, memory: VirtualMemory, name: str) -> _Found:
+    x86_like = (kernel.architecture or "").startswith("x86")
+    bounds = _bounds(kernel, name)
+    if name == GATES and x86_like:
+        return _gates(kernel, memory, bounds)
+    if bounds is None:
+        if name != SYSTEM_CALLS:
+            raise KallsiftError(f"there is no symbol called {name} that a table could begin at")
+        start, end, evidence = find_system_calls(kernel, memory)
+    else:
+        start, end = bounds
+        evidence = f"from the symbol {name} as far as the next one"
+    if name == VECTORS and kernel.architecture == "arm64":
+        places, targets = arm64.vector_branches(memory.read(start, min(end - start, arm64.VECTORS_SIZE)), start)
+        return _Found(places, targets, f"{evidence}: where the code of each vector branches to", beginnings=False)
+    found = _pointers(kernel, memory, start, end, evidence)
+    text = _between(kernel, TEXT)
+    # some kernels have tables between their functions
+    if text and text[0] <= start < text[1] and not np.isin(_addresses(kernel, found), _functions(kernel)).any():
+        raise KallsiftError(f"{name} is code, no table: none of its words leads to a function")
+    return found
+
+
+def _bounds(kernel: Kernel, name: str) -> tuple[int, int] | None:
+    """Where the first symbol of that name is, and the next address that a symbol has; None without such a symbol.
+
+    Raises:
+        KallsiftError: if nothing is between the two.
+    """
+    index = kernel.symbols.find(name)
+    if index is None:
+        return None
+    location = kernel.symbols.at(kernel.symbols.symbol(index).address)
+    if location is None or not location.size:
+        raise KallsiftError(f"nothing tells where {name} ends: no symbol is behind it")
+    return int(location.symbol.address), int(location.symbol.address) + location.size
+
+
+def _pointers(kernel: Kernel, memory: VirtualMemory, start: int, end: int, evidence: str) -> _Found:
+    """Entries of a word each, or, where those make sense and words do not, of half a word, as s390x had them."""
+    best: tuple[int, _Found] | None = None
+    functions = _functions(kernel)
+    for size in sorted({memory.words.size, 4}, reverse=True):
+        count = min((end - start) // size, MAX_ENTRIES)
+        targets = memory.read(start, count * size).view(f"{memory.words.byte_order}u{size}").astype(np.uint64)
+        # what stands behind the last entry aligns the next symbol, or is of the code's own and leads nowhere
+        leads = np.flatnonzero((targets != 0) & memory.physical(targets)[1])
+        targets = targets[: int(leads[-1]) + 1 if len(leads) else 0]
+        places = np.uint64(start) + np.arange(len(targets), dtype=np.uint64) * np.uint64(size)
+        hits = int(np.isin(targets, functions).sum())
+        if best is None or hits > best[0]:
+            best = hits, _Found(places, targets, evidence)
+    assert best is not None
+    return best[1]
+
+
+def _gates(kernel: Kernel, memory: VirtualMemory, bounds: tuple[int, int] | None) -> _Found:
+    """The gates of the interrupt table, by its symbol or by a processor's register."""
+    size = x86.gate_size(memory.words.size)
+    if bounds is None:
+        bases = {cpu.registers.get("idt_base", 0) for cpu in kernel.memory.hints.cpus} - {0}
+        if not bases:
+            raise KallsiftError("no symbol names the interrupt table, and no register does; give one with --idt")
+        start, end = min(bases), min(bases) + size * x86.MAX_GATES
+        evidence = f"no symbol names it; a processor's register has it at {start:#x}"
+    else:
+        start, end = bounds
+        evidence = f"from the symbol {GATES} on"
+    count = min((end - start) // size, x86.MAX_GATES)
+    present, handlers = x86.gates(memory.read(start, count * size), memory.words.size)
+    places = np.uint64(start) + np.arange(count, dtype=np.uint64) * np.uint64(size)
+    return _Found(places, np.where(present, handlers, np.uint64(0)), evidence, beginnings=False, initial=True)
+
+
+def _between(kernel: Kernel, names: tuple[str, str]) -> tuple[int, int] | None:
+    """The addresses of two symbols; None without them."""
+    low, high = (address_of(kernel, name) for name in names)
+    return None if low is None or high is None else (low, high)
+
+
+def _functions(kernel: Kernel, names: tuple[str, str] = TEXT) -> NDArray[np.uint64]:
+    """Addresses of symbols between two others, the latter included.
+
+    Raises:
+        KallsiftError: if there is nothing between them.
+    """
+    bounds = _between(kernel, names)
+    if bounds is None or bounds[0] >= bounds[1]:
+        raise KallsiftError(f"the table has no {names[0]} and {names[1]}, between which the kernel's functions are")
+    addresses = kernel.symbols.addresses
+    found: NDArray[np.uint64] = addresses[(addresses >= np.uint64(bounds[0])) & (addresses < np.uint64(bounds[1]))]
+    return np.append(found, np.uint64(bounds[1]))
+
+
+def _judged(kernel: Kernel, found: _Found) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which targets lie in the text, and which can be the kernel's own, shapes (n,) and (n,); nowhere is."""
+    functions = _functions(kernel)
+    targets = _addresses(kernel, found)
+    inside = (targets >= functions[0]) & (targets < functions[-1])
+    own = inside & (np.isin(targets, functions[:-1]) | (not found.beginnings))
+    initial = _between(kernel, INITIAL)
+    if found.initial or (initial and len(found.places) and initial[0] <= int(found.places[0]) < initial[1]):
+        early = _functions(kernel, INITIAL_TEXT)
+        own |= (targets >= early[0]) & (targets < early[-1])
+    return inside, own | (found.targets == 0)
+
+
+def _addresses(kernel: Kernel, found: _Found) -> NDArray[np.uint64]:
+    """The targets as addresses of instructions."""
+    return found.targets & ~np.uint64(THUMB) if kernel.architecture == "arm" else found.targets
+
+
+def _entries(
+    kernel: Kernel,
+    memory: VirtualMemory,
+    found: _Found,
+    inside: NDArray[np.bool_],
+    own: NDArray[np.bool_],
+    dynamic: Dynamic,
+) -> Iterator[Entry]:
+    """The entries, each with where it leads."""
+    resolver = Resolver.of(kernel, dynamic)
+    columns = (found.places, found.targets, _addresses(kernel, found), inside, own)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for number, (place, stored, target, in_text, right) in enumerate(rows):
+        answer = resolver.at(target) if stored else None
+        fault = ""
+        if not right:
+            fault = "not at the beginning of a function" if in_text else _elsewhere(memory, target, answer)
+        yield Entry(number, place, stored, None if answer is None else str(answer), fault)
+
+
+def _elsewhere(memory: VirtualMemory, target: int, answer: Answer | None) -> str:
+    """Why a target outside of the text cannot be the kernel's own."""
+    if answer is not None:
+        return "in a module" if answer.owner else "outside of the kernel's text"
+    mapped = bool(memory.physical(np.array([target], np.uint64))[1][0])
+    return "in memory of no listed module" if mapped else "not mapped"

@@ -1,0 +1,50 @@
+"""What a page table grants at single addresses, without a walk over all of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.arch.paging import EVERYTHING, LEAF, PRESENT, Entries, HoldsWords, Mapping, PagingMode, Segmented
+
+
+def granted(memory: HoldsWords, mapping: Mapping, root: int | None, addresses: Entries) -> NDArray[np.uint8]:
+    """Return what is granted at each virtual address.
+
+    That is `WRITE`, `EXECUTE` and `USER` flags, shape (n,), 0 where nothing is mapped. What a processor maps without
+    tables grants everything.
+
+    Args:
+        memory: physical memory.
+        mapping: how addresses are translated.
+        root: physical address of the top table; None for windows.
+        addresses: virtual addresses, shape (n,), uint64.
+    """
+    if isinstance(mapping, PagingMode):
+        return _of_tables(memory, mapping, root or 0, addresses)
+    windows = mapping.windows if isinstance(mapping, Segmented) else mapping
+    found = np.where(windows.translatable(addresses), EVERYTHING, 0).astype(np.uint8)
+    if isinstance(mapping, Segmented):
+        rest = np.flatnonzero(found == 0)
+        found[rest] = _of_tables(memory, mapping.tables, root or 0, addresses[rest])
+    return found
+
+
+def _of_tables(memory: HoldsWords, mode: PagingMode, root: int, addresses: Entries) -> NDArray[np.uint8]:
+    """A path through the tables grants what all entries on it do."""
+    tables = np.full(len(addresses), root, np.uint64)
+    path = np.full(len(addresses), EVERYTHING, np.uint8)
+    found = np.zeros(len(addresses), np.uint8)
+    alive = np.flatnonzero(mode.translatable(addresses))
+    for level in range(len(mode.shifts)):
+        entry = mode.entry_at(level)
+        places = tables[alive] + mode.index(addresses[alive], level) * np.uint64(entry.itemsize)
+        entries, held = memory.words(places, entry)
+        flags = mode.classify(entries, level)
+        usable = held & (flags & PRESENT != 0)
+        leaf, table = usable & (flags & LEAF != 0), usable & (flags & LEAF == 0)
+        found[alive[leaf]] = path[alive[leaf]] & mode.grants(entries[leaf], level, True)
+        path[alive[table]] &= mode.grants(entries[table], level, False)
+        tables[alive[table]] = mode.target(entries, level)[table]
+        alive = alive[table]
+    return found

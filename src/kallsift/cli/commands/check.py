@@ -1,0 +1,93 @@
+"""``kallsift check``: what loading modules into the kernel would do."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kallsift.cli.exit_codes import ExitCode, verdict
+from kallsift.cli.messages import warn
+from kallsift.cli.options.source import Request, recovered, source_options
+from kallsift.cli.rich_help import HelpedCommand
+from kallsift.modules.insmod.check import Verdict
+from kallsift.modules.insmod.check import check as checked
+from kallsift.modules.insmod.kernel_config import Loader, loader
+from kallsift.modules.insmod.ko_file import ModuleFile, ModuleFileError, open_module
+from kallsift.output.text.insmod_check import check_document, symbol_lines, use_lines, verdict_line
+
+EXAMPLES = {
+    "kallsift check memory.lime driver.ko": "whether that kernel would take the module, and why not",
+    "kallsift check memory.lime --uses driver.ko.xz": "where each symbol would come from that the module needs",
+    "kallsift check vmlinuz --symbols driver.ko": "its own symbols as well, as readelf -sW lists them",
+}
+
+
+@click.command(cls=HelpedCommand, examples=EXAMPLES)
+@source_options
+@click.argument(
+    "files", nargs=-1, required=True, metavar="FILE.ko...", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option(
+    "--uses", is_flag=True, help="Print each symbol that a module needs: address, name, owner, or the problem."
+)
+@click.option(
+    "--symbols", is_flag=True, help="Print each module's own symbols, as readelf -sW does, with section names."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document with all of that.")
+def check(request: Request, files: tuple[Path, ...], uses: bool, symbols: bool, as_json: bool) -> int:
+    """Check whether modules would load into the kernel.
+
+    Says what insmod would, of each by itself, if that kernel went on running. A line for each has the file, "loads" or
+    "refused", the error that insmod would get, and the reason, with tabs between. Decided as the kernel's module loader
+    does: ELF, licence, vermagic, checksums, namespaces, symbols. What a module's own code then does is not known. FILE
+    may be packed: .ko.xz, .ko.zst, .ko.gz.
+
+    The exit code is 0 if all would be loaded, 1 if one would be refused, 3 if the kernel is not proven or not all that
+    it exports is known.
+    """
+    with recovered(request) as (memory, kernels):
+        refused, whole = False, True
+        documents = []
+        remarks: dict[str, list[Path]] = {}
+        for index, kernel in enumerate(kernels):
+            known = loader(kernel)
+            entries: list[dict[str, Any]] = []
+            documents.append((kernel, {"missing": list(known.exports.missing), "files": entries}))
+            whole = whole and not known.exports.missing
+            if request.every and not as_json:
+                print(f"kernel {index}:")
+            for file in files:
+                module, found = _checked(known, file)
+                refused = refused or not found.loads
+                if as_json:
+                    entries.append(check_document(str(file), found, module if symbols else None))
+                    continue
+                for remark in found.remarks:
+                    remarks.setdefault(remark, []).append(file)
+                sys.stdout.write(verdict_line(str(file), found))
+                if uses:
+                    sys.stdout.writelines(use_lines(found.uses, known.bits // 4))
+                if symbols and module is not None:
+                    sys.stdout.writelines(symbol_lines(module))
+        if as_json:
+            from kallsift.output.symbols.json_writer import document
+
+            sys.stdout.write(document("check", memory, documents))
+        for remark, about in remarks.items():
+            warn(f"{about[0]}{f' and {len(about) - 1} more' if len(about) > 1 else ''}: {remark}")
+        code = verdict(kernels, whole=whole)
+        return ExitCode.NOTHING if refused and code is ExitCode.PROVEN else code
+
+
+def _checked(known: Loader, file: Path) -> tuple[ModuleFile | None, Verdict]:
+    """A module, None if the file is none, and the verdict on it."""
+    stem = file.name.partition(".ko")[0]
+    try:
+        module = open_module(file)
+    except ModuleFileError as error:
+        return None, Verdict(stem, errno.ENOEXEC, str(error))
+    return module, checked(known, module, stem)

@@ -1,0 +1,66 @@
+"""``kallsift elf``: the kernel as an ELF file that debuggers and disassemblers open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kallsift.cli.exit_codes import ExitCode, verdict
+from kallsift.cli.messages import warn
+from kallsift.cli.options.source import Request, checked, recovered, source_options
+from kallsift.cli.output_file import PRIVATE, output_file
+from kallsift.cli.rich_help import HelpedCommand
+from kallsift.output.elf.machines import MACHINES
+from kallsift.output.elf.writer import elf_file
+
+EXAMPLES = {
+    "kallsift elf memory.lime -o vmlinux.elf": "the kernel as it ran, for gdb, objdump, IDA, Ghidra, perf",
+    "kallsift elf memory.lime --unslid -o vmlinux.elf": "the same at the addresses it was linked at",
+}
+
+
+@click.command(cls=HelpedCommand, examples=EXAMPLES)
+@source_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="Write to FILE, whole or not at all; with --all to FILE.0, FILE.1, ...",
+)
+@click.option(
+    "--unslid",
+    is_flag=True,
+    help="Link addresses, without the KASLR slide; pointers in the content stay as they ran.",
+)
+@click.option(
+    "--machine",
+    type=click.Choice(tuple(MACHINES)),
+    metavar="NAME",
+    help=f"Instead of the architecture that was found: {', '.join(MACHINES)}.",
+)
+def elf(request: Request, output: Path, unslid: bool, machine: str | None) -> int:
+    """Write the kernel as an ELF file for debuggers and disassemblers.
+
+    It has the image, sections, symbols with types and sizes, and the build ID.
+
+    The image of a dump is what its memory held: code as it was patched, data as they were, in the pages of init
+    sections whatever came after them. Pages that the source lacks are left out, never made up.
+
+    The exit code is 3 if any of these pages, or any symbol's name, is missing, if any page of the source could not be
+    read (it is zeros then), or if the kernel is not proven.
+    """
+    destination = output_file(output, permissions=PRIVATE)
+    targets = [destination.numbered(0) if request.every else destination]
+    with recovered(request) as (_, kernels):
+        targets += [destination.numbered(index) for index in range(1, len(kernels))]
+        complete = True
+        for target, kernel in zip(targets, kernels, strict=True):
+            file = elf_file(kernel, unslid=unslid, machine=machine)
+            for remark in file.remarks:
+                warn(f"{target.name}: {remark}" if request.every else remark)
+            target.write(checked(kernel.memory, file.chunks))
+            complete = complete and file.complete and not kernel.memory.has_unreadable
+        return verdict(kernels) if complete else ExitCode.PARTIAL

@@ -1,0 +1,86 @@
+"""``kallsift extract``: some bytes of a memory, by their physical or virtual address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+
+from kallsift.cli.exit_codes import ExitCode, verdict
+from kallsift.cli.messages import warn
+from kallsift.cli.options.address import Address
+from kallsift.cli.options.source import Request, chosen, opened, recovered, source_options
+from kallsift.cli.output_file import PRIVATE, OutputFile, output_file
+from kallsift.cli.progress_bar import progress_on_terminal
+from kallsift.cli.rich_help import HelpedCommand
+from kallsift.errors import KallsiftError, RecoveryError, UnmappedError
+from kallsift.kernel.access.virtual_memory import VirtualMemory, virtual_memory
+from kallsift.kernel.ram.layout_candidates import placed
+from kallsift.kernel.recovery.search import Progress
+from kallsift.memory.formats import raw
+from kallsift.memory.memory import Memory
+
+CHUNK = 1 << 20
+
+EXAMPLES = {
+    "kallsift extract memory.elf 0x1000000 4096 -o page": "a page by its physical address",
+    "kallsift extract memory.elf --virtual 0xffffffff81000000 0x200 | xxd": "the same through the kernel's page table",
+}
+
+
+@click.command(cls=HelpedCommand, examples=EXAMPLES)
+@source_options
+@click.argument("start", type=Address(), metavar="START")
+@click.argument("size", type=Address(), metavar="SIZE")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, whole or not at all."
+)
+@click.option("--virtual", is_flag=True, help="START is an address of the kernel's, translated by its page table.")
+def extract(request: Request, start: int, size: int, output: Path | None, virtual: bool) -> int:
+    """Print SIZE bytes of a memory from START on, without changing any.
+
+    Bytes that the source does not hold are never made up: if one is missing, that is an error. In a raw dump the
+    physical addresses are those that the kernel in it shows.
+    """
+    if request.every:
+        raise click.UsageError("--all makes no sense here; choose one kernel with --kernel.")
+    destination = output_file(output, permissions=PRIVATE)
+    if virtual:
+        with recovered(request) as (_, kernels):
+            _give(destination, virtual_memory(kernels[0]), start, size)
+            return verdict(kernels)
+    with opened(request) as memory:
+        code = ExitCode.PROVEN
+        if memory.container == raw.CONTAINER and memory.image is None:
+            try:
+                with progress_on_terminal() as progress:
+                    memory = placed(memory, chosen(request, memory.with_hints(request.hints), progress)[0])
+            except RecoveryError as error:
+                warn(f"no kernel tells what lies where ({error}); START is taken for an offset in the file")
+                code = ExitCode.PARTIAL
+        _give(destination, memory, start, size)
+        return code
+
+
+def _give(destination: OutputFile, memory: Memory | VirtualMemory, start: int, size: int) -> None:
+    """Write bytes of a memory to a file or to standard output: none of them unless all are there."""
+    if start + size > 1 << 64:
+        raise KallsiftError(
+            f"{size:#x} bytes from {start:#x} on run past the end of all addresses; give a smaller SIZE"
+        )
+    if (missing := memory.first_missing(start, size)) is not None:
+        raise UnmappedError(missing, start + size - missing)
+    # pages that cannot be unpacked show themselves when they are read: before anything is written
+    for _ in _chunks(memory, start, size, None):
+        pass
+    with progress_on_terminal() as progress:
+        destination.write(_chunks(memory, start, size, progress))
+
+
+def _chunks(memory: Memory | VirtualMemory, start: int, size: int, progress: Progress | None) -> Iterator[memoryview]:
+    for done in range(0, size, CHUNK):
+        yield np.ascontiguousarray(memory.read(start + done, min(CHUNK, size - done))).data
+        if progress:
+            progress("writing", min(done + CHUNK, size), size)

@@ -1,0 +1,157 @@
+"""``kallsift symbolize``: a filter that says of each address in a log what it belongs to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from kallsift.analysis.boot_offset import LogAddresses, base_in_line, distance_from
+from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+from kallsift.cli.exit_codes import verdict
+from kallsift.cli.messages import note
+from kallsift.cli.options.address import Address
+from kallsift.cli.options.source import Request, source_options
+from kallsift.cli.rich_help import HelpedCommand
+from kallsift.cli.symbol_sources import Listed, listings
+from kallsift.errors import KallsiftError
+from kallsift.memory.input_files import open_input
+from kallsift.output.text.symbolize import Annotator
+
+EXAMPLES = {
+    "kallsift symbolize memory.lime oops.txt": "an oops with what each of its addresses belongs to",
+    "dmesg --follow | kallsift symbolize /proc/kallsyms": "the same while it is written",
+    "kallsift symbolize vmlinuz console.log --from-base 0xffffffffa0e00000": "the log of another boot",
+}
+
+MAX_LINE = 1 << 16
+"""Bytes of a line at most; what is longer is passed on as it is."""
+
+PERCENT_S_TRACES = "s390x"
+"""The architecture whose stack traces name what a return address itself belongs to (%pS, not %pB)."""
+
+
+@click.command(cls=HelpedCommand, examples=EXAMPLES)
+@source_options
+@click.argument("log", required=False, default="-", metavar="[FILE]", type=click.Path(path_type=Path))
+@click.option("--core", is_flag=True, help="Ask the built-in table alone, without modules and BPF.")
+@click.option(
+    "--from-base",
+    type=Address(),
+    metavar="ADDRESS",
+    help="The log is another boot's of the same kernel: its _text (or _stext), or its KASLR offset.",
+)
+@click.option("--addresses", is_flag=True, help="Also say the address of each symbol+0xoffset/0xsize.")
+def symbolize(request: Request, log: Path, core: bool, from_base: int | None, addresses: bool) -> int:
+    """Annotate kernel addresses in a log with the symbols they belong to.
+
+    Behind an address stands <symbol+0xoffset/0xsize [module]>. Reads FILE or standard input (an oops, a stack trace,
+    dmesg, a list of addresses) line by line. All else stays as it was, byte for byte. SOURCE is what the addresses
+    belong to; a saved /proc/kallsyms will do.
+
+    Logs of another boot of the same kernel need its base; a line "Kernel Offset: 0x... from 0x...", which a kernel that
+    panics prints, tells it. Modules lie elsewhere in each boot, so that their addresses stay as they are.
+    """
+    if request.every:
+        raise click.UsageError("--all makes no sense here: addresses belong to one kernel; give --kernel N.")
+    if request.source == str(log) == "-":
+        raise click.UsageError("SOURCE and FILE cannot both be standard input; name a file for one of them.")
+    with listings(request, core=core) as (found,), _opened(log) as stream:
+        linked = _linked(found)
+        if from_base is None:
+            from_base = _base_told(stream, found, linked)
+        annotator = Annotator(
+            found.resolver,
+            addresses=addresses,
+            traces=found.kernel is None or found.kernel.architecture != PERCENT_S_TRACES,
+        )
+        if from_base is not None:
+            _move(annotator, found, from_base, linked)
+        passed = LogAddresses(found.listing.symbols) if from_base is None and not stream.seekable() else None
+        for line, whole in _lines(stream):
+            if passed is not None and whole:
+                passed.add(line)
+                told = base_in_line(line, linked)
+                if told is not None and _fits(passed, found, told, linked):
+                    note(f"kallsift: the log says that its _text was at {told:#x}: what follows is resolved so")
+                    _move(annotator, found, told, linked)
+            sys.stdout.buffer.write(annotator.line(line) if whole else line)
+            if not stream.seekable():
+                sys.stdout.buffer.flush()
+        return verdict([found.kernel] if found.kernel else [], whole=found.whole)
+
+
+def _linked(found: Listed) -> int | None:
+    """Where the kernel's ``_text`` was linked; None where nothing tells."""
+    kernel = found.kernel
+    if kernel is None or kernel.kaslr_slide is None or kernel.virtual_base is None:
+        return None
+    return kernel.virtual_base - kernel.kaslr_slide
+
+
+def _move(annotator: Annotator, found: Listed, base: int, linked: int | None) -> None:
+    """Lets the annotator read the log of a boot with that base."""
+    annotator.distance = distance_from(found.listing.symbols, base, linked)
+    if annotator.distance:
+        annotator.resolver = replace(found.resolver, dynamic=Dynamic())
+
+
+def _fits(addresses: LogAddresses, found: Listed, base: int, linked: int | None) -> bool:
+    """Whether a log's addresses fit the base that it tells; says it if not."""
+    fits = addresses.fit(distance_from(found.listing.symbols, base, linked))
+    if not fits:
+        note(
+            f"kallsift: the log says that its _text was at {base:#x}, but its addresses do not fit that: they are "
+            f"taken for this kernel's; if it is right, give --from-base {base:#x}"
+        )
+    return fits
+
+
+def _base_told(stream: BinaryIO, found: Listed, linked: int | None) -> int | None:
+    """The base that a log tells, which stands at its end; None where it tells none, or cannot be read twice.
+
+    Raises:
+        KallsiftError: if it is the log of several boots.
+    """
+    if not stream.seekable():
+        return None
+    told: set[int] = set()
+    addresses = LogAddresses(found.listing.symbols)
+    for line, whole in _lines(stream):
+        if whole:
+            addresses.add(line)
+            told |= {base for base in (base_in_line(line, linked),) if base is not None}
+    stream.seek(0)
+    if len(told) > 1:
+        bases = ", ".join(f"{base:#x}" for base in sorted(told)[:4])
+        raise KallsiftError(f"the log is of several boots, with _text at {bases}; cut it apart, or give --from-base")
+    for base in told:
+        if not _fits(addresses, found, base, linked):
+            continue
+        note(f"kallsift: the log says that its _text was at {base:#x}: it is resolved so")
+        return base
+    return None
+
+
+def _lines(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """Lines with their ends, and whether each is a whole line; parts of those that are too long."""
+    whole = True
+    while line := stream.readline(MAX_LINE):
+        ended = line.endswith(b"\n")
+        yield line, whole and (ended or len(line) < MAX_LINE)
+        whole = ended
+
+
+@contextmanager
+def _opened(log: Path) -> Iterator[BinaryIO]:
+    """The log as bytes."""
+    if str(log) == "-":
+        yield sys.stdin.buffer
+    else:
+        with open_input(log) as stream:
+            yield stream

@@ -1,0 +1,71 @@
+"""The way from a source to symbols, for commands that ask for nothing but these: a kernel's, or those a file lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import click
+
+from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, dynamic_symbols
+from kallsift.analysis.listings.listing import Listing
+from kallsift.analysis.listings.open import listed
+from kallsift.analysis.symbol_lookup import Resolver
+from kallsift.cli.messages import warn
+from kallsift.cli.options.source import Request, recovered
+from kallsift.kernel.kernel import Kernel
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """One kernel's symbols.
+
+    Attributes:
+        listing: the symbols.
+        kernel: what they were recovered from; None where a file lists them.
+    """
+
+    listing: Listing
+    kernel: Kernel | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of what the kernel has could be read."""
+        return not (self.listing.dynamic.missing or self.listing.missing)
+
+    @property
+    def resolver(self) -> Resolver:
+        """What answers as this kernel does."""
+        if self.kernel is None:
+            return Resolver(self.listing.symbols, self.listing.dynamic)
+        return Resolver.of(self.kernel, self.listing.dynamic)
+
+
+@contextmanager
+def listings(request: Request, *, core: bool = False, elf: bool = False) -> Iterator[tuple[Listed, ...]]:
+    """The symbols of each kernel that was asked for, or those that a file lists; says what is missing or not proven.
+
+    Args:
+        request: the source.
+        core: leave out all but the built-in symbols.
+        elf: take the symbol table of an ELF file rather than the kernel in it.
+
+    Raises:
+        KallsiftError: if the source cannot be read or holds no such kernel.
+    """
+    found = listed(request.source, elf=elf)
+    if found is not None:
+        if request.number is not None or request.base is not None:
+            raise click.UsageError(f"{request.source} lists symbols; --kernel and --base say nothing of it.")
+        for line in (*found.notes, *found.missing):
+            warn(line)
+        yield (Listed(replace(found, dynamic=Dynamic()) if core else found),)
+        return
+    with recovered(request) as (_, kernels):
+        dynamics = [Dynamic() if core else dynamic_symbols(kernel) for kernel in kernels]
+        for line in (line for dynamic in dynamics for line in dynamic.missing):
+            warn(f"{request.label}not all of the kernel's symbols: {line}")
+        yield tuple(
+            Listed(Listing(kernel.symbols, dynamic), kernel) for kernel, dynamic in zip(kernels, dynamics, strict=True)
+        )

@@ -1,0 +1,1 @@
+"""Decode compressed streams and pages, each under a bound on its output."""

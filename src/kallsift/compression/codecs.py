@@ -1,0 +1,304 @@
+"""The compressions that kernels come in: each a row, all decoded piece by piece under one ceiling.
+
+Kernels pack themselves by scripts/Makefile.lib (cmd_gzip, cmd_xzkern, cmd_lzma, cmd_bzip2, cmd_lzo, cmd_lz4,
+cmd_zstd22). Bytes behind the end of a stream are usual: some of those commands append the size of what was packed.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from heapq import merge
+from typing import Any, Protocol
+
+import numpy as np
+
+from kallsift.arrays import Bytes
+from kallsift.budget import WorkBudget
+from kallsift.compression import lz4_legacy, lzop
+from kallsift.compression.optional_package import ZSTD, optional_package
+from kallsift.errors import ImageError
+
+CEILING = 512 << 20
+"""Bytes that one payload may expand to; unpacked kernels with everything built in have about 100 MiB."""
+RATIO = 256
+"""A stream may expand to so many times its own size once it passes `RATIO_FREE` bytes; kernels shrink to a tenth."""
+RATIO_FREE = 64 << 20
+DICTIONARY_LIMIT = 256 << 20
+"""Bytes of memory that an xz or lzma decoder may want; xz -9 takes 65 MiB, the kernel's own scripts 129 MiB."""
+WINDOW_LOG_LIMIT = 27
+"""Largest window of a zstd stream as a power of two: what `zstd --ultra -22`, the kernel's choice, writes."""
+
+CHUNK = 1 << 16
+PIECE = 1 << 20
+"""Bytes that are given to a decoder, and taken from it, at once."""
+
+IDLE_LIMIT = 4
+"""Calls after which a decoder that neither takes nor gives anything is at an end."""
+
+HEADER_SIZE = 32
+"""Bytes by which a stream is recognised."""
+
+Pieces = Generator[bytes, None, int]
+"""Yields what was decoded, in pieces, none of them from more than `CHUNK` bytes; returns the offset behind the end."""
+
+DECODING = 4
+"""How many bytes could be passed over while one is decoded."""
+
+
+class CodecError(ImageError):
+    """A payload cannot be decoded; the text says why.
+
+    Attributes:
+        expanded: bytes that were decoded before it was given up.
+    """
+
+    def __init__(self, message: str, expanded: int = 0) -> None:
+        super().__init__(message)
+        self.expanded = expanded
+
+
+class MissingCodecError(CodecError):
+    """The package that decodes a payload is not installed."""
+
+
+class _Stream(Protocol):
+    """The interface that decompressors of the standard library share."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes | None: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class _Gzip:
+    """zlib's decompressor, with the interface of the others."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._inner.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+
+
+def _streamed(start: Callable[[], tuple[_Stream, type[Exception]]]) -> Callable[[memoryview], Pieces]:
+    """A decoder by way of a decompressor, which ``start`` makes, and the error that it raises."""
+
+    def pieces(data: memoryview) -> Pieces:
+        stream, error = start()
+        position = idle = 0
+        while not stream.eof:
+            chunk = bytes(data[position : position + CHUNK]) if stream.needs_input else b""
+            position += len(chunk)
+            try:
+                piece = stream.decompress(chunk, PIECE)
+            except (error, EOFError) as problem:
+                raise CodecError(f"is damaged ({problem})") from problem
+            except MemoryError as problem:
+                raise CodecError("wants more memory than there is") from problem
+            yield piece
+            # some give nothing although they hold input that they have yet to look at
+            idle = 0 if piece or chunk else idle + 1
+            if idle > IDLE_LIMIT:
+                raise CodecError("is cut short")
+        return position - len(stream.unused_data or b"")
+
+    return pieces
+
+
+def _package(package: str, *modules: str) -> Any:
+    """An optional package's module."""
+    try:
+        return optional_package(*modules)
+    except ImportError as error:
+        raise MissingCodecError(f"needs the package {package}; pip install 'kallsift[images]'") from error
+
+
+def _xz() -> tuple[_Stream, type[Exception]]:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DICTIONARY_LIMIT), lzma.LZMAError
+
+
+def _lzma() -> tuple[_Stream, type[Exception]]:
+    return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=DICTIONARY_LIMIT), lzma.LZMAError
+
+
+def _zstd() -> tuple[_Stream, type[Exception]]:
+    zstd = _package(ZSTD[-1], *ZSTD)
+    options = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG_LIMIT}
+    return zstd.ZstdDecompressor(options=options), zstd.ZstdError
+
+
+def _lz4_frame() -> tuple[_Stream, type[Exception]]:
+    return _package("lz4", "lz4.frame").LZ4FrameDecompressor(), RuntimeError
+
+
+def _lz4_blocks(data: memoryview) -> Pieces:
+    block = _package("lz4", "lz4.block")
+
+    def decode(packed: memoryview, size: int) -> bytes:
+        unpacked: bytes = block.decompress(packed, uncompressed_size=size)
+        return unpacked
+
+    try:
+        return (yield from lz4_legacy.pieces(data, decode, block.LZ4BlockError))
+    except ValueError as problem:
+        raise CodecError(str(problem)) from problem
+
+
+def _lzo_blocks(data: memoryview) -> Pieces:
+    lzo = _package("lzallright", "lzallright")
+
+    def decode(packed: memoryview, size: int) -> bytes:
+        unpacked: bytes = lzo.LZOCompressor.decompress(bytes(packed), size)
+        return unpacked
+
+    try:
+        return (yield from lzop.pieces(data, decode, lzo.LZOError))
+    except ValueError as problem:
+        raise CodecError(str(problem)) from problem
+
+
+@dataclass(frozen=True)
+class Codec:
+    """One compression.
+
+    Attributes:
+        name: as messages call it.
+        patterns: ways in which a stream begins, each in not more than `HEADER_SIZE` bytes; the first is one byte: a
+            search for a set of bytes takes 16 times as long.
+        pieces: decodes the stream at the start of some bytes.
+        transparent: whether what does not repeat stands in the stream as it is.
+    """
+
+    name: str
+    patterns: tuple[re.Pattern[bytes], ...]
+    pieces: Callable[[memoryview], Pieces]
+    transparent: bool = False
+
+    def begins(self, header: bytes) -> bool:
+        """Tell whether a stream begins with ``header``, or is all of it."""
+        return any(pattern.match(header) for pattern in self.patterns)
+
+    def offsets(self, view: Bytes) -> Iterator[int]:
+        """Yield where streams can begin, ascending."""
+        yield from merge(*((match.start() for match in pattern.finditer(view.data)) for pattern in self.patterns))
+
+
+def _patterns(*patterns: bytes) -> tuple[re.Pattern[bytes], ...]:
+    return tuple(map(re.compile, patterns))
+
+
+_LZMA_SIZES = rb"\0\0[\0-\xff][\0-\x10](?:\xff{8}|[\0-\xff]{3}[\0-\x1f]\0{4})"
+"""Size of the dictionary, and of what was packed, in the header of an LZMA stream."""
+
+CODECS = (
+    Codec("xz", _patterns(rb"\xfd7zXZ\0\0[\0\x01\x04\x0a]"), _streamed(_xz)),
+    Codec("lzo", _patterns(rb"\x89LZO\0\r\n\x1a\n"), _lzo_blocks, True),
+    Codec("bzip2", _patterns(rb"BZh[1-9]1AY&SY"), _streamed(lambda: (bz2.BZ2Decompressor(), OSError))),
+    Codec("zstd", _patterns(rb"\x28\xb5\x2f\xfd"), _streamed(_zstd), True),
+    # version 01 in the two upper bits of the flags
+    Codec("lz4 frame", _patterns(rb"\x04\x22\x4d\x18[\x40-\x7f][\x40-\x70]"), _streamed(_lz4_frame), True),
+    Codec("lz4", _patterns(rb"\x02\x21\x4c\x18"), _lz4_blocks, True),
+    # deflate, no flags that RFC 1952 keeps back, any time, a level and a system that are known
+    Codec(
+        "gzip",
+        _patterns(rb"\x1f\x8b\x08[\0-\x1f][\0-\xff]{4}[\0\x02\x04][\0-\x0d\xff]"),
+        _streamed(lambda: (_Gzip(), zlib.error)),
+    ),
+    # Properties of -lc3 -lp0 -pb2 and of OpenWrt's -lc1 -lp2 -pb2; a dictionary of whole 64 KiB up to 256 MiB; the
+    # size unknown or below 512 MiB.
+    Codec(
+        "lzma",
+        _patterns(*(properties + _LZMA_SIZES for properties in (rb"\x5d", rb"\x6d"))),
+        _streamed(_lzma),
+    ),
+)
+"""All compressions, those with the most telling beginnings first."""
+
+TRANSPARENT = tuple(codec for codec in CODECS if codec.transparent)
+
+BY_NAME = {codec.name: codec for codec in CODECS}
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What a stream held.
+
+    Attributes:
+        data: the bytes; read-only.
+        used: size of the stream itself.
+        problem: why there may be less than there was, e.g. ``"is cut short"``; None for a whole stream.
+    """
+
+    data: Bytes
+    used: int
+    problem: str | None = None
+
+
+def recognise(view: Bytes) -> Codec | None:
+    """The compression that ``view`` begins with."""
+    header = view[:HEADER_SIZE].tobytes()
+    return next((codec for codec in CODECS if codec.begins(header)), None)
+
+
+def decode(codec: Codec, view: Bytes, budget: WorkBudget) -> Decoded:
+    """The stream that ``view`` begins with; as much of it as can be had, with the reason in `Decoded.problem`.
+
+    Raises:
+        CodecError: if nothing can be decoded, or if it is more than the budget, `CEILING` or `RATIO` allows.
+    """
+    ceiling = min(CEILING, max(RATIO_FREE, RATIO * len(view)))
+    gathered = bytearray()
+    pieces = codec.pieces(view.data)
+    used, problem = len(view), None
+    while True:
+        try:
+            piece = next(pieces)
+            gathered += piece
+        except StopIteration as end:
+            used = end.value
+            break
+        except MissingCodecError as error:
+            raise MissingCodecError(f"{codec.name} {error}") from error
+        except CodecError as error:
+            if not gathered:
+                raise CodecError(f"{codec.name} stream {error}") from error
+            problem = str(error)
+            break
+        if not budget.take("compressed streams", DECODING * CHUNK + len(piece), len(piece)):
+            raise CodecError(f"{codec.name} stream takes more than a file of this size is worth", len(gathered))
+        if len(gathered) > ceiling:
+            reason = f"expands to more than {ceiling >> 20} MiB, which no kernel does"
+            raise CodecError(f"{codec.name} stream {reason}", len(gathered))
+    if not gathered:
+        raise CodecError(f"{codec.name} stream is empty")
+    data = np.frombuffer(gathered, np.uint8)
+    data.flags.writeable = False
+    return Decoded(data, used, problem)
+
+
+def beginning(codec: Codec, view: Bytes) -> bytes:
+    """The first piece of the stream that ``view`` begins with, at most `PIECE` bytes; empty if it is broken."""
+    try:
+        return next(filter(None, codec.pieces(view.data)), b"")
+    except CodecError:
+        return b""

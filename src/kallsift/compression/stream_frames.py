@@ -1,0 +1,198 @@
+"""What can be had of a compressed stream behind the place where it is damaged: of what is packed independently.
+
+How much was lost is known where the format says how much its parts unpack to. Sources: RFC 1952 (ISIZE), RFC 8878
+(frame header), lz4_Frame_format.md of lz4/lz4, xz-file-format.txt of tukaani-project/xz (index). bzip2 does not tell.
+"""
+
+from __future__ import annotations
+
+import lzma
+import re
+import struct
+import zlib
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterator
+from importlib import import_module
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+from kallsift.compression.varints import varints
+
+MAX_CANDIDATES = 1 << 8
+"""Places that look like the beginning of a part and are tried."""
+TRIED = 1 << 16
+"""Bytes that are unpacked to see whether a part begins somewhere."""
+MAX_DEFLATE_RATIO = 1032
+MAX_BLOCKS = 1 << 22
+
+
+class Gap(NamedTuple):
+    """Bytes that are lost in the middle of what a stream holds.
+
+    Attributes:
+        size: how many.
+        before: how many before them come of the same damaged part, whose checksum says no more than that it is damaged.
+    """
+
+    size: int
+    before: int = 0
+
+
+Rest = Generator[bytes | Gap, None, int]
+"""Yields what is left of a stream, and returns the offset behind it."""
+
+Salvage = Callable[[memoryview, int, int], Rest]
+"""Gives the rest of the stream that begins at an offset, and of which so many bytes were unpacked.
+
+It gives nothing, and returns the size of all data, where there is nothing that can be had.
+"""
+
+GZIP = re.compile(rb"\x1f\x8b\x08[\0-\x1f].{4}[\0\x02\x04][\0-\x0d\xff]", re.DOTALL)
+
+
+def gzip_rest(data: memoryview, begin: int, done: int) -> Rest:
+    """Go on at the next member, before which the size of the damaged one stands, modulo 2^32."""
+    for place in _places(GZIP, data, begin + 18):
+        size = int.from_bytes(data[place - 4 : place], "little")
+        lost = (size - done) % (1 << 32)
+        if lost > MAX_DEFLATE_RATIO * (place - begin):
+            continue
+        try:
+            is_member = bool(zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(data[place : place + TRIED], TRIED))
+        except zlib.error:
+            continue
+        if is_member:
+            yield Gap(lost, done)
+            return place
+    return len(data)
+
+
+ZSTD = re.compile(rb"\x28\xb5\x2f\xfd")
+
+
+def zstd_rest(data: memoryview, begin: int, done: int) -> Rest:
+    """Go on at the next frame, if the damaged one's header says how much it holds."""
+    size = _zstd_size(data[begin : begin + 18])
+    if size is None or size < done:
+        return len(data)
+    for place in _places(ZSTD, data, begin + 4):
+        # the two reserved bits of its descriptor are zero
+        if _zstd_size(data[place : place + 18]) is not None and not data[place + 4] & 0x08:
+            yield Gap(size - done, done)
+            return place
+    return len(data)
+
+
+def _zstd_size(header: memoryview) -> int | None:
+    """How much a frame holds, as its header says; None where it does not."""
+    if len(header) < 18:
+        return None
+    kind, is_single = header[4] >> 6, bool(header[4] & 0x20)
+    width = (1 if is_single else 0, 2, 4, 8)[kind]
+    start = 5 + (not is_single) + (0, 1, 2, 4)[header[4] & 3]
+    if not width:
+        return None
+    return int.from_bytes(header[start : start + width], "little") + (256 if width == 2 else 0)
+
+
+LZ4_INDEPENDENT, LZ4_BLOCK_CHECKSUM, LZ4_SIZE, LZ4_CHECKSUM, LZ4_DICTIONARY = 0x20, 0x10, 0x08, 0x04, 0x01
+LZ4_BLOCK_SIZES = {4: 1 << 16, 5: 1 << 18, 6: 1 << 20, 7: 1 << 22}
+LZ4_PLAIN = 1 << 31
+
+
+def lz4_rest(data: memoryview, begin: int, done: int) -> Rest:
+    """Go on at the next block of a frame whose blocks are independent: each but the last is of the same size."""
+    flags, most = data[begin + 4], LZ4_BLOCK_SIZES.get(data[begin + 5] >> 4, 0)
+    if not flags & LZ4_INDEPENDENT or not most:
+        return len(data)
+    lz4: Any = import_module("lz4.frame")
+    position = begin + 7 + 8 * bool(flags & LZ4_SIZE) + 4 * bool(flags & LZ4_DICTIONARY)
+    header = bytes(data[begin:position])
+    for number in range(MAX_BLOCKS):
+        if position + 4 > len(data):
+            break
+        start = position
+        (size,) = struct.unpack_from("<I", data, position)
+        packed, position = size & ~LZ4_PLAIN, position + 4
+        if not size:
+            return position + 4 * bool(flags & LZ4_CHECKSUM)
+        if packed > most or position + packed > len(data):
+            break
+        position += packed + 4 * bool(flags & LZ4_BLOCK_CHECKSUM)
+        if (number + 1) * most <= done:
+            continue
+        already = max(0, done - number * most)
+        try:
+            # as the first block of a frame, so that its checksum counts
+            block = lz4.LZ4FrameDecompressor().decompress(header + bytes(data[start:position]))
+        except RuntimeError:
+            yield Gap(most - already, already)
+            continue
+        yield block[already:]
+    return len(data)
+
+
+XZ_HEADER, XZ_FOOTER, XZ_MAGIC = 12, 12, b"YZ"
+XZ_STEP = 1 << 12
+"""Bytes given to the decoder at once: what one of these unpacks to is lost with an error behind it."""
+
+
+def xz_rest(data: memoryview, begin: int, done: int) -> Rest:
+    """Go on at the next block, which the index at the end of the stream tells of."""
+    blocks = _xz_blocks(data, begin)
+    ends = list(accumulate(unpacked for _, unpacked in blocks))
+    starts = list(accumulate((packed for packed, _ in blocks), initial=begin + XZ_HEADER))
+    while ends and done < ends[-1]:
+        number = bisect_right(ends, done)
+        # of what an error kept from being given, that before the damage is unpacked again
+        already = done - (ends[number - 1] if number else 0)
+        decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=1 << 28)
+        decoder.decompress(data[begin : begin + XZ_HEADER])
+        steps = (
+            (start, min(start + XZ_STEP, end))
+            for begins, end in pairwise(starts[number:])
+            for start in range(begins, end, XZ_STEP)
+        )
+        try:
+            for start, end in steps:
+                piece = decoder.decompress(data[start:end])
+                done += max(0, len(piece) - already)
+                yield piece[already:]
+                already = max(0, already - len(piece))
+        except (lzma.LZMAError, EOFError):
+            if done < ends[-1]:
+                number = bisect_right(ends, done)
+                end = ends[number]
+                yield Gap(end - done, done - (ends[number - 1] if number else 0))
+                done = end
+        else:
+            break
+    return len(data)
+
+
+def _xz_blocks(data: memoryview, begin: int) -> list[tuple[int, int]]:
+    """The sizes of a stream's blocks, packed and not; none where the data do not end with that stream."""
+    end = len(data)
+    while end >= 4 and not any(data[end - 4 : end]):
+        end -= 4
+    if bytes(data[end - 2 : end]) != XZ_MAGIC:
+        return []
+    (backward,) = struct.unpack_from("<I", data, end - 8)
+    index = end - XZ_FOOTER - 4 * (backward + 1)
+    if index < begin + XZ_HEADER or data[index]:
+        return []
+    numbers = varints(data[index + 1 : end - XZ_FOOTER])
+    count = next(numbers, 0)
+    if count > MAX_BLOCKS:
+        return []
+    pairs = [(next(numbers, 0), next(numbers, 0)) for _ in range(count)]
+    blocks = [(packed + -packed % 4, unpacked) for packed, unpacked in pairs]
+    return blocks if begin + XZ_HEADER + sum(packed for packed, _ in blocks) == index else []
+
+
+def _places(pattern: re.Pattern[bytes], data: memoryview, start: int) -> Iterator[int]:
+    """Places from an offset on at which something may begin, `MAX_CANDIDATES` at most."""
+    for count, match in enumerate(pattern.finditer(data, start)):
+        if count == MAX_CANDIDATES:
+            return
+        yield match.start()

@@ -1,0 +1,35 @@
+"""ARM's zImage: code that unpacks the kernel, which lies in it compressed as "piggy data".
+
+Format: arch/arm/boot/compressed/head.S. The words have the byte order of the kernel's data. The kernel inside is flat
+and carries no header of its own.
+"""
+
+from __future__ import annotations
+
+from kallsift.arrays import Bytes
+from kallsift.image.formats.base import BEHIND_LIMIT, Packed, Part, starts_with
+
+MAGIC, MAGIC_PLACE = 0x016F2818, 0x24
+MAGICS = (MAGIC.to_bytes(4, "little"), MAGIC.to_bytes(4, "big"))
+START_PLACE, END_PLACE = 0x28, 0x2C
+HEADER_SIZE = 0x30
+
+
+def probe(view: Bytes) -> bool:
+    """Whether the magic stands at its place in either byte order."""
+    return any(starts_with(view, magic, MAGIC_PLACE) for magic in MAGICS)
+
+
+def read(view: Bytes) -> Packed | None:
+    """The piggy data, wherever they are between the image's start and its end; None for a dump that begins so."""
+    little = starts_with(view, MAGICS[0], MAGIC_PLACE)
+
+    def word(place: int) -> int:
+        return int.from_bytes(view[place : place + 4].tobytes(), "little" if little else "big")
+
+    size = word(END_PLACE) - word(START_PLACE)
+    if HEADER_SIZE < size < len(view) - BEHIND_LIMIT:
+        return None
+    # a magic can stand by chance in a dump of memory, most of which is no image
+    end = size if HEADER_SIZE < size <= len(view) else min(len(view), BEHIND_LIMIT)
+    return Packed("ARM zImage", (Part(HEADER_SIZE, end, anywhere=True),), "arm")

@@ -1,0 +1,1 @@
+"""Recover what is left of tables some of whose pages are lost or overwritten."""

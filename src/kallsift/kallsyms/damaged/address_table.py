@@ -1,0 +1,224 @@
+"""What is left of a damaged address array, at the places beside other tables where every release has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.damaged.overwritten_pages import pages_in_rows, pages_out_of_order
+from kallsift.kallsyms.damaged.page_map import Pages
+from kallsift.kallsyms.damaged.seqs_location import permutation_places
+from kallsift.kallsyms.format.address_table import BEHIND_INDEX, ENCODINGS, AddressArray, Encoding, Words, word_at
+from kallsift.kallsyms.format.token_table import INDEX_SIZE, TokenTable
+from kallsift.memory.memory import Segment
+
+ALIGNMENTS = {4: (16, 4), 8: (256, 8, 4)}
+"""What tables are aligned to, in bytes, by the word size: to a word, to two to the power of that where the assembler
+reads it so (up to 4.20), to four since 7.0 (scripts/kallsyms.c)."""
+
+FAR = 1 << 48
+"""Where an array is thought to be when its addresses are put in order: none of them may wrap around zero."""
+
+LEAST_LEFT = 0.25
+"""Part of the entries that must survive."""
+
+Place = TypeVar("Place", int, NDArray[np.int64])
+
+
+@dataclass(frozen=True, eq=False)
+class Left:
+    """An address array of which some entries are lost.
+
+    Attributes:
+        array: the array; lost entries hold the word before them.
+        known: shape (n,), bool.
+        word_size: bytes of an address.
+        after: offset behind the array and its base.
+        newer: whether it lies behind the token index, as in 6.4 and later.
+        strange: numbers of pages that are not blank, and yet hold words in no order, or something in place of padding.
+    """
+
+    array: AddressArray
+    known: NDArray[np.bool_]
+    word_size: int
+    after: int
+    newer: bool
+    strange: NDArray[np.int64]
+
+    def pages(self, among: Pages) -> NDArray[np.int64]:
+        """The page of each entry, shape (n,)."""
+        entries = np.arange(len(self.known), dtype=np.int64)
+        return among.number(self.array.offset + entries * self.array.words.itemsize)
+
+    def less(self, unknown: NDArray[np.bool_]) -> Left:
+        """Without those entries, shape (n,)."""
+        known = self.known & ~unknown
+        words = _filled(self.array.encoding, self.array.words, known)
+        return replace(self, array=replace(self.array, words=words), known=known)
+
+    def rows(self, among: Pages) -> NDArray[np.int64]:
+        """The row of neighbouring pages that each entry is in, shape (n,); -1 where it is unknown."""
+        pages = self.pages(among)
+        numbers, rows = pages_in_rows(self.array.encoding.key(self.array.words), self.known, pages)
+        row = np.full(len(among.lost), -1)
+        row[numbers] = rows
+        return np.where(self.known, row[pages], -1)
+
+
+def arrays_left(
+    segment: Segment,
+    pages: Pages,
+    tokens: TokenTable,
+    names: int,
+    count: int,
+    num_syms: int | None,
+    word_size: int,
+) -> Iterator[Left]:
+    """Arrays of which enough entries survive and are in order, those with most first.
+
+    Args:
+        segment: the memory that they lie in.
+        pages: those of it that are lost.
+        tokens: the token table.
+        names: offset of the name stream.
+        count: entries of the array.
+        num_syms: offset of the count; None if it is lost.
+        word_size: bytes of an address.
+    """
+    alignment = table_alignment(segment, tokens, names, word_size)
+    # nothing but padding is behind the array and its base, as far as is known
+    behind = names if num_syms is None else num_syms
+    num_syms = names - alignment if num_syms is None else num_syms
+    order = tokens.byte_order
+    found: list[Left] = []
+    if tokens.index_offset is None and tokens.known is not None:
+        found += _before_permutation(segment, pages, tokens, count, word_size)
+    else:
+        found += _behind_index(segment, pages, tokens, alignment, count, word_size)
+    for encoding in ENCODINGS:
+        # before 6.4: the count follows the array and its base
+        size = encoding.entry_size or word_size
+        base = aligned_down(segment.start, num_syms - word_size, max(alignment, word_size))
+        own = base if encoding.anchor == "relative_base" else None
+        end = num_syms if own is None else own
+        offset = aligned_down(segment.start, end - count * size, max(alignment, word_size))
+        if offset >= 0 and encoding.anchor != "place":
+            found += _left(segment, pages, offset, own, encoding, count, word_size, order, behind)
+    yield from sorted(found, key=lambda left: -np.count_nonzero(left.known))
+
+
+def _behind_index(
+    segment: Segment, pages: Pages, tokens: TokenTable, alignment: int, count: int, word_size: int
+) -> Iterator[Left]:
+    """Arrays directly behind the index, as in 6.4 and later; its size is a multiple of every alignment."""
+    index = tokens.index_offset
+    if index is None:
+        index = aligned_up(segment.start, tokens.offset + tokens.size, alignment)
+    offset = index + INDEX_SIZE
+    for encoding in ENCODINGS:
+        size = encoding.entry_size or word_size
+        base = aligned_up(segment.start, offset + count * size, max(alignment, word_size))
+        own = base if encoding.anchor == "relative_base" else None
+        yield from _left(segment, pages, offset, own, encoding, count, word_size, tokens.byte_order)
+
+
+def _before_permutation(segment: Segment, pages: Pages, tokens: TokenTable, count: int, word_size: int) -> list[Left]:
+    """Arrays there of which only the end is known, by what follows it, if no two fit that begin at different places."""
+    found: list[Left] = []
+    for place in permutation_places(segment, pages, tokens, count):
+        for encoding in ENCODINGS:
+            if encoding.entry_size != BEHIND_INDEX:
+                continue
+            own = place - word_size if encoding.anchor == "relative_base" else None
+            end, alignment = (place, BEHIND_INDEX) if own is None else (own, word_size)
+            if (segment.start + end) % alignment:
+                continue
+            offset = aligned_down(segment.start, end - count * BEHIND_INDEX, alignment)
+            left = _left(segment, pages, offset, own, encoding, count, word_size, tokens.byte_order)
+            found += (one for one in left if not len(one.strange))
+    return found if len({left.array.offset for left in found}) == 1 else []
+
+
+def table_alignment(segment: Segment, tokens: TokenTable, names: int, word_size: int) -> int:
+    """What the tables are aligned to, in bytes, as far as those known show it."""
+    known = [names, tokens.offset] + ([] if tokens.index_offset is None else [tokens.index_offset])
+    return next(a for a in (*ALIGNMENTS[word_size], 1) if all((segment.start + offset) % a == 0 for offset in known))
+
+
+def _left(
+    segment: Segment,
+    pages: Pages,
+    offset: int,
+    base: int | None,
+    encoding: Encoding,
+    count: int,
+    word_size: int,
+    byte_order: str,
+    behind: int | None = None,
+) -> Iterator[Left]:
+    """The array at an offset, if enough of it is left; ``behind`` is where the table begins that follows it, if any."""
+    size = encoding.entry_size or word_size
+    raw = segment.data[offset : offset + count * size]
+    if len(raw) < count * size:
+        return
+    words = np.frombuffer(raw.tobytes(), f"{byte_order}u{size}")
+    words = words.astype(words.dtype.newbyteorder("="))
+    places = offset + np.arange(count, dtype=np.int64) * size
+    known = pages.intact(places, places + size)
+    if not known.any():
+        return
+    numbers = pages.number(places)
+    after = offset + count * size
+    strange = np.union1d(
+        pages_out_of_order(encoding.key(words), known, numbers),
+        _amiss(segment, pages, after, behind if base is None else base),
+    )
+    if base is not None:
+        after = base + word_size
+        strange = np.union1d(strange, _amiss(segment, pages, after, behind))
+    known &= ~np.isin(numbers, strange)
+    left = words[known]
+    if len(left) < LEAST_LEFT * count or not encoding.typical(left):
+        return
+    relative_base = None
+    if base is not None:
+        value = word_at(segment.data, base, word_size, byte_order)
+        there = pages.without(strange)
+        intact = there.intact(np.array([base]), np.array([base + word_size]))[0]
+        relative_base = value if value and intact else None
+    array = AddressArray(offset, encoding, _filled(encoding, words, known), base, relative_base)
+    addresses = array.addresses(FAR)
+    if (addresses[1:] < addresses[:-1]).any():
+        return
+    yield Left(array, known, word_size, after, behind is None, strange)
+
+
+def _filled(encoding: Encoding, words: Words, known: NDArray[np.bool_]) -> Words:
+    """The words, with the address before it repeated by each that is not known, so that the order of all holds."""
+    count = len(words)
+    source = np.maximum.accumulate(np.where(known, np.arange(count), -1))
+    source[source < 0] = int(np.argmax(known))
+    filled = words[source]
+    if encoding.anchor == "place":
+        filled = (filled.astype(np.int64) + 4 * (source - np.arange(count))).astype(np.uint32)
+    return filled
+
+
+def _amiss(segment: Segment, pages: Pages, end: int, following: int | None) -> NDArray[np.int64]:
+    """Pages of what is there between the end of an array or its base and what follows, and yet is no padding."""
+    between = np.arange(end, end if following is None else min(following, len(segment.data)))
+    return pages.number(between[pages.intact(between, between + 1) & (segment.data[between] != 0)])
+
+
+def aligned_up(start: int, offset: Place, alignment: int) -> Place:
+    """The first place from an offset on whose address is a multiple of the alignment."""
+    return offset + -(start % alignment + offset) % alignment
+
+
+def aligned_down(start: int, offset: int, alignment: int) -> int:
+    """The last place up to an offset whose address is a multiple of the alignment."""
+    return offset - (start + offset) % alignment

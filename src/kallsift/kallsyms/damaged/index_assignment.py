@@ -1,0 +1,217 @@
+"""Entries that walks alone leave unsure, or do not tell the index of, as far as other tables confirm them.
+
+That is the order of names, and, of pointers that are named after what they lead to, the pointers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.damaged.ksymtab_pointers import NamedPointers, name_pointers
+from kallsift.kallsyms.damaged.name_expansion import texts
+from kallsift.kallsyms.damaged.page_map import pages_in_segment
+from kallsift.kallsyms.damaged.partial_tables import TablesLeft
+from kallsift.kallsyms.damaged.sort_order import LEAST_RANKED, NameOrder
+from kallsift.kallsyms.damaged.stream_walk import UNSURE_OF_ANY, Entries
+from kallsift.kallsyms.damaged.unverified_pages import halves, ranks_in_order
+from kallsift.kallsyms.format.markers import GROUP
+from kallsift.kallsyms.format.seqs_of_names import Ranks
+
+CONFIRMED = 2
+"""Names of a walk that must lie between their neighbours in the order of names before the rest of it is believed."""
+
+UNEVEN = 3
+"""How much longer or shorter entries of a part of a stream are than those of all."""
+
+MOST_READ = 1 << 30
+"""Ranks that are read at most to place walks: some seconds' worth."""
+
+ROUNDS = 4
+"""How often walks that could not be placed are tried again, once others are."""
+
+MANY = 4
+"""A page one of so many of whose names contradicts the order of names does not hold its own."""
+
+
+class _Confirming:
+    """Heads and ends that grow while names are confirmed."""
+
+    def __init__(self, tables: TablesLeft, ranks: Ranks, entries: Entries, *, doubtful: bool) -> None:
+        self.tables, self.ranks, self.doubtful = tables, ranks, doubtful
+        self.start = tables.segment.start
+        self.heads, self.ends, self.proven = entries.heads.copy(), entries.ends.copy(), entries.proven
+        self.entry_size = tables.stream.size / max(1, len(self.heads))
+        self.left = MOST_READ
+        self.pointers: NamedPointers | None = None
+
+    def names(self, heads: NDArray[np.int64], ends: NDArray[np.int64]) -> list[bytes]:
+        return texts(*self.tables.expanded(heads, ends))
+
+    def order(self, waiting: list[NDArray[np.int64]]) -> NameOrder | None:
+        """The order of all names, those of walks included that wait for their place.
+
+        Where names of pointers wait, the pointers are found as well.
+        """
+        names = self.names(self.heads, self.ends)
+        walks = [self.names(walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]) for walk in waiting]
+        if any(name_pointers(walk) for walk in walks):
+            left, segment = self.tables.addresses, self.tables.segment
+            addresses = left.array.addresses(self.start + left.array.offset)
+            self.pointers = NamedPointers.find(
+                segment, self.tables.tokens.byte_order, left.word_size, names, addresses, left.known
+            )
+        return NameOrder.of(self.ranks, names, self._others(names, walks))
+
+    def _others(self, names: list[bytes], walks: list[list[bytes]]) -> Iterable[bytes]:
+        """Names of walks of which the index is unknown; what foreign pages hold may be no names, or there twice."""
+        others = chain.from_iterable(walks)
+        if not self.doubtful:
+            return others
+        return () if 2 * np.count_nonzero(self.heads >= 0) > len(self.heads) else {*others}.difference(names)
+
+    def place(self, order: NameOrder, walk: NDArray[np.int64]) -> int | None:
+        """Finds the index of a walk's first entry that is not unsure, and takes all from that on."""
+        places, stops = walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]
+        known = np.flatnonzero(self.heads >= 0)
+        after = int(np.searchsorted(self.heads[known], places[0]))
+        low = int(known[after - 1]) + 1 if after else 0
+        high = int(known[after]) - 1 if after < len(known) else len(self.heads) - 1
+        if len(known):
+            # from the nearest one known, as many bytes an entry as elsewhere, or up to so many times as many or few
+            near = int(known[max(0, after - 1)])
+            apart = int((places[0] - self.heads[near]) / self.entry_size)
+            least, most = sorted((apart // UNEVEN, apart * UNEVEN))
+            low, high = max(low, near + least - GROUP), min(high, near + most + GROUP + len(places))
+        names = self.names(places, stops)
+        first = self.pointers.first_index(names, low, high) if self.pointers else None
+        if first is None or order.contradicts(names, first):
+            first, read = order.first_index(names, low, high, self.left)
+            self.left -= read
+        if first is not None:
+            indices = first + np.arange(len(places))
+            taken = self.borne_out(order, indices, names, places, stops)
+            self.heads[indices[taken]], self.ends[indices[taken]] = places[taken], stops[taken]
+        return first
+
+    def borne_out(
+        self,
+        order: NameOrder,
+        indices: NDArray[np.int64],
+        names: list[bytes],
+        places: NDArray[np.int64],
+        stops: NDArray[np.int64],
+    ) -> NDArray[np.bool_]:
+        """Which entries of a walk to take: those of pages that are borne out.
+
+        A walk can lead from a true page on to one of something else, where no ranks are left to contradict it. What
+        bears out a page is names that are told, or ranks that rise and fall as its names do; but rising all along, as
+        in a section sorted by name, those of another page of that do as well. If nothing else shows that pages hold
+        something else, it is enough that ranks are there at all, or that the walk comes to a page where they are.
+        """
+        begins, ends = (pages_in_segment(self.start, cells) for cells in (places, stops - 1))
+        numbers = np.arange(int(ends.max()) + 1)
+
+        def often(which: NDArray[np.int64], least: int) -> NDArray[np.bool_]:
+            result: NDArray[np.bool_] = np.bincount(which, minlength=len(numbers)) >= least
+            return result
+
+        fine = often(begins[self.told(order, indices, names)], CONFIRMED)
+        ranks = self.ranks.rank[indices]
+        ranked = np.flatnonzero((ranks >= 0) & np.array([bool(name) for name in names], np.bool_))
+        falls = ranked[1:][(np.diff(ranks[ranked]) < 0) & (np.diff(begins[ranked]) == 0)]
+        fine |= often(begins[falls], LEAST_RANKED)
+        if not self.doubtful:
+            there = np.flatnonzero(fine | often(begins[ranks >= 0], LEAST_RANKED))
+            fine = (numbers >= there[0]) & (numbers <= there[-1]) if len(there) else fine
+        return fine[begins] & fine[ends]
+
+    def told(self, order: NameOrder, indices: NDArray[np.int64], names: list[bytes]) -> NDArray[np.bool_]:
+        """Which names other tables confirm at their indices."""
+        confirmed = order.confirmed(indices, names)
+        return confirmed if self.pointers is None else confirmed | self.pointers.holds(indices, names)
+
+    def place_parts(self, order: NameOrder, walk: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int | None]]:
+        """A walk and where it is placed; if foreign pages can lie in one that is not, its parts."""
+        first = self.place(order, walk) if len(walk) > UNSURE_OF_ANY + 1 else None
+        parts = halves(walk, self.start) if self.doubtful and first is None else ()
+        if parts:
+            yield from chain.from_iterable(self.place_parts(order, part) for part in parts)
+        else:
+            yield walk, first
+
+    def confirm(self, order: NameOrder, indices: NDArray[np.int64], places: NDArray[np.int64]) -> None:
+        """Takes the entries of a walk into a certain one, from where enough of them are confirmed."""
+        if not len(indices) or indices[-1] + 1 >= len(self.heads) or self.heads[indices[-1] + 1] < 0:
+            return
+        stops = np.append(places[1:], self.heads[indices[-1] + 1])
+        names = self.names(places, stops)
+        enough = np.cumsum(self.told(order, indices, names)) >= CONFIRMED
+        self.heads[indices[enough]], self.ends[indices[enough]] = places[enough], stops[enough]
+
+    def leave_out(self, contradicting: NDArray[np.int64]) -> None:
+        """Leaves out names that contradict their order, and all on pages of which many do: these hold something else,
+        where no marker tells, or it pointed to where an entry ends by chance."""
+        there = np.flatnonzero(self.heads >= 0)
+        pages = pages_in_segment(self.start, self.heads[there])
+        wrong = np.isin(there, contradicting)
+        many = np.bincount(pages[wrong], minlength=int(pages.max(initial=0)) + 1) * MANY >= np.bincount(pages)
+        # of a proven name it is the rank that is wrong
+        out = many[pages] | (wrong & ~self.proven[there])
+        self.heads[there[out]] = self.ends[there[out]] = -1
+
+
+def asks_addresses(tables: TablesLeft, entries: Entries) -> bool:
+    """Tell whether pointers are looked for, and so addresses asked: names of pointers wait for their place."""
+    walks = ((walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]) for walk in entries.adrift)
+    return tables.ranks is not None and any(name_pointers(texts(*tables.expanded(*walk))) for walk in walks)
+
+
+def with_confirmed(
+    tables: TablesLeft, entries: Entries, *, doubtful: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Heads and ends of all entries, with those that other tables confirm, without those that contradict the order.
+
+    Args:
+        tables: what is left of the tables; without ranks nothing is confirmed or contradicted.
+        entries: the certain ones, and the walks that are not.
+        doubtful: whether pages hold something else, so that walks may lead over them.
+
+    Returns:
+        Heads and ends, None where the certain ones contradict that order.
+    """
+    if tables.ranks is None:
+        return entries.heads, entries.ends
+    confirming = _Confirming(tables, tables.ranks, entries, doubtful=doubtful)
+    waiting, unsure = list(entries.adrift), list(zip(entries.unsure, entries.unsure_heads, strict=True))
+    if doubtful:
+        names = confirming.names(confirming.heads, confirming.ends)
+        confirming.ranks = ranks_in_order(tables.ranks, names, tables.segment.start)
+    order = confirming.order(waiting)
+    if order is None or (len(order.contradicting) and not doubtful):
+        return None
+    for _ in range(ROUNDS):
+        if order is None or not waiting:
+            break
+        still, placed = [], False
+        tried = chain.from_iterable(confirming.place_parts(order, walk) for walk in waiting)
+        for walk, first in tried:
+            if first is None:
+                still.append(walk)
+                continue
+            placed = True
+            indices = np.arange(first - UNSURE_OF_ANY, first)
+            free = (indices >= 0) & (confirming.heads[np.maximum(indices, 0)] < 0)
+            unsure.append((indices[free], walk[:UNSURE_OF_ANY][free]))
+        if not placed:
+            break
+        waiting = still
+        order = confirming.order(waiting)
+    if order is not None:
+        for indices, places in unsure:
+            confirming.confirm(order, indices, places)
+        confirming.leave_out(order.contradicting)
+    return confirming.heads, confirming.ends

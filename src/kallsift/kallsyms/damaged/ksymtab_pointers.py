@@ -1,0 +1,235 @@
+"""What pointers that are symbols say of names whose index is unsure: what lies at `__ksymtab_X` leads to X.
+
+Where all exports lie in one section sorted by name, as in 7.1 and later, their ranks in seqs_of_names rise with their
+indices, one by one, and any index is as good as the next one; but only at one do pointers lead to the right symbols.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import compress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.format.address_table import Words
+from kallsift.memory.memory import Segment
+
+LEADING = ((b"__ksymtab_", b""), (b"__tracepoint_ptr_", b"__tracepoint_"))
+"""What names of pointers begin with, and what those of their targets begin with in its stead: entries of the export
+table (include/linux/export-internal.h), whose first field is a pointer, and of that of tracepoints
+(include/linux/tracepoint.h), which have no other."""
+
+_TARGETS = dict(LEADING)
+_POINTER = re.compile(b"|".join(map(re.escape, _TARGETS)))
+
+DISTANCE = 4
+"""Bytes of a pointer that is relative to its own place, as on most machines since 4.19 (commit 7290d5809571); on others
+it is a word."""
+
+FIELDS = (1, 2, 3)
+"""Fields of an entry, all of one size; an export's second one leads to its name, and, since 5.4, a third to its
+namespace."""
+
+LEAST = 16
+"""Pointers at least that must lead to the right symbols."""
+
+AGREEING = 0.9
+"""Part of them that do: a name can have another symbol that is lost, and per-CPU ones have several addresses."""
+
+STRAY = 3
+"""Neighbouring pointers that lead elsewhere, and show names between which something else stands; fewer are chance."""
+
+TRIED = 4
+"""Runs of pointers that are looked for in memory."""
+
+NEIGHBOURS = 8
+"""Known pointers of each run, all of which must be there."""
+
+MOST_PLACES = 4
+"""Places of a run that all known pointers are looked up for; a true one is at one place alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class NamedPointers:
+    """What the word at each symbol's address leads to, as if it were a pointer.
+
+    Attributes:
+        targets: address of each name that one known symbol has.
+        leads_to: shape (n,), the addresses, modulo the size of a pointer.
+        there: shape (n,), whether that word was read.
+    """
+
+    targets: dict[bytes, int]
+    leads_to: Words
+    there: NDArray[np.bool_]
+
+    @classmethod
+    def find(
+        cls,
+        segment: Segment,
+        byte_order: str,
+        word_size: int,
+        names: Sequence[bytes],
+        addresses: NDArray[np.uint64],
+        known: NDArray[np.bool_],
+        likely: NDArray[np.bool_] | None = None,
+    ) -> NamedPointers | None:
+        """The pointers of the kernel whose symbols those are; None if too few are known, or they lie elsewhere.
+
+        Args:
+            segment: memory in which the symbols lie as far from one another as their addresses do.
+            byte_order: ``"<"`` or ``">"``.
+            word_size: bytes of an address.
+            names: of all symbols; empty where unknown.
+            addresses: of all symbols, shape (n,).
+            known: which of the addresses are known, shape (n,).
+            likely: those where pointers are read as well, though they may be others.
+        """
+        targets = _addresses_of_single(names, addresses, known)
+        numbers, wanted = _wanted(names, targets)
+        numbers, wanted = numbers[known[numbers]], wanted[known[numbers]]
+        if len(numbers) < LEAST:
+            return None
+        apart, times_apart = np.unique(np.diff(addresses[numbers]), return_counts=True)
+        step = int(apart[times_apart.argmax()])
+        for size, relative in ((DISTANCE, True), (word_size, False)):
+            if step not in [size * fields for fields in FIELDS]:
+                continue
+            # pointers are aligned in memory, wherever the segment begins
+            first = -segment.start % size
+            raw = segment.data[first : first + (len(segment.data) - first) // size * size]
+            words = np.frombuffer(raw.tobytes(), f"{byte_order}u{size}").astype(f"u{size}")
+            for shift in _shifts(words, addresses[numbers], wanted, relative=relative):
+                leads_to, there = _read(words, addresses, shift, relative=relative)
+                there &= known if likely is None else likely
+                # an image's loader may have yet to add to all of them
+                added = (leads_to[numbers] - wanted.astype(words.dtype))[there[numbers]]
+                values, counts = np.unique(added, return_counts=True)
+                if len(added) and counts.max() >= max(LEAST, AGREEING * len(added)):
+                    return cls(targets, leads_to - values[counts.argmax()], there)
+        return None
+
+    def holds(self, indices: NDArray[np.int64], names: Sequence[bytes]) -> NDArray[np.bool_]:
+        """Whether each name is that of a pointer, and the one at its index leads to the right symbol."""
+        numbers, wanted = _wanted(names, self.targets)
+        result = np.zeros(len(names), np.bool_)
+        at = indices[numbers]
+        result[numbers] = self.there[at] & (self.leads_to[at] == wanted.astype(self.leads_to.dtype))
+        return result
+
+    def pairs(self, names: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which symbols are pointers, and to which ones their names say that they lead, both shape (m,).
+
+        Args:
+            names: of all symbols; empty where unknown.
+        """
+        there = self.there.tolist()
+        wanted = [(number, target) for number, target in _pointer_names(names) if target and there[number]]
+        # only those that are led to are looked for among all names
+        sought = {target for _, target in wanted}
+        sought_at = [(name, number) for number, name in enumerate(names) if name in sought]
+        times = Counter(name for name, _ in sought_at)
+        own = {name: number for name, number in sought_at if times[name] == 1}
+        found = [(number, own[target]) for number, target in wanted if target in own]
+        pointers, symbols = np.array(found, np.int64).reshape(-1, 2).T
+        return pointers, symbols
+
+    def first_index(self, names: Sequence[bytes], low: int, high: int) -> int | None:
+        """The index of the first of some neighbouring names; None where no pointers tell.
+
+        Args:
+            names: of neighbouring symbols; empty where unknown.
+            low: the lowest index that the first of them can have.
+            high: the highest that the last of them can have.
+        """
+        numbers, wanted = _wanted(names, self.targets)
+        slots = low + np.flatnonzero(self.there[low : high + 1])
+        if len(numbers) < LEAST or not len(slots):
+            return None
+        slots = slots[np.argsort(self.leads_to[slots], kind="stable")]
+        places = np.searchsorted(self.leads_to[slots], wanted.astype(self.leads_to.dtype))
+        firsts, votes = np.unique(slots[np.minimum(places, len(slots) - 1)] - numbers, return_counts=True)
+        first = int(firsts[votes.argmax()])
+        if first < low or first + len(names) - 1 > high:
+            return None
+        read = self.there[first + numbers]
+        right = self.holds(first + numbers, [names[number] for number in numbers.tolist()])[read]
+        if np.count_nonzero(right) < max(LEAST, AGREEING * len(right)):
+            return None
+        return None if np.convolve(~right, np.ones(STRAY, np.int64)).max() >= STRAY else first
+
+
+def name_pointers(names: Sequence[bytes]) -> bool:
+    """Whether enough of some names are those of pointers."""
+    return len(_pointer_names(names)) >= LEAST
+
+
+def _pointer_names(names: Sequence[bytes]) -> list[tuple[int, bytes]]:
+    """Return the number of each name that is a pointer's, and the name of what that leads to."""
+    # a search of one text takes a small part of the time of as many questions; no token, so no name, holds a NUL
+    lengths = np.fromiter(map(len, names), np.int64, len(names))
+    starts = np.concatenate(([0], np.cumsum(lengths + 1)))
+    matches = list(_POINTER.finditer(b"\0".join(names)))
+    places = np.array([match.start() for match in matches], np.int64)
+    numbers = np.searchsorted(starts, places, "right") - 1
+    begins = (starts[numbers] == places).tolist()
+    return [
+        (number, _TARGETS[match.group()] + names[number][len(match.group()) :])
+        for number, match, is_begin in zip(numbers.tolist(), matches, begins, strict=True)
+        if is_begin
+    ]
+
+
+def _addresses_of_single(
+    names: Sequence[bytes], addresses: NDArray[np.uint64], known: NDArray[np.bool_]
+) -> dict[bytes, int]:
+    """Return the known addresses of those names that only one symbol has."""
+    found = dict(zip(compress(names, known.tolist()), addresses[known].tolist(), strict=True))
+    for name, times in Counter(names).items():
+        if times > 1:
+            found.pop(name, None)
+    found.pop(b"", None)
+    return found
+
+
+def _wanted(names: Sequence[bytes], targets: dict[bytes, int]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Which of some names are those of pointers, and where these lead to, as far as that is known."""
+    found = [(number, targets[target]) for number, target in _pointer_names(names) if target in targets]
+    return np.array([number for number, _ in found], np.int64), np.array([target for _, target in found], np.uint64)
+
+
+def _shifts(
+    words: Words, addresses: NDArray[np.uint64], wanted: NDArray[np.uint64], *, relative: bool
+) -> Iterator[int]:
+    """How far from their addresses, modulo 2^64, pointers can lie among words, by some of them that are neighbours."""
+    size = words.itemsize
+    for start in np.unique(np.linspace(0, len(addresses) - NEIGHBOURS, TRIED).astype(np.int64)).tolist():
+        part = slice(start, start + NEIGHBOURS)
+        away = (addresses[part] - addresses[start]).astype(np.int64)
+        rises = (wanted[part] - wanted[start]).astype(words.dtype)
+        if relative:
+            rises -= away.astype(words.dtype)
+        far = away // size
+        if (away % size).any() or far[-1] >= len(words):
+            continue
+        last = len(words) - int(far[-1])
+        places = np.flatnonzero(words[far[1] : far[1] + last] - words[:last] == rises[1])
+        for distance, rise in zip(far[2:], rises[2:], strict=True):
+            places = places[words[places + distance] - words[places] == rise]
+        for place in places[:MOST_PLACES].tolist():
+            yield (place * size - int(addresses[start])) % (1 << 64)
+
+
+def _read(
+    words: Words, addresses: NDArray[np.uint64], shift: int, *, relative: bool
+) -> tuple[Words, NDArray[np.bool_]]:
+    """What the word at each address leads to, and whether there is one; zeros may be of a page that is lost."""
+    places = addresses + np.uint64(shift)
+    there = (places < len(words) * words.itemsize) & (places % words.itemsize == 0)
+    found = words[np.where(there, places // words.itemsize, 0).astype(np.int64)]
+    there &= found != 0
+    return found + addresses.astype(words.dtype) if relative else found, there

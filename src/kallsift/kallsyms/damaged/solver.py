@@ -1,0 +1,286 @@
+"""The solver for tables some of whose pages are lost: every symbol whose own bytes survive, and no wrong one.
+
+Where pages are blank, or hold something else, equations still hold for what is left: groups of names between markers
+that survive, the order of the addresses left, the place of a table beside its neighbours as each release has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.damaged.address_table import Left, arrays_left
+from kallsift.kallsyms.damaged.address_trust import borne_out_by_pointers, in_long_rows
+from kallsift.kallsyms.damaged.index_assignment import asks_addresses, with_confirmed
+from kallsift.kallsyms.damaged.name_expansion import texts
+from kallsift.kallsyms.damaged.name_stream import (
+    WITHIN,
+    StreamLeft,
+    bears_out,
+    counted_streams,
+    marked_streams,
+    uncounted_streams,
+)
+from kallsift.kallsyms.damaged.page_map import PAGE, Pages
+from kallsift.kallsyms.damaged.partial_tables import TablesLeft
+from kallsift.kallsyms.damaged.stream_walk import Entries, reenter
+from kallsift.kallsyms.damaged.unverified_pages import proven_entries
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.format.seqs_of_names import Ranks
+from kallsift.kallsyms.format.token_table import TokenTable
+from kallsift.kallsyms.recovered_tables import Attempt, Damage, Row, Tables, in_order
+from kallsift.kallsyms.solvers.adjacent import (
+    COUNT_SIZE,
+    TYPE_LETTERS,
+    array_rows,
+    token_rows,
+)
+from kallsift.memory.memory import Segment
+
+ROUNDS = 4
+"""How often pages that turn out to hold something else are left out, and all is tried again."""
+
+
+def recover_damaged(
+    segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
+) -> Iterator[Tables]:
+    """As `kallsift.kallsyms.solvers.adjacent.recover_tables`, with pages missing; what is not known is left unknown.
+
+    Args:
+        segment: the memory around the token table; memory that the source lacks is zero in it.
+        tokens: the token table; its index may be lost.
+        word_sizes: bytes of an address, those to try in this order.
+        attempt: is told how far it came.
+    """
+    here = f"token table at {segment.start + tokens.offset:#x}"
+    low, high = max(0, tokens.offset - WITHIN), min(len(segment.data), tokens.offset + WITHIN)
+    pages = Pages.blank(segment, low, high)
+    attempt.reached(1, "names", f"{here}, but no markers near it fit a name stream")
+    firsts = _first_characters(tokens)
+    letters = np.zeros(256, np.bool_)
+    letters[TYPE_LETTERS] = True
+    # an entry whose first code is unknown is one all the same
+    letters[0] = tokens.known is not None
+    found = False
+
+    def tables_of(stream: StreamLeft) -> Iterator[Tables]:
+        nonlocal found
+        placed: list[Left] = []
+        attempt.reached(
+            3, "addresses", f"{here} with {stream.count} names, pages of which are lost, but no addresses that fit"
+        )
+        entries, lost = _entries(segment.data, pages, stream, firsts, letters)
+        solver = _NameSolver(pages, entries, letters[firsts])
+        arrays = (
+            left
+            for size in word_sizes
+            # a page that names share with addresses may be doubted for no more than that another is foreign
+            for left in arrays_left(segment, pages, tokens, stream.offset, stream.count, stream.count_offset, size)
+        )
+        for left in arrays:
+            if any(_is_worse(left, other) for other in placed):
+                continue
+            if not stream.marked and not bears_out(segment, tokens, pages, stream, left):
+                continue
+            found = True
+            tables = TablesLeft.of(segment, tokens, lost, stream, left)
+            assembled = _assemble(tables, lost, solver)
+            # where nothing is lost, it is not damage that kept the tables from being found
+            if any(one.lost for one in assembled.damage) or tokens.index_offset is None or tokens.known is not None:
+                attempt.has_landmarks = False
+                yield assembled
+                if attempt.has_landmarks:
+                    placed.append(left)
+
+    for stream in marked_streams(segment, tokens, word_sizes, pages, attempt):
+        yield from tables_of(stream)
+        if found:
+            return
+    if not attempt.damaged:
+        for streams in (counted_streams, uncounted_streams):
+            for stream in streams(segment, tokens, word_sizes, pages, firsts, letters):
+                yield from tables_of(stream)
+            if found:
+                return
+
+
+def _first_characters(tokens: TokenTable) -> NDArray[np.uint8]:
+    """The first character of each token; of those that are empty or unknown, zero."""
+    firsts = tokens.strings[np.minimum(tokens.starts[:-1], tokens.size - 1)]
+    return firsts if tokens.known is None else np.where(tokens.known, firsts, 0).astype(np.uint8)
+
+
+def _entries(
+    data: NDArray[np.uint8],
+    pages: Pages,
+    stream: StreamLeft,
+    firsts: NDArray[np.uint8],
+    letters: NDArray[np.bool_],
+) -> tuple[Entries, Pages]:
+    """The entries left, and all lost pages, those included that turned out to hold something else."""
+    for _ in range(ROUNDS):
+        entries, suspects = reenter(
+            data, pages, stream.offset, stream.numbers, stream.values, stream.count, firsts, letters,
+            stream.two_byte_lengths, stream.end,
+        )  # fmt: skip
+        if not len(suspects):
+            break
+        pages = pages.without(suspects)
+    return entries, pages
+
+
+def _is_worse(left: Left, placed: Left) -> bool:
+    """Tell whether an array is another reading of one that has its place, and has more pages against it.
+
+    What is in order under one encoding is out of order under the others but by chance, page by page.
+    """
+    return (
+        left.array.offset == placed.array.offset
+        and len(left.strange) > len(placed.strange)
+        and bool(np.count_nonzero(left.known) < np.count_nonzero(placed.known))
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _KnownNames:
+    """Names that are sure.
+
+    Attributes:
+        heads: offset of each entry's length in the segment's data, shape (n,); -1 where unknown.
+        ends: offset behind its last code, likewise.
+        characters: letters and names end to end.
+        bounds: of each symbol in ``characters``, shape (n + 1,).
+    """
+
+    heads: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    characters: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
+
+    @cached_property
+    def texts(self) -> list[bytes]:
+        """The names without their letters; empty where unknown."""
+        return texts(self.characters, self.bounds)
+
+
+@dataclass(frozen=True, eq=False)
+class _NameSolver:
+    """Names of one stream, whichever array of addresses belongs to it: what all arrays have in common is done once.
+
+    Attributes:
+        blank: the pages that are lost for sure.
+        entries: what names there are, sure or not.
+        possible: shape (256,), whether an entry can begin with each code.
+    """
+
+    blank: Pages
+    entries: Entries
+    possible: NDArray[np.bool_]
+    _proven: list[Entries] = field(default_factory=list)
+    _found: dict[tuple[object, ...], _KnownNames | None] = field(default_factory=dict)
+
+    def proven(self, tables: TablesLeft) -> Entries:
+        """Return the entries of proven pages, and walks over all others; as `proven_entries`."""
+        if not self._proven:
+            data, stream = tables.segment.data, tables.stream
+            self._proven.append(
+                proven_entries(
+                    data, self.blank, self.entries, stream.offset, stream.end, self.possible, stream.two_byte_lengths
+                )
+            )
+        return self._proven[0]
+
+    def known(self, tables: TablesLeft, *, doubtful: bool) -> _KnownNames | None:
+        """Return the names that other tables confirm, as `with_confirmed`; where doubtful, those of proven pages."""
+        entries = self.proven(tables) if doubtful else self.entries
+        ranks, array = tables.ranks, tables.addresses.array
+        key: tuple[object, ...] = (doubtful, ranks and (ranks.offset, ranks.entry_size))
+        if asks_addresses(tables, entries):
+            key += (array.offset, array.encoding.name, tables.addresses.word_size)
+        if key not in self._found:
+            found = with_confirmed(tables, entries, doubtful=doubtful)
+            if found is None and doubtful:
+                found = entries.heads, entries.ends
+            self._found[key] = None if found is None else _KnownNames(*found, *tables.expanded(*found))
+        return self._found[key]
+
+
+def _assemble(tables: TablesLeft, pages: Pages, solver: _NameSolver) -> Tables:
+    """The tables with every name that is sure.
+
+    Args:
+        tables: what is left of them.
+        pages: those that are lost for sure, and the ones that turned out to hold something else.
+        solver: the names.
+    """
+    segment, tokens, stream, left, ranks = tables.segment, tables.tokens, tables.stream, tables.addresses, tables.ranks
+    blank = solver.blank
+    doubtful = (pages.lost & ~blank.lost).any() or len(left.strange) or (ranks is not None and ranks.strange)
+    names = None if doubtful else solver.known(tables, doubtful=False)
+    doubtful, sure = names is None, in_long_rows(left, pages)
+    if names is None:
+        # where one page holds something else, each may
+        names = solver.known(replace(tables, addresses=sure), doubtful=True)
+        assert names is not None
+    heads, ends, bounds = names.heads, names.ends, names.bounds
+    lost = pages.lost.copy()
+    # a page between two that hold something else was lost as well, until its names had their place
+    lost[pages.number(heads[heads >= 0])] = False
+    lost[left.strange] = True
+    foreign = int(np.count_nonzero(lost & ~blank.lost))
+    left = borne_out_by_pointers(segment, tokens.byte_order, pages, left, sure, names.texts, doubtful=doubtful)
+    rows = [
+        Row(
+            "names",
+            stream.offset,
+            max(int(ends.max(initial=stream.offset)) - stream.offset, *stream.values.tolist(), 1),
+        ),
+        Row("markers", stream.end, stream.markers * stream.width),
+        *token_rows(tokens),
+        *array_rows(left.array, left.word_size),
+    ]
+    if stream.count_offset is not None:
+        rows.append(Row("num_syms", stream.count_offset, COUNT_SIZE))
+    if ranks is not None:
+        rows.append(Row("seqs_of_names", ranks.offset, stream.count * ranks.entry_size))
+    named = np.diff(bounds) > 0
+    unknown = (int(np.count_nonzero(~named)), int(np.count_nonzero(~left.known)))
+    whole = int(np.count_nonzero(named & left.known))
+    damage = tuple(_damage(segment, Pages(pages.first, lost), in_order(*rows)))
+    number = sum(len(one.lost) for one in damage)
+    checks = (
+        Check.that(
+            "markers", True, f"{len(stream.numbers)} of {stream.markers} markers survive; names are read from each"
+        ),
+        _ranks_check(ranks),
+        Check(
+            "damage",
+            Outcome.FAILED,
+            f"{whole} of {stream.count} symbols are whole: {unknown[0]} names and {unknown[1]} addresses are lost on "
+            f"{number} pages" + (f", {foreign} of which hold something else" if foreign else ""),
+        ),
+    )
+    return Tables(
+        segment, left.word_size, tokens.byte_order, in_order(*rows), left.array, names.characters, bounds, checks,
+        None if left.known.all() else left.known, damage,
+    )  # fmt: skip
+
+
+def _ranks_check(ranks: Ranks | None) -> Check:
+    if ranks is None:
+        return Check("seqs_of_names", Outcome.ABSENT, "no permutation follows a table")
+    return Check.that("seqs_of_names", True, f"{ranks.known} of {len(ranks.order)} entries survive, each of them once")
+
+
+def _damage(segment: Segment, pages: Pages, rows: tuple[Row, ...]) -> Iterator[Damage]:
+    """The pages that each table lost."""
+    for row in rows:
+        first, last = pages.number(np.array([row.offset, max(row.offset, row.end - 1)]))
+        numbers = np.flatnonzero(pages.lost[first : last + 1]) + first
+        start = segment.start + pages.first
+        lost = tuple(start + PAGE * int(number) for number in numbers)
+        yield Damage(row.name, lost, start + PAGE * int(first), int(last - first) + 1)

@@ -1,0 +1,233 @@
+"""What seqs_of_names says of a name whose index is unsure: it must lie between names whose ranks are lower and higher.
+
+Among all indices that neighbouring names can have, only the true one puts all of them where their ranks say.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, compress, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.format.seqs_of_names import Ranks
+
+NARROW = 16
+"""Ranks between two known names at most that one between them is confirmed by: more than one in 10,000 others are not
+there by chance."""
+
+LEAST_RANKED = 16
+"""Neighbouring names whose ranks survive; fewer are in order by chance."""
+
+CLEAR = 3
+"""Names at least that are where they cannot be if the neighbours' index is any other."""
+
+SAMPLE = 48
+"""Names that are tried with all indices, before all names are with those that are left."""
+
+NEIGHBOURS = 96
+"""Neighbours by name that are tried next: between them stands what tells places in sections sorted by name apart."""
+
+MAX_CELLS = 1 << 20
+"""Ranks that are looked at at once."""
+
+MOST_OUT_OF_ORDER = 0.01
+"""Part of the names that may contradict the order, and are left out; more, and it is not their order."""
+
+KEYS: tuple[Callable[[bytes], bytes], ...] = (
+    lambda name: name,
+    lambda name: name.split(b".llvm.")[0],
+    lambda name: name.split(b".")[0],
+)
+"""What names are sorted by: themselves, or, in Clang LTO kernels up to 6.10, what is left when they are cut."""
+
+
+@dataclass(frozen=True, eq=False)
+class NameOrder:
+    """Known names in their order.
+
+    Attributes:
+        ranks: what is left of seqs_of_names.
+        key: what names are sorted by.
+        sorted_keys: of the known names whose ranks are known, ascending.
+        sorted_ranks: their ranks, shape (k,).
+        below: shape (n,), how many known names have a lower rank than each rank.
+        all_keys: of all names of which the text is known, those included whose index is not, ascending.
+        contradicting: indices of known names that cannot both be right with their neighbours in that order.
+    """
+
+    ranks: Ranks
+    key: Callable[[bytes], bytes]
+    sorted_keys: list[bytes]
+    sorted_ranks: NDArray[np.int64]
+    below: NDArray[np.int64]
+    all_keys: list[bytes]
+    contradicting: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, ranks: Ranks, names: Sequence[bytes], others: Iterable[bytes] = ()) -> NameOrder | None:
+        """The order of known names; None if the ranks are not their order.
+
+        Args:
+            ranks: what is left of seqs_of_names.
+            names: of all symbols; empty where unknown.
+            others: those of which the index is unknown.
+        """
+        count = len(ranks.order)
+        indices = ranks.order[ranks.order >= 0]
+        there = np.array([index for index in indices.tolist() if names[index]], np.int64)
+        # where no name is known yet, any order is that of all
+        least = len(there) * (1 - MOST_OUT_OF_ORDER)
+        best: tuple[NDArray[np.int64], list[bytes], Callable[[bytes], bytes]] | None = None
+        for key in KEYS:
+            kept, keys = _in_order(there, _keys([names[index] for index in there.tolist()], key), least)
+            if len(kept) >= least and (best is None or len(kept) > len(best[0])):
+                best = kept, keys, key
+            if len(kept) == len(there):
+                break
+        if best is None:
+            return None
+        kept, keys, key = best
+        own = ranks.rank[kept]
+        # those that are in order already come first, for then sorting is hardly more than merging
+        is_kept = np.zeros(len(names), np.bool_)
+        is_kept[kept] = True
+        rest = compress(names, (~is_kept).tolist())
+        known = sorted(keys + _keys([name for name in chain(rest, others) if name], key))
+        below = np.searchsorted(own, np.arange(count))
+        return cls(ranks, key, keys, own, below, known, np.setdiff1d(there, kept, assume_unique=True))
+
+    def _limits(self, names: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many known names are lower than each name, and how many are not higher."""
+        keys = _keys(names, self.key)
+        lower = np.array([bisect_left(self.sorted_keys, key) for key in keys], np.int64)
+        upper = np.array([bisect_right(self.sorted_keys, key) for key in keys], np.int64)
+        return lower, upper
+
+    def confirmed(self, indices: NDArray[np.int64], names: Sequence[bytes]) -> NDArray[np.bool_]:
+        """Whether each name lies between known names that have almost the rank of its index.
+
+        Args:
+            indices: of the symbols that names are proposed for, shape (m,), none of them known.
+            names: those names; empty where unknown.
+        """
+        rank = self.ranks.rank[indices]
+        lower, upper = self._limits(names)
+        below = self.below[np.maximum(rank, 0)]
+        fits = (rank >= 0) & (lower <= below) & (below <= upper) & np.array([bool(name) for name in names], np.bool_)
+        fits &= (below > 0) & (below < len(self.sorted_ranks))
+        inner = np.clip(below, 1, max(1, len(self.sorted_ranks) - 1))
+        if len(self.sorted_ranks) > 1:
+            fits &= self.sorted_ranks[inner] - self.sorted_ranks[inner - 1] <= NARROW
+        return fits
+
+    def first_index(self, names: Sequence[bytes], low: int, high: int, most: int) -> tuple[int | None, int]:
+        """The index of the first of some neighbouring names, None where their ranks do not tell; and the ranks read.
+
+        Args:
+            names: of neighbouring symbols; empty where unknown.
+            low: the lowest index that the first of them can have.
+            high: the highest that the last of them can have.
+            most: ranks that are read at most.
+        """
+        firsts = np.arange(low, high - len(names) + 2)
+        numbers = np.flatnonzero([bool(name) for name in names])
+        read = 0
+        if not len(firsts) or len(numbers) < LEAST_RANKED:
+            return None, read
+        by_name, *limits = self._by_name(names, numbers)
+        spread = np.unique(np.linspace(0, len(by_name) - 1, SAMPLE).astype(np.int64))
+        misplaced = ranked = np.zeros(0, np.int64)
+        for part in (spread, np.arange(min(NEIGHBOURS, len(by_name))), np.arange(len(by_name))):
+            if read + len(firsts) * len(part) > most:
+                return None, read
+            read += len(firsts) * len(part)
+            misplaced, ranked = self._misplaced(firsts, by_name[part], *(limit[part] for limit in limits))
+            close = misplaced < CLEAR
+            firsts, misplaced, ranked = firsts[close], misplaced[close], ranked[close]
+        # an index where too few ranks are known says nothing
+        firsts, misplaced = firsts[ranked >= LEAST_RANKED], misplaced[ranked >= LEAST_RANKED]
+        if not len(firsts):
+            return None, read
+        best = int(misplaced.argmin())
+        others = np.delete(misplaced, best)
+        if misplaced[best] or (len(others) and others.min() < CLEAR):
+            return None, read
+        return int(firsts[best]), read
+
+    def contradicts(self, names: Sequence[bytes], first: int) -> bool:
+        """Whether any of some neighbouring names, empty where unknown, is where it cannot be if the first is there."""
+        misplaced, _ = self._misplaced(
+            np.array([first]), *self._by_name(names, np.flatnonzero([bool(name) for name in names]))
+        )
+        return bool(misplaced.any())
+
+    def _by_name(
+        self, names: Sequence[bytes], numbers: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The numbers of some names in the order of these, and what `_misplaced` asks of each."""
+        by_name = np.array(sorted(numbers.tolist(), key=lambda number: self.key(names[number])), np.int64)
+        ordered = [names[number] for number in by_name.tolist()]
+        lower, upper = self._limits(ordered)
+        keys = _keys(ordered, self.key)
+        first = np.array([bisect_left(self.all_keys, key) for key in keys], np.int64)
+        last = np.array([bisect_right(self.all_keys, key) for key in keys], np.int64) - 1
+        return by_name, lower, upper, first, last
+
+    def _misplaced(
+        self,
+        firsts: NDArray[np.int64],
+        by_name: NDArray[np.int64],
+        lower: NDArray[np.int64],
+        upper: NDArray[np.int64],
+        first: NDArray[np.int64],
+        last: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many names are where they cannot be for each index of the first one, and of how many the rank is known.
+
+        Args:
+            firsts: the indices to try.
+            by_name: names in their order, counted from the first one.
+            lower: how many known names are lower than each of them.
+            upper: how many known names are not higher.
+            first: place of each name among all that are known, be their index known or not; between two ranks lie as
+                many at least.
+            last: place of the last one of its equals.
+        """
+        counts = np.zeros((2, len(firsts)), np.int64)
+        steps = np.arange(len(by_name))[:, None]
+        width = max(1, MAX_CELLS // max(1, len(by_name)))
+        for column in range(0, len(firsts), width):
+            rank = self.ranks.rank[firsts[column : column + width] + by_name[:, None]]
+            known = rank >= 0
+            below = self.below[np.maximum(rank, 0)]
+            # before each name the highest rank so far, and the last of the name's equals that has it
+            highest = np.full_like(rank, -1)
+            np.maximum.accumulate(rank[:-1], axis=0, out=highest[1:])
+            risen = np.full_like(rank, -1)
+            np.maximum.accumulate(np.where(rank > highest, steps, -1)[:-1], axis=0, out=risen[1:])
+            beneath = np.where(risen >= 0, last[risen], 0)
+            crowded = (highest >= 0) & (rank - highest < first[:, None] - beneath)
+            wrong = known & ((below < lower[:, None]) | (below > upper[:, None]) | crowded)
+            counts[:, column : column + width] = wrong.sum(axis=0), known.sum(axis=0)
+        return counts[0], counts[1]
+
+
+def _keys(names: Sequence[bytes], key: Callable[[bytes], bytes]) -> list[bytes]:
+    """Return what names are sorted by."""
+    return list(names) if key is KEYS[0] else [key(name) for name in names]
+
+
+def _in_order(indices: NDArray[np.int64], keys: list[bytes], least: float) -> tuple[NDArray[np.int64], list[bytes]]:
+    """Those of the names whose keys rise; fewer than ``least`` where that is of no use."""
+    while len(indices) >= least:
+        falls = np.array([a > b for a, b in pairwise(keys)], np.bool_)
+        if not falls.any():
+            break
+        # of two that contradict each other either can be wrong
+        fine = ~(np.append(falls, False) | np.append(False, falls))
+        indices, keys = indices[fine], [key for key, kept in zip(keys, fine.tolist(), strict=True) if kept]
+    return indices, keys

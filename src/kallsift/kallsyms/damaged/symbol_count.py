@@ -1,0 +1,60 @@
+"""How many symbols there are where neither their count nor the last names survive, as in 6.4 and later: the addresses
+behind the token index end where their order does, and seqs_of_names, which follows them, holds no higher number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from kallsift.kallsyms.damaged.address_table import aligned_up, table_alignment
+from kallsift.kallsyms.damaged.page_map import Pages
+from kallsift.kallsyms.format.address_table import BEHIND_INDEX, ENCODINGS
+from kallsift.kallsyms.format.seqs_of_names import may_be_permuted
+from kallsift.kallsyms.format.token_table import INDEX_SIZE, TokenTable
+from kallsift.memory.memory import Segment
+
+BEHIND = 8
+"""Words behind an array that can go on in its order: its base, and padding."""
+
+MOST = 12
+"""Counts that are followed."""
+
+
+def array_counts(
+    segment: Segment, pages: Pages, tokens: TokenTable, names: int, counts: range, word_size: int
+) -> Iterator[int]:
+    """Counts that the array behind the token index, and the permutation behind that, can have, the highest first.
+
+    Args:
+        segment: the memory that they lie in.
+        pages: those of it that are lost.
+        tokens: the token table; without its index nothing is found.
+        names: offset of the name stream.
+        counts: those to try.
+        word_size: bytes of an address.
+    """
+    if tokens.index_offset is None:
+        return
+    data, first = segment.data, tokens.index_offset + INDEX_SIZE
+    most = min(counts.stop - 1 + BEHIND, (len(data) - first) // BEHIND_INDEX)
+    if most < counts.start:
+        return
+    words = np.frombuffer(data[first : first + most * BEHIND_INDEX].tobytes(), f"{tokens.byte_order}u4")
+    words = words.astype(np.uint32)
+    places = first + BEHIND_INDEX * np.arange(most, dtype=np.int64)
+    there = pages.intact(places, places + BEHIND_INDEX)
+    for encoding in ENCODINGS:
+        if encoding.entry_size != BEHIND_INDEX:
+            continue
+        breaks = np.flatnonzero(there[1:] & there[:-1] & ~encoding.order(words))
+        high = int(breaks[0]) + 1 if len(breaks) else most
+        # the end can lie anywhere in what is lost before the first word out of order
+        known = np.flatnonzero(there[: max(0, high - BEHIND)])
+        low = int(known[-1]) + 1 if len(known) else 0
+        tried = np.arange(max(counts.start, low), min(counts.stop, high + 1))[::-1]
+        ends = first + tried * BEHIND_INDEX
+        if encoding.anchor == "relative_base":
+            alignment = max(table_alignment(segment, tokens, names, word_size), word_size)
+            ends = aligned_up(segment.start, ends, alignment) + word_size
+        yield from tried[may_be_permuted(data, pages, ends, tried)][:MOST].tolist()

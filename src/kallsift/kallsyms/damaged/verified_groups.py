@@ -1,0 +1,77 @@
+"""Which pages of a name stream hold what they did: those of groups of names that lead from one marker to the next.
+
+What no such group shows can be a page of something else that goes on as names do: walks fall into step on any piece of
+a name stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.damaged.page_map import Pages
+from kallsift.kallsyms.format.markers import GROUP
+from kallsift.kallsyms.format.name_stream import is_padding
+
+LEAST_ENTRIES = 16
+"""Entries of such a group that must begin on a page: the last one of few can end at the marker by chance."""
+
+
+def whole_groups(
+    data: NDArray[np.uint8],
+    offset: int,
+    end: int,
+    markers: dict[int, int],
+    heads: NDArray[np.int64],
+    following: NDArray[np.int64],
+) -> Iterator[tuple[int, int]]:
+    """Indices of the entries from one marker on, and before the next one, or the end, that they lead to."""
+    numbers = sorted(markers)
+    for number, after in zip(numbers, [*numbers[1:], None], strict=True):
+        first, last = number * GROUP, len(heads) if after is None else after * GROUP
+        if not first < last <= len(heads) or (heads[first:last] < 0).any():
+            continue
+        place = int(following[heads[last - 1]])
+        if place == markers[after] if after is not None else is_padding(data, place + offset, end):
+            yield first, last
+
+
+def proving_pages(
+    pages: Pages, offset: int, groups: Iterable[tuple[int, int]], heads: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """The pages that enough entries of whole groups begin on, shape of all pages."""
+    proving = np.zeros(len(pages.lost), np.bool_)
+    for first, last in groups:
+        numbers, entries = np.unique(pages.number(heads[first:last] + offset), return_counts=True)
+        proving[numbers[entries >= LEAST_ENTRIES]] = True
+    return proving
+
+
+def suspected_pages(
+    pages: Pages,
+    offset: int,
+    markers: dict[int, int],
+    broken: dict[int, int],
+    groups: Iterable[tuple[int, int]],
+    proving: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """Pages on which walks go wrong, or groups do not end at the next marker, though none of their bytes is blank.
+
+    Unless a group that does end there shows that they are whole; if such groups show all of them to be, one does by
+    chance, and none is believed.
+    """
+    whole = {first // GROUP for first, _ in groups}
+    ends = {number: markers[number + 1] for number in markers if number not in whole and number + 1 in markers}
+    doubted = np.zeros(len(pages.lost), np.bool_)
+    for number, end in (broken | ends).items():
+        value = markers[number]
+        first, last = pages.number(np.array([value, max(value, end - 1)]) + offset)
+        own = slice(first, last + 1)
+        if pages.lost[own].any():
+            continue
+        doubted[own] = True
+        if proving[own].all():
+            proving[own] = False
+    return np.flatnonzero(doubted & ~proving)

@@ -1,0 +1,1 @@
+"""Decode and check each of the tables that kallsyms consists of."""

@@ -1,0 +1,271 @@
+"""The name stream and its markers: ``markers[k]`` is exactly the offset of entry ``256 * k`` in the stream.
+
+An entry is a length and that many token codes. The length is one byte, or, since 6.1 (commit 73bbb94466fd), two where
+the first has its top bit set: seven low bits, then eight high ones. Which of the two rules holds, where the stream
+starts, how wide a marker is and how many entries there are all follow from the equation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.format.markers import GROUP, MAX_ENTRY, Markers
+from kallsift.kallsyms.format.token_table import MAX_PADDING, TokenTable
+from kallsift.lanes import LANE, lanes, writable_lanes
+from kallsift.threads import in_threads
+
+MAX_SYMBOLS = 1 << 24
+"""Entries at most: seqs_of_names stores an index in three bytes. Far above any kernel, it bounds hostile tables."""
+
+LIKELY_LAST_GROUP = GROUP * 129
+"""Bytes that the entries behind the last marker take at most, where lengths are one byte."""
+
+GROUPS_TRIED = 3
+"""Groups that a stream's start must fit before all are walked: some starts in a hundred fit one by chance."""
+
+MAX_STARTS = 8
+"""Starts that are followed: a true stream leaves one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Names:
+    """Entries of a name stream.
+
+    Attributes:
+        offset: of the first entry in the segment's data.
+        starts: offsets of each entry's first code in the segment's data, shape (n,), int64.
+        lengths: codes of each entry, shape (n,), int64.
+    """
+
+    offset: int
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    @property
+    def end(self) -> int:
+        """Offset behind the last entry."""
+        return int(self.starts[-1] + self.lengths[-1])
+
+    @property
+    def size(self) -> int:
+        """Bytes of the stream."""
+        return self.end - self.offset
+
+
+@dataclass(frozen=True, eq=False)
+class Stream(Names):
+    """A name stream that its markers prove, but for how many entries the last group has.
+
+    Attributes:
+        least: how many entries it has at least; at most as many as ``starts``.
+        markers: those that prove it.
+        trimmed: whether words that could be markers go on behind those.
+    """
+
+    least: int
+    markers: Markers
+    trimmed: bool
+
+    def same_as(self, other: Stream) -> bool:
+        """Whether both read the same bytes as the same entries: without a long name, both rules of length do."""
+        return self.markers.offset == other.markers.offset and np.array_equal(self.starts, other.starts)
+
+    def counted(self, count: int) -> Names:
+        """The stream of ``count`` entries."""
+        return Names(self.offset, self.starts[:count], self.lengths[:count])
+
+    def counts(self) -> range:
+        """How many entries it can have."""
+        return range(self.least, len(self.starts) + 1)
+
+
+def find_streams(
+    data: NDArray[np.uint8], candidates: Sequence[Markers], low: int, high: int, least: int | None = None
+) -> Iterator[Stream]:
+    """Name streams that markers prove and whose first entry lies in ``data[low:high]``.
+
+    Raises nothing: a wrong candidate dies where its equation fails.
+
+    Args:
+        data: the segment's bytes.
+        candidates: what can be markers, two of them at least in each.
+        low: where to begin.
+        high: where to end.
+        least: how many of them must hold, the first ones, where they may go on into something else; None for all.
+    """
+    if low >= high or not candidates:
+        return
+    tried = {id(markers): min(len(markers.values) - 1, GROUPS_TRIED) for markers in candidates}
+    room = max(int(markers.values[tried[id(markers)]]) for markers in candidates) + MAX_ENTRY
+    region = data[low : high + room]
+    found: list[Stream] = []
+    for two_byte_lengths in (True, False):
+        walked = landing(region, two_byte_lengths)
+        sizes = walked - np.arange(len(walked), dtype=walked.dtype)
+        for markers in candidates:
+            values, groups = markers.values, tried[id(markers)]
+            room = max(0, min(high - low, len(region) - int(values[groups])))
+            # the first marker is 0
+            starts = np.flatnonzero(sizes[:room] == int(values[1]))
+            for group in range(1, groups):
+                starts = starts[walked[starts + values[group]] - starts == values[group + 1]]
+            # where all entries are alike, each of them fits: the first one then
+            for start in dict.fromkeys([*starts[::-1][:MAX_STARTS].tolist(), *starts[:MAX_STARTS].tolist()]):
+                stream = _whole_stream(data, markers, low + start, two_byte_lengths, least)
+                if stream and not any(stream.same_as(other) for other in found):
+                    found.append(stream)
+                    yield stream
+
+
+def entry_sizes(region: NDArray[np.uint8], two_byte_lengths: bool) -> tuple[NDArray[np.int32] | int, NDArray[np.int32]]:
+    """Bytes of the length, and codes behind it, of the entry that would begin at each byte of a region."""
+    length = region.astype(np.int32)
+    if not two_byte_lengths:
+        return 1, length
+    long = region >= 0x80
+    second = np.append(region[1:], 0).astype(np.int32)
+    return long.astype(np.int32) + 1, np.where(long, length & 0x7F | second << 7, length)
+
+
+def landing(region: NDArray[np.uint8], two_byte_lengths: bool) -> NDArray[np.int32]:
+    """Where a walk of 256 entries from each byte of a region ends (its length, where it leaves the region).
+
+    Walks of 2, 4, ... 256 entries by composing each with itself, all starting bytes at once.
+    """
+    outside = len(region)
+    ends = np.arange(outside + 1, dtype=np.int32)
+    head, length = entry_sizes(region, two_byte_lengths)
+    step = np.where(length == 0, outside, ends[:-1] + head + length)
+    ends[:-1] = np.minimum(step, outside)
+    for _ in range(GROUP.bit_length() - 1):
+        ends = ends[ends]
+    return ends
+
+
+def is_group(data: bytes, two_byte_lengths: bool) -> bool:
+    """Tell whether 256 entries fill some bytes: as `landing` does for one start, which is much less work."""
+    place, end = 0, len(data)
+    for _ in range(GROUP):
+        if place >= end or not (length := data[place]):
+            return False
+        if two_byte_lengths and length >= 0x80:
+            if place + 1 >= end or not (length := length & 0x7F | data[place + 1] << 7):
+                return False
+            place += 1
+        place += 1 + length
+    return place == end
+
+
+def _whole_stream(
+    data: NDArray[np.uint8], markers: Markers, offset: int, two_byte_lengths: bool, least: int | None
+) -> Stream | None:
+    """The stream from ``offset`` on, if its groups of 256 entries end where the next marker says."""
+    groups = markers.values + offset
+    if groups[-1] >= len(data):
+        if least is None:
+            return None
+        groups = groups[groups < len(data)]
+    starts = np.empty((GROUP, len(groups)), np.int64)
+    lengths = np.empty((GROUP, len(groups)), np.int64)
+    place = groups.copy()
+    last = len(data) - 2
+    for entry in range(GROUP):
+        inside = np.minimum(place, last)
+        length = data[inside].astype(np.int64)
+        head = np.ones_like(length)
+        if two_byte_lengths:
+            long = length >= 0x80
+            length = np.where(long, length & 0x7F | data[inside + 1].astype(np.int64) << 7, length)
+            head += long
+        starts[entry], lengths[entry] = place + head, length
+        place = place + head + length
+        place[length == 0] = len(data)
+    trimmed = len(groups) < len(markers.values)
+    hold = place[:-1] == groups[1:]
+    if not hold.all():
+        proved = int(np.argmin(hold)) + 1
+        if least is None or proved < least:
+            return None
+        markers, trimmed = replace(markers, values=markers.values[:proved]), True
+        groups, starts, lengths = groups[:proved], starts[:, :proved], lengths[:, :proved]
+    # the last group may hold fewer
+    ends = (starts + lengths)[:, -1]
+    valid = np.minimum.accumulate((lengths[:, -1] > 0) & (ends <= len(data)))
+    before_last = (len(groups) - 1) * GROUP
+    most = before_last + int(np.count_nonzero(valid))
+    if most == before_last or before_last >= MAX_SYMBOLS:
+        return None
+    return Stream(offset, starts.T.reshape(-1)[:most], lengths.T.reshape(-1)[:most], before_last + 1, markers, trimmed)
+
+
+def find_num_syms(data: NDArray[np.uint8], names: int, count: int, byte_order: str) -> int | None:
+    """Offset of a word that holds ``count``, with nothing but padding between it and the names; None if there is none.
+
+    Every release puts num_syms directly before the names; its width (a long up to 4.19, then 32 bits) does not matter.
+    """
+    wanted = np.array([count], f"{byte_order}u4").tobytes()
+    for offset in range(names - 4, max(-1, names - 4 - MAX_PADDING), -4):
+        word = data[offset : offset + 4].tobytes()
+        if word == wanted:
+            return offset
+        if any(word):
+            break
+    return None
+
+
+def is_padding(data: NDArray[np.uint8], start: int, end: int) -> bool:
+    """Whether ``data[start:end]`` is what an assembler puts between two tables."""
+    return 0 <= end - start < MAX_PADDING and not data[start:end].any()
+
+
+def expand(
+    data: NDArray[np.uint8], names: Names, tokens: TokenTable, chunk: int = 1 << 13
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """All entries with their codes replaced by tokens.
+
+    Args:
+        data: the segment's bytes.
+        names: the proved stream.
+        tokens: the proved token table.
+        chunk: entries worked on at once; the temporary arrays of so many stay in the processor's cache.
+
+    Returns:
+        The characters end to end, uint8, and the bounds of each entry, shape (n + 1,), int64.
+    """
+    lanes_of_tokens = lanes(tokens.strings)[tokens.starts[:-1]]
+
+    def expanded(first: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        starts, lengths = names.starts[first : first + chunk], names.lengths[first : first + chunk]
+        code_ends = np.cumsum(lengths)
+        places = np.arange(int(code_ends[-1])) + np.repeat(starts - (code_ends - lengths), lengths)
+        text, ends = _token_texts(data[places], tokens, lanes_of_tokens)
+        return text, ends[code_ends - 1]
+
+    pieces, bounds = [np.empty(0, np.uint8)], [np.zeros(1, np.int64)]
+    for text, ends in in_threads(expanded, range(0, len(names.starts), chunk)):
+        pieces.append(text)
+        bounds.append(ends + bounds[-1][-1])
+    return np.concatenate(pieces), np.concatenate(bounds)
+
+
+def _token_texts(
+    codes: NDArray[np.uint8], tokens: TokenTable, first_lanes: NDArray[np.uint64]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the tokens of some codes end to end, and where each ends, shape (n,); what each begins with is given."""
+    indices = codes.astype(np.intp)
+    sizes = tokens.lengths.take(indices)
+    ends = np.cumsum(sizes)
+    places = ends - sizes
+    text = np.empty(int(ends[-1]) + LANE, np.uint8)
+    written = writable_lanes(text)
+    every_lane = lanes(tokens.strings)
+    # what a lane writes behind its token is written again: deep lanes come first, then tokens in their order
+    for depth in range((int(tokens.lengths.max()) - 1) // LANE * LANE, 0, -LANE):
+        deep = np.flatnonzero(sizes > depth)
+        written[places[deep] + depth] = every_lane[tokens.starts[indices[deep]] + depth]
+    written[places] = first_lanes.take(indices)
+    return text[:-LANE], ends

@@ -1,0 +1,363 @@
+"""seqs_of_names: a permutation of the symbols that sorts them by name (6.2 and later, and 6.1.42 and later).
+
+Three bytes an entry, big-endian on every machine; four bytes in the machine's order in 6.1.42 to 6.1.59. Names sort
+as unsigned bytes without the type letter, equal ones by address. Clang LTO kernels up to 6.10 compared them cut at the
+first ``.`` or at ``.llvm.``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.arrays import distinct
+from kallsift.kallsyms.damaged.page_map import PAGE, Pages
+from kallsift.kallsyms.format.token_table import MAX_PADDING
+from kallsift.lanes import LANE, lanes
+from kallsift.threads import in_threads
+
+SAMPLED = 16
+"""Entries that are looked at everywhere before all are at few places."""
+
+MAX_PLACES = 64
+"""Places that are looked at more closely than that."""
+
+CUTS = (b"", b".llvm.", b".")
+"""What names can be cut at: nothing, or what Clang LTO kernels up to 6.10 do."""
+
+
+SEQUENCE = 3
+"""Bytes of an entry, the highest first in every byte order, in 6.4 and later."""
+
+SAMPLE = 64
+"""Entries, spread over all, that are looked at where pages are lost, and before all are."""
+
+EDGE = 8
+"""As many of the first and of the last ones besides: they tell a permutation from what begins some entries further."""
+
+
+COMPARED = 1 << 14
+"""Names that are compared with the next ones at once: their arrays stay in the processor's cache."""
+
+_FIRST_BYTES = np.array([(1 << 64) - (1 << 64 - 8 * size) for size in range(LANE + 1)], np.uint64)
+"""Masks of the first 0 to 8 bytes of eight, the first one the highest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """A permutation of the symbols, found in memory.
+
+    Attributes:
+        offset: of the first entry in the segment's data.
+        entry_size: bytes of an entry, 3 or 4.
+        order: shape (n,), int64; ``order[r]`` is the index of the r-th symbol by name.
+    """
+
+    offset: int
+    entry_size: int
+    order: NDArray[np.int64]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all entries."""
+        return len(self.order) * self.entry_size
+
+
+def find_sequences(data: NDArray[np.uint8], ends: list[int], count: int, byte_order: str) -> Sequences | None:
+    """The permutation that follows one of the tables that end at ``ends``, or None.
+
+    Args:
+        data: the segment's bytes.
+        ends: offsets behind the tables that are known.
+        count: number of symbols.
+        byte_order: ``"<"`` or ``">"``.
+    """
+    for end in ends:
+        for offset, entry_size in _likely_sequences(data, end, count, byte_order):
+            if (order := _permutation(data, offset, count, entry_size, byte_order)) is not None:
+                return Sequences(offset, entry_size, order)
+    return None
+
+
+def _likely_sequences(data: NDArray[np.uint8], end: int, count: int, byte_order: str) -> list[tuple[int, int]]:
+    """Where behind a table a permutation can begin by its first entries, and their size, in the order of the places."""
+    found: list[tuple[int, int]] = []
+    for entry_size in (3, 4):
+        offsets = np.arange(end, min(end + MAX_PADDING, len(data) - count * entry_size + 1))
+        previous: NDArray[np.int64] | None = None
+        for entry in range(min(SAMPLED, count)):
+            value = _entries(data, offsets + entry * entry_size, entry_size, byte_order)
+            fits = value < count
+            if previous is not None:
+                fits &= value != previous
+            offsets, previous = offsets[fits], value[fits]
+        found += [(int(offset), entry_size) for offset in offsets]
+    return sorted(found)
+
+
+def scan_sequences(data: NDArray[np.uint8], low: int, high: int, counts: range, byte_order: str) -> Iterator[Sequences]:
+    """Permutations of any of ``counts`` symbols in ``data[low:high]``, at multiples of four bytes from ``low``.
+
+    Args:
+        data: the segment's bytes.
+        low: where to begin.
+        high: where to end.
+        counts: how many symbols there can be.
+        byte_order: ``"<"`` or ``">"``.
+    """
+    for entry_size in (3, 4):
+        places = np.arange(low, high - counts.start * entry_size + 1, 4)
+        previous: NDArray[np.int64] | None = None
+        # the first ones, and some of all: numbers in order, of which there are tables, begin with small ones as well
+        sampled = [*range(min(counts.start, SAMPLED)), *range(SAMPLED, counts.start, max(1, counts.start // SAMPLED))]
+        for entry in sampled:
+            value = _entries(data, places + entry * entry_size, entry_size, byte_order)
+            fits = value < counts.stop
+            if previous is not None:
+                # blank memory is full of equal entries
+                fits &= value != previous
+            places, previous = places[fits], value[fits]
+        for place in places[:MAX_PLACES].tolist():
+            most = min(counts.stop - 1, (high - place) // entry_size)
+            order = _entries(data, place + np.arange(most) * entry_size, entry_size, byte_order)
+            highest = np.maximum.accumulate(order)
+            # where the last name is the last symbol, one entry less is a permutation as well
+            for count in range(most, counts.start - 1, -1):
+                if highest[count - 1] == count - 1 and np.bincount(order[:count]).max() == 1:
+                    yield Sequences(place, entry_size, order[:count])
+
+
+def _entries(data: NDArray[np.uint8], places: NDArray[np.int64], entry_size: int, byte_order: str) -> NDArray[np.int64]:
+    """The entry at each of the places."""
+    significant_first = range(entry_size) if entry_size == 3 or byte_order == ">" else range(entry_size)[::-1]
+    value = np.zeros(len(places), np.int64)
+    for byte in significant_first:
+        value = value << 8 | data[places + byte]
+    return value
+
+
+def _permutation(
+    data: NDArray[np.uint8], offset: int, count: int, entry_size: int, byte_order: str
+) -> NDArray[np.int64] | None:
+    """The entries from ``offset`` on if they are a permutation, else None.
+
+    Most candidates fail on their first few entries, and others, as a table of addresses, on some of all.
+    """
+    for sampled in (np.arange(min(count, SAMPLE)), np.arange(0, count, max(1, count // SAMPLE))):
+        some = _entries(data, offset + sampled * entry_size, entry_size, byte_order)
+        if int(some.max()) >= count or len(distinct(some)) < len(some):
+            return None
+    order = _entries(data, offset + np.arange(count) * entry_size, entry_size, byte_order)
+    return order if int(order.max()) < count and np.bincount(order).max() == 1 else None
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """What is left of a permutation.
+
+    Attributes:
+        offset: of the first entry in the segment's data.
+        entry_size: bytes of an entry, 3 or 4.
+        order: shape (n,), int64; ``order[r]`` is the index of the r-th symbol by name, -1 where it is lost.
+        rank: shape (n,), int64; the rank of each symbol, -1 where it is lost.
+        strange: entries on pages that are not blank, and yet can be none.
+    """
+
+    offset: int
+    entry_size: int
+    order: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    strange: int
+
+    @property
+    def known(self) -> int:
+        """How many entries survive."""
+        return int(np.count_nonzero(self.order >= 0))
+
+    def without(self, lost: NDArray[np.bool_]) -> Ranks:
+        """With those entries, shape (n,), lost too."""
+        order, rank = np.where(lost, -1, self.order), self.rank.copy()
+        rank[self.order[lost & (self.order >= 0)]] = -1
+        return replace(self, order=order, rank=rank)
+
+
+def find_ranks(data: NDArray[np.uint8], pages: Pages, end: int, count: int, byte_order: str) -> Ranks | None:
+    """What is left of the permutation that follows a table; None if too little is, or it is none.
+
+    Args:
+        data: the segment's bytes.
+        pages: the lost ones.
+        end: offset behind the table before it.
+        count: number of symbols.
+        byte_order: ``"<"`` or ``">"``.
+    """
+    best: Ranks | None = None
+    for entry_size in (3, 4):
+        for offset in dict.fromkeys(-(-end // alignment) * alignment for alignment in (4, 8, 16, 256)):
+            ranks = ranks_at(data, pages, offset, entry_size, count, byte_order)
+            if ranks is not None and (best is None or ranks.known > best.known):
+                best = ranks
+    return best
+
+
+def ranks_at(
+    data: NDArray[np.uint8], pages: Pages, offset: int, entry_size: int, count: int, byte_order: str
+) -> Ranks | None:
+    """What is left of the permutation that begins exactly at an offset; None if too little is, or it is none."""
+    if offset + count * entry_size > len(data):
+        return None
+    places = offset + np.arange(count, dtype=np.int64) * entry_size
+    order = _entries(data, places, entry_size, byte_order)
+    intact = pages.intact(places, places + entry_size)
+    number = pages.number(places)
+    # a page of something else has entries that are none
+    foreign = np.zeros(len(pages.lost), np.bool_)
+    foreign[number[intact & (order >= count)]] = True
+    strange = intact & foreign[number]
+    intact &= ~strange
+    if np.count_nonzero(intact) < max(SAMPLED, count // 8):
+        return None
+    order = np.where(intact, order, -1)
+    times = np.bincount(order[intact], minlength=count)
+    doubled = intact & (times[np.maximum(order, 0)] > 1)
+    # a page that stands twice is one at most
+    copied = np.bincount(number[doubled], minlength=len(pages.lost)) * 2 > np.bincount(
+        number, minlength=len(pages.lost)
+    )
+    if np.count_nonzero(doubled & ~copied[number]) * 50 > count or np.count_nonzero(intact & ~doubled) < count // 8:
+        return None
+    order[intact] = np.where(times[order[intact]] == 1, order[intact], -1)
+    rank = np.full(count, -1, np.int64)
+    there = np.flatnonzero(order >= 0)
+    rank[order[there]] = there
+    twice = int(np.count_nonzero(times > 1))
+    return Ranks(offset, entry_size, order, rank, int(np.count_nonzero(strange)) + twice)
+
+
+def may_be_permuted(
+    data: NDArray[np.uint8], pages: Pages, starts: NDArray[np.int64], counts: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Whether some entries from each start on, the first and the last ones among them, are numbers below each count."""
+    ends = starts + counts * SEQUENCE
+    # so many entries can be there at most, by the pages that are: few of them hold more than one that is looked at
+    there = pages.count_left(starts, ends)
+    # where no page is, as mostly, the edges are not asked
+    going = np.flatnonzero((ends <= len(data)) & (there > 0))
+    low, high, edge = starts[going], ends[going], EDGE * SEQUENCE
+    most = there[going] * (1 + SAMPLE * PAGE // np.maximum(counts[going] * SEQUENCE, 1))
+    most += EDGE * (pages.count_left(low, low + edge) + pages.count_left(high - edge, high))
+    going = going[most >= SAMPLE // 4]
+    seen = np.zeros(len(starts), np.int64)
+    spread = [(number, SAMPLE, 0) for number in range(SAMPLE)]
+    edges = [entry for number in range(EDGE) for entry in ((0, 1, number), (1, 1, -1 - number))]
+    for number, parts, further in (*spread, *edges):
+        place = starts[going] + (counts[going] * number // parts + further) * SEQUENCE
+        intact = pages.intact(place, place + SEQUENCE)
+        value = data[place].astype(np.int64) << 16 | data[place + 1].astype(np.int64) << 8 | data[place + 2]
+        seen[going] += intact
+        going = going[~intact | (value < counts[going])]
+    result = np.zeros(len(starts), np.bool_)
+    result[going] = seen[going] >= SAMPLE // 4
+    return result
+
+
+def sorted_by_name(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> bool:
+    """Whether the permutation sorts the names, whole or cut as LTO kernels cut them."""
+    return name_cut(order, characters, bounds) is not None
+
+
+def names_out_of_order(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> list[str]:
+    """Names that a permutation puts behind others that they belong before, by the cut that leaves fewest.
+
+    One at a time: for tables that `sorted_by_name` denies.
+    """
+    text, places = characters.tobytes(), bounds.tolist()
+    names = [text[places[index] + 1 : places[index + 1]] for index in order.tolist()]
+    best: list[str] | None = None
+    for mark in CUTS:
+        keys = [(name.partition(mark)[0] if mark else name, index) for name, index in zip(names, order, strict=True)]
+        falls = [names[rank].decode("latin-1") for rank in range(1, len(keys)) if keys[rank - 1] > keys[rank]]
+        if best is None or len(falls) < len(best):
+            best = falls
+    return best or []
+
+
+def name_cut(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> bytes | None:
+    """What the names are cut at before the permutation sorts them: one of `CUTS`; None if it does not sort them.
+
+    Args:
+        order: the permutation, shape (n,).
+        characters: type letters and names end to end.
+        bounds: shape (n + 1,), of each symbol in ``characters``.
+    """
+    starts, ends = bounds[:-1] + 1, bounds[1:]
+    for mark in CUTS:
+        if _sorted(order, characters, starts, _cut(characters.tobytes(), mark, starts, ends) if mark else ends):
+            return mark
+    return None
+
+
+def read_order(data: NDArray[np.uint8], count: int, byte_order: str) -> NDArray[np.int64] | None:
+    """The permutation that a whole table holds, shape (count,); None if it is none.
+
+    Args:
+        data: the table's bytes.
+        count: number of symbols.
+        byte_order: ``"<"`` or ``">"``.
+    """
+    if not count or len(data) % count or len(data) // count not in (3, 4):
+        return None
+    return _permutation(data, 0, count, len(data) // count, byte_order)
+
+
+def _cut(text: bytes, mark: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The ends of the names, moved to the first ``mark`` in each."""
+    places, place = [], text.find(mark)
+    while place >= 0:
+        places.append(place)
+        place = text.find(mark, place + 1)
+    marks = np.array([*places, len(text)], np.int64)
+    following = marks[np.searchsorted(marks, starts)]
+    return np.minimum(following, ends)
+
+
+def _sorted(
+    order: NDArray[np.int64], characters: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> bool:
+    """Whether names are non-decreasing in this order, and equal ones in the order of their indices.
+
+    Compares eight bytes of many neighbours at once, then the next eight of those that are still equal.
+    """
+    eights = lanes(characters, ">")
+
+    def are_sorted(first: int) -> bool:
+        part = order[first : first + COMPARED + 1]
+        return _are_sorted(part, eights, starts.take(part), ends.take(part))
+
+    return all(in_threads(are_sorted, range(0, len(order), COMPARED)))
+
+
+def _are_sorted(
+    order: NDArray[np.int64], eights: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> bool:
+    """As `_sorted`, of names that begin and end at some places of what ``eights`` are the lanes of."""
+    # which names are equal to the next one, as far as they were compared
+    equal, depth = np.ones(len(order) - 1, np.bool_), 0
+    while True:
+        left = np.clip(ends - starts - depth, 0, LANE)
+        keys = eights[np.minimum(starts + depth, len(eights) - 1)] & _FIRST_BYTES.take(left)
+        if (equal & (keys[:-1] > keys[1:])).any():
+            return False
+        equal &= keys[:-1] == keys[1:]
+        depth += LANE
+        ended = equal & (starts + depth > ends)[:-1]
+        if (ended & (order[:-1] > order[1:])).any():
+            return False
+        equal = np.append(equal & ~ended, False)
+        kept = equal | np.append(False, equal[:-1])
+        if not kept.any():
+            return True
+        starts, ends, order, equal = starts[kept], ends[kept], order[kept], equal[kept][:-1]

@@ -1,0 +1,289 @@
+"""The solver for tables that lie as every release so far puts them: each touches another one.
+
+A chain of generators, each of which extends a candidate or lets it die where its equation fails. Where nothing comes
+out, `kallsift.kallsyms.solvers.scattered` looks for the tables in any order and at any distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.format.address_table import AddressArray, find_arrays
+from kallsift.kallsyms.format.markers import Markers, find_markers
+from kallsift.kallsyms.format.name_codes import compression_check
+from kallsift.kallsyms.format.name_stream import (
+    GROUPS_TRIED,
+    LIKELY_LAST_GROUP,
+    Names,
+    expand,
+    find_num_syms,
+    find_streams,
+    is_padding,
+)
+from kallsift.kallsyms.format.seqs_of_names import Sequences, find_sequences, names_out_of_order, sorted_by_name
+from kallsift.kallsyms.format.token_table import INDEX_SIZE, MAX_PADDING, TokenTable
+from kallsift.kallsyms.recovered_tables import Attempt, Row, Tables, in_order
+from kallsift.memory.memory import Segment
+
+MARKERS_WITHIN = 2 << 20
+"""How far before the token table the markers begin at most, in bytes: seqs_of_names lies between them in 6.1 to 6.3."""
+
+TYPE_LETTERS = np.frombuffer(b"ABDRTVWabdrtvw?GgSsNnCcIiUu-", np.uint8)
+"""Letters that nm prints, and so the first character of each entry."""
+
+STREAM_PASSES = 24
+"""How often all bytes in which a stream of names can begin are passed over."""
+
+COUNT_SIZE = 4
+"""Bytes of num_syms that are looked at: it is as wide as a word up to 4.19, but no kernel needs more."""
+
+PAGE = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class _Listing:
+    """Names that are proved, and where their tables lie."""
+
+    names: Names
+    rows: tuple[Row, ...]
+    num_syms: Check
+    markers: Check
+
+
+def recover_tables(
+    segment: Segment,
+    tokens: TokenTable,
+    word_sizes: Sequence[int],
+    attempt: Attempt,
+    markers: Sequence[Markers] | None = None,
+) -> Iterator[Tables]:
+    """All ways in which tables around a token table agree; mostly one.
+
+    Args:
+        segment: the memory that holds the token table.
+        tokens: the proved token table.
+        word_sizes: bytes of an address, those to try in this order.
+        attempt: is told how far it came.
+        markers: those of the names, where there is no token table; None to look for them before it.
+    """
+    here = _here(segment, tokens)
+    if tokens.stored:
+        attempt.reached(1, "names", f"{here}, but no markers near it fit a name stream")
+    for listing in _listings(segment, tokens, attempt, markers):
+        count = len(listing.names.starts)
+        expanded = expand_checked(segment, tokens, listing.names, attempt)
+        if expanded is None:
+            continue
+        characters, bounds, letters = expanded
+        attempt.reached(
+            3, "addresses", f"{here} with {count} names, but no array of {count} addresses in order near it"
+        )
+        with ThreadPoolExecutor() as threads:
+            checked = threads.submit(compression_check, segment.data, listing.names, tokens)
+            arrays = [entry for size in word_sizes for entry in _address_arrays(segment, tokens, listing, size)]
+            codes = checked.result()
+        # a base that is there before one that has to be found, and what lies closest
+        arrays.sort(key=lambda entry: entry[:2])
+        by_name: dict[int | None, Check] = {}
+        for _, _, word_size, array in arrays:
+            if (blank := blank_page(segment, array.offset, array.size)) is not None:
+                attempt.reached(3, "addresses", f"{here} with {count} names, but the page at {blank:#x} is blank")
+                continue
+            rows = in_order(*listing.rows, *token_rows(tokens), *array_rows(array, word_size))
+            sequences = find_sequences(segment.data, [row.end for row in rows], count, tokens.byte_order)
+            # the same one for most arrays
+            place = None if sequences is None else sequences.offset
+            if place not in by_name:
+                by_name[place] = sequences_check(sequences, characters, bounds)
+            checks = (index_check(tokens), listing.markers, listing.num_syms, letters, codes)
+            yield assemble(
+                segment, word_size, tokens, (*rows, *sequences_rows(sequences)), array, characters, bounds,
+                (*checks, order_check(array), by_name[place]),
+            )  # fmt: skip
+
+
+def assemble(
+    segment: Segment,
+    word_size: int,
+    tokens: TokenTable,
+    rows: Sequence[Row],
+    array: AddressArray,
+    characters: NDArray[np.uint8],
+    bounds: NDArray[np.int64],
+    checks: tuple[Check, ...],
+) -> Tables:
+    """Return tables with their rows in order."""
+    return Tables(segment, word_size, tokens.byte_order, in_order(*rows), array, characters, bounds, checks)
+
+
+def order_check(array: AddressArray) -> Check:
+    """Return the address array's proof."""
+    detail = f"{len(array.words)} entries never decrease as {array.encoding.name}"
+    return Check.that("address order", True, detail)
+
+
+def sequences_rows(sequences: Sequences | None) -> tuple[Row, ...]:
+    """Return where the permutation lies, if there is one."""
+    return () if sequences is None else (Row("seqs_of_names", sequences.offset, sequences.size),)
+
+
+def token_rows(tokens: TokenTable) -> tuple[Row, ...]:
+    """Where the token table and its index lie."""
+    if not tokens.stored:
+        return ()
+    table = Row("token_table", tokens.offset, tokens.size)
+    if tokens.index_offset is None:
+        return (table,)
+    return table, Row("token_index", tokens.index_offset, INDEX_SIZE)
+
+
+def array_rows(array: AddressArray, word_size: int) -> tuple[Row, ...]:
+    """Where the array and its base lie."""
+    row = Row("addresses" if array.encoding.name == "absolute" else "offsets", array.offset, array.size)
+    if array.relative_base_offset is None:
+        return (row,)
+    return row, Row("relative_base", array.relative_base_offset, word_size)
+
+
+def aligned_starts(rows: Sequence[Row]) -> list[int]:
+    """Offsets of the tables that begin where the assembler aligned them; a count may be the end of a wider word."""
+    return [row.offset for row in rows if row.name != "num_syms"]
+
+
+def index_check(tokens: TokenTable) -> Check:
+    """The token table's proof."""
+    if not tokens.stored:
+        return Check("token index", Outcome.ABSENT, "the names are not compressed")
+    return Check.that("token index", True, f"256 offsets equal the starts of 256 strings ({tokens.size} bytes)")
+
+
+def markers_check(markers: Markers) -> Check:
+    """The name stream's proof."""
+    return Check.that(
+        "markers",
+        True,
+        f"all {len(markers.values)} markers ({markers.width} bytes each) are the offsets of every 256th entry",
+    )
+
+
+def expand_checked(
+    segment: Segment, tokens: TokenTable, names: Names, attempt: Attempt, least: int | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], Check] | None:
+    """Characters, bounds and the check of the letters; None if an entry lacks its letter or its name.
+
+    Where at least ``least`` of the entries are wanted, it is those before the first such one.
+    """
+    characters, bounds = expand(segment.data, names, tokens)
+    letters = np.isin(characters[np.minimum(bounds[:-1], len(characters) - 1)], TYPE_LETTERS)
+    wrong = np.flatnonzero((np.diff(bounds) < 2) | ~letters)
+    count = int(wrong[0]) if len(wrong) else len(letters)
+    if count < (len(letters) if least is None else least):
+        here = _here(segment, tokens)
+        attempt.reached(2, "names", f"{here}: {len(wrong)} names start with no type letter")
+        return None
+    check = Check.that("type letters", True, f"all {count} entries start with a letter of nm")
+    return characters[: bounds[count]], bounds[: count + 1], check
+
+
+def _here(segment: Segment, tokens: TokenTable) -> str:
+    """What messages begin with."""
+    place = segment.start + tokens.offset
+    return f"{'token table' if tokens.stored else 'end of the markers of plain names'} at {place:#x}"
+
+
+def _listings(
+    segment: Segment, tokens: TokenTable, attempt: Attempt, candidates: Sequence[Markers] | None
+) -> Iterator[_Listing]:
+    """Markers before the token table, and the name streams directly before them, each with its count."""
+    data = segment.data
+    here = _here(segment, tokens)
+    high = tokens.offset - (segment.start + tokens.offset) % 8 + 8
+    low = high - min(high // 8 * 8, MARKERS_WITHIN)
+    for markers in find_markers(data, low, high, tokens.byte_order) if candidates is None else candidates:
+        # the stream ends where the markers begin, its last group is of unknown size
+        last_start = markers.offset - int(markers.values[-1])
+        first = max(0, last_start - LIKELY_LAST_GROUP - MAX_PADDING)
+        room = last_start - first + int(markers.values[min(len(markers.values) - 1, GROUPS_TRIED)])
+        if not attempt.can_afford("markers", STREAM_PASSES * max(0, room)):
+            continue
+        found: list[_Listing] = []
+        for stream in find_streams(data, [markers], first, last_start):
+            for count in stream.counts():
+                names = stream.counted(count)
+                if not is_padding(data, names.end, markers.offset):
+                    continue
+                rows = [Row("names", names.offset, names.size), Row("markers", markers.offset, markers.size)]
+                if (place := find_num_syms(data, names.offset, count, tokens.byte_order)) is not None:
+                    rows.append(Row("num_syms", place, COUNT_SIZE))
+                    num_syms = Check.that("num_syms", True, f"the count {count} stands before the names")
+                elif tokens.stored and is_padding(data, max(0, names.offset - 8), names.offset):
+                    num_syms = Check("num_syms", Outcome.ABSENT, "nothing but zeros stands before the names")
+                else:
+                    message = f"{here}, but what stands before the {count} names is not their count"
+                    attempt.reached(2, "names", message)
+                    continue
+                found.append(_Listing(names, tuple(rows), num_syms, markers_check(markers)))
+        # both equations before one: a stream that begins inside the names can touch the markers by chance
+        yield from sorted(found, key=lambda listing: listing.num_syms.outcome is not Outcome.PASSED)
+
+
+def _address_arrays(
+    segment: Segment, tokens: TokenTable, listing: _Listing, word_size: int
+) -> Iterator[tuple[bool, int, int, AddressArray]]:
+    """Arrays that fit and touch a table: behind the token index (6.4 and later) or before the names (earlier).
+
+    Each with whether its base is lost, the gap between it and the table, and the word size.
+    """
+    data, count = segment.data, len(listing.names.starts)
+    rows = (*listing.rows, *token_rows(tokens))
+    room = count * word_size + 2 * MAX_PADDING + 16
+
+    def gap(array: AddressArray) -> int | None:
+        """Padding between the array and the nearest table that it touches; None where it touches none."""
+        last = array_rows(array, word_size)[-1].end
+        if any(array.offset < row.end and row.offset < last for row in rows):
+            return None
+        gaps = [array.offset - row.end for row in rows if is_padding(data, row.end, array.offset)]
+        gaps += [row.offset - last for row in rows if is_padding(data, last, row.offset)]
+        return min(gaps, default=None)
+
+    behind, before = tokens.end, listing.names.offset
+    arrays: list[AddressArray] = []
+    words, starts = (word_size, tokens.byte_order), aligned_starts(rows)
+    for low, high in ((behind, behind + room), (before - room, before)):
+        low = max(low - (segment.start + low) % word_size, 0)
+        arrays += find_arrays(data, low, high, count, words, starts)
+    for array in arrays:
+        if (distance := gap(array)) is not None:
+            yield array.adrift, distance, word_size, array
+
+
+def blank_page(segment: Segment, offset: int, size: int) -> int | None:
+    """Address of the first page of zeros that reaches into a table; None if there is none.
+
+    A page that a dump lacks is often filled with zeros, and leading zeros are in order under most encodings.
+    """
+    for page in range(max(0, offset - (segment.start + offset) % PAGE), offset + size, PAGE):
+        if not segment.data[page : page + PAGE].any():
+            return segment.start + page
+    return None
+
+
+def sequences_check(sequences: Sequences | None, characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> Check:
+    """Whether the permutation sorts the names."""
+    if sequences is None:
+        return Check("seqs_of_names", Outcome.ABSENT, "no permutation follows a table (normal up to 6.1)")
+    if sorted_by_name(sequences.order, characters, bounds):
+        text = f"a permutation of all {len(sequences.order)} symbols ({sequences.entry_size} bytes each)"
+        return Check.that("seqs_of_names", True, f"{text} that sorts them by name")
+    falls = names_out_of_order(sequences.order, characters, bounds)
+    detail = (
+        f"{len(falls)} of {len(sequences.order)} names come before their predecessors by name, the first is {falls[0]}"
+    )
+    return Check.that("seqs_of_names", False, detail, is_quoted=True)

@@ -1,0 +1,175 @@
+"""Tables from before 2.6.10: addresses, their number, and names with a NUL behind each.
+
+Since 2.5.54 a name is a byte that says how many characters it shares with the one before, and the rest of it; before
+that it is whole (kernel/kallsyms.c, scripts/kallsyms.c of those releases). No letters are stored: what these kernels
+printed in their place they found out from sections and exports. They are unknown, and printed as ``?``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.format.address_table import ENCODINGS, AddressArray
+from kallsift.kallsyms.format.token_table import MAX_PADDING
+from kallsift.kallsyms.recovered_tables import Attempt, Row, Tables, in_order
+from kallsift.kallsyms.solvers.adjacent import blank_page
+from kallsift.kallsyms.solvers.identifier_regions import BLOCK
+from kallsift.memory.memory import Memory, Segment
+
+LEAST, MOST = 256, 1 << 18
+"""Symbols of a table at least and at most; kernels of that time had some ten thousand."""
+
+MAX_NAME = 128
+"""Characters of a name at most, the NUL included (KSYM_NAME_LEN)."""
+
+AROUND = 2 * BLOCK + MAX_PADDING
+"""Bytes before and behind the beginning of a region of names in which they can begin."""
+
+ABSOLUTE = next(encoding for encoding in ENCODINGS if encoding.name == "absolute")
+GRAPHIC = (np.arange(256) > ord(" ")) & (np.arange(256) < 0x7F)
+"""Which bytes names can have."""
+
+
+def recover_early(memory: Memory, low: int, word_sizes: Sequence[int], attempt: Attempt) -> Iterator[Tables]:
+    """All tables whose names begin where a region of names does.
+
+    Each word that can be their number is held against what stands before it, then against what stands behind it; both
+    take no longer than what is there is long.
+
+    Args:
+        memory: the source.
+        low: address at which the region begins.
+        word_sizes: bytes of an address, those to try in this order.
+        attempt: is told how far it came.
+    """
+    for size in word_sizes:
+        near = memory.around(low, AROUND + MAX_PADDING + LEAST * size, AROUND)
+        for byte_order in "<>":
+            for place, count in _counts(near, max(0, low - AROUND), size, byte_order):
+                segment = memory.around(place, count * size + MAX_PADDING, size + MAX_PADDING + count * (MAX_NAME + 1))
+                num_syms = place - segment.start
+                array = _array(segment.data, num_syms, count, size, byte_order)
+                if array is None or blank_page(segment, array.offset, array.size) is not None:
+                    continue
+                listings = [*_listings(segment.data, num_syms + size, count)]
+                if len(listings) > 1:
+                    here = f"{count} words in order at {segment.start + array.offset:#x} and their number"
+                    attempt.reached(2, "names", f"{here}, but the names behind it can be read in more than one way")
+                elif listings:
+                    yield _tables(segment, num_syms, array, *listings[0], size, byte_order)
+
+
+def _counts(near: Segment, low: int, size: int, byte_order: str) -> Iterator[tuple[int, int]]:
+    """Words from ``low`` on that can be the number of symbols, for words in order stand before it; with addresses."""
+    first = -near.start % size
+    raw = near.data[first : first + (len(near.data) - first) // size * size]
+    words = np.frombuffer(raw.tobytes(), f"{byte_order}u{size}").astype(np.uint64)
+    if not len(words):
+        return
+    # what pads the addresses is zero, and then a step down, but no step that counts
+    index = np.arange(len(words))
+    real = np.maximum.accumulate(np.where(words != 0, index, 0))
+    breaks = np.append(0, np.flatnonzero(words[1:] < words[:-1]) + 1)
+    since = index - breaks[np.searchsorted(breaks, index, "right") - 1] + 1
+    can_be = (words >= LEAST) & (words < MOST)
+    can_be[0] = False
+    for place in np.flatnonzero(can_be).tolist():
+        address = near.start + first + place * size
+        if address >= low and since[real[place - 1]] >= LEAST:
+            yield address, int(words[place])
+
+
+def _array(data: NDArray[np.uint8], num_syms: int, count: int, size: int, byte_order: str) -> AddressArray | None:
+    """The addresses before a count, with nothing but zeros between; None if they are not in order."""
+    end = num_syms
+    while end > max(0, num_syms - MAX_PADDING) and not data[end - size : end].any():
+        end -= size
+    start = end - count * size
+    if start < 0:
+        return None
+    words = np.frombuffer(data[start:end].tobytes(), f"{byte_order}u{size}")
+    # the last of them first: what is no array ends there
+    held = LEAST
+    while ABSOLUTE.order(words[-held:]).all():
+        if held >= count:
+            words = words.astype(words.dtype.newbyteorder("="))
+            return AddressArray(start, ABSOLUTE, words) if ABSOLUTE.typical(words) else None
+        held *= 4
+    return None
+
+
+def _listings(data: NDArray[np.uint8], start: int, count: int) -> Iterator[tuple[str, int, list[bytes], int]]:
+    """The ways to read so many names behind a place: how they are stored, where they begin, what they are, their end.
+
+    There is one at most. Stems begin with a byte of zero, for there is no name before the first, and go on with numbers
+    that are no larger than the name before is long; the letters that strings begin with are larger than most names.
+    """
+    zeros = int(np.argmax(np.append(data[start : start + MAX_PADDING + 1], 1) != 0))
+    if zeros and (found := _stems(data, start + zeros - 1, count)):
+        yield "stems", start + zeros - 1, *found
+    if found := _strings(data, start + zeros, count):
+        yield "strings", start + zeros, *found
+
+
+def _tables(
+    segment: Segment,
+    num_syms: int,
+    array: AddressArray,
+    form: str,
+    start: int,
+    texts: list[bytes],
+    end: int,
+    size: int,
+    byte_order: str,
+) -> Tables:
+    count = len(texts)
+    bounds = np.concatenate(([0], np.cumsum([len(text) + 1 for text in texts]))).astype(np.int64)
+    characters = np.frombuffer(b"".join(b"?" + text for text in texts), np.uint8)
+    rows = (
+        Row("addresses", array.offset, array.size),
+        Row("num_syms", num_syms, size),
+        Row("names", start, end - start),
+    )
+    checks = (
+        Check.that("num_syms", True, f"the count {count} stands between the addresses and the names"),
+        Check.that("names", True, f"{count} names of at most {MAX_NAME - 1} characters, stored as {form}"),
+        Check("type letters", Outcome.ABSENT, "tables before 2.6.10 have none; each is printed as ?"),
+        Check.that("address order", True, f"{count} entries never decrease as {array.encoding.name}"),
+    )
+    return Tables(segment, size, byte_order, in_order(*rows), array, characters, bounds, checks)
+
+
+def _strings(data: NDArray[np.uint8], start: int, count: int) -> tuple[list[bytes], int] | None:
+    """So many names, each whole, and where they end; None if there are not."""
+    text = data[start : start + count * MAX_NAME]
+    nuls = np.flatnonzero(text == 0)[:count]
+    if len(nuls) < count:
+        return None
+    text = text[: int(nuls[-1]) + 1]
+    lengths = np.diff(nuls, prepend=-1) - 1
+    if not lengths.all() or lengths.max() >= MAX_NAME or not GRAPHIC[text[text != 0]].all():
+        return None
+    return text.tobytes().split(b"\0")[:count], start + len(text)
+
+
+def _stems(data: NDArray[np.uint8], start: int, count: int) -> tuple[list[bytes], int] | None:
+    """So many names, each behind the number of characters it shares with the one before; None if there are not."""
+    text = data[start : start + count * (MAX_NAME + 1)].tobytes()
+    names: list[bytes] = []
+    place, before = 0, b""
+    for _ in range(count):
+        end = text.find(b"\0", place + 1)
+        if end < 0 or text[place] > len(before) or text[place] + end - place > MAX_NAME:
+            return None
+        before = before[: text[place]] + text[place + 1 : end]
+        if not before:
+            return None
+        names.append(before)
+        place = end + 1
+    if not GRAPHIC[np.frombuffer(b"".join(names), np.uint8)].all():
+        return None
+    return names, start + place

@@ -1,0 +1,252 @@
+"""The solver for tables in any order, at any distance from each other, between any neighbours.
+
+Nothing is assumed of where a table lies but that it is within `WITHIN` of the token table. What adjacency says in
+`kallsift.kallsyms.solvers.adjacent` must follow from the tables themselves here: the count is a word that some table of
+the right size bears out, an array ends where its order does. Slower, so it is asked last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from heapq import merge
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.format.address_table import AddressArray, Run, find_runs, windows, with_bases
+from kallsift.kallsyms.format.markers import find_markers
+from kallsift.kallsyms.format.name_codes import compression_check
+from kallsift.kallsyms.format.name_stream import MAX_STARTS, Names, Stream, find_streams
+from kallsift.kallsyms.format.seqs_of_names import Sequences, scan_sequences, sorted_by_name
+from kallsift.kallsyms.format.token_table import TokenTable
+from kallsift.kallsyms.recovered_tables import Attempt, Layout, Listed, Row, Tables
+from kallsift.kallsyms.solvers.adjacent import (
+    COUNT_SIZE,
+    aligned_starts,
+    array_rows,
+    assemble,
+    blank_page,
+    expand_checked,
+    index_check,
+    markers_check,
+    order_check,
+    sequences_check,
+    sequences_rows,
+    token_rows,
+)
+from kallsift.kallsyms.solvers.other_tables import OtherTables, other_tables
+from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.memory.memory import Segment
+
+WITHIN = 16 << 20
+"""How far from the token table another table lies at most, in bytes."""
+
+LEAST_MARKERS = 3
+"""Fewer fit too many streams by chance where nothing says where to look."""
+
+MAX_RUNS = 16
+"""Runs of words that are followed as markers, the longest first."""
+
+BLOCK = 4 << 20
+"""Bytes at whose each a stream is tried at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Listing:
+    """Names of which there are as many as a word says.
+
+    Attributes:
+        names: the stream.
+        ends: whether it is known that there are no more.
+        counts: where words hold that count, those nearest to the names first.
+        sequences: the permutation that sorts the names, if there is one.
+        characters: type letters and names end to end.
+        bounds: of each symbol in ``characters``.
+        letters: the check of the type letters.
+    """
+
+    names: Names
+    ends: bool
+    counts: NDArray[np.int64]
+    sequences: Sequences | None
+    characters: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
+    letters: Check
+
+    def count_offset(self, array: AddressArray, taken: list[Row]) -> int | None:
+        """Where the count stands: where symbols put it, else nearest to the names; never in a table."""
+        free = self.counts
+        for low, high in ((array.offset, array.offset + array.size), *((row.offset, row.end) for row in taken)):
+            free = free[(free + COUNT_SIZE <= low) | (free >= high)]
+        if self._own is not None and len(free) > 1:
+            first, second = array.addresses(array.offset)[list(self._own)].view(np.int64).tolist()
+            wanted = self.names.offset + second - first
+            # a big-endian count as wide as a word has its lower half behind
+            named = free[(free == wanted) | (free == wanted + COUNT_SIZE)]
+            free = named if len(named) else free
+        return int(free[0]) if len(free) else None
+
+    @cached_property
+    def _own(self) -> tuple[int, int] | None:
+        """The symbols that name the names and the count, if any."""
+        table = SymbolTable(np.zeros(len(self.bounds) - 1, np.uint64), self.characters, self.bounds, 8)
+        names, count = table.find("kallsyms_names"), table.find("kallsyms_num_syms")
+        return None if names is None or count is None else (names, count)
+
+
+@dataclass(frozen=True, eq=False)
+class _Surroundings:
+    """What the tables are looked for in: ``data[low:high]``, and the same as words of four bytes."""
+
+    data: NDArray[np.uint8]
+    low: int
+    high: int
+    words: NDArray[np.unsignedinteger]
+
+
+def recover_anywhere(
+    segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
+) -> Iterator[Tables]:
+    """As `kallsift.kallsyms.solvers.adjacent.recover_tables`, wherever the tables lie."""
+    here = f"token table at {segment.start + tokens.offset:#x}"
+    attempt.reached(1, "names", f"{here}, but no markers around it fit a name stream")
+    around = _surroundings(segment, tokens)
+    data = around.data
+    runs: dict[int, list[Run]] = {}
+    streams = _streams(around, tokens)
+    for stream in streams:
+        markers = stream.markers
+        others: OtherTables | None = None
+        attempt.reached(3, "addresses", f"{here} with some {stream.least} names, but no array of addresses in order")
+        listings = {
+            len(listing.names.starts): listing for listing in _listings(segment, around, tokens, stream, attempt)
+        }
+        checked_codes: dict[int, Check] = {}
+        for word_size in word_sizes:
+            if word_size not in runs:
+                found = find_runs(data, around.low, around.high, word_size, tokens.byte_order, stream.least)
+                runs[word_size] = list(found)
+        # the likeliest for each size before what is less likely for one
+        ranked = merge(*(_ranked(runs[size], size, list(listings)) for size in word_sizes), key=lambda entry: entry[:2])
+        for loose, _, word_size, array, begins in ranked:
+            listing = listings[len(array.words)]
+            if loose and listing.sequences is None and stream.trimmed:
+                # nothing says how many there are: the names may be damaged behind these
+                continue
+            names, sequences = listing.names, listing.sequences
+            rows = [
+                Row("names", names.offset, names.size),
+                Row("markers", markers.offset, markers.size),
+                *token_rows(tokens),
+            ]
+            taken = rows if sequences is None else [*rows, Row("", sequences.offset, sequences.size)]
+            if any(array.offset < row.end and row.offset < array.offset + array.size for row in taken):
+                continue
+            if blank_page(segment, array.offset, array.size) is not None:
+                continue
+            place = listing.count_offset(array, taken)
+            if place is None:
+                continue
+            # asked only here: most token tables come to no array
+            others = others or other_tables(segment, (around.low, around.high), tokens, stream, streams, word_sizes)
+            if others.claim(array):
+                continue
+            rivals = others.rivals(len(array.words), Listed(listing.characters, listing.bounds))
+            rows.append(Row("num_syms", place, COUNT_SIZE))
+            count = f"the count {len(array.words)} stands at {segment.start + place:#x}"
+            num_syms = Check.that("num_syms", True, count)
+            # many arrays can be those of one listing
+            if (codes := checked_codes.get(len(array.words))) is None:
+                codes = checked_codes[len(array.words)] = compression_check(data, listing.names, tokens)
+            checks = (index_check(tokens), markers_check(markers), num_syms, listing.letters, codes)
+            by_name = sequences_check(sequences, listing.characters, listing.bounds)
+            for based in with_bases(data, array, (word_size, tokens.byte_order), aligned_starts(rows)):
+                based_rows = (*rows, *array_rows(based, word_size), *sequences_rows(sequences))
+                tables = assemble(
+                    segment, word_size, tokens, based_rows, based, listing.characters, listing.bounds,
+                    (*checks, order_check(based), by_name),
+                )  # fmt: skip
+                # a base behind it ends it, even where half of that would go on in order
+                ends = based.relative_base_offset is not None and array.offset < based.relative_base_offset
+                exact = listing.ends and (not loose or (begins and ends and not based.adrift))
+                yield replace(tables, layout=Layout.EXACT if exact else Layout.LOOSE, rivals=rivals)
+
+
+def _ranked(
+    runs: list[Run], word_size: int, counts: Sequence[int]
+) -> Iterator[tuple[bool, int, int, AddressArray, bool]]:
+    """Arrays out of runs after whether they are loose, rank and word size; and whether they begin where they can."""
+    for rank, (array, begins, ends) in enumerate(windows(runs, counts)):
+        yield not (begins and ends), rank, word_size, array, begins
+
+
+def _surroundings(segment: Segment, tokens: TokenTable) -> _Surroundings:
+    # eight bytes are what a table is aligned to at least where its entries are as wide
+    low = max(0, tokens.offset - WITHIN)
+    low += -(segment.start + low) % 8
+    high = min(tokens.offset + WITHIN, len(segment.data))
+    raw = segment.data[low : low + max(0, high - low) // 4 * 4]
+    return _Surroundings(segment.data, low, high, np.frombuffer(raw.tobytes(), f"{tokens.byte_order}u4"))
+
+
+def _streams(around: _Surroundings, tokens: TokenTable) -> list[Stream]:
+    """The streams that markers prove, those that most markers prove first."""
+    data, low, high = around.data, around.low, around.high
+    # markers that go on into something else are cut where they stop to hold
+    longest = {
+        (markers.offset, markers.width): markers
+        for markers in reversed(list(find_markers(data, low, high, tokens.byte_order, MAX_RUNS)))
+        if len(markers.values) >= LEAST_MARKERS
+    }
+    candidates = list(longest.values())
+    found: list[Stream] = []
+    for block in range(low, high, BLOCK):
+        for stream in find_streams(data, candidates, block, min(block + BLOCK, high), LEAST_MARKERS):
+            table = stream.markers
+            if stream.counted(stream.least).end <= table.offset or table.offset + table.size <= stream.offset:
+                found.append(stream)
+        if len(found) >= MAX_STARTS:
+            break
+    return sorted(found, key=lambda stream: -len(stream.markers.values))
+
+
+def _listings(
+    segment: Segment, around: _Surroundings, tokens: TokenTable, stream: Stream, attempt: Attempt
+) -> Iterator[_Listing]:
+    """The stream with each count that stands somewhere as a word, and a permutation of that many where there is one.
+
+    The stream ends before the next table at the latest. A permutation that sorts the names leaves no other count.
+    """
+    known = [row.offset for row in token_rows(tokens)] + [stream.markers.offset]
+    room = min((offset for offset in known if offset > stream.offset), default=len(segment.data))
+    inside = stream.counted(int(np.count_nonzero(stream.starts + stream.lengths <= room)))
+    if len(inside.starts) < stream.least:
+        return
+    expanded = expand_checked(segment, tokens, inside, attempt, least=stream.least)
+    if expanded is None:
+        return
+    characters, bounds, letters = expanded
+    counts = range(stream.least, len(bounds))
+    standing = _standing(around, stream, counts)
+    for sequences in scan_sequences(around.data, around.low, around.high, counts, tokens.byte_order):
+        count = len(sequences.order)
+        end = bounds[count]
+        if count in standing and sorted_by_name(sequences.order, characters[:end], bounds[: count + 1]):
+            names, places = stream.counted(count), standing[count]
+            yield _Listing(names, True, places, sequences, characters[:end], bounds[: count + 1], letters)
+            return
+    for count, places in standing.items():
+        names, end, ends = stream.counted(count), bounds[count], count == counts.stop - 1
+        yield _Listing(names, ends, places, None, characters[:end], bounds[: count + 1], letters)
+
+
+def _standing(around: _Surroundings, stream: Stream, counts: range) -> dict[int, NDArray[np.int64]]:
+    """The places of the words that hold each of the counts, those nearest to the names first."""
+    hits = np.flatnonzero((around.words >= counts.start) & (around.words < counts.stop))
+    places = hits.astype(np.int64) * COUNT_SIZE + around.low
+    order = np.lexsort((np.abs(places - stream.offset), around.words[hits]))
+    values, first = np.unique(around.words[hits][order], return_index=True)
+    return dict(zip(values.tolist(), np.split(places[order], first[1:]), strict=True)) if len(hits) else {}

@@ -1,0 +1,1 @@
+"""Read what a placed kernel holds: memory, lists, texts, sections, types."""

@@ -1,0 +1,29 @@
+"""Texts in a kernel's image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from kallsift.memory.memory import Segment
+
+TEXT_PART = 1 << 20
+"""Bytes in which a text is looked for at once."""
+
+
+def places_of(window: Segment, wanted: bytes, most: int) -> Iterator[int]:
+    """Addresses of a text, ``most`` at most, looked for in parts, since a window is large."""
+    return islice(_places(window, wanted), most)
+
+
+def _places(window: Segment, wanted: bytes) -> Iterator[int]:
+    # most of a window is zeros, in which a search for what begins or ends with NUL stops at every byte
+    core = wanted.strip(b"\0")
+    before = wanted.index(core)
+    for start in range(0, len(window.data), TEXT_PART):
+        text = window.data[start : start + TEXT_PART + len(wanted) - 1].tobytes()
+        place = text.find(core)
+        while place >= 0:
+            if place >= before and text.startswith(wanted, place - before):
+                yield window.start + start + place - before
+            place = text.find(core, place + 1)

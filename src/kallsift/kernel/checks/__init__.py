@@ -1,0 +1,1 @@
+"""Hold a kernel against what its image, its source and the processors say of it."""

@@ -1,0 +1,78 @@
+"""Tell from its data whether a kernel image has run.
+
+``jiffies_64`` is built to be 300 seconds before 2^32 (include/linux/jiffies.h, INITIAL_JIFFIES), and counts from the
+first timer interrupt on. Where it is not listed, lists tell: no linker makes one that leads out of the image.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kernel.kernel import Kernel
+from kallsift.kernel.placement.placement import code_ranges
+from kallsift.kernel.placement.pointers import Words, list_heads, outside_of, single_elements
+from kallsift.memory.memory import Segment
+
+CHECK = "initial data"
+
+COUNTER = "jiffies_64"
+
+WRAP = 1 << 32
+SECONDS = 300
+
+USUAL_HZ = frozenset({24, 32, 48, 64, 100, 128, 200, 250, 256, 300, 500, 512, 1000, 1024, 1200})
+"""Timer interrupts in a second (HZ in kernel/Kconfig.hz, arch/alpha/Kconfig, arch/arm/Kconfig and arch/mips/Kconfig).
+Patched kernels may have others, but no kernel counts to 300 times one of these by more than chance."""
+
+MAX_HZ = 10_000
+MAX_JIFFIES = 1 << 40
+"""More than a machine counts in its life: what is there is no counter."""
+
+MIN_ELEMENTS = 64
+"""Lists of one element outside the image that only the image of a kernel that ran has; others have some by chance."""
+
+DATA_ROOM = 16 << 20
+"""How far .bss reaches behind the image, and what lies before its first symbol, in bytes."""
+
+
+def initial_data_check(kernel: Kernel) -> Check:
+    """Check that the data of a flat image are as the linker made them; absent where the image has none that tell."""
+    words = Words(kernel.symbols.word_size, kernel.byte_order)
+    count = _jiffies(kernel, words)
+    if count is not None:
+        hz, rest = divmod(WRAP - count, SECONDS)
+        if rest or hz <= 0:
+            return Check.that(CHECK, False, f"{COUNTER} is {count:#x}, which no kernel is built with: it ran")
+        if hz in USUAL_HZ:
+            return Check.that(CHECK, True, f"{COUNTER} is {count:#x}, as it is built: the image has not run")
+    elements = _elements(kernel, words)
+    if elements >= MIN_ELEMENTS:
+        return Check.that(CHECK, False, f"{elements} lists lead to memory outside of the image: it ran")
+    return Check(CHECK, Outcome.ABSENT, "nothing in the image tells whether it ran")
+
+
+def _jiffies(kernel: Kernel, words: Words) -> int | None:
+    """Return what ``jiffies_64`` holds; None where it is not there, or what is there cannot be it."""
+    for symbol in kernel.symbols.all(COUNTER):
+        place = np.array([symbol.address - kernel.distance & words.mask], np.uint64)
+        values, is_there = kernel.memory.words(place, np.dtype(f"{words.byte_order}u8"))
+        count = int(values[0])
+        if is_there[0] and WRAP - SECONDS * MAX_HZ <= count < MAX_JIFFIES:
+            return count
+    return None
+
+
+def _elements(kernel: Kernel, words: Words) -> int:
+    """Count lists of one element outside of the image; only of images at addresses that begin as no number does."""
+    window = kernel.memory.segments[0]
+    assert isinstance(window, Segment)
+    start = window.start + kernel.distance & words.mask
+    if words.size < 8 or not start >> 56:
+        return 0
+    image = range(max(0, start - DATA_ROOM), start + len(window.data) + DATA_ROOM)
+    everywhere = range(0, words.mask + 1)
+    heads = list_heads(window, words, image, everywhere)
+    # some instructions come in pairs, and look like addresses
+    heads = outside_of(heads, code_ranges(kernel.symbols, kernel.distance, words))
+    return single_elements(kernel.memory, heads, words, image, everywhere)

@@ -1,0 +1,238 @@
+"""Page tables of processes: which copy of an image the machine's processes run in.
+
+The page table in an image can be a copy's or a forger's. Those of processes are others: each has the kernel's half of
+the address space too, on most architectures, and must map the same image at the same place. They are reached from
+init_task (init/init_task.c), the head of the list of all processes. Where fields stand in task_struct and mm_struct is
+found by what must be true of them: a list of tasks leads from names to names, ``mm`` and ``active_mm`` are alike in a
+process that has memory of its own, and ``mm->pgd`` leads to a table that maps the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.arch.paging import PagingMode, walk
+from kallsift.arrays import distinct, is_in
+from kallsift.errors import KallsiftError, UnmappedError
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.recovered_tables import Tables
+from kallsift.kernel.access.list_head import Found, reachable
+from kallsift.kernel.access.virtual_memory import VirtualMemory
+from kallsift.kernel.kernel import Kernel
+from kallsift.kernel.placement.placement import Placement
+from kallsift.kernel.placement.pointers import AFTER, BEFORE, PAGE
+from kallsift.memory.memory import Memory
+
+PROCESSES = "processes"
+"""Name of the check."""
+
+IDLE = b"swapper"
+"""How the names of idle tasks begin; init_task is the first processor's."""
+
+NAME_SIZE = 16
+"""TASK_COMM_LEN: bytes of a task's name, with a NUL at the end."""
+
+TASK_SIZE = 16 << 10
+"""Bytes of a task_struct at most; most have 10 KiB."""
+
+MAX_IDLE = 16
+"""Names of idle tasks that are followed where no symbol names init_task."""
+
+MAX_TASKS = 1 << 15
+"""Processes that are followed at most."""
+
+MAX_SAMPLE = 64
+"""Processes whose page tables are looked at."""
+
+MM_REACHES = ((0, 256), (-4096, 4096))
+"""Bytes around the links of the list of tasks within which ``mm`` stands: right behind them, but where the fields of
+structures are shuffled."""
+
+MM_SIZE = 1024
+"""Bytes of an mm_struct within which ``pgd`` stands."""
+
+WITNESSES = ("token_table", "names")
+"""Tables of which a copy of an image has the same bytes, one of which every image has."""
+
+WITNESS_SIZE = 512
+"""Bytes of them that are compared."""
+
+NO_TABLE = np.uint64((1 << 64) - 1)
+"""Stands where no table can be."""
+
+TABLE_ALIGNMENT = 32
+"""Bytes at a multiple of which a top table begins; of PAE it has as many, of all others more."""
+
+
+class Tasks(NamedTuple):
+    """The list of all processes.
+
+    Attributes:
+        head: address of the list's links in init_task.
+        nodes: addresses of the links in all other processes, and what is wrong with the list.
+        name: how far behind the links a process' name stands.
+    """
+
+    head: int
+    nodes: Found
+    name: int
+
+
+def processes_check(memory: Memory, tables: Tables, placement: Placement) -> Check:
+    """Check that the page tables of processes map an image where it lies.
+
+    Absent where that cannot be asked: no process is found, their list is broken, or their tables have no kernel.
+
+    Args:
+        memory: physical memory.
+        tables: the tables of the image.
+        placement: with the page table that maps it.
+    """
+    mapping = placement.mapping
+    if not isinstance(mapping, PagingMode):
+        return _absent("not asked: no page table maps the image")
+    virtual = VirtualMemory(memory, mapping, placement.root, placement.words)
+    tasks = next(task_lists(virtual, tables, placement), None)
+    if tasks is None:
+        return _absent("no list of processes was found")
+    agreeing, contrary = _counted(memory, tables, placement, mapping, _tables_of(virtual, placement, mapping, tasks))
+    count = len(tasks.nodes.nodes) + 1
+    if contrary:
+        detail = f"{contrary} of {agreeing + contrary} page tables of processes map another copy of this image"
+        return Check.that(PROCESSES, False, detail, is_quoted=True)
+    if not agreeing:
+        return _absent(f"none of {count} processes has a page table that maps the kernel")
+    if tasks.nodes.problems:
+        return _absent(f"{agreeing} page tables of processes map this image, but the list of processes is broken")
+    detail = f"{agreeing} page tables of {count} processes that init_task leads to map this image"
+    return Check.that(PROCESSES, True, detail)
+
+
+def lacks_processes(kernel: Kernel) -> bool:
+    """Tell whether a kernel of x86-64 that lists ``init_task`` leads to no process: a copy of an image, no machine.
+
+    The image holds what maps it, and what was copied beside it some of its lists. Every process's page table maps the
+    kernel there, which is not so everywhere.
+    """
+    is_told = kernel.architecture == "x86-64" and kernel.symbols.find("init_task") is not None
+    return is_told and all(check.outcome is Outcome.ABSENT for check in kernel.evidence if check.name == PROCESSES)
+
+
+def _absent(detail: str) -> Check:
+    return Check(PROCESSES, Outcome.ABSENT, detail)
+
+
+def task_lists(virtual: VirtualMemory, tables: Tables, placement: Placement) -> Iterator[Tasks]:
+    """The lists of an image that can be the one of all processes."""
+    words = placement.words
+    for place in _idle_names(virtual.memory, tables, placement):
+        window = virtual.memory.around(place, TASK_SIZE, TASK_SIZE)
+        skipped = -window.start % words.size
+        count = (window.size - skipped) // words.size
+        values = window.data[skipped : skipped + count * words.size].view(words.dtype).astype(np.uint64)
+        places = np.uint64(window.start + skipped) + np.arange(count, dtype=np.uint64) * np.uint64(words.size)
+        own = words.wrap(places + np.uint64(placement.distance))
+        first, last = values[:-1], values[1:]
+        usable = np.flatnonzero((first >= PAGE) & (last >= PAGE) & (first != own[:-1]))
+        behind, held = virtual.values(first[usable] + np.uint64(words.size))
+        before, there = virtual.values(last[usable])
+        for index in usable[held & there & (behind == own[usable]) & (before == own[usable])].tolist():
+            name = place - int(places[index])
+            if _named(virtual, int(first[index]) + name) and _named(virtual, int(last[index]) + name):
+                try:
+                    nodes = reachable(virtual, int(own[index]), MAX_TASKS)
+                except KallsiftError:
+                    continue
+                if all(_named(virtual, node + name) for node in _sample(nodes.nodes).tolist()):
+                    yield Tasks(int(own[index]), nodes, name)
+
+
+def _idle_names(memory: Memory, tables: Tables, placement: Placement) -> Iterator[int]:
+    """Physical addresses of the names of idle tasks in the image."""
+    symbols = placement.symbols.all("init_task")
+    try:
+        if symbols:
+            start = placement.physical(symbols[0].address)
+            windows = [memory.window(start, 0, TASK_SIZE)]
+        else:
+            windows = [memory.around(tables.array_address, BEFORE, AFTER)]
+    except UnmappedError:
+        return
+    found = 0
+    for window in windows:
+        skipped = -window.start % 4
+        words = window.data[skipped : skipped + (window.size - skipped) // 4 * 4].view("<u4")
+        for index in np.flatnonzero(words == np.uint32(int.from_bytes(IDLE[:4], "little"))).tolist():
+            name = window.data[skipped + 4 * index :][:NAME_SIZE].tobytes()
+            if name.startswith((IDLE + b"\0", IDLE + b"/0\0")) and found < MAX_IDLE:
+                found += 1
+                yield window.start + skipped + 4 * index
+
+
+def _named(virtual: VirtualMemory, address: int) -> bool:
+    """Whether a task's name can stand at an address: printable characters and a NUL."""
+    try:
+        name, end, _ = virtual.read(address, NAME_SIZE).tobytes().partition(b"\0")
+    except UnmappedError:
+        return False
+    return bool(name and end) and all(0x20 <= letter < 0x7F for letter in name)
+
+
+def _sample(nodes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return nodes[:: max(1, -(-len(nodes) // MAX_SAMPLE))]
+
+
+def _tables_of(virtual: VirtualMemory, placement: Placement, mapping: PagingMode, tasks: Tasks) -> NDArray[np.uint64]:
+    """Physical addresses of what can be top tables of processes, shape (n,): a row for each place of ``pgd``."""
+    width = placement.words.size
+    for low, high in MM_REACHES:
+        steps = np.arange(low // width, high // width).astype(np.int64) * width
+        cells = _sample(tasks.nodes.nodes)[:, None] + steps.astype(np.uint64)[None, :]
+        values = virtual.values(cells.reshape(-1))[0].reshape(cells.shape)
+        mine, active = values[:, :-1], values[:, 1:]
+        usable = np.where((mine >= PAGE) & mapping.translatable(mine.reshape(-1)).reshape(mine.shape), mine, 0)
+        # a kernel's thread has none, and borrows another's
+        columns = ((usable == mine) & ((mine == 0) | (mine == active))).all(axis=0) & (mine != 0).any(axis=0)
+        spaces = distinct(mine[:, columns])
+        spaces = spaces[spaces != 0]
+        if len(spaces):
+            break
+    fields = np.arange(0, MM_SIZE, width, dtype=np.uint64)
+    found, held = virtual.values((spaces[:, None] + fields[None, :]).reshape(-1))
+    held &= (found >= PAGE) & (found & np.uint64(TABLE_ALIGNMENT - 1) == 0)
+    places, mapped = virtual.physical(found)
+    keep = held & mapped & (places != np.uint64(placement.root or 0))
+    return np.where(keep, places, NO_TABLE).reshape(len(spaces), -1).T
+
+
+def _counted(
+    memory: Memory, tables: Tables, placement: Placement, mapping: PagingMode, candidates: NDArray[np.uint64]
+) -> tuple[int, int]:
+    """How many tables of processes map this image, and how many a copy; of the place of ``pgd`` where most map one."""
+    place, size = next((place, size) for name, place, size in tables.places if name in WITNESSES)
+    wanted = memory.around(place, 0, min(size, WITNESS_SIZE)).data.tobytes()
+    roots = distinct(candidates[candidates != NO_TABLE])
+    physical, mapped = walk(memory, mapping, roots, np.full(len(roots), placement.virtual(place), np.uint64))
+    for other in distinct(physical[mapped & (physical != np.uint64(place))]).tolist():
+        # on some architectures a process' table has nothing of the kernel, and what it has there is something else
+        mapped[physical == np.uint64(other)] = _held(memory, other, wanted)
+    best = (0, 0)
+    for row in candidates:
+        chosen = mapped & is_in(roots, row)
+        counts = (
+            int(np.count_nonzero(chosen & (physical == place))),
+            int(np.count_nonzero(chosen & (physical != place))),
+        )
+        best = max(best, counts, key=sum)
+    return best
+
+
+def _held(memory: Memory, place: int, wanted: bytes) -> bool:
+    try:
+        return memory.read(place, len(wanted)).tobytes() == wanted
+    except UnmappedError:
+        return False

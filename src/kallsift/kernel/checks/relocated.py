@@ -1,0 +1,76 @@
+"""Tell memory that was cut out of a machine from an image in a file: a kernel that ran is not as the linker made it.
+
+Its data say so, where they are there. Text and read-only data of a kernel that ran have nothing that does: no page
+table, no lists. But a kernel that chose its own address (KASLR) has all its pointers there, and no file has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kallsift.arch.registry import FIRST_FUNCTIONS, LINK_BASES, LINK_RULES, word_sizes_of
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.kernel.checks.initial_data import initial_data_check
+from kallsift.kernel.kernel import Kernel, State
+from kallsift.kernel.recovery.unplaced import likely_architecture
+from kallsift.memory.memory import AddressSpace
+
+CHECK = "link address"
+
+MAX_HEAD = 2 << 20
+"""Bytes of code before ``_stext``, at most, where the table does not list what the image begins with."""
+
+
+def as_built(kernel: Kernel) -> Kernel:
+    """Return a kernel as it is, unless it is taken for an image in a file and shows that it ran, or that it moved.
+
+    Asked where no header gives the address that the image is linked at. Where it lies is asked of architectures whose
+    kernels are linked at one address in nearly all configurations, and only where the data do not tell.
+    """
+    memory = kernel.memory
+    if kernel.state is not State.IMAGE or not kernel.is_placed or memory.space is not AddressSpace.FILE:
+        return kernel
+    if memory.image is None or memory.image.base is not None:
+        return kernel
+    check = initial_data_check(kernel)
+    slide: int | None = 0
+    if check.outcome is not Outcome.PASSED:
+        detail, slide = _moved(kernel)
+        if check.outcome is Outcome.ABSENT and detail is not None:
+            check = Check.that(CHECK, False, detail)
+    if check.outcome is not Outcome.FAILED:
+        return replace(kernel, evidence=(*kernel.evidence, check))
+    evidence = (*kernel.evidence, replace(check, is_quoted=True))
+    return replace(kernel, state=State.STALE, kaslr_slide=slide, evidence=evidence)
+
+
+def _moved(kernel: Kernel) -> tuple[str | None, int | None]:
+    """Return what says that a kernel is not where one is linked, None where nothing does; and its slide, if known."""
+    symbols = kernel.symbols
+    architecture = kernel.architecture or _named_architecture(symbols)
+    if architecture is None or symbols.word_size not in word_sizes_of(architecture):
+        return None, None
+    listed, linked = LINK_BASES.get(architecture, ("_text", None))
+    name = next((name for name in (listed, "_stext") if name in symbols), None)
+    if name is None or architecture not in LINK_RULES:
+        return None, None
+    address = symbols[name].address
+    # up to there it may be code before _stext
+    first = address if name == listed else address & -MAX_HEAD
+    if LINK_RULES[architecture](first):
+        return None, 0
+    where = "" if linked is None else f" at {linked:#x}"
+    detail = (
+        f"{name} is at {address:#x}, where kernels of {architecture} are not linked{where}: "
+        "it moved when it ran, unless it was built for that address, and nothing here confirms either"
+    )
+    return detail, None if linked is None else first - linked
+
+
+def _named_architecture(symbols: SymbolTable) -> str | None:
+    """Return the architecture that names of symbols tell; None where none does."""
+    for architecture, name in FIRST_FUNCTIONS.items():
+        if name in symbols:
+            return architecture
+    return likely_architecture(symbols)

@@ -1,0 +1,162 @@
+"""VMCOREINFO: what a kernel writes about itself for crash tools, as ``KEY=VALUE`` lines.
+
+In a note of the container, or in memory at a page's start (kernel/vmcore_info.c; a page of its own since 4.13).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from kallsift.arch.paging import translate
+from kallsift.errors import UnmappedError
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.recovered_tables import Tables
+from kallsift.kernel.placement.placement import Placement
+from kallsift.memory.memory import Memory
+
+VMCOREINFO = "VMCOREINFO"
+"""Name of the check."""
+
+START = b"OSRELEASE="
+MAX_SIZE = 1 << 16
+PAGE = 4096
+MAX_FOUND = 64
+
+BATCH = 16 << 20
+"""Bytes of memory looked at at once."""
+
+
+@dataclass(frozen=True)
+class Vmcoreinfo:
+    """One VMCOREINFO text.
+
+    Attributes:
+        origin: ``"note"``, or the physical address it was found at.
+        values: the lines' values by key; the first of each key counts.
+    """
+
+    origin: str
+    values: Mapping[str, str]
+
+    def symbol(self, name: str) -> int | None:
+        """The address that ``SYMBOL(name)`` gives, None if it is absent or malformed."""
+        return _address(self.values.get(f"SYMBOL({name})"))
+
+    @property
+    def kernel_offset(self) -> int | None:
+        """KERNELOFFSET: the KASLR slide."""
+        return _address(self.values.get("KERNELOFFSET"))
+
+
+def _address(text: str | None) -> int | None:
+    return int(text, 16) if text and re.fullmatch("[0-9a-fA-F]{1,16}", text) else None
+
+
+def parse(text: bytes, origin: str) -> Vmcoreinfo | None:
+    """Reads a text; None if it does not begin as each VMCOREINFO does or has no page size near its start."""
+    text = text[:MAX_SIZE].split(b"\0", 1)[0]
+    if not text.startswith(START) or b"\nPAGESIZE=" not in text[:512]:
+        return None
+    return Vmcoreinfo(origin, _values(text))
+
+
+def _values(text: bytes) -> dict[str, str]:
+    """The first value of each key, up to a NUL."""
+    values: dict[str, str] = {}
+    for line in text[:MAX_SIZE].split(b"\0", 1)[0].decode("latin-1").replace("\r\n", "\n").split("\n"):
+        key, equals, value = line.partition("=")
+        if equals:
+            values.setdefault(key.strip(), value)
+    return values
+
+
+def vmcoreinfo_check(memory: Memory, tables: Tables, placement: Placement) -> tuple[Vmcoreinfo | None, Check]:
+    """The VMCOREINFO that speaks of this kernel, and whether it agrees."""
+    symbols = placement.symbols
+    own_places = {f"kallsyms_{name}": place for name, place, _ in tables.places}
+
+    def agrees(name: str, address: int) -> bool | None:
+        """Whether a symbol's address is that; some keys give the pointer that the symbol holds (mem_section)."""
+        if name in own_places:
+            return placement.physical(address) == own_places[name]
+        own = [symbol.address for symbol in symbols.all(name)]
+        if not own:
+            return None
+        held = np.array([placement.physical(at) for at in own], np.uint64)
+        return address in own or address in memory.words(held, placement.words.dtype)[0].tolist()
+
+    others = 0
+    for info in _vmcoreinfos(memory, placement):
+        names = [key[len("SYMBOL(") : -1] for key in info.values if key.startswith("SYMBOL(")]
+        verdicts = [agrees(name, info.symbol(name) or 0) for name in names]
+        right, wrong = verdicts.count(True), verdicts.count(False)
+        if right and not wrong:
+            place = "the note" if info.origin == "note" else f"the text at {info.origin}"
+            return info, Check.that(
+                VMCOREINFO, True, f"{place} gives the same address for all {right} symbols that both have"
+            )
+        if info.origin == "note" and not right + wrong:
+            return None, Check(VMCOREINFO, Outcome.ABSENT, "the note names none of the symbols of this kernel")
+        if info.origin == "note":
+            return None, Check.that(
+                VMCOREINFO, False, f"the note gives other addresses for {wrong} of {right + wrong} symbols"
+            )
+        others += 1
+    if others:
+        return None, Check.that(
+            VMCOREINFO, False, f"{others} found in memory, none of which speaks of this kernel", essential=False
+        )
+    return None, Check(VMCOREINFO, Outcome.ABSENT, "none was found")
+
+
+def _vmcoreinfos(memory: Memory, placement: Placement) -> Iterator[Vmcoreinfo]:
+    """The note's; then the one that the kernel points at, or, where no symbol names it, all that memory holds."""
+    if note := noted(memory):
+        yield note
+    pointer = placement.symbols.find("vmcoreinfo_data")
+    if pointer is None:
+        yield from scattered(memory)
+    elif info := _pointed(memory, placement, placement.symbols.symbol(pointer).address):
+        yield info
+
+
+def noted(memory: Memory) -> Vmcoreinfo | None:
+    """The one in the container's note."""
+    return None if memory.hints.vmcoreinfo is None else Vmcoreinfo("note", _values(memory.hints.vmcoreinfo))
+
+
+def _pointed(memory: Memory, placement: Placement, pointer: int) -> Vmcoreinfo | None:
+    """The one that the kernel's variable ``vmcoreinfo_data``, at the virtual address ``pointer``, points at."""
+    if placement.mapping is None:
+        return None
+    place = np.array([placement.physical(pointer)], np.uint64)
+    virtual, held = memory.words(place, placement.words.dtype)
+    physical, mapped = translate(memory, placement.mapping, placement.root, virtual)
+    return _at(memory, int(physical[0])) if held[0] and mapped[0] else None
+
+
+def scattered(memory: Memory) -> Iterator[Vmcoreinfo]:
+    """The texts that stand at the start of a page anywhere in memory; at most `MAX_FOUND`."""
+    wanted = np.uint64(int.from_bytes(START[:8], "little"))
+    found = 0
+    for segment in memory.segments:
+        for offset in segment.steps(BATCH, -segment.start % PAGE):
+            batch = segment.read(offset, offset + BATCH)
+            pages = batch[: len(batch) // PAGE * PAGE].reshape(-1, PAGE)
+            # the first eight bytes of each page, as one number
+            first = np.ascontiguousarray(pages[:, :8]).view("<u8")[:, 0]
+            for page in np.flatnonzero(first == wanted):
+                if found < MAX_FOUND and (info := _at(memory, segment.start + offset + int(page) * PAGE)):
+                    found += 1
+                    yield info
+
+
+def _at(memory: Memory, address: int) -> Vmcoreinfo | None:
+    try:
+        return parse(memory.window(address, 0, MAX_SIZE).data.tobytes(), f"{address:#x}")
+    except UnmappedError:
+        return None

@@ -1,0 +1,1 @@
+"""Find where a kernel's image is mapped, and prove it."""

@@ -1,0 +1,275 @@
+"""What maps a kernel's image where it lies, and whether that kernel is the one that runs: its lists close."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.arch.encryption import ARCHITECTURE as ENCRYPTING
+from kallsift.arch.encryption import (
+    SHARED_MASKS,
+    bits_beyond,
+    is_shared_bit,
+    with_encryption,
+    without_encryption,
+)
+from kallsift.arch.paging import PRESENT, Mapping, PagingMode, translate, walk
+from kallsift.arch.registry import ROOT_REGISTERS, ROOT_SYMBOLS, modes, windows
+from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.recovered_tables import Tables
+from kallsift.kernel.placement.mapped_segments import with_mapped_segments
+from kallsift.kernel.placement.placement import CHANCE, LEAST_LISTS, Placement
+from kallsift.kernel.placement.pointer_targets import Targets, hits_on_symbols
+from kallsift.kernel.placement.pointers import (
+    AFTER,
+    BEFORE,
+    ENOUGH_LISTS,
+    LIST_BATCH,
+    MAX_POINTERS,
+    PAGE,
+    Pointers,
+    closed_lists,
+    list_heads,
+    outside_of,
+    single_elements,
+    words_around,
+)
+from kallsift.memory.memory import Memory, Segment
+
+LEAST_OWN = 3
+"""Pointers to functions that there are at least beside a running kernel's lists, more than by chance."""
+
+LEAST_ELEMENTS = 64
+"""Lists of one element outside the image that only the image of a kernel that ran has."""
+
+MAX_RIVALS = 64
+"""Page tables that map an image where it lies, of which the best is looked for, by a sample of lists."""
+
+MAX_FINALISTS = 4
+"""Those of them that are compared by all lists."""
+
+DATA_ROOM = 16 << 20
+"""How far data reach above and below the text, in bytes."""
+
+
+def _image(tables: Tables, placement: Placement, own: Targets) -> range:
+    """The virtual addresses that an image covers; where only text is listed, with room for the data."""
+    low, high = placement.virtual(tables.places[0][1]), placement.virtual(tables.places[-1][1] + tables.places[-1][2])
+    room = 0 if "linux_banner" in placement.symbols else DATA_ROOM
+    return range(max(0, min(low, int(own.addresses[0])) - room), max(high, int(own.addresses[-1])) + room + 1)
+
+
+def with_mapping(
+    memory: Memory, tables: Tables, placement: Placement, window: Segment, own: Targets, *, is_running_only: bool
+) -> Placement:
+    """The placement with what maps the tables where they lie, and the lists that close through it.
+
+    Args:
+        memory: physical memory.
+        tables: what was placed.
+        placement: where.
+        window: the image.
+        own: its symbols.
+        is_running_only: whether nothing more is to be found out of an image that does not run.
+    """
+    words, distance, image = placement.words, placement.distance, _image(tables, placement, own)
+    places = np.array([place for _, place, _ in tables.places], np.uint64)
+    data_listed = "linux_banner" in placement.symbols
+    linear = _linear(memory, placement, image)
+    # in most layouts of bare RAM nothing maps the tables, and no lists are followed
+    found_heads = cache(lambda: list_heads(_part(window, image, placement), words, image, linear))
+    best: tuple[int, int | None, Mapping, str] | None = None
+    candidates = _fitting(memory, tables, placement, places)
+    for origin, root, mapping in candidates:
+        heads = found_heads()
+        closed = closed_lists(memory, heads, words, distance, mapping, root)
+        lists = len(closed.places) if data_listed or _own_lists(memory, closed, placement, own) else 0
+        # without lists only the table that a symbol names is worth a word: others come about by chance
+        if (lists >= LEAST_LISTS or origin in ROOT_SYMBOLS) and (best is None or lists > best[0]):
+            best = (lists, root, mapping, origin)
+        if lists >= ENOUGH_LISTS:
+            origin, root, mapping = _furthest(memory, placement, heads, [(origin, root, mapping), *candidates])
+            best = (lists, root, mapping, origin)
+            break
+    if best is None or best[0] < LEAST_LISTS:
+        if is_running_only:
+            return placement
+        # some instructions come in pairs, and look like addresses
+        data = outside_of(found_heads(), placement.code_ranges)
+        elements = single_elements(memory, data, words, image, _held(memory, linear, image))
+        placement = replace(placement, ran=elements >= LEAST_ELEMENTS)
+    if best is None:
+        nothing = f"no page table of this image maps its tables where they lie{_history(placement)}"
+        return placement.with_checks(Check.that("page table", False, nothing))
+    lists, root, mapping, origin = best
+    mapping, attributes = _with_attributes(memory, placement, mapping)
+    where = origin if root is None else f"{origin} at {root:#x}"
+    found = replace(placement, mapping=mapping, root=root, lists=lists)
+    checked = found.with_checks(
+        Check.that(
+            "page table",
+            True,
+            f"{where} ({mapping.architecture}, {mapping.name}) maps all {len(places)} tables where they lie",
+        ),
+        Check.that(
+            "alive",
+            lists >= LEAST_LISTS,
+            f"{'at least ' * (lists >= ENOUGH_LISTS)}{lists} lists run from the image through other memory and back"
+            + ("" if lists >= LEAST_LISTS else f": the image is not one that runs{_history(placement)}"),
+        ),
+        *attributes,
+    )
+    return with_mapped_segments(memory, checked, window) if checked.running else checked
+
+
+def _with_attributes(memory: Memory, placement: Placement, mapping: Mapping) -> tuple[Mapping, tuple[Check, ...]]:
+    """Return what maps the image with the attribute bits of its entries that no address has, and what tells them."""
+    if not isinstance(mapping, PagingMode):
+        return mapping, ()
+    told = []
+    if mapping.attribute_bits:
+        bit = mapping.attribute_bits.bit_length() - 1
+        told.append(f"bit {bit} is set in all entries of the kernel's half: it marks encrypted memory (AMD SME or SEV)")
+    variables = placement.symbols.all(SHARED_MASKS.get(mapping.architecture, ""))[:1]
+    places = np.array([placement.physical(symbol.address) for symbol in variables], np.uint64)
+    for value in memory.words(places, placement.words.dtype)[0].tolist():
+        if is_shared_bit(value, memory.segments[-1].end) and not mapping.attribute_bits & value:
+            mapping = mapping.with_attributes(value)
+            told.append(f"bit {value.bit_length() - 1} marks memory shared with the host, as {variables[0].name} says")
+    return mapping, tuple(Check.that("attribute bits", True, f"{line}, and is no part of addresses") for line in told)
+
+
+def _fitting(
+    memory: Memory, tables: Tables, placement: Placement, places: NDArray[np.uint64]
+) -> Iterator[tuple[str, int | None, Mapping]]:
+    """Those of the candidates that map all tables where they lie."""
+    virtual = placement.words.wrap(places + np.uint64(placement.distance))
+    end = memory.segments[-1].end
+    for origin, root, mapping in _mappings(memory, tables, placement):
+        if root is not None and isinstance(mapping, PagingMode):
+            mapping = with_encryption(memory, end, mapping, root)
+        physical, mapped = translate(memory, mapping, root, virtual)
+        if mapped.all() and np.array_equal(physical, places):
+            yield origin, root, mapping
+
+
+def _furthest(
+    memory: Memory, placement: Placement, heads: Pointers, candidates: list[tuple[str, int | None, Mapping]]
+) -> tuple[str, int | None, Mapping]:
+    """The candidate through which most lists close.
+
+    Where the image itself lies is mapped alike by the tables of processes, by those that it booted with, and by those
+    of another size of pages at a level that is not needed there.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+
+    def closed(candidate: tuple[str, int | None, Mapping], heads: Pointers) -> int:
+        _, root, mapping = candidate
+        found = closed_lists(memory, heads, placement.words, placement.distance, mapping, root, enough=MAX_POINTERS)
+        return len(found.places)
+
+    step = -(-len(heads.places) // LIST_BATCH)
+    sample = Pointers(heads.places[::step], heads.values[::step])
+    rivals = sorted(candidates[:MAX_RIVALS], key=lambda candidate: -closed(candidate, sample))
+    start = placement.virtual(int(heads.places[0]))
+    finalists = rivals[:MAX_FINALISTS]
+    return max(finalists, key=lambda candidate: (closed(candidate, heads), _entries_from(memory, candidate, start)))
+
+
+def _entries_from(memory: Memory, candidate: tuple[str, int | None, Mapping], start: int) -> int:
+    """How many entries of a top table are in use from the one for an address on.
+
+    The table that 32-bit kernels boot with lacks what is mapped behind all RAM since, and no list need run there.
+    """
+    _, root, mapping = candidate
+    if root is None or not isinstance(mapping, PagingMode):
+        return 0
+    count = 1 << mapping.virtual_bits - mapping.shifts[0]
+    first = int(mapping.index(np.array([start], np.uint64), 0)[0])
+    places = np.uint64(root) + np.arange(first, count, dtype=np.uint64) * np.uint64(mapping.entry.itemsize)
+    entries, held = memory.words(places, mapping.entry)
+    return int(np.count_nonzero(held & (mapping.classify(entries, 0) & PRESENT != 0)))
+
+
+def _linear(memory: Memory, placement: Placement, image: range) -> range:
+    """Virtual addresses of memory that lists can run through.
+
+    What a kernel of 64 bits in the upper half of all addresses allocates lies there too; images of 32 bits lie in the
+    linear map of all memory.
+    """
+    if placement.words.size == 8:
+        return range(image.start >> 63 << 63, 1 << 64)
+    low = placement.virtual(memory.segments[0].start)
+    return range(low, min(1 << 32, low + memory.segments[-1].end - memory.segments[0].start))
+
+
+def _held(memory: Memory, linear: range, image: range) -> range:
+    """The addresses that name memory where no table tells: of images at low addresses, those of the memory itself."""
+    return linear if linear.stop <= 1 << 32 or image[-1] >> 56 else range(0, memory.segments[-1].end)
+
+
+def _history(placement: Placement) -> str:
+    return ", though its lists show that it ran" if placement.ran else ""
+
+
+def _own_lists(memory: Memory, closed: Pointers, placement: Placement, own: Targets) -> bool:
+    """Whether structures with lists use functions of this kernel, rather than those of another copy beside it.
+
+    Where only text is listed, nothing tells whose the data are. Kernels of MIPS copy themselves before they run.
+    """
+    around = words_around(memory, closed.places, placement.words)
+    inside = (around >= own.addresses[0]) & (around - np.uint64(1) <= own.addresses[-1])
+    hits = hits_on_symbols(around[inside], own, placement.code_bit)
+    return hits.count >= LEAST_OWN + CHANCE * hits.by_chance
+
+
+def _part(window: Segment, image: range, placement: Placement) -> Segment:
+    """As much of the image as a window holds."""
+    start = placement.virtual(window.start)
+    if start > image.stop:  # the window reaches below address 0
+        start -= placement.words.mask + 1
+    low = max(0, image.start - start)
+    high = max(low, image.stop - start)
+    return Segment(window.start + low, window.data[low:high])
+
+
+def _mappings(memory: Memory, tables: Tables, placement: Placement) -> Iterator[tuple[str, int | None, Mapping]]:
+    """What can map the image: the table that a symbol names, else any page of the image; and what needs no table."""
+    yield from _roots(memory, tables, placement)
+    for mapping in windows(tables.word_size, tables.byte_order):
+        yield "the processor itself", None, mapping
+
+
+def _roots(memory: Memory, tables: Tables, placement: Placement) -> Iterator[tuple[str, int, PagingMode]]:
+    """Top-level tables that can be the kernel's own."""
+    symbols, words, array = placement.symbols, placement.words, tables.array_address
+    candidates = modes(tables.word_size, tables.byte_order)
+    named = False
+    for name in ROOT_SYMBOLS:
+        for symbol in symbols.all(name):
+            named = True
+            for mode in candidates:
+                yield name, placement.physical(symbol.address), mode
+    for register, bits in ROOT_REGISTERS.items():
+        for value in {cpu.registers.get(register, 0) & bits for cpu in memory.hints.cpus} - {0}:
+            root = without_encryption(value, memory.segments[-1].end) if register == "cr3" else value
+            for mode in candidates:
+                yield f"the page table that {register.upper()} gives", root, mode
+    if named:
+        return
+    low = max(0, array - BEFORE) // PAGE * PAGE
+    pages = np.arange(low, array + AFTER, PAGE, dtype=np.uint64)
+    for mode in candidates:
+        wanted = np.full(len(pages), array + placement.distance & words.mask, np.uint64)
+        physical, mapped = walk(memory, mode, pages, wanted)
+        if not mapped.any() and mode.architecture == ENCRYPTING:
+            # which bit marks encrypted memory is told by the table that is looked for
+            possible = mode.with_attributes(bits_beyond(memory.segments[-1].end))
+            physical, mapped = walk(memory, possible, pages, wanted)
+        for page in pages[mapped & (physical == np.uint64(array))]:
+            yield "a page table in the image", int(page), mode

@@ -1,0 +1,95 @@
+"""A placement: where a kernel's image is mapped, and what is known of that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.arch.paging import Mapping
+from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.kernel.placement.pointers import (
+    AFTER,
+    BEFORE,
+    Words,
+)
+
+CHANCE = 1.5
+"""How many times more words than by chance equal symbols before they prove anything."""
+
+LEAST_LISTS = 8
+"""Lists through memory outside the image that only a running kernel has."""
+
+CODE = (("_stext", "_etext"), ("_sinittext", "_einittext"))
+"""Symbols at the beginnings and the ends of machine code."""
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """A kernel's symbols with their addresses, and what is known of its mapping.
+
+    Attributes:
+        symbols: the table with its addresses.
+        distance: virtual address less place in the source of each byte of the image, modulo 2^64.
+        words: how the kernel's words are read.
+        mapping: what maps the image; None if nothing is known to.
+        root: physical address of the page table that does; None if none does.
+        lists: lists that run through memory outside the image and close.
+        ran: whether the image's data show that it ran, looked for only where it does not.
+        checks: evidence for all of it.
+        hits: distinct words of the image that equal symbols.
+        code_bit: whether bit 0 is set in the image's pointers to code.
+        has_strings: whether pointers lead to the strings of the image.
+    """
+
+    symbols: SymbolTable
+    distance: int
+    words: Words
+    checks: tuple[Check, ...]
+    mapping: Mapping | None = None
+    root: int | None = None
+    lists: int = 0
+    ran: bool = False
+    hits: int = 0
+    code_bit: bool = False
+    has_strings: bool = False
+
+    def with_checks(self, *checks: Check) -> Placement:
+        """The same with more evidence."""
+        return replace(self, checks=(*self.checks, *checks))
+
+    @property
+    def running(self) -> bool:
+        """Whether the image is mapped and its lists close."""
+        return self.mapping is not None and self.lists >= LEAST_LISTS
+
+    @property
+    def code_ranges(self) -> list[tuple[int, int]]:
+        """As `code_ranges` has them."""
+        return code_ranges(self.symbols, self.distance, self.words)
+
+    def physical(self, virtual: int) -> int:
+        """The place of a byte of the image."""
+        return virtual - self.distance & self.words.mask
+
+    def virtual(self, physical: int) -> int:
+        """The virtual address of a byte of the image."""
+        return physical + self.distance & self.words.mask
+
+
+def code_ranges(symbols: SymbolTable, distance: int, words: Words) -> list[tuple[int, int]]:
+    """Return address in the source and size of an image's stretches of machine code, as far as symbols tell."""
+    known = [(symbols[low].address, symbols[high].address) for low, high in CODE if low in symbols and high in symbols]
+    return [(low - distance & words.mask, high - low) for low, high in known if high > low]
+
+
+def is_near(addresses: NDArray[np.uint64], words: Words, anchor: int) -> NDArray[np.bool_]:
+    """Whether addresses can be of the image that ``anchor`` is in.
+
+    Others are absolute values or offsets into the per-CPU area. And objects that a kernel allocates point at
+    themselves too, through the direct map: far from the image's addresses.
+    """
+    low = np.uint64(anchor - BEFORE & words.mask)
+    return np.asarray(words.wrap(addresses - low) < np.uint64(BEFORE + AFTER))

@@ -1,0 +1,70 @@
+"""Another base for a kernel image: where somebody who knows better says that its first byte lies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from kallsift.addresses import VirtualAddress
+from kallsift.errors import KallsiftError
+from kallsift.kallsyms.evidence import Check
+from kallsift.kernel.kernel import Kernel
+from kallsift.kernel.placement.placement import is_near
+from kallsift.kernel.placement.pointers import Words
+
+
+def image_base(kernel: Kernel) -> VirtualAddress:
+    """The address of the first byte of the image that a kernel was found in.
+
+    Segments that are linked elsewhere do not count, such as x86-64's per-CPU area at 0 (arch/x86/kernel/vmlinux.lds.S
+    up to 6.14).
+    """
+    words = Words(kernel.symbols.word_size, kernel.byte_order)
+    starts = np.array([segment.start + kernel.distance & words.mask for segment in kernel.memory.segments], np.uint64)
+    near = starts[is_near(starts, words, kernel.tables[0].virtual)]
+    return VirtualAddress(int((near if len(near) else starts)[0]))
+
+
+def rebased(kernel: Kernel, base: int) -> Kernel:
+    """Move a kernel so that the first byte of its image is at ``base``; of tables alone, the first symbol of the text.
+
+    What was found elsewhere, or nowhere, is not proven there.
+
+    Raises:
+        KallsiftError: if the kernel has proved where it lies in memory that ran, or the base is no address of its.
+    """
+    words = Words(kernel.symbols.word_size, kernel.byte_order)
+    if kernel.memory.image is None and kernel.proven:
+        raise KallsiftError("--base: the source is memory that ran, and says itself where the kernel lies")
+    if not 0 <= base <= words.mask:
+        raise KallsiftError(f"--base: {base:#x} is no address of {8 * kernel.symbols.word_size} bits")
+    first = image_base(kernel) if kernel.is_placed else kernel.virtual_base
+    own = int(kernel.symbols.addresses.min()) if first is None else first
+    move = base - own & words.mask
+    addresses = kernel.symbols.addresses
+    moved = np.where(
+        is_near(addresses, words, kernel.tables[0].virtual), words.wrap(addresses + np.uint64(move)), addresses
+    )
+
+    def there(address: VirtualAddress | None) -> VirtualAddress | None:
+        return None if address is None else VirtualAddress(address + move & words.mask)
+
+    says = f"the image itself says {own:#x}" if kernel.is_placed else "nothing confirms it"
+    agrees = kernel.is_placed and base == own
+    given = Check.that("base", agrees, f"{base:#x} was given; {says}", is_quoted=True)
+    distance = kernel.distance + move & words.mask
+    is_image = kernel.memory.image is not None
+    if is_image and not kernel.is_placed:
+        distance = base - kernel.memory.segments[0].start & words.mask
+    return replace(
+        kernel,
+        symbols=replace(kernel.symbols, addresses=moved),
+        evidence=(*kernel.evidence, given),
+        tables=tuple(
+            replace(table, virtual=VirtualAddress(table.virtual + move & words.mask)) for table in kernel.tables
+        ),
+        virtual_base=there(kernel.virtual_base),
+        distance=distance,
+        is_placed=kernel.is_placed or is_image,
+    )

@@ -1,0 +1,197 @@
+"""Finds where a kernel's image is mapped.
+
+The candidates for the distance from places in the source to virtual addresses come from the image's own pointers; a
+candidate holds if the kernel's own page table, or what its processor maps without one, maps its tables at that
+distance. The direct map's alias of the same bytes never does, for nothing in an image points at its alias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from kallsift.arrays import distinct
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.recovered_tables import Layout, Tables
+from kallsift.kernel.placement.distance_checks import (
+    NEIGHBOURS,
+    PAGE_NEIGHBOURS,
+    StringCount,
+    count_strings,
+    is_best_for_symbols,
+    string_check,
+)
+from kallsift.kernel.placement.distances import (
+    Candidate,
+    Origin,
+    given_candidates,
+    image_candidates,
+    landmark_candidates,
+    pointer_candidates,
+    self_pointer_candidates,
+    string_candidates,
+    unplaced_symbols,
+)
+from kallsift.kernel.placement.page_table import with_mapping
+from kallsift.kernel.placement.placement import CHANCE, Placement, is_near
+from kallsift.kernel.placement.pointer_targets import Hits, Targets, hits_on_symbols, targets
+from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words, pointers_between
+from kallsift.kernel.placement.relative_base import with_base
+from kallsift.kernel.placement.window_facts import SharedWindows, WindowFacts
+from kallsift.memory.memory import AddressSpace, Memory
+
+LEAST_HITS = 32
+"""Distinct pointers more than by chance that must equal symbols before they prove anything."""
+
+
+def placements(
+    memory: Memory, tables: Tables, shared: SharedWindows, *, is_running_only: bool = False
+) -> Iterator[Placement]:
+    """The ways in which a kernel's image can be mapped, the likeliest first.
+
+    Args:
+        memory: the source.
+        tables: what is to be placed.
+        shared: what is known of the windows around tables.
+        is_running_only: whether only kernels that run are of use; of the others less is found out then.
+
+    Yields:
+        One placement for each distance that something in the source or its headers speaks for. In an image,
+        pointers to strings decide, where there are any.
+    """
+    words = Words(tables.word_size, tables.byte_order)
+    facts = shared.facts(memory.around(tables.array_address, BEFORE, AFTER), words)
+    if tables.array.adrift:
+        for based, base_check in with_base(memory, tables, facts):
+            for placement in placements(memory, based, shared, is_running_only=is_running_only):
+                yield placement.with_checks(base_check)
+        return
+    landmarks = {one.distance for one in landmark_candidates(tables, facts)} if memory.image else set()
+    unseen: list[Placement] = []
+    tried: set[int] = set()
+    for candidates in _ways(memory, tables, facts):
+        is_proven = False
+        for candidate in candidates:
+            if candidate.distance in tried:
+                continue
+            tried.add(candidate.distance)
+            found = _placed(memory, tables, facts, candidate, is_running_only=is_running_only)
+            if found is not None and (memory.image is None or found.has_strings):
+                # data that are mapped apart from the tables have strings of their own
+                is_proven |= memory.image is None or not landmarks or found.distance in landmarks
+                yield found
+            elif found is not None:
+                unseen.append(found)
+        if is_proven:
+            return
+    yield from unseen
+
+
+def _ways(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[Iterator[Candidate]]:
+    """Where candidates come from: each is asked only if what those before it gave is but a guess."""
+    yield given_candidates(memory)
+    if memory.space is AddressSpace.VIRTUAL and memory.image is None:
+        return
+    yield self_pointer_candidates(facts)
+    yield image_candidates(memory, tables, facts)
+    if memory.image is not None and tables.layout is Layout.USUAL:  # these take longer: not for each table of a dump
+        yield pointer_candidates(tables, facts)
+        yield string_candidates(tables, facts)
+
+
+def _placed(
+    memory: Memory, tables: Tables, facts: WindowFacts, candidate: Candidate, *, is_running_only: bool
+) -> Placement | None:
+    """The placement at one distance; None if the image speaks against it."""
+    distance, window, words = candidate.distance, facts.window, facts.words
+    symbols = unplaced_symbols(tables, tables.array_address + distance & words.mask)
+    own = targets(symbols, is_near(symbols.addresses, words, tables.array_address + distance))
+    if 2 * len(own) < len(symbols):
+        return None
+    hits, pointers = _confirmed(facts, own, tables, is_mapped=memory.image is None)
+    if pointers is None:
+        return None
+    placement = Placement(
+        symbols, distance, words, (candidate.reason, pointers), hits=hits.count, code_bit=hits.code_bit
+    )
+    if memory.image is not None:
+        return _in_image(tables, facts, placement, candidate)
+    if memory.space is AddressSpace.VIRTUAL:
+        absent = "not looked for: the source's are used already"
+        strings = string_check(_strings(facts, distance))
+        return placement.with_checks(strings, Check("page table", Outcome.ABSENT, absent))
+    return with_mapping(memory, tables, placement, window, own, is_running_only=is_running_only)
+
+
+def _strings(facts: WindowFacts, distance: int) -> StringCount:
+    """Count the pointers to strings at a distance, as `count_strings`."""
+    start = facts.window.start + distance & facts.words.mask
+    return facts.once_aligned(("strings", start), lambda: count_strings(facts.window, facts.words, distance))
+
+
+def _in_image(tables: Tables, facts: WindowFacts, placement: Placement, candidate: Candidate) -> Placement | None:
+    """The placement in a kernel image; None if what it points at lies elsewhere, or nothing at all speaks for it."""
+    strings = string_check(_strings(facts, candidate.distance))
+    if strings.outcome is Outcome.FAILED:
+        return None
+    absent = "not looked for: the source is a kernel image, which nothing has run yet"
+    has_strings = strings.outcome is Outcome.PASSED
+    unasked = (Check(name, Outcome.ABSENT, absent) for name in ("page table", "alive"))
+    placement = replace(placement, has_strings=has_strings).with_checks(strings, *unasked)
+    if candidate.origin is Origin.IMAGE or has_strings:
+        return placement
+    if any(one.distance == candidate.distance for one in self_pointer_candidates(facts)):
+        return placement  # headers gave the distance, and empty lists agree with them
+    landmarks = [one.distance for one in landmark_candidates(tables, facts)]
+    # the one that the distance was found by says nothing more of it
+    if landmarks.count(candidate.distance) > (candidate.origin is Origin.LANDMARK):
+        return placement
+    if candidate.origin is Origin.ASSUMPTION:
+        return None
+    detail = "nothing in the image would be otherwise if it lay elsewhere"
+    return placement.with_checks(Check.that("distance", False, detail))
+
+
+def _confirmed(facts: WindowFacts, own: Targets, tables: Tables, *, is_mapped: bool) -> tuple[Hits, Check | None]:
+    """How many words of the image equal symbols, and whether they do; None if they do not, and must.
+
+    Args:
+        facts: the image.
+        own: the image's symbols.
+        tables: where the symbols are from.
+        is_mapped: whether it lies in memory that is mapped by pages; a kernel that ran there has such words.
+    """
+    offset, size = tables.array_address - facts.window.start, tables.array.size
+    name = "pointers to symbols", offset, size, is_mapped
+
+    def find() -> tuple[Hits, Check | None]:
+        return _hits(facts, own, range(tables.array_address, tables.array_address + size), is_mapped=is_mapped)
+
+    return facts.once_of(name, (own.addresses, own.code), find)
+
+
+def _hits(facts: WindowFacts, own: Targets, array: range, *, is_mapped: bool) -> tuple[Hits, Check | None]:
+    """Return the same as `_confirmed`, of an array that lies in a range of the source."""
+    words = facts.words
+    low, high = int(own.addresses[0]), min(int(own.addresses[-1]) + 1, words.mask)
+    found = pointers_between(facts.window, words, low, high)
+    # the table of addresses would confirm itself
+    foreign = found.places - np.uint64(array.start) >= np.uint64(len(array))
+    values = distinct(found.values[foreign])
+    hits = hits_on_symbols(values, own)
+    inside = hits.distinct
+    if hits.count >= LEAST_HITS + CHANCE * hits.by_chance:
+        if not is_best_for_symbols(values, own, PAGE_NEIGHBOURS if is_mapped else NEIGHBOURS):
+            return hits, None
+        marked = ", those to code but for bit 0, which is set" if hits.code_bit else ""
+        detail = (
+            f"{hits.count} of {inside} distinct pointers equal a symbol's address{marked}, "
+            f"against {hits.by_chance:.0f} by chance"
+        )
+        return hits, Check.that("pointers to symbols", True, detail)
+    if is_mapped or inside > LEAST_HITS:
+        return hits, None
+    detail = f"only {inside} words are addresses of the image: they are filled in when it boots"
+    return hits, Check("pointers to symbols", Outcome.ABSENT, detail)

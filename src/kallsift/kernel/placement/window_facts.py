@@ -1,0 +1,97 @@
+"""Work out what the bytes around some tables tell once, however often these bytes are read at other addresses.
+
+A source in which no kernel proves itself is read as a machine's memory, as an image in a file, and in several layouts
+of its RAM. Words and their offsets are the same in all of these; where they lie is all that differs.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kernel.placement.pointers import Words
+from kallsift.memory.memory import Segment
+
+MAX_KEPT = 2
+"""Windows whose facts are kept: that of the tables that are followed, and one of other bounds."""
+
+MAX_ARRAYS = 8
+"""Arrays, such as the addresses of symbols, for which a fact is kept."""
+
+Fact = TypeVar("Fact")
+
+
+@dataclass(eq=False)
+class _Known:
+    """What is known of some bytes, which are kept so that no others take their place in the computer's memory."""
+
+    window: Segment
+    facts: dict[Hashable, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class WindowFacts:
+    """What is known of the image around some tables.
+
+    Attributes:
+        window: the image.
+        words: how to read it.
+    """
+
+    window: Segment
+    words: Words
+    _known: _Known
+
+    @classmethod
+    def alone(cls, window: Segment, words: Words) -> WindowFacts:
+        """Return the facts of a window that nobody else asks for."""
+        return cls(window, words, _Known(window))
+
+    def once(self, name: Hashable, find: Callable[[], Fact]) -> Fact:
+        """Return a fact of the bytes, found when it is asked for first.
+
+        Args:
+            name: of the fact, with all that it depends on but for the bytes and their addresses.
+            find: finds it; what it returns may depend on addresses only as far as the name tells.
+        """
+        facts = self._known.facts
+        if name not in facts:
+            facts[name] = find()
+        return cast("Fact", facts[name])
+
+    def once_aligned(self, name: Hashable, find: Callable[[], Fact], alignment: int | None = None) -> Fact:
+        """Return a fact of the words at multiples of ``alignment``, their own size if it is None; as `once`."""
+        step = alignment or self.words.size
+        return self.once((name, self.words, step, self.window.start % step), find)
+
+    def once_of(self, name: Hashable, arrays: tuple[NDArray[np.uint64], ...], find: Callable[[], Fact]) -> Fact:
+        """Return a fact of the words that depends on some arrays as well, as `once_aligned`; that of few is kept."""
+        kept: list[tuple[tuple[NDArray[np.uint64], ...], Fact]] = self.once_aligned(("of arrays", name), list)
+        for others, fact in kept:
+            if all(map(np.array_equal, arrays, others)):
+                return fact
+        kept.append((arrays, find()))
+        del kept[:-MAX_ARRAYS]
+        return kept[-1][1]
+
+
+class SharedWindows:
+    """The windows that facts are known of."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[int, int], _Known] = OrderedDict()
+
+    def facts(self, window: Segment, words: Words) -> WindowFacts:
+        """Return what is known of a window, read as words of one kind."""
+        key = window.data.ctypes.data, window.size
+        if key not in self._known:
+            self._known[key] = _Known(window)
+            if len(self._known) > MAX_KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return WindowFacts(window, words, self._known[key])

@@ -1,0 +1,141 @@
+"""The RAM of a machine as its kernel's own tree of resources has it: what /proc/iomem calls ``System RAM``.
+
+LiME writes just these ranges, and in its mode ``raw`` one right after the other without a word on where they belong.
+Hypervisors write all RAM that they gave to a machine, without the hole below 4 GiB; then these ranges tell how large
+the RAM behind it is. Their ``struct resource`` lie in RAM themselves. Nothing needs to be known of the kernel to find
+them: their flags are the same everywhere, they share their name, and together they fit the file.
+
+Sources: Linux, include/linux/ioport.h (struct resource, its flags), e820.c of x86 and setup.c of arm64
+(which make them); LiME, main.c (which it writes: children of ``iomem_resource``, by their name).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kernel.placement.pointers import PAGE, Words
+from kallsift.memory.memory import Segment
+from kallsift.memory.ram_layouts import Piece
+
+NAME = b"System RAM\0"
+
+FLAGS = (0x81000200, 0x80000200)
+"""IORESOURCE_MEM and _BUSY, with _SYSRAM since 4.6."""
+HOTPLUG_FLAGS = 0x06000000
+"""IORESOURCE_SYSRAM_MERGEABLE and _DRIVER_MANAGED, which RAM that was added later can have."""
+
+SHAPES = tuple((Words(size, order), address) for size, address in ((8, 8), (4, 8), (4, 4)) for order in ("<", ">"))
+"""How a kernel's words are read, and bytes of a physical address: with PAE and LPAE it is wider than a word."""
+
+FOUR_GIB = 4 << 30
+MAX_ADDRESS = 1 << 52
+MAX_FLAGS = FLAGS[0] | HOTPLUG_FLAGS
+"""Those with all that are allowed; words that are greater have other bits besides."""
+MAX_WORDS = 1 << 16
+"""Words with such flags that are looked at; a machine has some dozens."""
+MAX_RANGES = 1 << 10
+"""Ranges of one machine."""
+MAX_MAPS = 4
+"""Ways to divide the RAM that are given at most; a machine has one."""
+BATCH = 1 << 24
+"""Bytes that are looked at at once."""
+
+
+class RamMap(NamedTuple):
+    """Where the RAM in a file belongs.
+
+    Attributes:
+        pieces: its parts in the order of their addresses, which is that of the file.
+        hole: whether these are all RAM around the hole below 4 GiB, rather than the ranges alone.
+        missing: bytes of the RAM that the file lacks at its end.
+        name: virtual address of the ranges' name, which is `NAME` if this is right; None if the ranges have none.
+        teller: what in the memory has them, as messages call it.
+    """
+
+    pieces: tuple[Piece, ...]
+    hole: bool
+    missing: int
+    name: int | None
+    teller: str = "this kernel's own resources"
+
+
+def ram_maps(ram: Segment) -> Iterator[RamMap]:
+    """Ways to lay out bare RAM as resources in it have it, first those that are exactly as large as it is."""
+    places = {byte_order: _flags(ram, byte_order) for byte_order in ("<", ">")}
+    found = {
+        each.pieces: each for words, address in SHAPES for each in _maps(ram, places[words.byte_order], words, address)
+    }
+    yield from islice(sorted(found.values(), key=lambda each: each.missing), MAX_MAPS)
+
+
+def _maps(ram: Segment, flags: NDArray[np.int64], words: Words, address: int) -> Iterator[RamMap]:
+    """What the resources of one shape say whose flags stand at those offsets, told apart by their names."""
+    fields = {"start": address, "end": address, "name": words.size, "flags": words.size}
+    layout = np.dtype([(name, f"{words.byte_order}u{size}") for name, size in fields.items()])
+    # the half of a wide word that was looked for stands behind the other if the byte order is big-endian
+    before = layout.itemsize - (words.size if words.byte_order == "<" else 4)
+    starts = flags - before
+    starts = starts[(starts >= 0) & (starts <= ram.size - layout.itemsize)]
+    records = ram.gather(starts, layout.itemsize).view(layout)[:, 0]
+    ordered = (records["start"] <= records["end"]) & (records["end"] < np.uint64(MAX_ADDRESS))
+    records = records[ordered & (records["flags"] <= np.uint64(MAX_FLAGS)) & (records["name"] != 0)]
+    ranges: dict[int, set[tuple[int, int]]] = defaultdict(set)
+    for start, end, name in zip(*(records[field].tolist() for field in ("start", "end", "name")), strict=True):
+        ranges[name].add((start, end))
+    for name, own in ranges.items():
+        if found := fitted(own, ram.size):
+            yield found._replace(name=name)
+
+
+def fitted(ranges: set[tuple[int, int]], size: int) -> RamMap | None:
+    """The map that ranges (first and last address) make of ``size`` bytes of RAM; None if they do not fit it."""
+    pieces = _pieces(ranges) if len(ranges) <= MAX_RANGES else ()
+    total = pieces[-1].offset + pieces[-1].size if pieces else 0
+    if total >= size:
+        held = (piece for piece in pieces if piece.offset < size)
+        cut = tuple(piece._replace(size=min(piece.size, size - piece.offset)) for piece in held)
+        return RamMap(cut, False, total - size, None)
+    around = _around_hole(pieces, size)
+    return RamMap(around, True, 0, None) if around else None
+
+
+def _pieces(ranges: set[tuple[int, int]]) -> tuple[Piece, ...]:
+    """Ranges (first and last address) one after the other; none if any overlap."""
+    pieces: list[Piece] = []
+    offset = 0
+    for start, end in sorted(ranges):
+        if pieces and start < pieces[-1].address + pieces[-1].size:
+            return ()
+        pieces.append(Piece(offset, start, end - start + 1))
+        offset += end - start + 1
+    return tuple(pieces)
+
+
+def _around_hole(ranges: tuple[Piece, ...], size: int) -> tuple[Piece, ...]:
+    """The RAM in front of the hole below 4 GiB and that behind it, which is all at the end of so much RAM, and all in
+    use; none if the ranges do not fit that."""
+    if not ranges or ranges[-1].address != FOUR_GIB:
+        return ()
+    below = size - ranges[-1].size
+    front = ranges[-2].address + ranges[-2].size if len(ranges) > 1 else 1
+    if below % PAGE or not front <= below < FOUR_GIB:
+        return ()
+    return Piece(0, 0, below), Piece(below, FOUR_GIB, ranges[-1].size)
+
+
+def _flags(ram: Segment, byte_order: str) -> NDArray[np.int64]:
+    """The offsets of words of 4 bytes that are the flags of RAM; addresses of RAM are multiples of 4, so these are."""
+    wanted = np.array(FLAGS, f"{byte_order}u4").view(np.uint32)
+    kept = ~np.array(HOTPLUG_FLAGS, f"{byte_order}u4").view(np.uint32)
+    found: list[NDArray[np.int64]] = []
+    for low in ram.steps(BATCH):
+        part = ram.read(low, low + BATCH)
+        words = np.ascontiguousarray(part[: len(part) // 4 * 4]).view(np.uint32) & kept
+        found.append(np.flatnonzero((words == wanted[0]) | (words == wanted[1])) * 4 + low)
+    return np.concatenate(found)[:MAX_WORDS] if found else np.empty(0, np.int64)

@@ -1,0 +1,97 @@
+"""Bare RAM of a machine whose RAM is not in one piece: bare .vmem, memory files of Firecracker and Cloud Hypervisor,
+files behind a guest's memory, and what LiME writes as ``raw``.
+
+What lies behind a hole stands in the file where the hole would be. A kernel in front of it is found all the same, but
+its lists run into memory that is elsewhere; behind it, not even its page table maps it where it lies. So the ranges
+that the kernel's own resources name are tried, or where those are lost what the firmware told the kernel, then the
+layouts that machines have, one after the other, and only a kernel that is proven there shows that one is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from kallsift.errors import UnmappedError
+from kallsift.kallsyms.evidence import Check
+from kallsift.kernel.kernel import Kernel, State
+from kallsift.kernel.ram.firmware_memory_map import firmware_maps
+from kallsift.kernel.ram.iomem import NAME, ram_maps
+from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.ram_layouts import LAYOUTS, Piece
+
+MAX_TOLD = 8
+"""Parts that the evidence lists; a machine with UEFI has some dozens."""
+
+
+class Arrangement(NamedTuple):
+    """A way to lay out bare RAM.
+
+    Attributes:
+        check: what is to be said of it where a kernel is proven there.
+        pieces: the parts of the file.
+        memory: the memory that comes of it.
+        told: whether something in the memory has the parts, rather than what is known of machines.
+        name: virtual address of the text `NAME` where a kernel's resources have the parts; None where they do not.
+    """
+
+    check: Check
+    pieces: tuple[Piece, ...]
+    memory: Memory
+    told: bool = False
+    name: int | None = None
+
+    def address(self, offset: int) -> int:
+        """Physical address of what stands at an offset of the file."""
+        piece = next(piece for piece in self.pieces if piece.offset <= offset < piece.offset + piece.size)
+        return piece.address + offset - piece.offset
+
+    def named_by(self, kernel: Kernel) -> bool:
+        """Whether a kernel that was found in it can be the one whose resources have it."""
+        if self.name is None:
+            return True
+        try:
+            place = self.name - kernel.distance & (1 << 8 * kernel.symbols.word_size) - 1
+            return self.memory.read(place, len(NAME)).tobytes() == NAME
+        except UnmappedError:
+            return False
+
+
+def arrangements(memory: Memory) -> Iterator[Arrangement]:
+    """Ways to lay out so much RAM in several parts; none unless the memory is one run of bytes from address 0."""
+    if memory.space is not AddressSpace.PHYSICAL or memory.image or len(memory.segments) != 1:
+        return
+    (ram,) = memory.segments
+    if not isinstance(ram, Segment) or ram.start:
+        return
+    maps = tuple(ram_maps(ram))
+    if all(each.missing for each in maps):
+        maps += tuple(firmware_maps(ram))
+    for ranges in maps:
+        lost = f"; {ranges.missing:#x} bytes at the end are missing" if ranges.missing else ""
+        if len(ranges.pieces) > 1:
+            check, what = ("hole", "its hole") if ranges.hole else ("ranges", "what is between its ranges")
+            detail = f"the file has the RAM without {what}{lost}; {ranges.teller} have"
+            yield _arranged(memory, ram, ranges.pieces, check, detail)._replace(told=True, name=ranges.name)
+    tried = set()
+    for layout in LAYOUTS:
+        pieces = layout.pieces(ram.size)
+        if len(pieces) > 1 and pieces not in tried:
+            tried.add(pieces)
+            yield _arranged(memory, ram, pieces, "hole", f"the RAM lies as {layout.machine} has it:")
+
+
+def placed(memory: Memory, kernel: Kernel | None) -> Memory:
+    """A memory at its true addresses, where a kernel in it shows that the source's are others."""
+    if kernel is None or kernel.state is not State.RUNNING or kernel.memory.image is not None:
+        return memory
+    return replace(kernel.memory, hints=memory.hints)
+
+
+def _arranged(memory: Memory, ram: Segment, pieces: tuple[Piece, ...], check: str, detail: str) -> Arrangement:
+    segments = tuple(Segment(piece.address, ram.read(piece.offset, piece.offset + piece.size)) for piece in pieces)
+    parts = [f"{piece.size:#x} bytes at {piece.address:#x}" for piece in pieces]
+    more = [f"and {len(parts) - MAX_TOLD} more"] if len(parts) > MAX_TOLD else []
+    said = Check.that(check, True, f"{detail} {', '.join(parts[:MAX_TOLD] + more)}")
+    return Arrangement(said, pieces, replace(memory, segments=segments))

@@ -1,0 +1,170 @@
+"""Find kernel images in bytes that no header explains: they begin at any offset, even an odd one.
+
+Bytes of a file in front of an image (a loader's header, a partition) shift it against the file's own offsets. The token
+table tells the shift modulo a word, for it is aligned in every image; words that point at themselves tell it modulo a
+page. An image without the bytes in front of it is like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.image import kernel_signature
+from kallsift.image.formats.base import FLAT_LIMIT
+from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.format.token_table import TokenTable, moved
+from kallsift.kallsyms.recovered_tables import Attempt, Tables
+from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.kernel.kernel import Kernel
+from kallsift.kernel.placement.distances import empty_head_distances
+from kallsift.kernel.placement.placement import is_near
+from kallsift.kernel.placement.pointers import AFTER, BEFORE, PAGE, Words
+from kallsift.kernel.recovery.candidates import SharedWork, best_at, word_sizes
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
+
+MAX_HEADER = 1 << 16
+"""Bytes in front of an image at most for all of them to be its header; above, they are other files."""
+
+MAX_DISTANCES = 3
+MAX_TABLES = 4
+
+FIRST_SYMBOLS = ("_text", "_stext", "stext", "_start")
+"""What names the first byte of a flat image, or one of its first page."""
+
+
+def flat_image(memory: Memory) -> Memory | None:
+    """Take a source for a kernel image as it lies in a file; None if it cannot be one.
+
+    That is a file without a header of its own, or a flat image that headers around it name.
+    """
+    if len(memory.segments) != 1 or not isinstance(memory.segments[0], Segment):
+        return None
+    if memory.image is not None:
+        return memory if memory.space is AddressSpace.FILE else None
+    if not memory.is_headerless:
+        return None
+    facts = ImageFacts((memory.container,), 0)
+    return replace(memory, space=AddressSpace.FILE, image=facts, is_headerless=False)
+
+
+def is_file(memory: Memory) -> bool:
+    """Tell whether a source without a header passes for a file; larger ones are dumps of machines."""
+    return memory.is_headerless and memory.size <= FLAT_LIMIT
+
+
+def doubted(kernel: Kernel, memory: Memory, is_copy: bool = False) -> Kernel:
+    """Say of an image that lies in ``memory`` that it may be a copy, if the memory may be a machine's.
+
+    Args:
+        kernel: the image's kernel.
+        memory: the source.
+        is_copy: whether something in the source speaks for another kernel.
+    """
+    if memory.image is not None or (is_file(memory) and not is_copy):
+        return kernel
+    detail = "none was found; this image lies in the source, which may be a machine's memory with a file in it"
+    return replace(kernel, evidence=(*kernel.evidence, Check.that("running kernel", False, detail)))
+
+
+def holds_other_banner(memory: Memory, image: Memory) -> bool:
+    """Tell whether a kernel's banner stands in a file outside of the image that was unpacked from it."""
+    if not is_file(memory) or image.image is None:
+        return False
+    start, end = image.image.offset, image.image.end
+    parts = (segment.read() for segment in memory.segments)
+    return any(
+        kernel_signature.holds_banner(part)
+        for data in parts
+        for part in (data[:start], data[len(data) if end is None else end :])
+    )
+
+
+def without_headers(memory: Memory) -> Memory | None:
+    """The file behind an image's headers, as one flat image; None if the headers put nothing elsewhere."""
+    if memory.image is None or memory.image.whole is None:
+        return None
+    facts = ImageFacts((memory.container,), memory.image.offset, memory.image.architecture)
+    return replace(memory, space=AddressSpace.FILE, segments=(Segment(0, memory.image.whole),), image=facts)
+
+
+def image_around(memory: Memory, place: int, tokens: TokenTable, shared: SharedWork) -> Kernel | None:
+    """The best kernel of an image that begins anywhere before its token table; None if there is none.
+
+    Args:
+        memory: as `flat_image` has it.
+        place: address of the token table in it.
+        tokens: the token table.
+        shared: what was found out of the bytes around it.
+    """
+    if memory.segments[0].start:
+        # the image's beginning is known: it lies at an address already
+        return None
+    best: Kernel | None = None
+    for cut in _cuts(memory, place, tokens, shared):
+        view = cut_before(memory, cut)
+        kernel = best_at(view, *_surrounded(view, place - cut, tokens), Attempt(), shared)
+        if kernel is not None and kernel.proven:
+            return kernel
+        best = best or kernel
+    return best
+
+
+def cut_before(memory: Memory, size: int) -> Memory:
+    """The same flat image without its first bytes, the next one at address 0."""
+    segment = memory.segments[0]
+    assert isinstance(segment, Segment)
+    assert memory.image is not None
+    facts = replace(memory.image, skipped=memory.image.skipped + segment.start + size)
+    if size:
+        facts = replace(facts, base=None)
+    return replace(memory, segments=(Segment(0, segment.data[size:]),), image=facts)
+
+
+def _cuts(memory: Memory, place: int, tokens: TokenTable, shared: SharedWork) -> Iterator[int]:
+    """How many bytes stand in front of the image, the likeliest first; each once."""
+    given: set[int] = set()
+    # tables are aligned to a word of eight bytes or of four
+    phases = dict.fromkeys((place % 8, place % 4, place % 4 + 4))
+    for phase in phases:
+        if phase > place:
+            continue
+        view = cut_before(memory, phase)
+        segment, there = _surrounded(view, place - phase, tokens)
+        for tables in islice(shared.tables.recover(segment, there, word_sizes(view), Attempt()), MAX_TABLES):
+            words = Words(tables.word_size, tables.byte_order)
+            for distance, _ in empty_head_distances(shared.windows.facts(segment, words))[:MAX_DISTANCES]:
+                cut = phase + _beginning(tables, distance)
+                if cut not in given and cut <= place:
+                    given.add(cut)
+                    yield cut
+    yield from (phase for phase in phases if phase not in given and phase <= place)
+
+
+def _surrounded(memory: Memory, place: int, tokens: TokenTable) -> tuple[Segment, TokenTable]:
+    segment = memory.around(place, BEFORE, AFTER)
+    return segment, moved(tokens, place - segment.start - tokens.offset)
+
+
+def _beginning(tables: Tables, distance: int) -> int:
+    """Where the image begins that is mapped at ``distance``, to a page of its own."""
+    words = Words(tables.word_size, tables.byte_order)
+    shift = -distance % PAGE
+    virtual = tables.array_address + distance & words.mask
+    addresses = words.wrap(tables.array.addresses(virtual))
+    lowest = _lowest(tables, addresses[is_near(addresses, words, virtual)], addresses)
+    offset = lowest - distance & words.mask
+    if not shift + MAX_HEADER <= offset < tables.array_address:
+        return shift
+    return shift + (offset - shift) // PAGE * PAGE
+
+
+def _lowest(tables: Tables, near: NDArray[np.uint64], addresses: NDArray[np.uint64]) -> int:
+    """Address of the first byte of the image as symbols have it."""
+    symbols = SymbolTable(addresses, tables.characters, tables.bounds, tables.word_size, tables.known_addresses)
+    named = [symbol.address for name in FIRST_SYMBOLS for symbol in symbols.all(name)]
+    return min(named) if named else int(near.min()) if len(near) else 0

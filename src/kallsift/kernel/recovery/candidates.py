@@ -1,0 +1,213 @@
+"""Candidates: what the tables around one token table can be, each placed and held against what it says of itself.
+
+The best of them is the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from kallsift.addresses import PhysicalAddress, VirtualAddress
+from kallsift.arch.paging import PagingMode
+from kallsift.arch.registry import word_sizes_of
+from kallsift.kallsyms.evidence import Check, Outcome, proven
+from kallsift.kallsyms.format.token_table import TokenTable, moved
+from kallsift.kallsyms.recovered_tables import MAX_UNPLACED, Attempt, Layout, Tables
+from kallsift.kallsyms.solvers.shared_tables import SharedTables
+from kallsift.kernel.checks.cpu_registers import processor_checks
+from kallsift.kernel.checks.landmarks import landmark_checks, nearest_banner, read_banner
+from kallsift.kernel.checks.processes import processes_check
+from kallsift.kernel.checks.vmcoreinfo import vmcoreinfo_check
+from kallsift.kernel.cross_checks.held_twice import held_twice
+from kallsift.kernel.kernel import Kernel, State, TablePlace
+from kallsift.kernel.placement.placement import Placement
+from kallsift.kernel.placement.pointers import AFTER, BEFORE
+from kallsift.kernel.placement.search import placements
+from kallsift.kernel.placement.window_facts import SharedWindows
+from kallsift.kernel.placement.word_size import WORD_SIZES, word_size_check
+from kallsift.kernel.recovery.interpretations import Readings
+from kallsift.kernel.recovery.kaslr import kaslr_slide
+from kallsift.kernel.recovery.ranking import Ranking, is_seen
+from kallsift.memory.memory import AddressSpace, Memory, Segment
+
+Solver = Callable[[Segment, TokenTable, Sequence[int], Attempt], Iterator[Tables]]
+"""Finds all tables around a token table for words of some sizes."""
+
+MAX_CANDIDATES = 256
+"""Ways to read one token table's surroundings that are followed at most."""
+
+PLACEMENT_COST = BEFORE + AFTER
+"""Bytes that are passed over to place one of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class SharedWork:
+    """What one recovery finds out once, however often it reads the same bytes.
+
+    Attributes:
+        tables: those around token tables.
+        windows: what is known of the images around tables.
+    """
+
+    tables: SharedTables = field(default_factory=SharedTables)
+    windows: SharedWindows = field(default_factory=SharedWindows)
+
+
+def best_at(
+    memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, shared: SharedWork
+) -> Kernel | None:
+    """The best of the kernels that one token table can belong to; None if its landmarks contradict all of them."""
+    found = shared.tables.recover(segment, tokens, word_sizes(memory), attempt)
+    return best_of(memory, found, attempt, shared)
+
+
+def running_at(memory: Memory, segment: Segment, tokens: TokenTable, shared: SharedWork) -> Kernel | None:
+    """Return the best of the kernels that one token table can belong to and that run; no others are judged."""
+    attempt = Attempt()
+    found = shared.tables.recover(segment, tokens, word_sizes(memory), attempt)
+    return best_of(memory, found, attempt, shared, is_running_only=True)
+
+
+def best_of(
+    memory: Memory,
+    candidates: Iterator[Tables],
+    attempt: Attempt,
+    shared: SharedWork,
+    *,
+    is_running_only: bool = False,
+) -> Kernel | None:
+    """The best of the kernels that some tables can be; None if landmarks contradict all of them.
+
+    Args:
+        memory: the source.
+        candidates: the tables, the likeliest first.
+        attempt: is told how far they came; its budget bounds how many are placed behind the first.
+        shared: what is found out once.
+        is_running_only: whether only kernels that run are of use.
+    """
+    ranking = Ranking(memory.hints.word_size)
+    scattered = Readings(memory)
+    cost = min(PLACEMENT_COST, memory.stored_size)
+    for number, tables in enumerate(islice(candidates, MAX_CANDIDATES)):
+        if not number and attempt.budget is not None:
+            attempt.budget.spend(cost)
+        elif not attempt.can_afford("ways to read tables", cost):
+            break
+        if not _is_wanted(memory, tables, attempt) or (tables.array.adrift and ranking.has_proven(tables.word_size)):
+            # a base that is there goes before one that has to be found
+            continue
+        if tables.layout is Layout.LOOSE and scattered.unmistakable:
+            break
+        found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
+        attempt.reached(4, "placement", f"{found}, but nothing tells where they are mapped")
+        has_place = False
+        for placement in placements(memory, tables, shared.windows, is_running_only=is_running_only):
+            has_place = True
+            if is_running_only and not placement.running:
+                continue
+            landmarks = tuple(landmark_checks(memory, tables, placement))
+            if not placement.running and len(word_sizes(memory)) > 1:
+                landmarks = (*landmarks, word_size_check(memory, tables, placement, shared.windows))
+            if not proven(landmarks):
+                # addresses that point past what we can see are wrong: better none than these
+                failed = next(check for check in landmarks if check.outcome is Outcome.FAILED)
+                attempt.reached(5, "landmarks", f"{found}, but {failed.name} {failed.detail}")
+                continue
+            if tables.layout is not Layout.USUAL:
+                if not scattered.add(tables, placement, landmarks):
+                    attempt.reached(5, "landmarks", f"{found}, but nothing that they name or point at bears it out")
+                continue
+            kernel = _kernel(memory, tables, placement, landmarks)
+            if ranking.add(kernel, placement.hits):
+                return kernel
+            attempt.has_landmarks |= is_seen(kernel)
+        if not has_place and len(attempt.unplaced) < MAX_UNPLACED:
+            attempt.unplaced.append(tables)
+    clearest = scattered.clearest()
+    if clearest is None:
+        return ranking.best()
+    return _kernel(memory, clearest.tables, clearest.placement, clearest.landmarks)
+
+
+def _is_wanted(memory: Memory, tables: Tables, attempt: Attempt) -> bool:
+    """Whether tables have the byte order that a user gives, if any."""
+    given = memory.hints.byte_order
+    if given is None or tables.byte_order == given:
+        return True
+    attempt.reached(4, "byte order", f"{tables.count} symbols, but their tables are not in the byte order given")
+    return False
+
+
+def surrounded(memory: Memory, near: Segment, tokens: TokenTable) -> tuple[Segment, TokenTable]:
+    """As much of the memory as an image takes around a token table, and the table in it."""
+    whole = memory.around(near.start + tokens.offset, BEFORE, AFTER)
+    return whole, moved(tokens, near.start - whole.start)
+
+
+def word_sizes(memory: Memory) -> Sequence[int]:
+    """The word sizes to try: all, unless a header says which architecture an image is of."""
+    known = word_sizes_of(memory.image.architecture if memory.image else None)
+    return sorted(known, reverse=True) or WORD_SIZES
+
+
+def pointed_at(kernel: Kernel) -> bool:
+    """Whether words of the image equal symbols."""
+    return any(check.name == "pointers to symbols" and check.outcome is Outcome.PASSED for check in kernel.evidence)
+
+
+def _inhabited(memory: Memory, tables: Tables, placement: Placement) -> tuple[Check, ...]:
+    """Whether processes run in this copy of the image; asked where it seems to run."""
+    if memory.image is not None or memory.space is AddressSpace.VIRTUAL or not placement.running:
+        return ()
+    return (processes_check(memory, tables, placement),)
+
+
+def _state(memory: Memory, placement: Placement, slide: int | None, inhabited: tuple[Check, ...]) -> State:
+    """What the kernel is, as far as its image tells, and the processes that it knows."""
+    if memory.image is not None:
+        return State.IMAGE
+    if not proven(inhabited):
+        return State.STALE
+    if placement.running or memory.space is AddressSpace.VIRTUAL:
+        # what virtual addresses lead to, and points to itself through them, is no copy
+        return State.RUNNING
+    return State.STALE if placement.ran or slide else State.IMAGE
+
+
+def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> Kernel:
+    symbols = placement.symbols
+    twice = held_twice(memory, placement)
+    info, agreement = vmcoreinfo_check(memory, tables, placement)
+    cpus = processor_checks(memory, tables, placement)
+    base = next((s.address for name in ("_text", "_stext") for s in symbols.all(name)), None)
+    architecture = placement.mapping.architecture if placement.mapping else None
+    if architecture is None and memory.image is not None:
+        architecture = memory.image.architecture
+    slide = kaslr_slide(memory, placement, info)
+    inhabited = _inhabited(memory, tables, placement)
+    banner = read_banner(memory, symbols, placement) or nearest_banner(memory, tables.array_address)
+    return Kernel(
+        symbols=symbols,
+        evidence=(*tables.checks, *placement.checks, *landmarks, *inhabited, *cpus, agreement, *twice),
+        state=_state(memory, placement, slide, inhabited),
+        byte_order=tables.byte_order,
+        architecture=architecture,
+        banner=banner,
+        encoding=tables.array.encoding.name,
+        tables=tuple(
+            TablePlace(name, PhysicalAddress(place), VirtualAddress(placement.virtual(place)), size)
+            for name, place, size in tables.places
+        ),
+        virtual_base=base,
+        physical_base=None if base is None else PhysicalAddress(placement.physical(base)),
+        kaslr_slide=slide,
+        page_table_root=None if placement.root is None else PhysicalAddress(placement.root),
+        paging=placement.mapping.name if placement.mapping else None,
+        memory=memory,
+        distance=placement.distance,
+        damage=tables.damage,
+        lists=placement.lists,
+        attribute_bits=placement.mapping.attribute_bits if isinstance(placement.mapping, PagingMode) else 0,
+    )

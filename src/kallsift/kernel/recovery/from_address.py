@@ -1,0 +1,149 @@
+"""A kernel from little more than an address in its text, in memory that costs something to read.
+
+From the address that a processor's register gives, upwards to the token table and then as far around it as the tables
+reach. Nothing else is read but what landmarks need, so a debugger or an introspection tool is asked for some megabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from kallsift.arch import x86
+from kallsift.errors import KallsiftError, RecoveryError, UnmappedError
+from kallsift.kallsyms.format.token_table import INDEX_SIZE, MAX_TABLE, token_tables
+from kallsift.kallsyms.token_scan import DIGITS, digit_runs
+from kallsift.kernel.checks.cpu_registers import KERNEL_HALF, MOST_GATES, POSITIONS
+from kallsift.kernel.checks.landmarks import MAX_BANNER
+from kallsift.kernel.kernel import Kernel
+from kallsift.kernel.recovery.search import Progress, recover
+from kallsift.memory.on_demand import PAGE, Fetched
+
+STEP = 1 << 20
+"""Bytes that the search goes on by."""
+
+FARTHEST = 96 << 20
+"""How far from the given address the token table is looked for, in bytes; the kernel's text has some tens of MiB."""
+
+WIDEST_GAP = 32 << 20
+"""Bytes without a mapped page behind which nothing of the same image is expected."""
+
+REACHES = (5 << 20, 20 << 20, 64 << 20)
+"""How far around the token table the others are looked for, one after the other, in bytes."""
+
+OVERLAP = 2 * MAX_TABLE + INDEX_SIZE
+LANDMARKS = ("linux_banner", "__start_BTF")
+
+
+def recover_near(
+    fetched: Fetched, *addresses: int, widest: int = REACHES[-1], progress: Progress | None = None
+) -> Kernel:
+    """The kernel whose text some addresses are in, or lie near to.
+
+    Args:
+        fetched: virtual memory of the machine.
+        addresses: to start from, beside those that the registers in ``fetched.hints`` give.
+        widest: bytes around the token table that may be read at most.
+        progress: called with what is being done, how much of it is done, and how much there is.
+
+    Returns:
+        The kernel; its memory fetches what it lacks.
+
+    Raises:
+        RecoveryError: if none of the addresses leads to a table that could be recovered; names the step that failed.
+    """
+    failure = RecoveryError("token table", "no address in the kernel is known; give LSTAR, VBAR or IDT")
+    for address in dict.fromkeys((*addresses, *anchors(fetched))):
+        try:
+            kernel = _recover_from(fetched, address, widest, progress)
+        except RecoveryError as error:
+            failure = error
+        else:
+            return replace(kernel, memory=fetched.reading_on(kernel.memory))
+    raise failure
+
+
+def anchors(fetched: Fetched) -> Iterator[int]:
+    """Addresses in the kernel's text that the processors' registers give, the surest first."""
+    for name in POSITIONS:
+        for cpu in fetched.hints.cpus:
+            if (value := cpu.registers.get(name, 0)) >= KERNEL_HALF:
+                yield value
+    for cpu in fetched.hints.cpus:
+        base = cpu.registers.get("idt_base", 0)
+        if base < KERNEL_HALF:
+            continue
+        try:
+            table = fetched.bytes_at(base, x86.gate_size(8) * MOST_GATES)
+        except UnmappedError:
+            continue
+        yield from (int(value) for value in x86.handlers(table, 8)[:1] if value >= KERNEL_HALF)
+
+
+def _recover_from(fetched: Fetched, address: int, widest: int, progress: Progress | None) -> Kernel:
+    failure: RecoveryError | None = None
+    for place in _token_tables(fetched, address, progress):
+        for reach in REACHES:
+            reach = min(reach, widest)
+            fetched.fetch(place - reach, place + reach)
+            try:
+                kernel = recover(fetched.in_hand(place - reach, place + reach))
+            except RecoveryError as error:
+                failure = error
+            else:
+                if kernel.is_placed or reach == widest:
+                    return _with_landmarks(fetched, kernel)
+            if reach == widest:
+                break
+    raise failure or RecoveryError(
+        "token table", f"none within {FARTHEST >> 20} MiB of {address:#x} in what can be read there"
+    )
+
+
+def _token_tables(fetched: Fetched, address: int, progress: Progress | None) -> Iterator[int]:
+    """Places of token tables, those above the address first: read-only data follow the text."""
+    for low in _steps(fetched, address // STEP * STEP, progress):
+        hand = fetched.in_hand(low - OVERLAP, low + STEP)
+        for segment, runs in digit_runs(hand):
+            for run in runs.tolist():
+                place = segment.start + run
+                if place + len(DIGITS) <= low:
+                    continue
+                fetched.fetch(place - OVERLAP, place + OVERLAP)
+                near = fetched.in_hand(place - OVERLAP, place + OVERLAP).around(place, OVERLAP, OVERLAP)
+                for tokens in token_tables(near, place - near.start):
+                    yield near.start + tokens.offset
+
+
+def _steps(fetched: Fetched, start: int, progress: Progress | None) -> Iterator[int]:
+    """Parts of the address space of `STEP` bytes each that hold something, upwards from a place and then downwards."""
+    done = 0
+    for steps in (np.arange(0, FARTHEST, STEP), np.arange(-STEP, -FARTHEST, -STEP)):
+        missing = 0
+        for step in steps.tolist():
+            low = start + step
+            done += STEP
+            if progress:
+                progress("searching for the token table", done, 2 * FARTHEST)
+            if not 0 <= low < 1 << 64 or missing > WIDEST_GAP:
+                break
+            if fetched.fetch(low, low + STEP):
+                missing = 0
+                yield low
+            else:
+                missing += STEP
+
+
+def _with_landmarks(fetched: Fetched, kernel: Kernel) -> Kernel:
+    """The kernel with what its landmarks and registers tell, which may lie outside of what was read."""
+    wanted: list[int] = [symbol.address for name in LANDMARKS for symbol in kernel.symbols.all(name)]
+    wanted += [cpu.registers.get("idt_base", 0) for cpu in fetched.hints.cpus]
+    for address in wanted:
+        if address >= PAGE:
+            fetched.fetch(address, address + MAX_BANNER)
+    try:
+        return recover(fetched.in_hand())
+    except KallsiftError:
+        return kernel

@@ -1,0 +1,159 @@
+"""Readings: of several ways to read tables whose places no release tells, the one that the image bears out.
+
+Where tables lie anywhere, more than one count, array and base can be in order. What else the image holds decides:
+things that symbols name, words that equal symbols, and exports, which tell the name that belongs to an address.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from kallsift.kallsyms.evidence import Check, Outcome, proven
+from kallsift.kallsyms.recovered_tables import Layout, Tables
+from kallsift.kernel.checks.ksymtab import Exports, find_exports
+from kallsift.kernel.checks.vmcoreinfo import VMCOREINFO
+from kallsift.kernel.placement.placement import Placement
+from kallsift.kernel.placement.pointer_targets import without_code_bit
+from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words
+from kallsift.memory.memory import Memory
+
+OWN_NAMES = "kallsyms_*"
+EXPORTS = "exports"
+
+LANDMARKS = {"linux_banner", OWN_NAMES, VMCOREINFO, EXPORTS}
+"""Checks that see a symbol's address in something else than the tables."""
+
+NEARLY = 0.9
+"""Part of the pointers to symbols of one reading with which another is borne out nearly as well."""
+
+HALF = 0.5
+"""The same of its exports."""
+
+LEAST_EXPORTS = 16
+"""Exports of names that the table has before they say anything; real kernels have thousands."""
+
+MOST = 0.75
+"""Part of them that must agree: a table that is off by one has some of them, for neighbours share addresses."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One way to read the tables.
+
+    Attributes:
+        tables: what was read.
+        placement: where that is mapped.
+        landmarks: what was seen where symbols say.
+        exports: how many of the image's agree with it.
+    """
+
+    tables: Tables
+    placement: Placement
+    landmarks: tuple[Check, ...]
+    exports: int
+
+    @property
+    def weight(self) -> int:
+        """How well pointers and exports bear it out."""
+        return self.placement.hits + self.exports
+
+    @property
+    def borne_out(self) -> bool:
+        """Whether pointers, and where the array could lie otherwise a landmark as well, show that it is where it is."""
+        return "pointers to symbols" in self._passed and (self._exact or bool(self._passed & LANDMARKS))
+
+    @property
+    def unmistakable(self) -> bool:
+        """Whether the array and the names end together, and landmarks show that they belong to each other."""
+        return self.borne_out and self._exact and bool(self._passed & LANDMARKS) and proven(self.landmarks)
+
+    @property
+    def _exact(self) -> bool:
+        return self.tables.layout is Layout.EXACT
+
+    @cached_property
+    def _passed(self) -> set[str]:
+        return {check.name for check in (*self.placement.checks, *self.landmarks) if check.outcome is Outcome.PASSED}
+
+    def rivals(self, other: Reading) -> bool:
+        """Whether it says otherwise than another one, and is borne out nearly as well.
+
+        One that stops short of the end that names and addresses have in common says nothing else.
+        """
+        symbols, others = self.placement.symbols, other.placement.symbols
+        alike = symbols.begins(others) if other._exact else symbols.same_as(others)
+        return (
+            self.placement.hits >= NEARLY * other.placement.hits
+            and self.exports >= HALF * other.exports
+            and not (alike and symbols.word_size == others.word_size)
+        )
+
+
+class Readings:
+    """All ways to read one kernel's tables that were found so far."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._found: list[Reading] = []
+        self._exports: dict[tuple[Words, int], Exports] = {}
+
+    def add(self, tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> bool:
+        """Takes another one into account if the image bears it out."""
+        exports = self._image_exports(tables, placement)
+        if placement.code_bit:
+            exports = replace(exports, addresses=without_code_bit(exports.addresses, placement.symbols))
+        agreeing, contrary = exports.compared(placement.symbols)
+        if agreeing + contrary >= LEAST_EXPORTS:
+            detail = f"{agreeing} of {agreeing + contrary} symbols that the image exports by name have their addresses"
+            landmarks = (*landmarks, Check.that(EXPORTS, agreeing >= MOST * (agreeing + contrary), detail))
+        if tables.rivals:
+            landmarks = (*landmarks, _names_check(tables, placement, landmarks, exports))
+        reading = Reading(tables, placement, landmarks, agreeing)
+        if reading.borne_out:
+            self._found.append(reading)
+        return reading.borne_out
+
+    @property
+    def unmistakable(self) -> bool:
+        """Whether one of them leaves nothing to those that are less exact."""
+        return any(reading.unmistakable for reading in self._found)
+
+    def clearest(self) -> Reading | None:
+        """The one that is borne out best; if another does hardly worse, it is not proven. None if there is none."""
+        given = self._memory.hints.word_size
+        wanted = [reading for reading in self._found if given in (None, reading.tables.word_size)]
+        if not wanted:
+            return None
+        # a base that is there before one that has to be found
+        best = max(wanted, key=lambda reading: (reading.weight, not reading.tables.array.adrift))
+        rivals = sum(reading.rivals(best) for reading in self._found)
+        if not rivals:
+            return best
+        detail = f"{rivals} other readings of the tables are borne out nearly as well"
+        return replace(best, landmarks=(*best.landmarks, Check.that("only reading", False, detail)))
+
+    def _image_exports(self, tables: Tables, placement: Placement) -> Exports:
+        key = placement.words, placement.distance
+        if key not in self._exports:
+            window = self._memory.around(tables.array_address, BEFORE, AFTER)
+            self._exports[key] = find_exports(window, placement.words, placement.distance)
+        return self._exports[key]
+
+
+def _names_check(tables: Tables, placement: Placement, landmarks: tuple[Check, ...], exports: Exports) -> Check:
+    """Return whether something shows that an array belongs to its names, and not to those of another kernel nearby.
+
+    Words that equal addresses say nothing of that, and in two builds of one kernel most names agree.
+    """
+    passed = {check.name for check in landmarks if check.outcome is Outcome.PASSED}
+    symbols = placement.symbols
+    rivals = (replace(symbols, characters=names.characters, bounds=names.bounds) for names in tables.rivals)
+    tied = OWN_NAMES in passed or (
+        EXPORTS in passed and all(exports.compared(rival)[0] < HALF * exports.compared(symbols)[0] for rival in rivals)
+    )
+    detail = f"another kernel nearby has {len(symbols)} names as well"
+    if tied:
+        return Check.that("names of addresses", True, f"{detail}, but these belong to the addresses")
+    detail += ", and nothing tells whose addresses these are"
+    return Check.that("names of addresses", False, detail, is_quoted=True)

@@ -1,0 +1,82 @@
+"""Rank the readings of one kernel's tables that are in order, each a kernel with the evidence for it.
+
+A reading counts by what it proved. Another word size is another reading: where nothing tells which of two it is, either
+is told as what it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kernel.kernel import Kernel, State
+from kallsift.kernel.placement.word_size import WORD_SIZE
+from kallsift.kernel.recovery.interpretations import LANDMARKS
+
+Merit = tuple[bool, bool, int, int, int]
+
+
+class Ranking:
+    """Keep the best reading for each word size."""
+
+    def __init__(self, word_size: int | None = None) -> None:
+        """Start without any.
+
+        Args:
+            word_size: bytes of a word as a user gives it, which decides between two; None if nobody does.
+        """
+        self._given = word_size
+        self._best: dict[int, tuple[Merit, Kernel]] = {}
+
+    def add(self, kernel: Kernel, hits: int) -> bool:
+        """Take one more reading into account; tell whether it leaves nothing to any other.
+
+        Args:
+            kernel: the reading.
+            hits: its distinct pointers to symbols, for readings that nothing else tells apart.
+        """
+        size, merit = kernel.symbols.word_size, (*_merit(kernel), hits)
+        if size not in self._best or merit > self._best[size][0]:
+            self._best[size] = merit, kernel
+        return kernel.proven and is_seen(kernel) and _has_known_words(kernel) and self._given in (None, size)
+
+    def has_proven(self, word_size: int) -> bool:
+        """Tell whether a reading with words of so many bytes is proven."""
+        return word_size in self._best and self._best[word_size][1].proven
+
+    def best(self) -> Kernel | None:
+        """The best reading, of the word size that was given if one was; None if there is none.
+
+        It is not proven if one of another word size is borne out as well.
+        """
+        if not self._best or (self._given is not None and self._given not in self._best):
+            return None
+        size = self._given or max(self._best, key=lambda size: self._best[size][0])
+        kernel = self._best[size][1]
+        others = [other for width, (_, other) in self._best.items() if width != size]
+        if _has_known_words(kernel) or not any(other.proven >= kernel.proven for other in others):
+            return kernel
+        told = (
+            f"--word-size {8 * size} was given"
+            if self._given
+            else f"give --word-size {8 * others[0].symbols.word_size}"
+        )
+        detail = f"nothing tells words of {8 * size} bits from words of {8 * others[0].symbols.word_size}; {told}"
+        return replace(kernel, evidence=(*kernel.evidence, Check.that(WORD_SIZE, False, detail)))
+
+
+def is_seen(kernel: Kernel) -> bool:
+    """Whether things that symbols name were seen where they say: an array that begins one entry later lacks that."""
+    return any(check.name in LANDMARKS and check.outcome is Outcome.PASSED for check in kernel.evidence)
+
+
+def _has_known_words(kernel: Kernel) -> bool:
+    """Whether something tells how wide words are, or no other width was asked for."""
+    return not any(check.name == WORD_SIZE and check.outcome is Outcome.ABSENT for check in kernel.evidence)
+
+
+def _merit(kernel: Kernel) -> tuple[bool, bool, int, int]:
+    """What counts, in this order: a proof, a kernel that runs, the checks that passed, and those that did not fail."""
+    outcomes = [check.outcome for check in kernel.evidence]
+    passed, failed = outcomes.count(Outcome.PASSED), outcomes.count(Outcome.FAILED)
+    return kernel.proven, kernel.state is State.RUNNING, passed, -failed

@@ -1,0 +1,72 @@
+"""What became of a kernel that ran, by its own variables: whether it panicked, or was started to save one that did.
+
+kernel/panic.c: ``panic_cpu`` is -1 until a processor panics (since 4.5). kernel/crash_dump.c: ``elfcorehdr_addr`` is -1
+but in a capture kernel (kdump), to which the command line gives it. kernel/kexec_core.c: ``crashk_res`` is the memory
+that waits for a capture kernel; ``kexec_in_progress`` (since 3.13) tells that another kernel is started.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kallsift.arch.paging import PagingMode
+from kallsift.kernel.access.virtual_memory import kernel_mapping
+from kallsift.kernel.kernel import Kernel, Role, State
+from kallsift.kernel.placement.pointers import PAGE, Words
+from kallsift.memory.memory import AddressSpace
+
+NONE_YET = (1 << 64) - 1
+MAX_PROCESSORS = 1 << 16
+
+
+def role_of(kernel: Kernel) -> Role:
+    """Return what a kernel's own variables say became of it; ordinary where they are not listed."""
+    address = _variable(kernel, "elfcorehdr_addr", 8)
+    if address not in (None, 0, NONE_YET):
+        return Role.CAPTURE
+    processor = _variable(kernel, "panic_cpu", 4)
+    if processor is not None and processor < MAX_PROCESSORS:
+        return Role.PANICKED
+    if _variable(kernel, "kexec_in_progress", 1) == 1:
+        return Role.REPLACED
+    return Role.ORDINARY
+
+
+def crash_memory(kernel: Kernel) -> tuple[int, int] | None:
+    """Return from where to where a kernel keeps memory for its capture kernel; None if it keeps none."""
+    width = 8 if kernel.symbols.word_size == 8 or kernel.paging in ("PAE", "LPAE") else 4
+    start, last = (_variable(kernel, "crashk_res", width, field * width) for field in (0, 1))
+    return (start, last + 1) if start is not None and last is not None and start < last else None
+
+
+def ram_end(kernel: Kernel) -> int:
+    """Return where a kernel's RAM ends, as its variable ``max_pfn`` (mm/memblock.c) says; 0 where nothing does."""
+    mapping = kernel_mapping(kernel)
+    page = mapping.page_size if isinstance(mapping, PagingMode) else PAGE
+    return (_variable(kernel, "max_pfn", kernel.symbols.word_size) or 0) * page
+
+
+def may_lack_hole(kernel: Kernel) -> bool:
+    """Return whether a kernel's RAM can have holes that its memory lacks: bare RAM, less than the kernel knows.
+
+    Where nothing tells how much that is, a kernel counts that no page table maps: nothing has shown yet how RAM lies.
+    """
+    memory = kernel.memory
+    if memory.space is not AddressSpace.PHYSICAL or memory.image is not None or len(memory.segments) != 1:
+        return False
+    if kernel.state is not State.RUNNING or memory.segments[0].start:
+        return False
+    end = ram_end(kernel)
+    return end > memory.segments[0].end if end else not isinstance(kernel_mapping(kernel), PagingMode)
+
+
+def _variable(kernel: Kernel, name: str, width: int, offset: int = 0) -> int | None:
+    """The number in the image that a symbol names; None if it is not listed or not there."""
+    index = kernel.symbols.find(name)
+    if index is None:
+        return None
+    words = Words(kernel.symbols.word_size, kernel.byte_order)
+    place = kernel.symbols.symbol(index).address + offset - kernel.distance & words.mask
+    dtype = np.dtype(f"{kernel.byte_order}u{width}")
+    values, held = kernel.memory.words(np.array([place], np.uint64), dtype)
+    return int(values[0]) if held[0] else None

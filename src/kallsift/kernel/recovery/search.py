@@ -1,0 +1,521 @@
+"""From a memory to its kernels: tables found, placed, checked against all that the source says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import cache, partial
+from itertools import chain, tee
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.budget import STRETCH_STEP, WorkBudget
+from kallsift.errors import RecoveryError
+from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.format.token_table import TokenTable, lone_token_tables, moved
+from kallsift.kallsyms.recovered_tables import Attempt, Tables
+from kallsift.kernel.checks.cpu_registers import REGISTER_CHECKS
+from kallsift.kernel.checks.processes import lacks_processes
+from kallsift.kernel.checks.relocated import as_built
+from kallsift.kernel.kernel import Kernel, State
+from kallsift.kernel.placement.pointers import ENOUGH_LISTS
+from kallsift.kernel.recovery.candidates import (
+    SharedWork,
+    Solver,
+    best_at,
+    best_of,
+    pointed_at,
+    running_at,
+    surrounded,
+    word_sizes,
+)
+from kallsift.kernel.recovery.others import beside_others, tables_at, with_role
+from kallsift.kernel.recovery.rivals import settled
+from kallsift.kernel.recovery.roles import may_lack_hole, ram_end
+from kallsift.kernel.recovery.search_order import likely_ranges
+from kallsift.kernel.recovery.token_search import NEAR, TokenSearch
+from kallsift.kernel.recovery.unplaced import is_seamless, unplaced_kernel
+from kallsift.memory.memory import Memory, Segment
+
+# What is asked only where the usual tables lead to no proven kernel is imported where it is asked: to import all of it
+# takes as long as to recover an undamaged kernel.
+if TYPE_CHECKING:
+    from kallsift.kernel.ram.layout_candidates import Arrangement
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+MIN_FALLBACKS = 2
+"""Token tables around which damaged or scattered tables are looked for, whatever is left of the budget."""
+
+MAX_FALLBACK_COST = 1 << 32
+"""Bytes that may be passed over to try all ways to read the tables around one: a damaged kernel's have two or three,
+each of which takes less than 1 << 27."""
+
+FALLBACK_COST, LONE_COST, CUT_COST, IN_FILE_COST = 1 << 30, 1 << 27, 1 << 20, 1 << 25
+"""Bytes that could be passed over while damaged or scattered tables are looked for around a token table, the index of
+one that stands alone, what is left of one, and the beginning of an image around one."""
+
+PASSES = 32
+"""How often all bytes of a small source could be passed over meanwhile."""
+
+MAX_HARDER = 64
+"""Token tables that are followed further though no tables around them are as usual."""
+
+WITH_NAMES = 2
+"""Rank of an attempt that came as far as names that markers prove."""
+
+MAX_STREAMS = 64
+"""Regions of names, each with its length, that are followed where there is no token table."""
+
+
+def recover(memory: Memory, *, progress: Progress | None = None, budget: WorkBudget | None = None) -> Kernel:
+    """The running kernel; the search ends as soon as it has proved itself.
+
+    Args:
+        memory: physical memory.
+        progress: is told how far the search came.
+        budget: what the search may cost; None for what a source of its size may.
+
+    Returns:
+        The running kernel, or, if none can be shown to run, the best candidate, with another state.
+
+    Raises:
+        RecoveryError: if no table could be recovered; names the step that failed.
+    """
+    found: list[Kernel] = []
+    failed: list[Attempt] = []
+    met: list[Kernel] = []
+    budget = budget or WorkBudget.of(memory.stored_size)
+    for kernel in map(as_built, _kernels(memory, failed, budget, progress, likely_ranges(memory), met)):
+        if kernel.proven:
+            kernel = _with_all_ram(memory, kernel)
+            # where it was laid out anew, the others' addresses are of another layout
+            chosen = beside_others(kernel, met if kernel.memory is memory else [])
+            if chosen.proven:
+                return chosen
+            kernel = chosen
+        found.append(kernel)
+    best, *others = _ranked(memory, found, failed, budget)
+    return replace(best, others=tuple(other.state for other in others))
+
+
+def recover_all(
+    memory: Memory, *, progress: Progress | None = None, budget: WorkBudget | None = None
+) -> tuple[Kernel, ...]:
+    """Every kernel whose table is whole, running ones first; `Kernel.left_out` says if the budget was spent before.
+
+    Raises:
+        RecoveryError: as `recover`.
+    """
+    failed: list[Attempt] = []
+    budget = budget or WorkBudget.of(memory.stored_size)
+    # the kernel that runs first: what is left of the budget is for the others
+    kernels = map(as_built, _kernels(memory, failed, budget, progress, likely_ranges(memory)))
+    found = [with_role(_with_all_ram(memory, kernel)) for kernel in kernels]
+    return _ranked(memory, settled(found), failed, budget)
+
+
+def _ranked(memory: Memory, kernels: list[Kernel], failed: list[Attempt], budget: WorkBudget) -> tuple[Kernel, ...]:
+    """Proven kernels first; if there is none, the others say which table could not be recovered: it may be the one."""
+    furthest = max(failed, key=lambda attempt: attempt.rank, default=Attempt())
+    if not kernels:
+        alone = [unplaced_kernel(memory, attempt.unplaced) for attempt in failed]
+        if not any(alone):
+            raise RecoveryError(furthest.step, "; ".join(filter(None, (furthest.message, budget.left_out))))
+        kernels = [kernel for kernel in alone if kernel is not None]
+        return tuple(replace(kernel, left_out=budget.left_out) for kernel in kernels)
+    if failed and not any(kernel.proven for kernel in kernels):
+        lost = Check.that("other tables", False, f"{furthest.step}: {furthest.message}", essential=False)
+        kernels = [replace(kernel, evidence=(*kernel.evidence, lost)) for kernel in kernels]
+    kernels.sort(key=lambda kernel: (not kernel.proven, kernel.state is not State.RUNNING))
+    return tuple(replace(kernel, left_out=budget.left_out) for kernel in kernels)
+
+
+def _kernels(
+    memory: Memory,
+    failed: list[Attempt],
+    budget: WorkBudget,
+    progress: Progress | None,
+    first: Iterable[tuple[int, int]] = (),
+    met: list[Kernel] | None = None,
+) -> Iterator[Kernel]:
+    """Kernels whose tables lie as usual, in the order of `TokenSearch`; then those that take longer.
+
+    What lies in the ranges ``first`` comes before all others.
+    ``failed`` is told of token tables that led to none, ``met`` of kernels as soon as they are found.
+    """
+    scanned = (lambda done, total: progress("searching for token tables", done, total)) if progress else None
+    harder: list[tuple[Segment, TokenTable, Attempt]] = []
+    unmapped: list[tuple[Segment, TokenTable, Kernel]] = []
+    bare: list[tuple[Segment, TokenTable, Kernel]] = []
+    hosted = found = is_proven = False
+    shared = SharedWork()
+    search = TokenSearch(memory, budget, scanned, first)
+    for near, tokens in search.tables():
+        attempt = Attempt(budget=budget)
+        if kernel := best_at(memory, *surrounded(memory, near, tokens), attempt, shared):
+            found = True
+            is_proven |= kernel.proven
+            if met is not None:
+                met.append(kernel)
+            if kernel.state is State.STALE:
+                unmapped.append((near, tokens, kernel))
+            elif kernel.state is State.IMAGE and not kernel.proven:
+                bare.append((near, tokens, kernel))
+            else:
+                hosted |= kernel.state is State.RUNNING
+                yield kernel
+        else:
+            harder.append((near, tokens, attempt))
+    # those that came furthest, and of these the ones that were found first
+    harder.sort(key=lambda each: -each[2].rank)
+    if len(harder) > MAX_HARDER:
+        budget.leave_out("token tables without the tables around them", len(harder) - MAX_HARDER)
+        del harder[MAX_HARDER:]
+    if bare or harder:
+        for kernel in _bare(memory, bare, harder, None if hosted else _flat(memory), budget, shared):
+            found = True
+            yield kernel
+    ways = _arrangements(memory) if unmapped or harder else ()
+    for near, tokens, kernel in unmapped:
+        if not budget.take("kernels that may lie elsewhere", min(LONE_COST, PASSES * memory.stored_size)):
+            yield kernel
+            continue
+        yield (
+            _laid_out(ways, near, tokens, shared)
+            or _displaced(memory, *surrounded(memory, near, tokens), kernel, hosted, shared)
+            or kernel
+        )
+    # what lies behind a gap that is no multiple of pages is not even placed, unless something says how large it is
+    named = [way for way in ways if way.told]
+    for each in tuple(harder if named else ()):
+        if kernel := _laid_out(named, *each[:2], shared):
+            found = True
+            harder.remove(each)
+            yield kernel
+    sources = (
+        lambda: harder,
+        lambda: _lone(memory, search.lone, budget),
+        lambda: () if hosted else _partly_lost(memory, search.cut, budget),
+    )
+    tried = 0
+    for near, tokens, attempt in chain.from_iterable(source() for source in sources):
+        if any(map(is_seamless, attempt.unplaced)):
+            # nothing of them is lost, and none lies elsewhere: what lacks is what would tell where they are mapped
+            failed.append(attempt)
+            continue
+        cost = min(FALLBACK_COST, PASSES * memory.stored_size)
+        if tried >= (0 if is_proven else MIN_FALLBACKS) and not budget.take("damaged tables", cost):
+            failed.append(attempt)
+            continue
+        tried += 1
+        if progress:
+            progress("looking at damaged tables", tried, 0)
+        # the cost above is of all that follows, unless it is contrived
+        attempt.budget = WorkBudget(MAX_FALLBACK_COST, MAX_FALLBACK_COST)
+        from kallsift.kallsyms.damaged.solver import recover_damaged
+        from kallsift.kallsyms.solvers.scattered import WITHIN, recover_anywhere
+
+        # of a table that is partly lost the begin may be missing, but then its index is not
+        anchor = tokens.offset if tokens.index_offset is None else tokens.index_offset
+        whole = memory.around(near.start + anchor, WITHIN, WITHIN)
+        there = moved(tokens, near.start - whole.start)
+        kernel = _best_read(memory, whole, there, attempt, recover_damaged, shared)
+        if kernel is None and tokens.known is None:
+            # what seems to be damaged may lie elsewhere, but then nothing else may speak for damage
+            elsewhere = Attempt(budget=attempt.budget) if attempt.damaged else attempt
+            kernel = _best_read(memory, *surrounded(memory, near, tokens), elsewhere, recover_anywhere, shared)
+            if attempt.damaged and kernel is not None and not kernel.proven:
+                kernel = None
+        if left_out := attempt.budget.refused.total():
+            budget.leave_out("ways to read damaged tables", left_out)
+        if kernel:
+            found = True
+            hosted |= kernel.state is State.RUNNING
+            yield kernel
+        else:
+            failed.append(attempt)
+    if not found:
+        yield from _without_tokens(memory, failed, budget, shared)
+
+
+def _flat(memory: Memory) -> Memory | None:
+    """Return a source as a file in which an image may lie; None if it is none."""
+    from kallsift.kernel.recovery.bare_image import flat_image
+
+    return flat_image(memory)
+
+
+def _bare(
+    memory: Memory,
+    bare: list[tuple[Segment, TokenTable, Kernel]],
+    harder: list[tuple[Segment, TokenTable, Attempt]],
+    flat: Memory | None,
+    budget: WorkBudget,
+    shared: SharedWork,
+) -> Iterator[Kernel]:
+    """Yield kernels that lie in a file as they were built, wherever in it.
+
+    Args:
+        memory: the source.
+        bare: token tables with what was made of them: kernels of image files that are not proven.
+        harder: other token tables; those that lead to a kernel here are taken out.
+        flat: the source as a file; None if a kernel runs in it, since then an image in its memory is but a copy.
+        budget: what it may cost.
+        shared: what was found out of the bytes around them.
+    """
+    from kallsift.image.embedded import bare_headers
+    from kallsift.kernel.recovery.bare_image import doubted, without_headers
+
+    is_searched = flat is not None and memory.is_headerless
+    headers = np.empty(0, np.int64)
+    if flat is not None and is_searched:
+        (segment,) = flat.segments
+        assert isinstance(segment, Segment)
+        headers = bare_headers(segment, [near.start + tokens.offset for near, tokens, _ in (*bare, *harder)], budget)
+    for near, tokens, kernel in bare:
+        image = _in_file(flat, near.start + tokens.offset, tokens, headers, budget, shared)
+        yield doubted(image, memory) if image and (image.proven or memory.is_headerless) else kernel
+    # what ran is no file: it may be RAM of which firmware tells where it belongs
+    told = cache(lambda: [way for way in _arrangements(memory) if way.told])
+    for each in tuple(harder):
+        near, tokens, _ = each
+        if image := _in_file(flat, near.start + tokens.offset, tokens, headers, budget, shared):
+            harder.remove(each)
+            ways = told() if as_built(image).state is State.STALE else []
+            yield _laid_out(ways, near, tokens, shared) or doubted(image, memory)
+    if harder and (unheaded := without_headers(memory)) is not None:
+        kernels = [kernel for kernel in _kernels(unheaded, [], budget, None) if kernel.proven]
+        if kernels:
+            harder.clear()
+        yield from kernels
+
+
+def _in_file(
+    flat: Memory | None,
+    place: int,
+    tokens: TokenTable,
+    headers: NDArray[np.int64],
+    budget: WorkBudget,
+    shared: SharedWork,
+) -> Kernel | None:
+    """Return the kernel of an image that lies in a file, behind a header of its own or none; None without a file."""
+    if flat is None or not budget.take("token tables in a file", min(IN_FILE_COST, flat.stored_size)):
+        return None
+    from kallsift.image.unpack import bare_at
+    from kallsift.kernel.recovery.bare_image import image_around
+
+    for inner in bare_at(flat, place, headers, budget):
+        # as it is judged in a file of its own
+        if kernel := next((kernel for kernel in _kernels(inner, [], budget, None) if kernel.is_placed), None):
+            return kernel
+    return image_around(flat, place, tokens, shared)
+
+
+def _best_read(
+    memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver, shared: SharedWork
+) -> Kernel | None:
+    """Return the best kernel of a token table, read as that of an image file where a machine's memory shows none."""
+    # a flat image is of no other architecture than the memory that it is made of: the tables are the same
+    readings = iter(tee(solver(segment, tokens, word_sizes(memory), attempt)))
+    return _best_of(memory, lambda _: next(readings), attempt, shared)
+
+
+def _best_of(
+    memory: Memory, find: Callable[[Memory], Iterator[Tables]], attempt: Attempt, shared: SharedWork
+) -> Kernel | None:
+    """Return the best kernel of some tables, read as those of an image file where a machine's memory shows none."""
+    kernel = best_of(memory, find(memory), attempt, shared)
+    if not memory.is_headerless or (kernel and (kernel.proven or kernel.state is not State.IMAGE)):
+        return kernel
+    from kallsift.kernel.recovery.bare_image import flat_image, is_file
+
+    flat = flat_image(memory) if is_file(memory) else None
+    image = best_of(flat, find(flat), Attempt(budget=attempt.budget), shared) if flat else None
+    return image if image and image.proven else kernel
+
+
+def _without_tokens(memory: Memory, failed: list[Attempt], budget: WorkBudget, shared: SharedWork) -> Iterator[Kernel]:
+    """Kernels whose names are stored as they are, as up to 2.6.9 and by OpenWrt; then those that lie compressed."""
+    from kallsift.kallsyms.solvers.before_2_6_10 import recover_early
+    from kallsift.kallsyms.solvers.identifier_regions import name_regions
+    from kallsift.kallsyms.solvers.modutils import recover_modutils
+    from kallsift.kallsyms.solvers.uncompressed import holds_entries, recover_uncompressed
+
+    attempt = Attempt()
+    sizes = word_sizes(memory)
+    found = False
+    streams = 0
+    find_modutils = partial(recover_modutils, word_sizes=sizes, attempt=attempt, budget=budget)
+    if kernel := _best_of(memory, find_modutils, attempt, shared):
+        found = True
+        yield kernel
+    for low, high in name_regions(memory):
+        kernel = _best_of(memory, partial(recover_early, low=low, word_sizes=sizes, attempt=attempt), attempt, shared)
+        if kernel and not pointed_at(kernel):
+            # numbers in order, how many there are and as many strings alone are no proof
+            kernel = None
+        if kernel is None and streams < MAX_STREAMS and holds_entries(memory.around(low, 0, high - low).data):
+            streams += 1
+            find = partial(recover_uncompressed, low=low, high=high, word_sizes=sizes, attempt=attempt)
+            kernel = _best_of(memory, find, attempt, shared)
+        if kernel:
+            found = True
+            yield kernel
+    if not found and not attempt.rank and not failed and (memory.image is not None or memory.is_headerless):
+        from kallsift.kernel.recovery.bare_image import is_file
+        from kallsift.kernel.recovery.refusal import recognised
+
+        text = recognised(memory) if memory.image is not None or is_file(memory) else None
+        if text is not None:
+            attempt.step, attempt.message = "no symbol table", text
+            failed.append(attempt)
+    if attempt.rank:
+        failed.append(attempt)
+    # a table that is there but damaged is worth more than the tables of another kernel, even of the same build
+    if not found and memory.image is None and max((one.rank for one in failed), default=0) < WITH_NAMES:
+        yield from _packed(memory, failed, budget)
+
+
+def _packed(memory: Memory, failed: list[Attempt], budget: WorkBudget) -> Iterator[Kernel]:
+    """Yield kernels that lie in a source packed, as a firmware or a flash chip has them."""
+    from kallsift.image.unpack import payloads
+    from kallsift.kernel.recovery.bare_image import doubted, holds_other_banner
+
+    for inner in payloads(memory, budget):
+        for kernel in _kernels(inner, failed, budget, None):
+            yield doubted(kernel, memory, holds_other_banner(memory, inner))
+
+
+def _arrangements(memory: Memory) -> tuple[Arrangement, ...]:
+    """Return the ways to lay the memory out as bare RAM."""
+    from kallsift.kernel.ram.layout_candidates import arrangements
+
+    return tuple(arrangements(memory))
+
+
+def _with_all_ram(memory: Memory, kernel: Kernel) -> Kernel:
+    """A running kernel in memory with its true addresses, where it lies in front of a hole that the source leaves out.
+
+    It is mapped where it lies there, but what lies behind the hole is not.
+    """
+    if kernel.memory is not memory or not kernel.proven or not may_lack_hole(kernel):
+        return kernel
+    table = next((table for table in kernel.tables if table.name == "token_table"), None)
+    ways = [way for way in _arrangements(memory) if way.told] if table is not None else []
+    for near, tokens in tables_at(memory, table.physical) if ways and table is not None else ():
+        if found := _laid_out(ways, near, tokens, SharedWork()):
+            return found
+    if not (end := ram_end(kernel)):
+        return kernel
+    detail = f"this kernel's RAM ends at {end:#x}, the source at {memory.segments[-1].end:#x}: what lies behind a hole"
+    doubt = Check.that("RAM", False, f"{detail} is not there, or at wrong addresses", essential=False)
+    return replace(kernel, evidence=(*kernel.evidence, doubt))
+
+
+def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable, shared: SharedWork) -> Kernel | None:
+    """The kernel if the memory is bare RAM, in the first of the ways to lay it out in which it is proven."""
+    for arrangement in ways:
+        place = near.start + tokens.offset
+        there = Segment(near.start + arrangement.address(place) - place, near.data)
+        segment, moved_tokens = surrounded(arrangement.memory, there, tokens)
+        found = running_at(arrangement.memory, segment, moved_tokens, shared)
+        if found is not None and found.proven and found.lists >= ENOUGH_LISTS and arrangement.named_by(found):
+            return replace(found, evidence=(*found.evidence, arrangement.check))
+    return None
+
+
+def _displaced(
+    memory: Memory, segment: Segment, tokens: TokenTable, kernel: Kernel, hosted: bool, shared: SharedWork
+) -> Kernel | None:
+    """A kernel that no page table maps where it lies, in memory with its true addresses; None if that has none.
+
+    It must have many lists: a few close within a copy of a kernel's image and what was beside it.
+
+    Args:
+        memory: the source.
+        segment: where the kernel was found.
+        tokens: its token table.
+        kernel: what was made of it without that.
+        hosted: whether another kernel runs, without a displacement: then this one is its guest.
+        shared: what was found out of the bytes around the token table.
+    """
+    from kallsift.kernel.ram.physical_offset import displacements
+    from kallsift.kernel.recovery.hosts import host_check
+
+    for displacement in displacements(memory, kernel):
+        shift = _shift(memory, displacement)
+        memory_there = memory.moved(shift)
+        if hosted:
+            # what the container says of the machine is about the host
+            memory_there = replace(memory_there, hints=replace(memory.hints, cpus=(), vmcoreinfo=None))
+        there = Segment(segment.start + shift, segment.data)
+        found = best_at(memory_there, there, tokens, Attempt(), shared)
+        if found is None or found.lists < ENOUGH_LISTS or (hosted and lacks_processes(found)):
+            continue
+        detail = f"the source holds this machine's memory {-shift:+#x} from its physical addresses"
+        check = Check.that("displacement", True, detail)
+        if hosted:
+            evidence = tuple(each for each in found.evidence if each.name not in REGISTER_CHECKS)
+            return replace(found, state=State.GUEST, evidence=(*evidence, check))
+        contrary = host_check(memory, found, -shift)
+        state = found.state if contrary is None else State.GUEST
+        return replace(found, state=state, evidence=(*found.evidence, check, *filter(None, (contrary,))))
+    return None
+
+
+def _shift(memory: Memory, displacement: int) -> int:
+    """Return how far up a displaced memory belongs: of the numbers equal modulo 2^64, the one that keeps its end."""
+    up = -displacement % (1 << 64)
+    return up if memory.segments[-1].end + up <= 1 << 64 else up - (1 << 64)
+
+
+def _lone(memory: Memory, places: list[int], budget: WorkBudget) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
+    """The token tables among places with digits that no index follows."""
+    for place in places:
+        from kallsift.kallsyms.solvers.scattered import WITHIN
+
+        if not budget.take("token tables without an index", min(LONE_COST, PASSES * memory.stored_size)):
+            continue
+        segment = memory.window(place, WITHIN + NEAR, WITHIN + NEAR)
+        for tokens in lone_token_tables(segment, place - segment.start, WITHIN):
+            yield segment, tokens, Attempt()
+
+
+def _partly_lost(
+    memory: Memory, places: list[int], budget: WorkBudget
+) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
+    """The token tables of which only a part is left: those before an index, and those around digits.
+
+    Looked for where no other kernel runs: it takes a pass over all memory.
+    """
+    parts = chain(_before_indices(memory, budget), _around_digits(memory, places, budget))
+    yield from ((near, tokens, Attempt()) for near, tokens in parts)
+
+
+def _before_indices(memory: Memory, budget: WorkBudget) -> Iterator[tuple[Segment, TokenTable]]:
+    from kallsift.kallsyms.damaged.token_table import table_before, token_indices
+
+    for stretch in memory.segments:
+        if not budget.take("runs of memory searched for indices", stretch.stored_size + STRETCH_STEP):
+            continue
+        for offset, byte_order in token_indices(stretch, budget):
+            if not budget.take("indices without a token table", CUT_COST):
+                break
+            near = memory.around(stretch.start + offset, NEAR, NEAR)
+            if tokens := table_before(near, stretch.start + offset - near.start, byte_order):
+                yield near, tokens
+
+
+def _around_digits(memory: Memory, places: list[int], budget: WorkBudget) -> Iterator[tuple[Segment, TokenTable]]:
+    from kallsift.kallsyms.damaged.token_table import cut_token_tables
+
+    for place in places:
+        if not budget.take("token tables that are cut", CUT_COST):
+            continue
+        near = memory.around(place, NEAR, NEAR)
+        for tokens in cut_token_tables(near, place - near.start):
+            yield near, tokens

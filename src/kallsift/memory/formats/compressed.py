@@ -1,0 +1,51 @@
+"""Dumps that are compressed as a whole: unpacked into a temporary file, and opened as what they then are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.compression import lzop
+from kallsift.errors import SourceError
+from kallsift.memory.formats import registry as containers
+from kallsift.memory.memory import Memory
+from kallsift.memory.spool import spooled
+
+MAGICS = (
+    (b"\x1f\x8b\x08", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (lzop.MAGIC, "lzop"),
+)
+"""How streams begin, and the compressions' names in `spool`."""
+
+
+def probe(header: bytes) -> bool:
+    """Whether a file that begins with ``header`` is a compressed stream."""
+    return compression_of(header) is not None
+
+
+def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
+    """The memory in a compressed file; ``release`` is not called, for nothing of the file itself stays in use.
+
+    Raises:
+        SourceError: if it cannot be unpacked, or is compressed twice; and as for what is in it.
+    """
+    compression = compression_of(view[: containers.HEADER_SIZE].tobytes())
+    assert compression is not None
+    data, problem = spooled(name, compression, view)
+    if probe(data[: containers.HEADER_SIZE].tobytes()):
+        raise SourceError(f"{name}: what its {compression} stream holds is compressed again; unpack it once by hand")
+    memory = containers.open_mapped(name, data)
+    notes = memory.notes if problem is None else (*memory.notes, f"{problem}: {len(data)} bytes could be unpacked")
+    return replace(memory, container=f"{memory.container}, {compression}", notes=notes)
+
+
+def compression_of(header: bytes) -> str | None:
+    """The compression whose streams begin with ``header``, as a key of `spool.STREAMS`; None if it is none."""
+    return next((compression for magic, compression in MAGICS if header.startswith(magic)), None)

@@ -1,0 +1,77 @@
+"""Files without a header whose addresses the user knows: ramdumps of phones (``DDRCS0.BIN``), parts of a board's RAM.
+
+Written as ``FILE@ADDRESS``, several with commas between: ``DDRCS0.BIN@0x80000000,DDRCS1.BIN@0x100000000``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError
+from kallsift.memory.memory import AddressSpace, Memory, Segment, sorted_segments
+
+Part = tuple[str | os.PathLike[str], int]
+"""A file, and the physical address of its first byte."""
+
+PART_LIMIT = 1 << 10
+ADDRESS_LIMIT = 1 << 64
+
+_PART = re.compile(r"(?P<path>.+?)@(?P<address>0[xX][0-9a-fA-F]+|[0-9]+)(?:,|\Z)", re.DOTALL)
+
+
+def parts(source: str | os.PathLike[str] | Sequence[Part | str]) -> tuple[Part, ...] | None:
+    """The files that a source names with their addresses; None if it is the name of one file alone.
+
+    Raises:
+        SourceError: if only some of several have an address.
+    """
+    if isinstance(source, str | os.PathLike):
+        text = os.fspath(source)
+        return None if not text or Path(text).exists() else _split(text)
+    found: list[Part] = []
+    for each in source:
+        if isinstance(each, str):
+            named = _split(each)
+            if named is None:
+                raise SourceError(f"{each!r}: has no address; write it as FILE@ADDRESS")
+            found += named
+        else:
+            found.append(each)
+    return tuple(found)
+
+
+def _split(text: str) -> tuple[Part, ...] | None:
+    found: list[Part] = []
+    position = 0
+    while position < len(text):
+        match = _PART.match(text, position)
+        if not match:
+            return None
+        found.append((match["path"], int(match["address"], 0)))
+        position = match.end()
+    return tuple(found)
+
+
+def open_placed(views: Sequence[tuple[str, NDArray[np.uint8], int]]) -> Memory:
+    """The memory that files hold at their addresses.
+
+    Args:
+        views: of each file its name as messages call it, all of its bytes, and the address of the first.
+
+    Raises:
+        SourceError: if they overlap, or an address is none.
+    """
+    name = ", ".join(f"{each}@{address:#x}" for each, _, address in views)
+    if not views or len(views) > PART_LIMIT:
+        raise SourceError(f"{len(views)} files with addresses; give between 1 and {PART_LIMIT}")
+    for each, view, address in views:
+        if address < 0 or address + len(view) > ADDRESS_LIMIT:
+            raise SourceError(f"{each}: does not fit at address {address:#x}; give the address of its first byte")
+    segments = sorted_segments(Segment(address, view) for _, view, address in views)
+    return Memory(name, "files at addresses", AddressSpace.PHYSICAL, segments)

@@ -1,0 +1,1 @@
+"""Read the saved states of Hyper-V's machines."""

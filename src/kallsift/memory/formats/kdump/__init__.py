@@ -1,0 +1,1 @@
+"""Read kdump files, as makedumpfile and QEMU write them."""

@@ -1,0 +1,110 @@
+"""The bitmaps of a kdump: which pages are in the file, in the order of their descriptors.
+
+A damaged bit moves all pages behind it to other addresses. But there are two bitmaps, and the descriptors, behind which
+the pages begin, are as many as there are pages. Source: makedumpfile, IMPLEMENTATION and
+write_kdump_pages_and_bitmap_cyclic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.budget import WorkBudget
+from kallsift.memory.formats.kdump.header import DESCRIPTOR, Header
+from kallsift.memory.reassembled_file import Content
+
+BITMAP_AT_ONCE = 1 << 20
+EDGE_COST = 1 << 6
+"""Bytes that it takes at most to keep where a run of pages begins or ends."""
+DESCRIPTORS_SEEN = 1 << 10
+"""Descriptors that are asked where the first page stands: many may lead to one page, the blank one."""
+
+MAX_DAMAGED = 1 << 12
+"""Pages more or fewer than are described, beyond which it is another writer rather than damage."""
+
+_NONE = np.empty(0, np.int64)
+
+Bits = NDArray[np.uint8]
+Chosen = Callable[[Bits, Bits], Bits]
+
+READINGS: tuple[Chosen, ...] = (
+    lambda _, dumped: dumped,
+    # what is no RAM cannot be in the file
+    lambda ram, dumped: ram & dumped,
+    # where nothing was left out, both are the same
+    lambda ram, _: ram,
+)
+"""Which pages are in the file, by the bitmaps of RAM and of these pages."""
+
+
+def page_runs(
+    content: Content, header: Header, budget: WorkBudget
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
+    """The first page and the number of pages of each run in the file, in order, if the budget allows; and remarks."""
+    described = _described(content, header)
+    chosen, remarks = READINGS[0], list[str]()
+    marked = _count(content, header, chosen)
+    if described is not None and described != marked:
+        others = [reading for reading in READINGS if _count(content, header, reading) == described]
+        if others:
+            chosen = others[0]
+        elif abs(described - marked) <= MAX_DAMAGED:
+            remarks.append(
+                f"the kdump's bitmap is damaged: it marks {marked} pages, and {described} are there; "
+                "those behind the damage are not where they belong"
+            )
+    return *_runs(_bits(content, header, chosen), header.end_page, budget), remarks
+
+
+def _count(content: Content, header: Header, chosen: Chosen) -> int:
+    """How many pages are in the file by one reading of the bitmaps."""
+    return sum(int(np.count_nonzero(bits)) for _, bits in _bits(content, header, chosen))
+
+
+def _described(content: Content, header: Header) -> int | None:
+    """How many descriptors there are; None if where the first page stands does not tell."""
+    start = header.descriptors
+    data = np.ascontiguousarray(content[start : start + DESCRIPTORS_SEEN * DESCRIPTOR.itemsize])
+    rows = data[: len(data) // DESCRIPTOR.itemsize * DESCRIPTOR.itemsize].view(
+        DESCRIPTOR.newbyteorder(header.byte_order)
+    )
+    offsets = rows["offset"][rows["offset"] > start]
+    size, rest = divmod(int(offsets.min()) - start, DESCRIPTOR.itemsize) if len(offsets) else (0, 1)
+    return None if rest else size
+
+
+def _bits(content: Content, header: Header, chosen: Chosen) -> Iterator[tuple[int, Bits]]:
+    """Yield a bit for each page, block by block, each with the number of its first page."""
+    for start in range(header.first_page // 8, -(-header.end_page // 8), BITMAP_AT_ONCE):
+        end = min(start + BITMAP_AT_ONCE, -(-header.end_page // 8))
+        dumped = content[header.bitmap + start : header.bitmap + end]
+        before = header.bitmap - header.bitmap_size if header.has_both else header.bitmap
+        ram = content[before + start : before + end]
+        bits = np.unpackbits(chosen(ram, dumped), bitorder="little")
+        bits[: max(0, header.first_page - start * 8)] = 0
+        bits[max(0, header.end_page - start * 8) :] = 0
+        yield start * 8, bits
+
+
+def _runs(
+    blocks: Iterator[tuple[int, Bits]], end: int, budget: WorkBudget
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first page and the number of pages of each run of bits that are set, if the budget allows."""
+    edges: list[NDArray[np.int64]] = []
+    before = 0
+    for low, bits in blocks:
+        found = np.flatnonzero(np.diff(bits, prepend=np.uint8(before))) + low
+        size = len(bits) // 8
+        if not budget.take("bytes of the bitmap", 16 * size, EDGE_COST * len(found), count=size):
+            end = low
+            break
+        before = int(bits[-1])
+        edges.append(found)
+    if before:
+        edges.append(np.array([end]))
+    bounds = np.concatenate(edges) if edges else _NONE
+    # where the last byte of the bitmap is full, its end is an edge already
+    return bounds[::2], bounds[1::2] - bounds[::2]

@@ -1,0 +1,247 @@
+"""The headers of diskdump and kdump files: where bitmaps, page descriptors, pages and notes are.
+
+The files are written as C structures, hence in the word size, alignment and byte order of the machine that wrote them.
+Nothing in them tells these, so all combinations are tried, and the one whose fields make sense is taken.
+
+Sources: makedumpfile, diskdump_mod.h and IMPLEMENTATION; QEMU, include/sysemu/dump.h; on 32-bit machines that align
+64-bit words to 8 bytes, libkdumpfile, diskdump.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.memory.formats.elf_notes import ByteOrder
+from kallsift.memory.reassembled_file import Content
+
+KDUMP, DISKDUMP = b"KDUMP   ", b"DISKDUMP"
+"""Marks; an old diskdump has the same headers but another sub header, of registers."""
+
+_FIELDS = (
+    "status",
+    "block_size",
+    "sub_header_blocks",
+    "bitmap_blocks",
+    "max_page",  # the lower half of it
+    "ram_blocks",
+    "device_blocks",
+    "written_blocks",
+    "current_cpu",
+    "cpus",
+)
+HEADER_OFFSETS = {64: 424, 32: 412}
+"""Where the fields begin, by word size: behind mark, version, the six names that uname() gives, of 65 bytes each (from
+QEMU they are blank), and a time of two words, aligned."""
+
+
+def _header(start: int) -> np.dtype[np.void]:
+    return np.dtype(
+        {
+            "names": ["mark", "version", *_FIELDS],
+            "formats": ["S8", "i4", *["u4"] * len(_FIELDS)],
+            "offsets": [0, 8, *range(start, start + 4 * len(_FIELDS), 4)],
+            "itemsize": start + 4 * len(_FIELDS),
+        }
+    )
+
+
+HEADER = {bits: _header(start) for bits, start in HEADER_OFFSETS.items()}
+"""By word size in bits."""
+
+_SUB_FIELDS = (
+    # name, whether it is a word (else it has the width given), since which version of the header
+    ("phys_base", "word"),
+    ("dump_level", "u4"),
+    ("split", "u4"),
+    ("first_page_low", "word"),
+    ("end_page_low", "word"),
+    ("vmcoreinfo", "u8"),
+    ("vmcoreinfo_size", "word"),
+    ("notes", "u8"),
+    ("notes_size", "word"),
+    ("erased", "u8"),
+    ("erased_size", "word"),
+    ("first_page", "u8"),
+    ("end_page", "u8"),
+    ("max_page", "u8"),
+)
+
+
+def _sub_header(word: str, aligned: bool) -> np.dtype[np.void]:
+    return np.dtype([(name, word if width == "word" else width) for name, width in _SUB_FIELDS], align=aligned)
+
+
+SUB_HEADERS = (
+    (64, _sub_header("u8", True)),
+    (32, _sub_header("u4", False)),  # i386
+    (32, _sub_header("u4", True)),  # arm
+)
+"""Word size in bits, and layout."""
+SPLIT_SINCE, VMCOREINFO_SINCE, NOTES_SINCE, PAGES_SINCE = 2, 3, 4, 6
+"""Versions that brought the fields from ``split``, ``vmcoreinfo``, ``notes`` and ``first_page`` on."""
+LATEST = 6
+
+DESCRIPTOR = np.dtype([("offset", "u8"), ("size", "u4"), ("flags", "u4"), ("page_flags", "u8")])
+"""Of each page that is in the file, in the order of their numbers."""
+
+ORDERS: tuple[ByteOrder, ByteOrder] = ("<", ">")
+
+INCOMPLETE = 0x8
+"""In the status: there was no room for all pages."""
+
+SMALLEST_BLOCK, LARGEST_BLOCK = 1 << 9, 1 << 18
+MOST_PAGES = 1 << 44
+NOTE_BYTES_LIMIT = 1 << 24
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the headers say.
+
+    Attributes:
+        mark: `KDUMP` or `DISKDUMP`.
+        version: of the format.
+        bits: word size of the machine.
+        byte_order: of all words.
+        block_size: bytes of a page.
+        bitmap: where the bitmap of the pages that are in the file begins.
+        bitmap_size: its bytes.
+        has_both: whether that of all RAM stands before it.
+        descriptors: where the page descriptors begin.
+        max_page: number of the last page that there can be, and one more.
+        first_page: of the part of a split dump that this is; 0 if it is the whole.
+        end_page: number behind the part's last page; `max_page` if it is the whole.
+        split: whether it is a part.
+        incomplete: whether the writer ran out of room.
+        notes: where the ELF notes are, and their size.
+        vmcoreinfo: where the text is, and its size.
+    """
+
+    mark: bytes
+    version: int
+    bits: int
+    byte_order: ByteOrder
+    block_size: int
+    bitmap: int
+    bitmap_size: int
+    has_both: bool
+    descriptors: int
+    max_page: int
+    first_page: int
+    end_page: int
+    split: bool
+    incomplete: bool
+    notes: tuple[int, int]
+    vmcoreinfo: tuple[int, int]
+
+
+def read_header(content: Content) -> Header | None:
+    """The headers of a file; None if they make no sense in any word size and byte order."""
+    return next(_readings(content), None)
+
+
+def main_header(content: Content) -> Header | None:
+    """What the main header says alone, whatever stands behind it; None if it makes no sense."""
+    for order in ORDERS:
+        for bits, layout in HEADER.items():
+            head = _record(content, 0, layout.newbyteorder(order))
+            if head is not None and _sensible(head, len(content)):
+                return _described(head, None, bits, order)
+    return None
+
+
+def _readings(content: Content) -> Iterator[Header]:
+    """The ways to read the headers that make sense, the likeliest first."""
+    for order in ORDERS:
+        for bits, layout in HEADER.items():
+            head = _record(content, 0, layout.newbyteorder(order))
+            if head is None or not _sensible(head, len(content)):
+                continue
+            if head["mark"] == DISKDUMP or head["version"] < 1:
+                yield _described(head, None, bits, order)
+                continue
+            # the width of the time need not be that of a word
+            for width, sub_layout in sorted(SUB_HEADERS, key=lambda each: each[0] != bits):
+                sub = _record(content, int(head["block_size"]), sub_layout.newbyteorder(order))
+                if sub is not None and _agrees(head, sub, len(content)):
+                    yield _described(head, sub, width, order)
+
+
+def _record(content: Content, offset: int, layout: np.dtype[np.void]) -> np.void | None:
+    """One structure of the file; None if it ends before."""
+    data: NDArray[np.uint8] = content[offset : offset + layout.itemsize]
+    if len(data) < layout.itemsize:
+        return None
+    record: np.void = np.ascontiguousarray(data).view(layout)[0]
+    return record
+
+
+def _sensible(head: np.void, size: int) -> bool:
+    block = int(head["block_size"])
+    if not SMALLEST_BLOCK <= block <= LARGEST_BLOCK or block & (block - 1) or not 0 <= head["version"] <= LATEST + 2:
+        return False
+    bitmap_blocks = int(head["bitmap_blocks"])
+    # the header of a page descriptor follows all of these; a file that is cut short within them is of no use
+    return bitmap_blocks > 0 and (1 + int(head["sub_header_blocks"]) + bitmap_blocks) * block <= size
+
+
+def _agrees(head: np.void, sub: np.void, size: int) -> bool:
+    """Whether what a sub header says fits into the file, and to the header."""
+    version, block = int(head["version"]), int(head["block_size"])
+    if version >= PAGES_SINCE:
+        most = int(sub["max_page"])
+        if int(head["max_page"]) not in (most & 0xFFFFFFFF, min(most, 0xFFFFFFFF)) or most > MOST_PAGES:
+            return False
+    else:
+        # all that tells the layouts apart: both stand behind the sub header, as a part of it
+        size = (1 + int(head["sub_header_blocks"])) * block
+    for name, since in (("vmcoreinfo", VMCOREINFO_SINCE), ("notes", NOTES_SINCE)):
+        start, length = int(sub[name]), int(sub[f"{name}_size"])
+        told = length or (start and version < PAGES_SINCE)
+        if version >= since and told and not (length and block < start and start + length <= size):
+            return False
+    return version < SPLIT_SINCE or int(sub["split"]) in (0, 1)
+
+
+def _described(head: np.void, sub: np.void | None, bits: int, order: ByteOrder) -> Header:
+    version, block = int(head["version"]), int(head["block_size"])
+    values = {} if sub is None else {name: int(sub[name]) for name, _ in _SUB_FIELDS}
+    bitmap, size = (1 + int(head["sub_header_blocks"])) * block, int(head["bitmap_blocks"]) * block
+    descriptors = bitmap + size
+    most = values["max_page"] if values and version >= PAGES_SINCE else int(head["max_page"])
+    # the first half tells what is RAM, the second what is in the file; the oldest files have but one
+    has_both = most <= size * 8 // 2
+    if has_both:
+        size //= 2
+        bitmap += size
+    most = min(most, size * 8)
+    split = bool(values) and version >= SPLIT_SINCE and values["split"] == 1
+    first, end = 0, most
+    if split:
+        suffix = "" if version >= PAGES_SINCE else "_low"
+        end = min(most, values[f"end_page{suffix}"])
+        first = min(end, values[f"first_page{suffix}"])
+    return Header(
+        mark=bytes(head["mark"]),
+        version=version,
+        bits=bits,
+        byte_order=order,
+        block_size=block,
+        bitmap=bitmap,
+        bitmap_size=size,
+        has_both=has_both,
+        descriptors=descriptors,
+        max_page=most,
+        first_page=first,
+        end_page=end,
+        split=split,
+        incomplete=bool(int(head["status"]) & INCOMPLETE),
+        notes=(values["notes"], values["notes_size"]) if values and version >= NOTES_SINCE else (0, 0),
+        vmcoreinfo=(values["vmcoreinfo"], values["vmcoreinfo_size"])
+        if values and version >= VMCOREINFO_SINCE
+        else (0, 0),
+    )

@@ -1,0 +1,381 @@
+"""kdump and diskdump files, as makedumpfile and QEMU's dump-guest-memory write them: pages packed one by one.
+
+A bitmap tells which pages are in the file; those that were left out (free, of user space, blank) are not mapped.
+Sources: makedumpfile, IMPLEMENTATION and write_kdump_pages_and_bitmap_cyclic; QEMU, dump/dump.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.budget import WorkBudget
+from kallsift.compression.page_codecs import CODECS, COMPRESSED, UNKNOWN, Codec, MissingPackageError
+from kallsift.errors import SourceError
+from kallsift.memory.formats import elf_notes
+from kallsift.memory.formats.kdump.bitmap import page_runs
+from kallsift.memory.formats.kdump.header import (
+    DESCRIPTOR,
+    DISKDUMP,
+    KDUMP,
+    NOTE_BYTES_LIMIT,
+    Header,
+    read_header,
+)
+from kallsift.memory.formats.kdump.repair import repaired
+from kallsift.memory.input_files import first_bytes
+from kallsift.memory.lazy_segment import Cache, Stored
+from kallsift.memory.memory import AddressSpace, Hints, Memory, sorted_segments
+from kallsift.memory.reassembled_file import Content, Rearranged, stored_size_of
+from kallsift.memory.unreadable import UnreadablePages
+
+BLOCK = 1 << 16
+"""Bytes that are decoded at once, or one page if that is larger."""
+
+CACHE_SIZE = 16 << 20
+"""Bytes of decoded pages that are kept."""
+
+DESCRIPTORS_AT_ONCE = 1 << 20
+LAST = 1 << 10
+"""Descriptors at the end that tell whether the file has all of its pages, which stand in the same order."""
+
+RUN_COST, RUN_SIZE = 1 << 16, 1 << 15
+"""Bytes that could be passed over while a run of pages is looked at in all searches, and more than it takes to keep it;
+machines without their free pages have some ten thousand, and files that are as large."""
+
+PART_LIMIT = 1 << 8
+FOLDER_LIMIT = 1 << 12
+"""Parts of a split dump, and files of a folder that are looked at for them."""
+
+Report = Callable[[int, int], None]
+"""Is told from which offset to which bytes of a run cannot be read."""
+
+_NONE = np.empty(0, np.int64)
+
+
+def probe(header: bytes) -> bool:
+    """Whether a file that begins with ``header`` is a kdump or diskdump."""
+    return header.startswith((KDUMP, DISKDUMP))
+
+
+def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
+    """The pages of a kdump as physical memory, decoded when they are read, with what its notes say as hints.
+
+    Args:
+        name: the source as messages call it.
+        view: the whole file, shape (size,), uint8, or what takes its place.
+        release: gives the file back.
+
+    Raises:
+        SourceError: if the headers are broken, or if there is no page at all.
+    """
+    return open_parts(name, [view], release)
+
+
+def open_parts(name: str, contents: Sequence[Content], release: Callable[[], None]) -> Memory:
+    """As `open`, all parts of a split dump together.
+
+    Raises:
+        SourceError: as `open`, and if they overlap.
+    """
+    files = [_file(name, content) for content in contents]
+    headers = [header for _, header, _ in files]
+    notes = [remark for _, _, remarks in files for remark in remarks]
+    pieces: list[Stored] = []
+    budget = WorkBudget.of(sum(map(stored_size_of, contents)))
+    cache, unreadable = Cache(CACHE_SIZE), UnreadablePages(headers[0].block_size)
+    for content, header, _ in files:
+        pages = _Pages(name, content, header, unreadable)
+        found, remarks = _stretches(pages, cache, len(pieces), budget)
+        pieces += found
+        notes += remarks
+    notes += [budget.left_out] if budget.left_out else []
+    missing = _missing_parts(headers)
+    if not pieces:
+        raise SourceError(f"{name}: {missing or 'this kdump ends before its first page; copy it again'}")
+    if missing:
+        notes.insert(0, missing)
+    first = headers[0]
+    return Memory(
+        source=name,
+        container="kdump" if first.mark == KDUMP else "diskdump",
+        space=AddressSpace.PHYSICAL,
+        segments=sorted_segments(pieces),
+        hints=_hints(files[0][0], first),
+        release=release,
+        notes=tuple(notes),
+        unreadable=unreadable,
+    )
+
+
+def _file(name: str, content: Content) -> tuple[Content, Header, list[str]]:
+    """A file, its header, and remarks, as they were before it was damaged.
+
+    Raises:
+        SourceError: if neither the header nor anything else tells what is where.
+    """
+    header = read_header(content)
+    if (found := repaired(content, header)) is not None:
+        return found
+    if header is None:
+        raise SourceError(f"{name}: broken kdump header (no page size and bitmap that fit the file); copy it again")
+    return content, header, []
+
+
+def siblings(path: Path, view: NDArray[np.uint8]) -> list[Path]:
+    """All parts of the split dump that a file is one of, in the same folder, itself among them; else none."""
+    try:
+        header = read_header(view)
+        if header is None or not header.split:
+            return []
+        size = 2 * header.block_size
+        own = view[:size].tobytes()
+        found = {own[header.block_size :]: path}
+        for number, other in enumerate(sorted(path.parent.iterdir())):
+            if number == FOLDER_LIMIT or len(found) == PART_LIMIT:
+                return []
+            if other.is_file() and _identity(first := first_bytes(other, size)) == _identity(own):
+                # of a part that is there twice one will do
+                found.setdefault(first[header.block_size :], other)
+    except (OSError, SourceError):
+        return []
+    return list(found.values()) if len(found) > 1 else []
+
+
+class _Pages:
+    """The packed pages of one file."""
+
+    def __init__(self, name: str, content: Content, header: Header, unreadable: UnreadablePages) -> None:
+        self.name, self.content, self.header, self.unreadable = name, content, header, unreadable
+        self.page = header.block_size
+        self.at_once = max(1, BLOCK // self.page)
+        self._layout = DESCRIPTOR.newbyteorder(header.byte_order)
+        self._codecs: dict[int, Codec] = {}
+        # whose slices are bytes in any form; those of a memoryview cost least, and there is one for each page
+        self._content: Any = content.data if isinstance(content, np.ndarray) else content
+        # many descriptors lead to one page, the blank one; it has no place until it is found
+        self._zeros: int | None = None
+
+    @property
+    def held(self) -> int:
+        """How many descriptors the file has room for."""
+        return max(0, len(self.content) - self.header.descriptors) // DESCRIPTOR.itemsize
+
+    def descriptors(self, first: int, count: int) -> NDArray[np.void]:
+        """Descriptors from the ``first`` on, fewer where the file ends before; shape (n,)."""
+        start = self.header.descriptors + first * DESCRIPTOR.itemsize
+        count = max(0, min(count, self.held - first))
+        return np.ascontiguousarray(self.content[start : start + count * DESCRIPTOR.itemsize]).view(self._layout)
+
+    def block(self, first: int, count: int, report: Report, number: int) -> NDArray[np.uint8]:
+        """Block ``number`` of a run of ``count`` pages, whose first descriptor is the ``first``."""
+        return self.blocks(first, count, report, number, number + 1)
+
+    def blocks(self, first: int, count: int, report: Report, begin: int, end: int) -> NDArray[np.uint8]:
+        """As `block`, from number ``begin`` to ``end``."""
+        low = begin * self.at_once
+        rows = self.descriptors(first + low, min(end * self.at_once, count) - low)
+        offsets = rows["offset"]
+        block = np.empty(len(rows) * self.page, np.uint8)
+        if len(rows) > 1 and (offsets == offsets[0]).all():
+            pages = block.reshape(-1, self.page)
+            lost = [(0, len(block))] if self._unpack(rows[:1], pages[0]) else []
+            pages[1:] = pages[0]
+            if not lost and not pages[0].any():
+                self._zeros = int(offsets[0])
+        else:
+            lost = self._unpack(rows, block)
+        for start, stop in lost:
+            report(low * self.page + start, low * self.page + stop)
+        return block
+
+    def zeros(self, first: int, low: int, high: int) -> bool:
+        """Whether all pages from offset ``low`` to ``high`` of a run are one that was found to be blank."""
+        if self._zeros is None:
+            return False
+        before = low // self.page
+        rows = self.descriptors(first + before, -(-high // self.page) - before)
+        return bool((rows["offset"] == np.uint64(self._zeros)).all())
+
+    def _unpack(self, rows: NDArray[np.void], block: NDArray[np.uint8]) -> list[tuple[int, int]]:
+        """Unpack pages, by their descriptors, to where they belong; those that repeat the one before are copied.
+
+        Returns:
+            Where in the block pages begin and end that do not unpack; they are zero there.
+        """
+        page, target, content = self.page, block.data, self._content
+        last, blank, was_lost = None, self._zeros, False
+        lost: list[tuple[int, int]] = []
+        columns = (rows[field].tolist() for field in ("offset", "size", "flags"))
+        for place, offset, size, flags in zip(range(0, len(target), page), *columns, strict=True):
+            if offset == last:
+                block[place : place + page] = block[place - page : place]
+            elif offset == blank:
+                block[place : place + page] = 0
+                was_lost = False
+            elif packing := flags & COMPRESSED:
+                decode, error = self._codecs.get(packing) or self._codec(packing)
+                try:
+                    # a page that does not shrink is stored as it is; what lies behind the end is cut off
+                    written = decode(content[offset : offset + min(size, page)], target[place : place + page])
+                except (error, ValueError):
+                    written = 0
+                was_lost = written != page
+            elif was_lost := size != page or not self._is_held(offset):
+                pass
+            else:
+                block[place : place + page] = content[offset : offset + page]
+            if was_lost:
+                block[place : place + page] = 0
+                lost.append((place, place + page))
+            last = offset
+        return lost
+
+    def _is_held(self, offset: int) -> bool:
+        """Whether the file has the whole of a page that is stored as it is."""
+        if isinstance(self.content, Rearranged):
+            return not any(self.content.gaps(offset, offset + self.page))
+        return offset + self.page <= len(self.content)
+
+    def _codec(self, packing: int) -> Codec:
+        if packing not in CODECS:
+            # no writer's: the descriptor is damaged
+            return UNKNOWN
+        compression, load = CODECS[packing]
+        try:
+            self._codecs[packing] = load()
+        except MissingPackageError as error:
+            reason = f"its pages are packed with {compression}, which needs the package {error}"
+            raise SourceError(f"{self.name}: {reason}; pip install 'kallsift[images]'") from error
+        return self._codecs[packing]
+
+
+def _stretches(pages: _Pages, cache: Cache, owner: int, budget: WorkBudget) -> tuple[list[Stored], list[str]]:
+    """The runs of pages that a file holds, and remarks on what it lacks; ``owner`` is the first of their numbers."""
+    header, page = pages.header, pages.page
+    starts, counts, remarks = page_runs(pages.content, header, budget)
+    firsts = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else _NONE
+    promised = int(counts.sum())
+    if header.incomplete or not _whole(pages, promised):
+        starts, counts, firsts = _present(pages, starts, counts, promised)
+        remarks += [f"the kdump is cut short: {int(counts.sum())} of {promised} pages present"]
+    chosen = _largest(counts, budget)
+    starts, counts, firsts = starts[chosen], counts[chosen], firsts[chosen]
+    if len(starts) and (int(starts[-1]) + int(counts[-1])) * page > 1 << 64:
+        raise SourceError(f"{pages.name}: pages lie behind the end of all addresses; the file is damaged")
+    rows = zip(starts.tolist(), counts.tolist(), firsts.tolist(), strict=True)
+    block = pages.at_once * page
+    stretches = [
+        Stored(
+            start * page,
+            block,
+            count * page,
+            partial(pages.block, first, count, report := partial(pages.unreadable.add, owner + number)),
+            cache,
+            owner + number,
+            decode_many=partial(pages.blocks, first, count, report),
+            zeros=partial(pages.zeros, first),
+            unreadable_pages=pages.unreadable,
+        )
+        for number, (start, count, first) in enumerate(rows)
+    ]
+    return stretches, remarks
+
+
+def _largest(counts: NDArray[np.int64], budget: WorkBudget) -> NDArray[np.int64]:
+    """The indices of as many runs as the budget allows, of so many pages each: the largest, in their order."""
+    allowed = min(budget.work // RUN_COST, budget.output // RUN_SIZE)
+    if not budget.take("runs of pages", RUN_COST * len(counts), RUN_SIZE * len(counts), count=len(counts) - allowed):
+        budget.take("", RUN_COST * allowed, RUN_SIZE * allowed)
+    return np.sort(np.argsort(-counts, kind="stable")[:allowed])
+
+
+def _whole(pages: _Pages, promised: int) -> bool:
+    """Whether the file reaches as far as its last pages."""
+    first = max(0, promised - LAST)
+    rows = pages.descriptors(first, promised - first)
+    # a descriptor that is blank is lost, and tells nothing of the end
+    return promised <= pages.held and bool((_inside(pages, rows) | (rows["size"] == 0)).all())
+
+
+def _inside(pages: _Pages, rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Which descriptors lead to a page in the file, shape (n,)."""
+    size = np.uint64(len(pages.content))
+    inside: NDArray[np.bool_] = (
+        (rows["offset"] > 0) & (rows["offset"] < size) & (rows["size"] <= size - np.minimum(rows["offset"], size))
+    )
+    return inside
+
+
+def _present(
+    pages: _Pages, starts: NDArray[np.int64], counts: NDArray[np.int64], promised: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The runs without the pages that the file ends before: first page, number of pages, first descriptor of each."""
+    kept = [
+        np.flatnonzero(_inside(pages, pages.descriptors(first, DESCRIPTORS_AT_ONCE))) + first
+        for first in range(0, min(promised, pages.held), DESCRIPTORS_AT_ONCE)
+    ]
+    numbers = np.concatenate([_NONE, *kept])
+    numbers = numbers[numbers < promised]
+    if not len(numbers):
+        return _NONE, _NONE, _NONE
+    ends = np.cumsum(counts)
+    owners = np.searchsorted(ends, numbers, "right")
+    found = starts[owners] + numbers - (ends - counts)[owners]
+    breaks = np.flatnonzero(np.diff(found) != 1) + 1
+    firsts = np.concatenate([[0], breaks])
+    return found[firsts], np.diff(np.append(firsts, len(found))), numbers[firsts]
+
+
+def _hints(content: Content, header: Header) -> Hints:
+    """What notes and VMCOREINFO say; what cannot be read is left out."""
+    start, size = header.notes
+    found, _ = elf_notes.parse(content[start : start + min(size, NOTE_BYTES_LIMIT)].tobytes(), header.byte_order)
+    hints = elf_notes.hints(found, _machine(found, header), header.byte_order, header.bits)
+    if hints.vmcoreinfo is None and header.vmcoreinfo[1]:
+        start, size = header.vmcoreinfo
+        return replace(hints, vmcoreinfo=content[start : start + min(size, NOTE_BYTES_LIMIT)].tobytes())
+    return hints
+
+
+def _machine(notes: Sequence[elf_notes.Note], header: Header) -> int:
+    """The ELF machine number, which notes alone do not tell: by their sizes; 0 for those that are not read."""
+    if any(note.name == b"QEMU" for note in notes):
+        return elf_notes.MACHINE_X86_64
+    sizes = {layout.itemsize: machine for machine, layout in elf_notes.PROCESS_STATUS.items()}
+    known = [sizes.get(len(note.data), 0) for note in notes if note.kind == elf_notes.NT_PRSTATUS]
+    return known[0] if known and (header.bits, header.byte_order) == (64, "<") else 0
+
+
+def _missing_parts(headers: Sequence[Header]) -> str | None:
+    """The remark that a split dump lacks parts; None if it has all."""
+    if not headers[0].split:
+        return None
+    position = 0
+    for first, end in sorted((header.first_page, header.end_page) for header in headers):
+        if first > position:
+            break
+        position = max(position, end)
+    if position >= max(header.max_page for header in headers):
+        return None
+    held = ", ".join(f"{page * headers[0].block_size:#x}" for page in _bounds(headers))
+    return (
+        f"is a part of a split dump (physical addresses between {held}); "
+        "put the other parts into the same folder, or join them with makedumpfile --reassemble"
+    )
+
+
+def _bounds(headers: Sequence[Header]) -> Iterator[int]:
+    yield min(header.first_page for header in headers)
+    yield max(header.end_page for header in headers)
+
+
+def _identity(block: bytes) -> bytes:
+    """What is the same in the headers of all parts of a dump: mark, version, names, time, geometry."""
+    return block[:448]

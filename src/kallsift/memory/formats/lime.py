@@ -1,0 +1,110 @@
+"""LiME dumps: ranges of physical memory, each behind a header that says where it belongs.
+
+Format: "LiME Memory Range Header Version 1 Specification", doc/README.md of 504ensicsLabs/LiME. The module writes the
+header as the C structure that it is, hence in the byte order of the machine that it ran on. A header that is damaged
+costs its own range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError
+from kallsift.memory.claimed import Claimed
+from kallsift.memory.formats.range_headers import SIZE, Range, RangeFormat, next_range, range_at
+from kallsift.memory.memory import AddressSpace, Memory, Segment, cut_short, sorted_segments
+from kallsift.memory.remarks import limited, reason
+
+MAGIC = 0x4C694D45
+VERSION = 1
+
+RANGE_LIMIT = 1 << 16
+"""A machine has dozens of ranges; more than this is no dump but an attack on our time."""
+
+FORMATS = (
+    RangeFormat(MAGIC.to_bytes(4, "little"), VERSION, "<"),
+    RangeFormat(MAGIC.to_bytes(4, "big"), VERSION, ">"),
+)
+
+
+def probe(header: bytes) -> bool:
+    """Whether a file that begins with ``header`` is a LiME dump."""
+    return any(header.startswith(form.magic) for form in FORMATS)
+
+
+def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
+    """The ranges of a LiME dump as physical segments.
+
+    A dump that ends in the middle of a range or of a later header keeps what is there, one with a damaged header all
+    ranges but that one's; `Memory.notes` says so.
+
+    Args:
+        name: the source as messages call it.
+        view: the whole file, shape (size,), uint8.
+        release: gives the file back.
+
+    Raises:
+        SourceError: if there is no memory at all, or if there are too many ranges.
+    """
+    form = next(form for form in FORMATS if view[:4].tobytes() == form.magic)
+    ranges, notes = _ranges(name, view, form)
+    segments: list[Segment] = []
+    claimed = Claimed()
+    for found in ranges:
+        data = view[found.content : found.content + found.size]
+        what = f"range {found.start:#x}-{found.end - 1:#x}"
+        if len(data) < found.size:
+            notes.append(cut_short(what, len(data), found.size))
+        if claimed.claim_whole(found.start, found.start + len(data)):
+            segments.append(Segment(found.start, data))
+        elif len(data):
+            notes.append(f"{what} overlaps others before it, and is left out")
+    kept = sorted_segments(segments)
+    if not kept:
+        raise SourceError(f"{name}: the LiME dump ends before any memory{reason(notes)}; copy it again")
+    return Memory(
+        source=name,
+        container="LiME",
+        space=AddressSpace.PHYSICAL,
+        segments=kept,
+        release=release,
+        notes=limited(notes),
+    )
+
+
+def _ranges(name: str, view: NDArray[np.uint8], form: RangeFormat) -> tuple[list[Range], list[str]]:
+    """The ranges whose headers are whole, in the order of the file, and remarks on those that are not.
+
+    Raises:
+        SourceError: if there are too many.
+    """
+    ranges: list[Range] = []
+    notes: list[str] = []
+    position = 0
+    while position < len(view):
+        if len(ranges) == RANGE_LIMIT:
+            raise SourceError(f"{name}: more than {RANGE_LIMIT} LiME ranges; this is no dump of a machine")
+        found = range_at(view, position, form)
+        behind = found.content + found.size if found else position
+        # a range that runs past the end is cut short, unless there is another one in it
+        if found and (behind <= len(view) or next_range(view, found.content, form) == len(view)):
+            ranges.append(found)
+            position = behind
+            continue
+        if len(view) - position < SIZE and form.magic.startswith(view[position : position + 4].tobytes()):
+            notes.append(cut_short(f"header at file offset {position:#x}", len(view) - position, SIZE))
+            break
+        remark = f"no LiME header at file offset {position:#x}, where the next range should begin"
+        # had the one before it another size, the next one may stand inside of what was taken for its content
+        behind = next_range(view, ranges[-1].content if ranges and not found else position + 1, form)
+        if found:
+            remark = f"the LiME header at file offset {position:#x} is damaged"
+        elif behind < position:
+            lost = ranges.pop()
+            remark = f"the LiME header at file offset {lost.content - SIZE:#x} is damaged"
+        notes.append(f"{remark}: what belongs there is left out")
+        position = behind
+    return ranges, notes

@@ -1,0 +1,233 @@
+"""/proc/kcore: the memory of the running kernel, read in blocks, and copies of its beginning.
+
+Format: Linux, fs/proc/kcore.c: an ELF core whose program headers stand for RAM (KCORE_RAM), the kernel's image
+(KCORE_TEXT), and what is mapped page by page. Of the last the physical address is all ones; kernels before 4.11 leave
+every physical address 0: RAM is told by where it is mapped then, as one direct map with small gaps. Since 4.19 there
+is a note with VMCOREINFO. Memory that the kernel cannot read it gives as zeros; kernels that refuse it instead get
+the same done here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError
+from kallsift.memory.formats import elf_core, elf_notes
+from kallsift.memory.input_files import record_input
+from kallsift.memory.lazy_segment import Cache, Stored
+from kallsift.memory.memory import AddressSpace, Hints, Memory, Segment, Stretch, sorted_segments
+
+BLOCK = 1 << 20
+PAGE = 4096
+
+HEADERS = 4 << 20
+"""Bytes in which all headers and notes lie: 65,535 program headers take less."""
+
+X86_IMAGE = 0xFFFF_FFFF_8000_0000
+"""Where the kernel's image is mapped on x86-64, above all else but modules."""
+LARGEST_IMAGE = 512 << 20
+LARGEST_RAM = 1 << 40
+"""Bytes of a range that can be RAM where no physical address tells; what is mapped page by page has more."""
+LARGEST_GAP = 1 << 40
+"""Bytes between two ranges of RAM at most; what is mapped page by page lies farther away."""
+DIRECT_ALIGNMENT = {64: 1 << 30, 32: 1 << 28}
+"""What the direct map's first address is a multiple of, by the bits of addresses; RAM begins at less above it."""
+KERNEL_HALF = {64: 1 << 63, 32: 1 << 31}
+"""Above all addresses of programs, by the bits of addresses."""
+END_OF_RAM_32 = 0xF800_0000
+"""Where the direct map of 32-bit kernels ends at the latest; what is mapped page by page reaches farther."""
+
+
+class Range(NamedTuple):
+    """A part of the file: its address in memory, the offset in the file, its size."""
+
+    address: int
+    offset: int
+    size: int
+
+
+def lives(path: str) -> bool:
+    """Whether a path is that of a /proc/kcore, be it of another mount of /proc."""
+    try:
+        found = Path(path).stat()
+        return stat.S_ISREG(found.st_mode) and not found.st_blocks and Path(path).resolve().name == "kcore"
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def open_live(name: str, path: str) -> Memory:
+    """The memory of the running kernel: physical, or of an old kernel virtual.
+
+    Raises:
+        SourceError: if it must not be read, or is none.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        advice = "run as root, outside of containers and kernel lockdown"
+        raise SourceError(f"{name}: cannot be opened ({error.strerror}); {advice}") from error
+    try:
+        record_input(path, descriptor)
+        return _live(name, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _live(name: str, descriptor: int) -> Memory:
+    head = np.frombuffer(_head(name, descriptor), np.uint8)
+    cache = Cache()
+
+    def stretch(number: int, part: Range) -> Stretch:
+        return Stored(part.address, BLOCK, part.size, _block_reader(descriptor, part), cache, number)
+
+    return _memory(name, "/proc/kcore", head, stretch, lambda: os.close(descriptor), lambda: _live(name, descriptor))
+
+
+def _head(name: str, descriptor: int) -> bytes:
+    head = b""
+    try:
+        while len(head) < HEADERS and (part := os.pread(descriptor, HEADERS - len(head), len(head))):
+            head += part
+    except OSError as error:
+        if not head:
+            raise SourceError(f"{name}: cannot be read ({error.strerror}); run as root") from error
+    return head
+
+
+def _block_reader(descriptor: int, part: Range) -> Callable[[int], NDArray[np.uint8]]:
+    def decode(number: int) -> NDArray[np.uint8]:
+        block = np.zeros(min(BLOCK, part.size - number * BLOCK), np.uint8)
+        position = 0
+        while position < len(block):
+            place = part.offset + number * BLOCK + position
+            try:
+                read = os.preadv(descriptor, [block[position:].data], place)
+            except OSError:
+                read = 0
+            # what the kernel refuses begins in this page
+            position += read or PAGE - place % PAGE
+        return block
+
+    return decode
+
+
+def probe(header: bytes) -> bool:
+    """Whether a file that begins with ``header`` copies /proc/kcore: some of its ranges have no physical address.
+
+    Of old kernels none has, and all lie in the kernel's half, where no core of a program has all of its.
+    """
+    found = elf_core.file_header(header)
+    if found is None:
+        return False
+    bits, order, file = found
+    layout = elf_core.PROGRAM_HEADER[bits].newbyteorder(order)
+    start = int(file["program_offset"])
+    count = min(int(file["program_count"]), (len(header) - start) // layout.itemsize)
+    if int(file["type"]) != elf_core.TYPE_CORE or count <= 0:
+        return False
+    programs = np.frombuffer(header, layout, count, start)
+    loads = programs[programs["type"] == elf_core.LOAD]
+    old = len(loads) > 1 and not loads["physical"].any() and bool((loads["virtual"] >= KERNEL_HALF[bits]).all())
+    return old or bool((loads["physical"] == (1 << bits) - 1).any())
+
+
+def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
+    """The physical memory in a copy of /proc/kcore, as far as the copy goes: RAM comes first in it on many machines.
+
+    Raises:
+        SourceError: if the headers are broken, or nothing of the RAM is there.
+    """
+
+    def stretch(number: int, part: Range) -> Stretch:
+        return Segment(part.address, view[part.offset : part.offset + part.size])
+
+    return _memory(name, "copy of /proc/kcore", view, stretch, release, None)
+
+
+def _memory(
+    name: str,
+    container: str,
+    head: NDArray[np.uint8],
+    stretch: Callable[[int, Range], Stretch],
+    release: Callable[[], None],
+    refreshed: Callable[[], Memory] | None,
+) -> Memory:
+    core = elf_core.read_headers(name, head)
+    found, _ = elf_core.read_notes(head, core)
+    space, ranges = _ranges(core)
+    segments = sorted_segments(stretch(number, part) for number, part in enumerate(ranges))
+    if not segments:
+        raise SourceError(f"{name}: none of the RAM is in it; copy all of /proc/kcore, or name it itself")
+    remarks = []
+    if lacking := sum(part.size for part in ranges) - sum(segment.size for segment in segments):
+        remarks.append(f"{lacking:,} bytes of RAM lie behind the end of this copy")
+    return Memory(
+        source=name,
+        container=container,
+        space=space,
+        segments=segments,
+        hints=Hints(vmcoreinfo=elf_notes.hints(found, 0, core.byte_order).vmcoreinfo),
+        release=release,
+        notes=tuple(remarks),
+        refreshed=refreshed,
+    )
+
+
+def _ranges(core: elf_core.Core) -> tuple[AddressSpace, list[Range]]:
+    """The ranges that are RAM, without what is there twice."""
+    loads = core.programs[(core.programs["type"] == elf_core.LOAD) & (core.programs["file_size"] > 0)]
+    columns = ("physical", "virtual", "offset", "file_size")
+    rows = list(zip(*(loads[name].tolist() for name in columns), strict=True))
+    limit = (1 << core.bits) - 1
+    places = {physical for physical, *_ in rows}
+    if places not in ({0}, {limit}):
+        placed = [Range(physical, offset, size) for physical, _, offset, size in rows if physical != limit]
+        return AddressSpace.PHYSICAL, _apart(placed, limit)
+    if direct := _direct_map(rows, core.bits):
+        return AddressSpace.PHYSICAL, _apart(direct, limit)
+    virtual = [Range(address, offset, size) for _, address, offset, size in rows if size < LARGEST_RAM]
+    image = [part for part in virtual if part.address >= X86_IMAGE and part.size < LARGEST_IMAGE]
+    # what the direct map shows of the image is the same bytes at other addresses than symbols have
+    return AddressSpace.VIRTUAL, _apart(image[:1] if core.bits == 64 and image else virtual, limit)
+
+
+def _direct_map(rows: list[tuple[int, int, int, int]], bits: int) -> list[Range]:
+    """The ranges of the direct map at physical addresses, where only virtual ones are given; none if it is not there.
+
+    What is off by a distance that is the same everywhere is put right when a kernel is found in it.
+    """
+    highest = X86_IMAGE if bits == 64 else END_OF_RAM_32
+    found = sorted(
+        Range(address, offset, size)
+        for _, address, offset, size in rows
+        if KERNEL_HALF[bits] <= address and address + size <= highest and size < LARGEST_RAM
+    )
+    groups: list[list[Range]] = []
+    for part in found:
+        if not groups or part.address - (groups[-1][-1].address + groups[-1][-1].size) > LARGEST_GAP:
+            groups.append([])
+        groups[-1].append(part)
+    if not groups:
+        return []
+    largest = max(groups, key=lambda group: sum(part.size for part in group))
+    base = largest[0].address // DIRECT_ALIGNMENT[bits] * DIRECT_ALIGNMENT[bits]
+    return [part._replace(address=part.address - base) for part in largest]
+
+
+def _apart(parts: list[Range], limit: int) -> list[Range]:
+    """Those that overlap no larger one: the kernel's image lies in RAM that is there as well."""
+    kept: list[Range] = []
+    end = 0
+    for part in sorted(parts, key=lambda part: (part.address, -part.size)):
+        if part.address >= end and part.address + part.size <= limit + 1:
+            kept.append(part)
+            end = part.address + part.size
+    return kept

@@ -1,0 +1,1 @@
+"""Read QEMU's migration streams."""

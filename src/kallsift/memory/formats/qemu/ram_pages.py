@@ -1,0 +1,375 @@
+"""The pages of RAM in a QEMU migration stream: where in the stream the last copy of each stands.
+
+Format: QEMU, migration/ram.c (ram_save_setup, ram_save_page, save_zero_page; RAM_SAVE_FLAG_*), version 4 of the section
+"ram". A page is a word (its address in its block, with flags in the bits below a page's size), the block's name unless
+it is that of the page before, and the bytes. So pages that follow each other in a block stand at a constant distance,
+and are indexed as arrays; whatever is irregular is taken one by one.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from kallsift.compression.page_codecs import inflate
+from kallsift.errors import SourceError
+from kallsift.memory.formats.qemu.resync import (
+    COMPRESSED,
+    CONTINUED,
+    END,
+    FILLED,
+    MAX_PACKED,
+    PLAIN,
+    next_named,
+    next_record,
+)
+from kallsift.memory.memory import printable
+
+MEMORY_SIZE, XBZRLE, HOOK, FLUSH = 0x04, 0x40, 0x80, 0x200
+"""RAM_SAVE_FLAG_MEM_SIZE, _XBZRLE, _HOOK, _MULTIFD_FLUSH."""
+
+REFUSED = {
+    XBZRLE: "pages as differences (xbzrle)",
+    HOOK: "pages sent by RDMA",
+    FLUSH: "its pages in other channels (multifd)",
+}
+"""Flags of streams whose pages cannot be had, and what such a stream has."""
+
+BLOCK_LIMIT = 1 << 12
+"""Blocks of RAM: a machine has dozens."""
+PAGES_AT_LEAST = 1 << 20
+"""Pages that a block may have however short the stream is; beyond, each page takes `RECORD` bytes of the stream."""
+RECORD = 9
+STREAK = 8
+"""Pages of one kind in a row after which they are indexed as arrays."""
+FIRST_RUN, LONGEST_RUN = 1 << 6, 1 << 16
+PENDING = 1 << 14
+"""Pages that are gathered one by one before they enter the index."""
+
+BUDGET, BYTES_FOR_ONE = 1 << 20, 1 << 8
+"""Steps that indexing may take, and bytes of the stream that give one more: a plain page is sixteen times as many."""
+NAME_COST, RUN_COST = 8, 16
+"""What a page with its block's name costs, and a run of pages."""
+
+_FILL, _PACKED = -1, -512
+"""A place below 0 is `_FILL` less the byte that fills the page, or `_PACKED` less the place of its packed bytes."""
+
+MAPPED_HEADER = np.dtype([("version", ">u4"), ("page", ">u8"), ("bitmap", ">u8"), ("pages", ">u8")])
+"""struct MappedRamHeader of QEMU 9.0 and later, which stands behind a block's size where the RAM is laid out flat."""
+
+
+RESYNC_COST = 1 << 12
+"""What it costs to search for the next record behind a damaged one."""
+
+
+class CutShortError(Exception):
+    """The stream ends where something more should come."""
+
+
+class DamagedError(SourceError):
+    """There is something in the stream that cannot stand there."""
+
+
+@dataclass(eq=False)
+class Block:
+    """One block of RAM.
+
+    Attributes:
+        name: as QEMU calls it, safe to print.
+        size: in bytes.
+        places: by page: 0 if it was not sent, else the offset of its bytes in the stream, or what it is instead.
+    """
+
+    name: str
+    size: int
+    places: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+class Pages:
+    """The index of all pages of a stream, built section by section."""
+
+    def __init__(self, source: str, view: NDArray[np.uint8], page: int, flat: bool) -> None:
+        """Nothing is read yet; `damaged` counts records that are left out.
+
+        Args:
+            source: the stream as messages call it.
+            view: the whole file, shape (size,), uint8.
+            page: size of a page.
+            flat: whether the stream lays out the RAM flat ("mapped-ram").
+        """
+        self.source, self.view, self.page, self.flat = source, view, page, flat
+        self.blocks: dict[bytes, Block] = {}
+        self._room = max(PAGES_AT_LEAST, len(view) // RECORD)
+        self._budget = BUDGET + len(view) // BYTES_FOR_ONE
+        self.damaged = 0
+        self._last, self._before, self._record, self._resumed = -1, 0, 0, 0
+        self._listed = False
+        self._block: Block | None = None
+        self._numbers: list[int] = []
+        self._places: list[int] = []
+
+    def spend(self, steps: int) -> None:
+        """Counts the steps that indexing takes, so that no stream takes for ever.
+
+        Raises:
+            SourceError: if there are more than any machine's stream takes.
+        """
+        self._budget -= steps
+        if self._budget < 0:
+            raise SourceError(
+                f"{self.source}: the migration stream is in more pieces than any machine's; it is damaged"
+            )
+
+    def section(self, position: int) -> int:
+        """Indexes the section's pages from ``position`` on; returns the position behind the section's last word.
+
+        Raises:
+            CutShortError: if the stream ends before the section.
+            SourceError: if it is broken, or has its pages in a form that cannot be read.
+        """
+        try:
+            while True:
+                try:
+                    return self._section(position)
+                except DamagedError as error:
+                    position = self._resync(error)
+        except struct.error as error:
+            raise CutShortError from error
+        finally:
+            self._settle()
+
+    def _resync(self, error: DamagedError) -> int:
+        """The position at which records go on behind a damaged one; raises what told of that if there is none."""
+        self.spend(RESYNC_COST)
+        self.damaged += 1
+        # what is wrong may be the size that the record before it says
+        start = max(self._before + 8, self._resumed + 1)
+        found = None if self._block is None else next_record(self.view, start, self.page, self._last)
+        found = next_named(self.view, start, self.page, self.blocks) if found is None else found
+        if found is None:
+            raise error
+        self._resumed = found
+        return found
+
+    def _section(self, position: int) -> int:
+        word, data, mask = struct.Struct(">Q").unpack_from, self.view.data, self.page - 1
+        kind, streak = 0, 0
+        while True:
+            (header,) = word(data, position)
+            flags = header & mask
+            self._before, self._record = self._record, position
+            if flags == kind:
+                streak += 1
+                if streak == STREAK:
+                    position = self._run(position, flags)
+                    kind = 0
+                    continue
+            elif flags in (PLAIN | CONTINUED, FILLED | CONTINUED):
+                kind, streak = flags, 1
+            else:
+                kind = 0
+            position += 8
+            if flags == END:
+                return position
+            if flags == MEMORY_SIZE:
+                position = self._blocks(position, header & ~mask)
+                continue
+            if refused := REFUSED.get(flags & ~CONTINUED):
+                raise SourceError(f"{self.source}: has {refused} at offset {position - 8:#x}; save it without that")
+            if not flags & CONTINUED:
+                self.spend(NAME_COST)
+                self._settle()
+                name_end = position + 1 + self._byte(position)
+                name = data[position + 1 : name_end].tobytes()
+                self._block, self._last, position = self._known(name, position), -1, name_end
+            position = self._one(header // self.page, flags & ~CONTINUED, position)
+
+    def _one(self, number: int, flags: int, position: int) -> int:
+        """Takes the page whose bytes begin at ``position``."""
+        if flags == PLAIN:
+            place, position = position, position + self.page
+        elif flags == FILLED:
+            place, position = _FILL - self._byte(position), position + 1
+        elif flags == COMPRESSED:
+            place, size = _PACKED - position, struct.unpack_from(">I", self.view.data, position)[0]
+            if size >= MAX_PACKED * self.page:
+                raise DamagedError(f"{self.source}: a packed page of {size} bytes at offset {position:#x}")
+            position += 4 + size
+        else:
+            raise DamagedError(
+                f"{self.source}: no page at offset {position:#x} (flags {flags:#x}); the stream is damaged"
+            )
+        if position > len(self.view):
+            raise CutShortError
+        self._numbers.append(number)
+        self._places.append(place)
+        self._last = number
+        if len(self._numbers) == PENDING:
+            self.spend(PENDING)
+            self._settle()
+        return position
+
+    def _run(self, position: int, flags: int) -> int:
+        """Takes pages of one kind as long as they follow each other, as arrays; returns the position behind them."""
+        self.spend(RUN_COST)
+        self._settle()
+        payload = self.page if flags & PLAIN else 1
+        stride, count = 8 + payload, FIRST_RUN
+        while count := min(count, (len(self.view) - position) // stride):
+            records = self.view[position : position + count * stride].reshape(count, stride)
+            headers = np.ascontiguousarray(records[:, :8]).view(">u8")[:, 0]
+            other = np.flatnonzero(headers & np.uint64(self.page - 1) != flags)
+            same = int(other[0]) if len(other) else count
+            if flags & PLAIN:
+                places = position + 8 + stride * np.arange(same, dtype=np.int64)
+            else:
+                places = _FILL - records[:same, 8].astype(np.int64)
+            self._store((headers[:same] // np.uint64(self.page)).astype(np.int64), places)
+            position += same * stride
+            self._record = position - stride
+            if same < count:
+                break
+            count = min(4 * count, LONGEST_RUN)
+        return position
+
+    def _settle(self) -> None:
+        """Enters what was gathered one by one."""
+        if self._numbers:
+            # Below 2^64 less a page's bits, so they fit.
+            self._store(np.array(self._numbers, np.int64), np.array(self._places, np.int64))
+            self._numbers, self._places = [], []
+
+    def _store(self, numbers: NDArray[np.int64], places: NDArray[np.int64]) -> None:
+        """Enters pages of the block at hand; of copies of a page the last one counts."""
+        block = self._block
+        if block is None:
+            raise DamagedError(f"{self.source}: a page belongs to no block of RAM; the stream is damaged")
+        if not len(numbers):
+            return
+        if not len(block.places):
+            # Zeros take no room until they are written to.
+            block.places = np.zeros(min(-(-block.size // self.page), self._room), np.int64)
+            self._room -= len(block.places)
+        inside = numbers < len(block.places)
+        if not inside.all():
+            # their addresses are damaged
+            self.damaged += int(np.count_nonzero(~inside))
+            numbers, places = numbers[inside], places[inside]
+        block.places[numbers] = places
+        self._last = int(numbers[-1]) if len(numbers) else self._last
+
+    def _blocks(self, position: int, total: int) -> int:
+        """Reads the names and sizes of all blocks."""
+        if self._listed:
+            raise SourceError(f"{self.source}: lists its RAM twice (offset {position:#x}); the stream is damaged")
+        self._listed = True
+        listed = 0
+        unusual = True
+        while listed < total:
+            if len(self.blocks) == BLOCK_LIMIT:
+                raise SourceError(
+                    f"{self.source}: more than {BLOCK_LIMIT} blocks of RAM; this is no stream of a machine"
+                )
+            length = self._byte(position)
+            if not length and not unusual:
+                position, unusual = (
+                    position + 8,
+                    True,
+                )  # a block's page in the host's memory, if postcopy was allowed for
+                continue
+            name = self.view[position + 1 : position + 1 + length].tobytes()
+            position += 1 + length
+            (size,) = struct.unpack_from(">Q", self.view.data, position)
+            position += 8
+            listed += size
+            unusual = False
+            self.blocks[name] = block = Block(printable(name.decode("latin-1")), size)
+            if self.flat:
+                position = self._flat(position, block)
+        return position
+
+    def _flat(self, position: int, block: Block) -> int:
+        """Takes a block that is laid out flat, with a bit for each page that is not all zero."""
+        header = self.view[position : position + MAPPED_HEADER.itemsize]
+        if len(header) < MAPPED_HEADER.itemsize:
+            raise CutShortError
+        fields = header.view(MAPPED_HEADER)[0]
+        bitmap, pages, count = int(fields["bitmap"]), int(fields["pages"]), -(-block.size // self.page)
+        if int(fields["version"]) != 1 or int(fields["page"]) != self.page:
+            raise SourceError(f"{self.source}: {block.name} is laid out in an unknown way at offset {position:#x}")
+        if bitmap + -(-count // 8) > len(self.view) or pages > len(self.view):
+            raise CutShortError
+        if count > PAGES_AT_LEAST + 2 * (len(self.view) // self.page):
+            raise SourceError(f"{self.source}: {block.name} is larger than the stream can be; the stream is damaged")
+        bits = np.unpackbits(self.view[bitmap : bitmap + -(-count // 8)], count=count, bitorder="little")
+        places = pages + self.page * np.arange(count, dtype=np.int64)
+        places[bits == 0] = _FILL
+        places[places > len(self.view) - self.page] = 0
+        block.places = places
+        return pages + block.size
+
+    def _known(self, name: bytes, position: int) -> Block:
+        try:
+            return self.blocks[name]
+        except KeyError:
+            what = printable(name.decode("latin-1"))
+            raise DamagedError(
+                f"{self.source}: no RAM is called {what!r} (offset {position:#x}); it is damaged"
+            ) from None
+
+    def _byte(self, position: int) -> int:
+        if position >= len(self.view):
+            raise CutShortError
+        return int(self.view[position])
+
+    def read(self, places: NDArray[np.int64]) -> tuple[NDArray[np.uint8], list[int]]:
+        """The bytes of pages that were sent, shape (len(places) * page,), and indices of those that do not unpack.
+
+        These are zero.
+        """
+        lost: list[int] = []
+        data = np.empty((len(places), self.page), np.uint8)
+        filled = (places < 0) & (places > _PACKED)
+        data[filled] = (_FILL - places[filled])[:, None]
+        # Plain pages in records that follow each other are copied at once.
+        steps = np.diff(places)
+        edges = np.flatnonzero((steps != self.page + 8) & (steps != self.page)) + 1
+        for start, end in zip([0, *edges.tolist()], [*edges.tolist(), len(places)], strict=True):
+            first = int(places[start])
+            if first > 0:
+                self._plain(places[start:end], data[start:end])
+            elif first <= _PACKED:
+                for index in range(start, end):
+                    page = self._unpacked(_PACKED - int(places[index]))
+                    data[index] = 0 if page is None else page
+                    if page is None:
+                        lost.append(index)
+        return data.ravel(), lost
+
+    def _plain(self, places: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
+        """Copies plain pages whose steps are each a page or a record, as long as they are the same at once."""
+        start = 0
+        while start < len(places):
+            first, end = int(places[start]), start + 1
+            step = int(places[end]) - first if end < len(places) else self.page
+            others = np.flatnonzero(np.diff(places[start:]) != step)
+            end = start + 1 + int(others[0]) if len(others) else len(places)
+            data[start:end] = as_strided(
+                self.view[first : first + self.page], (end - start, self.page), (step, 1), writeable=False
+            )
+            start = end
+
+    def _unpacked(self, position: int) -> NDArray[np.uint8] | None:
+        """A page that was packed; None if it does not unpack."""
+        (size,) = struct.unpack_from(">I", self.view.data, position)
+        page = np.empty(self.page, np.uint8)
+        try:
+            written = inflate(self.view[position + 4 : position + 4 + size].data, page.data)
+        except zlib.error:
+            return None
+        return page if written == self.page else None

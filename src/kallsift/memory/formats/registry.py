@@ -1,0 +1,314 @@
+"""Opening a source: maps the file once, and finds out by its content which container format holds the memory."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError
+from kallsift.memory.file_mapping import faults_of, is_readable, map_file
+from kallsift.memory.input_files import record_input
+from kallsift.memory.memory import Memory, printable
+
+HEADER_SIZE = 4096
+"""Bytes from the start of a source that container modules are recognised by."""
+
+
+class Container(Protocol):
+    """What a module for one container format offers."""
+
+    def probe(self, header: bytes) -> bool:
+        """Whether a source that begins with ``header`` (`HEADER_SIZE` bytes or all there are) is in this format."""
+        ...
+
+    def open(self, name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
+        """The memory in ``view`` (shape (size,), uint8), for a source called ``name`` in messages."""
+        ...
+
+
+ELF = b"\x7fELF"
+E_TYPE = 16
+"""Offset of ``e_type`` in an ELF header (elf(5))."""
+ET_PROGRAMS = tuple(number.to_bytes(2, order) for number in (1, 2, 3) for order in ("little", "big"))
+"""The types of what is linked or can be (ET_REL, ET_EXEC, ET_DYN), in both byte orders."""
+
+KDUMPS = (b"KDUMP   ", b"DISKDUMP")
+MIN_MARK = 5
+"""Bytes of a kdump's mark that are left where it is damaged."""
+VMWARE_STATES = tuple(bytes.fromhex(magic) for magic in ("d0bed0be", "d2bed2be", "d3bed3be", "d1bad1ba", "d2bad2ba"))
+
+CONTAINERS: dict[str, tuple[bytes, ...]] = {
+    "proc_kcore": (ELF,),
+    "xen_core": (ELF,),
+    "elf_core": (ELF,),
+    "lime": (b"EMiL", b"LiME"),
+    "avml": (b"AVML",),
+    "kdump.reader": KDUMPS,
+    "makedumpfile_flat": (b"makedumpfile\0",),
+    "qemu.migration_stream": (b"QEVM",),
+    "libvirt_save": (b"LibvirtQemudSave", b"LibvirtQemudPart"),
+    "vmware": VMWARE_STATES,
+    "hyperv.saved_state": (b"\x14\x20\x28\x01",),
+    "archives": (b"070701", b"070702", b"070707"),
+    "compressed": (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"\x89LZO"),
+    "raw": (b"",),
+}
+"""Modules of this package in the order in which they are asked, and the bytes that each of their formats begins with.
+
+A module is imported, and its ``probe`` asked, only where a source begins so. Raw comes last, since it takes
+everything.
+"""
+
+if TYPE_CHECKING:
+    from kallsift.memory.formats import (
+        archives,
+        avml,
+        compressed,
+        elf_core,
+        libvirt_save,
+        lime,
+        makedumpfile_flat,
+        proc_kcore,
+        raw,
+        vmware,
+        xen_core,
+    )
+    from kallsift.memory.formats.hyperv import saved_state
+    from kallsift.memory.formats.kdump import reader as kdump
+    from kallsift.memory.formats.qemu import migration_stream
+
+    _CHECKED: tuple[Container, ...] = (
+        proc_kcore,
+        xen_core,
+        elf_core,
+        lime,
+        avml,
+        kdump,
+        makedumpfile_flat,
+        migration_stream,
+        libvirt_save,
+        vmware,
+        saved_state,
+        archives,
+        compressed,
+        raw,
+    )
+
+TAR, TAR_OFFSET = b"ustar", 257
+"""What stands in tar's first header, and where: it begins with a file's name."""
+
+STANDARD_INPUT = "-"
+"""What a user writes for it."""
+
+PAIRED = (".vmem", ".vmss", ".vmsn")
+"""Endings of names of files that hold a memory together with another one beside them."""
+
+NOT_YET = (
+    (b"PK\x03\x04", "a zip archive", "unpack it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
+)
+"""Beginnings of what would pass for raw memory but never is: the bytes, what they are, and what to do."""
+
+AFF4_URN, ZIP_COMMENT = b"aff4://", 1 << 16
+"""What AFF4 volumes, which are zip archives, have in their comment (AFF4 Standard v1.0, "Zip Based Container"), and
+the most bytes that a comment and the record before it take."""
+
+_UNFIT_KINDS = (
+    (stat.S_ISDIR, "is a folder; name a memory dump in it"),
+    (stat.S_ISFIFO, "is a pipe, which cannot be mapped; give it as standard input (kallsift ... - < PIPE)"),
+    (stat.S_ISSOCK, "is a socket, not a memory dump; save what it carries into a file"),
+    (stat.S_ISCHR, "is a character device, which cannot be mapped; dump the memory into a file, e.g. with LiME"),
+)
+
+
+def open(source: str | os.PathLike[str]) -> Memory:
+    """Opens a memory dump: a file or block device that holds an ELF core of a machine, a LiME dump or raw memory.
+
+    ``-`` stands for standard input.
+
+    The file is mapped, not read, and opened only once; the mapping ends with the last view of it. What turns out to be
+    unreadable is zero in these (see `file_faults`).
+
+    Raises:
+        SourceError: if the source cannot be opened or is no memory dump; the text is one line that says what to do.
+    """
+    name, view = mapped(source)
+    return with_files(open_pair(source, name, view) or open_mapped(name, view), view)
+
+
+def with_files(memory: Memory, *views: NDArray[np.uint8]) -> Memory:
+    """A memory that knows of the files that it was read from, besides those that it knows already."""
+    files = {id(file): file for file in (*memory.files, *map(faults_of, views)) if file is not None}
+    return replace(memory, files=tuple(files.values()))
+
+
+def mapped(source: str | os.PathLike[str]) -> tuple[str, NDArray[np.uint8]]:
+    """A source's name as messages call it, and the whole file as a read-only view, shape (size,), uint8.
+
+    Standard input, ``-``, is one too.
+
+    Raises:
+        SourceError: if it cannot be mapped; the text is one line that says what to do.
+    """
+    path = os.fspath(source)
+    if path == STANDARD_INPUT:
+        from kallsift.memory import stdin
+
+        name, view = stdin.NAME, stdin.view()
+    else:
+        name = printable(path) or "''"
+        view = _mapped(path, name)
+    if not is_readable(view[:HEADER_SIZE]):
+        raise SourceError(f"{name}: its beginning cannot be read; save what can be, e.g. with ddrescue, and name that")
+    return name, view
+
+
+def open_pair(source: str | os.PathLike[str], name: str, view: NDArray[np.uint8]) -> Memory | None:
+    """The memory in a file that is already mapped and one beside it; None if there is none that belongs to it.
+
+    Raises:
+        SourceError: as `open`.
+    """
+    if os.fspath(source) == STANDARD_INPUT:
+        return None
+    path = Path(source)
+    header = view[:HEADER_SIZE].tobytes()
+    if header.startswith(KDUMPS):
+        from kallsift.memory.formats.kdump import reader as kdump
+
+        if parts := kdump.siblings(path, view):
+            views = [mapped(part)[1] for part in parts]
+            return with_files(kdump.open_parts(name, views, _let_go), *views)
+    if path.suffix.lower() not in PAIRED:
+        return None
+    from kallsift.memory.formats import vmware
+
+    other = vmware.companion(path, header)
+    if other is None:
+        return None
+    _, beside = mapped(other)
+    state, ram = (view, beside) if vmware.probe(header) else (beside, view)
+    if not vmware.probe(state[:HEADER_SIZE].tobytes()):
+        return None
+    return with_files(vmware.open_pair(name, state, ram, _let_go), state, ram)
+
+
+def open_mapped(name: str, view: NDArray[np.uint8]) -> Memory:
+    """The memory in a file that is already mapped.
+
+    Raises:
+        SourceError: as `open`.
+    """
+    header = view[:HEADER_SIZE].tobytes()
+    for magic, what, advice in NOT_YET:
+        if header.startswith(magic):
+            if AFF4_URN in header or AFF4_URN in view[-ZIP_COMMENT:].tobytes():
+                what, advice = "an AFF4 image", "export its memory as raw or ELF with the tool that took it"
+            raise SourceError(f"{name}: is {what}, which cannot be read yet; {advice}")
+    for container in _begun(header, tuple(CONTAINERS)[:-1]):
+        if container.probe(header):
+            return with_files(container.open(name, view, _let_go), view)
+    for container in _without_mark(header, view):
+        try:
+            memory = container.open(name, view, _let_go)
+        except SourceError:
+            continue
+        note = f"the file's first bytes are damaged: it is read as what the rest says that it is, {memory.container}"
+        return with_files(replace(memory, notes=(note, *memory.notes)), view)
+    for container in _begun(header, tuple(CONTAINERS)[-1:]):
+        return with_files(container.open(name, view, _let_go), view)
+    raise SourceError(f"{name}: is in no container format that is known")
+
+
+def _without_mark(header: bytes, view: NDArray[np.uint8]) -> Iterator[Container]:
+    """Yield what may read a file whose mark is damaged, where the rest of it shows what it is."""
+    from kallsift.memory.formats import elf_core
+
+    if elf_core.core_headers(view) is not None:
+        yield elf_core
+    for mark in KDUMPS:
+        if sum(one == other for one, other in zip(header, mark, strict=False)) >= MIN_MARK:
+            yield from _begun(mark, ("kdump",))
+
+
+def is_dump(header: bytes) -> bool:
+    """Whether a source that begins with ``header`` is in a container that is known, be it one that cannot be read yet.
+
+    Raw memory does not count, since nothing tells it from any other file.
+    """
+    if any(header.startswith(magic) for magic, _, _ in NOT_YET):
+        return True
+    return any(container.probe(header) for container in _begun(header, tuple(CONTAINERS)[:-3]))
+
+
+def is_no_image(header: bytes) -> bool:
+    """Tell whether no kernel image begins with ``header``, since a container of memory that is known does.
+
+    Executables are ELF files as well as cores; their ``e_type`` tells them apart.
+    """
+    if header.startswith(ELF):
+        return header[E_TYPE : E_TYPE + 2] not in ET_PROGRAMS
+    plain = (marks for name, marks in CONTAINERS.items() if name not in ("archives", "compressed", "raw"))
+    return any(header.startswith(marks) for marks in plain)
+
+
+def _begun(header: bytes, names: Sequence[str]) -> Iterator[Container]:
+    """Import and yield those of some modules whose formats can begin with ``header``."""
+    is_tar = header[TAR_OFFSET : TAR_OFFSET + len(TAR)] == TAR
+    for name in names:
+        if header.startswith(CONTAINERS[name]) or (is_tar and name == "archives"):
+            yield cast(Container, import_module(f"{__package__}.{name}"))
+
+
+def _let_go() -> None:
+    """Nothing to do: a mapping lives as long as views of it and ends with the last one.
+
+    Closing it here would raise BufferError, or else pull memory away from under those who still hold views.
+    """
+
+
+def _mapped(path: str, name: str) -> NDArray[np.uint8]:
+    """The whole file as a read-only view, shape (size,), uint8."""
+    try:
+        # Looked at before it is opened, since opening a pipe or device may already do something to it; and without
+        # blocking and once more after that, in case it was replaced in between.
+        _refuse_unfit(Path(path).stat().st_mode, name)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise SourceError(f"{name}: no such file; check the path") from error
+    except PermissionError as error:
+        raise SourceError(f"{name}: permission denied; make it readable or run as a user who may read it") from error
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{name}: cannot be opened ({system_reason(error)}); check the path") from error
+    try:
+        _refuse_unfit(os.fstat(descriptor).st_mode, name)
+        record_input(path, descriptor)
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        if not size:
+            raise SourceError(f"{name}: is empty; take or copy the dump again")
+        return map_file(name, descriptor, size)
+    except (OSError, ValueError, OverflowError) as error:
+        raise SourceError(
+            f"{name}: cannot be mapped ({system_reason(error)}); copy it into an ordinary file"
+        ) from error
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_unfit(mode: int, name: str) -> None:
+    for is_kind, advice in _UNFIT_KINDS:
+        if is_kind(mode):
+            raise SourceError(f"{name}: {advice}")
+
+
+def system_reason(error: Exception) -> str:
+    """Why the system refused, without the path that it would put there unescaped."""
+    return (error.strerror if isinstance(error, OSError) else None) or printable(str(error))

@@ -1,0 +1,545 @@
+"""Memory: bytes with addresses, whatever container they came in. Knows nothing of kernels."""
+
+from __future__ import annotations
+
+import weakref
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import cached_property
+from operator import attrgetter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError, UnmappedError
+from kallsift.memory.file_mapping import stored_parts, touch, unreadable_parts
+from kallsift.memory.formats.core_notes import CoreNotes
+from kallsift.memory.unreadable import UnreadablePages
+
+if TYPE_CHECKING:
+    from kallsift.memory.file_faults import FileFaults
+    from kallsift.memory.on_demand import Fetched
+
+
+LARGE, ROUND = 32 << 20, 8 << 20
+"""From how many bytes on a copy of memory is shared, and the grain of its bounds."""
+COPIED_AT_ONCE = 1 << 20
+
+
+class AddressSpace(Enum):
+    """What the addresses of a memory's segments mean."""
+
+    PHYSICAL = "physical"
+    VIRTUAL = "virtual"
+    FILE = "file"
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """What a stretch is unpacked from, where what does not repeat stands in it as it is.
+
+    Attributes:
+        data: the packed pieces in the order of what they hold, shape (size,), uint8.
+        places: where each of them begins in it, shape (n,), int64, ascending.
+        bounds: the offset in the stretch of what each holds, and the end of the last one, shape (n + 1,), int64.
+    """
+
+    data: NDArray[np.uint8]
+    places: NDArray[np.int64]
+    bounds: NDArray[np.int64]
+
+    def unpacked(self, places: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """What the pieces at some places, and those next to them, hold: from an offset in the stretch to another."""
+        numbers = np.searchsorted(self.places, places, side="right") - 1
+        lows, highs = self.bounds[np.maximum(numbers - 1, 0)], self.bounds[np.minimum(numbers + 2, len(self.places))]
+        return list(dict.fromkeys(zip(lows.tolist(), highs.tolist(), strict=True)))
+
+
+class Stretch(ABC):
+    """A run of contiguous bytes, in hand or decoded or fetched when they are asked for."""
+
+    start: int
+    """Address of the first byte."""
+
+    packed: Packed | None = None
+    """What it is unpacked from, if that can be searched."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    @property
+    def end(self) -> int:
+        """Address behind the last byte."""
+        return self.start + self.size
+
+    @abstractmethod
+    def read(self, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
+        """The bytes from offset ``low`` to ``high`` or the end, fewer where the stretch ends before; shape (n,), uint8.
+
+        A view where they are in hand. What cannot be read is zero (see `unreadable`).
+        """
+
+    @abstractmethod
+    def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
+        """``width`` bytes from each offset on, all of them inside of the stretch; shape (n, width), uint8.
+
+        What cannot be read is zero (see `unreadable`).
+        """
+
+    def unreadable(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.bool_] | None:
+        """Tell which of what was read by `read` or `gather` touches bytes that could not be; None if nothing does.
+
+        Args:
+            offsets: where it begins, shape (n,).
+            width: bytes from each of them on.
+        """
+        return None
+
+    def blank(self, low: int, high: int) -> bool:
+        """Whether the container itself tells that there are only zeros from offset ``low`` to ``high``."""
+        return False
+
+    def stored(self) -> Iterator[tuple[int, int]]:
+        """Yield the parts that can hold more than zeros, as ascending offsets: holes of sparse files are left out."""
+        yield 0, self.size
+
+    @property
+    def stored_size(self) -> int:
+        """How many bytes can be more than zeros."""
+        return sum(high - low for low, high in self.stored())
+
+    def steps(self, size: int, first: int = 0) -> Iterator[int]:
+        """Yield offsets ``size`` bytes apart, from ``first`` on, of the blocks that can hold more than zeros.
+
+        Whoever passes over all bytes in search of something passes over these.
+        """
+        following = first
+        for low, high in self.stored():
+            start = max(following, first + (low - first) // size * size)
+            for offset in range(start, high, size):
+                yield offset
+                following = offset + size
+
+    @abstractmethod
+    def moved(self, by: int, lost: int = 0) -> Stretch:
+        """The same bytes, but for the first ``lost``, at addresses that are ``by`` higher."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segment(Stretch):
+    """A run of contiguous bytes in hand.
+
+    Attributes:
+        start: address of the first byte.
+        data: the bytes, shape (size,), uint8, a read-only view wherever the container allows it.
+    """
+
+    start: int
+    data: NDArray[np.uint8]
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return len(self.data)
+
+    def read(self, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
+        """As `Stretch.read`: always a view."""
+        return self.data[low:high]
+
+    def unreadable(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.bool_] | None:
+        """As `Stretch.unreadable`."""
+        return unreadable_parts(self.data, offsets, width)
+
+    def stored(self) -> Iterator[tuple[int, int]]:
+        """As `Stretch.stored`."""
+        return stored_parts(self.data)
+
+    def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
+        """As `Stretch.gather`."""
+        every = np.ndarray((max(0, self.size - width + 1),), f"V{width}", self.data, strides=(1,))
+        return every[offsets].view(np.uint8).reshape(len(offsets), width)
+
+    def moved(self, by: int, lost: int = 0) -> Segment:
+        """As `Stretch.moved`."""
+        return Segment(self.start + lost + by, self.data[lost:])
+
+
+Kind = TypeVar("Kind", bound=Stretch)
+
+
+@dataclass(frozen=True)
+class CpuState:
+    """Registers of one processor as the container recorded them (``cr3``, ``idt_base``, ``rip`` ...)."""
+
+    number: int
+    registers: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What a container says besides the bytes; never needed, always cross-checked.
+
+    Attributes:
+        cpus: processor states, in the container's order.
+        vmcoreinfo: text of the VMCOREINFO note, or None.
+        word_size: bytes of the kernel's words, as a user gives it; decides where the bytes do not.
+        byte_order: ``"<"`` or ``">"``, likewise.
+        core: the notes that all that was read from, where the container has notes.
+    """
+
+    cpus: tuple[CpuState, ...] = ()
+    vmcoreinfo: bytes | None = None
+    word_size: int | None = None
+    byte_order: str | None = None
+    core: CoreNotes | None = None
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What the packaging of a kernel image says of it; never believed without evidence.
+
+    Attributes:
+        packaging: formats and codecs that the image was taken out of, the outermost first, e.g. ``("bzImage", "xz")``.
+        offset: where the innermost of them begins in the file that was opened.
+        architecture: as `kallsift.arch` names it; None where no header tells.
+        base: address that the image's first byte is linked at, as a header gives it; None where none does.
+        skipped: bytes before address 0 in what was unpacked, or in the file where nothing was; segments lack them.
+        end: where the innermost of them ends in that file; None where nothing was unpacked.
+        whole: all that headers were read from, shape (size,), uint8, in case they mislead; None for a flat image.
+    """
+
+    packaging: tuple[str, ...]
+    offset: int
+    architecture: str | None = None
+    base: int | None = None
+    skipped: int = 0
+    end: int | None = None
+    whole: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Memory:
+    """An ordered set of non-overlapping segments of one address space.
+
+    Attributes:
+        source: the name that the memory was opened by, safe to print (see `printable`).
+        container: name of the container format, e.g. ``"LiME"``.
+        space: what the segments' addresses mean.
+        segments: sorted by address, never overlapping.
+        hints: processor states and notes of the container.
+        release: gives the container's resources back; called by `close`.
+        notes: remarks on what the container lacks or holds twice, each one line, safe to print.
+        image: what is known of a kernel image, as it was built; None for the memory of a machine that ran.
+        fetched: what fetches the bytes of a source that costs something to read; its segments are none then.
+        refreshed: takes another look at a source that changes while it is read; None where bytes stand still.
+        is_headerless: whether nothing says that this is a machine's memory: offsets are taken for addresses.
+        unreadable: the pages that turned out to be unreadable so far.
+        files: what could not be read of the files that are mapped.
+    """
+
+    source: str
+    container: str
+    space: AddressSpace
+    segments: tuple[Stretch, ...]
+    hints: Hints = field(default_factory=Hints)
+    release: Callable[[], None] = field(default=lambda: None, repr=False)
+    notes: tuple[str, ...] = ()
+    image: ImageFacts | None = None
+    fetched: Fetched | None = None
+    refreshed: Callable[[], Memory] | None = field(default=None, repr=False)
+    is_headerless: bool = False
+    unreadable: UnreadablePages = field(default_factory=UnreadablePages, repr=False)
+    files: tuple[FileFaults, ...] = field(default=(), repr=False)
+    _last_copy: list[tuple[int, Callable[[], NDArray[np.uint8] | None]]] = field(
+        default_factory=list, init=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        for before, after in zip(self.segments, self.segments[1:], strict=False):
+            if before.end > after.start:
+                raise SourceError(f"{self.source}: memory ranges overlap at {after.start:#x}")
+
+    def __repr__(self) -> str:
+        ranges = "1 range" if len(self.segments) == 1 else f"{len(self.segments):,} ranges"
+        return f"<Memory {self.source!r}: {printable(self.container)}, {self.size:,} bytes in {ranges}>"
+
+    def __reduce__(self) -> tuple[Callable[..., Memory], tuple[object, ...]]:
+        """Leave the bytes out of a pickle: a kernel that another process recovered brings its table, not its dump."""
+        image = self.image and replace(self.image, whole=None)
+        notes = (*self.notes, "its bytes are not here: it was pickled; open the source again to read them")
+        return _pickled, (self.source, self.container, self.space, self.hints, notes, image, self.is_headerless)
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the source back. Views that were handed out stay valid until they are dropped."""
+        self.release()
+
+    @cached_property
+    def _starts(self) -> NDArray[np.uint64]:
+        return np.array([segment.start for segment in self.segments], np.uint64)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and what reading it has shown so far, each one line."""
+        return (*self.notes, *self.unreadable_remarks)
+
+    @property
+    def unreadable_remarks(self) -> tuple[str, ...]:
+        """What reading it has shown so far to be unreadable, each one line."""
+        found = [("", self.unreadable.remark(self.size))]
+        found += ((f"{file.name}: " if len(self.files) > 1 else "", file.remark()) for file in self.files)
+        return tuple(name + remark for name, remark in found if remark is not None)
+
+    @property
+    def has_unreadable(self) -> bool:
+        """Whether any page turned out to be unreadable so far."""
+        return bool(self.unreadable) or any(file.pages for file in self.files)
+
+    def is_readable(self, address: int, size: int) -> bool:
+        """Whether none of some bytes, which were read, turned out to be unreadable."""
+        for segment in self.between(address, address + size):
+            low, high = max(address, segment.start) - segment.start, min(address + size, segment.end) - segment.start
+            lost = segment.unreadable(np.array([low]), high - low)
+            # of what is packed nothing tells which pages of the file it comes from
+            is_packed = not isinstance(segment, Segment)
+            if (lost is not None and lost.any()) or (is_packed and any(file.pages for file in self.files)):
+                return False
+        return True
+
+    def check_files(self) -> None:
+        """Refuse what was read of a file that was cut short meanwhile.
+
+        Raises:
+            SourceError: if one was.
+        """
+        for file in self.files:
+            file.check()
+
+    @property
+    def size(self) -> int:
+        """Bytes in all segments."""
+        return sum(segment.size for segment in self.segments)
+
+    @cached_property
+    def stored_size(self) -> int:
+        """Bytes that can hold more than zeros: what a search of all memory has to look at."""
+        return sum(segment.stored_size for segment in self.segments)
+
+    def segment_at(self, address: int) -> Stretch | None:
+        """The segment that holds ``address``, or None."""
+        behind = bisect_right(self.segments, address, key=attrgetter("start"))
+        if behind and address < self.segments[behind - 1].end:
+            return self.segments[behind - 1]
+        return None
+
+    def window(self, address: int, before: int, after: int) -> Segment:
+        """What one segment holds of ``[address - before, address + after)``; a view where it is in hand.
+
+        Raises:
+            UnmappedError: if ``address`` itself is in no segment.
+        """
+        segment = self.segment_at(address)
+        if segment is None:
+            raise UnmappedError(address, 1)
+        offset = address - segment.start
+        low = max(0, offset - before)
+        return Segment(segment.start + low, segment.read(low, offset + after))
+
+    def around(self, address: int, before: int, after: int) -> Segment:
+        """All that is held of ``[address - before, address + after)``, as one segment; what is missing in it is zero.
+
+        A view where one segment holds it all, else a copy.
+
+        Raises:
+            UnmappedError: if ``address`` itself is in no segment.
+        """
+        if self.segment_at(address) is None:
+            raise UnmappedError(address, 1)
+        low, high = max(0, address - before), min(address + after, 1 << 64)
+        held = self.between(low, high)
+        if len(held) == 1 and isinstance(held[0], Segment):
+            return self.window(address, before, after)
+        low, high = max(low, held[0].start), min(high, held[-1].end)
+        if high - low < LARGE:
+            return Segment(low, self._copy(low, high))
+        # what is asked for again, or a little beside it, while the first copy is in use, is a part of that
+        start, copy = self._last_copy[0] if self._last_copy else (0, lambda: None)
+        data = copy()
+        if data is None or low < start or high > start + len(data):
+            start = low - low % ROUND
+            data = self._copy(start, high + -high % ROUND)
+            self._last_copy[:] = [(start, weakref.ref(data))]
+        return Segment(low, data[low - start : high - start])
+
+    def between(self, low: int, high: int) -> tuple[Stretch, ...]:
+        """The segments that hold any of ``[low, high)``."""
+        edges = np.array([low, high - 1], np.uint64)
+        first, last = np.searchsorted(self._starts, edges, "right").tolist()
+        return tuple(segment for segment in self.segments[max(0, first - 1) : last] if low < segment.end)
+
+    def _copy(self, low: int, high: int) -> NDArray[np.uint8]:
+        """The bytes of ``[low, high)``; what is missing is zero."""
+        data = np.zeros(high - low, np.uint8)
+        for segment in self.between(low, high):
+            start, end = max(low, segment.start), min(high, segment.end)
+            # in parts: what is decoded for it is never there as a whole a second time
+            for place in range(start, end, COPIED_AT_ONCE):
+                part = segment.read(place - segment.start, min(place + COPIED_AT_ONCE, end) - segment.start)
+                data[place - low :][: len(part)] = part
+        return data
+
+    def with_hints(self, given: Hints) -> Memory:
+        """The same memory with what a user knows besides: it goes before what the container says."""
+        registers = given.cpus[0].registers if given.cpus else {}
+        known = self.hints.cpus or (given.cpus and (CpuState(0, {}),))
+        cpus = tuple(CpuState(cpu.number, {**cpu.registers, **registers}) for cpu in known)
+        text = self.hints.vmcoreinfo if given.vmcoreinfo is None else given.vmcoreinfo
+        word_size, byte_order = given.word_size or self.hints.word_size, given.byte_order or self.hints.byte_order
+        return replace(self, hints=Hints(cpus, text, word_size, byte_order, self.hints.core))
+
+    def moved(self, by: int) -> Memory:
+        """The same bytes at addresses that are ``by`` higher; without those that would come to lie below 0."""
+        segments: list[Stretch] = []
+        for segment in self.segments:
+            lost = max(0, -(segment.start + by))
+            if lost < segment.size:
+                segments.append(segment.moved(by, lost))
+        return replace(self, segments=sorted_segments(segments))
+
+    def read(self, address: int, size: int) -> NDArray[np.uint8]:
+        """Exactly ``size`` bytes, shape (size,), a view where one segment holds them all.
+
+        Raises:
+            UnmappedError: if any byte is missing or unreadable; missing memory is never made up.
+        """
+        segment = self.segment_at(address)
+        if segment is not None and address + size <= segment.end:
+            return _readable(segment, address, size)
+        parts: list[NDArray[np.uint8]] = []
+        position = address
+        while position < address + size:
+            segment = self.segment_at(position)
+            if segment is None:
+                raise UnmappedError(address, size)
+            parts.append(_readable(segment, position, min(address + size, segment.end) - position))
+            position += len(parts[-1])
+        return np.concatenate(parts) if parts else np.empty(0, np.uint8)
+
+    def first_missing(self, address: int, size: int) -> int | None:
+        """Return the first address of ``[address, address + size)`` that no segment holds; None if all are held."""
+        while size > 0:
+            segment = self.segment_at(address)
+            if segment is None:
+                return address
+            size -= segment.end - address
+            address = segment.end
+        return None
+
+    def words(
+        self, addresses: NDArray[np.uint64], dtype: np.dtype[np.unsignedinteger]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """The words that stand at many addresses at once.
+
+        Args:
+            addresses: shape (n,), any order, any alignment.
+            dtype: width and byte order of a word.
+
+        Returns:
+            The values, shape (n,), uint64, and a mask of those that the memory holds whole (the others are 0).
+        """
+        width = dtype.itemsize
+        values = np.zeros(len(addresses), np.uint64)
+        held = np.zeros(len(addresses), np.bool_)
+        if not self.segments:
+            return values, held
+        owner = np.searchsorted(self._starts, addresses, side="right") - 1
+        straddling: list[NDArray[np.intp]] = []
+        for chosen in _groups(owner):
+            if owner[chosen[0]] < 0:
+                continue
+            segment = self.segments[int(owner[chosen[0]])]
+            offsets = addresses[chosen] - np.uint64(segment.start)
+            inside = offsets < np.uint64(segment.size)
+            fits = inside & (np.uint64(segment.size) - offsets >= np.uint64(width))
+            straddling.append(chosen[inside & ~fits])
+            chosen = chosen[fits]
+            if len(chosen):
+                values[chosen] = np.ascontiguousarray(segment.gather(offsets[fits].astype(np.int64), width)).view(
+                    dtype
+                )[:, 0]
+                lost = segment.unreadable(offsets[fits].astype(np.int64), width)
+                if lost is not None:
+                    values[chosen[lost]] = 0
+                held[chosen] = True if lost is None else ~lost
+        rest = np.concatenate(straddling) if straddling else np.empty(0, np.intp)
+        rest = rest[addresses[rest] <= np.uint64(2**64 - width)]
+        if len(rest):
+            # Words that run over into a segment that touches theirs are put together from their bytes.
+            singles = [self.words(addresses[rest] + np.uint64(place), np.dtype(np.uint8)) for place in range(width)]
+            cells = np.stack([byte for byte, _ in singles], axis=1).astype(np.uint8)
+            whole = np.all([there for _, there in singles], axis=0)
+            values[rest[whole]] = cells.view(dtype)[whole, 0]
+            held[rest] = whole
+        return values, held
+
+
+def _groups(numbers: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Return the indices of equal numbers, by one sort: the time does not grow with groups times numbers."""
+    if not (numbers != numbers[:1]).any():
+        return [np.arange(len(numbers))] if len(numbers) else []
+    order = np.argsort(numbers, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
+
+
+def _readable(segment: Stretch, address: int, size: int) -> NDArray[np.uint8]:
+    """The bytes at an address, all of them in one segment.
+
+    Raises:
+        UnmappedError: if any of them is unreadable.
+    """
+    offset = address - segment.start
+    data = segment.read(offset, offset + size)
+    touch(data)
+    lost = segment.unreadable(np.array([offset]), size)
+    if lost is not None and lost.any():
+        raise UnmappedError(address, size)
+    return data
+
+
+def _pickled(
+    source: str, container: str, space: AddressSpace, hints: Hints, notes: tuple[str, ...], *rest: Any
+) -> Memory:
+    """Return what remains of a memory in a pickle: all but its bytes."""
+    image, is_headerless = rest
+    return Memory(source, container, space, (), hints, notes=notes, image=image, is_headerless=is_headerless)
+
+
+def sorted_segments(segments: Iterable[Kind]) -> tuple[Kind, ...]:
+    """Segments in the order of their addresses, empty ones left out."""
+    return tuple(sorted((s for s in segments if s.size), key=lambda s: s.start))
+
+
+def printable(name: str) -> str:
+    """A name that came from outside, with everything escaped that could play tricks on a terminal or a log."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in name
+    )
+
+
+def cut_short(what: str, present: int, promised: int) -> str:
+    """The remark that a file ends before ``what`` does."""
+    return f"{what} is cut short: {present} of {promised} bytes present"

@@ -1,0 +1,139 @@
+"""Memory that somebody else reads for us, as little of it as need be: a guest's under introspection, a debugger's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import UnmappedError
+from kallsift.memory.memory import AddressSpace, Hints, Memory, Segment
+
+Read = Callable[[int, int], bytes | None]
+"""Reads some bytes, as many as the second argument says, at an address; None if any of them is not mapped."""
+
+PAGE = 4096
+
+AT_ONCE = 1 << 16
+"""Bytes asked for at once where nothing is known to be missing; what is refused is asked for again in halves."""
+
+
+class Fetched:
+    """What was read so far of an address space that somebody else reads for us.
+
+    Attributes:
+        source: what messages call it.
+        space: what the addresses mean.
+        hints: what is known of the processors.
+        physical: the same machine's physical memory, where it can be read too.
+        advice: what to do where no kernel is found.
+        bytes_read: how many bytes were read.
+    """
+
+    def __init__(
+        self,
+        read: Read,
+        *,
+        source: str = "live",
+        space: AddressSpace = AddressSpace.VIRTUAL,
+        hints: Hints | None = None,
+        physical: Fetched | None = None,
+        advice: str = "",
+    ) -> None:
+        """Nothing is read yet."""
+        self.source, self.space, self.hints = source, space, hints or Hints()
+        self.physical, self.advice = physical, advice
+        self.bytes_read = 0
+        self._read = read
+        self._pages: dict[int, NDArray[np.uint8] | None] = {}
+
+    @property
+    def bytes_in_all(self) -> int:
+        """How many bytes were read, of physical memory too."""
+        return self.bytes_read + (self.physical.bytes_in_all if self.physical else 0)
+
+    def fetch(self, low: int, high: int) -> bool:
+        """Reads the pages of ``[low, high)`` that were not asked for yet; tells whether any of all these is mapped."""
+        first, last = max(0, low) // PAGE, -(-min(high, 1 << 64) // PAGE)
+        number = first
+        while number < last:
+            if number in self._pages:
+                number += 1
+                continue
+            end = number + 1
+            while end < last and end not in self._pages and (end - number) * PAGE < AT_ONCE:
+                end += 1
+            self._ask(number, end)
+            number = end
+        return any(self._pages[number] is not None for number in range(first, last))
+
+    def _ask(self, first: int, last: int) -> None:
+        """Reads pages, the whole of them or by halves."""
+        size = (last - first) * PAGE
+        data = self._read(first * PAGE, size)
+        if data is not None and len(data) == size:
+            self.bytes_read += size
+            pages = np.frombuffer(data, np.uint8).reshape(-1, PAGE)
+            self._pages.update(zip(range(first, last), pages, strict=True))
+        elif last - first == 1:
+            self._pages[first] = None
+        else:
+            middle = (first + last) // 2
+            self._ask(first, middle)
+            self._ask(middle, last)
+
+    def bytes_at(self, address: int, size: int) -> NDArray[np.uint8]:
+        """Bytes, read now if need be; shape (size,), uint8.
+
+        Raises:
+            UnmappedError: if any is not mapped.
+        """
+        self.fetch(address, address + size)
+        pages = [self._pages[number] for number in range(address // PAGE, (address + size - 1) // PAGE + 1)]
+        held = [page for page in pages if page is not None]
+        if len(held) < len(pages):
+            raise UnmappedError(address, size)
+        return np.concatenate(held)[address % PAGE :][:size]
+
+    def reading_on(self, memory: Memory) -> Memory:
+        """What was read so far, and whatever else is asked for from now on."""
+        known = {field.name: getattr(memory, field.name) for field in fields(memory) if field.init}
+        return _ReadingOn(**known | {"fetched": self})
+
+    def in_hand(self, low: int = 0, high: int = 1 << 64) -> Memory:
+        """All that was read so far of ``[low, high)``, whole pages."""
+        numbers = sorted(
+            number for number, page in self._pages.items() if page is not None and low <= number * PAGE < high
+        )
+        segments = []
+        start = 0
+        for index, number in enumerate(numbers):
+            if index + 1 == len(numbers) or numbers[index + 1] != number + 1:
+                pages = [page for at in numbers[start : index + 1] if (page := self._pages[at]) is not None]
+                segments.append(Segment(numbers[start] * PAGE, np.concatenate(pages)))
+                start = index + 1
+        return Memory(self.source, "read on request", self.space, tuple(segments), self.hints)
+
+
+class _ReadingOn(Memory):
+    """A memory that fetches what it lacks; its segments stay what they were."""
+
+    def read(self, address: int, size: int) -> NDArray[np.uint8]:
+        """As `Memory.read`."""
+        if self.fetched is None or not size:
+            return super().read(address, size)
+        return self.fetched.bytes_at(address, size)
+
+    def words(
+        self, addresses: NDArray[np.uint64], dtype: np.dtype[np.unsignedinteger]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """As `Memory.words`."""
+        if self.fetched is None or not len(addresses):
+            return super().words(addresses, dtype)
+        ends = addresses + np.minimum(np.uint64(dtype.itemsize - 1), ~addresses)
+        pages = (np.unique(np.concatenate([addresses, ends]) // np.uint64(PAGE)) * np.uint64(PAGE)).tolist()
+        there = [page for page in pages if self.fetched.fetch(page, page + PAGE)]
+        segments = tuple(Segment(page, self.fetched.bytes_at(page, PAGE)) for page in there)
+        return Memory(self.source, self.container, self.space, segments).words(addresses, dtype)

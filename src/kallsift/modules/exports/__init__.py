@@ -1,0 +1,1 @@
+"""Read the symbols that the kernel and its modules export."""

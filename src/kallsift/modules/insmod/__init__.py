@@ -1,0 +1,1 @@
+"""Tell whether a module's file would load into a kernel."""

@@ -1,0 +1,210 @@
+"""A module as a file (``.ko``): what the kernel's loader reads of it before it links it.
+
+Files are opened by pyelftools, packed ones by the codecs that kernel images have. The rest is the loader's own: modinfo
+(``KEY=value`` texts), the checksums of what the module uses, and a signature behind the ELF file's end
+(scripts/sign-file.c, include/linux/module_signature.h).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kallsift.budget import WorkBudget
+from kallsift.compression import codecs
+from kallsift.errors import KallsiftError
+from kallsift.memory.input_files import open_input
+
+MAX_FILE = 1 << 28
+"""Bytes of a module at most, unpacked; the largest has some tens of MiB, most of that for debuggers."""
+
+SIGNED = b"~Module signature appended~\n"
+"""The end of a file that is signed; before it stand `SIGNATURE_INFO` bytes, the last four of them the size."""
+
+SIGNATURE_INFO = 12
+
+VERSION_SIZE = 64
+"""Bytes of ``struct modversion_info``: a word with the checksum, then the name (include/linux/module.h)."""
+
+THIS_MODULE = ".gnu.linkonce.this_module"
+
+
+class ModuleFileError(KallsiftError):
+    """A file is no module that a kernel could read; says why."""
+
+
+@dataclass(frozen=True)
+class ModuleSymbol:
+    """One entry of a module's symbol table, with the words of ``readelf``.
+
+    Attributes:
+        number: its place in the table.
+        value: offset in its section.
+        size: bytes.
+        type: e.g. ``FUNC``.
+        bind: e.g. ``GLOBAL``.
+        visibility: e.g. ``DEFAULT``.
+        section: name of its section, or ``UND``, ``ABS``, ``COM``.
+        index: that section's number, or the same words.
+        name: its name; a section's that of the section.
+    """
+
+    number: int
+    value: int
+    size: int
+    type: str
+    bind: str
+    visibility: str
+    section: str
+    index: str
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleElf:
+    """The ELF file that a module is.
+
+    Attributes:
+        architecture: as `kallsift.arch` names it; None for one that it does not know.
+        bits: 32 or 64.
+        byte_order: ``"<"`` or ``">"``.
+        relocatable: whether it is an object that is yet to be linked, as modules are.
+        sections: bytes of the sections by name, without those that have none; of several of a name, the first.
+        symbols: the symbol table, from entry 0 on; empty if it has none.
+    """
+
+    architecture: str | None
+    bits: int
+    byte_order: str
+    relocatable: bool
+    sections: Mapping[str, memoryview]
+    symbols: tuple[ModuleSymbol, ...]
+
+    def content(self, section: str) -> bytes | None:
+        """A section's bytes, None if there is no such section."""
+        return self.sections[section].tobytes() if section in self.sections else None
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleFile:
+    """A module.
+
+    Attributes:
+        elf: the file without its signature.
+        information: modinfo, in its order.
+        versions: checksums of what it uses, by name; None if it has none.
+        extended_versions: the same in the form that names of any length fit in (6.13); None if it has none.
+        signature: PKCS #7 message that signs the file; None if it is not signed.
+    """
+
+    elf: ModuleElf
+    information: tuple[tuple[str, str], ...]
+    versions: Mapping[str, int] | None
+    extended_versions: Mapping[str, int] | None
+    signature: bytes | None
+
+    def values(self, key: str) -> list[str]:
+        """All that modinfo says under a key."""
+        return [value for name, value in self.information if name == key]
+
+    def value(self, key: str) -> str | None:
+        """What modinfo says first under a key; None if nothing."""
+        return next(iter(self.values(key)), None)
+
+    @property
+    def exported(self) -> list[str]:
+        """The names that it exports."""
+        marks = (symbol.name for symbol in self.elf.symbols if symbol.index != "UND")
+        return [name.removeprefix("__ksymtab_") for name in marks if name.startswith("__ksymtab_")]
+
+
+def open_module(path: Path) -> ModuleFile:
+    """Reads a module, unpacked or packed (``.ko.xz``, ``.ko.zst``, ``.ko.gz``).
+
+    Raises:
+        ModuleFileError: if it is none.
+        OSError: if it cannot be read.
+    """
+    with open_input(path) as file:
+        data = file.read(MAX_FILE + 1)
+    view = np.frombuffer(data, np.uint8)
+    codec = codecs.recognise(view)
+    if codec is not None:
+        try:
+            stream = codecs.decode(codec, view, WorkBudget.of(MAX_FILE))
+        except codecs.CodecError as error:
+            raise ModuleFileError(str(error)) from error
+        if stream.problem:
+            raise ModuleFileError(f"{codec.name} stream {stream.problem}")
+        data = stream.data.tobytes()
+    if len(data) > MAX_FILE:
+        raise ModuleFileError(f"has more than {MAX_FILE >> 20} MiB, which no module has")
+    return read_module(data)
+
+
+def read_module(data: bytes) -> ModuleFile:
+    """Reads a module's bytes.
+
+    Raises:
+        ModuleFileError: if they are none.
+    """
+    content, signature = _signature(data)
+    if not content.startswith(b"\x7fELF"):
+        raise ModuleFileError("is no ELF file")
+    from kallsift.modules.insmod.ko_elf import read_elf  # pyelftools takes its time to load
+
+    elf = read_elf(content)
+    word, order = elf.bits // 8, elf.byte_order
+    return ModuleFile(
+        elf=elf,
+        information=tuple(_information(elf.content(".modinfo") or b"")),
+        versions=_versions(elf.content("__versions"), word, order),
+        extended_versions=_extended(elf.content("__version_ext_crcs"), elf.content("__version_ext_names"), order),
+        signature=signature,
+    )
+
+
+def _signature(data: bytes) -> tuple[bytes, bytes | None]:
+    """The file without its signature, and that."""
+    if not data.endswith(SIGNED):
+        return data, None
+    end = len(data) - len(SIGNED) - SIGNATURE_INFO
+    size = int.from_bytes(data[end + SIGNATURE_INFO - 4 : end + SIGNATURE_INFO], "big")
+    if end < 0 or size > end:
+        raise ModuleFileError("has a signature that is longer than the file")
+    return data[: end - size], data[end - size : end]
+
+
+def _information(data: bytes) -> Iterator[tuple[str, str]]:
+    for text in data.split(b"\0"):
+        key, equals, value = text.decode("latin-1").partition("=")
+        if equals:
+            yield key, value
+
+
+def _versions(data: bytes | None, word: int, order: str) -> dict[str, int] | None:
+    """The checksums in ``__versions``; of several of a name the first counts."""
+    if data is None:
+        return None
+    found: dict[str, int] = {}
+    for start in range(0, len(data) - VERSION_SIZE + 1, VERSION_SIZE):
+        name = data[start + word : start + VERSION_SIZE].partition(b"\0")[0].decode("latin-1")
+        found.setdefault(name, _number(data[start : start + word], order))
+    return found
+
+
+def _extended(checksums: bytes | None, names: bytes | None, order: str) -> dict[str, int] | None:
+    """The checksums in ``__version_ext_crcs``, 32 bits each, under the names in ``__version_ext_names``."""
+    if checksums is None or names is None:
+        return None
+    found: dict[str, int] = {}
+    for number, name in zip(range(0, len(checksums) - 3, 4), names.split(b"\0"), strict=False):
+        found.setdefault(name.decode("latin-1"), _number(checksums[number : number + 4], order))
+    return found
+
+
+def _number(data: bytes, order: str) -> int:
+    return int.from_bytes(data, "little" if order == "<" else "big")

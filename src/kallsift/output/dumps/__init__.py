@@ -1,0 +1,1 @@
+"""Write memory into dumps, in one module for each format."""

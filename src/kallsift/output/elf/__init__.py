@@ -1,0 +1,1 @@
+"""Write an ELF file with the kernel's memory and symbols."""

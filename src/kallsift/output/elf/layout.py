@@ -1,0 +1,214 @@
+"""Layout of a kernel's ELF file: which part of the address space its image covers, and what the source holds of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import KallsiftError
+from kallsift.kernel.kernel import Kernel
+from kallsift.memory.memory import AddressSpace
+from kallsift.output.elf.build_id import Note, find_build_id
+from kallsift.output.elf.sections import LETTERS, RANGES, UNTOLD, Division, Range, Section, divide
+
+MAX_IMAGE = 1 << 30
+"""Bytes of an image at most: what x86-64 has room for; the largest seen so far are below 128 MB."""
+
+REACH = 128 << 20
+"""How far from its tables an image goes on at most, where no boundary symbols tell."""
+
+CHUNK = 1 << 20
+PAGE = 4096
+WORD = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class HeldRange:
+    """A part of the image that the source holds.
+
+    Attributes:
+        start: running address of its first byte.
+        end: running address behind its last byte.
+        source: where its first byte lies in the source's memory.
+    """
+
+    start: int
+    end: int
+    source: int
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What an ELF file of a kernel consists of.
+
+    Attributes:
+        start: running address of the image's first byte.
+        end: running address behind its last byte.
+        sections: without gaps from ``start`` to ``end``.
+        kinds: of each symbol's letter, shape (n,), uint8: a `Kind` or `UNTOLD`.
+        build_id: the note, None if there is none.
+        held: the parts that the source holds, ascending.
+        missing: bytes that the kernel had in memory and the source lacks, apart from those that are zero at the start.
+    """
+
+    start: int
+    end: int
+    sections: tuple[Section, ...]
+    kinds: NDArray[np.uint8]
+    build_id: Note | None
+    held: tuple[HeldRange, ...]
+    missing: int
+
+    def read(self, kernel: Kernel, start: int, size: int) -> Iterator[NDArray[np.uint8]]:
+        """Bytes of the image by their running address, as the source has them, in pieces of at most `CHUNK`."""
+        while size:
+            part = next(part for part in self.held if part.start <= start < part.end)
+            count = min(size, part.end - start, CHUNK)
+            yield kernel.memory.around(part.source + start - part.start & WORD, 0, count).data
+            start, size = start + count, size - count
+
+
+def lay_out(kernel: Kernel) -> Layout:
+    """Divides a kernel's image into sections.
+
+    Raises:
+        KallsiftError: if nothing tells where the image lies, or it is contrived.
+    """
+    if not kernel.is_placed:
+        raise KallsiftError(
+            "nothing tells where the image of these tables lies; take their addresses from 'kallsift symbols'"
+        )
+    kinds = _kinds(kernel)
+    start, end = _image(kernel, kinds)
+    held = tuple(_held(kernel, start, end))
+    note = find_build_id(kernel, tuple((part.start, part.end) for part in held))
+    held = tuple(sorted((*held, *_per_cpu_template(kernel, held, end)), key=lambda part: part.start))
+    addresses = kernel.symbols.addresses
+    order = np.argsort(addresses, kind="stable")
+    within = (kinds != UNTOLD) & (addresses >= np.uint64(start)) & (addresses < np.uint64(end))
+    inside = order[within[order]]
+    division = Division(
+        addresses=addresses[inside],
+        kinds=kinds[inside],
+        ranges=tuple((*bounds, one) for one in RANGES if (bounds := _bounds(kernel, one, start, end))),
+        held=tuple((part.start, part.end) for part in held),
+        note=(note.address, note.address + len(note.data)) if note and note.address is not None else (0, 0),
+    )
+    sections = tuple(divide(start, end, division))
+    # between the parts of an image as it was built there is nothing to miss
+    lacking = [one for one in sections if not one.held and not one.kind.is_zeroed and not kernel.memory.image]
+    missing = sum(one.end - one.start for one in lacking)
+    layout = Layout(start, end, sections, kinds, note, held, missing)
+    filled = (
+        replace(one, has_content=True) if one.kind.is_zeroed and one.held and _is_written(kernel, layout, one) else one
+        for one in sections
+    )
+    return replace(layout, sections=tuple(filled))
+
+
+def _is_written(kernel: Kernel, layout: Layout, section: Section) -> bool:
+    """Whether any byte of a section that the source holds is not zero."""
+    return any(piece.any() for piece in layout.read(kernel, section.start, section.end - section.start))
+
+
+def letters(kernel: Kernel) -> NDArray[np.uint8]:
+    """The type letter of each symbol, 0 for those whose name is unknown, shape (n,), uint8."""
+    table = kernel.symbols
+    known = np.diff(table.bounds) > 0
+    found = np.zeros(len(table), np.uint8)
+    found[known] = table.characters[table.bounds[:-1][known]]
+    return found
+
+
+def _kinds(kernel: Kernel) -> NDArray[np.uint8]:
+    of_byte = np.full(256, UNTOLD, np.uint8)
+    for letter, kind in LETTERS.items():
+        of_byte[[ord(letter), ord(letter.upper())]] = kind
+    return of_byte[letters(kernel)]
+
+
+def _image(kernel: Kernel, kinds: NDArray[np.uint8]) -> tuple[int, int]:
+    """The image's first address and the one behind its last, from boundary symbols or else from all that lies near."""
+    told = kernel.symbols.addresses
+    if (kinds != UNTOLD).any():  # up to 2.6.9 no letter is known
+        told = told[kinds != UNTOLD]
+    low = min((int(table.virtual) for table in kernel.tables), default=0)
+    high = max((table.virtual + table.size for table in kernel.tables), default=0)
+    near = told[(told >= np.uint64(max(0, low - REACH))) & (told <= np.uint64(min(WORD, high + REACH)))]
+    if not len(near):
+        raise KallsiftError("no symbol lies near the kernel's tables, so its image cannot be told; use 'symbols'")
+    firsts = [_first(kernel, (name,), max(0, low - REACH), low) for name in ("_start", "_text", "_stext")]
+    start = min((first for first in firsts if first is not None), default=min(int(near.min()), low))
+    end = _first(kernel, ("_end",), high, WORD) or min(-PAGE & WORD, max(int(near.max()) + 1, high) + PAGE - 1 & -PAGE)
+    if not start < end <= start + MAX_IMAGE:
+        raise KallsiftError(f"the image would reach from {start:#x} to {end:#x}: no kernel is that large; see 'info'")
+    return start, end
+
+
+def _first(kernel: Kernel, names: tuple[str, ...], low: int, high: int) -> int | None:
+    """Address of the first symbol of these names that lies from ``low`` to ``high``."""
+    for name in names:
+        for symbol in kernel.symbols.all(name):
+            if low <= symbol.address <= high:
+                return symbol.address
+    return None
+
+
+def _bounds(kernel: Kernel, one: Range, start: int, end: int) -> tuple[int, int] | None:
+    """Where a range begins and ends; None if a symbol of it is not in the table."""
+    low = _first(kernel, one.starts, start, end)
+    if low is None:
+        return None
+    high = _first(kernel, one.ends, low, end)
+    if high is None:
+        # offsets into the per-CPU area (x86-64 up to 6.14): their distance is the template's size
+        bounds = [kernel.symbols.find(name) for name in ("__per_cpu_start", *one.ends)]
+        if "__per_cpu_load" not in one.starts or None in bounds:
+            return None
+        first, last = (kernel.symbols.symbol(index).address for index in bounds if index is not None)
+        high = low + last - first
+    return (low, high) if low < high <= end else None
+
+
+def _held(kernel: Kernel, start: int, end: int) -> Iterator[HeldRange]:
+    """The parts of the image that the source holds where the image's distance says, ascending."""
+    source = start - kernel.distance & WORD
+    before: HeldRange | None = None
+    for segment in kernel.memory.segments:
+        low, high = max(segment.start, source), min(segment.end, source + end - start)
+        if low >= high:
+            continue
+        part = HeldRange(low - source + start, high - source + start, low)
+        if before and before.end == part.start:
+            before = replace(before, end=part.end)
+            continue
+        if before:
+            yield before
+        before = part
+    if before:
+        yield before
+
+
+def _per_cpu_template(kernel: Kernel, held: tuple[HeldRange, ...], end: int) -> Iterator[HeldRange]:
+    """The per-CPU template of an image file, whose bytes are at its link address, not where they are loaded.
+
+    x86-64 up to 6.14 links it at 0 (arch/x86/kernel/vmlinux.lds.S); ``__per_cpu_load`` is in its place in the image.
+    """
+    names = ("__per_cpu_load", "__per_cpu_start", "__per_cpu_end")
+    found = [kernel.symbols.find(name) for name in names]
+    if kernel.memory.space is not AddressSpace.VIRTUAL or None in found:
+        return
+    load, low, high = (kernel.symbols.symbol(index).address for index in found if index is not None)
+    if (
+        not low < high
+        or load + high - low > end
+        or any(part.start < load + high - low and load < part.end for part in held)
+    ):
+        return
+    for segment in kernel.memory.segments:
+        first, last = max(segment.start, low), min(segment.end, high)
+        if first < last:
+            yield HeldRange(load + first - low, load + last - low, first)

@@ -1,0 +1,313 @@
+"""An ELF executable of a kernel: headers, the image as it ran, its symbol table and its build ID."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import KallsiftError
+from kallsift.kernel.kernel import Kernel
+from kallsift.memory.memory import AddressSpace
+from kallsift.output.elf.layout import PAGE, WORD, Layout, lay_out
+from kallsift.output.elf.machines import MACHINES, UNKNOWN
+from kallsift.output.elf.sections import NOTE_NAME, Kind, Section
+from kallsift.output.elf.symbols import ElfSymbols, elf_symbols
+from kallsift.output.symbols.system_map import linked_addresses
+
+CHUNK = 1 << 20
+"""Bytes of the image that are handed on at once."""
+
+PT_LOAD, PT_NOTE = 1, 4
+SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_NOTE, SHT_NOBITS = 1, 2, 3, 7, 8
+SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR = 1, 2, 4
+PF_X, PF_W, PF_R = 1, 2, 4
+ET_EXEC = 2
+
+
+def _record(order: str, fields: str) -> np.dtype[np.void]:
+    """A packed structure, from words like ``name:4``: a field and its width in bytes."""
+    pairs = [field.split(":") for field in fields.split()]
+    return np.dtype([(name, f"{order}u{width}") for name, width in pairs])
+
+
+HEADER = "type:2 machine:2 version:4 entry:{w} phoff:{w} shoff:{w} flags:4 ehsize:2 phentsize:2 phnum:2 shentsize:2 shnum:2 shstrndx:2"  # noqa: E501 - one structure
+SECTION = "name:4 type:4 flags:{w} addr:{w} offset:{w} size:{w} link:4 info:4 addralign:{w} entsize:{w}"
+SEGMENT = {
+    4: "type:4 offset:4 vaddr:4 paddr:4 filesz:4 memsz:4 flags:4 align:4",
+    8: "type:4 flags:4 offset:8 vaddr:8 paddr:8 filesz:8 memsz:8 align:8",
+}
+SYMBOL = {4: "name:4 value:4 size:4 info:1 other:1 shndx:2", 8: "name:4 info:1 other:1 shndx:2 value:8 size:8"}
+"""The structures of the System V gABI; the header's comes behind its 16 bytes of identification."""
+
+
+@dataclass(frozen=True)
+class ElfFile:
+    """A file to write.
+
+    Attributes:
+        chunks: its bytes, in order, in pieces of bounded size.
+        remarks: what is missing or doubtful in it, each one line.
+        complete: whether the source holds all of the image that was not zero at the start.
+    """
+
+    chunks: Iterator[bytes | memoryview]
+    remarks: tuple[str, ...]
+    complete: bool
+
+
+@dataclass(frozen=True)
+class _Load:
+    """Sections that are loaded alike, and where their bytes stand in the file."""
+
+    start: int
+    end: int
+    flags: int
+    held: bool
+    offset: int
+
+
+def elf_file(kernel: Kernel, *, unslid: bool = False, machine: str | None = None) -> ElfFile:
+    """A kernel as an ELF file.
+
+    Args:
+        kernel: its symbols, and the memory its image lies in.
+        unslid: whether all addresses of the file are those the kernel was linked at.
+        machine: a name of `MACHINES`; None for the kernel's own.
+
+    Raises:
+        KallsiftError: if the image cannot be told, or the slide is not known; at once.
+    """
+    if unslid and kernel.kaslr_slide is None:
+        raise KallsiftError("this kernel's KASLR slide is not known, so it can only be written as it ran: no --unslid")
+    layout = lay_out(kernel)
+    symbols = elf_symbols(kernel, layout)
+    architecture = machine or kernel.architecture
+    remarks = []
+    if architecture not in MACHINES:
+        remarks.append("the architecture is not known, so nothing will be disassembled; name it with --machine")
+    if layout.missing:
+        remarks.append(
+            f"{layout.missing:#x} bytes of the image are not in the source; their sections are without content"
+        )
+    if len(symbols.rows) < len(kernel.symbols):
+        remarks.append(f"{len(kernel.symbols) - len(symbols.rows)} symbols without a known name are left out")
+    if layout.build_id is None:
+        remarks.append("no build ID was found")
+    chunks = _Writer(kernel, layout, symbols, architecture, unslid).chunks()
+    return ElfFile(chunks, tuple(remarks), not layout.missing and len(symbols.rows) == len(kernel.symbols))
+
+
+class _Writer:
+    """Lays out one file, then hands out its bytes."""
+
+    def __init__(
+        self, kernel: Kernel, layout: Layout, symbols: ElfSymbols, architecture: str | None, unslid: bool
+    ) -> None:
+        self.kernel, self.layout, self.symbols = kernel, layout, symbols
+        self.machine = MACHINES.get(architecture or "", UNKNOWN)
+        self.unslid = unslid
+        self.slide = (kernel.kaslr_slide or 0) if unslid else 0
+        self.width, self.order = kernel.symbols.word_size, kernel.byte_order
+        self.header = _record(self.order, HEADER.format(w=self.width))
+        self.section = _record(self.order, SECTION.format(w=self.width))
+        self.segment = _record(self.order, SEGMENT[self.width])
+        self.symbol = _record(self.order, SYMBOL[self.width])
+        self.groups = tuple(_groups(layout.sections))
+        self.segments = len(self.groups) + (layout.build_id is not None)
+        self.loads = tuple(self._loads())
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """The file's bytes: headers, image, tables, section headers."""
+        tables, sections, shoff = self._tables()
+        yield self._identification() + self._header(len(sections), shoff).tobytes() + self._segments().tobytes()
+        position = self._headers_size
+        for load in self.loads:
+            if load.held:
+                yield bytes(load.offset - position)
+                yield from self._image(load)
+                position = load.offset + load.end - load.start
+        yield bytes(-position % 8)
+        for table in tables:
+            for start in range(0, len(table), CHUNK):
+                yield table[start : start + CHUNK].data
+        yield sections.tobytes()
+
+    @property
+    def _headers_size(self) -> int:
+        return 16 + self.header.itemsize + self.segments * self.segment.itemsize
+
+    def _loads(self) -> Iterator[_Load]:
+        """Segments in the order of their addresses: sections that lie together, are loaded alike and held alike."""
+        position = self._headers_size
+        for start, end, flags, held in self.groups:
+            offset = position + (start - position) % PAGE
+            yield _Load(start, end, flags, held, offset)
+            if held:
+                position = offset + end - start
+
+    def _image(self, load: _Load) -> Iterator[memoryview]:
+        """The bytes of a segment, as views of the source wherever it has them in one piece."""
+        for piece in self.layout.read(self.kernel, load.start, load.end - load.start):
+            yield np.ascontiguousarray(piece).data
+
+    def _linked(self, address: int) -> int:
+        return address - self.slide & (1 << 8 * self.width) - 1
+
+    def _identification(self) -> bytes:
+        return b"\x7fELF" + bytes([self.width // 4, 1 if self.order == "<" else 2, 1]).ljust(12, b"\0")
+
+    def _header(self, sections: int, shoff: int) -> NDArray[np.void]:
+        record = np.zeros(1, self.header)
+        record["type"], record["machine"], record["version"] = ET_EXEC, self.machine.number, 1
+        record["flags"] = self.machine.little if self.order == "<" else self.machine.big
+        record["entry"] = self._linked(self.layout.start)
+        record["phoff"], record["shoff"] = 16 + self.header.itemsize, shoff
+        record["ehsize"], record["phentsize"] = 16 + self.header.itemsize, self.segment.itemsize
+        record["shentsize"], record["shnum"] = self.section.itemsize, sections
+        record["phnum"], record["shstrndx"] = self.segments, sections - 1
+        return record
+
+    def _physical(self, address: int) -> int:
+        """Where a byte lay in the machine's memory; for an image file, whose place nothing tells, its own address."""
+        if self.kernel.memory.space is AddressSpace.PHYSICAL:
+            return address - self.kernel.distance & WORD
+        return self._linked(address)
+
+    def _segments(self) -> NDArray[np.void]:
+        records = np.zeros(self.segments, self.segment)
+        mask = (1 << 8 * self.width) - 1
+        for record, load in zip(records, self.loads, strict=False):
+            record["type"], record["flags"], record["align"] = PT_LOAD, load.flags, PAGE
+            record["offset"], record["vaddr"] = load.offset, self._linked(load.start)
+            record["paddr"] = self._physical(load.start) & mask
+            record["memsz"] = load.end - load.start
+            record["filesz"] = load.end - load.start if load.held else 0
+        if note := self.layout.build_id:
+            record = records[-1]
+            record["type"], record["flags"], record["align"] = PT_NOTE, PF_R, 4
+            record["filesz"] = len(note.data)
+            if note.address is None:
+                record["offset"] = self._image_end
+            else:
+                record["offset"], record["memsz"] = self._offset(note.address), len(note.data)
+                record["vaddr"] = self._linked(note.address)
+                record["paddr"] = self._physical(note.address) & mask
+        return records
+
+    def _offset(self, address: int) -> int:
+        """Where the byte at a running address stands in the file."""
+        load = next(load for load in self.loads if load.start <= address < load.end)
+        return load.offset + address - load.start if load.held else load.offset
+
+    @property
+    def _image_end(self) -> int:
+        """Offset behind the image, where the tables begin."""
+        end = max((load.offset + load.end - load.start for load in self.loads if load.held), default=self._headers_size)
+        return end + -end % 8
+
+    def _tables(self) -> tuple[list[NDArray[np.uint8]], NDArray[np.void], int]:
+        """What stands behind the image: contents, section headers, and where these begin."""
+        rows: list[tuple[str, dict[str, int]]] = [("", {})]
+        rows += [(section.name, self._of_image(section)) for section in self.layout.sections]
+        rows += [
+            (
+                f"{'' if kind is None else kind.section_name}.elsewhere",
+                _stray(kind, self._linked(address), self._headers_size),
+            )
+            for kind, address in self.symbols.strays
+        ]
+        tables: list[NDArray[np.uint8]] = []
+        position = self._image_end
+
+        def add(name: str, content: NDArray[np.uint8], **fields: int) -> None:
+            nonlocal position
+            rows.append((name, {"offset": position, "size": len(content), **fields}))
+            tables.append(np.append(content, np.zeros(-len(content) % 8, np.uint8)))
+            position += len(tables[-1])
+
+        note = self.layout.build_id
+        if note and note.address is None:
+            add(NOTE_NAME, np.frombuffer(note.data, np.uint8), type=SHT_NOTE, addralign=4)
+        add(
+            ".symtab",
+            self._symbols(),
+            type=SHT_SYMTAB,
+            link=len(rows) + 1,
+            info=self.symbols.locals + 1,
+            addralign=8,
+            entsize=self.symbol.itemsize,
+        )
+        add(".strtab", self.symbols.text, type=SHT_STRTAB, addralign=1)
+        names = b"".join(name.encode() + b"\0" for name, _ in rows) + b".shstrtab\0"
+        add(".shstrtab", np.frombuffer(names, np.uint8), type=SHT_STRTAB, addralign=1)
+        records = np.zeros(len(rows), self.section)
+        at = 0
+        for record, (name, fields) in zip(records, rows, strict=True):
+            record["name"] = at
+            at += len(name) + 1
+            for field, value in fields.items():
+                record[field] = value
+        return tables, records, position
+
+    def _of_image(self, section: Section) -> dict[str, int]:
+        """Header of a section of the image."""
+        return {
+            "type": SHT_NOTE if section.note else SHT_PROGBITS if section.has_content else SHT_NOBITS,
+            "flags": SHF_ALLOC | SHF_WRITE * section.writable | SHF_EXECINSTR * (section.kind is Kind.CODE),
+            "addr": self._linked(section.start),
+            "offset": self._offset(section.start),
+            "size": section.end - section.start,
+            "addralign": 4 if section.note else 1,
+        }
+
+    def _symbols(self) -> NDArray[np.uint8]:
+        """The symbol table's bytes, with the null symbol."""
+        symbols, records = self.symbols, np.zeros(len(self.symbols.rows) + 1, self.symbol)
+        values = symbols.values
+        if self.unslid:
+            linked = linked_addresses(self.kernel)[symbols.rows]
+            moved = (values - np.uint64(self.slide % (1 << 64))) & np.uint64((1 << 8 * self.width) - 1)
+            values = np.where(symbols.moved, moved, linked)
+        columns = {
+            "name": symbols.names,
+            "info": symbols.info,
+            "shndx": symbols.sections,
+            "value": values,
+            "size": symbols.sizes,
+        }
+        for name, column in columns.items():
+            records[name][1:] = column
+        return records.view(np.uint8)
+
+
+def _stray(kind: Kind | None, address: int, offset: int) -> dict[str, int]:
+    """Header of an empty section, for symbols that lie in no section of their kind.
+
+    What is written to and has content, but is never loaded, is what ``nm`` finds no letter for.
+    """
+    write = SHF_WRITE * (kind is None or kind > Kind.CONSTANT)
+    return {
+        "type": SHT_NOBITS if kind is not None and kind.is_zeroed else SHT_PROGBITS,
+        "flags": SHF_ALLOC * (kind is not None) | write | SHF_EXECINSTR * (kind is Kind.CODE),
+        "addr": address,
+        "offset": offset,
+        "addralign": 1,
+    }
+
+
+def _groups(sections: tuple[Section, ...]) -> Iterator[tuple[int, int, int, bool]]:
+    """Start, end, flags and presence of the segments that a file's sections make."""
+    before: tuple[int, int, int, bool] | None = None
+    for section in sections:
+        flags = PF_R | PF_W * section.writable | PF_X * (section.kind is Kind.CODE)
+        if before and before[2:] == (flags, section.held):
+            before = (before[0], section.end, flags, section.held)
+            continue
+        if before:
+            yield before
+        before = (section.start, section.end, flags, section.held)
+    if before:
+        yield before

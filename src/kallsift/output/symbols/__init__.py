@@ -1,0 +1,1 @@
+"""Write the symbol table, in one module for each form."""

@@ -1,0 +1,72 @@
+"""The formats that a symbol table can be written in, each with its writer, which is imported when it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from kallsift.kernel.kernel import Kernel
+from kallsift.memory.memory import Memory
+
+if TYPE_CHECKING:
+    from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+
+Chunks = Iterable[bytes | memoryview]
+"""A text in pieces, each of bounded size."""
+
+
+Listings: TypeAlias = "Sequence[tuple[Kernel, Dynamic | None]]"
+"""Kernels, each with what it has beside the built-in symbols; None where these alone are wanted."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+        summary: what it is, for help texts.
+        write: a text with the symbols of kernels; raises KallsiftError at once if one cannot be written so.
+        several: whether it has room for several kernels, else for one only.
+        modules: whether it has room for more than the built-in symbols.
+    """
+
+    summary: str
+    write: Callable[[Memory, Listings], Chunks]
+    several: bool = False
+    modules: bool = True
+
+
+def _kallsyms(_: Memory, listings: Listings) -> Chunks:
+    from kallsift.output.symbols.kallsyms import kallsyms_text
+
+    ((kernel, dynamic),) = listings
+    return kallsyms_text(kernel, dynamic)
+
+
+def _system_map(_: Memory, listings: Listings) -> Chunks:
+    from kallsift.output.symbols.system_map import system_map
+
+    ((kernel, _dynamic),) = listings
+    return system_map(kernel)
+
+
+def _json(memory: Memory, listings: Listings) -> Chunks:
+    from kallsift.output.symbols.json_writer import symbols_json
+
+    return symbols_json(memory, listings)
+
+
+def _csv(_: Memory, listings: Listings) -> Chunks:
+    from kallsift.output.symbols.csv_writer import csv_table
+
+    ((kernel, dynamic),) = listings
+    return csv_table(kernel, dynamic)
+
+
+FORMATS: dict[str, Format] = {
+    "kallsyms": Format("the running kernel's addresses, as /proc/kallsyms prints them", _kallsyms),
+    "system.map": Format("the addresses the kernel was linked at, without its KASLR slide", _system_map, modules=False),
+    "json": Format("the table together with all that is known of its kernel", _json, several=True),
+    "csv": Format("one record a symbol, with a header", _csv),
+}

@@ -1,0 +1,173 @@
+"""Rows: turns a whole symbol table into lines of text at once; each format only says what its line looks like.
+
+A line is ``before HEX between TYPE gap NAME after``. All fields but the name have a fixed width, so thousands of
+lines are laid out in one byte array at once: names are copied eight bytes at a time, then what stands around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.lanes import LANE, lanes, writable_lanes
+from kallsift.threads import in_threads
+
+CHUNK = 1 << 13
+"""Symbols per chunk: about 0.5 MB of text and 2 MB of temporaries, whatever the table's size."""
+
+NAME_ESCAPES = {ord(" "): b"\\x20", ord("\\"): b"\\x5c"}
+"""Printable characters that are escaped all the same (see `kallsift.kallsyms.escapes`)."""
+
+_HEX_PAIRS = np.frombuffer(bytes(range(256)).hex().encode(), np.uint16)
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """What one line looks like.
+
+    Attributes:
+        before: bytes in front of the address's digits.
+        between: bytes between the address and the type letter.
+        gap: bytes between the type letter and the name.
+        after: bytes behind the name, at least one.
+        unprintable: printf pattern of control characters and bytes from 0x7f up that are not among the escapes.
+        escapes: what single bytes turn into, such as a quote.
+    """
+
+    before: bytes = b""
+    between: bytes = b" "
+    gap: bytes = b" "
+    after: bytes = b"\n"
+    unprintable: bytes = b"\\x%02x"
+    escapes: Mapping[int, bytes] = field(default_factory=dict)
+
+    def lines(self, table: SymbolTable, addresses: NDArray[np.uint64] | None = None) -> Iterator[memoryview]:
+        """The table's lines in its own order, `CHUNK` symbols at a time; 16 or 8 digits as the word size says.
+
+        A type that is no ASCII letter is written as ``?``, which is what ``nm`` calls an unknown one; so are each digit
+        of an unknown address, and an unknown name.
+
+        Args:
+            table: what to write.
+            addresses: shape (n,), uint64: printed instead of the table's own.
+        """
+        if addresses is None:
+            addresses = table.addresses
+        return in_threads(partial(self._chunk, table, addresses), range(0, len(table), CHUNK))
+
+    def _chunk(self, table: SymbolTable, addresses: NDArray[np.uint64], first: int) -> memoryview:
+        """Return the lines of `CHUNK` symbols, from the one of an index on."""
+        bounds = table.bounds[first : first + CHUNK + 1]
+        characters, bounds = table.characters[bounds[0] : bounds[-1]], bounds - bounds[0]
+        characters, bounds = _with_unknown_names(characters, bounds)
+        characters = _with_known_types(characters, bounds[:-1])
+        if self._must_escape(characters):
+            characters, bounds = self._escaped(characters, bounds)
+        digits = _digits(addresses[first : first + CHUNK], table.word_size)
+        if table.known_addresses is not None:
+            digits[~table.known_addresses[first : first + CHUNK]] = ord("?")
+        return self._laid_out(digits, characters, bounds)
+
+    def _laid_out(
+        self, digits: NDArray[np.uint8], characters: NDArray[np.uint8], bounds: NDArray[np.int64]
+    ) -> memoryview:
+        """One chunk of lines.
+
+        Args:
+            digits: shape (n, 16 or 8), uint8.
+            characters: shape (m,), uint8: type letter and name of each symbol, end to end, nothing to escape in them.
+            bounds: shape (n + 1,), int64, from 0 to m.
+        """
+        letters = characters[bounds[:-1], None]
+        fixed = [_column(self.before, len(digits)), digits, _column(self.between, len(digits)), letters]
+        head = np.concatenate([*fixed, _column(self.gap, len(digits))], axis=1)
+        name_sizes = np.diff(bounds) - 1
+        ends = np.cumsum(head.shape[1] + name_sizes + len(self.after))
+        starts = ends - (head.shape[1] + name_sizes + len(self.after))
+        text = np.empty(int(ends[-1]) + LANE, np.uint8)
+        # A name's last lane writes up to seven bytes too many, but only where heads and ends are written after it.
+        _copy_lanes(text, starts + head.shape[1], characters, bounds[:-1] + 1, name_sizes)
+        _everywhere(text, head.shape[1])[starts] = head.view(f"V{head.shape[1]}")[:, 0]
+        _everywhere(text, len(self.after))[ends - len(self.after)] = np.void(self.after)
+        return text[:-LANE].data
+
+    def _must_escape(self, characters: NDArray[np.uint8]) -> bool:
+        """Whether any of the bytes may not be written as it is."""
+        unprintable = characters - np.uint8(0x20) >= 0x7F - 0x20
+        return bool(unprintable.any()) or any(bool((characters == byte).any()) for byte in self.escapes)
+
+    def _escaped(
+        self, characters: NDArray[np.uint8], bounds: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The same characters with everything escaped that must be, and the bounds they have then."""
+        written = [self._written(byte) for byte in range(256)]
+        widths = np.array([len(text) for text in written], np.int64)
+        spelled = np.array([list(text.ljust(widths.max(), b"\0")) for text in written], np.uint8)
+        sizes = widths[characters]
+        keep = np.arange(spelled.shape[1]) < sizes[:, None]
+        ends = np.concatenate(([0], np.cumsum(sizes)))
+        return spelled[characters][keep], ends[bounds]
+
+    def _written(self, byte: int) -> bytes:
+        """What one byte is written as."""
+        if byte in self.escapes:
+            return self.escapes[byte]
+        return bytes([byte]) if 0x20 <= byte < 0x7F else self.unprintable % byte
+
+
+def _with_unknown_names(
+    characters: NDArray[np.uint8], bounds: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The characters, with ``?`` for type and name of each symbol that has none, and the bounds they have then."""
+    empty = bounds[1:] == bounds[:-1]
+    if not empty.any():
+        return characters, bounds
+    places = np.repeat(bounds[:-1][empty], 2)
+    longer = bounds.copy()
+    longer[1:] += 2 * np.cumsum(empty)
+    return np.insert(characters, places, ord("?")), longer
+
+
+def _with_known_types(characters: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The characters, with ``?`` at each of the places that holds no ASCII letter."""
+    strange = (characters[places] | np.uint8(0x20)) - np.uint8(ord("a")) >= 26
+    if strange.any():
+        characters = characters.copy()
+        characters[places[strange]] = ord("?")
+    return characters
+
+
+def _digits(addresses: NDArray[np.uint64], word_size: int) -> NDArray[np.uint8]:
+    """Hexadecimal digits, shape (n, 2 * word_size), uint8; addresses are cut to the word's size."""
+    octets = addresses.astype(f">u{word_size}").view(np.uint8)
+    return _HEX_PAIRS[octets].view(np.uint8).reshape(len(addresses), 2 * word_size)
+
+
+def _column(text: bytes, count: int) -> NDArray[np.uint8]:
+    """The same bytes for each line, shape (count, len(text)), a view without memory of its own."""
+    return np.broadcast_to(np.frombuffer(text, np.uint8), (count, len(text)))
+
+
+def _everywhere(text: NDArray[np.uint8], width: int) -> NDArray[np.void]:
+    """A view whose item i is the ``width`` bytes from byte i on, so that one index writes a whole piece of text."""
+    return np.ndarray((len(text) - width + 1,), f"V{width}", buffer=text.data, strides=(1,))
+
+
+def _copy_lanes(
+    target: NDArray[np.uint8],
+    target_at: NDArray[np.int64],
+    source: NDArray[np.uint8],
+    source_at: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+) -> None:
+    """Copies pieces of any size, eight bytes at a time; up to seven bytes behind each piece are overwritten too."""
+    into, out_of = writable_lanes(target), lanes(source)
+    while len(sizes):
+        into[target_at] = out_of[source_at]
+        longer = sizes > LANE
+        target_at, source_at, sizes = target_at[longer] + LANE, source_at[longer] + LANE, sizes[longer] - LANE

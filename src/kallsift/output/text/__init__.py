@@ -1,0 +1,1 @@
+"""Write what commands show to people."""

@@ -1,0 +1,28 @@
+"""Evidence as plain lines of text, and what an unproven kernel lacks in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kernel.kernel import Kernel
+from kallsift.memory.memory import printable
+
+MARKS = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.ABSENT: "–"}  # noqa: RUF001 - the dash is meant
+"""What stands before each check."""
+
+
+def evidence_lines(checks: tuple[Check, ...]) -> Iterator[str]:
+    """One line a check: mark, name, finding."""
+    for check in checks:
+        yield f"{MARKS[check.outcome]} {printable(check.name)}: {printable(check.detail)}"
+
+
+def doubts(kernel: Kernel) -> str:
+    """Why a kernel is not proven: its state and the checks that failed, e.g. ``state stale copy; failed: markers``."""
+    failed = [
+        printable(f"{check.name} ({check.detail})" if check.is_quoted else check.name)
+        for check in kernel.evidence
+        if check.essential and check.outcome is Outcome.FAILED
+    ]
+    return "; ".join([f"state {kernel.state.value}", *([f"failed: {', '.join(failed)}"] if failed else [])])
