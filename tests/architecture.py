@@ -76,7 +76,13 @@ def imported_when_loaded(path: Path) -> frozenset[str]:
     for node in ast.parse(path.read_text("utf-8"), str(path)).body:
         if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "kallsift":
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
-    return frozenset(names & {module_name(path) for path in source_files()})
+    return frozenset(names & module_names())
+
+
+@cache
+def module_names() -> frozenset[str]:
+    """List all modules of the package."""
+    return frozenset(map(module_name, source_files()))
 
 
 def module_name(path: Path) -> str:

@@ -165,6 +165,7 @@ def test_copies_of_the_tokens_as_decoys(era: Era) -> None:
     assert symbols_of(found[0]) == list(source.blob.symbols)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("era", ERAS_64, ids=str)
 def test_truncated_tables(era: Era) -> None:
     """A segment that ends within any table gives nothing, but for the permutation that nothing else depends on."""

@@ -88,6 +88,7 @@ def test_two_kernels_in_a_flash_chip_are_both_found(tmp_path: Path) -> None:
     assert [kernel.proven for kernel in kernels] == [True, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [None, 0, 1])
 def test_addresses_of_another_kernel_nearby_are_not_taken(tmp_path: Path, lost: int | None) -> None:
     """Both have as many symbols, so that nothing in an array but its place tells whose it is."""

@@ -37,6 +37,7 @@ def registers_of(host: Machine, which: str) -> dict[str, int]:
     return {name: value for name, value in found.items() if name in which.split()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["", "cr3", "lstar", "cr3 lstar"])
 def test_the_guest_of_a_host_whose_table_is_lost(given: str) -> None:
     host, guest = host_and_guest()

@@ -15,6 +15,8 @@ from kallsift.memory.memory import AddressSpace, Memory, Segment
 from tests.kernel.made_machine import BANNER, HEADS, LISTS, POINTERS, TABLES, Machine, _blob
 from tests.kernel.placed_images import Parts, flat, make
 
+pytestmark = pytest.mark.slow
+
 Mutation = Callable[[Machine], None]
 
 
