@@ -6,21 +6,17 @@ cmd_zstd22). Bytes behind the end of a stream are usual: some of those commands 
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import re
-import zlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from heapq import merge
-from typing import Any, Protocol
 
 import numpy as np
 
 from kallsift.arrays import Bytes
 from kallsift.budget import WorkBudget
-from kallsift.compression import lz4_legacy, lzop
-from kallsift.compression.optional_package import ZSTD, optional_package
+from kallsift.compression import decoders, lz4_legacy, lzop
+from kallsift.compression.optional_package import MissingPackageError
 from kallsift.errors import ImageError
 
 CEILING = 512 << 20
@@ -28,10 +24,6 @@ CEILING = 512 << 20
 RATIO = 256
 """A stream may expand to so many times its own size once it passes `RATIO_FREE` bytes; kernels shrink to a tenth."""
 RATIO_FREE = 64 << 20
-DICTIONARY_LIMIT = 256 << 20
-"""Bytes of memory that an xz or lzma decoder may want; xz -9 takes 65 MiB, the kernel's own scripts 129 MiB."""
-WINDOW_LOG_LIMIT = 27
-"""Largest window of a zstd stream as a power of two: what `zstd --ultra -22`, the kernel's choice, writes."""
 
 CHUNK = 1 << 16
 PIECE = 1 << 20
@@ -66,42 +58,8 @@ class MissingCodecError(CodecError):
     """The package that decodes a payload is not installed."""
 
 
-class _Stream(Protocol):
-    """The interface that decompressors of the standard library share."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes | None: ...
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
-
-
-class _Gzip:
-    """zlib's decompressor, with the interface of the others."""
-
-    def __init__(self) -> None:
-        self._inner = zlib.decompressobj(16 + zlib.MAX_WBITS)
-
-    @property
-    def eof(self) -> bool:
-        return self._inner.eof
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._inner.unconsumed_tail
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._inner.unused_data
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
-
-
-def _streamed(start: Callable[[], tuple[_Stream, type[Exception]]]) -> Callable[[memoryview], Pieces]:
-    """A decoder by way of a decompressor, which ``start`` makes, and the error that it raises."""
+def _streamed(start: Callable[[], decoders.Started]) -> Callable[[memoryview], Pieces]:
+    """A decoder by way of a decompressor, which ``start`` makes."""
 
     def pieces(data: memoryview) -> Pieces:
         stream, error = start()
@@ -125,56 +83,19 @@ def _streamed(start: Callable[[], tuple[_Stream, type[Exception]]]) -> Callable[
     return pieces
 
 
-def _package(package: str, *modules: str) -> Any:
-    """An optional package's module."""
-    try:
-        return optional_package(*modules)
-    except ImportError as error:
-        raise MissingCodecError(f"needs the package {package}; pip install 'kallsift[images]'") from error
+def _blocks(
+    pieces: Callable[[memoryview, decoders.Block, type[Exception]], Pieces],
+    start: Callable[[], tuple[decoders.Block, type[Exception]]],
+) -> Callable[[memoryview], Pieces]:
+    """A decoder of a container of blocks, each of which is unpacked by what ``start`` gives."""
 
+    def decoded(data: memoryview) -> Pieces:
+        try:
+            return (yield from pieces(data, *start()))
+        except ValueError as problem:
+            raise CodecError(str(problem)) from problem
 
-def _xz() -> tuple[_Stream, type[Exception]]:
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DICTIONARY_LIMIT), lzma.LZMAError
-
-
-def _lzma() -> tuple[_Stream, type[Exception]]:
-    return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=DICTIONARY_LIMIT), lzma.LZMAError
-
-
-def _zstd() -> tuple[_Stream, type[Exception]]:
-    zstd = _package(ZSTD[-1], *ZSTD)
-    options = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG_LIMIT}
-    return zstd.ZstdDecompressor(options=options), zstd.ZstdError
-
-
-def _lz4_frame() -> tuple[_Stream, type[Exception]]:
-    return _package("lz4", "lz4.frame").LZ4FrameDecompressor(), RuntimeError
-
-
-def _lz4_blocks(data: memoryview) -> Pieces:
-    block = _package("lz4", "lz4.block")
-
-    def decode(packed: memoryview, size: int) -> bytes:
-        unpacked: bytes = block.decompress(packed, uncompressed_size=size)
-        return unpacked
-
-    try:
-        return (yield from lz4_legacy.pieces(data, decode, block.LZ4BlockError))
-    except ValueError as problem:
-        raise CodecError(str(problem)) from problem
-
-
-def _lzo_blocks(data: memoryview) -> Pieces:
-    lzo = _package("lzallright", "lzallright")
-
-    def decode(packed: memoryview, size: int) -> bytes:
-        unpacked: bytes = lzo.LZOCompressor.decompress(bytes(packed), size)
-        return unpacked
-
-    try:
-        return (yield from lzop.pieces(data, decode, lzo.LZOError))
-    except ValueError as problem:
-        raise CodecError(str(problem)) from problem
+    return decoded
 
 
 @dataclass(frozen=True)
@@ -211,25 +132,25 @@ _LZMA_SIZES = rb"\0\0[\0-\xff][\0-\x10](?:\xff{8}|[\0-\xff]{3}[\0-\x1f]\0{4})"
 """Size of the dictionary, and of what was packed, in the header of an LZMA stream."""
 
 CODECS = (
-    Codec("xz", _patterns(rb"\xfd7zXZ\0\0[\0\x01\x04\x0a]"), _streamed(_xz)),
-    Codec("lzo", _patterns(rb"\x89LZO\0\r\n\x1a\n"), _lzo_blocks, True),
-    Codec("bzip2", _patterns(rb"BZh[1-9]1AY&SY"), _streamed(lambda: (bz2.BZ2Decompressor(), OSError))),
-    Codec("zstd", _patterns(rb"\x28\xb5\x2f\xfd"), _streamed(_zstd), True),
+    Codec("xz", _patterns(rb"\xfd7zXZ\0\0[\0\x01\x04\x0a]"), _streamed(decoders.xz)),
+    Codec("lzo", _patterns(rb"\x89LZO\0\r\n\x1a\n"), _blocks(lzop.pieces, decoders.lzo_block), True),
+    Codec("bzip2", _patterns(rb"BZh[1-9]1AY&SY"), _streamed(decoders.bzip2)),
+    Codec("zstd", _patterns(rb"\x28\xb5\x2f\xfd"), _streamed(decoders.zstd), True),
     # version 01 in the two upper bits of the flags
-    Codec("lz4 frame", _patterns(rb"\x04\x22\x4d\x18[\x40-\x7f][\x40-\x70]"), _streamed(_lz4_frame), True),
-    Codec("lz4", _patterns(rb"\x02\x21\x4c\x18"), _lz4_blocks, True),
+    Codec("lz4 frame", _patterns(rb"\x04\x22\x4d\x18[\x40-\x7f][\x40-\x70]"), _streamed(decoders.lz4_frame), True),
+    Codec("lz4", _patterns(rb"\x02\x21\x4c\x18"), _blocks(lz4_legacy.pieces, decoders.lz4_block), True),
     # deflate, no flags that RFC 1952 keeps back, any time, a level and a system that are known
     Codec(
         "gzip",
         _patterns(rb"\x1f\x8b\x08[\0-\x1f][\0-\xff]{4}[\0\x02\x04][\0-\x0d\xff]"),
-        _streamed(lambda: (_Gzip(), zlib.error)),
+        _streamed(decoders.gzip),
     ),
     # Properties of -lc3 -lp0 -pb2 and of OpenWrt's -lc1 -lp2 -pb2; a dictionary of whole 64 KiB up to 256 MiB; the
     # size unknown or below 512 MiB.
     Codec(
         "lzma",
         _patterns(*(properties + _LZMA_SIZES for properties in (rb"\x5d", rb"\x6d"))),
-        _streamed(_lzma),
+        _streamed(decoders.lzma_alone),
     ),
 )
 """All compressions, those with the most telling beginnings first."""
@@ -277,8 +198,9 @@ def decode(codec: Codec, view: Bytes, budget: WorkBudget) -> Decoded:
         except StopIteration as end:
             used = end.value
             break
-        except MissingCodecError as error:
-            raise MissingCodecError(f"{codec.name} {error}") from error
+        except MissingPackageError as error:
+            reason = f"{codec.name} needs the package {error}; pip install 'kallsift[images]'"
+            raise MissingCodecError(reason) from error
         except CodecError as error:
             if not gathered:
                 raise CodecError(f"{codec.name} stream {error}") from error
@@ -300,5 +222,5 @@ def beginning(codec: Codec, view: Bytes) -> bytes:
     """The first piece of the stream that ``view`` begins with, at most `PIECE` bytes; empty if it is broken."""
     try:
         return next(filter(None, codec.pieces(view.data)), b"")
-    except CodecError:
+    except (CodecError, MissingPackageError):
         return b""

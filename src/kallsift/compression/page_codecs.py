@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import Any
 
 from kallsift.compression.optional_package import ZSTD, optional_package
 
@@ -19,17 +18,6 @@ Raises the error beside it, or ValueError.
 """
 
 Codec = tuple[Decode, type[Exception]]
-
-
-class MissingPackageError(Exception):
-    """An optional package is not installed; the text is its name."""
-
-
-def _package(*modules: str) -> Any:
-    try:
-        return optional_package(*modules)
-    except ImportError as error:
-        raise MissingPackageError(modules[-1]) from error
 
 
 def _put(unpacked: bytes, target: memoryview) -> int:
@@ -51,7 +39,7 @@ def inflate(packed: memoryview, target: memoryview) -> int:
 
 
 def _lzo() -> Codec:
-    lzo = _package("lzallright")
+    lzo = optional_package("lzallright")
 
     def decode(packed: memoryview, target: memoryview) -> int:
         # what expands to more does so by no more than 255 bytes for one
@@ -61,7 +49,7 @@ def _lzo() -> Codec:
 
 
 def _snappy() -> Codec:
-    cramjam = _package("cramjam")
+    cramjam = optional_package("cramjam")
 
     def decode(packed: memoryview, target: memoryview) -> int:
         written: int = cramjam.snappy.decompress_raw_into(packed, target)
@@ -71,7 +59,7 @@ def _snappy() -> Codec:
 
 
 def _zstd() -> Codec:
-    zstd = _package(*ZSTD)
+    zstd = optional_package(*ZSTD)
 
     def decode(packed: memoryview, target: memoryview) -> int:
         stream = zstd.ZstdDecompressor()

@@ -12,10 +12,10 @@ import struct
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator
-from importlib import import_module
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from kallsift.compression.optional_package import optional_package
 from kallsift.compression.varints import varints
 
 MAX_CANDIDATES = 1 << 8
@@ -105,7 +105,7 @@ def lz4_rest(data: memoryview, begin: int, done: int) -> Rest:
     flags, most = data[begin + 4], LZ4_BLOCK_SIZES.get(data[begin + 5] >> 4, 0)
     if not flags & LZ4_INDEPENDENT or not most:
         return len(data)
-    lz4: Any = import_module("lz4.frame")
+    lz4 = optional_package("lz4.frame")
     position = begin + 7 + 8 * bool(flags & LZ4_SIZE) + 4 * bool(flags & LZ4_DICTIONARY)
     header = bytes(data[begin:position])
     for number in range(MAX_BLOCKS):

@@ -6,21 +6,17 @@ The file is gone with the mapping. It lies where TMPDIR says. A stream may expan
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import os
 import shutil
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
-from kallsift.compression import lzop
-from kallsift.compression.optional_package import ZSTD, optional_package
+from kallsift.compression import decoders, lzop
+from kallsift.compression.optional_package import MissingPackageError
 from kallsift.compression.stream_frames import Gap, Salvage, gzip_rest, lz4_rest, xz_rest, zstd_rest
 from kallsift.errors import SourceError
 from kallsift.memory.file_faults import lose
@@ -28,10 +24,6 @@ from kallsift.memory.file_mapping import faults_of, map_file, stored_size
 
 RATIO, FREE = 1024, 1 << 30
 """Deflate cannot expand to more; memory shrinks to a third, or to a hundredth where most of it is blank."""
-MEMORY_LIMIT = 256 << 20
-"""Bytes of memory that an xz decoder may want."""
-WINDOW_LOG_LIMIT = 27
-"""Largest window of a zstd stream, as a power of two, that its own tool takes unasked."""
 CHUNK, PIECE = 1 << 18, 1 << 20
 """Bytes that are given to a decoder, and taken from it, at once."""
 FIRST_CHUNK = 1 << 9
@@ -58,63 +50,12 @@ class DamagedError(Exception):
         self.begin, self.done, self.is_final = begin, done, is_final
 
 
-class MissingPackageError(Exception):
-    """An optional package is not installed; the text is its name."""
-
-
-class _Decoder(Protocol):
-    """The interface that decompressors of the standard library share."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def needs_input(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes | None: ...
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
-
-
-class _Gzip:
-    """zlib's decompressor, with the interface of the others."""
-
-    def __init__(self) -> None:
-        self._inner = zlib.decompressobj(16 + zlib.MAX_WBITS)
-
-    @property
-    def eof(self) -> bool:
-        return self._inner.eof
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._inner.unconsumed_tail
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._inner.unused_data
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
-
-
-def _package(*modules: str) -> Any:
-    try:
-        return optional_package(*modules)
-    except ImportError as error:
-        raise MissingPackageError(modules[-1]) from error
-
-
-def _zstd() -> tuple[_Decoder, type[Exception]]:
-    zstd = _package(*ZSTD)
-    options = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG_LIMIT}
-    return zstd.ZstdDecompressor(options=options), zstd.ZstdError
-
-
 _Unpack = Callable[[memoryview, WorkBudget], Iterator[bytes]]
 """Unpacks what some bytes begin with, piece by piece, within a budget."""
 
 
-def _streams(start: Callable[[], tuple[_Decoder, type[Exception]]]) -> _Unpack:
-    """Unpacks one stream after the other, each by a decoder that ``start`` makes, with the error that it raises."""
+def _streams(start: Callable[[], decoders.Started]) -> _Unpack:
+    """Unpacks one stream after the other, each by a decoder that ``start`` makes."""
 
     def pieces(data: memoryview, budget: WorkBudget) -> Iterator[bytes]:
         position = 0
@@ -147,30 +88,19 @@ def _streams(start: Callable[[], tuple[_Decoder, type[Exception]]]) -> _Unpack:
 
 
 def _lzop(data: memoryview, _: WorkBudget) -> Iterator[bytes]:
-    lzo = _package("lzallright")
-
-    def decode(packed: memoryview, size: int) -> bytes:
-        unpacked: bytes = lzo.LZOCompressor.decompress(bytes(packed), size)
-        return unpacked
-
     try:
-        yield from lzop.pieces(data, decode, lzo.LZOError)
+        yield from lzop.pieces(data, *decoders.lzo_block())
     except ValueError as problem:
         raise DamagedError(str(problem)) from problem
 
 
-def _lz4() -> tuple[_Decoder, type[Exception]]:
-    lz4 = _package("lz4.frame")
-    return lz4.LZ4FrameDecompressor(), RuntimeError
-
-
 STREAMS: dict[str, _Unpack] = {
-    "gzip": _streams(lambda: (_Gzip(), zlib.error)),
-    "bzip2": _streams(lambda: (bz2.BZ2Decompressor(), OSError)),
-    "xz": _streams(lambda: (lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT), lzma.LZMAError)),
-    "lz4": _streams(_lz4),
+    "gzip": _streams(decoders.gzip),
+    "bzip2": _streams(decoders.bzip2),
+    "xz": _streams(decoders.xz),
+    "lz4": _streams(decoders.lz4_frame),
     "lzop": _lzop,
-    "zstd": _streams(_zstd),
+    "zstd": _streams(decoders.zstd),
 }
 """Compressions by name: each unpacks what some bytes begin with, piece by piece."""
 

@@ -73,8 +73,9 @@ def _read(name: str, view: NDArray[np.uint8], elf: bool) -> Listing | None:
 
 def _unpacked(name: str, view: NDArray[np.uint8]) -> Listing | None:
     """What a compressed file lists; None if it is something else."""
+    from kallsift.compression.optional_package import MissingPackageError
     from kallsift.memory.formats.compressed import compression_of
-    from kallsift.memory.spool import STREAMS, DamagedError, MissingPackageError
+    from kallsift.memory.spool import STREAMS, DamagedError
 
     compression = compression_of(view[:BEGINNING].tobytes())
     if compression is None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.compression.optional_package import ZSTD, optional_package
+from kallsift.compression.optional_package import ZSTD, MissingPackageError, optional_package
 from kallsift.errors import KallsiftError
 from kallsift.memory.formats.kdump.header import DESCRIPTOR, HEADER, KDUMP, SUB_HEADERS
 from kallsift.memory.memory import Memory
@@ -58,8 +58,8 @@ def _package(packing: str, *modules: str) -> Any:
     """The first of some modules that is installed."""
     try:
         return optional_package(*modules)
-    except ImportError as error:
-        reason = f"packing with {packing} needs the package {modules[-1]}; pip install 'kallsift[images]'"
+    except MissingPackageError as error:
+        reason = f"packing with {packing} needs the package {error}; pip install 'kallsift[images]'"
         raise KallsiftError(reason) from error
 
 

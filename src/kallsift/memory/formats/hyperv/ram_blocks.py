@@ -7,13 +7,11 @@ plain LZ77 of [MS-XCA], 2.4. Words are little-endian.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.compression.page_codecs import MissingPackageError
+from kallsift.compression.optional_package import optional_package
 
 PAGE = 4096
 PAGES = 256
@@ -36,11 +34,7 @@ def codec() -> Decompress:
     Raises:
         MissingPackageError: if the package is not installed.
     """
-    try:
-        fwnt: Any = import_module("pyfwnt")
-    except ImportError as error:
-        raise MissingPackageError("libfwnt-python") from error
-    return fwnt.lzxpress_decompress  # type: ignore[no-any-return]
+    return optional_package("pyfwnt").lzxpress_decompress  # type: ignore[no-any-return]
 
 
 def unpacked(data: NDArray[np.uint8], size: int, decompress: Decompress) -> tuple[NDArray[np.uint8], list[range]]:

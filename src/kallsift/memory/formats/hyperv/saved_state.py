@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.compression.page_codecs import MissingPackageError
+from kallsift.compression.optional_package import MissingPackageError
 from kallsift.errors import SourceError
 from kallsift.memory.claimed import Claimed
 from kallsift.memory.formats.hyperv import key_value_store

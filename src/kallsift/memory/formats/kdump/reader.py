@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
-from kallsift.compression.page_codecs import CODECS, COMPRESSED, UNKNOWN, Codec, MissingPackageError
+from kallsift.compression.optional_package import MissingPackageError
+from kallsift.compression.page_codecs import CODECS, COMPRESSED, UNKNOWN, Codec
 from kallsift.errors import SourceError
 from kallsift.memory.formats import elf_notes
 from kallsift.memory.formats.kdump.bitmap import page_runs

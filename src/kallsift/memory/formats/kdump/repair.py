@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.compression.page_codecs import CODECS, COMPRESSED, MissingPackageError
+from kallsift.compression.optional_package import MissingPackageError
+from kallsift.compression.page_codecs import CODECS, COMPRESSED
 from kallsift.memory.formats.elf_notes import ByteOrder
 from kallsift.memory.formats.kdump.header import (
     DESCRIPTOR,
