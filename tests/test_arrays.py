@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kallsift.arrays import distinct, is_in
+from kallsift.arrays import distinct, frequent, is_in
 
 numbers = st.lists(st.integers(0, 40) | st.integers((1 << 64) - 4, (1 << 64) - 1), max_size=60)
 
@@ -23,6 +25,14 @@ def test_distinct(values: list[int]) -> None:
 
 def test_distinct_flattens() -> None:
     assert distinct(np.array([[3, 1], [1, 2]], np.int64)).tolist() == [1, 2, 3]
+
+
+@given(numbers, st.integers(1, 4))
+def test_frequent(values: list[int], least: int) -> None:
+    often, counts = frequent(array(values), least)
+    expected = {value: times for value, times in sorted(Counter(values).items()) if times >= least}
+    assert dict(zip(often.tolist(), counts.tolist(), strict=True)) == expected
+    assert often.tolist() == list(expected)
 
 
 @given(numbers, numbers)

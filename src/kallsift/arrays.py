@@ -24,6 +24,17 @@ def distinct(values: NDArray[Number]) -> NDArray[Number]:
     return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))[: len(ordered)]]
 
 
+def frequent(values: NDArray[Number], least: int) -> tuple[NDArray[Number], NDArray[np.intp]]:
+    """Return the values that are there at least ``least`` times, ascending, and how often each is, shape (n,).
+
+    By one sort: of millions of values hardly any is there so often, and only those are counted.
+    """
+    ordered = np.sort(values, axis=None)
+    ends = ordered[least - 1 :]
+    often = distinct(ends[ends == ordered[: len(ends)]])
+    return often, np.searchsorted(ordered, often, "right") - np.searchsorted(ordered, often)
+
+
 def is_in(values: NDArray[Number], among: NDArray[Number]) -> NDArray[np.bool_]:
     """Tell which of ``values``, shape (n,), are among others of the same type, in any order; shape (n,)."""
     if not len(among) or not len(values):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arch.paging import Mapping, translate
-from kallsift.arrays import distinct
+from kallsift.arrays import distinct, frequent
 from kallsift.memory.memory import Memory, Segment
 from kallsift.threads import in_threads
 
@@ -115,14 +115,8 @@ class Votes:
 
     @classmethod
     def of(cls, values: NDArray[np.uint64], least: int) -> Votes:
-        """Count the numbers that are there at least ``least`` times.
-
-        By one sort: of millions of votes hardly any is there so often, and only those are counted.
-        """
-        ordered = np.sort(values)
-        ends = ordered[least - 1 :]
-        often = distinct(ends[ends == ordered[: len(ends)]])
-        return cls(often, np.searchsorted(ordered, often, "right") - np.searchsorted(ordered, often))
+        """Count the numbers that are there at least ``least`` times."""
+        return cls(*frequent(values, least))
 
     def moved(self, by: int, words: Words) -> Votes:
         """Return the same for numbers that are ``by`` higher, modulo the address space."""

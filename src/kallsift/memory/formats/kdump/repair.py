@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import frequent
 from kallsift.compression.optional_package import MissingPackageError
 from kallsift.compression.page_codecs import CODECS, COMPRESSED
 from kallsift.memory.formats.elf_notes import ByteOrder
@@ -88,7 +89,7 @@ def repaired(content: Content, header: Header | None) -> tuple[Content, Header, 
             starts = np.array([0, table.start + table.missing])
             sizes = np.array([table.start, len(content) - table.start])
             content = Rearranged(content, starts, sizes, np.array([0, table.start]))
-            found = replace(found, descriptors=found.descriptors + table.missing, bitmap=found.bitmap)
+            found = replace(found, descriptors=found.descriptors + table.missing)
         return content, found, remarks
     return None
 
@@ -99,6 +100,12 @@ def _rows(content: Content, start: int, count: int, order: ByteOrder) -> Rows:
     return data[: len(data) // SIZE * SIZE].view(DESCRIPTOR.newbyteorder(order))
 
 
+def _can_be_pages(rows: Rows) -> NDArray[np.bool_]:
+    """Tell which descriptors can be of a page, wherever that stands."""
+    fits: NDArray[np.bool_] = (rows["size"] > 0) & (rows["size"] <= LARGEST_BLOCK) & (rows["flags"] < 2 * COMPRESSED)
+    return fits
+
+
 def _links(rows: Rows, start: int = 0) -> NDArray[np.bool_]:
     """Tell of each descriptor whether its page begins where the last one before it ends, or is the blank one again.
 
@@ -107,18 +114,20 @@ def _links(rows: Rows, start: int = 0) -> NDArray[np.bool_]:
         start: where the first of all descriptors stands; pages stand behind it.
     """
     offsets, sizes = rows["offset"].astype(np.uint64), rows["size"].astype(np.uint64)
-    linked = (sizes > 0) & (sizes <= LARGEST_BLOCK) & (rows["flags"] < 2 * COMPRESSED) & (offsets > np.uint64(start))
-    values, counts = np.unique(offsets[linked], return_counts=True)
-    if len(values):
-        others = np.flatnonzero(offsets != (values[np.argmax(counts)] if counts.max() > 1 else np.uint64(0)))
+    linked = _can_be_pages(rows) & (offsets > np.uint64(start))
+    if linked.any():
+        shared, counts = frequent(offsets[linked], 2)
+        others = np.flatnonzero(offsets != (shared[np.argmax(counts)] if len(shared) else np.uint64(0)))
         linked[others[1:]] &= offsets[others[1:]] == offsets[others[:-1]] + sizes[others[:-1]]
     return linked
 
 
 def _first_gap(linked: NDArray[np.bool_]) -> int | None:
     """Return the first of several descriptors in a row of which none leads on from the one before; None if all do."""
-    gone = np.convolve(~linked, np.ones(MIN_GAP, np.int64), "valid") == MIN_GAP if len(linked) >= MIN_GAP else linked
-    return int(np.argmax(gone)) if gone.any() and len(linked) >= MIN_GAP else None
+    if len(linked) < MIN_GAP:
+        return None
+    gone = np.convolve(~linked, np.ones(MIN_GAP, np.int64), "valid") == MIN_GAP
+    return int(np.argmax(gone)) if gone.any() else None
 
 
 def _is_table(rows: Rows, start: int) -> bool:
@@ -134,8 +143,7 @@ def _tables(content: Content) -> Iterator[Table]:
         for order in ORDERS:
             rows = np.ascontiguousarray(blocks).view(DESCRIPTOR.newbyteorder(order))
             first, second = rows[:, 0], rows[:, 1]
-            fits = (first["size"] > 0) & (first["size"] <= LARGEST_BLOCK) & (first["flags"] < 2 * COMPRESSED)
-            fits &= (second["size"] > 0) & (second["size"] <= LARGEST_BLOCK) & (second["flags"] < 2 * COMPRESSED)
+            fits = _can_be_pages(first) & _can_be_pages(second)
             for row in (first, second):
                 fits &= (row["offset"] > low) & (row["offset"] < 2 * len(content))
             for start in (np.flatnonzero(fits)[:MAX_CANDIDATES] * GRAIN + low).tolist():
