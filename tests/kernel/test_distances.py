@@ -10,7 +10,7 @@ import pytest
 import kallsift
 from kallsift.kernel.placement.distances import string_candidates
 from kallsift.kernel.placement.pointers import Words
-from kallsift.kernel.placement.window_facts import WindowFacts
+from kallsift.kernel.placement.window_facts import SharedWindows
 from kallsift.memory.memory import Segment
 from tests.kallsyms.placed import candidates
 from tests.kernel.made_machine import DATA, POINTERS, Machine
@@ -108,7 +108,7 @@ def test_strings_place_no_addresses_that_pointers_are_far_from() -> None:
     made = make(Parts(strings=200))
     window = Segment(0, np.frombuffer(made.data, np.uint8))
     right = candidates(made.data, 0)[0]
-    facts = WindowFacts.alone(window, Words(right.word_size, right.byte_order))
+    facts = SharedWindows().facts(window, Words(right.word_size, right.byte_order))
     assert [one.distance for one in string_candidates(right, facts)] == [made.distance]
     base = right.array.relative_base
     assert base is not None

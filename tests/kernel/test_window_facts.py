@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kallsift.kernel.placement.distances import empty_head_distances, self_pointer_distances
 from kallsift.kernel.placement.pointers import Words
-from kallsift.kernel.placement.window_facts import MAX_KEPT, SharedWindows, WindowFacts
+from kallsift.kernel.placement.window_facts import MAX_KEPT, SharedWindows
 from kallsift.memory.memory import Segment
 
 SIZE = 1 << 16
@@ -33,7 +33,7 @@ def test_distances_are_those_of_the_window_alone(words: Words, start: int) -> No
     shared = SharedWindows()
     for place in (0x8000, start):
         window = Segment(place, data)
-        facts, alone = shared.facts(window, words), WindowFacts.alone(window, words)
+        facts, alone = shared.facts(window, words), SharedWindows().facts(window, words)
         assert self_pointer_distances(facts) == self_pointer_distances(alone)
         assert empty_head_distances(facts) == empty_head_distances(alone)
         if place % words.size == 0:
@@ -57,7 +57,7 @@ def test_what_is_known_is_not_looked_for_again() -> None:
 
 
 def test_facts_of_equal_arrays_are_the_same() -> None:
-    facts = WindowFacts.alone(Segment(0, image(Words(8, "<"), 0)), Words(8, "<"))
+    facts = SharedWindows().facts(Segment(0, image(Words(8, "<"), 0)), Words(8, "<"))
     one, other = np.arange(5, dtype=np.uint64), np.arange(1, 6, dtype=np.uint64)
     assert facts.once_of("hits", (one,), lambda: 1) == 1
     assert facts.once_of("hits", (other,), lambda: 2) == 2

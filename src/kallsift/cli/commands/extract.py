@@ -72,9 +72,10 @@ def _give(destination: OutputFile, memory: Memory | VirtualMemory, start: int, s
         )
     if (missing := memory.first_missing(start, size)) is not None:
         raise UnmappedError(missing, start + size - missing)
-    # pages that cannot be unpacked show themselves when they are read: before anything is written
-    for _ in _chunks(memory, start, size, None):
-        pass
+    if destination.is_stream:
+        # pages that cannot be unpacked show themselves when they are read; a file appears whole or not at all
+        for _ in _chunks(memory, start, size, None):
+            pass
     with progress_on_terminal() as progress:
         destination.write(_chunks(memory, start, size, progress))
 

@@ -47,11 +47,6 @@ class WindowFacts:
     words: Words
     _known: _Known
 
-    @classmethod
-    def alone(cls, window: Segment, words: Words) -> WindowFacts:
-        """Return the facts of a window that nobody else asks for."""
-        return cls(window, words, _Known(window))
-
     def once(self, name: Hashable, find: Callable[[], Fact]) -> Fact:
         """Return a fact of the bytes, found when it is asked for first.
 

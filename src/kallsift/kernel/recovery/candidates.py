@@ -55,6 +55,11 @@ class SharedWork:
     windows: SharedWindows = field(default_factory=SharedWindows)
 
 
+def placement_cost(memory: Memory) -> int:
+    """Return how many bytes of a memory are passed over to place what is around one token table."""
+    return min(PLACEMENT_COST, memory.stored_size)
+
+
 def best_at(
     memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, shared: SharedWork
 ) -> Kernel | None:
@@ -89,7 +94,7 @@ def best_of(
     """
     ranking = Ranking(memory.hints.word_size)
     scattered = Readings(memory)
-    cost = min(PLACEMENT_COST, memory.stored_size)
+    cost = placement_cost(memory)
     for number, tables in enumerate(islice(candidates, MAX_CANDIDATES)):
         if not number and attempt.budget is not None:
             attempt.budget.spend(cost)

@@ -16,7 +16,7 @@ from kallsift.budget import WorkBudget
 from kallsift.kallsyms.format.token_table import MAX_TABLE, TokenTable, token_tables
 from kallsift.kallsyms.token_run_filter import may_be_cut, may_be_tables
 from kallsift.kallsyms.token_scan import digit_runs
-from kallsift.kernel.recovery.candidates import PLACEMENT_COST
+from kallsift.kernel.recovery.candidates import placement_cost
 from kallsift.kernel.recovery.marker_ranking import MarkerRanking, Rank
 from kallsift.memory.memory import Memory, Segment
 
@@ -35,7 +35,7 @@ ATTEMPT_COST = 1 << 23
 EAGER_PARTS = 8
 """What part of the budget is for token tables that are followed as soon as they are found, as 1 of so many."""
 
-SIFTING_PARTS = 2
+CHOICE_PARTS = 2
 """What part of the budget is for telling which digits are followed, and in what order, likewise."""
 
 HEAD_PARTS = 2
@@ -71,35 +71,37 @@ class TokenSearch:
     def tables(self) -> Iterator[tuple[Segment, TokenTable]]:
         """Yield the token tables with their index, each with what is near it; as many as the budget allows."""
         waiting: list[tuple[Rank, int]] = []
-        sifting = self.budget.share(SIFTING_PARTS)
-        ranking = MarkerRanking(self.memory, sifting)
-        cost = min(ATTEMPT_COST, PASSES * self.memory.stored_size)
+        choice = self.budget.share(CHOICE_PARTS)
+        ranking = MarkerRanking(self.memory, choice)
+        cost = TOKEN_TABLE_COST + min(ATTEMPT_COST, PASSES * self.memory.stored_size)
         # to place what is around one costs more than to find it
-        placement = min(PLACEMENT_COST, self.memory.stored_size)
+        whole_cost = cost + placement_cost(self.memory)
         eager = WorkBudget(self.budget.work // EAGER_PARTS, self.budget.output)
         for stretch, runs in digit_runs(self.memory, self.scanned, self.first):
-            likely = may_be_tables(stretch, runs, sifting)
-            is_cut = may_be_cut(stretch, runs, sifting)
+            likely = may_be_tables(stretch, runs, choice)
+            is_cut = may_be_cut(stretch, runs, choice)
             self.cut += [stretch.start + run for run in runs[is_cut].tolist()]
             for address in (stretch.start + run for run in runs[likely].tolist()):
                 rank = ranking.rank(address)
-                is_eager = rank >= EAGER_RANK and eager.take("", TOKEN_TABLE_COST + cost + placement)
-                if is_eager and self.budget.take("token tables", TOKEN_TABLE_COST + cost):
+                is_eager = rank >= EAGER_RANK and eager.take("", whole_cost)
+                if is_eager and self.budget.take("token tables", cost):
                     yield from self._tables_at(address)
                 else:
                     waiting.append(((-rank[0], -rank[1]), address))
             if len(waiting) > MAX_WAITING:
                 self.budget.leave_out("token tables", len(waiting) - MAX_WAITING)
                 waiting = sorted(waiting)[:MAX_WAITING]
-        self.budget.leave_out("runs of digits", sifting.refused["runs of digits"])
-        for _, address in self._in_order(waiting, TOKEN_TABLE_COST + cost):
-            if self.budget.take("token tables", TOKEN_TABLE_COST + cost):
+        self.budget.leave_out("runs of digits", choice.refused["runs of digits"])
+        if len(waiting) * whole_cost > self.budget.work:
+            waiting = self._by_heads(waiting)
+        else:
+            waiting.sort()
+        for _, address in waiting:
+            if self.budget.take("token tables", cost):
                 yield from self._tables_at(address)
 
-    def _in_order(self, waiting: list[tuple[Rank, int]], cost: int) -> list[tuple[Rank, int]]:
-        """Return token tables in the order in which they are followed: where not all can be, by what is around them."""
-        if len(waiting) * (cost + min(PLACEMENT_COST, self.memory.stored_size)) <= self.budget.work:
-            return sorted(waiting)
+    def _by_heads(self, waiting: list[tuple[Rank, int]]) -> list[tuple[Rank, int]]:
+        """Return token tables in the order in which they are followed where not all can be: by what is around them."""
         from kallsift.kernel.recovery.head_ranking import head_ranks
 
         ranks = head_ranks(self.memory, [address for _, address in waiting], self.budget.share(HEAD_PARTS))
