@@ -43,6 +43,10 @@ BLOCK = 4 << 20
 """Bytes that the kernel reads together at most, as a large folio, and reports as unreadable together."""
 
 
+_LOST: list[bool] = []
+"""Has something once any part of a mapped file is known to be lost."""
+
+
 class _SigAction(ctypes.Structure):
     """``struct sigaction``, with 1,024 bits of signals."""
 
@@ -114,7 +118,6 @@ class _Handler:
 
     def __init__(self) -> None:
         self.mappings: dict[int, weakref.ref[FileMapping]] = {}
-        self.has_covered = False
         self._before = _SigAction()
         self._is_handed_over = False
         # without giving up the interpreter's lock around each call
@@ -170,7 +173,7 @@ class _Handler:
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED
             covered: int = self._libc.mmap(start + offset, size, mmap.PROT_READ, flags, -1, 0)
             faults.pages.add(0, offset, offset + size)
-            self.has_covered = True
+            _LOST[:] = [True]
             return covered == start + offset
         return False
 
@@ -205,11 +208,7 @@ def guard(mapping: FileMapping, address: int) -> None:
 
 def have_occurred() -> bool:
     """Tell whether any page of any mapped file could not be read so far, or is lost."""
-    return bool(_LOST) or any(handler.has_covered for handler in _HANDLER)
-
-
-_LOST: list[bool] = []
-"""Has something once parts of a mapped file are known to be lost."""
+    return bool(_LOST)
 
 
 def lose(faults: FileFaults, low: int, high: int) -> None:
