@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from kallsift.analysis.listings.listing import Listing
     from kallsift.analysis.listings.open import listed
     from kallsift.analysis.symbol_lookup import Answer, Resolver
-    from kallsift.errors import KallsiftError, RecoveryError, SourceError, UnmappedError
+    from kallsift.errors import KallsiftError, RecoveryError, SourceError, Step, UnmappedError
     from kallsift.image.open import open
-    from kallsift.kallsyms.evidence import Check, Outcome
+    from kallsift.kallsyms.evidence import Check, CheckId, Outcome
     from kallsift.kallsyms.symbol_table import Location, Symbol, SymbolTable
     from kallsift.kernel.kernel import Kernel, State, TablePlace
     from kallsift.kernel.recovery.from_address import recover_near
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES_OF = {
-    "errors": ("KallsiftError", "RecoveryError", "SourceError", "UnmappedError"),
+    "errors": ("KallsiftError", "RecoveryError", "SourceError", "Step", "UnmappedError"),
     "image.open": ("open",),
-    "kallsyms.evidence": ("Check", "Outcome"),
+    "kallsyms.evidence": ("Check", "CheckId", "Outcome"),
     "kallsyms.symbol_table": ("Location", "Symbol", "SymbolTable"),
     "kernel.recovery.recover": ("recover", "recover_all"),
     "kernel.kernel": ("Kernel", "State", "TablePlace"),
@@ -61,6 +61,7 @@ __all__ = [
     "Answer",
     "Change",
     "Check",
+    "CheckId",
     "Comparison",
     "CpuState",
     "Difference",
@@ -78,6 +79,7 @@ __all__ = [
     "Resolver",
     "SourceError",
     "State",
+    "Step",
     "Symbol",
     "SymbolTable",
     "TablePlace",

@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """A step of the recovery, in the words that a message gives it."""
+
+    NO_SYMBOL_TABLE = "no symbol table"
+    TOKEN_TABLE = "token table"
+    NAMES = "names"
+    NUM_SYMS = "num_syms"
+    ADDRESSES = "addresses"
+    BYTE_ORDER = "byte order"
+    PLACEMENT = "placement"
+    LANDMARKS = "landmarks"
+
 
 class KallsiftError(Exception):
     """Base of every error that kallsift raises on purpose; its text is one line."""
@@ -37,9 +52,9 @@ class RecoveryError(KallsiftError):
     """No table could be proved; names the step that failed and the best candidate.
 
     Attributes:
-        step: the step of the recovery that failed, e.g. ``"token table"`` or ``"addresses"``.
+        step: the step of the recovery that failed.
     """
 
-    def __init__(self, step: str, message: str) -> None:
+    def __init__(self, step: Step, message: str) -> None:
         super().__init__(f"{step}: {message}")
         self.step = step

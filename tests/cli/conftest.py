@@ -13,7 +13,7 @@ from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
 from kallsift.cli import symbol_sources
 from kallsift.cli.app import run
 from kallsift.cli.options import source as source_options
-from kallsift.errors import RecoveryError
+from kallsift.errors import RecoveryError, Step
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.recovery.search import Progress
 from kallsift.memory.input_files import open_input
@@ -56,7 +56,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
     def plant_them(*kernels: Kernel) -> None:
         def recover_all(_memory: Memory, *, progress: Progress | None = None) -> tuple[Kernel, ...]:
             if not kernels:
-                raise RecoveryError("token table", "none found in 4096 bytes; is this a Linux memory dump?")
+                raise RecoveryError(Step.TOKEN_TABLE, "none found in 4096 bytes; is this a Linux memory dump?")
             return kernels
 
         def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:

@@ -21,7 +21,7 @@ import random
 
 import pytest
 
-from kallsift.kallsyms.evidence import Outcome
+from kallsift.kallsyms.evidence import CheckId, Outcome
 from tests.kallsyms import equations
 from tests.kallsyms.placed import ERAS_64, START, Placed, believed, mistakes, placed, sample, symbols_of
 from tests.oracle.eras import Era
@@ -194,7 +194,7 @@ def test_a_broken_permutation_loses_only_itself(era: str) -> None:
         tables = believed(data)
         assert tables is None or symbols_of(tables) == list(source.blob.symbols)
         if tables is not None:
-            assert {check.name: check.outcome for check in tables.checks}["seqs_of_names"] is Outcome.ABSENT
+            assert {check.name: check.outcome for check in tables.checks}[CheckId.SEQS_OF_NAMES] is Outcome.ABSENT
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kallsyms.format.name_codes import NAME, canonical_pairs, compression_check, token_merges
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
+from kallsift.kallsyms.format.name_codes import canonical_pairs, compression_check, token_merges
 from kallsift.kallsyms.format.name_stream import Names
 from kallsift.kallsyms.format.token_table import TokenTable
 from tests.kallsyms.placed import ERAS_64, candidates, placed, sample
@@ -21,7 +21,7 @@ NEWEST = next(era for era in ERAS if era.name == "7.0")
 
 def of_tables(data: bytes) -> Check:
     """The check of the preferred candidate."""
-    return next(check for check in candidates(data)[0].checks if check.name == NAME)
+    return next(check for check in candidates(data)[0].checks if check.name == CheckId.NAME_CODES)
 
 
 def table(tokens: tuple[bytes, ...]) -> TokenTable:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from kallsift.kallsyms.evidence import Outcome, proven
+from kallsift.errors import Step
+from kallsift.kallsyms.evidence import CheckId, Outcome, proven
 from kallsift.kallsyms.recovered_tables import Attempt, Tables
 from tests.kallsyms.placed import ERAS_64, START, Placed, candidates, mistakes, placed, sample, symbols_of
 from tests.oracle.eras import ERAS, Era
@@ -82,8 +83,8 @@ def test_any_population(era: Era, count: int, seed: int, before: int) -> None:
 def test_sequences_are_checked_where_they_exist(era: Era) -> None:
     tables = assert_exact(placed(era, sample(era, 1500)))
     outcomes = {check.name: check.outcome for check in tables.checks}
-    assert outcomes["seqs_of_names"] is (Outcome.PASSED if era.sequence_size else Outcome.ABSENT)
-    assert outcomes["num_syms"] is Outcome.PASSED
+    assert outcomes[CheckId.SEQS_OF_NAMES] is (Outcome.PASSED if era.sequence_size else Outcome.ABSENT)
+    assert outcomes[CheckId.NUM_SYMS] is Outcome.PASSED
 
 
 @pytest.mark.parametrize("base", [TEXT - 0x1000, TEXT - 0x1234567])
@@ -189,8 +190,8 @@ def test_truncated_base(era: Era) -> None:
 
 def test_attempt_tells_the_furthest_step() -> None:
     attempt = Attempt()
-    attempt.reached(2, "names", "second")
-    attempt.reached(1, "token table", "first")
+    attempt.reached(2, Step.NAMES, "second")
+    attempt.reached(1, Step.TOKEN_TABLE, "first")
     assert (attempt.step, attempt.message) == ("names", "second")
 
 

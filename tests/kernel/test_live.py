@@ -9,7 +9,8 @@ import pytest
 
 import kallsift
 from kallsift.arch import x86
-from kallsift.errors import RecoveryError, UnmappedError
+from kallsift.errors import RecoveryError, Step, UnmappedError
+from kallsift.kallsyms.evidence import CheckId
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.recovery import from_address
 from kallsift.kernel.recovery import recover as live
@@ -65,7 +66,7 @@ def test_a_program_with_tables_of_its_own(
 
     def recover_near(fetched: Fetched, **_: object) -> Kernel:
         tried.append(fetched)
-        raise RecoveryError("token table", "none")
+        raise RecoveryError(Step.TOKEN_TABLE, "none")
 
     monkeypatch.setattr(from_address, "recover_near", recover_near)
     physical = fetched_of(memory, AddressSpace.PHYSICAL)
@@ -125,7 +126,7 @@ def test_what_the_user_knows_reaches_a_source_that_fetches(monkeypatch: pytest.M
 @pytest.mark.parametrize("first", ["nothing", "doubt"])
 def test_a_source_that_changes_is_read_once_more(monkeypatch: pytest.MonkeyPatch, first: str) -> None:
     whole = kernel(SYMBOLS)
-    doubtful = replace(whole, evidence=(*whole.evidence, kallsift.Check.that("CR3", False, "changed meanwhile")))
+    doubtful = replace(whole, evidence=(*whole.evidence, kallsift.Check.that(CheckId.CR3, False, "changed meanwhile")))
     assert whole.proven
     assert not doubtful.proven
     seen: list[Memory] = []
@@ -135,7 +136,7 @@ def test_a_source_that_changes_is_read_once_more(monkeypatch: pytest.MonkeyPatch
         if len(seen) > 1:
             return whole
         if first == "nothing":
-            raise RecoveryError("names", "changed meanwhile")
+            raise RecoveryError(Step.NAMES, "changed meanwhile")
         return doubtful
 
     monkeypatch.setattr(at_once, "recover", recover)
@@ -151,7 +152,7 @@ def test_what_stands_still_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None
     def recover(memory: Memory, **_: object) -> Kernel:
         nonlocal count
         count += 1
-        raise RecoveryError("names", "none")
+        raise RecoveryError(Step.NAMES, "none")
 
     monkeypatch.setattr(at_once, "recover", recover)
     with pytest.raises(RecoveryError):

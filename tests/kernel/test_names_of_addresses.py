@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.format.token_table import token_tables
 from kallsift.kallsyms.recovered_tables import Attempt, Layout, Listed, Tables
 from kallsift.kallsyms.solvers.scattered import recover_anywhere
@@ -68,13 +68,13 @@ def test_another_reading_that_does_nearly_as_well_is_told(moved: int, hits: int,
     memory = Memory("one", "flat", AddressSpace.FILE, (segment,), image=ImageFacts(("flat",), 0))
     tokens = next(token_tables(segment, made.data.index(DIGITS, made.blob.tables["token_table"].offset)))
     tables = next(iter(recover_anywhere(segment, tokens, (made.word_size,), Attempt())))
-    passed = Check.that("pointers to symbols", True, "")
+    passed = Check.that(CheckId.POINTERS_TO_SYMBOLS, True, "")
     readings = Readings(memory)
     for shift, count in ((0, 100), (moved, hits)):
         symbols = unplaced_symbols(tables)
         symbols = replace(symbols, addresses=symbols.addresses + np.uint64(shift))
         placement = Placement(symbols, 0, Words(made.word_size, tables.byte_order), (passed,), hits=count)
-        landmark = Check.that("linux_banner", True, "")
+        landmark = Check.that(CheckId.LINUX_BANNER, True, "")
         assert readings.add(replace(tables, rivals=()), placement, (landmark,))
     best = readings.clearest()
     assert best is not None

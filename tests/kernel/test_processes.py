@@ -7,8 +7,7 @@ import pytest
 
 import kallsift
 from kallsift import Kernel, State
-from kallsift.kallsyms.evidence import Check, Outcome
-from kallsift.kernel.checks.processes import PROCESSES
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from tests.kernel.made_machine import (
     IMAGE_SIZE,
     INIT_TASK,
@@ -27,7 +26,7 @@ FORGED = 2 * MIB
 
 
 def processes(kernel: Kernel) -> Check:
-    (check,) = (check for check in kernel.evidence if check.name == PROCESSES)
+    (check,) = (check for check in kernel.evidence if check.name == CheckId.PROCESSES)
     return check
 
 

@@ -10,14 +10,14 @@ import pytest
 
 import kallsift
 from kallsift.errors import RecoveryError
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.recovered_tables import Tables
 from kallsift.kernel.kernel import Kernel, State
 from kallsift.kernel.placement import word_size
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointers import Words
 from kallsift.kernel.placement.window_facts import SharedWindows
-from kallsift.kernel.placement.word_size import MIN_POINTERS, MIN_SYSTEM_CALLS, WORD_SIZE, WordVotes, named_word_size
+from kallsift.kernel.placement.word_size import MIN_POINTERS, MIN_SYSTEM_CALLS, WordVotes, named_word_size
 from kallsift.kernel.recovery.ranking import Ranking
 from kallsift.memory.memory import Hints
 from tests.kernel.made_machine import INIT_TASK, LISTS, MIB, Machine
@@ -40,7 +40,7 @@ def test_a_base_followed_by_padding_is_no_word_of_64_bits(count: int, text_only:
     made = worded(ALIGNED_TO_16, 4, count=count, text_only=text_only)
     found = kallsift.recover(made.file())
     assert (found.symbols.word_size, read(found), found.proven) == (4, made.listed(), True)
-    assert outcome(found, WORD_SIZE) is Outcome.PASSED
+    assert outcome(found, CheckId.WORD_SIZE) is Outcome.PASSED
 
 
 @pytest.mark.parametrize("byte_order", ["little", "big"])
@@ -49,7 +49,7 @@ def test_self_relative_tables_are_alike_for_both(word_size: int, byte_order: Byt
     made = worded(SELF_RELATIVE, word_size, byte_order=byte_order)
     found = kallsift.recover(made.file())
     assert (found.symbols.word_size, read(found), found.proven) == (word_size, made.listed(), True)
-    assert outcome(found, WORD_SIZE) is Outcome.PASSED
+    assert outcome(found, CheckId.WORD_SIZE) is Outcome.PASSED
 
 
 def test_pointers_of_64_bits_refute_a_table_of_32() -> None:
@@ -161,9 +161,9 @@ def test_what_tells_where_pointers_do_not(
         assert (check.outcome is Outcome.FAILED) is (size == failed)
 
 
-UNTOLD = Check(WORD_SIZE, Outcome.ABSENT, "too few pointers")
-SEEN = Check("linux_banner", Outcome.PASSED, "points at the text")
-FAILED = Check("page table", Outcome.FAILED, "none maps it")
+UNTOLD = Check(CheckId.WORD_SIZE, Outcome.ABSENT, "too few pointers")
+SEEN = Check(CheckId.LINUX_BANNER, Outcome.PASSED, "points at the text")
+FAILED = Check(CheckId.PAGE_TABLE, Outcome.FAILED, "none maps it")
 
 
 def reading(word_size: int, *checks: Check, state: State = State.RUNNING) -> Kernel:
@@ -200,7 +200,7 @@ def test_a_tie_is_told_and_a_user_decides_it() -> None:
 
 @pytest.mark.parametrize("given", [None, 4])
 def test_what_proves_itself_needs_no_user(given: int | None) -> None:
-    known = Check(WORD_SIZE, Outcome.PASSED, "of 32 bits")
+    known = Check(CheckId.WORD_SIZE, Outcome.PASSED, "of 32 bits")
     for others in ((), (reading(8, UNTOLD),)):
         best = ranked(*others, reading(4, SEEN, known), given=given)
         assert best is not None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.kernel import Kernel, State, TablePlace
 from kallsift.memory.memory import AddressSpace, Memory, Segment
@@ -46,8 +46,8 @@ def kernel(rows: Sequence[Row] = ROWS, word_size: int = 8, **changes: Any) -> Ke
     proven = Kernel(
         symbols=table(rows, word_size),
         evidence=(
-            Check("markers", Outcome.PASSED, "all 3 markers equal the offsets of entries"),
-            Check("CR3", Outcome.ABSENT, "the source records no CR3"),
+            Check(CheckId.MARKERS, Outcome.PASSED, "all 3 markers equal the offsets of entries"),
+            Check(CheckId.CR3, Outcome.ABSENT, "the source records no CR3"),
         ),
         state=State.RUNNING,
         byte_order="<",
@@ -68,7 +68,7 @@ def kernel(rows: Sequence[Row] = ROWS, word_size: int = 8, **changes: Any) -> Ke
 
 def unproven() -> Kernel:
     """A stale copy with a check that failed."""
-    failed = Check("page table", Outcome.FAILED, "maps none of the tables")
+    failed = Check(CheckId.PAGE_TABLE, Outcome.FAILED, "maps none of the tables")
     return kernel(evidence=(failed,), state=State.STALE, kaslr_slide=None, virtual_base=None, page_table_root=None)
 
 

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.kernel import Kernel
 from kallsift.memory.memory import Memory
 from kallsift.output.text.info import info_panel
@@ -51,7 +51,7 @@ def test_what_is_unknown_or_failed_is_said() -> None:
 
 def test_hostile_strings_are_harmless() -> None:
     evil = "\x1b]0;owned\x07 [red]markup[/] \u202e\n"
-    check = Check("name\x1b[2J", Outcome.PASSED, evil)
+    check = Check(CheckId.NAMES, Outcome.PASSED, evil)
     text = shown(memory(evil, notes=(evil,)), kernel(banner=evil, evidence=(check,), architecture=evil, paging=evil))
     assert "\x1b" not in text
     assert "\x07" not in text

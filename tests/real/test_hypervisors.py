@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import kallsift
+from kallsift.kallsyms.evidence import CheckId
 from tests.lab import Capture
 from tests.memory.writers import hyperv, virtualbox, xen
 from tests.real.comparison import text_of
@@ -71,7 +72,7 @@ def test_a_guest(taken: Taken, tmp_path: Path, guest: str, program: str) -> None
     assert kernel.proven
     assert text_of(kernel) == capture.core_kallsyms()
     outcomes = {check.name: check.outcome for check in kernel.evidence}
-    wanted = ["CR3"] if program == "Xen" else ["CR3", "LSTAR", "IDT"]
+    wanted = [CheckId.CR3] if program == "Xen" else [CheckId.CR3, CheckId.LSTAR, CheckId.IDT]
     assert [outcomes[name] for name in wanted] == [kallsift.Outcome.PASSED] * len(wanted)
 
 
@@ -103,4 +104,4 @@ def test_a_guest_of_hyperv(taken: Taken, tmp_path: Path, guest: str) -> None:
     assert kernel.proven
     assert text_of(kernel) == capture.core_kallsyms()
     outcomes = {check.name: check.outcome for check in kernel.evidence}
-    assert outcomes["CR3"] is outcomes["IDT"] is kallsift.Outcome.PASSED
+    assert outcomes[CheckId.CR3] is outcomes[CheckId.IDT] is kallsift.Outcome.PASSED

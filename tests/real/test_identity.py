@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import kallsift
+from kallsift.kallsyms.evidence import CheckId
 from tests.real.comparison import compare, text_of, wrong_letters
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
 from tests.real.listed import running
@@ -72,8 +73,8 @@ def test_nothing_is_needed_but_the_bytes(taken: Taken, guest: str) -> None:
     memory = memory_of(data)
     kernel = kallsift.recover(memory)
     checks = {check.name: check.outcome for check in kernel.evidence}
-    assert checks["VMCOREINFO"] is kallsift.Outcome.ABSENT
-    assert checks["CR3"] is kallsift.Outcome.ABSENT
+    assert checks[CheckId.VMCOREINFO] is kallsift.Outcome.ABSENT
+    assert checks[CheckId.CR3] is kallsift.Outcome.ABSENT
     assert kernel.proven
     assert compare(text_of(kernel), capture.core_kallsyms(), wrong_letters(memory, kernel)).same
 
@@ -98,7 +99,7 @@ def test_lookups_agree_with_the_guests_table(taken: Taken, guest: str) -> None:
 @pytest.mark.parametrize("guest", [name for name in GUESTS if name.startswith("amd64")])
 def test_registers_of_the_dump_agree(taken: Taken, guest: str) -> None:
     kernel = running(taken(guest).dump("elf"))
-    assert {check.name: check.outcome for check in kernel.evidence}["CR3"] is kallsift.Outcome.PASSED
+    assert {check.name: check.outcome for check in kernel.evidence}[CheckId.CR3] is kallsift.Outcome.PASSED
 
 
 def test_another_machines_registers_are_noticed(taken: Taken) -> None:
@@ -106,5 +107,5 @@ def test_another_machines_registers_are_noticed(taken: Taken) -> None:
     with kallsift.open(taken("amd64-7.2").dump("elf")) as memory:
         cpus = tuple(replace(cpu, registers={**cpu.registers, "cr3": 0x1000}) for cpu in memory.hints.cpus)
         kernel = kallsift.recover(replace(memory, hints=replace(memory.hints, cpus=cpus)))
-    assert {check.name: check.outcome for check in kernel.evidence}["CR3"] is kallsift.Outcome.FAILED
+    assert {check.name: check.outcome for check in kernel.evidence}[CheckId.CR3] is kallsift.Outcome.FAILED
     assert not kernel.proven

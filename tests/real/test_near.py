@@ -11,6 +11,7 @@ import kallsift
 from kallsift import CpuState, Fetched, Hints, Memory
 from kallsift.arch.paging import translate
 from kallsift.arch.registry import MODES
+from kallsift.kallsyms.evidence import CheckId
 from tests.real.comparison import text_of
 from tests.real.conftest import GUESTS, Taken
 
@@ -49,7 +50,9 @@ def test_an_entry_point_and_pages_are_enough(taken: Taken, guest: str) -> None:
         kernel = kallsift.recover_near(fetched)
     assert text_of(kernel) == capture.core_kallsyms()
     assert kernel.proven
-    assert {check.name: check.outcome for check in kernel.evidence}[register.upper()] is kallsift.Outcome.PASSED
+    assert {check.name: check.outcome for check in kernel.evidence}[
+        CheckId(register.upper())
+    ] is kallsift.Outcome.PASSED
     assert fetched.bytes_read < MOST
 
 
@@ -60,7 +63,7 @@ def test_interrupt_descriptors_are_enough(taken: Taken) -> None:
         fetched = Fetched(reader(memory, kallsift.recover(memory)), hints=Hints(cpus=(CpuState(0, registers),)))
         kernel = kallsift.recover_near(fetched)
     assert text_of(kernel) == capture.core_kallsyms()
-    assert {check.name: check.outcome for check in kernel.evidence}["IDT"] is kallsift.Outcome.PASSED
+    assert {check.name: check.outcome for check in kernel.evidence}[CheckId.IDT] is kallsift.Outcome.PASSED
 
 
 def test_the_recorded_entry_is_the_kernels(taken: Taken) -> None:
@@ -81,7 +84,7 @@ def test_a_wrong_entry_is_noticed(taken: Taken) -> None:
         fetched = Fetched(reader(memory, whole), hints=Hints(cpus=(CpuState(0, {"lstar": wrong}),)))
         kernel = kallsift.recover_near(fetched)
     assert not kernel.proven
-    assert {check.name: check.outcome for check in kernel.evidence}["LSTAR"] is kallsift.Outcome.FAILED
+    assert {check.name: check.outcome for check in kernel.evidence}[CheckId.LSTAR] is kallsift.Outcome.FAILED
 
 
 @pytest.mark.parametrize("answer", [None, b"", bytes(4096)])

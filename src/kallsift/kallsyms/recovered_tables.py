@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
+from kallsift.errors import Step
 from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.format.address_table import AddressArray
 from kallsift.memory.memory import Segment
@@ -157,7 +158,7 @@ class Attempt:
         unplaced: tables that are in order, but of which nothing tells where they are mapped; `MAX_UNPLACED` at most.
     """
 
-    step: str = "token table"
+    step: Step = Step.TOKEN_TABLE
     message: str = "no 256 strings with an index that fits them were found; if there was a table, its page is lost"
     rank: int = field(default=0, repr=False)
     damaged: bool = False
@@ -165,7 +166,7 @@ class Attempt:
     budget: WorkBudget | None = field(default=None, repr=False)
     unplaced: list[Tables] = field(default_factory=list, repr=False)
 
-    def reached(self, rank: int, step: str, message: str) -> None:
+    def reached(self, rank: int, step: Step, message: str) -> None:
         """Notes that everything before ``step`` held."""
         if rank >= self.rank:
             self.rank, self.step, self.message = rank, step, message

@@ -24,7 +24,7 @@ from kallsift.arch.address_space import Rule
 from kallsift.arch.page_table_ranges import mapped_ranges
 from kallsift.arch.paging import Segmented, Windows
 from kallsift.errors import KallsiftError
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.access.image_sections import Section, sections
 from kallsift.kernel.access.virtual_memory import VirtualMemory, virtual_memory
 from kallsift.kernel.kernel import Kernel
@@ -100,7 +100,7 @@ def layout(kernel: Kernel) -> Layout:
     memory = virtual_memory(kernel) if runs else None
     parts = sections(kernel, memory)
     if memory is None:
-        check = Check("page table", Outcome.ABSENT, "it does not run")
+        check = Check(CheckId.PAGE_TABLE, Outcome.ABSENT, "it does not run")
         regions = [_region(part, _place(kernel, part.start), check, None, True) for part in parts]
         return Layout(_nested(regions), None)
     table = page_table(kernel, memory)
@@ -142,7 +142,7 @@ def _windows(memory: VirtualMemory) -> list[Region]:
     windows = mapping.windows if isinstance(mapping, Segmented) else mapping
     if not isinstance(windows, Windows):
         return []
-    check = Check.that("page table", True, "the processor maps it without one")
+    check = Check.that(CheckId.PAGE_TABLE, True, "the processor maps it without one")
     regions = [
         Region(
             windows.name,
@@ -163,7 +163,7 @@ def _mapped_segments(memory: VirtualMemory, mapping: Segmented) -> list[Region]:
     regions = []
     for stretch in mapping.tables.stretches:
         mapped = bytes_of(ranges.inside(stretch.start, stretch.stop))
-        check = Check.that("page table", True, f"the kernel's own table maps {mapped:,} bytes of it")
+        check = Check.that(CheckId.PAGE_TABLE, True, f"the kernel's own table maps {mapped:,} bytes of it")
         name, basis = "mapped segment", mapping.architecture
         regions.append(Region(name, stretch.start, stretch.stop, basis, None, mapped, check))
     return regions
@@ -187,7 +187,7 @@ def _outside(table: PageTable, memory: VirtualMemory, regions: list[Region]) -> 
             if holds_pages(pages, table, memory):
                 found.append(_region(pages, None, against_page_table(pages, table), table))
             else:
-                check = Check("page table", Outcome.ABSENT, "mapped, and in no region that is known")
+                check = Check(CheckId.PAGE_TABLE, Outcome.ABSENT, "mapped, and in no region that is known")
                 found.append(_region(Bounded("", start, end, "page table"), None, check, table))
             if len(found) == MAX_UNKNOWN:
                 return found

@@ -10,7 +10,7 @@ from kallsift.analysis.address_space.page_table import PageTable
 from kallsift.arch.address_space import Rule
 from kallsift.arch.page_table_ranges import MappedRanges
 from kallsift.arch.paging import Entries
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 
 PAGE_STRUCTURE = 64
@@ -98,11 +98,11 @@ def image_against_page_table(start: int, end: int, table: PageTable | None) -> C
 
 
 def _unseen(why: str) -> Check:
-    return Check("page table", Outcome.ABSENT, why)
+    return Check(CheckId.PAGE_TABLE, Outcome.ABSENT, why)
 
 
 def _check(holds: bool, right: str, wrong: str) -> Check:
-    return Check.that("page table", holds, right if holds else wrong)
+    return Check.that(CheckId.PAGE_TABLE, holds, right if holds else wrong)
 
 
 def _spans(ranges: MappedRanges, address: int) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from kallsift.errors import UnmappedError
-from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.evidence import Check, CheckId
 from kallsift.kernel.access.image_sections import Section, address_of
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.kernel import Kernel
@@ -42,4 +42,4 @@ def per_cpu_areas(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[Secti
     own = words.wrap(offsets[held] + np.uint64(template))
     inside = int(np.count_nonzero(own - np.uint64(base) < np.uint64(end - base)))
     detail = f"{inside} processors have their data in it"
-    yield Section("per-CPU areas", base, end, BASE), Check.that(OFFSETS, inside > 0, detail)
+    yield Section("per-CPU areas", base, end, BASE), Check.that(CheckId.PER_CPU_OFFSET, inside > 0, detail)

@@ -13,6 +13,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.errors import Step
 from kallsift.kallsyms.damaged.address_table import Left, aligned_down, arrays_left, table_alignment
 from kallsift.kallsyms.damaged.markers import MarkersLeft, markers_left, stream_starts
 from kallsift.kallsyms.damaged.page_map import Pages
@@ -101,7 +102,7 @@ def marked_streams(
             else:
                 if counted is None and _first_page_lost(pages, offset):
                     message = f"the names begin at {segment.start + offset:#x}, but how many there are is lost"
-                    attempt.reached(2, "num_syms", message)
+                    attempt.reached(2, Step.NUM_SYMS, message)
                     attempt.damaged = True
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.errors import Step
 from kallsift.kallsyms.damaged.address_table import Left, arrays_left
 from kallsift.kallsyms.damaged.address_trust import borne_out_by_pointers, in_long_rows
 from kallsift.kallsyms.damaged.index_assignment import asks_addresses, with_confirmed
@@ -29,7 +30,7 @@ from kallsift.kallsyms.damaged.page_map import PAGE, Pages
 from kallsift.kallsyms.damaged.partial_tables import TablesLeft
 from kallsift.kallsyms.damaged.stream_walk import Entries, reenter
 from kallsift.kallsyms.damaged.unverified_pages import proven_entries
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.format.seqs_of_names import Ranks
 from kallsift.kallsyms.format.token_table import TokenTable
 from kallsift.kallsyms.recovered_tables import Attempt, Damage, Row, Tables, in_order
@@ -59,7 +60,7 @@ def recover_damaged(
     here = f"token table at {segment.start + tokens.offset:#x}"
     low, high = max(0, tokens.offset - WITHIN), min(len(segment.data), tokens.offset + WITHIN)
     pages = Pages.blank(segment, low, high)
-    attempt.reached(1, "names", f"{here}, but no markers near it fit a name stream")
+    attempt.reached(1, Step.NAMES, f"{here}, but no markers near it fit a name stream")
     firsts = _first_characters(tokens)
     letters = np.zeros(256, np.bool_)
     letters[TYPE_LETTERS] = True
@@ -71,7 +72,7 @@ def recover_damaged(
         nonlocal found
         placed: list[Left] = []
         attempt.reached(
-            3, "addresses", f"{here} with {stream.count} names, pages of which are lost, but no addresses that fit"
+            3, Step.ADDRESSES, f"{here} with {stream.count} names, pages of which are lost, but no addresses that fit"
         )
         entries, lost = _entries(segment.data, pages, stream, firsts, letters)
         solver = _NameSolver(pages, entries, letters[firsts])
@@ -254,11 +255,13 @@ def _assemble(tables: TablesLeft, pages: Pages, solver: _NameSolver) -> Tables:
     number = sum(len(one.lost) for one in damage)
     checks = (
         Check.that(
-            "markers", True, f"{len(stream.numbers)} of {stream.markers} markers survive; names are read from each"
+            CheckId.MARKERS,
+            True,
+            f"{len(stream.numbers)} of {stream.markers} markers survive; names are read from each",
         ),
         _ranks_check(ranks),
         Check(
-            "damage",
+            CheckId.DAMAGE,
             Outcome.FAILED,
             f"{whole} of {stream.count} symbols are whole: {unknown[0]} names and {unknown[1]} addresses are lost on "
             f"{number} pages" + (f", {foreign} of which hold something else" if foreign else ""),
@@ -272,8 +275,10 @@ def _assemble(tables: TablesLeft, pages: Pages, solver: _NameSolver) -> Tables:
 
 def _ranks_check(ranks: Ranks | None) -> Check:
     if ranks is None:
-        return Check("seqs_of_names", Outcome.ABSENT, "no permutation follows a table")
-    return Check.that("seqs_of_names", True, f"{ranks.known} of {len(ranks.order)} entries survive, each of them once")
+        return Check(CheckId.SEQS_OF_NAMES, Outcome.ABSENT, "no permutation follows a table")
+    return Check.that(
+        CheckId.SEQS_OF_NAMES, True, f"{ranks.known} of {len(ranks.order)} entries survive, each of them once"
+    )
 
 
 def _damage(segment: Segment, pages: Pages, rows: tuple[Row, ...]) -> Iterator[Damage]:

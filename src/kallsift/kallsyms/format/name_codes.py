@@ -14,11 +14,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.format.name_stream import Names
 from kallsift.kallsyms.format.token_table import CODES, TokenTable
-
-NAME = "name codes"
 
 MAX_EXCEPTIONS = 0.01
 """Share of neighbouring codes, and of tokens, above which the names follow another rule and are not damaged."""
@@ -60,24 +58,26 @@ def compression_check(data: NDArray[np.uint8], names: Names, tokens: TokenTable)
         tokens: its token table, with all 256 tokens.
     """
     if not tokens.stored or tokens.known is not None:
-        return Check(NAME, Outcome.ABSENT, "the names are not compressed, or not all tokens are known")
+        return Check(CheckId.NAME_CODES, Outcome.ABSENT, "the names are not compressed, or not all tokens are known")
     merges = token_merges(tokens)
     made = int(np.count_nonzero(merges.rank)) + len(merges.strange)
     places = _broken_pairs(data, names, canonical_pairs(merges))
     allowed = max(MIN_EXCEPTIONS, MAX_EXCEPTIONS * int(names.lengths.sum()))
     if len(places) > allowed or len(merges.strange) > max(MIN_EXCEPTIONS, made // 4):
-        return Check(NAME, Outcome.ABSENT, "the names are compressed by another rule (normal up to 2.6.13)")
+        return Check(
+            CheckId.NAME_CODES, Outcome.ABSENT, "the names are compressed by another rule (normal up to 2.6.13)"
+        )
     if merges.strange:
         first = bytes(tokens.strings[tokens.starts[merges.strange[0]] : tokens.starts[merges.strange[0] + 1] - 1])
         detail = (
             f"{len(merges.strange)} of {made} tokens are no pairs of others, the first is {first.decode('latin-1')!r}"
         )
-        return Check.that(NAME, False, detail, is_quoted=True)
+        return Check.that(CheckId.NAME_CODES, False, detail, is_quoted=True)
     if len(places):
         indices = np.unique(np.searchsorted(names.starts, places, "right") - 1)
         detail = f"{len(indices)} names are not what the generator makes of any, the first is symbol {indices[0]}"
-        return Check.that(NAME, False, detail, is_quoted=True)
-    return Check.that(NAME, True, f"all {len(names.starts)} names are the only encoding of their text")
+        return Check.that(CheckId.NAME_CODES, False, detail, is_quoted=True)
+    return Check.that(CheckId.NAME_CODES, True, f"all {len(names.starts)} names are the only encoding of their text")
 
 
 def token_merges(tokens: TokenTable) -> Merges:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.errors import Step
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.format.address_table import AddressArray, find_arrays
 from kallsift.kallsyms.format.markers import Markers, find_markers
 from kallsift.kallsyms.format.name_codes import compression_check
@@ -74,7 +75,7 @@ def recover_tables(
     """
     here = _here(segment, tokens)
     if tokens.stored:
-        attempt.reached(1, "names", f"{here}, but no markers near it fit a name stream")
+        attempt.reached(1, Step.NAMES, f"{here}, but no markers near it fit a name stream")
     for listing in _listings(segment, tokens, attempt, markers):
         count = len(listing.names.starts)
         expanded = expand_checked(segment, tokens, listing.names, attempt)
@@ -82,7 +83,7 @@ def recover_tables(
             continue
         characters, bounds, letters = expanded
         attempt.reached(
-            3, "addresses", f"{here} with {count} names, but no array of {count} addresses in order near it"
+            3, Step.ADDRESSES, f"{here} with {count} names, but no array of {count} addresses in order near it"
         )
         with ThreadPoolExecutor() as threads:
             checked = threads.submit(compression_check, segment.data, listing.names, tokens)
@@ -93,7 +94,7 @@ def recover_tables(
         by_name: dict[int | None, Check] = {}
         for _, _, word_size, array in arrays:
             if (blank := blank_page(segment, array.offset, array.size)) is not None:
-                attempt.reached(3, "addresses", f"{here} with {count} names, but the page at {blank:#x} is blank")
+                attempt.reached(3, Step.ADDRESSES, f"{here} with {count} names, but the page at {blank:#x} is blank")
                 continue
             rows = in_order(*listing.rows, *token_rows(tokens), *array_rows(array, word_size))
             sequences = find_sequences(segment.data, [row.end for row in rows], count, tokens.byte_order)
@@ -125,7 +126,7 @@ def assemble(
 def order_check(array: AddressArray) -> Check:
     """Return the address array's proof."""
     detail = f"{len(array.words)} entries never decrease as {array.encoding.name}"
-    return Check.that("address order", True, detail)
+    return Check.that(CheckId.ADDRESS_ORDER, True, detail)
 
 
 def sequences_rows(sequences: Sequences | None) -> tuple[Row, ...]:
@@ -159,14 +160,14 @@ def aligned_starts(rows: Sequence[Row]) -> list[int]:
 def index_check(tokens: TokenTable) -> Check:
     """The token table's proof."""
     if not tokens.stored:
-        return Check("token index", Outcome.ABSENT, "the names are not compressed")
-    return Check.that("token index", True, f"256 offsets equal the starts of 256 strings ({tokens.size} bytes)")
+        return Check(CheckId.TOKEN_INDEX, Outcome.ABSENT, "the names are not compressed")
+    return Check.that(CheckId.TOKEN_INDEX, True, f"256 offsets equal the starts of 256 strings ({tokens.size} bytes)")
 
 
 def markers_check(markers: Markers) -> Check:
     """The name stream's proof."""
     return Check.that(
-        "markers",
+        CheckId.MARKERS,
         True,
         f"all {len(markers.values)} markers ({markers.width} bytes each) are the offsets of every 256th entry",
     )
@@ -185,9 +186,9 @@ def expand_checked(
     count = int(wrong[0]) if len(wrong) else len(letters)
     if count < (len(letters) if least is None else least):
         here = _here(segment, tokens)
-        attempt.reached(2, "names", f"{here}: {len(wrong)} names start with no type letter")
+        attempt.reached(2, Step.NAMES, f"{here}: {len(wrong)} names start with no type letter")
         return None
-    check = Check.that("type letters", True, f"all {count} entries start with a letter of nm")
+    check = Check.that(CheckId.TYPE_LETTERS, True, f"all {count} entries start with a letter of nm")
     return characters[: bounds[count]], bounds[: count + 1], check
 
 
@@ -221,12 +222,12 @@ def _listings(
                 rows = [Row("names", names.offset, names.size), Row("markers", markers.offset, markers.size)]
                 if (place := find_num_syms(data, names.offset, count, tokens.byte_order)) is not None:
                     rows.append(Row("num_syms", place, COUNT_SIZE))
-                    num_syms = Check.that("num_syms", True, f"the count {count} stands before the names")
+                    num_syms = Check.that(CheckId.NUM_SYMS, True, f"the count {count} stands before the names")
                 elif tokens.stored and is_padding(data, max(0, names.offset - 8), names.offset):
-                    num_syms = Check("num_syms", Outcome.ABSENT, "nothing but zeros stands before the names")
+                    num_syms = Check(CheckId.NUM_SYMS, Outcome.ABSENT, "nothing but zeros stands before the names")
                 else:
                     message = f"{here}, but what stands before the {count} names is not their count"
-                    attempt.reached(2, "names", message)
+                    attempt.reached(2, Step.NAMES, message)
                     continue
                 found.append(_Listing(names, tuple(rows), num_syms, markers_check(markers)))
         # both equations before one: a stream that begins inside the names can touch the markers by chance
@@ -278,12 +279,12 @@ def blank_page(segment: Segment, offset: int, size: int) -> int | None:
 def sequences_check(sequences: Sequences | None, characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> Check:
     """Whether the permutation sorts the names."""
     if sequences is None:
-        return Check("seqs_of_names", Outcome.ABSENT, "no permutation follows a table (normal up to 6.1)")
+        return Check(CheckId.SEQS_OF_NAMES, Outcome.ABSENT, "no permutation follows a table (normal up to 6.1)")
     if sorted_by_name(sequences.order, characters, bounds):
         text = f"a permutation of all {len(sequences.order)} symbols ({sequences.entry_size} bytes each)"
-        return Check.that("seqs_of_names", True, f"{text} that sorts them by name")
+        return Check.that(CheckId.SEQS_OF_NAMES, True, f"{text} that sorts them by name")
     falls = names_out_of_order(sequences.order, characters, bounds)
     detail = (
         f"{len(falls)} of {len(sequences.order)} names come before their predecessors by name, the first is {falls[0]}"
     )
-    return Check.that("seqs_of_names", False, detail, is_quoted=True)
+    return Check.that(CheckId.SEQS_OF_NAMES, False, detail, is_quoted=True)

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.errors import Step
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.format.address_table import ENCODINGS, AddressArray
 from kallsift.kallsyms.format.token_table import MAX_PADDING
 from kallsift.kallsyms.recovered_tables import Attempt, Row, Tables, in_order
@@ -58,7 +59,7 @@ def recover_early(memory: Memory, low: int, word_sizes: Sequence[int], attempt: 
                 listings = [*_listings(segment.data, num_syms + size, count)]
                 if len(listings) > 1:
                     here = f"{count} words in order at {segment.start + array.offset:#x} and their number"
-                    attempt.reached(2, "names", f"{here}, but the names behind it can be read in more than one way")
+                    attempt.reached(2, Step.NAMES, f"{here}, but the names behind it can be read in more than one way")
                 elif listings:
                     yield _tables(segment, num_syms, array, *listings[0], size, byte_order)
 
@@ -135,10 +136,10 @@ def _tables(
         Row("names", start, end - start),
     )
     checks = (
-        Check.that("num_syms", True, f"the count {count} stands between the addresses and the names"),
-        Check.that("names", True, f"{count} names of at most {MAX_NAME - 1} characters, stored as {form}"),
-        Check("type letters", Outcome.ABSENT, "tables before 2.6.10 have none; each is printed as ?"),
-        Check.that("address order", True, f"{count} entries never decrease as {array.encoding.name}"),
+        Check.that(CheckId.NUM_SYMS, True, f"the count {count} stands between the addresses and the names"),
+        Check.that(CheckId.NAMES, True, f"{count} names of at most {MAX_NAME - 1} characters, stored as {form}"),
+        Check(CheckId.TYPE_LETTERS, Outcome.ABSENT, "tables before 2.6.10 have none; each is printed as ?"),
+        Check.that(CheckId.ADDRESS_ORDER, True, f"{count} entries never decrease as {array.encoding.name}"),
     )
     return Tables(segment, size, byte_order, in_order(*rows), array, characters, bounds, checks)
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from kallsift.budget import STRETCH_STEP, WorkBudget
 from kallsift.byte_search import places_of
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.errors import Step
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.format.address_table import ENCODINGS, AddressArray
 from kallsift.kallsyms.recovered_tables import Attempt, Row, Tables, in_order
 from kallsift.memory.memory import Memory, Segment
@@ -100,7 +101,7 @@ def recover_modutils(
                     return
                 segment = memory.around(address, BEFORE, AFTER)
                 if tables := _tables(segment, address - segment.start, size, byte_order):
-                    attempt.reached(3, "placement", f"section of modutils' kallsyms at {address:#x}, placed nowhere")
+                    attempt.reached(3, Step.PLACEMENT, f"section of modutils' kallsyms at {address:#x}, placed nowhere")
                     yield tables
 
 
@@ -180,9 +181,11 @@ def _tables(segment: Segment, offset: int, size: int, byte_order: str) -> Tables
         Row("names", offset + string_offset, total - string_offset),
     )
     checks = (
-        Check.that("header", True, f"its numbers say where {sections} sections, {count} symbols and their names end"),
-        Check.that("names", True, f"{len(order)} names, each where its symbol says"),
-        Check("type letters", Outcome.ABSENT, "modutils wrote none; each is printed as ?"),
+        Check.that(
+            CheckId.HEADER, True, f"its numbers say where {sections} sections, {count} symbols and their names end"
+        ),
+        Check.that(CheckId.NAMES, True, f"{len(order)} names, each where its symbol says"),
+        Check(CheckId.TYPE_LETTERS, Outcome.ABSENT, "modutils wrote none; each is printed as ?"),
     )
     return Tables(segment, size, byte_order, in_order(*rows), array, characters, bounds, checks)
 

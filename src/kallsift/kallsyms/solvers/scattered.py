@@ -15,7 +15,8 @@ from heapq import merge
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.evidence import Check
+from kallsift.errors import Step
+from kallsift.kallsyms.evidence import Check, CheckId
 from kallsift.kallsyms.format.address_table import AddressArray, Run, find_runs, windows, with_bases
 from kallsift.kallsyms.format.markers import find_markers
 from kallsift.kallsyms.format.name_codes import compression_check
@@ -112,7 +113,7 @@ def recover_anywhere(
 ) -> Iterator[Tables]:
     """As `kallsift.kallsyms.solvers.adjacent.recover_tables`, wherever the tables lie."""
     here = f"token table at {segment.start + tokens.offset:#x}"
-    attempt.reached(1, "names", f"{here}, but no markers around it fit a name stream")
+    attempt.reached(1, Step.NAMES, f"{here}, but no markers around it fit a name stream")
     around = _surroundings(segment, tokens)
     data = around.data
     runs: dict[int, list[Run]] = {}
@@ -120,7 +121,7 @@ def recover_anywhere(
     for stream in streams:
         markers = stream.markers
         others: OtherTables | None = None
-        attempt.reached(3, "addresses", f"{here} with some {stream.least} names, but no array of addresses in order")
+        attempt.reached(3, Step.ADDRESSES, f"{here} with some {stream.least} names, but no array of addresses in order")
         listings = {
             len(listing.names.starts): listing for listing in _listings(segment, around, tokens, stream, attempt)
         }
@@ -157,7 +158,7 @@ def recover_anywhere(
             rivals = others.rivals(len(array.words), Listed(listing.characters, listing.bounds))
             rows.append(Row("num_syms", place, COUNT_SIZE))
             count = f"the count {len(array.words)} stands at {segment.start + place:#x}"
-            num_syms = Check.that("num_syms", True, count)
+            num_syms = Check.that(CheckId.NUM_SYMS, True, count)
             # many arrays can be those of one listing
             if (codes := checked_codes.get(len(array.words))) is None:
                 codes = checked_codes[len(array.words)] = compression_check(data, listing.names, tokens)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kallsift.arch import x86
 from kallsift.arch.paging import PagingMode, translate
 from kallsift.errors import UnmappedError
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.recovered_tables import Tables
 from kallsift.kernel.placement.placement import Placement
 from kallsift.memory.memory import AddressSpace, Hints, Memory
@@ -27,7 +27,7 @@ ENTRIES = {"lstar": "SYSCALL", "vbar": "exceptions"}
 POSITIONS = ("lstar", "vbar", "rip", "pc")
 """Registers that hold an address in the kernel's text, unless a user's program was interrupted."""
 
-REGISTER_CHECKS = frozenset({"CR3", "TTBR1", "LSTAR", "VBAR", "IDT"})
+REGISTER_CHECKS = frozenset({CheckId.CR3, CheckId.TTBR1, CheckId.LSTAR, CheckId.VBAR, CheckId.IDT})
 """Names of the checks of what processors' registers say."""
 
 KERNEL_HALF = 1 << 63
@@ -61,11 +61,11 @@ def _root_checks(memory: Memory, tables: Tables, placement: Placement) -> Iterat
             continue
         given = True
         if placement.mapping is None:
-            yield Check(name.upper(), Outcome.ABSENT, "not asked: nothing is known to map this kernel")
+            yield Check(CheckId(name.upper()), Outcome.ABSENT, "not asked: nothing is known to map this kernel")
             continue
         if placement.mapping.architecture not in architectures:
             yield Check.that(
-                name.upper(), False, f"is given, but kernels of {placement.mapping.architecture} have none"
+                CheckId(name.upper()), False, f"is given, but kernels of {placement.mapping.architecture} have none"
             )
             continue
         agreeing = 0
@@ -80,9 +80,9 @@ def _root_checks(memory: Memory, tables: Tables, placement: Placement) -> Iterat
                     agreeing += 1
                     break
         detail = f"{agreeing} of {len(values)} processors' page tables map the tables at the same address"
-        yield Check.that(name.upper(), agreeing > 0, detail)
+        yield Check.that(CheckId(name.upper()), agreeing > 0, detail)
     if not given:
-        yield Check("CR3", Outcome.ABSENT, "the source records no CR3")
+        yield Check(CheckId.CR3, Outcome.ABSENT, "the source records no CR3")
 
 
 def _entry_checks(memory: Memory, placement: Placement) -> Iterator[Check]:
@@ -95,7 +95,7 @@ def _entry_checks(memory: Memory, placement: Placement) -> Iterator[Check]:
             near = location is not None and location.offset < MOST_ENTRIES
             where = f"{location.symbol.name}{'' if exact else f'+{location.offset:#x}'}" if location else "no symbol"
             detail = f"{what} enters at {value:#x}, {where}"
-            yield Check.that(name.upper(), exact or (near and name != "lstar"), detail)
+            yield Check.that(CheckId(name.upper()), exact or (near and name != "lstar"), detail)
 
 
 def _gate_check(memory: Memory, placement: Placement) -> Iterator[Check]:
@@ -104,14 +104,16 @@ def _gate_check(memory: Memory, placement: Placement) -> Iterator[Check]:
         handlers = gates(memory, placement, base)
         if handlers is None:
             if _is_unmapped(memory, placement, base):
-                yield Check.that("IDT", False, f"this kernel's page table does not map {base:#x}")
+                yield Check.that(CheckId.IDT, False, f"this kernel's page table does not map {base:#x}")
             else:
-                yield Check("IDT", Outcome.ABSENT, f"the page of the table at {base:#x} is not there", essential=False)
+                yield Check(
+                    CheckId.IDT, Outcome.ABSENT, f"the page of the table at {base:#x} is not there", essential=False
+                )
             continue
         addresses = placement.symbols.addresses
         known = addresses[np.searchsorted(addresses, handlers).clip(max=len(addresses) - 1)] == handlers
         detail = f"{int(known.sum())} of the {len(handlers)} gates of exceptions at {base:#x} lead to symbols"
-        yield Check.that("IDT", bool(len(handlers)) and 2 * int(known.sum()) > len(handlers), detail)
+        yield Check.that(CheckId.IDT, bool(len(handlers)) and 2 * int(known.sum()) > len(handlers), detail)
 
 
 def _is_unmapped(memory: Memory, placement: Placement, address: int) -> bool:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.placement.placement import code_ranges
 from kallsift.kernel.placement.pointers import Words, list_heads, outside_of, single_elements
 from kallsift.memory.memory import Segment
-
-CHECK = "initial data"
 
 COUNTER = "jiffies_64"
 
@@ -43,13 +41,17 @@ def initial_data_check(kernel: Kernel) -> Check:
     if count is not None:
         hz, rest = divmod(WRAP - count, SECONDS)
         if rest or hz <= 0:
-            return Check.that(CHECK, False, f"{COUNTER} is {count:#x}, which no kernel is built with: it ran")
+            return Check.that(
+                CheckId.INITIAL_DATA, False, f"{COUNTER} is {count:#x}, which no kernel is built with: it ran"
+            )
         if hz in USUAL_HZ:
-            return Check.that(CHECK, True, f"{COUNTER} is {count:#x}, as it is built: the image has not run")
+            return Check.that(
+                CheckId.INITIAL_DATA, True, f"{COUNTER} is {count:#x}, as it is built: the image has not run"
+            )
     elements = _elements(kernel, words)
     if elements >= MIN_ELEMENTS:
-        return Check.that(CHECK, False, f"{elements} lists lead to memory outside of the image: it ran")
-    return Check(CHECK, Outcome.ABSENT, "nothing in the image tells whether it ran")
+        return Check.that(CheckId.INITIAL_DATA, False, f"{elements} lists lead to memory outside of the image: it ran")
+    return Check(CheckId.INITIAL_DATA, Outcome.ABSENT, "nothing in the image tells whether it ran")
 
 
 def _jiffies(kernel: Kernel, words: Words) -> int | None:

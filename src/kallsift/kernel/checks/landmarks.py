@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from kallsift.errors import UnmappedError
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.recovered_tables import Tables
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.placement.placement import Placement
@@ -29,12 +29,12 @@ def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Ite
     symbols = placement.symbols
     text = read_banner(memory, symbols, placement)
     if "linux_banner" not in symbols:
-        yield Check("linux_banner", Outcome.ABSENT, "the table has no linux_banner (text symbols only)")
+        yield Check(CheckId.LINUX_BANNER, Outcome.ABSENT, "the table has no linux_banner (text symbols only)")
     elif _lost(memory, tables, placement.physical(symbols["linux_banner"].address)):
-        yield Check("linux_banner", Outcome.ABSENT, "its page is lost")
+        yield Check(CheckId.LINUX_BANNER, Outcome.ABSENT, "its page is lost")
     else:
         yield Check.that(
-            "linux_banner",
+            CheckId.LINUX_BANNER,
             text is not None,
             "points at the text 'Linux version ...'" if text else "does not point at the text 'Linux version ...'",
         )
@@ -46,18 +46,20 @@ def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Ite
         # where the banner is in its place, zeros are what became of the types
         erased = text is not None and len(header) == BTF_HEADER and not header.strip(b"\0")
         if erased or (not empty and _lost(memory, tables, place)):
-            yield Check("__start_BTF", Outcome.ABSENT, "the types are lost")
+            yield Check(CheckId.START_BTF, Outcome.ABSENT, "the types are lost")
         elif not empty:
             begins = header.startswith(BTF_MAGIC)
             yield Check.that(
-                "__start_BTF", begins, "points at a BTF header" if begins else "does not point at a BTF header"
+                CheckId.START_BTF, begins, "points at a BTF header" if begins else "does not point at a BTF header"
             )
     yield from _own_names(tables, symbols, placement)
     paged = placement.mapping is not None and placement.mapping.architecture in PAGED
     if paged and (index := symbols.find("_sinittext")) is not None:
         initial = symbols.symbol(index).address
         holds = initial % PAGE == 0
-        yield Check.that("_sinittext", holds, f"{initial:#x} is {'' if holds else 'not '}where a section can begin")
+        yield Check.that(
+            CheckId.SINITTEXT, holds, f"{initial:#x} is {'' if holds else 'not '}where a section can begin"
+        )
 
 
 def _lost(memory: Memory, tables: Tables, address: int) -> bool:
@@ -79,13 +81,15 @@ def _own_names(tables: Tables, symbols: SymbolTable, placement: Placement) -> It
             (right if at == place or (name == "num_syms" and at == place - 4) else wrong).append(name)
     if right or wrong:
         yield Check.that(
-            "kallsyms_*",
+            CheckId.KALLSYMS_SYMBOLS,
             not wrong,
             f"{len(right)} symbols name the tables where they were found"
             + (f", but not {', '.join(wrong)}" if wrong else ""),
         )
     else:
-        yield Check("kallsyms_*", Outcome.ABSENT, "the tables' own names are not in the table (normal up to 6.10)")
+        yield Check(
+            CheckId.KALLSYMS_SYMBOLS, Outcome.ABSENT, "the tables' own names are not in the table (normal up to 6.10)"
+        )
 
 
 def read_banner(memory: Memory, symbols: SymbolTable, placement: Placement) -> str | None:

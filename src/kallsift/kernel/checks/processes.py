@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kallsift.arch.paging import PagingMode, walk
 from kallsift.arrays import distinct, is_in
 from kallsift.errors import KallsiftError, UnmappedError
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.recovered_tables import Tables
 from kallsift.kernel.access.list_head import Found, reachable
 from kallsift.kernel.access.virtual_memory import VirtualMemory
@@ -26,9 +26,6 @@ from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, PAGE
 from kallsift.memory.memory import Memory
-
-PROCESSES = "processes"
-"""Name of the check."""
 
 IDLE = b"swapper"
 """How the names of idle tasks begin; init_task is the first processor's."""
@@ -103,13 +100,13 @@ def processes_check(memory: Memory, tables: Tables, placement: Placement) -> Che
     count = len(tasks.nodes.nodes) + 1
     if contrary:
         detail = f"{contrary} of {agreeing + contrary} page tables of processes map another copy of this image"
-        return Check.that(PROCESSES, False, detail, is_quoted=True)
+        return Check.that(CheckId.PROCESSES, False, detail, is_quoted=True)
     if not agreeing:
         return _absent(f"none of {count} processes has a page table that maps the kernel")
     if tasks.nodes.problems:
         return _absent(f"{agreeing} page tables of processes map this image, but the list of processes is broken")
     detail = f"{agreeing} page tables of {count} processes that init_task leads to map this image"
-    return Check.that(PROCESSES, True, detail)
+    return Check.that(CheckId.PROCESSES, True, detail)
 
 
 def lacks_processes(kernel: Kernel) -> bool:
@@ -119,11 +116,13 @@ def lacks_processes(kernel: Kernel) -> bool:
     kernel there, which is not so everywhere.
     """
     is_told = kernel.architecture == "x86-64" and kernel.symbols.find("init_task") is not None
-    return is_told and all(check.outcome is Outcome.ABSENT for check in kernel.evidence if check.name == PROCESSES)
+    return is_told and all(
+        check.outcome is Outcome.ABSENT for check in kernel.evidence if check.name == CheckId.PROCESSES
+    )
 
 
 def _absent(detail: str) -> Check:
-    return Check(PROCESSES, Outcome.ABSENT, detail)
+    return Check(CheckId.PROCESSES, Outcome.ABSENT, detail)
 
 
 def task_lists(virtual: VirtualMemory, tables: Tables, placement: Placement) -> Iterator[Tasks]:

@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kallsift.arch.registry import FIRST_FUNCTIONS, LINK_BASES, LINK_RULES, word_sizes_of
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.checks.initial_data import initial_data_check
 from kallsift.kernel.kernel import Kernel, State
 from kallsift.kernel.recovery.unplaced import likely_architecture
 from kallsift.memory.memory import AddressSpace
-
-CHECK = "link address"
 
 MAX_HEAD = 2 << 20
 """Bytes of code before ``_stext``, at most, where the table does not list what the image begins with."""
@@ -38,7 +36,7 @@ def as_built(kernel: Kernel) -> Kernel:
     if check.outcome is not Outcome.PASSED:
         detail, slide = _moved(kernel)
         if check.outcome is Outcome.ABSENT and detail is not None:
-            check = Check.that(CHECK, False, detail)
+            check = Check.that(CheckId.LINK_ADDRESS, False, detail)
     if check.outcome is not Outcome.FAILED:
         return replace(kernel, evidence=(*kernel.evidence, check))
     evidence = (*kernel.evidence, replace(check, is_quoted=True))

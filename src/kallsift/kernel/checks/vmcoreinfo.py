@@ -13,13 +13,10 @@ import numpy as np
 
 from kallsift.arch.paging import translate
 from kallsift.errors import UnmappedError
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.recovered_tables import Tables
 from kallsift.kernel.placement.placement import Placement
 from kallsift.memory.memory import Memory
-
-VMCOREINFO = "VMCOREINFO"
-"""Name of the check."""
 
 START = b"OSRELEASE="
 MAX_SIZE = 1 << 16
@@ -97,20 +94,20 @@ def vmcoreinfo_check(memory: Memory, tables: Tables, placement: Placement) -> tu
         if right and not wrong:
             place = "the note" if info.origin == "note" else f"the text at {info.origin}"
             return info, Check.that(
-                VMCOREINFO, True, f"{place} gives the same address for all {right} symbols that both have"
+                CheckId.VMCOREINFO, True, f"{place} gives the same address for all {right} symbols that both have"
             )
         if info.origin == "note" and not right + wrong:
-            return None, Check(VMCOREINFO, Outcome.ABSENT, "the note names none of the symbols of this kernel")
+            return None, Check(CheckId.VMCOREINFO, Outcome.ABSENT, "the note names none of the symbols of this kernel")
         if info.origin == "note":
             return None, Check.that(
-                VMCOREINFO, False, f"the note gives other addresses for {wrong} of {right + wrong} symbols"
+                CheckId.VMCOREINFO, False, f"the note gives other addresses for {wrong} of {right + wrong} symbols"
             )
         others += 1
     if others:
         return None, Check.that(
-            VMCOREINFO, False, f"{others} found in memory, none of which speaks of this kernel", essential=False
+            CheckId.VMCOREINFO, False, f"{others} found in memory, none of which speaks of this kernel", essential=False
         )
-    return None, Check(VMCOREINFO, Outcome.ABSENT, "none was found")
+    return None, Check(CheckId.VMCOREINFO, Outcome.ABSENT, "none was found")
 
 
 def _vmcoreinfos(memory: Memory, placement: Placement) -> Iterator[Vmcoreinfo]:

@@ -8,10 +8,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.evidence import Check, Outcome
-
-SUMMARY = "held twice"
-"""Name of the check that counts what any source confirms."""
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 
 
 class Source(Enum):
@@ -21,7 +18,6 @@ class Source(Enum):
     EXPORTS = "exports twice"
     BTF = "BTF functions"
     STARTS = "function starts"
-    POINTERS = "named pointers"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +49,7 @@ class Finding:
     @property
     def check(self) -> Check:
         """The finding as a piece of evidence."""
-        name = self.source.value
+        name = CheckId(self.source.value)
         if self.absent:
             return Check(name, Outcome.ABSENT, self.absent)
         names, addresses = int(np.count_nonzero(self.names)), int(np.count_nonzero(self.addresses))
@@ -75,4 +71,4 @@ def summary(findings: tuple[Finding, ...], count: int) -> Check:
         f"{both:,} of {count:,} symbols are confirmed by something beside the table; "
         f"{np.count_nonzero(names):,} names and {np.count_nonzero(addresses):,} addresses are"
     )
-    return Check(SUMMARY, Outcome.PASSED if names.any() or addresses.any() else Outcome.ABSENT, detail)
+    return Check(CheckId.HELD_TWICE, Outcome.PASSED if names.any() or addresses.any() else Outcome.ABSENT, detail)

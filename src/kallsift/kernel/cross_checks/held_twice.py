@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.cross_checks.btf_functions import btf_finding
 from kallsift.kernel.cross_checks.exports import export_finding
-from kallsift.kernel.cross_checks.findings import SUMMARY, Finding, summary
+from kallsift.kernel.cross_checks.findings import Finding, summary
 from kallsift.kernel.cross_checks.function_starts import start_finding
 from kallsift.kernel.cross_checks.name_keys import Names
 from kallsift.kernel.cross_checks.siblings import sibling_finding
@@ -28,7 +28,7 @@ def held_twice(memory: Memory, placement: Placement) -> tuple[Check, ...]:
     """
     symbols = placement.symbols
     if not len(symbols) or not symbols.whole.all():
-        return (Check(SUMMARY, Outcome.ABSENT, "not looked for: some names or addresses are lost"),)
+        return (Check(CheckId.HELD_TWICE, Outcome.ABSENT, "not looked for: some names or addresses are lost"),)
     names = Names.of_symbols(symbols)
     questions: tuple[Callable[[], Finding], ...] = (
         lambda: sibling_finding(names, symbols),

@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import distinct, is_in_ascending
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.placement.pointer_targets import ODD, Targets
 from kallsift.kernel.placement.pointers import PAGE, Words, pointers_between
 from kallsift.memory.memory import Segment
-
-CHECK = "pointers to strings"
 
 MIN_STRINGS = 24
 """Distinct pointers to strings, more than at any other distance, that prove one."""
@@ -137,10 +135,10 @@ def string_check(count: StringCount) -> Check:
     detail = f"{count.hits} of {count.pointers} distinct pointers lead to the beginning of a string"
     detail += f", at most {count.others} at other distances"
     if count.proves:
-        return Check.that(CHECK, True, detail)
+        return Check.that(CheckId.POINTERS_TO_STRINGS, True, detail)
     if count.disproves:
-        return Check.that(CHECK, False, detail)
-    return Check(CHECK, Outcome.ABSENT, detail)
+        return Check.that(CheckId.POINTERS_TO_STRINGS, False, detail)
+    return Check(CheckId.POINTERS_TO_STRINGS, Outcome.ABSENT, detail)
 
 
 def _count(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import distinct, is_in
-from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.evidence import Check, CheckId
 from kallsift.kallsyms.recovered_tables import Tables
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.placement.distance_checks import beginnings
@@ -102,7 +102,7 @@ def given_candidates(memory: Memory) -> Iterator[Candidate]:
     """Yield what the source's own headers say: nothing else is asked where it proves itself."""
     if memory.space is AddressSpace.VIRTUAL:
         given = "the image's headers give" if memory.image is not None else "the source has"
-        yield Candidate(0, Check.that("virtual addresses", True, f"{given} virtual addresses"), Origin.CLAIM)
+        yield Candidate(0, Check.that(CheckId.VIRTUAL_ADDRESSES, True, f"{given} virtual addresses"), Origin.CLAIM)
 
 
 def self_pointer_distances(facts: WindowFacts) -> list[tuple[int, int]]:
@@ -131,7 +131,7 @@ def self_pointer_candidates(facts: WindowFacts) -> Iterator[Candidate]:
     """Yield the distances of whole pages at which many words point at themselves, as empty list heads do."""
     for distance, votes in self_pointer_distances(facts):
         detail = f"{votes} words point at themselves at a distance of {distance:#x}"
-        yield Candidate(distance, Check.that("self-pointers", True, detail))
+        yield Candidate(distance, Check.that(CheckId.SELF_POINTERS, True, detail))
 
 
 def image_candidates(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[Candidate]:
@@ -140,14 +140,14 @@ def image_candidates(memory: Memory, tables: Tables, facts: WindowFacts) -> Iter
     if memory.image is not None and memory.image.base is not None:
         detail = f"a header of the image gives the base {memory.image.base:#x}"
         distance = memory.image.base - memory.segments[0].start & words.mask
-        yield Candidate(distance, Check.that("base", True, detail), Origin.CLAIM)
+        yield Candidate(distance, Check.that(CheckId.BASE, True, detail), Origin.CLAIM)
     yield from landmark_candidates(tables, facts)
     found = empty_head_distances(facts)
     for distance, votes in found:
         if votes * RUNNER_UP < found[0][1]:
             break
         detail = f"{votes} list heads point at themselves at a distance of {distance:#x}"
-        yield Candidate(distance, Check.that("self-pointers", True, detail))
+        yield Candidate(distance, Check.that(CheckId.SELF_POINTERS, True, detail))
     yield from _first_byte_candidates(memory, tables, words)
 
 
@@ -177,13 +177,13 @@ def landmark_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidat
     for distance, name in named:
         if agreeing[distance] >= MIN_AGREEING:
             detail = f"kallsyms_{name} lies where its symbol says at a distance of {distance:#x}"
-            yield Candidate(distance, Check.that("own name", True, detail), Origin.LANDMARK)
+            yield Candidate(distance, Check.that(CheckId.OWN_NAME, True, detail), Origin.LANDMARK)
     if (index := symbols.find("linux_banner")) is not None:
         banners = facts.once("banners", lambda: list(islice(_offsets(facts.window, BANNER), MAX_BANNERS)))
         for offset in banners:
             distance = symbols.symbol(index).address - facts.window.start - offset & words.mask
             detail = f"a banner lies where linux_banner says at a distance of {distance:#x}"
-            yield Candidate(distance, Check.that("banner's place", True, detail), Origin.LANDMARK)
+            yield Candidate(distance, Check.that(CheckId.BANNER_PLACE, True, detail), Origin.LANDMARK)
 
 
 def _offsets(window: Segment, text: bytes) -> Iterator[int]:
@@ -204,7 +204,7 @@ def _first_byte_candidates(memory: Memory, tables: Tables, words: Words) -> Iter
         for symbol in symbols.all(name):
             detail = f"it is taken to be at {symbol.address:#x}, the address of {name}"
             distance = symbol.address - memory.segments[0].start & words.mask
-            yield Candidate(distance, Check.that("first byte", True, detail), Origin.ASSUMPTION)
+            yield Candidate(distance, Check.that(CheckId.FIRST_BYTE, True, detail), Origin.ASSUMPTION)
 
 
 def pointer_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate]:
@@ -231,7 +231,7 @@ def pointer_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate
     votes = facts.once_of("pointers' distance", (symbols,), find)
     for distance, count in votes.moved(-place, words).lowest_most_frequent():
         detail = f"{count} of {len(sample)} pointers would equal symbols at a distance of {distance:#x}"
-        yield Candidate(distance, Check.that("pointers' distance", True, detail))
+        yield Candidate(distance, Check.that(CheckId.POINTER_DISTANCE, True, detail))
 
 
 def string_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate]:
@@ -258,7 +258,7 @@ def string_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate]
     votes = facts.once_of("strings' distance", (sample,), find)
     for distance, count in votes.moved(-window.start, words).lowest_most_frequent():
         detail = f"{count} of {len(sample)} pointers would lead to strings at a distance of {distance:#x}"
-        yield Candidate(distance, Check.that("strings' distance", True, detail))
+        yield Candidate(distance, Check.that(CheckId.STRING_DISTANCE, True, detail))
 
 
 def _sampled_strings(window: Segment) -> NDArray[np.uint64]:

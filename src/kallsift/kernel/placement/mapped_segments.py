@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kallsift.arch.paging import PRESENT, PagingMode, Segmented, Windows, walk
 from kallsift.arch.registry import segmented
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointers import PAGE, Words, list_heads
 from kallsift.memory.memory import Memory, Segment
@@ -98,12 +98,12 @@ def with_mapped_segments(memory: Memory, placement: Placement, window: Segment) 
                     best = lists, root, mapping
     if best is None:
         absent = "no lists run through what a table of this image maps: what the processor does not map is not known"
-        return placement.with_checks(Check("mapped segments", Outcome.ABSENT, absent))
+        return placement.with_checks(Check(CheckId.MAPPED_SEGMENTS, Outcome.ABSENT, absent))
     lists, root, mapping = best
     through = f"what the table at {root:#x} maps ({mapping.tables.name})"
     detail = f"{lists} lists run from the image through {through}, and back from both ends"
     found = replace(placement, mapping=mapping, root=root)
-    return found.with_checks(Check.that("mapped segments", True, detail))
+    return found.with_checks(Check.that(CheckId.MAPPED_SEGMENTS, True, detail))
 
 
 def _heads(memory: Memory, placement: Placement, window: Segment, linear: range) -> _Heads:

@@ -19,7 +19,7 @@ from kallsift.arch.encryption import (
 )
 from kallsift.arch.paging import PRESENT, Mapping, PagingMode, translate, walk
 from kallsift.arch.registry import ROOT_REGISTERS, ROOT_SYMBOLS, modes, windows
-from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.evidence import Check, CheckId
 from kallsift.kallsyms.recovered_tables import Tables
 from kallsift.kernel.placement.mapped_segments import with_mapped_segments
 from kallsift.kernel.placement.placement import CHANCE, LEAST_LISTS, Placement
@@ -104,19 +104,19 @@ def with_mapping(
         placement = replace(placement, ran=elements >= LEAST_ELEMENTS)
     if best is None:
         nothing = f"no page table of this image maps its tables where they lie{_history(placement)}"
-        return placement.with_checks(Check.that("page table", False, nothing))
+        return placement.with_checks(Check.that(CheckId.PAGE_TABLE, False, nothing))
     lists, root, mapping, origin = best
     mapping, attributes = _with_attributes(memory, placement, mapping)
     where = origin if root is None else f"{origin} at {root:#x}"
     found = replace(placement, mapping=mapping, root=root, lists=lists)
     checked = found.with_checks(
         Check.that(
-            "page table",
+            CheckId.PAGE_TABLE,
             True,
             f"{where} ({mapping.architecture}, {mapping.name}) maps all {len(places)} tables where they lie",
         ),
         Check.that(
-            "alive",
+            CheckId.ALIVE,
             lists >= LEAST_LISTS,
             f"{'at least ' * (lists >= ENOUGH_LISTS)}{lists} lists run from the image through other memory and back"
             + ("" if lists >= LEAST_LISTS else f": the image is not one that runs{_history(placement)}"),
@@ -140,7 +140,9 @@ def _with_attributes(memory: Memory, placement: Placement, mapping: Mapping) -> 
         if is_shared_bit(value, memory.segments[-1].end) and not mapping.attribute_bits & value:
             mapping = mapping.with_attributes(value)
             told.append(f"bit {value.bit_length() - 1} marks memory shared with the host, as {variables[0].name} says")
-    return mapping, tuple(Check.that("attribute bits", True, f"{line}, and is no part of addresses") for line in told)
+    return mapping, tuple(
+        Check.that(CheckId.ATTRIBUTE_BITS, True, f"{line}, and is no part of addresses") for line in told
+    )
 
 
 def _fitting(

@@ -8,7 +8,7 @@ import numpy as np
 
 from kallsift.addresses import VirtualAddress
 from kallsift.errors import KallsiftError
-from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.evidence import Check, CheckId
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.placement.placement import is_near
 from kallsift.kernel.placement.pointers import Words
@@ -52,7 +52,7 @@ def rebased(kernel: Kernel, base: int) -> Kernel:
 
     says = f"the image itself says {own:#x}" if kernel.is_placed else "nothing confirms it"
     agrees = kernel.is_placed and base == own
-    given = Check.that("base", agrees, f"{base:#x} was given; {says}", is_quoted=True)
+    given = Check.that(CheckId.BASE, agrees, f"{base:#x} was given; {says}", is_quoted=True)
     distance = kernel.distance + move & words.mask
     is_image = kernel.memory.image is not None
     if is_image and not kernel.is_placed:

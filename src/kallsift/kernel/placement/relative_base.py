@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import distinct
-from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.evidence import Check, CheckId
 from kallsift.kallsyms.recovered_tables import Tables
 from kallsift.kernel.placement.distances import self_pointer_distances
 from kallsift.kernel.placement.pointers import Words, pointers_between
@@ -66,7 +66,10 @@ def with_base(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[tu
         if shares and shares[best] >= max(LEAST, CLEAR * others):
             base = int(bases[best])
             detail = f"no word holds it; {base:#x} puts symbols at {shares[best]:.0%} of the words that can be pointers"
-            yield replace(tables, array=replace(tables.array, relative_base=base)), Check.that("base", True, detail)
+            yield (
+                replace(tables, array=replace(tables.array, relative_base=base)),
+                Check.that(CheckId.BASE, True, detail),
+            )
             return
 
 

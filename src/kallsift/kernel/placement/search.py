@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from kallsift.arrays import distinct
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.recovered_tables import Layout, Tables
 from kallsift.kernel.placement.distance_checks import (
     NEIGHBOURS,
@@ -121,7 +121,7 @@ def _placed(
     if memory.space is AddressSpace.VIRTUAL:
         absent = "not looked for: the source's are used already"
         strings = string_check(_strings(facts, distance))
-        return placement.with_checks(strings, Check("page table", Outcome.ABSENT, absent))
+        return placement.with_checks(strings, Check(CheckId.PAGE_TABLE, Outcome.ABSENT, absent))
     return with_mapping(memory, tables, placement, window, own, is_running_only=is_running_only)
 
 
@@ -138,7 +138,7 @@ def _in_image(tables: Tables, facts: WindowFacts, placement: Placement, candidat
         return None
     absent = "not looked for: the source is a kernel image, which nothing has run yet"
     has_strings = strings.outcome is Outcome.PASSED
-    unasked = (Check(name, Outcome.ABSENT, absent) for name in ("page table", "alive"))
+    unasked = (Check(name, Outcome.ABSENT, absent) for name in (CheckId.PAGE_TABLE, CheckId.ALIVE))
     placement = replace(placement, has_strings=has_strings).with_checks(strings, *unasked)
     if candidate.origin is Origin.IMAGE or has_strings:
         return placement
@@ -151,7 +151,7 @@ def _in_image(tables: Tables, facts: WindowFacts, placement: Placement, candidat
     if candidate.origin is Origin.ASSUMPTION:
         return None
     detail = "nothing in the image would be otherwise if it lay elsewhere"
-    return placement.with_checks(Check.that("distance", False, detail))
+    return placement.with_checks(Check.that(CheckId.DISTANCE, False, detail))
 
 
 def _confirmed(facts: WindowFacts, own: Targets, tables: Tables, *, is_mapped: bool) -> tuple[Hits, Check | None]:
@@ -190,8 +190,8 @@ def _hits(facts: WindowFacts, own: Targets, array: range, *, is_mapped: bool) ->
             f"{hits.count} of {inside} distinct pointers equal a symbol's address{marked}, "
             f"against {hits.by_chance:.0f} by chance"
         )
-        return hits, Check.that("pointers to symbols", True, detail)
+        return hits, Check.that(CheckId.POINTERS_TO_SYMBOLS, True, detail)
     if is_mapped or inside > LEAST_HITS:
         return hits, None
     detail = f"only {inside} words are addresses of the image: they are filled in when it boots"
-    return hits, Check("pointers to symbols", Outcome.ABSENT, detail)
+    return hits, Check(CheckId.POINTERS_TO_SYMBOLS, Outcome.ABSENT, detail)

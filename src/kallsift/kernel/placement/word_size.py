@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kallsift.arch.registry import NAME_MARKS, word_sizes_of
 from kallsift.arrays import distinct
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.recovered_tables import Tables
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.placement.placement import Placement, is_near
@@ -25,9 +25,6 @@ from kallsift.memory.memory import Memory, Segment
 
 WORD_SIZES = (8, 4)
 """Bytes of a word, the likelier first."""
-
-WORD_SIZE = "word size"
-"""Name of the check."""
 
 MIN_POINTERS = 64
 """Distinct pointers to symbols that tell how wide words are; fewer can be chance."""
@@ -154,14 +151,16 @@ def word_size_check(memory: Memory, tables: Tables, placement: Placement, shared
     if votes.word_size is not None:
         counts = f"{votes.wide:.0f} pointers to symbols are of 64 bits, {votes.narrow:.0f} of 32 bits"
         if votes.word_size == size:
-            return Check.that(WORD_SIZE, True, counts)
-        return Check.that(WORD_SIZE, False, f"is not {8 * size} bits: {counts}")
+            return Check.that(CheckId.WORD_SIZE, True, counts)
+        return Check.that(CheckId.WORD_SIZE, False, f"is not {8 * size} bits: {counts}")
     if (named := named_word_size(placement.symbols)) is not None:
-        return Check.that(WORD_SIZE, size == named, f"names of system calls are those of kernels of {8 * named} bits")
+        return Check.that(
+            CheckId.WORD_SIZE, size == named, f"names of system calls are those of kernels of {8 * named} bits"
+        )
     is_low = placement.words.byte_order == "<" and int(placement.symbols.addresses[-1]) < LOW_ADDRESSES
     if size == 8 and is_low and memory.hints.word_size is None:
-        return Check.that(WORD_SIZE, False, "is not 64 bits: all symbols lie below 4 GiB")
-    return Check(WORD_SIZE, Outcome.ABSENT, "too few pointers to symbols tell how wide words are")
+        return Check.that(CheckId.WORD_SIZE, False, "is not 64 bits: all symbols lie below 4 GiB")
+    return Check(CheckId.WORD_SIZE, Outcome.ABSENT, "too few pointers to symbols tell how wide words are")
 
 
 def _upper_halves(window: Segment, words: Words, placement: Placement, places: NDArray[np.uint64]) -> NDArray[np.int64]:

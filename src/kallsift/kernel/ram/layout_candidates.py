@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from kallsift.errors import UnmappedError
-from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.evidence import Check, CheckId
 from kallsift.kernel.kernel import Kernel, State
 from kallsift.kernel.ram.firmware_memory_map import firmware_maps
 from kallsift.kernel.ram.iomem import NAME, ram_maps
@@ -71,7 +71,7 @@ def arrangements(memory: Memory) -> Iterator[Arrangement]:
     for ranges in maps:
         lost = f"; {ranges.missing:#x} bytes at the end are missing" if ranges.missing else ""
         if len(ranges.pieces) > 1:
-            check, what = ("hole", "its hole") if ranges.hole else ("ranges", "what is between its ranges")
+            check, what = (CheckId.HOLE, "its hole") if ranges.hole else (CheckId.RANGES, "what is between its ranges")
             detail = f"the file has the RAM without {what}{lost}; {ranges.teller} have"
             yield _arranged(memory, ram, ranges.pieces, check, detail)._replace(told=True, name=ranges.name)
     tried = set()
@@ -79,7 +79,7 @@ def arrangements(memory: Memory) -> Iterator[Arrangement]:
         pieces = layout.pieces(ram.size)
         if len(pieces) > 1 and pieces not in tried:
             tried.add(pieces)
-            yield _arranged(memory, ram, pieces, "hole", f"the RAM lies as {layout.machine} has it:")
+            yield _arranged(memory, ram, pieces, CheckId.HOLE, f"the RAM lies as {layout.machine} has it:")
 
 
 def placed(memory: Memory, kernel: Kernel | None) -> Memory:
@@ -89,7 +89,7 @@ def placed(memory: Memory, kernel: Kernel | None) -> Memory:
     return replace(kernel.memory, hints=memory.hints)
 
 
-def _arranged(memory: Memory, ram: Segment, pieces: tuple[Piece, ...], check: str, detail: str) -> Arrangement:
+def _arranged(memory: Memory, ram: Segment, pieces: tuple[Piece, ...], check: CheckId, detail: str) -> Arrangement:
     segments = tuple(Segment(piece.address, ram.read(piece.offset, piece.offset + piece.size)) for piece in pieces)
     parts = [f"{piece.size:#x} bytes at {piece.address:#x}" for piece in pieces]
     more = [f"and {len(parts) - MAX_TOLD} more"] if len(parts) > MAX_TOLD else []

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kallsift.image import kernel_signature
 from kallsift.image.formats.base import FLAT_LIMIT
-from kallsift.kallsyms.evidence import Check
+from kallsift.kallsyms.evidence import Check, CheckId
 from kallsift.kallsyms.format.token_table import TokenTable, moved
 from kallsift.kallsyms.recovered_tables import Attempt, Tables
 from kallsift.kallsyms.symbol_table import SymbolTable
@@ -68,7 +68,7 @@ def doubted(kernel: Kernel, memory: Memory, is_copy: bool = False) -> Kernel:
     if memory.image is not None or (is_file(memory) and not is_copy):
         return kernel
     detail = "none was found; this image lies in the source, which may be a machine's memory with a file in it"
-    return replace(kernel, evidence=(*kernel.evidence, Check.that("running kernel", False, detail)))
+    return replace(kernel, evidence=(*kernel.evidence, Check.that(CheckId.RUNNING_KERNEL, False, detail)))
 
 
 def holds_other_banner(memory: Memory, image: Memory) -> bool:

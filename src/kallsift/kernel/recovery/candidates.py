@@ -12,7 +12,8 @@ from itertools import islice
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.arch.paging import PagingMode
 from kallsift.arch.registry import word_sizes_of
-from kallsift.kallsyms.evidence import Check, Outcome, proven
+from kallsift.errors import Step
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome, proven
 from kallsift.kallsyms.format.token_table import TokenTable, moved
 from kallsift.kallsyms.recovered_tables import MAX_UNPLACED, Attempt, Layout, Tables
 from kallsift.kallsyms.solvers.shared_tables import SharedTables
@@ -106,7 +107,7 @@ def best_of(
         if tables.layout is Layout.LOOSE and scattered.unmistakable:
             break
         found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
-        attempt.reached(4, "placement", f"{found}, but nothing tells where they are mapped")
+        attempt.reached(4, Step.PLACEMENT, f"{found}, but nothing tells where they are mapped")
         has_place = False
         for placement in placements(memory, tables, shared.windows, is_running_only=is_running_only):
             has_place = True
@@ -118,11 +119,11 @@ def best_of(
             if not proven(landmarks):
                 # addresses that point past what we can see are wrong: better none than these
                 failed = next(check for check in landmarks if check.outcome is Outcome.FAILED)
-                attempt.reached(5, "landmarks", f"{found}, but {failed.name} {failed.detail}")
+                attempt.reached(5, Step.LANDMARKS, f"{found}, but {failed.name} {failed.detail}")
                 continue
             if tables.layout is not Layout.USUAL:
                 if not scattered.add(tables, placement, landmarks):
-                    attempt.reached(5, "landmarks", f"{found}, but nothing that they name or point at bears it out")
+                    attempt.reached(5, Step.LANDMARKS, f"{found}, but nothing that they name or point at bears it out")
                 continue
             kernel = _kernel(memory, tables, placement, landmarks)
             if ranking.add(kernel, placement.hits):
@@ -141,7 +142,7 @@ def _is_wanted(memory: Memory, tables: Tables, attempt: Attempt) -> bool:
     given = memory.hints.byte_order
     if given is None or tables.byte_order == given:
         return True
-    attempt.reached(4, "byte order", f"{tables.count} symbols, but their tables are not in the byte order given")
+    attempt.reached(4, Step.BYTE_ORDER, f"{tables.count} symbols, but their tables are not in the byte order given")
     return False
 
 
@@ -159,7 +160,9 @@ def word_sizes(memory: Memory) -> Sequence[int]:
 
 def pointed_at(kernel: Kernel) -> bool:
     """Whether words of the image equal symbols."""
-    return any(check.name == "pointers to symbols" and check.outcome is Outcome.PASSED for check in kernel.evidence)
+    return any(
+        check.name == CheckId.POINTERS_TO_SYMBOLS and check.outcome is Outcome.PASSED for check in kernel.evidence
+    )
 
 
 def _inhabited(memory: Memory, tables: Tables, placement: Placement) -> tuple[Check, ...]:

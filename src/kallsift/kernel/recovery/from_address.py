@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from kallsift.arch import x86
-from kallsift.errors import KallsiftError, RecoveryError, UnmappedError
+from kallsift.errors import KallsiftError, RecoveryError, Step, UnmappedError
 from kallsift.kallsyms.format.token_table import INDEX_SIZE, MAX_TABLE, token_tables
 from kallsift.kallsyms.token_scan import DIGITS, digit_runs
 from kallsift.kernel.checks.cpu_registers import KERNEL_HALF, MOST_GATES, POSITIONS
@@ -54,7 +54,7 @@ def recover_near(
     Raises:
         RecoveryError: if none of the addresses leads to a table that could be recovered; names the step that failed.
     """
-    failure = RecoveryError("token table", "no address in the kernel is known; give LSTAR, VBAR or IDT")
+    failure = RecoveryError(Step.TOKEN_TABLE, "no address in the kernel is known; give LSTAR, VBAR or IDT")
     for address in dict.fromkeys((*addresses, *anchors(fetched))):
         try:
             kernel = _recover_from(fetched, address, widest, progress)
@@ -98,7 +98,7 @@ def _recover_from(fetched: Fetched, address: int, widest: int, progress: Progres
             if reach == widest:
                 break
     raise failure or RecoveryError(
-        "token table", f"none within {FARTHEST >> 20} MiB of {address:#x} in what can be read there"
+        Step.TOKEN_TABLE, f"none within {FARTHEST >> 20} MiB of {address:#x} in what can be read there"
     )
 
 

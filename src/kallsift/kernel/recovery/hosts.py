@@ -14,7 +14,7 @@ from kallsift.arch.encryption import with_encryption, without_encryption
 from kallsift.arch.paging import PRESENT, PagingMode
 from kallsift.arch.registry import MODES, ROOT_REGISTERS
 from kallsift.errors import UnmappedError
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.checks.cpu_registers import REGISTER_CHECKS
 from kallsift.kernel.checks.landmarks import BANNER, MAX_BANNER
 from kallsift.kernel.kernel import Kernel
@@ -42,11 +42,11 @@ def host_check(source: Memory, kernel: Kernel, displacement: int) -> Check | Non
     failed = [c.name for c in kernel.evidence if c.name in REGISTER_CHECKS and c.outcome is Outcome.FAILED]
     if failed and _leads_to_kernel(source):
         detail = f"the processors' registers ({', '.join(failed)}) lead to another kernel: this one is a guest of its"
-        return Check.that("machine", False, detail, is_quoted=True)
+        return Check.that(CheckId.MACHINE, False, detail, is_quoted=True)
     for place, banner in _foreign_banners(source, kernel, displacement):
         found = printable(banner[:MAX_SHOWN])
         detail = f"outside of this kernel's RAM, at {place:#x}, is another's banner ({found}...): its host's, it seems"
-        return Check.that("machine", False, detail, is_quoted=True)
+        return Check.that(CheckId.MACHINE, False, detail, is_quoted=True)
     return None
 
 

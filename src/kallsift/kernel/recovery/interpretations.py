@@ -9,19 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from kallsift.kallsyms.evidence import Check, Outcome, proven
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome, proven
 from kallsift.kallsyms.recovered_tables import Layout, Tables
 from kallsift.kernel.checks.ksymtab import Exports, find_exports
-from kallsift.kernel.checks.vmcoreinfo import VMCOREINFO
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointer_targets import without_code_bit
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words
 from kallsift.memory.memory import Memory
 
-OWN_NAMES = "kallsyms_*"
-EXPORTS = "exports"
-
-LANDMARKS = {"linux_banner", OWN_NAMES, VMCOREINFO, EXPORTS}
+LANDMARKS = frozenset({CheckId.LINUX_BANNER, CheckId.KALLSYMS_SYMBOLS, CheckId.VMCOREINFO, CheckId.EXPORTS})
 """Checks that see a symbol's address in something else than the tables."""
 
 NEARLY = 0.9
@@ -61,7 +57,7 @@ class Reading:
     @property
     def borne_out(self) -> bool:
         """Whether pointers, and where the array could lie otherwise a landmark as well, show that it is where it is."""
-        return "pointers to symbols" in self._passed and (self._exact or bool(self._passed & LANDMARKS))
+        return CheckId.POINTERS_TO_SYMBOLS in self._passed and (self._exact or bool(self._passed & LANDMARKS))
 
     @property
     def unmistakable(self) -> bool:
@@ -73,7 +69,7 @@ class Reading:
         return self.tables.layout is Layout.EXACT
 
     @cached_property
-    def _passed(self) -> set[str]:
+    def _passed(self) -> set[CheckId]:
         return {check.name for check in (*self.placement.checks, *self.landmarks) if check.outcome is Outcome.PASSED}
 
     def rivals(self, other: Reading) -> bool:
@@ -106,7 +102,7 @@ class Readings:
         agreeing, contrary = exports.compared(placement.symbols)
         if agreeing + contrary >= LEAST_EXPORTS:
             detail = f"{agreeing} of {agreeing + contrary} symbols that the image exports by name have their addresses"
-            landmarks = (*landmarks, Check.that(EXPORTS, agreeing >= MOST * (agreeing + contrary), detail))
+            landmarks = (*landmarks, Check.that(CheckId.EXPORTS, agreeing >= MOST * (agreeing + contrary), detail))
         if tables.rivals:
             landmarks = (*landmarks, _names_check(tables, placement, landmarks, exports))
         reading = Reading(tables, placement, landmarks, agreeing)
@@ -131,7 +127,7 @@ class Readings:
         if not rivals:
             return best
         detail = f"{rivals} other readings of the tables are borne out nearly as well"
-        return replace(best, landmarks=(*best.landmarks, Check.that("only reading", False, detail)))
+        return replace(best, landmarks=(*best.landmarks, Check.that(CheckId.ONLY_READING, False, detail)))
 
     def _image_exports(self, tables: Tables, placement: Placement) -> Exports:
         key = placement.words, placement.distance
@@ -149,11 +145,12 @@ def _names_check(tables: Tables, placement: Placement, landmarks: tuple[Check, .
     passed = {check.name for check in landmarks if check.outcome is Outcome.PASSED}
     symbols = placement.symbols
     rivals = (replace(symbols, characters=names.characters, bounds=names.bounds) for names in tables.rivals)
-    tied = OWN_NAMES in passed or (
-        EXPORTS in passed and all(exports.compared(rival)[0] < HALF * exports.compared(symbols)[0] for rival in rivals)
+    tied = CheckId.KALLSYMS_SYMBOLS in passed or (
+        CheckId.EXPORTS in passed
+        and all(exports.compared(rival)[0] < HALF * exports.compared(symbols)[0] for rival in rivals)
     )
     detail = f"another kernel nearby has {len(symbols)} names as well"
     if tied:
-        return Check.that("names of addresses", True, f"{detail}, but these belong to the addresses")
+        return Check.that(CheckId.NAMES_OF_ADDRESSES, True, f"{detail}, but these belong to the addresses")
     detail += ", and nothing tells whose addresses these are"
-    return Check.that("names of addresses", False, detail, is_quoted=True)
+    return Check.that(CheckId.NAMES_OF_ADDRESSES, False, detail, is_quoted=True)

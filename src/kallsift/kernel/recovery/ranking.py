@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.kernel import Kernel, State
-from kallsift.kernel.placement.word_size import WORD_SIZE
 from kallsift.kernel.recovery.interpretations import LANDMARKS
 
 Merit = tuple[bool, bool, int, int, int]
@@ -62,7 +61,7 @@ class Ranking:
             else f"give --word-size {8 * others[0].symbols.word_size}"
         )
         detail = f"nothing tells words of {8 * size} bits from words of {8 * others[0].symbols.word_size}; {told}"
-        return replace(kernel, evidence=(*kernel.evidence, Check.that(WORD_SIZE, False, detail)))
+        return replace(kernel, evidence=(*kernel.evidence, Check.that(CheckId.WORD_SIZE, False, detail)))
 
 
 def is_seen(kernel: Kernel) -> bool:
@@ -72,7 +71,7 @@ def is_seen(kernel: Kernel) -> bool:
 
 def _has_known_words(kernel: Kernel) -> bool:
     """Whether something tells how wide words are, or no other width was asked for."""
-    return not any(check.name == WORD_SIZE and check.outcome is Outcome.ABSENT for check in kernel.evidence)
+    return not any(check.name == CheckId.WORD_SIZE and check.outcome is Outcome.ABSENT for check in kernel.evidence)
 
 
 def _merit(kernel: Kernel) -> tuple[bool, bool, int, int]:

@@ -13,10 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from kallsift.errors import UnmappedError
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.checks.cpu_registers import REGISTER_CHECKS
-from kallsift.kernel.checks.processes import PROCESSES
-from kallsift.kernel.checks.vmcoreinfo import VMCOREINFO
 from kallsift.kernel.kernel import Kernel, Role, State
 from kallsift.memory.memory import AddressSpace, Segment
 
@@ -33,7 +31,7 @@ TOKENS = "token_table"
 
 def is_inhabited(kernel: Kernel) -> bool:
     """Return whether page tables of processes show that a kernel is the one of its copies that runs."""
-    return any(check.name == PROCESSES and check.outcome is Outcome.PASSED for check in kernel.evidence)
+    return any(check.name == CheckId.PROCESSES and check.outcome is Outcome.PASSED for check in kernel.evidence)
 
 
 def copies(kernel: Kernel) -> tuple[int, ...]:
@@ -106,9 +104,11 @@ def _with_notes_of_panicked(kernels: Sequence[Kernel]) -> list[Kernel]:
         kernel.role is Role.PANICKED and kernel.memory.hints.vmcoreinfo is not None and _agrees(kernel)
         for kernel in kernels
     )
-    of_other = Check(VMCOREINFO, Outcome.ABSENT, "the note is of the kernel that panicked")
+    of_other = Check(CheckId.VMCOREINFO, Outcome.ABSENT, "the note is of the kernel that panicked")
     return [
-        replace(kernel, evidence=tuple(of_other if each.name == VMCOREINFO else each for each in kernel.evidence))
+        replace(
+            kernel, evidence=tuple(of_other if each.name == CheckId.VMCOREINFO else each for each in kernel.evidence)
+        )
         if noted and kernel.role is Role.CAPTURE and not _agrees(kernel)
         else kernel
         for kernel in kernels
@@ -117,7 +117,7 @@ def _with_notes_of_panicked(kernels: Sequence[Kernel]) -> list[Kernel]:
 
 def _agrees(kernel: Kernel) -> bool:
     """Return whether a VMCOREINFO text agrees with a kernel: the note's, where there is one."""
-    return any(check.name == VMCOREINFO and check.outcome is Outcome.PASSED for check in kernel.evidence)
+    return any(check.name == CheckId.VMCOREINFO and check.outcome is Outcome.PASSED for check in kernel.evidence)
 
 
 def _runs(kernel: Kernel) -> bool:
@@ -168,8 +168,8 @@ def _told(kernels: Sequence[Kernel]) -> Iterator[tuple[int, State, Check]]:
         for number in alive:
             others = ", ".join(f"{kernels[other].physical_base or 0:#x}" for other in sorted(alive - {number}))
             detail = f"another kernel seems to run as well, at {others}; nothing tells which of them does"
-            yield number, State.RUNNING, Check.that("only kernel", False, detail, is_quoted=True)
+            yield number, State.RUNNING, Check.that(CheckId.ONLY_KERNEL, False, detail, is_quoted=True)
 
 
 def _ended(detail: str) -> Check:
-    return Check.that("only kernel", False, detail, is_quoted=True)
+    return Check.that(CheckId.ONLY_KERNEL, False, detail, is_quoted=True)

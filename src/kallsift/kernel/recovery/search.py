@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.budget import STRETCH_STEP, WorkBudget
-from kallsift.errors import RecoveryError
-from kallsift.kallsyms.evidence import Check
+from kallsift.errors import RecoveryError, Step
+from kallsift.kallsyms.evidence import Check, CheckId
 from kallsift.kallsyms.format.token_table import TokenTable, lone_token_tables, moved
 from kallsift.kallsyms.recovered_tables import Attempt, Tables
 from kallsift.kernel.checks.cpu_registers import REGISTER_CHECKS
@@ -128,7 +128,7 @@ def _ranked(memory: Memory, kernels: list[Kernel], failed: list[Attempt], budget
         kernels = [kernel for kernel in alone if kernel is not None]
         return tuple(replace(kernel, left_out=budget.left_out) for kernel in kernels)
     if failed and not any(kernel.proven for kernel in kernels):
-        lost = Check.that("other tables", False, f"{furthest.step}: {furthest.message}", essential=False)
+        lost = Check.that(CheckId.OTHER_TABLES, False, f"{furthest.step}: {furthest.message}", essential=False)
         kernels = [replace(kernel, evidence=(*kernel.evidence, lost)) for kernel in kernels]
     kernels.sort(key=lambda kernel: (not kernel.proven, kernel.state is not State.RUNNING))
     return tuple(replace(kernel, left_out=budget.left_out) for kernel in kernels)
@@ -371,7 +371,7 @@ def _without_tokens(memory: Memory, failed: list[Attempt], budget: WorkBudget, s
 
         text = recognised(memory) if memory.image is not None or is_file(memory) else None
         if text is not None:
-            attempt.step, attempt.message = "no symbol table", text
+            attempt.step, attempt.message = Step.NO_SYMBOL_TABLE, text
             failed.append(attempt)
     if attempt.rank:
         failed.append(attempt)
@@ -412,7 +412,7 @@ def _with_all_ram(memory: Memory, kernel: Kernel) -> Kernel:
     if not (end := ram_end(kernel)):
         return kernel
     detail = f"this kernel's RAM ends at {end:#x}, the source at {memory.segments[-1].end:#x}: what lies behind a hole"
-    doubt = Check.that("RAM", False, f"{detail} is not there, or at wrong addresses", essential=False)
+    doubt = Check.that(CheckId.RAM, False, f"{detail} is not there, or at wrong addresses", essential=False)
     return replace(kernel, evidence=(*kernel.evidence, doubt))
 
 
@@ -457,7 +457,7 @@ def _displaced(
         if found is None or found.lists < ENOUGH_LISTS or (hosted and lacks_processes(found)):
             continue
         detail = f"the source holds this machine's memory {-shift:+#x} from its physical addresses"
-        check = Check.that("displacement", True, detail)
+        check = Check.that(CheckId.DISPLACEMENT, True, detail)
         if hosted:
             evidence = tuple(each for each in found.evidence if each.name not in REGISTER_CHECKS)
             return replace(found, state=State.GUEST, evidence=(*evidence, check))

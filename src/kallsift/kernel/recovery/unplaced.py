@@ -15,7 +15,7 @@ import numpy as np
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.arch.registry import NAME_MARKS, TEXT_BASES, word_sizes_of
-from kallsift.kallsyms.evidence import Check, Outcome
+from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.recovered_tables import Layout, Tables
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.checks.landmarks import nearest_banner
@@ -25,8 +25,6 @@ from kallsift.kernel.placement.given_base import given_base
 from kallsift.kernel.placement.pointers import Words
 from kallsift.kernel.placement.word_size import named_word_size
 from kallsift.memory.memory import Memory
-
-CHECK = "placement"
 
 MIN_MARKS = 4
 """Names with an architecture's mark that tell it; real kernels have some hundreds."""
@@ -59,11 +57,13 @@ def unplaced_kernel(memory: Memory, readings: Sequence[Tables]) -> Kernel | None
     first = _first_symbol(symbols)
     low = int(symbols.addresses.min()) if first is None else int(symbols.addresses[first])
     guessed = low - memory.segments[0].start
-    checks = [Check.that(CHECK, False, f"nothing confirms these addresses: {origin}", is_quoted=True)]
+    checks = [Check.that(CheckId.PLACEMENT, False, f"nothing confirms these addresses: {origin}", is_quoted=True)]
     as_good = [tables for tables in whole if _rank(memory, tables)[:-1] == _rank(memory, best)[:-1]]
     others = {_signature(memory, tables) for tables in as_good} - {_signature(memory, best)}
     if others:
-        checks.append(Check.that("only reading", False, f"{len(others)} other readings of the tables are in order too"))
+        checks.append(
+            Check.that(CheckId.ONLY_READING, False, f"{len(others)} other readings of the tables are in order too")
+        )
     return Kernel(
         symbols=symbols,
         evidence=(*best.checks, *checks),
@@ -95,7 +95,12 @@ def is_seamless(tables: Tables) -> bool:
     """
     passed = {check.name for check in tables.checks if check.outcome is Outcome.PASSED}
     is_tight = all(0 <= after.offset - before.end < WORD for before, after in pairwise(tables.rows))
-    return is_tight and {"num_syms", "seqs_of_names"} <= passed and not tables.array.adrift and not tables.damage
+    return (
+        is_tight
+        and {CheckId.NUM_SYMS, CheckId.SEQS_OF_NAMES} <= passed
+        and not tables.array.adrift
+        and not tables.damage
+    )
 
 
 def likely_architecture(symbols: SymbolTable) -> str | None:

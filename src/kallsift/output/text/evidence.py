@@ -15,7 +15,7 @@ MARKS = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.ABSENT: "–"}  #
 def evidence_lines(checks: tuple[Check, ...]) -> Iterator[str]:
     """One line a check: mark, name, finding."""
     for check in checks:
-        yield f"{MARKS[check.outcome]} {printable(check.name)}: {printable(check.detail)}"
+        yield f"{MARKS[check.outcome]} {check.name}: {printable(check.detail)}"
 
 
 def doubts(kernel: Kernel) -> str:
