@@ -1,1 +1,1 @@
-"""Answer what people ask of a kernel: all of /proc/kallsyms, what an address is, layout, tables, guests."""
+"""Answer questions about a kernel: symbols, addresses, layout, tables, guests."""

@@ -1,8 +1,8 @@
-"""Another boot of the same kernel: by how much its addresses differ from those of the kernel at hand.
+"""Find the distance between the addresses of two boots of the same kernel.
 
-A kernel that panics prints its KASLR offset, and what that is counted from (``dump_kernel_offset()`` of each
-architecture): ``Kernel Offset: 0x2be00000 from 0xffffffff81000000``. A log holds what anybody wrote into it, so that
-line is believed only where a kernel's line begins, and where the log's other addresses fit it.
+A kernel that panics prints its KASLR offset and the address that it counts from (``dump_kernel_offset()`` of each
+architecture): ``Kernel Offset: 0x2be00000 from 0xffffffff81000000``. Anybody can write to a log. So that line is
+trusted only at the beginning of a kernel's line, and only if the log's other addresses fit it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _DAY = rb"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Au
 _ISO = rb"\d{4}-\d\d-\d\d[T ][\d:.,]{8,16}(?:Z|[+-]\d\d:?\d\d)?"
 
 PREFIX = (
-    rb"[>| \t]{0,8}(?:"  # of mails that quote it
-    rb"<[0-7]>"  # the level, of the kernel's own lines alone: with a facility, it is 8 and more
+    rb"[>| \t]{0,8}(?:"  # quotation marks of mails
+    rb"<[0-7]>"  # level of the kernel's own lines; other facilities have 8 or more
     rb"|[0-7],\d+,\d+,[^;\n]{1,64};"  # /dev/kmsg (Documentation/ABI/testing/dev-kmsg)
     rb"|kern *:[a-z]+ *: ?"  # dmesg --decode
     rb"|\[ *\+?\d+\.\d+\] ?|\[ *[TC]\d+\] ?"  # CONFIG_PRINTK_TIME, CONFIG_PRINTK_CALLER
@@ -29,34 +29,39 @@ PREFIX = (
     rb"|" + _ISO + rb" "  # dmesg --time-format iso
     rb"){0,6}"
 )
-"""What can stand before a line of the kernel's."""
+"""Text that can stand before a kernel's message in a log line."""
 
 OFFSET = re.compile(
     PREFIX + rb"Kernel Offset: (?:(0x[0-9a-fA-F]{1,16}) from (0x[0-9a-fA-F]{1,16})"
     rb"(?: \(relocation range[^)\n]{0,64}\))?|disabled)\s*"
 )
-"""The whole line; ``disabled`` where the kernel runs as it was linked."""
+"""The whole line with the KASLR offset.
+
+It has ``disabled`` if the kernel runs at the addresses that it was linked at.
+"""
 
 MAX_ADDRESSES = 1 << 16
-"""Addresses of a log that are remembered at most."""
+"""Highest number of addresses of a log that are remembered."""
 
 BASES = ("_text", "_stext")
-"""Symbols that people name as a kernel's base."""
+"""Symbols that people call a kernel's base."""
 
 
 class UnknownBaseError(KallsiftError):
-    """What somebody knows of another boot cannot be compared with the kernel at hand."""
+    """The base of another boot cannot be compared with the kernel at hand."""
 
 
 def base_in_line(line: bytes, linked: int | None) -> int | None:
-    """Where ``_text`` was in the boot that a line of its log tells the offset of; None for all other lines.
+    """Return the address of ``_text`` that a log line with a KASLR offset gives.
+
+    None for all other lines.
 
     Args:
-        line: of a log.
-        linked: where ``_text`` was linked; None where nothing tells.
+        line: a line of a log.
+        linked: the link address of ``_text``; None if unknown.
 
     Raises:
-        UnknownBaseError: if that is needed, but not known.
+        UnknownBaseError: if the link address is needed but unknown.
     """
     found = OFFSET.fullmatch(line)
     if found is None:
@@ -71,23 +76,25 @@ def base_in_line(line: bytes, linked: int | None) -> int | None:
 
 
 def distance_from(symbols: SymbolTable, given: int, linked: int | None) -> int:
-    """What has to be added to another boot's addresses to get those of the kernel at hand; may be negative.
+    """Return the distance to add to another boot's addresses; it may be negative.
+
+    The sum is the address in the kernel at hand.
 
     Args:
-        symbols: of the kernel at hand.
-        given: the other boot's ``_text`` or ``_stext``, whichever moves the kernel by the rounder number, or its
-            KASLR offset.
-        linked: where ``_text`` was linked; None where nothing tells.
+        symbols: symbols of the kernel at hand.
+        given: the other boot's KASLR offset, or its ``_text`` or ``_stext``: the one of the two for which the distance
+            is divisible by the higher power of two.
+        linked: the link address of ``_text``; None if unknown.
 
     Raises:
-        UnknownBaseError: if there is no ``_text`` or ``_stext`` to compare it with.
+        UnknownBaseError: if there is no ``_text`` or ``_stext`` to compare with.
     """
     bases = [symbols.symbol(index).address for name in BASES if (index := symbols.find(name)) is not None]
     if not bases:
         raise UnknownBaseError("this kernel's table lists neither _text nor _stext, so no other boot compares with it")
     half = 1 << 8 * symbols.word_size - 1
     if bases[0] >= half > given:
-        # no address of a kernel's, so an offset
+        # not in the kernel's half of the address space, so it is an offset
         if linked is None:
             raise UnknownBaseError(
                 f"nothing tells where this kernel was linked, so the offset {given:#x} says nothing; give its _text"
@@ -98,10 +105,10 @@ def distance_from(symbols: SymbolTable, given: int, linked: int | None) -> int:
 
 @dataclass
 class LogAddresses:
-    """The addresses in a log, which tell whether it can be of a boot that had a certain base.
+    """The addresses in a log, which show whether it fits a boot with a given base.
 
     Attributes:
-        symbols: of the kernel at hand.
+        symbols: symbols of the kernel at hand.
     """
 
     symbols: SymbolTable
@@ -124,7 +131,7 @@ class LogAddresses:
         self._image = range(start, last + 1)
 
     def add(self, line: bytes) -> None:
-        """Remember the addresses of a line, and what the kernel itself called them."""
+        """Remember the addresses of a line, and the names that the kernel gave them."""
         if len(self._addresses) >= MAX_ADDRESSES or OFFSET.fullmatch(line):
             return
         self._addresses += (int(found[1], 16) for found in self._address.finditer(line))
@@ -132,10 +139,13 @@ class LogAddresses:
             self._named.append((int(found[1], 16) - int(found[3], 16), found[2].decode("latin-1")))
 
     def fit(self, distance: int) -> bool:
-        """Whether they fit a boot better whose addresses are so much lower than those of the kernel at hand.
+        """Tell whether the log's addresses fit a boot better than the kernel at hand.
 
-        Where the log names addresses, most of the names that the kernel at hand has must be at theirs then. Else more
-        of the addresses must be of that boot's image alone than of the image at hand alone, unless none is of either.
+        The addresses of that boot are lower than those of the kernel at hand by ``distance``; 0 always fits.
+
+        If the log names addresses, more than half of the names that the kernel at hand knows must then be at its
+        addresses. Otherwise more addresses must lie only in the image of that boot than only in the image at hand,
+        unless none lies only in the image at hand.
         """
         if not distance:
             return True

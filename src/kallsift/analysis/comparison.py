@@ -1,10 +1,10 @@
-"""Comparison: what two listings of symbols have in common once the slide between them is taken off.
+"""Compare two listings of symbols, apart from the slide between them.
 
-Symbols are multisets: a name that a kernel has five times must be there five times. The slide is what the two agree on:
-the most frequent difference between the addresses of names that each has once. What lies outside of all that moved by
-it, and has not moved, is no part of the image (per-CPU offsets, absolute values). A module has a slide for each of its
-regions, since kernels place these one by one: each a difference of whole pages. Where most of it has not moved at all,
-it is the same one, and nothing in it may have.
+Symbols are multisets: if one listing has a name five times, the other must have it five times. The slide is the most
+frequent difference between the addresses of names that each listing has once. A symbol outside of the range of
+everything that moved by the slide, and which has not moved, is no part of the image (per-CPU offsets, absolute values).
+A module has a slide for each of its regions, because kernels place regions separately; each slide is a whole number of
+pages. If most of a module has not moved, it is the same loaded module, and nothing in it may have moved.
 """
 
 from __future__ import annotations
@@ -27,38 +27,41 @@ from kallsift.kallsyms.symbol_table import Symbol, SymbolTable
 PAGE = 4096
 
 ABSOLUTE = np.frombuffer(b"aA", np.uint8)
-"""Letters of values that are no addresses."""
+"""Type letters of values that are no addresses."""
 
 MAX_REGIONS = 8
-"""Regions of a module: text, data, rodata, ro_after_init, and the initial ones of these (include/linux/module.h)."""
+"""Highest number of regions of a module.
+
+These are text, data, rodata, ro_after_init, and the initial ones of these (include/linux/module.h).
+"""
 
 
 Columns = tuple[tuple[NDArray[Any], NDArray[Any]], ...]
-"""Columns of both listings."""
+"""Columns of both listings, in pairs."""
 
 
 class Change(Enum):
-    """How the two differ in one symbol."""
+    """Kind of difference in one symbol."""
 
     MISSING = "-"
-    """Only the first has it."""
+    """Only the first listing has it."""
     ADDED = "+"
-    """Only the second has it."""
+    """Only the second listing has it."""
     MOVED = "~"
-    """It is elsewhere, by another distance than the slide."""
+    """It moved by another distance than the slide."""
     RETYPED = "!"
-    """Its letter is another one."""
+    """Its type letter differs."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One difference.
+    """One difference between two listings.
 
     Attributes:
-        change: of which kind.
+        change: kind of the difference.
         owner: the module's name; empty for built-in symbols.
-        before: the first listing's symbol, None where it has none.
-        after: the second one's, None where it has none.
+        before: the first listing's symbol; None if it has none.
+        after: the second listing's symbol; None if it has none.
     """
 
     change: Change
@@ -69,16 +72,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How two listings compare.
+    """The result of a comparison of two listings.
 
     Attributes:
-        slide: the second one's built-in addresses less the first one's, or negative; None where no name is in both.
-        same: symbols that are alike in both.
+        slide: built-in addresses of the second listing minus those of the first, may be negative; None if no name is in
+            both.
+        same: number of symbols that are equal in both.
         differences: all others, built-in ones first.
-        only_before: modules that only the first one has, with the number of their symbols; where one has no modules at
-            all, none are compared.
-        only_after: modules that only the second one has.
-        unknown: built-in symbols of either whose name or address is lost. What can be one of these is no difference.
+        only_before: modules that only the first listing has, with the number of their symbols; if one listing has no
+            modules at all, none are compared.
+        only_after: modules that only the second listing has.
+        unknown: number of built-in symbols of either listing whose name or address is lost. A symbol that can be one of
+            these is no difference.
     """
 
     slide: int | None
@@ -90,11 +95,11 @@ class Comparison:
 
     @property
     def agree(self) -> bool:
-        """Whether nothing that is known differs but for the slide."""
+        """True if nothing that is known differs except for the slide."""
         return not (self.differences or self.only_before or self.only_after)
 
     def count(self, change: Change) -> int:
-        """How many differences are of one kind."""
+        """Return the number of differences of one kind."""
         return sum(difference.change is change for difference in self.differences)
 
 
@@ -103,13 +108,14 @@ class _Rows:
     """Symbols of one owner as columns, shape (n,).
 
     Attributes:
-        names: equal numbers for equal names, in both listings.
-        addresses: what is compared.
-        letters: types.
+        names: numbers of the names; equal names have equal numbers, in both listings.
+        addresses: the addresses that are compared.
+        letters: type letters.
         shown: addresses as the listing has them.
-        places: where each symbol is, counted through the owner's tables.
-        texts: all names in these.
-        lost: the symbols that are left out, since something of them is unknown, where the other listing has them.
+        places: index of each symbol, counted through the owner's tables.
+        texts: all names in these tables.
+        lost: symbols that are left out because their name or address is unknown, with the addresses that they can have
+            in the other listing.
     """
 
     names: NDArray[np.int64]
@@ -121,7 +127,7 @@ class _Rows:
     lost: LostSymbols
 
     def symbols(self, rows: NDArray[np.int64]) -> list[Symbol]:
-        """The symbols of some rows."""
+        """Return the symbols of some rows."""
         columns = (column[rows].tolist() for column in (self.shown, self.letters, self.places))
         return [
             Symbol(VirtualAddress(address), chr(letter), self.texts[place], place)
@@ -130,7 +136,11 @@ class _Rows:
 
 
 def compare(before: Listing, after: Listing) -> Comparison:
-    """Compares two listings; symbols of which something is unknown are left out, and what they can be is none."""
+    """Compare two listings.
+
+    Symbols whose name or address is unknown are left out. A symbol of the other listing that can be one of these is no
+    difference.
+    """
     first, second = _rows([before.symbols], [after.symbols])
     unknown = len(first.lost) + len(second.lost)
     slide = _slide(first, second)
@@ -147,7 +157,7 @@ def compare(before: Listing, after: Listing) -> Comparison:
         for owner in [owner for owner in owned if owner in others]:
             first, second = _rows(owned[owner], others[owner])
             if owner in NO_MODULES and slide:
-                # what is made at run time lies elsewhere each time
+                # code that is made at run time has another address in each boot
                 first, second = _anywhere(first), _anywhere(second)
             alike, more = _compared(owner, *_loaded(first, second))
             same, differences = same + alike, differences + more
@@ -163,7 +173,7 @@ def compare(before: Listing, after: Listing) -> Comparison:
 
 
 def _owners(listing: Listing) -> dict[str, list[SymbolTable]]:
-    """The tables of each owner."""
+    """Return the tables of each owner."""
     found: dict[str, list[SymbolTable]] = {}
     for group in listing.dynamic.groups:
         found.setdefault(group.owner, []).append(group.symbols)
@@ -171,13 +181,16 @@ def _owners(listing: Listing) -> dict[str, list[SymbolTable]]:
 
 
 def _left(owned: dict[str, list[SymbolTable]], others: dict[str, list[SymbolTable]]) -> tuple[tuple[str, int], ...]:
-    """The owners that the others lack, each with how many symbols it has; no listing can show one without any."""
+    """Return the owners that the other listing lacks, with their numbers of symbols.
+
+    Owners without symbols are left out, because no listing can show them.
+    """
     counts = ((owner, sum(map(len, tables))) for owner, tables in owned.items() if owner not in others)
     return tuple((owner, count) for owner, count in counts if count)
 
 
 def _rows(first: Sequence[SymbolTable], second: Sequence[SymbolTable]) -> tuple[_Rows, _Rows]:
-    """Both listings' symbols as columns."""
+    """Return the symbols of both listings as columns."""
     before = _names(first)
     after = before if _texts_equal(first, second) else _names(second)
     numbers = {name: number for number, name in enumerate(dict.fromkeys(chain(before, after)))}
@@ -187,7 +200,7 @@ def _rows(first: Sequence[SymbolTable], second: Sequence[SymbolTable]) -> tuple[
         whole = np.flatnonzero(np.concatenate([table.whole for table in tables]))
         addresses = np.concatenate([table.addresses for table in tables])[whole]
         letters = np.concatenate([table.types() for table in tables])[whole]
-        # what is no letter is printed as a question mark
+        # bytes that are no letters are printed as question marks
         letters = np.where((letters | 0x20) - np.uint8(ord("a")) < 26, letters, ord("?")).astype(np.uint8)
         lost = LostSymbols.of(tables[0], names) if len(tables) == 1 else LostSymbols.none()
         result.append(_Rows(names[whole], addresses, letters, addresses, whole, texts, lost))
@@ -199,17 +212,24 @@ def _names(tables: Sequence[SymbolTable]) -> list[str]:
 
 
 def _texts_equal(first: Sequence[SymbolTable], second: Sequence[SymbolTable]) -> bool:
-    """Whether both list the same names with the same letters in the same order, as they do for the same kernel."""
+    """Tell whether both list the same names with the same letters in the same order.
+
+    Two listings of the same kernel do.
+    """
     return len(first) == len(second) and all(map(SymbolTable.same_text_as, first, second))
 
 
 def _anywhere(rows: _Rows) -> _Rows:
-    """The same rows without their addresses."""
+    """Return the rows with 0 for every compared address."""
     return replace(rows, addresses=np.zeros_like(rows.addresses))
 
 
 def _singles(first: _Rows, second: _Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows of names that each has once: places in the first, and those of the same names in the second."""
+    """Return the rows of names that each listing has exactly once.
+
+    Returns:
+        Rows in the first listing, and the rows with the same names in the second.
+    """
     names = []
     for rows in (first, second):
         found, places, counts = np.unique(rows.names, return_index=True, return_counts=True)
@@ -219,14 +239,21 @@ def _singles(first: _Rows, second: _Rows) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def _slide(first: _Rows, second: _Rows) -> int | None:
-    """The most frequent difference of addresses; None where no name tells. Modulo 2^64."""
+    """Return the most frequent difference of addresses, modulo 2^64.
+
+    None if no name is exactly once in each listing.
+    """
     left, right = _singles(first, second)
     distances, counts = np.unique(second.addresses[right] - first.addresses[left], return_counts=True)
     return int(distances[np.argmax(counts)]) if len(counts) else None
 
 
 def _expected(first: _Rows, second: _Rows, slide: int) -> NDArray[np.uint64]:
-    """Where the first listing's built-in symbols are expected in the second, shape (n,)."""
+    """Return the addresses where the first listing's symbols are expected, shape (n,).
+
+    They are addresses of built-in symbols in the second listing: moved by the slide, except for symbols outside of the
+    image.
+    """
     moved = first.addresses + np.uint64(slide % (1 << 64))
     left, right = _singles(first, second)
     along = first.addresses[left[second.addresses[right] == moved[left]]]
@@ -238,7 +265,10 @@ def _expected(first: _Rows, second: _Rows, slide: int) -> NDArray[np.uint64]:
 
 
 def _loaded(first: _Rows, second: _Rows) -> tuple[_Rows, _Rows, NDArray[np.uint64]]:
-    """A module's rows, and where those of the first listing are expected in the second."""
+    """Return a module's rows, and the expected addresses of the first listing's ones.
+
+    The expected addresses are those in the second listing, shape (n,).
+    """
     left, right = _singles(first, second)
     distances, counts = np.unique(second.addresses[right] - first.addresses[left], return_counts=True)
     if not len(counts) or not distances[np.argmax(counts)]:
@@ -260,19 +290,22 @@ def _loaded(first: _Rows, second: _Rows) -> tuple[_Rows, _Rows, NDArray[np.uint6
 
 
 def _without_absolute(rows: _Rows) -> _Rows:
-    """The rows with 0 for addresses that are none: a module's per-CPU variables are elsewhere each time."""
+    """Return the rows with 0 for values that are no addresses.
+
+    A module's per-CPU variables have other offsets in each boot.
+    """
     return replace(rows, addresses=np.where(np.isin(rows.letters, ABSOLUTE), np.uint64(0), rows.addresses))
 
 
 def _held(names: NDArray[np.int64], addresses: NDArray[np.uint64], rows: _Rows) -> NDArray[np.bool_]:
-    """Which of some names at some addresses are among the rows, shape (n,)."""
+    """Tell which pairs of a name and an address are among the rows, shape (n,)."""
     numbers = _numbers(np.concatenate((names, rows.names)), np.concatenate((addresses, rows.addresses)))
     held: NDArray[np.bool_] = np.isin(numbers[: len(names)], numbers[len(names) :])
     return held
 
 
 def _numbers(*columns: NDArray[Any]) -> NDArray[np.int64]:
-    """Equal numbers for equal rows, shape (n,)."""
+    """Return equal numbers for equal rows of some columns, shape (n,)."""
     result = np.zeros(len(columns[0]), np.int64)
     for column in columns:
         found, inverse = np.unique(column, return_inverse=True)
@@ -281,17 +314,20 @@ def _numbers(*columns: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _compared(owner: str, first: _Rows, second: _Rows, expected: NDArray[np.uint64]) -> tuple[int, list[Difference]]:
-    """How many symbols of one owner are alike in both listings, and how the others differ, in order of addresses."""
+    """Return the number of equal symbols of one owner, and the differences.
+
+    The differences are in the order of addresses.
+    """
     names, addresses = (first.names, second.names), (expected, second.addresses)
     letters = first.letters, second.letters
     left, right = np.arange(len(first.names)), np.arange(len(second.names))
     if len(left) == len(right):
-        # those that are alike line by line, as nearly all are of the same kernel, need not be searched for
+        # rows that are equal line by line (nearly all, for the same kernel) need no search
         left = right = np.flatnonzero(np.any([one != other for one, other in (names, addresses, letters)], axis=0))
     same = len(first.names) - len(left)
     found: list[Difference] = []
     keys: list[NDArray[np.uint64]] = []
-    # what agrees in all, then in less and less
+    # pair rows that agree in all columns first, then in fewer and fewer
     steps: tuple[tuple[Columns, tuple[Change, ...]], ...] = (
         ((names, addresses, letters), ()),
         ((names, addresses), (Change.RETYPED,)),
@@ -317,7 +353,10 @@ def _compared(owner: str, first: _Rows, second: _Rows, expected: NDArray[np.uint
 
 
 def _paired(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places of equal numbers, one of the first for one of the second, the earlier ones before the later."""
+    """Return the indices of equal numbers, one of the first for one of the second.
+
+    Of several equal numbers, the earlier ones are paired before the later.
+    """
     before, after = _occurrence(first), _occurrence(second)
     most = max((int(one.max()) + 1 for one in (before, after) if len(one)), default=1)
     keys, others = first * most + before, second * most + after
@@ -326,7 +365,7 @@ def _paired(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[NDArra
 
 
 def _occurrence(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many equal numbers stand before each, shape (n,)."""
+    """Return how many equal numbers stand before each number, shape (n,)."""
     order = np.argsort(numbers, kind="stable")
     ordered = numbers[order]
     begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))[: len(ordered)]

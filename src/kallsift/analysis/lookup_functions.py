@@ -1,4 +1,7 @@
-"""What a module from outside the kernel's tree can look names up with: which of the kernel's functions it exports."""
+"""List the kernel functions with which an out-of-tree module can look up names.
+
+For each function, the result says whether the kernel exports it.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +21,24 @@ WAYS = {
     "sprint_symbol": "the name of an address, so a name is found by trying addresses",
     "__symbol_get": "the address of a name that is exported",
 }
-"""Functions that answer a module's question for a name, and what each gives it."""
+"""Functions that answer a module's question for a name, and the answer of each."""
 
 EXPORT = "__ksymtab_"
-"""How the name of an export's entry begins, where data are listed (include/linux/export.h)."""
+"""Prefix of the symbol of an export's entry (include/linux/export.h).
+
+Only tables that list data have such symbols.
+"""
 
 
 @dataclass(frozen=True)
 class Way:
-    """One function that could answer.
+    """One function that can answer.
 
     Attributes:
-        name: the function's.
-        purpose: what it gives a module.
-        address: where it is; None where the kernel does not have it.
-        exported: whether modules can use it; None where nothing tells.
+        name: name of the function.
+        purpose: the answer that it gives a module.
+        address: its address; None if the kernel does not have it.
+        exported: whether modules can use it; None if unknown.
     """
 
     name: str
@@ -41,7 +47,7 @@ class Way:
     exported: bool | None
 
     def __str__(self) -> str:
-        """One line, for whoever wants to write such a module."""
+        """Return one line for the author of such a module."""
         if self.address is None:
             return f"{self.name} is not in this kernel"
         state = {True: "exported", False: "not exported", None: "not known to be exported"}[self.exported]
@@ -49,11 +55,13 @@ class Way:
 
 
 def ways(symbols: SymbolTable, kernel: Kernel | None = None) -> tuple[Way, ...]:
-    """`WAYS`, and which of them the kernel exports: as its table names the entries of exports, else as these say.
+    """Return the functions in `WAYS`, and whether the kernel exports each of them.
+
+    The symbol table tells if it names the entries of exports; otherwise the exports are read.
 
     Args:
-        symbols: the built-in ones.
-        kernel: what they belong to; None where there is nothing but the table.
+        symbols: the built-in symbols.
+        kernel: the kernel that they belong to; None if there is only the table.
     """
     exported = _exported(symbols, kernel)
     found = []
@@ -67,7 +75,10 @@ def ways(symbols: SymbolTable, kernel: Kernel | None = None) -> tuple[Way, ...]:
 
 
 def _exported(symbols: SymbolTable, kernel: Kernel | None) -> Callable[[str], bool | None]:
-    """Tells of a name whether the kernel exports it; None where nothing tells."""
+    """Return a function that tells whether the kernel exports a name.
+
+    It returns None if that is unknown.
+    """
     if len(symbols.beginning(EXPORT.encode())):
         return lambda name: symbols.find(EXPORT + name) is not None
     if kernel is None:

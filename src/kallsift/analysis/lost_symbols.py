@@ -1,6 +1,7 @@
-"""Match the symbols of a listing with those that a damaged table has lost the name or the address of.
+"""Match a listing's symbols with those that a damaged table has lost.
 
-A table is in the order of its addresses, so a symbol whose address is lost lies between its neighbours' addresses.
+Lost symbols are those whose name or address is unknown. A table is in the order of its addresses, so a symbol whose
+address is lost lies between its neighbours' addresses.
 """
 
 from __future__ import annotations
@@ -16,20 +17,23 @@ from kallsift.kallsyms.symbol_table import SymbolTable
 LAST = np.uint64(2**64 - 1)
 
 MAX_IMAGE = np.uint64(1 << 30)
-"""Bytes within which symbols are moved alike; what lies further away is no part of the image."""
+"""Greatest distance in bytes within which symbols move alike.
+
+Bounds that are further away from all known symbols are no part of the image.
+"""
 
 UNNAMED = -1
-"""In place of a name's number, where the name is lost."""
+"""Stands for a name's number if the name is lost."""
 
 
 @dataclass(frozen=True, eq=False)
 class LostSymbols:
-    """Symbols of which something is unknown, shape (n,) each.
+    """Symbols whose name or address is unknown, shape (n,) each.
 
     Attributes:
-        names: numbers of their names, int64; `UNNAMED` where the name is lost.
-        lows: the least address that each can have, uint64.
-        highs: the greatest one, uint64.
+        names: numbers of their names, int64; `UNNAMED` if the name is lost.
+        lows: the lowest address that each can have, uint64.
+        highs: the highest address that each can have, uint64.
     """
 
     names: NDArray[np.int64]
@@ -41,17 +45,17 @@ class LostSymbols:
 
     @classmethod
     def none(cls) -> LostSymbols:
-        """No symbols."""
+        """Return no symbols."""
         empty = np.empty(0, np.uint64)
         return cls(np.empty(0, np.int64), empty, empty)
 
     @classmethod
     def of(cls, table: SymbolTable, names: NDArray[np.int64]) -> LostSymbols:
-        """Those of a table.
+        """Return the lost symbols of a table.
 
         Args:
             table: in the order of its addresses.
-            names: a number for each symbol's name, shape (len(table),).
+            names: number of each symbol's name, shape (len(table),).
         """
         lost = np.flatnonzero(~table.whole)
         if not len(lost):
@@ -64,11 +68,13 @@ class LostSymbols:
         return cls(np.where(table.named[lost], names[lost], UNNAMED), lows, highs)
 
     def moved(self, addresses: NDArray[np.uint64], expected: NDArray[np.uint64]) -> LostSymbols:
-        """The same where they are to be expected in another listing: moved as their neighbours are.
+        """Return the lost symbols with the bounds expected in another listing.
+
+        Each bound moves as the nearest known symbol does.
 
         Args:
-            addresses: of the symbols of which all is known, in the table's order.
-            expected: where these are expected in the other listing.
+            addresses: addresses of the symbols of which all is known, in the table's order.
+            expected: their expected addresses in the other listing.
         """
         if not len(self) or not len(addresses):
             return self
@@ -83,7 +89,10 @@ class LostSymbols:
         return replace(self, lows=move(self.lows), highs=move(self.highs))
 
     def can_be(self, names: NDArray[np.int64], addresses: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Which of some symbols can be lost ones, each of these for one of them; shape (n,), bool."""
+        """Tell which of some symbols can be lost ones, shape (n,), bool.
+
+        Each lost symbol stands for one of them at most.
+        """
         mask = np.zeros(len(names), np.bool_)
         if not len(self):
             return mask
@@ -101,7 +110,7 @@ class LostSymbols:
                 own.remove(fitting)
                 mask[row] = True
                 continue
-            # of those that can lie here, the one that must end first
+            # of those that can lie here, take the one with the lowest upper bound
             while begun < len(starting) and lows[starting[begun]] <= address:
                 heapq.heappush(waiting, highs[starting[begun]])
                 begun += 1

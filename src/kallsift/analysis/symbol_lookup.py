@@ -1,11 +1,11 @@
-"""Resolver: what the kernel itself answers when it is asked for a name or for an address.
+"""Answer questions for a name or an address as the kernel itself does.
 
 By name as ``kallsyms_lookup_name`` does: the first built-in symbol, else the first of the modules in the order of their
-list, or with ``module:name`` that module's. By address as ``kallsyms_lookup`` and ``sprint_symbol`` do
+list, or, for ``module:name``, that module's. By address as ``kallsyms_lookup`` and ``sprint_symbol`` do
 (kernel/kallsyms.c, kernel/module/kallsyms.c, include/linux/kallsyms.h).
 
-One thing is better than in kernels up to 6.19: of data in modules, and of symbols in another region of the module than
-the address, these take the end of the code for the end of everything, and print sizes that are none.
+One thing differs from kernels up to 6.19, which print wrong sizes in two cases: for data in modules, and for symbols in
+another region of the module than the address. They take the end of the code for the end of everything.
 """
 
 from __future__ import annotations
@@ -30,35 +30,47 @@ ALL_SYMBOLS = "_end"
 """A symbol that only kernels with CONFIG_KALLSYMS_ALL list."""
 
 WHOLE_KERNEL = (("_stext", "_end"), ("__init_begin", "__init_end"))
-"""What holds a symbol of the kernel where all symbols are listed (``is_kernel()``): between these."""
+"""Symbols around the kernel's addresses if all symbols are listed.
+
+Source: ``is_kernel()`` in the kernel.
+"""
 
 TEXT_ALONE = (("_stext", "_etext"), ("_sinittext", "_einittext"))
-"""The same where only functions are."""
+"""Symbols around the kernel's addresses if only functions are listed."""
 
 MODULE_NAME_SIZE = 64
-"""Bytes of a module's name, and a word: within the rest must stand the colon of ``module:name`` (MODULE_NAME_LEN)."""
+"""Size of a module's name and a word, in bytes (MODULE_NAME_LEN).
+
+The module's name in ``module:name`` must be shorter than this size less one word.
+"""
 
 MAX_ALIASES = 64
-"""Symbols at one place that are looked at to find the module's."""
+"""Highest number of symbols at one address that are compared with the regions."""
 
 NO_ADDRESSES = np.frombuffer(b"aAnNuU?", np.uint8)
-"""Letters of modules' symbols that are no places in them: per-CPU offsets, absolute values."""
+"""Type letters of modules' symbols that are no addresses in them.
+
+They are per-CPU offsets and absolute values.
+"""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an address belongs to.
+    """The symbol that an address belongs to.
 
     Attributes:
         location: the symbol, the offset into it and its size.
-        owner: the module's name; empty for the kernel itself, and for BPF, as the kernel has it.
+        owner: the module's name; empty for the kernel itself, and for BPF, as the kernel prints it.
     """
 
     location: Location
     owner: str = ""
 
     def __str__(self) -> str:
-        """As ``sprint_symbol`` writes it, safe to print; a size that nothing bounds is left out."""
+        """Return the text that ``sprint_symbol`` writes, safe to print.
+
+        An unknown size is left out.
+        """
         size = "" if self.location.size is None else f"/{self.location.size:#x}"
         owner = f" [{escaped(self.owner)}]" if self.owner else ""
         return f"{escaped(self.location.symbol.name)}+{self.location.offset:#x}{size}{owner}"
@@ -71,7 +83,7 @@ class Resolver:
     Attributes:
         symbols: the built-in ones.
         dynamic: all others.
-        cut: what this kernel cuts names at when it compares and prints them; empty for nothing.
+        cut: the text at which this kernel cuts names when it compares and prints them; empty if it does not.
     """
 
     symbols: SymbolTable
@@ -80,11 +92,11 @@ class Resolver:
 
     @classmethod
     def of(cls, kernel: Kernel, dynamic: Dynamic | None = None) -> Resolver:
-        """The resolver of a recovered kernel."""
+        """Return the resolver of a recovered kernel."""
         return cls(kernel.symbols, dynamic or Dynamic(), _cut_of(kernel))
 
     def named(self, name: str) -> tuple[Symbol, ...]:
-        """The built-in symbols that this kernel takes for those of that name, in its order."""
+        """Return the built-in symbols that this kernel takes for a name, in its order."""
         text = name.encode("latin-1", "replace")
         if not self.cut:
             return self.symbols.all(name)
@@ -94,7 +106,9 @@ class Resolver:
         return tuple(self.symbols.symbol(index) for index in sorted(found))
 
     def resolve(self, name: str) -> tuple[Symbol, str] | None:
-        """What ``kallsyms_lookup_name`` returns the address of, and the module's name or ""; None where it returns 0.
+        """Return the symbol that ``kallsyms_lookup_name`` finds, and its module's name.
+
+        The module's name is "" for built-in symbols. The result is None if the kernel's function returns 0.
 
         Args:
             name: a name, or ``module:name``.
@@ -115,10 +129,10 @@ class Resolver:
         return None
 
     def at(self, address: int) -> Answer | None:
-        """What ``kallsyms_lookup`` says of an address; None for those that it has no name for.
+        """Return the answer of ``kallsyms_lookup`` for an address; None if it has no name.
 
-        The first of several symbols at one place is meant. Code that kprobes and ftrace made, which the kernel lists
-        without looking it up, is known at its first byte.
+        Of several symbols at one address, the first counts. Code that kprobes and ftrace made is listed by the kernel
+        but not looked up; it is known at its first byte.
         """
         if not 0 <= address < 1 << 64:
             return None
@@ -127,14 +141,17 @@ class Resolver:
             if location is None:
                 return None
             if location.size is None:
-                # what is behind the last symbol is the section's, as far as that goes
+                # the last symbol ends where its section ends
                 end = next((high for low, high in self._ranges if low <= address < high), None)
                 location = Location(location.symbol, location.offset, end and end - location.symbol.address)
             return Answer(self._as_printed(location))
         return self._in_module(address) or self._elsewhere(address)
 
     def backtrace(self, address: int) -> Answer | None:
-        """What a stack trace says of a return address (``sprint_backtrace``): it belongs to the call before it."""
+        """Return what a stack trace prints for a return address (``sprint_backtrace``).
+
+        A return address belongs to the call before it.
+        """
         before = self.at(address - 1)
         if before is None:
             return None
@@ -147,7 +164,7 @@ class Resolver:
 
     @cached_property
     def _ranges(self) -> tuple[tuple[int, int], ...]:
-        """Begin and end of what holds the kernel's own symbols; none where the table lacks the bounds."""
+        """Bounds of the kernel's own symbols; empty if the table lacks the bounds."""
         every = self.symbols.find(ALL_SYMBOLS) is not None
         bounds = WHOLE_KERNEL if every else TEXT_ALONE
         found = [[self.symbols.find(name) for name in pair] for pair in bounds]
@@ -164,10 +181,10 @@ class Resolver:
         return location is not None and _bounded(location, 8 * self.symbols.word_size)
 
     def _in_module(self, address: int) -> Answer | None:
-        """The nearest symbol below of the module that the address lies in, with the next one or its end behind it.
+        """Return the nearest symbol at or below an address in the module that contains it.
 
-        Both must lie in the same region. Where nothing tells these, the address must lie on a symbol, or between two of
-        the same module.
+        Its size ends at the next symbol or at the end of the region. Symbol and address must lie in the same region. If
+        the regions are unknown, the address must be that of a symbol, or lie between two symbols of the same module.
         """
         addresses, owners = self._places
         after = int(np.searchsorted(addresses, np.uint64(address), side="right"))
@@ -194,7 +211,10 @@ class Resolver:
 
     @cached_property
     def _places(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Addresses of modules' symbols, ascending, shape (n,), and the module and place of each, shape (n, 2)."""
+        """Addresses of modules' symbols, ascending, shape (n,), and their owners.
+
+        The owners are the number of the module and the index in its table, shape (n, 2).
+        """
         addresses, owners = [np.empty(0, np.uint64)], [np.empty((0, 2), np.int64)]
         for number, group in enumerate(self._modules):
             table = group.symbols
@@ -206,7 +226,10 @@ class Resolver:
         return joined[order], np.concatenate(owners)[order]
 
     def _elsewhere(self, address: int) -> Answer | None:
-        """What has a size of its own, or begins there."""
+        """Return an answer for code of BPF, ftrace and kprobes, and traced functions.
+
+        A symbol with a size contains the address; one without must begin at it.
+        """
         for group in self.dynamic.groups:
             starts = group.symbols.addresses
             if group.sizes is not None:
@@ -230,10 +253,10 @@ class Resolver:
 
 
 def _cut_of(kernel: Kernel) -> bytes:
-    """What a kernel cuts names at: what explains the order of its seqs_of_names.
+    """Return the text at which a kernel cuts names; empty if it does not cut them.
 
-    Without these (up to 6.1) the code alone knows. It cut at the first dot, from 5.13 on, in kernels built with LTO,
-    whose names show it.
+    It is the text that explains the order of its seqs_of_names. Without that table (up to 6.1) only the code tells.
+    From 5.13 on, kernels built with LTO cut at the first dot, and their names (``.llvm.``) show LTO.
     """
     place = next((table for table in kernel.tables if table.name == "seqs_of_names"), None)
     symbols = kernel.symbols
@@ -248,7 +271,7 @@ def _cut_of(kernel: Kernel) -> bytes:
 
 
 def _labels(table: SymbolTable) -> NDArray[np.bool_]:
-    """Whether each symbol is a compiler's label, which the kernel passes over: ``$``, ``.L``, ``L0``."""
+    """Mark compilers' labels, which the kernel skips: ``$``, ``.L``, ``L0``."""
     ends = table.bounds[1:]
     last = max(0, len(table.characters) - 1)
     first, second = (table.characters[np.minimum(table.bounds[:-1] + place, last)] for place in (1, 2))
@@ -258,10 +281,10 @@ def _labels(table: SymbolTable) -> NDArray[np.bool_]:
 
 
 def _bounded(location: Location, bits: int) -> bool:
-    """Whether the symbol may be said to hold the address, where no symbol tells the kernel's bounds.
+    """Tell whether a symbol contains an address if the kernel's bounds are unknown.
 
-    The last symbol holds its own address only. So does one below the kernel's half of the address space (the last
-    per-CPU offset) whose next symbol is in it: what lies between the two is no part of either.
+    The last symbol contains its own address only. The same holds for a symbol below the kernel's half of the address
+    space (the last per-CPU offset) whose next symbol is in that half: the range between the two belongs to neither.
     """
     start, half = location.symbol.address, 1 << (bits - 1)
     open_ended = location.size is None or start < half <= start + location.size

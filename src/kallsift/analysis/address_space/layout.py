@@ -1,7 +1,7 @@
-"""The layout of a kernel's virtual memory: its regions, what bounds each, and whether the page table agrees.
+"""Divide a kernel's virtual memory into regions and check them by the page table.
 
-The parts of the image follow from symbols. The rest of the address space follows from its architecture's plans, whose
-bounds are read from the kernel's variables; what the page table maps then proves or contradicts them.
+The parts of the image follow from symbols. The rest of the address space follows from the area plans of its
+architecture, whose bounds are read from the kernel's variables. The mapped pages then prove or contradict them.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from kallsift.kernel.access.virtual_memory import VirtualMemory, virtual_memory
 from kallsift.kernel.kernel import Kernel
 
 MAX_UNKNOWN = 256
-"""Stretches outside of all regions that are listed at most."""
+"""Highest number of stretches outside of all regions that are listed."""
 
 APART = 1 << 21
-"""Bytes between mapped pages outside of all regions from which on they count as two stretches."""
+"""Smallest gap in bytes that separates two stretches outside of all regions."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class Region:
     """A part of a kernel's address space.
 
     Attributes:
-        name: what it is for; empty for what is mapped outside of all that is known.
+        name: its purpose; empty for a mapped stretch outside of all known regions.
         start: its first address.
         end: the address behind it, 2^64 at most.
-        basis: what gives its bounds: symbols, a variable, or the architecture's plan.
-        physical: where its first byte lies in memory, for regions that are in order there; None for others.
-        mapped: bytes that the page table maps in it; None where there is none, or it was not asked.
+        basis: the source of its bounds: symbols, a variable, or the architecture's plan.
+        physical: physical address of its first byte, for regions that are contiguous in memory; None for others.
+        mapped: number of bytes that the page table maps in it; None if there is no page table, or it was not asked.
         check: whether the page table agrees.
         of_image: whether it is a part of the kernel's image.
-        depth: how many regions it is part of.
+        depth: number of regions that contain it.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Region:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return self.end - self.start
 
 
@@ -74,27 +74,29 @@ class Layout:
 
     Attributes:
         regions: in the order of their addresses, each before the parts of it.
-        page_table: what proves them; None where there is none.
+        page_table: the page table that proves them; None if there is none.
     """
 
     regions: tuple[Region, ...]
     page_table: PageTable | None
 
     def at(self, address: int) -> tuple[Region, ...]:
-        """The regions that an address lies in, from the widest to the narrowest."""
+        """Return the regions that contain an address, from the widest to the narrowest."""
         return tuple(region for region in self.regions if region.start <= address < region.end)
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing that is mapped contradicts a region."""
+        """True if no mapped page contradicts a region."""
         return all(region.check.outcome is not Outcome.FAILED for region in self.regions)
 
 
 def layout(kernel: Kernel) -> Layout:
-    """The layout of a kernel's virtual memory; of images and copies, which do not run, that of the image alone.
+    """Return the layout of a kernel's virtual memory.
+
+    Images and copies of a kernel do not run; for them the layout has the parts of the image alone.
 
     Raises:
-        KallsiftError: if no symbol and no page table tells anything of it.
+        KallsiftError: if neither symbols nor a page table give any region.
     """
     runs = kernel.has_memory
     memory = virtual_memory(kernel) if runs else None
@@ -130,14 +132,17 @@ def _region(
 
 
 def _place(kernel: Kernel, address: int) -> int | None:
-    """Where a byte of the image lies in memory; None for images, which lie nowhere."""
+    """Return the physical address of a byte of the image; None for image files."""
     if kernel.memory.image is not None:
         return None
     return address - kernel.distance & (1 << 8 * kernel.symbols.word_size) - 1
 
 
 def _windows(memory: VirtualMemory) -> list[Region]:
-    """What the processor maps without a table, and the segments beside that, for which the kernel has one."""
+    """Return the windows that the processor maps without a page table.
+
+    For `Segmented` mappings, the segments that the kernel's own page table maps follow.
+    """
     mapping = memory.mapping
     windows = mapping.windows if isinstance(mapping, Segmented) else mapping
     if not isinstance(windows, Windows):
@@ -170,7 +175,10 @@ def _mapped_segments(memory: VirtualMemory, mapping: Segmented) -> list[Region]:
 
 
 def _outside(table: PageTable, memory: VirtualMemory, regions: list[Region]) -> list[Region]:
-    """What is mapped outside of all regions, near stretches together; the array of pages is known by what it holds."""
+    """Return the mapped stretches outside of all regions.
+
+    Stretches with small gaps are joined. The array of pages (vmemmap) is recognised by its content.
+    """
     found, position = [], 0
     bounds = sorted((region.start, region.end) for region in regions)
     for low, high in [*bounds, (1 << 64, 1 << 64)]:
@@ -195,7 +203,7 @@ def _outside(table: PageTable, memory: VirtualMemory, regions: list[Region]) -> 
 
 
 def _nested(regions: list[Region]) -> tuple[Region, ...]:
-    """The regions in order, each with the number of those that hold it as a whole."""
+    """Return the regions in order, each with the number of regions that contain it."""
     ordered = sorted(regions, key=lambda region: (region.start, -region.end))
     result: list[Region] = []
     around: list[Region] = []

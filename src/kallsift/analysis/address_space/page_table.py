@@ -1,7 +1,7 @@
-"""A running kernel's own page table: all that it maps, and where in that the direct map is.
+"""Read all that a running kernel's own page table maps, and find the direct map.
 
-Nothing but a direct map maps most of a machine's memory in order, at one distance. So this distance is found by
-counting, and no variable of the kernel's is needed for it.
+Only a direct map maps most of a machine's memory in order, at one distance. So counting the mapped bytes by distance
+finds it, and no variable of the kernel is needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kallsift.kernel.kernel import Kernel
 from kallsift.memory.memory import Memory
 
 LEAST = 0.5
-"""Which part of the memory that a page table maps the direct map has at least."""
+"""Lowest share of the memory mapped by a page table that the direct map must have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +26,12 @@ class PageTable:
     """A page table as a whole.
 
     Attributes:
-        ranges: all that it maps.
-        page_bits: address bits inside of its smallest pages.
-        offset: how far the direct map lies above physical addresses, modulo 2^64; None if there is none.
-        distance: the same of the kernel's image, modulo the address space.
-        mask: the highest address.
-        memory: what physical addresses are of.
+        ranges: all ranges that it maps.
+        page_bits: number of address bits inside its smallest pages.
+        offset: virtual minus physical address in the direct map, modulo 2^64; None if there is no direct map.
+        distance: the same for the kernel's image, modulo the address space.
+        mask: the highest virtual address.
+        memory: the memory that the physical addresses refer to.
     """
 
     ranges: MappedRanges
@@ -43,20 +43,23 @@ class PageTable:
 
     @property
     def direct(self) -> MappedRanges:
-        """What lies at the distance of the direct map."""
+        """The ranges at the distance of the direct map."""
         return self.ranges.chosen(self.ranges.offsets == np.uint64(self.offset or 0))
 
     def held(self, ranges: MappedRanges) -> NDArray[np.float64]:
-        """How many bytes of each range lie in the memory, shape (n,): the rest are devices', or not in the source."""
+        """Return how many bytes of each range lie in the memory, shape (n,).
+
+        The other bytes are those of devices, or are not in the source.
+        """
         return _held(self.memory, ranges)
 
     def of_image(self, ranges: MappedRanges) -> MappedRanges:
-        """Those ranges that lie at the distance of the image."""
+        """Return the ranges that lie at the distance of the image."""
         return ranges.chosen(ranges.offsets & np.uint64(self.mask) == np.uint64(self.distance & self.mask))
 
 
 def page_table(kernel: Kernel, memory: VirtualMemory) -> PageTable | None:
-    """The kernel's own page table; None where it has none."""
+    """Return the kernel's own page table; None if it has none."""
     mode = memory.mapping
     if not isinstance(mode, PagingMode) or memory.root is None:
         return None
@@ -75,9 +78,11 @@ def _held(memory: Memory, ranges: MappedRanges) -> NDArray[np.float64]:
 
 
 def _direct_offset(memory: VirtualMemory, ranges: MappedRanges, distance: int) -> int | None:
-    """The distance at which most of what is mapped of the memory lies; None if no distance has so much of it.
+    """Return the distance at which most of the mapped memory lies.
 
-    Images of 32 bits lie in the direct map, which some of their tables have a second time, for when they booted.
+    None if no distance has at least the share `LEAST` of it. 32-bit images lie in the direct map; some of their page
+    tables map the image a second time, for booting. So on 32-bit machines only ranges at the distance of the image
+    count.
     """
     held = _held(memory.memory, ranges)
     if memory.words.size == 4:

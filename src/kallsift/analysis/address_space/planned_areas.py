@@ -1,4 +1,7 @@
-"""The areas of a running kernel's address space: its architecture's plans, with their bounds read from memory."""
+"""Find the areas of a running kernel's address space by its architecture's plans.
+
+The bounds of the planned areas are read from the kernel's variables.
+"""
 
 from __future__ import annotations
 
@@ -29,21 +32,24 @@ from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.kernel import Kernel
 
 ALIAS_ALIGNMENT = 1 << 21
-"""What read-only aliases of the image are aligned to."""
+"""Alignment, in bytes, of read-only aliases of the image."""
 
 IMAGE_ROOM = 16 << 20
-"""How far beyond its tables an image without symbols for its bounds can reach."""
+"""Greatest distance in bytes from the kallsyms tables to either end of the image.
+
+It bounds images without symbols for their bounds.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """What bounds can be made of.
+    """The values from which bounds are computed.
 
     Attributes:
-        kernel: whose variables are read.
+        kernel: the kernel whose variables are read.
         memory: its memory.
-        places: those of `PLACES` that are known.
-        values: of the variables that were asked for.
+        places: the addresses of those `PLACES` that are known.
+        values: values of the variables that were asked for.
     """
 
     kernel: Kernel
@@ -52,7 +58,10 @@ class _Known:
     values: dict[str, int | None] = field(default_factory=dict)
 
     def variable(self, name: str) -> int | None:
-        """The value of a variable; None without a symbol of its name, or where it cannot be read."""
+        """Return the value of a variable.
+
+        None if no symbol has its name, or it cannot be read.
+        """
         if name not in self.values:
             place = address_of(self.kernel, name)
             try:
@@ -62,7 +71,7 @@ class _Known:
         return self.values[name]
 
     def value(self, bound: Bound) -> int | None:
-        """The address that a bound is; None where something that it is made of is not known."""
+        """Return the address that a bound stands for; None if a part of it is unknown."""
         total = bound.plus
         if bound.base:
             base = self.places.get(bound.base) if bound.base in PLACES else self.variable(bound.base)
@@ -77,10 +86,10 @@ class _Known:
         return total // bound.align * bound.align
 
     def area(self, area: Area, plan: AreaPlan) -> Bounded | None:
-        """An area with its bounds; None where one is not known, or they make no sense."""
+        """Return an area with its bounds; None if one is unknown or they make no sense."""
         start, end = self.value(area.start), self.value(area.end)
         if area.start.base not in ("", *PLACES) and start == area.start.plus:
-            return None  # a variable that was never set
+            return None  # the variable is 0: it was never set
         if start is None or end is None or not 0 <= start < end <= self.memory.words.mask + 1:
             return None
         names = dict.fromkeys(
@@ -93,20 +102,22 @@ class _Known:
 def planned(
     kernel: Kernel, memory: VirtualMemory, table: PageTable | None, image: tuple[int, int] | None
 ) -> tuple[Bounded, ...]:
-    """The areas of the plan that the page table contradicts least, and leaves least unexplained.
+    """Return the areas of the plan that fits the page table best.
+
+    That is the plan that the page table contradicts least, and that leaves the fewest mapped bytes unexplained.
 
     Args:
         kernel: a running kernel.
         memory: its memory.
-        table: its page table; None where it has none.
-        image: the bounds of its image; None if unknown.
+        table: its page table; None if it has none. The first plan is taken then.
+        image: first address of its image and the address behind it; None if unknown.
     """
     best: tuple[tuple[int, ...], list[Bounded]] | None = None
     known = _Known(kernel, memory, _places(kernel, table, image))
     for plan in area_plans(kernel.architecture, kernel.paging):
         areas = [found for area in plan.areas if (found := known.area(area, plan)) is not None]
         if DIRECT_START in known.places and not any(area.rule is Rule.DIRECT for area in areas):
-            # what a variable says of it is not there, or makes no sense
+            # the variable of the plan is missing, or its value makes no sense
             start, end = known.places[DIRECT_START], known.places[DIRECT_END]
             areas.append(Bounded("direct map", start, end, f"{DIRECT_START} to {DIRECT_END}", Rule.DIRECT))
         areas = [_with_origin(known, area, plan) for area in areas]
@@ -119,10 +130,11 @@ def planned(
 
 
 def _rank(areas: list[Bounded], table: PageTable) -> tuple[int, ...]:
-    """How badly a plan's areas fit a page table, the least first.
+    """Return how badly a plan's areas fit a page table; the lowest rank fits best.
 
-    By those that it contradicts; those that it proves; how much of what it maps is in none; and how far from its
-    beginning the first page of vmalloc is, which is handed out from there on.
+    Criteria, in this order: how many areas the table contradicts; how many it proves; how many mapped bytes lie in the
+    areas; how far the first mapped page of vmalloc lies from its beginning, since the kernel hands out vmalloc from
+    there.
     """
     checks = [against_page_table(area, table) for area in areas]
     failed = sum(check.outcome is Outcome.FAILED for check in checks)
@@ -140,7 +152,7 @@ def _rank(areas: list[Bounded], table: PageTable) -> tuple[int, ...]:
 
 
 def _places(kernel: Kernel, table: PageTable | None, image: tuple[int, int] | None) -> dict[str, int]:
-    """Those places that are known."""
+    """Return the addresses of those `PLACES` that are known."""
     places = {} if image is None else {IMAGE_START: image[0], IMAGE_END: image[1]}
     if table is None or table.offset is None:
         return places
@@ -157,13 +169,13 @@ def _places(kernel: Kernel, table: PageTable | None, image: tuple[int, int] | No
 
 
 def _around_tables(kernel: Kernel, mask: int) -> tuple[int, int]:
-    """Between which addresses an image without symbols for its bounds can be."""
+    """Return the widest bounds of an image that has no symbols for its bounds."""
     low, high = kernel.tables[0].virtual, kernel.tables[-1].virtual + kernel.tables[-1].size
     return max(kernel.distance, low - IMAGE_ROOM), min(high + IMAGE_ROOM, mask)
 
 
 def _with_origin(known: _Known, area: Bounded, plan: AreaPlan) -> Bounded:
-    """The direct map with the distance that the kernel's own variables give it."""
+    """Return an area; a direct map gets the distance that the kernel's variables give."""
     if area.rule is not Rule.DIRECT or plan.origin is None:
         return area
     virtual, physical = (known.value(bound) for bound in plan.origin)

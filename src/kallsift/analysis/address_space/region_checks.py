@@ -1,4 +1,7 @@
-"""Whether a page table agrees with an area of the address space: what it maps there is what the area is for."""
+"""Check whether a page table agrees with an area of the address space.
+
+It agrees if what it maps in the area is what the area is for.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,30 @@ from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 
 PAGE_STRUCTURE = 64
-"""Bytes of ``struct page`` on machines of 64 bits."""
+"""Size of ``struct page`` on 64-bit machines, in bytes."""
 
 LINKS = 8
-"""Where in it the links of the list are that a page is in."""
+"""Offset in ``struct page`` of the links of the list that a page is in, in bytes."""
 
 LEAST_LINKED = 0.05
-"""Which part of all pages is in such a list, or in none, at least."""
+"""Lowest share of the sampled pages whose links must lead to a page.
+
+The links lead to a neighbour in a list, or, for a page in no list, to the page itself.
+"""
 
 SAMPLES = 1 << 11
-"""Pages that are looked up in the array of pages: so many all over the direct map, and the ends of so many ranges."""
+"""Number of pages that are looked up in the array of pages.
+
+That many are spread over the direct map; the first and last pages of up to that many ranges are added.
+"""
 
 MIB = 1 << 20
 
 MOST_SPARE = 8 * MIB
-"""The array of pages is made in sections, so that the last ones can be empty for the most part."""
+"""Bytes that the array of pages may have beyond twice the need of its pages.
+
+The array is made in sections, so that the last ones can be mostly empty.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,12 +48,12 @@ class Bounded:
     """An area with its bounds.
 
     Attributes:
-        name: what it is for.
+        name: its purpose.
         start: its first address.
         end: the address behind it.
-        basis: what gave its bounds.
+        basis: the source of its bounds.
         rule: what must be mapped in it.
-        claim: of the direct map, the distance that the kernel's variables give; None where they give none.
+        claim: for a direct map, the distance that the kernel's variables give; None if they give none.
     """
 
     name: str
@@ -53,17 +65,17 @@ class Bounded:
 
     @property
     def direct(self) -> bool:
-        """Whether it is the direct map."""
+        """True for the direct map."""
         return self.rule is Rule.DIRECT
 
 
 def bytes_of(ranges: MappedRanges) -> int:
-    """Bytes in all ranges."""
+    """Return the total size of some ranges in bytes."""
     return int(ranges.sizes.sum())
 
 
 def against_page_table(area: Bounded, table: PageTable | None) -> Check:
-    """Whether a page table agrees with an area."""
+    """Check whether a page table agrees with an area."""
     if table is None:
         return _unseen("there is none to ask")
     inside = table.ranges.inside(area.start, area.end)
@@ -83,7 +95,7 @@ def against_page_table(area: Bounded, table: PageTable | None) -> Check:
 
 
 def image_against_page_table(start: int, end: int, table: PageTable | None) -> Check:
-    """Whether what is mapped of a part of the image lies where the image does."""
+    """Check whether the mapped bytes of a part of the image lie where the image does."""
     if table is None:
         return _unseen("there is none to ask")
     inside = table.ranges.inside(start, end)
@@ -106,7 +118,7 @@ def _check(holds: bool, right: str, wrong: str) -> Check:
 
 
 def _spans(ranges: MappedRanges, address: int) -> bool:
-    """Whether one range holds an address and the one before it."""
+    """Tell whether one range contains both an address and the one before it."""
     if not 0 < address < 1 << 64:
         return False
     number = int(np.searchsorted(ranges.starts, np.uint64(address - 1), side="right")) - 1
@@ -114,7 +126,10 @@ def _spans(ranges: MappedRanges, address: int) -> bool:
 
 
 def _direct(area: Bounded, inside: MappedRanges, table: PageTable, mapped: int) -> Check:
-    """Whether it maps every byte at one distance, and the one that the kernel itself reckons with."""
+    """Check whether the direct map maps every byte at one distance.
+
+    The distance must also be the one that the kernel's own variables give, if they give one.
+    """
     if table.offset is None:
         return _unseen("most of what it maps is not in this memory")
     if area.claim is not None and area.claim != table.offset:
@@ -127,13 +142,16 @@ def _direct(area: Bounded, inside: MappedRanges, table: PageTable, mapped: int) 
 
 
 def _pages(area: Bounded, table: PageTable) -> Check:
-    """Whether the structure of each page that the direct map maps is there, as far as a sample of pages tells."""
+    """Check whether the array of pages has the ``struct page`` of each page.
+
+    A sample of the pages that the direct map maps is looked up.
+    """
     if table.offset is None:
         return _unseen("there is no direct map to compare it with")
     direct, ranges = table.direct, table.ranges
     sample = _sample(direct)
     lacks = []
-    # pages are numbered from the first of the RAM on, or from physical address 0
+    # pages are numbered from the first page of RAM, or from physical address 0
     for first in (direct.starts[0], np.uint64(table.offset)):
         numbers = (sample - first) >> np.uint64(table.page_bits)
         places = np.uint64(area.start) + numbers * np.uint64(PAGE_STRUCTURE)
@@ -147,10 +165,11 @@ def _pages(area: Bounded, table: PageTable) -> Check:
 
 
 def holds_pages(area: Bounded, table: PageTable, memory: VirtualMemory) -> bool:
-    """Whether an area that no variable names is the array of pages: by its size, and by what it holds.
+    """Tell whether an area that no variable names is the array of pages.
 
-    It is memory, little more of it than the pages need, and the lists that pages are in lead from page to page: the
-    links stand behind the first word, and those of a page in no list lead to themselves.
+    Three facts are required. All that is mapped in the area is memory, not devices. It is at most `MOST_SPARE` larger
+    than twice the need of the pages. The lists that pages are in lead from page to page: the links stand behind the
+    first word, and the links of a page in no list lead to the page itself.
     """
     if table.offset is None or memory.words.size == 4 or _pages(area, table).outcome is not Outcome.PASSED:
         return False
@@ -166,7 +185,7 @@ def holds_pages(area: Bounded, table: PageTable, memory: VirtualMemory) -> bool:
 
 
 def _sample(ranges: MappedRanges) -> Entries:
-    """Addresses all over some ranges, their first and last ones among them."""
+    """Return addresses spread over some ranges, and the ends of ranges among them."""
     behind = np.cumsum(ranges.sizes)
     steps = np.linspace(0, float(behind[-1]) - 1, SAMPLES).astype(np.uint64)
     owner = np.minimum(np.searchsorted(behind, steps, side="right"), len(ranges) - 1)

@@ -1,4 +1,4 @@
-"""The programs and trampolines of BPF that the kernel compiled (kernel/bpf/core.c)."""
+"""Find the programs and trampolines that BPF compiled (kernel/bpf/core.c)."""
 
 from __future__ import annotations
 
@@ -17,29 +17,33 @@ NAME_SIZES = (512, 128)
 """KSYM_NAME_LEN, in bytes, since 6.1 and before."""
 
 NAME = re.compile(rb"(?:bpf_|__cfi_|__bpf_)[!-~]+")
-"""What BPF calls what it compiled."""
+"""Names of the code that BPF compiles."""
 
 FIRST_NAME = int.from_bytes(b"bpf_", "little")
-"""How the first one's name begins."""
+"""The first four bytes of the name of the list's first member."""
 
 TREE_NODE_WORDS = 6
-"""Words of ``struct latch_tree_node``: two nodes of three words."""
+"""Number of words of ``struct latch_tree_node``: two nodes of three words."""
 
 SETTINGS = {"bpf_jit_harden": 0, "bpf_jit_kallsyms": 1}
-"""Variables behind net.core.bpf_jit_*, 32 bits, and with what values of theirs BPF's symbols are printed."""
+"""Variables behind net.core.bpf_jit_*, 32 bits each.
+
+BPF's symbols are printed if each variable has the value given here.
+"""
 
 READER = "bpf_get_kallsym"
-"""The function that prints what the list has; a kernel without it has no such list."""
+"""The function that prints the list; a kernel without it has no such list."""
 
 
 def bpf_programs(code: GeneratedCode) -> Iterator[OwnedLines | str]:
-    """In ``struct bpf_ksym`` the links stand behind start, end and name (include/linux/bpf.h).
+    """Yield the members of BPF's list of symbols: programs and trampolines.
 
-    Behind the links are the node of a tree by address, and whether it is a program, 0 or 1. From start to end is code,
-    which is never another one's as well.
+    In ``struct bpf_ksym`` the links stand behind start, end and name (include/linux/bpf.h). Behind the links are the
+    node of a tree by address and a flag, 0 or 1, which marks a program. The range from start to end is code, and no two
+    of these ranges overlap.
 
     Yields:
-        All that have a name, and for each that has none a line.
+        Lines for all members that have a name, and a message for each member that has none.
     """
     kernel, memory, size = code.kernel, code.memory, code.memory.words.size
     if not has_function(kernel, READER) and kernel.symbols.find("bpf_kallsyms") is None:
@@ -82,7 +86,10 @@ def bpf_programs(code: GeneratedCode) -> Iterator[OwnedLines | str]:
 
 
 def _is_program(code: GeneratedCode, node: int, room: int) -> bool:
-    """Whether a member's name stands ``room`` bytes before its links, behind the bounds of some code."""
+    """Tell whether a list member is a BPF program.
+
+    Its name must stand ``room`` bytes before its links, behind the bounds of some code.
+    """
     memory, size = code.memory, code.memory.words.size
     try:
         start, end = memory.value(node - room - 2 * size), memory.value(node - room - size)

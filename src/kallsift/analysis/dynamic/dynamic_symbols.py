@@ -1,7 +1,8 @@
-"""Everything in ``/proc/kallsyms`` behind the built-in table, in the kernel's order (kernel/kallsyms.c).
+"""List all symbols of ``/proc/kallsyms`` behind the built-in table, in its order.
 
-Modules; functions of theirs that are gone but were traced; trampolines of ftrace; programs and trampolines of BPF;
-pages with instructions that kprobes replaced. What cannot be read is named, never left out silently.
+The order is that of kernel/kallsyms.c: modules; traced functions of modules whose initial code is freed; trampolines of
+ftrace; programs and trampolines of BPF; pages with instructions that kprobes replaced. Parts that cannot be read are
+named, and never left out silently.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ class Group:
     """Symbols of one owner.
 
     Attributes:
-        owner: what ``/proc/kallsyms`` writes in brackets.
+        owner: the text that ``/proc/kallsyms`` writes in brackets.
         symbols: in the order in which it prints them.
-        regions: a module's memory, its code first; where that is all that is known, its data lie anywhere.
-        sizes: of each symbol in bytes, shape (n,), uint64; None where the kernel keeps none.
+        regions: memory of a module, its code first; if that is the only region, its data can lie anywhere else.
+        sizes: size of each symbol in bytes, shape (n,), uint64; None if the kernel stores no sizes.
     """
 
     owner: str
@@ -44,11 +45,11 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Dynamic:
-    """All symbols but the built-in ones.
+    """All symbols except the built-in ones.
 
     Attributes:
         groups: in the kernel's order.
-        missing: what could not be read, one line each.
+        missing: parts that could not be read, one line each.
     """
 
     groups: tuple[Group, ...] = ()
@@ -56,11 +57,13 @@ class Dynamic:
 
 
 def dynamic_symbols(kernel: Kernel, *, with_regions: bool = True) -> Dynamic:
-    """What a running kernel has beside its built-in symbols; nothing for images and copies, where nothing runs.
+    """Return the symbols that a running kernel has beside its built-in ones.
+
+    Images and copies of a kernel have none, because nothing runs there.
 
     Args:
         kernel: the kernel.
-        with_regions: whether to tell where the memory of modules lies: for that the kernel's types are read.
+        with_regions: whether to find the memory regions of modules; for that the kernel's types are read.
     """
     if not kernel.has_memory:
         return Dynamic()
@@ -106,7 +109,10 @@ def dynamic_symbols(kernel: Kernel, *, with_regions: bool = True) -> Dynamic:
 
 
 def _regions(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> dict[int, tuple[range, ...]]:
-    """Return the memory of modules, by the addresses of their structures; what reads it is imported only then."""
+    """Return the memory regions of modules, by the addresses of their structures.
+
+    The code that reads them is imported here, because other callers do not need it.
+    """
     from kallsift.modules.field_inference import region_places
     from kallsift.modules.memory_regions import bounds
 

@@ -1,4 +1,7 @@
-"""What ftrace lists: traced functions of modules' initial code, and its trampolines (kernel/trace/ftrace.c)."""
+"""Find the symbols that ftrace lists (kernel/trace/ftrace.c).
+
+These are the traced functions in the initial code of modules, and its own trampolines.
+"""
 
 from __future__ import annotations
 
@@ -17,36 +20,40 @@ from kallsift.kernel.access.virtual_memory import PAGE, VirtualMemory
 from kallsift.modules.struct_module import STATES, name_of, state_of
 
 MAX_NAME = 512
-"""Bytes of a function's name at most."""
+"""Greatest length of a function's name, in bytes."""
 
 FUNCTION_NAME = re.compile(rb"[!-~]+")
 
 MAX_TRAMPOLINE = 1 << 16
-"""Bytes of a trampoline of ftrace at most."""
+"""Greatest size of a trampoline of ftrace, in bytes."""
 
 MAX_OPERATIONS = 1 << 10
-"""Bytes of ``struct ftrace_ops`` at most."""
+"""Greatest size of ``struct ftrace_ops``, in bytes."""
 
 MAPS_READER = "ftrace_mod_get_kallsym"
-"""The function that prints what the list of maps has; a kernel without it has no such list."""
+"""The function that prints the list of maps; a kernel without it has no such list."""
 
 TRAMPOLINE_MAKER = "arch_ftrace_update_trampoline"
-"""What makes trampolines: an architecture that has none leaves the weak default in its place."""
+"""The function that makes trampolines.
+
+On architectures without trampolines only its weak default exists.
+"""
 
 
 def traced_functions(code: GeneratedCode, owners: NDArray[np.uint64]) -> Iterator[OwnedLines | str]:
-    """Functions of modules' initial code, which ftrace keeps in lists by module: ``struct ftrace_mod_map``.
+    """Yield the traced functions in the initial code of modules.
 
-    Behind its links stand the module, the bounds of the code, the head of the functions' list and their number; behind
-    the links of each of these its name, its address and its size, 32 bits. The kernel prints as many lines as there are
-    functions, but its loop stays at the first for two of them, and so never comes to the last.
+    ftrace keeps them in lists by module: ``struct ftrace_mod_map``. Behind its links stand the module, the bounds of
+    the code, the head of the list of functions, and their number. Behind the links of each function stand its name, its
+    address and its size, 32 bits. The kernel prints as many lines as there are functions, but its loop prints the first
+    function twice and never comes to the last.
 
     Args:
-        code: of the kernel.
+        code: generated code of the kernel.
         owners: addresses of its modules' structures, shape (n,), uint64, ascending.
 
     Yields:
-        The functions of each module, or what cannot be read, a line.
+        Lines with the functions of each module, or a message for what cannot be read.
     """
     memory, size = code.memory, code.memory.words.size
     if not has_function(code.kernel, MAPS_READER):
@@ -79,13 +86,13 @@ def traced_functions(code: GeneratedCode, owners: NDArray[np.uint64]) -> Iterato
 
 
 def _is_traced(memory: VirtualMemory, function: int, start: int, end: int) -> bool:
-    """Whether links are those of a function between the bounds, with a name.
+    """Tell whether links belong to a named function that lies between the bounds.
 
     Raises:
         UnmappedError: if it cannot be read.
     """
     size = memory.words.size
-    # in some releases the end is the last byte's address
+    # in some releases the end is the address of the last byte
     inside = (
         start <= memory.value(function + 3 * size) < end and memory.value(function + 4 * size, 4) <= end + 1 - start
     )
@@ -93,10 +100,10 @@ def _is_traced(memory: VirtualMemory, function: int, start: int, end: int) -> bo
 
 
 def _functions_of_map(memory: VirtualMemory, entry: int) -> OwnedLines:
-    """What one ``struct ftrace_mod_map`` keeps.
+    """Return the lines of one ``struct ftrace_mod_map``.
 
     Raises:
-        KallsiftError: if it cannot be read, or is of no module.
+        KallsiftError: if it cannot be read, or belongs to no module.
     """
     size = memory.words.size
     owner = memory.value(entry + 2 * size)
@@ -108,18 +115,19 @@ def _functions_of_map(memory: VirtualMemory, entry: int) -> OwnedLines:
         (memory.value(node + 3 * size), "T", memory.string(memory.value(node + 2 * size), MAX_NAME)) for node in nodes
     ]
     sizes = np.array([memory.value(node + 4 * size, 4) for node in nodes], np.uint64)
-    # a module that hides from the list is named here all the same
+    # this names also a module that hides from the list of modules
     return OwnedLines(name_of(memory, owner), tuple(lines), sizes)
 
 
 def trampolines(code: GeneratedCode) -> Iterator[OwnedLines | str]:
-    """Trampolines of ftrace: in ``struct ftrace_ops`` their address and size stand before the links of their list.
+    """Yield the trampolines of ftrace.
 
-    The last word of a trampoline is the address of that structure (arch/x86/kernel/ftrace.c), which begins with the
-    address of the function that it calls. It is made in memory for code.
+    In ``struct ftrace_ops`` the address and the size of the trampoline stand before the links of the list. The last
+    word of a trampoline is the address of that structure (arch/x86/kernel/ftrace.c), which begins with the address of
+    the function that it calls. The trampoline lies in memory for code.
 
     Yields:
-        All that there is memory of, and for each other a line.
+        Lines with all trampolines that can be read, and a message for each other list member.
     """
     memory, size = code.memory, code.memory.words.size
     named = code.kernel.symbols.find("ftrace_ops_trampoline_list") is not None

@@ -1,4 +1,7 @@
-"""The pages with instructions that kprobes replaced (include/linux/kprobes.h, kernel/kprobes.c)."""
+"""Find the pages with instructions that kprobes replaced.
+
+Sources: include/linux/kprobes.h, kernel/kprobes.c.
+"""
 
 from __future__ import annotations
 
@@ -18,30 +21,42 @@ from kallsift.kernel.placement.pointers import AFTER, BEFORE, pointers_between
 from kallsift.memory.memory import Segment
 
 INSTRUCTION_PAGES = {b"kprobe_insn_page": "kprobe_insn_slots", b"kprobe_optinsn_page": "kprobe_optinsn_slots"}
-"""Names of kprobes' caches, in the order in which their pages are printed, and the variables that these are."""
+"""Names of kprobes' caches, and the variables that these caches are.
+
+The order is that in which their pages are printed.
+"""
 
 MAX_PLACES = 64
-"""Places of such a name, and words that point at it, that are followed at most."""
+"""Highest number of strings with such a name that are followed.
+
+For each string, at most so many pointers to it are followed.
+"""
 
 MAX_CACHE = 512
-"""Bytes of ``struct kprobe_insn_cache`` before its list at most: a mutex, which debugging makes longer."""
+"""Greatest size in bytes of ``struct kprobe_insn_cache`` before its list.
+
+The list stands behind a mutex, which debugging options make longer.
+"""
 
 SLOT = "optinsn_slot"
-"""The room in the kernel's own text that PowerPC gives to them (arch/powerpc/kernel/optprobes_head.S): no page."""
+"""Symbol of the room for slots in PowerPC's own text, which is no page of its own.
+
+Source: arch/powerpc/kernel/optprobes_head.S.
+"""
 
 READER = "kprobe_get_kallsym"
 """The function that prints the pages; a kernel without it prints none."""
 
 
 def kprobe_pages(code: GeneratedCode) -> Iterator[OwnedLines | str]:
-    """In ``struct kprobe_insn_cache`` the list of pages stands behind the pointer to the cache's name.
+    """Yield the pages of instructions that kprobes replaced.
 
-    Before that pointer stand those to the functions that allocate and free pages. Behind the links of each page stand
-    the address of its instructions, which is that of a page of code, the address of its cache, and how many slots are
-    used.
+    In ``struct kprobe_insn_cache`` the list of pages stands behind the pointer to the cache's name. Before that pointer
+    stand the pointers to the functions that allocate and free pages. Behind the links of each page stand the address of
+    its instructions, which is that of a page of code, the address of its cache, and the number of slots in use.
 
     Yields:
-        The pages, and a line where a cache's list cannot be read.
+        Lines with the pages, and a message for each cache whose list cannot be read.
     """
     kernel, memory, size = code.kernel, code.memory, code.memory.words.size
     if not has_function(kernel, READER):
@@ -50,12 +65,12 @@ def kprobe_pages(code: GeneratedCode) -> Iterator[OwnedLines | str]:
     slots = {symbol.address for symbol in kernel.symbols.all(SLOT)}
     for name, variable in INSTRUCTION_PAGES.items():
         problem = None
-        # only where no symbol tells of it is the whole image searched
+        # search the whole image only if no symbol names the cache
         heads = _heads_in(code, name, variable)
         if not len(heads):
             window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
             heads = np.array(list(_behind_pointers_to(code, window, b"\0" + name + b"\0")), np.uint64)
-        # an image that moved itself left a copy behind, whose functions are not the running ones
+        # an image that moved itself left a copy behind, with pointers to functions that do not run
         functions = [memory.values(heads - np.uint64(word * size))[0] for word in (3, 2)]
         running = np.logical_and(*(is_in(found, kernel.symbols.addresses) for found in functions))
         for head in heads[running].tolist():
@@ -78,7 +93,7 @@ def kprobe_pages(code: GeneratedCode) -> Iterator[OwnedLines | str]:
 
 
 def _page(code: GeneratedCode, slots: Collection[int], head: int, node: int) -> tuple[int, int]:
-    """The address of the instructions of one page, and that of its cache.
+    """Return the address of one page's instructions and the address of its cache.
 
     Raises:
         ListError: if it is no page of the cache whose list has this head.
@@ -94,7 +109,10 @@ def _page(code: GeneratedCode, slots: Collection[int], head: int, node: int) -> 
 
 
 def _heads_in(code: GeneratedCode, name: bytes, variable: str) -> NDArray[np.uint64]:
-    """Return what stands behind a pointer to ``name`` in the variables so called; shape (n,)."""
+    """Return the addresses behind pointers to ``name`` in a variable, shape (n,).
+
+    All variables with the name ``variable`` are searched.
+    """
     memory, words = code.memory, code.memory.words
     starts = np.array([symbol.address for symbol in code.kernel.symbols.all(variable)], np.uint64)
     steps = np.arange(0, MAX_CACHE, words.size).astype(np.uint64)
@@ -117,7 +135,10 @@ def _reads(memory: VirtualMemory, address: int, text: bytes) -> bool:
 
 
 def _behind_pointers_to(code: GeneratedCode, window: Segment, wanted: bytes) -> Iterator[int]:
-    """Addresses behind words of the image that point at a string of it; ``wanted`` is that with the NULs around it."""
+    """Yield the addresses behind words of the image that point at a string in it.
+
+    ``wanted`` is the string with the NULs around it.
+    """
     words, distance = code.memory.words, code.kernel.distance
     for place in places_of(window, wanted, MAX_PLACES):
         address = place + 1 + distance & words.mask

@@ -1,4 +1,4 @@
-"""A virtual machine's memory inside of its host's, through extended page tables."""
+"""Read a virtual machine's memory inside its host's, by extended page tables."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class GuestMemory:
     """The physical memory of a virtual machine.
 
     Attributes:
-        host: that of the machine it runs on.
-        paging: how its addresses are translated into the host's.
-        root: address of the top table of that.
+        host: physical memory of the machine that it runs on.
+        paging: the mode that translates guest physical addresses into host physical ones.
+        root: host physical address of the top table of that translation.
     """
 
     host: Memory
@@ -31,21 +31,23 @@ class GuestMemory:
     def words(
         self, addresses: NDArray[np.uint64], dtype: np.dtype[np.unsignedinteger]
     ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """As `Memory.words`."""
+        """Read words at guest physical addresses, as `Memory.words` does."""
         physical, mapped = translate(self.host, self.paging, self.root, addresses)
         values, held = self.host.words(physical, dtype)
         values[~mapped] = 0
         return values, held & mapped
 
     def mapped(self, roots: NDArray[np.uint64], addresses: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Which virtual addresses of the guest each of its page tables maps to memory that there is.
+        """Tell which virtual addresses of the guest each page table maps.
+
+        Only addresses that lead to memory that exists count.
 
         Args:
-            roots: addresses of top tables, shape (m,).
-            addresses: virtual addresses, shape (n,).
+            roots: guest physical addresses of top tables, shape (m,).
+            addresses: virtual addresses of the guest, shape (n,).
 
         Returns:
-            Shape (m, n); by four levels or by five, whichever maps more.
+            Shape (m, n), bool; by four levels or by five, whichever maps more.
         """
         found = np.zeros((len(roots), len(addresses)), np.bool_)
         for mode in MODES:
@@ -56,7 +58,10 @@ class GuestMemory:
         return found
 
     def virtual_words(self, root: int, addresses: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """The 64-bit words at virtual addresses of the guest, shape (n,), and which of them there are."""
+        """Return the 64-bit words at virtual addresses of the guest, shape (n,).
+
+        The second array, shape (n,), bool, tells which words exist.
+        """
         for mode in MODES:
             physical, there = translate(self, mode, root, addresses)
             values, held = self.words(physical, np.dtype("<u8"))

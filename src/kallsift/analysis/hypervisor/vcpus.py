@@ -1,10 +1,11 @@
-"""The processors of a machine's guests, by the VMCSs that its hypervisor has in memory: a way into their memory.
+"""Find the virtual processors of a machine's guests, as ways into their memory.
 
-Where the fields of a guest lie is learnt too: they make sense at one and the same place in every page that `vmcs` has
-proven. A pointer to extended page tables leads to such a table; a page table maps, through those, the addresses that
-the page holds; gates lead to code of the guest; a list of model-specific registers has LSTAR.
+They are found by the VMCSs that the hypervisor has in memory. The offsets of a guest's fields are learnt too: a field
+makes sense at the same offset in every page that `vmcs` has proven. A pointer to extended page tables leads to such a
+table. A page table maps, through those, the addresses that the page holds. Gates lead to code of the guest. A list of
+model-specific registers contains LSTAR.
 
-Processors keep fields to themselves while a VMCS is active, so that a page may be older than the rest of a dump.
+Processors keep fields in internal caches while a VMCS is active, so a page can be older than the rest of a dump.
 """
 
 from __future__ import annotations
@@ -25,35 +26,41 @@ from kallsift.memory.memory import Memory
 
 LSTAR = 0xC000_0082
 MSR_ENTRIES = 32
-"""Entries of a list of model-specific registers that are looked at: number, zero, value."""
+"""Number of entries that are read of a list of model-specific registers.
+
+An entry is number, zero, value.
+"""
 
 MSR_RANGES = ((0, 0x2000), (0x4000_0000, 0x4000_2000), (0xC000_0000, 0xC000_2000), (0xC001_0000, 0xC001_2000))
 GATES = 16
-"""Gates that a table of them has at least; Linux has one for each exception."""
+"""Lowest number of gates in a table of gates; Linux has one for each exception."""
 
 MOST_POINTERS = 1 << 12
-"""Words that may be pointers to extended page tables that are followed; a host has one for each guest."""
+"""Highest number of words that are followed as pointers to extended page tables.
+
+A host has one for each guest.
+"""
 
 ENOUGH_MAPPED = 3
-"""Addresses of its own page that a guest's page table must map."""
+"""Lowest number of addresses in its VMCS page that a guest's page table must map."""
 
 MOST_ADDRESSES = 64
-"""Addresses of a page that are looked at."""
+"""Highest number of addresses of a page that are checked."""
 
 
 @dataclass(frozen=True)
 class VirtualProcessor:
-    """What the VMCS of a guest's processor tells; None for what could not be told.
+    """The facts that the VMCS of a guest's processor gives; None for unknown ones.
 
     Attributes:
-        vmcs: where it lies in the host's memory.
-        revision: of its layout.
-        ept_pointer: to the tables that translate the guest's physical addresses.
+        vmcs: physical address of the VMCS in the host's memory.
+        revision: revision of its layout.
+        ept_pointer: pointer to the tables that translate the guest's physical addresses.
         cr3: the guest's page table, a physical address of the guest, with its lowest bits.
-        lstar: where SYSCALL enters in the guest; only where the hypervisor keeps it in a list of the VMCS.
-        idt_base: the guest's interrupt descriptor table.
-        rip: where it was interrupted; only of a published layout.
-        agreeing: what of the host's part agrees with the host's kernel, one line each.
+        lstar: entry point of SYSCALL in the guest; only if the hypervisor keeps it in a list of the VMCS.
+        idt_base: address of the guest's interrupt descriptor table.
+        rip: address at which the guest was interrupted; only for a published layout.
+        agreeing: host fields that agree with the host's kernel, one line each.
     """
 
     vmcs: PhysicalAddress
@@ -67,17 +74,17 @@ class VirtualProcessor:
 
 
 def virtual_processors(kernel: Kernel) -> tuple[VirtualProcessor, ...]:
-    """The processors of the virtual machines that a kernel runs, in the order of their VMCSs.
+    """Return the processors of a kernel's virtual machines, in order of their VMCSs.
 
     Raises:
-        KallsiftError: if the kernel does not run; SourceError where the source turns out to be broken.
+        KallsiftError: if the kernel does not run; SourceError if the source turns out to be broken.
     """
     found = [each for group in proven_pages(kernel) for each in _processors(kernel, group)]
     return tuple(sorted(found, key=lambda each: each.vmcs))
 
 
 def _processors(kernel: Kernel, group: Group) -> Iterator[VirtualProcessor]:
-    """What proven pages tell of their guests."""
+    """Yield the virtual processors of proven pages."""
     pointers = _column(np.isin(group.words, _ept_pointers(kernel.memory, group.words)), "ept_pointer", group)
     memories = [_guest_memory(kernel.memory, pointer) for pointer in pointers]
     rows = list(zip(memories, group.words, strict=True))
@@ -95,16 +102,22 @@ def _processors(kernel: Kernel, group: Group) -> Iterator[VirtualProcessor]:
             cr3=roots[row],
             lstar=_lstar(memories[row], roots[row], group.words[row], host),
             idt_base=tables[row],
-            # where nothing tells one address of code from another, only a published place will do
+            # nothing distinguishes addresses of code from each other, so only a published offset is trusted
             rip=int(rip[0]) if len(rip) == 1 else None,
             agreeing=group.agreeing,
         )
 
 
 def _column(right: NDArray[np.bool_], field: str, group: Group) -> list[int | None]:
-    """A field of each page, None where it makes no sense: at the place where it does in most of them.
+    """Return the values of one field, one for each page; None where it makes no sense.
 
-    Where several places are as good and do not hold the same, none of them is taken.
+    The field is read at the offset where it makes sense in most pages. If several offsets are equally good but do not
+    hold the same values, none of them is taken.
+
+    Args:
+        right: whether the word makes sense as the field, for each page and offset.
+        field: name of the field.
+        group: the pages.
     """
     right = right & group.at(field)
     counts = right.sum(axis=0)
@@ -118,7 +131,7 @@ def _column(right: NDArray[np.bool_], field: str, group: Group) -> list[int | No
 
 
 def _ept_pointers(memory: Memory, words: Words) -> Words:
-    """Which of the words lead to a top table of extended paging."""
+    """Return the words that lead to a top table of extended paging."""
     levels = words >> np.uint64(3) & np.uint64(7)
     likely = np.unique(words[(levels - np.uint64(3) < 2) & (words & np.uint64(0xF00) == 0) & (words > PAGE)])
     found = []
@@ -138,12 +151,15 @@ def _guest_memory(host: Memory, pointer: int | None) -> GuestMemory | None:
 
 
 def _high(row: Words) -> Words:
-    """The addresses in the upper half that a page holds, not all, if many."""
+    """Return the upper-half addresses that a page holds, `MOST_ADDRESSES` at most."""
     return np.unique(row[row >> np.uint64(47) == np.uint64(0x1FFFF)])[:MOST_ADDRESSES]
 
 
 def _roots(memory: GuestMemory | None, row: Words) -> NDArray[np.bool_]:
-    """The places of a page whose words lead to the guest's page table: that which maps most of its addresses."""
+    """Mark the words of a page that lead to the guest's page table.
+
+    This is the table that maps most of the addresses in the page.
+    """
     if memory is None:
         return np.zeros(len(row), np.bool_)
     roots = row & ~np.uint64(0xFFF)
@@ -155,7 +171,10 @@ def _roots(memory: GuestMemory | None, row: Words) -> NDArray[np.bool_]:
 
 
 def _gates(memory: GuestMemory | None, cr3: int | None, row: Words) -> NDArray[np.bool_]:
-    """The places of a page whose words are the address of a table of gates, each of them to code of the guest."""
+    """Mark the words of a page that are addresses of a table of gates.
+
+    Each gate must lead to code of the guest.
+    """
     if memory is None or cr3 is None:
         return np.zeros(len(row), np.bool_)
     root = cr3 & ~0xFFF
@@ -170,9 +189,10 @@ def _gates(memory: GuestMemory | None, cr3: int | None, row: Words) -> NDArray[n
 
 
 def _lstar(memory: GuestMemory | None, cr3: int | None, row: Words, host: int | None) -> int | None:
-    """The guest's LSTAR, if a page leads to a list with it, the guest's page table maps it, and it is the only one.
+    """Return the guest's LSTAR from a list that a page leads to; None if unknown.
 
-    The host's own stands in a list as well, of those that are loaded when a guest is left.
+    The guest's page table must map it, and it must be the only one. The host's own LSTAR is left out: it stands in the
+    list of registers that are loaded when the processor leaves the guest.
     """
     if memory is None or cr3 is None:
         return None

@@ -1,9 +1,9 @@
-"""VMCS pages (Intel VT-x) in the memory of a machine that runs others, proven by the kernel it was recovered of.
+"""Find VMCS pages (Intel VT-x) in a host's memory, and prove them by its kernel.
 
-The manual gives a VMCS's first eight bytes, a revision and an abort indicator; where its fields lie is the processor's
-secret and differs between models. But a VMCS holds the state that its host goes on with: the address of its interrupt
-descriptor table, its page table, addresses of its code. Each must agree with the kernel that was recovered, at one and
-the same place in all pages of a revision.
+The manual defines the first eight bytes of a VMCS: a revision and an abort indicator. The offsets of its fields are the
+processor's secret and differ between models. But a VMCS holds the state with which its host continues: the address of
+its interrupt descriptor table, its page table, and addresses of its code. Each must agree with the recovered kernel, at
+the same offset in all pages of a revision.
 
 Sources: Intel SDM volume 3, "Virtual Machine Control Structures"; KVM, arch/x86/kvm/vmx/vmcs12.h.
 """
@@ -25,27 +25,39 @@ from kallsift.memory.memory import AddressSpace, Memory
 
 PAGE = 4096
 AT_ONCE = 4 << 20
-"""Bytes of memory that are looked at together."""
+"""Bytes of memory that are read in one step."""
 
 PLACES = np.arange(8, PAGE - 4, 4)
-"""Where in a page fields are looked for: behind revision and abort indicator."""
+"""Offsets in a page at which fields are searched.
+
+They lie behind the revision and the abort indicator.
+"""
 
 REVISION = 0x7FFF_FFFF
-"""Bits of the first word; the last one says that a VMCS is another's shadow."""
+"""Bits of the first word that are the revision; the top bit marks a shadow VMCS."""
 
 MOST_PAGES = 1 << 12
-"""Pages of one revision that are followed; one for each virtual processor."""
+"""Highest number of pages of one revision that are kept.
+
+There is one page for each virtual processor.
+"""
 
 MOST_REVISIONS = 64
-"""Revisions that are followed at most; a host has one of its own, and one for each kind of hypervisor in its guests."""
+"""Highest number of revisions that are followed.
+
+A host has one of its own, and one for each kind of hypervisor in its guests.
+"""
 
 KVM_REVISION = 0x11E5_7ED0
-"""Of the VMCS that KVM offers to hypervisors inside of its guests, the only one whose layout is published."""
+"""Revision of the VMCS that KVM offers to hypervisors in its guests.
+
+It is the only one whose layout is published.
+"""
 
 KVM_PLACES = {"host_cr3": 592, "host_idt": 640, "ept_pointer": 120, "cr3": 432, "idt_base": 520, "rip": 544}
 
 MOST_TOLD = 4
-"""Values that are told of a field."""
+"""Highest number of values of a field that a message lists."""
 
 Words = NDArray[np.uint64]
 
@@ -55,10 +67,10 @@ class Group:
     """VMCS pages of one revision.
 
     Attributes:
-        revision: of their layout.
-        addresses: where each lies, shape (n,).
-        words: those at all `PLACES` of each, shape (n, places).
-        agreeing: what of their host part agrees with the host's kernel, one line each.
+        revision: revision of their layout.
+        addresses: physical address of each page, shape (n,).
+        words: the words at all `PLACES` of each page, shape (n, places).
+        agreeing: host fields that agree with the host's kernel, one line each.
     """
 
     revision: int
@@ -67,17 +79,19 @@ class Group:
     agreeing: tuple[str, ...] = ()
 
     def at(self, field: str) -> NDArray[np.bool_]:
-        """The places where a field can be, shape (places,)."""
+        """Mark the offsets at which a field can be, shape (places,)."""
         if self.revision != KVM_REVISION:
             return np.ones(len(PLACES), np.bool_)
         return np.isin(PLACES, KVM_PLACES[field])
 
 
 def proven_pages(kernel: Kernel) -> Iterator[Group]:
-    """The VMCSs whose host part agrees with a kernel, by revision; none unless ``idt_table`` is among its symbols.
+    """Yield the VMCSs whose host fields agree with a kernel, grouped by revision.
+
+    There are none unless the source is physical memory of an x86-64 machine, and ``idt_table`` is among the symbols.
 
     Raises:
-        KallsiftError: if the kernel does not run; SourceError where the source turns out to be broken.
+        KallsiftError: if the kernel does not run; SourceError if the source turns out to be broken.
     """
     virtual = virtual_memory(kernel)
     symbol = kernel.symbols.find("idt_table")
@@ -89,12 +103,15 @@ def proven_pages(kernel: Kernel) -> Iterator[Group]:
 
 
 def _groups(virtual: VirtualMemory, idt: np.uint64) -> Iterator[tuple[Group, Words]]:
-    """Pages that hold an address of the host's interrupt descriptor table, by revision, with those addresses."""
+    """Yield the pages that hold an address of the host's IDT, grouped by revision.
+
+    The second value has all addresses that lead to the interrupt descriptor table.
+    """
     pages: dict[int, list[tuple[int, Words]]] = {}
     bases = np.empty(0, np.uint64)
     for address, page in _pages(virtual.memory):
         words = _words(page)
-        # the table is a page of its own
+        # the table begins at a page boundary
         high = words[(words >> np.uint64(47) == np.uint64(0x1FFFF)) & (words & np.uint64(0xFFF) == 0)]
         bases = np.union1d(bases, _leading_to(virtual, np.setdiff1d(high, bases), idt))
         for row in np.flatnonzero(np.isin(words, bases).any(axis=1)).tolist():
@@ -113,7 +130,10 @@ def _leading_to(virtual: VirtualMemory, addresses: Words, physical: np.uint64) -
 
 
 def _pages(memory: Memory) -> Iterator[tuple[Words, NDArray[np.uint8]]]:
-    """Pages that begin as a VMCS does, some at a time: their addresses, and their bytes, shape (n, `PAGE`)."""
+    """Yield the addresses and bytes of pages that begin as a VMCS does, in blocks.
+
+    The bytes have shape (n, `PAGE`).
+    """
     for stretch in memory.segments:
         first, end = -stretch.start % PAGE, stretch.size - stretch.end % PAGE
         for low in stretch.steps(AT_ONCE, first):
@@ -135,7 +155,10 @@ def _words(pages: NDArray[np.uint8]) -> Words:
 
 
 def _agreed(kernel: Kernel, virtual: VirtualMemory, group: Group, tables: Words) -> Group | None:
-    """The pages of a group whose host part agrees with the kernel at the same places, or None."""
+    """Return the pages of a group whose host fields agree with the kernel; or None.
+
+    Each field must be at the same offset in all of these pages.
+    """
     place = kernel.tables[0]
     roots = group.words & ~np.uint64(0xFFF)
     roots[group.words >> np.uint64(52) != 0] = 0
@@ -159,7 +182,10 @@ def _agreed(kernel: Kernel, virtual: VirtualMemory, group: Group, tables: Words)
 
 
 def _entries(kernel: Kernel, group: Group) -> list[str]:
-    """Words, the same in all pages, that are the addresses of code in the host: where it goes on, where calls enter."""
+    """Describe the words that are addresses of code in the host, one line each.
+
+    These are the addresses at which the host continues and at which calls enter. They are the same in all pages.
+    """
     same = (group.words == group.words[0]).all(axis=0)
     found = _code(kernel.symbols, group, same)
     return found or [line for each in dynamic_symbols(kernel).groups for line in _code(each.symbols, group, same)]

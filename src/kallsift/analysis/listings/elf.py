@@ -1,8 +1,10 @@
-"""The symbol table of an ELF file (``.symtab``): a vmlinux that is not stripped, or its debug information.
+"""Read the symbol table (``.symtab``) of an ELF file.
 
-Format: System V gABI, chapter 4 ("Sections", "Symbol Table"). Letters are those that ``nm`` makes of a symbol's
-binding and its section. What the kernel leaves out of its own table (scripts/mksysmap) is left out here too: files,
-sections, labels of compilers, checksums.
+Such a file is a vmlinux that is not stripped, or its debug information.
+
+Format: System V gABI, chapter 4 ("Sections", "Symbol Table"). The type letters are those that ``nm`` derives from a
+symbol's binding and section. Symbols that the kernel leaves out of its own table (scripts/mksysmap) are left out here
+too: files, sections, labels of compilers, checksums.
 """
 
 from __future__ import annotations
@@ -35,27 +37,27 @@ OBJECT, SECTION, FILE = 1, 3, 4
 
 MAX_SECTIONS = 1 << 16
 MAX_SYMBOLS = 1 << 23
-"""Symbols at most; a large vmlinux has a million."""
+"""Highest number of symbols; a large vmlinux has a million."""
 
 LEAST_SYMBOLS = 256
-"""Fewer are no kernel's."""
+"""Lowest number of symbols in the table of a kernel."""
 
 LEFT_OUT = re.compile(
     rb"\$|\.L|L0\0|__crc_|__kstrtab|__efistub_|__pi_\$|__kvm_nvhe_\$|__kcfi_typeid_|__mod_device_table__"
 )
-"""How names begin that no kernel since 6.1 keeps."""
+"""Beginnings of names that no kernel since 6.1 keeps."""
 
 
 def probe(data: NDArray[np.uint8]) -> bool:
-    """Whether a file is an ELF program with a symbol table."""
+    """Tell whether a file is an ELF program with a symbol table."""
     return data[: len(MAGIC)].tobytes() == MAGIC and _tables(data) is not None
 
 
 def read(name: str, data: NDArray[np.uint8]) -> Listing:
-    """The symbols of such a file, in the order of their addresses.
+    """Return the symbols of an ELF file, in the order of their addresses.
 
     Raises:
-        SourceError: if the table is broken.
+        SourceError: if there is no symbol table, or it is broken.
     """
     found = _tables(data)
     if found is None:
@@ -85,7 +87,12 @@ def read(name: str, data: NDArray[np.uint8]) -> Listing:
 
 
 def _tables(data: NDArray[np.uint8]) -> tuple[NDArray[np.void], np.void, int, ByteOrder] | None:
-    """Section headers, that of the symbol table, word width in bits and byte order; None if there is no such table."""
+    """Find the symbol table of an ELF file.
+
+    Returns:
+        All section headers, the header of the symbol table, word width in bits, byte order. None if there is no such
+        table.
+    """
     ident = data[:6].tobytes().ljust(6, b"\0")
     bits, byte_order = CLASSES.get(ident[4]), BYTE_ORDERS.get(ident[5])
     if bits is None or byte_order is None:
@@ -110,7 +117,10 @@ def _tables(data: NDArray[np.uint8]) -> tuple[NDArray[np.void], np.void, int, By
 
 
 def _letters(symbols: NDArray[np.void], sections: NDArray[np.void]) -> NDArray[np.uint8]:
-    """The letters that ``nm`` prints, 0 for what is no symbol of the kernel's; shape (n,), uint8."""
+    """Return the letters that ``nm`` prints, shape (n,), uint8.
+
+    0 stands for symbols that are not the kernel's.
+    """
     kind, binding, section = symbols["info"] & 15, symbols["info"] >> 4, symbols["section"].astype(np.int64)
     within = (section > 0) & (section < len(sections))
     of = np.where(within, section, 0)

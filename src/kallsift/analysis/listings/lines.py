@@ -1,11 +1,12 @@
-"""Bring saved symbol listings into one form: texts that editors, terminals and pagers went over.
+"""Bring saved symbol listings into the form of /proc/kallsyms.
 
-The form is that of /proc/kallsyms (s_show() in kernel/kallsyms.c): an address of a word's digits, the letter and the
-name with one blank between, and for a module's symbols its name in brackets behind a tab. What people have beside that:
+Editors, terminals and pagers change such texts. A line of the form (s_show() in kernel/kallsyms.c) has an address of a
+fixed number of digits, the letter and the name with one blank between them, and for a module's symbols its name in
+brackets behind a tab. Other forms that occur:
 
 * a byte order mark, UTF-16 (PowerShell's redirection), carriage returns, blanks at either end of a line;
 * ``(null)`` for address 0 and ``(ptrval)``, ``(____ptrval____)`` for hidden ones (%p of kernels up to 4.14, and since);
-* blanks where the tab was.
+* blanks instead of the tab.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTHS = (16, 8)
-"""Digits of an address."""
+"""Possible numbers of digits of an address."""
 
 FIELDS_BEHIND = len(" T n")
-"""Bytes behind the address that a line has at least."""
+"""Lowest number of bytes that a line has behind the address."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 WIDE = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
@@ -28,7 +29,10 @@ LINE = re.compile(
     rb"[ \t]*(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{8}|\?{16}|\?{8}|\(null\)|\(_*ptrval_*\)|(?<![^\n])(?:[ ]{16}|[ ]{8}))"
     rb"[ \t]+[A-Za-z?-][ \t]+[^\s]"
 )
-"""How a symbol's line begins; those of undefined symbols have no address, those of unknown ones question marks."""
+"""The beginning of a symbol's line.
+
+Undefined symbols have no address; unknown addresses are question marks.
+"""
 
 NULL = re.compile(rb"^[ \t]*\(null\)[ \t]+([A-Za-z?])[ \t]+(?=\S)", re.MULTILINE)
 HIDDEN = re.compile(rb"^[ \t]*\(_*ptrval_*\)[ \t]+([A-Za-z?])[ \t]+(?=\S)", re.MULTILINE)
@@ -37,11 +41,17 @@ COLUMNS = re.compile(
 )
 OWNER = re.compile(rb"(?<![ \t])[ \t]+(\[[^\]\s]*\])$", re.MULTILINE)
 END = re.compile(rb"(?<![ \t\r])[ \t\r]+$", re.MULTILINE)
-"""Both begin where blanks do, so that long runs of these are passed over once."""
+"""Trailing blanks of a line.
+
+This pattern and `OWNER` begin only at the start of a run of blanks, so that a long run is scanned only once.
+"""
 
 
 def begins_listing(beginning: bytes) -> bool:
-    """Whether a file that begins so lists symbols: text, with a symbol in one of its lines."""
+    """Tell whether a file that begins with these bytes lists symbols.
+
+    It must be text with a symbol in at least one of its lines.
+    """
     text = plain(beginning)
     if b"\0" in text:
         return False
@@ -49,7 +59,7 @@ def begins_listing(beginning: bytes) -> bool:
 
 
 def plain(text: bytes) -> bytes:
-    """The text in bytes of ASCII, without a byte order mark."""
+    """Return the text as single bytes, without a byte order mark."""
     for mark, encoding in WIDE:
         if text.startswith(mark):
             return text[len(mark) : len(text) & ~1].decode(encoding, "replace").encode("latin-1", "replace")
@@ -57,7 +67,7 @@ def plain(text: bytes) -> bytes:
 
 
 def tidy(text: bytes) -> bytes:
-    """The text in the form of /proc/kallsyms, line by line, as far as lines can be brought into it."""
+    """Bring the lines of a text into the form of /proc/kallsyms, as far as possible."""
     text = OWNER.sub(rb"\t\1", COLUMNS.sub(rb"\1 \2 ", END.sub(b"", text)))
     if b"(null)" in text or b"ptrval" in text:
         width = address_width(text) or WIDTHS[0]
@@ -66,9 +76,9 @@ def tidy(text: bytes) -> bytes:
 
 
 def split(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where each line begins and where it ends, without what ends it; shape (n,) each.
+    """Return the offsets at which each line begins and ends, shape (n,) each.
 
-    Nothing behind the last line break is no line.
+    Ends are without the line break. No line is counted behind the last line break.
     """
     breaks = np.flatnonzero(data == ord("\n"))
     starts = np.concatenate(([0], breaks + 1)).astype(np.int64)
@@ -80,7 +90,10 @@ def split(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 def address_width(text: bytes) -> int | None:
-    """The digits of most lines' addresses, 16 or 8; None if no line has any."""
+    """Return the number of digits of most lines' addresses, 16 or 8.
+
+    None if no line has an address.
+    """
     data = np.frombuffer(text, np.uint8)
     starts, ends = split(data)
     counts = []

@@ -1,4 +1,7 @@
-"""Listing: a kernel's symbols from wherever they are written down, be it memory, a text file or an ELF file's table."""
+"""Represent a kernel's symbols from any source.
+
+The source can be memory, a text file or the symbol table of an ELF file.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ class Listing:
 
     Attributes:
         symbols: the built-in ones, in the order of their addresses.
-        dynamic: all others; empty where nothing but built-in ones is written down.
-        notes: what else stands where they are written down, each one line.
-        missing: what is written down but cannot be used, so that symbols lack; each one line.
+        dynamic: all others; empty if the source has only built-in ones.
+        notes: other contents of the source, one line each.
+        missing: contents that cannot be used, so that symbols are missing; one line each.
     """
 
     symbols: SymbolTable
@@ -31,15 +34,15 @@ class Listing:
 
 @dataclass(frozen=True, eq=False)
 class SymbolColumns:
-    """Symbols whose names stand somewhere in a file, shape (n,) each but for the file.
+    """Symbols whose names stand in a file, shape (n,) each except for the file.
 
     Attributes:
         data: the file, shape (size,), uint8.
-        starts: where each name begins, int64.
-        ends: where it ends, int64.
-        letters: the symbols' types, uint8; 0 where name and type are unknown.
-        addresses: uint64; where one is unknown, that of the symbol before it.
-        known: whether each address is known, bool.
+        starts: offset of the first byte of each name, int64.
+        ends: offset behind each name, int64.
+        letters: type letters, uint8; 0 if name and type are unknown.
+        addresses: uint64; for an unknown one, the address of the symbol before it.
+        known: true for known addresses, bool.
     """
 
     data: NDArray[np.uint8]
@@ -50,22 +53,25 @@ class SymbolColumns:
     known: NDArray[np.bool_]
 
     def chosen(self, rows: NDArray[np.integer[Any]]) -> SymbolColumns:
-        """The symbols of some rows."""
+        """Return the symbols of some rows."""
         columns = (self.starts, self.ends, self.letters, self.addresses, self.known)
         return SymbolColumns(self.data, *(column[rows] for column in columns))
 
     def by_address(self) -> SymbolColumns:
-        """The same in the order of their addresses."""
+        """Return the same symbols in the order of their addresses."""
         if (self.addresses[1:] >= self.addresses[:-1]).all():
             return self
         return self.chosen(np.argsort(self.addresses, kind="stable"))
 
     def table(self, word_size: int) -> SymbolTable:
-        """A table of these symbols, in their order, of addresses of so many bytes."""
+        """Return a symbol table with these symbols, in their order.
+
+        ``word_size`` is the size of an address in bytes.
+        """
         named = self.letters != 0
         sizes = np.where(named, self.ends - self.starts + 1, 0)
         bounds = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
-        # where each character comes from: a letter, then the name's own
+        # index of each character in the file; each name's first place gets its letter below
         source = np.arange(bounds[-1]) - np.repeat(bounds[:-1] + 1 - self.starts, sizes)
         letter_places = bounds[:-1][named]
         source[letter_places] = 0

@@ -1,4 +1,7 @@
-"""Files that list a kernel's symbols instead of holding a kernel, recognised by their content."""
+"""Open files that list a kernel's symbols instead of holding a kernel.
+
+Their kind is recognised by their content.
+"""
 
 from __future__ import annotations
 
@@ -19,23 +22,23 @@ from kallsift.memory.input_files import open_input
 from kallsift.memory.memory import printable
 
 BEGINNING = 4096
-"""Bytes of a file that tell what it is."""
+"""Number of bytes at the beginning of a file from which its kind is recognised."""
 
 COMPRESSED = CONTAINERS["compressed"]
-"""How compressed files begin."""
+"""The magic bytes of compressed files."""
 
 
 def listed(source: str | os.PathLike[str], *, elf: bool = False) -> Listing | None:
-    """What a file lists; None if it is none that does, or does not exist.
+    """Return the listing in a file; None if it has none, or does not exist.
 
     ``/proc/kallsyms`` itself is such a file.
 
     Args:
         source: the file.
-        elf: whether an ELF program with a symbol table counts as well, though it may hold a kernel.
+        elf: whether to accept an ELF program with a symbol table, though it may hold a kernel.
 
     Raises:
-        SourceError: if it is one, but cannot be read.
+        SourceError: if the file has a listing, but cannot be read.
     """
     if os.fspath(source) == STANDARD_INPUT:
         name, view = mapped(source)
@@ -58,7 +61,7 @@ def listed(source: str | os.PathLike[str], *, elf: bool = False) -> Listing | No
 
 
 def _read(name: str, view: NDArray[np.uint8], elf: bool) -> Listing | None:
-    """What the bytes of a file list; None if they are something else."""
+    """Return the listing in the bytes of a file; None if they are something else."""
     beginning = view[:BEGINNING].tobytes()
     if begins_listing(beginning):
         return listing_text.read(name, view)
@@ -72,7 +75,7 @@ def _read(name: str, view: NDArray[np.uint8], elf: bool) -> Listing | None:
 
 
 def _unpacked(name: str, view: NDArray[np.uint8]) -> Listing | None:
-    """What a compressed file lists; None if it is something else."""
+    """Return the listing in a compressed file; None if it holds something else."""
     from kallsift.compression.optional_package import MissingPackageError
     from kallsift.memory.formats.compressed import compression_of
     from kallsift.memory.spool import STREAMS, DamagedError

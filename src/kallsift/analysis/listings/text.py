@@ -1,7 +1,9 @@
-"""Read texts with a symbol in each line: a saved ``/proc/kallsyms``, System.map, what ``nm`` prints.
+"""Read texts with a symbol in each line.
 
-A line is ``address type name``, with ``[owner]`` behind a tab where the symbol is none of the built-in ones. What forms
-of it people have, and how they are brought into this one: `listing_lines`.
+Examples are a saved ``/proc/kallsyms``, System.map, and the output of ``nm``.
+
+A line is ``address type name``, with ``[owner]`` behind a tab if the symbol is not built in. Other forms that people
+have are brought into this one by `lines`.
 """
 
 from __future__ import annotations
@@ -20,17 +22,20 @@ from kallsift.kallsyms.escapes import unescaped
 from kallsift.memory.memory import printable
 
 MAX_SIZE = 1 << 28
-"""Bytes of a text at most; 300,000 symbols take 15 MB."""
+"""Greatest size of a text in bytes; 300,000 symbols take 15 MB."""
 
 MAX_GROUPS = 1 << 14
-"""Runs of lines with the same owner at most."""
+"""Highest number of runs of lines with the same owner."""
 
 MAX_OTHER_LINES = 256
-"""Lines of anything else that may stand in a text; in longer ones, `MAX_OTHER_SHARE` of all."""
+"""Highest number of lines of anything else in a text.
+
+In longer texts the limit is `MAX_OTHER_SHARE` of all lines.
+"""
 MAX_OTHER_SHARE = 0.01
 
 SHOWN = 60
-"""Bytes of a line that messages show."""
+"""Number of bytes of a line that messages show."""
 
 _NIBBLES = np.full(256, 255, np.uint8)
 for _digit in range(16):
@@ -40,14 +45,16 @@ _LETTERS[np.frombuffer(b"?-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def read(name: str, data: NDArray[np.uint8]) -> Listing:
-    """The symbols in such a text; what else stands in it is named in the listing's notes and missing.
+    """Return the symbols in a text with a symbol in each line.
+
+    Other contents of the text are named in the listing's notes and missing.
 
     Args:
-        name: what messages call the text.
+        name: name of the text in messages.
         data: all of it, shape (size,).
 
     Raises:
-        SourceError: if most lines are no symbols, all addresses are hidden, or the text is too large.
+        SourceError: if too many lines are no symbols, all addresses are hidden, or the text is too large.
     """
     if len(data) > MAX_SIZE:
         raise SourceError(f"{name}: over {MAX_SIZE >> 20} MiB of text, which is no kernel's; check what it is")
@@ -64,10 +71,10 @@ def read(name: str, data: NDArray[np.uint8]) -> Listing:
 
 
 class _Lines:
-    """A text as columns.
+    """The lines of a text as columns.
 
     Attributes:
-        other: whether each line is no symbol, shape (n,), bool.
+        other: true for lines that are neither symbols nor empty, shape (n,), bool.
     """
 
     def __init__(self, name: str, text: bytes, width: int) -> None:
@@ -75,7 +82,7 @@ class _Lines:
         data = np.frombuffer(text, np.uint8)
         self._starts, self._ends = split(data)
         sizes = self._ends - self._starts
-        # lines that are too short reach into the next ones, or into what is put behind the last one
+        # the columns of a short line reach into the next line; zeros are appended for the last one
         self._data = np.append(data, np.zeros(width + FIELDS_BEHIND, np.uint8))
         columns = self._data[self._starts[:, None] + np.arange(width + FIELDS_BEHIND)]
         self._nibbles = _NIBBLES[columns[:, :width]]
@@ -92,10 +99,10 @@ class _Lines:
         self.other = ~symbols & ~self._blank | cut
 
     def listing(self) -> Listing:
-        """The symbols, and what is to be said of the other lines.
+        """Return the symbols, and remarks on the other lines.
 
         Raises:
-            SourceError: if there are too many of those, or all addresses are hidden.
+            SourceError: if there are too many other lines, or all addresses are hidden.
         """
         notes, missing = self._complaints()
         kept = np.flatnonzero(self._kept)
@@ -109,7 +116,7 @@ class _Lines:
                 "with sysctl kernel.kptr_restrict=1"
             )
         if not known.all():
-            # an unknown address lies behind the one before it
+            # an unknown address gets that of the symbol before it, as the order is that of addresses
             latest = np.maximum.accumulate(np.where(known, np.arange(len(kept)), -1))
             addresses = np.where(latest >= 0, addresses[np.maximum(latest, 0)], np.uint64(0))
         columns = self._columns(kept, addresses, known)
@@ -119,7 +126,10 @@ class _Lines:
         return Listing(symbols, Dynamic(modules), notes, missing)
 
     def _groups(self, columns: SymbolColumns, kept: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Group, ...]:
-        """The symbols of some rows of the columns, which stand in the lines ``kept``, by their owners."""
+        """Group the symbols of some rows of the columns by their owners.
+
+        ``kept`` has the line of each row of the columns.
+        """
         groups: list[Group] = []
         starts, ends = (bounds[kept[rows]].tolist() for bounds in (self._owner_starts, self._owner_ends))
         for owner, run in groupby(
@@ -132,7 +142,10 @@ class _Lines:
         return tuple(groups)
 
     def _find_owners(self) -> None:
-        """Finds what stands in brackets behind the first tab of each line: -1 where there is none."""
+        """Find the text in brackets behind the first tab of each line.
+
+        Its bounds are -1 if there is none.
+        """
         tabs = np.append(np.flatnonzero(self._data == ord("\t")), len(self._data))
         first = tabs[np.searchsorted(tabs, self._starts + self._width + FIELDS_BEHIND - 1)]
         tabbed = first < self._ends
@@ -145,7 +158,10 @@ class _Lines:
     def _columns(
         self, kept: NDArray[np.int64], addresses: NDArray[np.uint64], known: NDArray[np.bool_]
     ) -> SymbolColumns:
-        """The symbols in some lines; names that were escaped stand behind the text itself."""
+        """Return the symbols in some lines.
+
+        Escaped names are decoded and appended to the text itself.
+        """
         starts, ends = self._starts[kept] + self._width + len(" T "), self._name_ends[kept]
         letters = self._letters[kept]
         unnamed = (ends - starts == 1) & (self._data[starts] == ord("?")) & (letters == ord("?"))
@@ -161,7 +177,14 @@ class _Lines:
         return SymbolColumns(np.concatenate(pieces), starts, ends, letters, addresses, known)
 
     def _complaints(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What to say of lines that are no symbols: those around the listing, and those that should be in it."""
+        """Return notes on the lines around the listing, and on lines missing from it.
+
+        Lines that are no symbols are described. They are notes if they stand before or behind the listing and do not
+        begin as a symbol does; otherwise a symbol is missing.
+
+        Raises:
+            SourceError: if there are too many of these lines, or no symbols.
+        """
         rows, kept = np.flatnonzero(self.other), np.flatnonzero(self._kept)
         if len(rows) > max(MAX_OTHER_LINES, MAX_OTHER_SHARE * len(self.other)) or not len(kept):
             raise SourceError(f"{self._name}: has {self._described(rows)}; name a saved /proc/kallsyms or a System.map")
@@ -179,13 +202,13 @@ class _Lines:
         return notes, missing
 
     def _begins_symbol(self, row: int) -> bool:
-        """Whether a line that is no symbol was one, or the beginning of one."""
+        """Tell whether a line that is no symbol is the beginning of one, or a damaged one."""
         line = self._text[self._starts[row] : self._ends[row]].strip()
         digits = re.match(rb"[0-9a-fA-F]*", line)
         return digits is not None and digits.end() >= min(4, len(line))
 
     def _described(self, rows: NDArray[np.int64]) -> str:
-        """Some lines that are no symbols, in words."""
+        """Describe some lines that are no symbols, in words."""
         first = int(rows[0]) if len(rows) else 0
         shown = self._text[self._starts[first] : min(self._ends[first], self._starts[first] + SHOWN)].decode("latin-1")
         which = f"line {first + 1}: {printable(shown)}"

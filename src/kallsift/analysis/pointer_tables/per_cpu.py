@@ -1,4 +1,7 @@
-"""The per-CPU areas: where each processor has its own copy of the static per-CPU data (mm/percpu.c)."""
+"""Find the per-CPU areas, with each processor's copy of the static per-CPU data.
+
+Source: mm/percpu.c.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,25 @@ from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.kernel import Kernel
 
 BASE, UNIT_SIZE, UNITS = "pcpu_base_addr", "pcpu_unit_size", "pcpu_nr_units"
-"""Variables: the address of the first chunk, bytes for each processor, and their number; the latter are of type int."""
+"""Variables with the bounds of the first chunk.
+
+They are its address, the bytes for each processor, and the number of processors. The latter two are of type int.
+"""
 
 OFFSETS, TEMPLATE = "__per_cpu_offset", "__per_cpu_start"
-"""What is added to a per-CPU symbol's address for each processor, and the first such address."""
+"""The array of each processor's offset, and the first address of a per-CPU symbol.
+
+A processor's copy lies at the symbol's address plus the offset.
+"""
 
 MAX_UNITS, MAX_SIZE = 1 << 14, 1 << 36
 
 
 def per_cpu_areas(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[Section, Check]]:
-    """The areas, and whether the processors' offsets lead into them; nothing where the table has no data symbols."""
+    """Yield the per-CPU areas, and whether the processors' offsets lead into them.
+
+    Nothing is yielded if the symbol table has no data symbols.
+    """
     words = memory.words
     places = [address_of(kernel, name) for name in (BASE, UNIT_SIZE, UNITS, OFFSETS, TEMPLATE)]
     known = [place for place in places if place is not None]

@@ -1,7 +1,8 @@
-"""Tables of pointers to the kernel's functions, and where each of them leads: ``sys_call_table``, the interrupt table.
+"""Read tables of pointers to kernel functions, and tell where each entry leads.
 
-A kernel's own tables lead into its text, to the beginnings of functions. Whatever leads elsewhere was put there later:
-into a module, into memory that no module owns, or nowhere.
+Examples are ``sys_call_table`` and the interrupt table. A kernel's own tables lead into its text, to the beginnings of
+functions. An entry that leads elsewhere was changed later: it leads into a module, into memory that no module owns, or
+nowhere.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from kallsift.kernel.access.virtual_memory import VirtualMemory, virtual_memory
 from kallsift.kernel.kernel import Kernel
 
 SYSTEM_CALLS, GATES, VECTORS = "sys_call_table", "idt_table", "vectors"
-"""The tables that are more than a row of pointers, or can be found without a symbol."""
+"""Tables that are more than an array of pointers, or need no symbol to be found."""
 
 TEXT, INITIAL_TEXT = ("_stext", "_etext"), ("_sinittext", "_einittext")
-"""Symbols around the kernel's functions, and around those that only run when it boots."""
+"""Symbols around the kernel's functions, and around those that run only at boot."""
 
 INITIAL = ("__init_begin", "__init_end")
-"""Symbols around all that is only needed then."""
+"""Symbols around everything that is needed only at boot."""
 
 MAX_ENTRIES = 1 << 16
 
 THUMB = 1
-"""Set in pointers to Thumb code."""
+"""Bit that is set in pointers to Thumb code."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ class Entry:
     """One entry of a table.
 
     Attributes:
-        number: its place.
-        address: where it stands.
-        target: where it leads; 0 for nowhere.
-        symbol: what holds that address, as the kernel writes it; None where nothing is known to.
-        fault: why it cannot be the kernel's own; empty where it can.
+        number: its index.
+        address: address of the entry.
+        target: address that it leads to; 0 for nowhere.
+        symbol: symbol of that address, as the kernel writes it; None if unknown.
+        fault: reason why it cannot be the kernel's own; empty if it can.
     """
 
     number: int
@@ -60,10 +61,10 @@ class PointerTable:
     """A table of pointers to functions.
 
     Attributes:
-        name: what it was asked for as.
+        name: name that was asked for.
         entries: all of them.
-        evidence: how its bounds are known.
-        missing: what of the modules could not be read, where entries lead out of the text; one line each.
+        evidence: source of its bounds.
+        missing: parts of the modules that could not be read, if entries lead out of the text; one line each.
     """
 
     name: str
@@ -73,7 +74,7 @@ class PointerTable:
 
     @property
     def clean(self) -> bool:
-        """Whether all entries can be the kernel's own."""
+        """True if all entries can be the kernel's own."""
         return not any(entry.fault for entry in self.entries)
 
 
@@ -83,10 +84,10 @@ class _Found:
 
     Attributes:
         places: address of each entry, shape (n,).
-        targets: where each leads, shape (n,).
-        evidence: how its bounds are known.
-        beginnings: whether these must be beginnings of functions.
-        initial: whether the code that only runs when the kernel boots is good enough.
+        targets: address that each leads to, shape (n,).
+        evidence: source of its bounds.
+        beginnings: whether targets must be beginnings of functions.
+        initial: whether targets may be in the code that runs only at boot.
     """
 
     places: NDArray[np.uint64]
@@ -97,10 +98,11 @@ class _Found:
 
 
 def pointer_table(kernel: Kernel, name: str) -> PointerTable:
-    """The table of that name: any symbol's, entries of a word each as far as the next symbol; or a well-known one.
+    """Read the table of a name: a well-known one, or that at any symbol.
 
-    ``idt_table`` on x86 has gates, ``vectors`` on arm64 code, whose branches count. ``sys_call_table`` is found by its
-    content where no symbol names it, and ``idt_table`` by a processor's register.
+    A table at a symbol has entries of one word each and extends to the next symbol. ``idt_table`` on x86 has gates.
+    ``vectors`` on arm64 has code, whose branches count. ``sys_call_table`` is found by its content if no symbol names
+    it, and ``idt_table`` by a processor's register.
 
     Raises:
         KallsiftError: if there is no such table, it cannot be read, or the kernel does not run.
@@ -133,17 +135,19 @@ def _found(kernel: Kernel, memory: VirtualMemory, name: str) -> _Found:
         return _Found(places, targets, f"{evidence}: where the code of each vector branches to", beginnings=False)
     found = _pointers(kernel, memory, start, end, evidence)
     text = _between(kernel, TEXT)
-    # some kernels have tables between their functions
+    # some kernels have tables in their text, so a symbol there can be a table or code
     if text and text[0] <= start < text[1] and not np.isin(_addresses(kernel, found), _functions(kernel)).any():
         raise KallsiftError(f"{name} is code, no table: none of its words leads to a function")
     return found
 
 
 def _bounds(kernel: Kernel, name: str) -> tuple[int, int] | None:
-    """Where the first symbol of that name is, and the next address that a symbol has; None without such a symbol.
+    """Return the address of the first symbol of a name, and the next symbol's address.
+
+    None if there is no such symbol.
 
     Raises:
-        KallsiftError: if nothing is between the two.
+        KallsiftError: if no symbol with a higher address follows.
     """
     index = kernel.symbols.find(name)
     if index is None:
@@ -155,13 +159,16 @@ def _bounds(kernel: Kernel, name: str) -> tuple[int, int] | None:
 
 
 def _pointers(kernel: Kernel, memory: VirtualMemory, start: int, end: int, evidence: str) -> _Found:
-    """Entries of a word each, or, where those make sense and words do not, of half a word, as s390x had them."""
+    """Read entries of one word each, or of half a word, as s390x had them.
+
+    The size with more pointers to functions is taken; the word, if both have equally many.
+    """
     best: tuple[int, _Found] | None = None
     functions = _functions(kernel)
     for size in sorted({memory.words.size, 4}, reverse=True):
         count = min((end - start) // size, MAX_ENTRIES)
         targets = memory.read(start, count * size).view(f"{memory.words.byte_order}u{size}").astype(np.uint64)
-        # what stands behind the last entry aligns the next symbol, or is of the code's own and leads nowhere
+        # words behind the last entry are padding before the next symbol, or other data, and lead nowhere
         leads = np.flatnonzero((targets != 0) & memory.physical(targets)[1])
         targets = targets[: int(leads[-1]) + 1 if len(leads) else 0]
         places = np.uint64(start) + np.arange(len(targets), dtype=np.uint64) * np.uint64(size)
@@ -173,7 +180,10 @@ def _pointers(kernel: Kernel, memory: VirtualMemory, start: int, end: int, evide
 
 
 def _gates(kernel: Kernel, memory: VirtualMemory, bounds: tuple[int, int] | None) -> _Found:
-    """The gates of the interrupt table, by its symbol or by a processor's register."""
+    """Read the gates of the interrupt table.
+
+    Its symbol or a processor's register gives its address.
+    """
     size = x86.gate_size(memory.words.size)
     if bounds is None:
         bases = {cpu.registers.get("idt_base", 0) for cpu in kernel.memory.hints.cpus} - {0}
@@ -191,16 +201,16 @@ def _gates(kernel: Kernel, memory: VirtualMemory, bounds: tuple[int, int] | None
 
 
 def _between(kernel: Kernel, names: tuple[str, str]) -> tuple[int, int] | None:
-    """The addresses of two symbols; None without them."""
+    """Return the addresses of two symbols; None if one is missing."""
     low, high = (address_of(kernel, name) for name in names)
     return None if low is None or high is None else (low, high)
 
 
 def _functions(kernel: Kernel, names: tuple[str, str] = TEXT) -> NDArray[np.uint64]:
-    """Addresses of symbols between two others, the latter included.
+    """Return the addresses of symbols between two others, the second one included.
 
     Raises:
-        KallsiftError: if there is nothing between them.
+        KallsiftError: if one of the two is missing, or nothing is between them.
     """
     bounds = _between(kernel, names)
     if bounds is None or bounds[0] >= bounds[1]:
@@ -211,7 +221,10 @@ def _functions(kernel: Kernel, names: tuple[str, str] = TEXT) -> NDArray[np.uint
 
 
 def _judged(kernel: Kernel, found: _Found) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which targets lie in the text, and which can be the kernel's own, shapes (n,) and (n,); nowhere is."""
+    """Mark the targets in the text, and those that can be the kernel's own.
+
+    Both arrays have shape (n,). An entry that leads nowhere can be the kernel's own.
+    """
     functions = _functions(kernel)
     targets = _addresses(kernel, found)
     inside = (targets >= functions[0]) & (targets < functions[-1])
@@ -224,7 +237,7 @@ def _judged(kernel: Kernel, found: _Found) -> tuple[NDArray[np.bool_], NDArray[n
 
 
 def _addresses(kernel: Kernel, found: _Found) -> NDArray[np.uint64]:
-    """The targets as addresses of instructions."""
+    """Return the targets as addresses of instructions."""
     return found.targets & ~np.uint64(THUMB) if kernel.architecture == "arm" else found.targets
 
 
@@ -236,7 +249,7 @@ def _entries(
     own: NDArray[np.bool_],
     dynamic: Dynamic,
 ) -> Iterator[Entry]:
-    """The entries, each with where it leads."""
+    """Yield the entries, each with the symbol that it leads to."""
     resolver = Resolver.of(kernel, dynamic)
     columns = (found.places, found.targets, _addresses(kernel, found), inside, own)
     rows = zip(*(column.tolist() for column in columns), strict=True)
@@ -249,7 +262,7 @@ def _entries(
 
 
 def _elsewhere(memory: VirtualMemory, target: int, answer: Answer | None) -> str:
-    """Why a target outside of the text cannot be the kernel's own."""
+    """Return why a target outside of the text cannot be the kernel's own."""
     if answer is not None:
         return "in a module" if answer.owner else "outside of the kernel's text"
     mapped = bool(memory.physical(np.array([target], np.uint64))[1][0])

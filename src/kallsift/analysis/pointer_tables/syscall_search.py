@@ -1,7 +1,7 @@
-"""The table of system calls where no symbol names it: found by the numbers that system calls have.
+"""Find the table of system calls without a symbol, by the numbers of system calls.
 
-These never change, so that the words of a table lead to the functions that belong to their numbers. Words that were
-replaced do not: so most of those that are known must, and nowhere else may more.
+These numbers never change, so the words of the table lead to the functions that belong to their numbers. Replaced words
+do not. Therefore more than half of the known ones must, and no other table may have as many.
 """
 
 from __future__ import annotations
@@ -24,46 +24,55 @@ Numbers = Mapping[int, str]
 GENERIC: Numbers = dict(
     enumerate(("io_setup", "io_destroy", "io_submit", "io_cancel", "setxattr", "lsetxattr", "fsetxattr", "getxattr"))
 ) | {17: "getcwd", 23: "dup", 24: "dup3", 56: "openat", 57: "close", 63: "read", 64: "write", 93: "exit", 172: "getpid"}
-"""include/uapi/asm-generic/unistd.h."""
+"""Numbers of include/uapi/asm-generic/unistd.h."""
 
 X86_64: Numbers = (
     dict(enumerate(("read", "write", "open", "close")))
     | dict(enumerate(("lseek", "mmap", "mprotect", "munmap", "brk", "rt_sigaction", "rt_sigprocmask"), 8))
     | {16: "ioctl", 22: "pipe", 32: "dup", 33: "dup2", 39: "getpid", 57: "fork", 59: "execve"}
 )
-"""arch/x86/entry/syscalls/syscall_64.tbl; x32's own table lacks some of these."""
+"""Numbers of arch/x86/entry/syscalls/syscall_64.tbl.
+
+x32's own table lacks some of these.
+"""
 
 FIRST: Numbers = (
     dict(enumerate(("exit", "fork", "read", "write", "open", "close"), 1))
     | dict(enumerate(("creat", "link", "unlink", "execve", "chdir"), 8))
     | {14: "mknod", 15: "chmod", 19: "lseek", 20: "getpid"}
 )
-"""As Linux began: arch/x86/entry/syscalls/syscall_32.tbl, and those of arm, s390, ppc."""
+"""The numbers that Linux began with.
+
+They are those of arch/x86/entry/syscalls/syscall_32.tbl, and of arm, s390, ppc.
+"""
 
 NUMBERS = {"x86-64": X86_64, "arm64": GENERIC, "riscv64": GENERIC, "riscv32": GENERIC, "loongarch64": GENERIC}
-"""By architecture; all others have `FIRST`."""
+"""Numbers by architecture; all others have `FIRST`."""
 
 SYSTEM_CALL = re.compile(r"(?:__\w+?_)?(?:compat_)?(?:sys|SyS|ppc)_(\w+)")
-"""The name of a function behind a system call, with any prefix."""
+"""The name of a function that implements a system call, with any prefix."""
 
 MAX_CALLS = 1 << 12
 
 MAX_ALIASES = 64
-"""Symbols at one address that are looked at."""
+"""Highest number of symbols at one address that are checked."""
 
 MAX_REPLACED = 16
-"""Words in a row that lead to no system call at most; more of them are the end of the table."""
+"""Highest number of consecutive words that lead to no system call.
+
+More of them end the table.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """What all tables of a kernel are looked for with.
+    """The data for the search of a kernel's tables.
 
     Attributes:
-        kernel: whose tables they are.
+        kernel: the kernel whose tables are searched.
         memory: its memory.
-        functions: addresses of functions behind system calls, by name without any prefix.
-        places: address of each word of the image that equals one of them, shape (n,).
+        functions: addresses of functions that implement system calls, by name without any prefix.
+        places: physical address of each word of the image that equals one of them, shape (n,).
         values: these words, shape (n,).
     """
 
@@ -74,7 +83,10 @@ class _Search:
     values: NDArray[np.uint64]
 
     def starts(self, numbers: Numbers) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Where tables with more than half of these numbers begin, shape (n,), and how many each has, shape (n,)."""
+        """Return the addresses of tables with more than half of these numbers, shape (n,).
+
+        The second array, shape (n,), has how many of the numbers each table has.
+        """
         size = self.memory.words.size
         votes = [
             self.places[np.isin(self.values, self.functions[name])] - np.uint64(number * size)
@@ -87,10 +99,10 @@ class _Search:
 
 
 def find_system_calls(kernel: Kernel, memory: VirtualMemory) -> tuple[int, int, str]:
-    """Where the table of system calls is, the address behind it, and why.
+    """Return the first address of the table of system calls, its end and the evidence.
 
     Raises:
-        KallsiftError: if there is none, or it cannot be told which it is.
+        KallsiftError: if there is no such table, or several fit equally well.
     """
     numbers = NUMBERS.get(kernel.architecture or "", FIRST)
     search = _search(kernel, memory)
@@ -125,7 +137,10 @@ def _search(kernel: Kernel, memory: VirtualMemory) -> _Search:
 
 
 def _end(search: _Search, start: int, limit: int | None) -> int:
-    """The address behind the last system call of the table, below the next table."""
+    """Return the address behind the last system call of the table.
+
+    It is not higher than ``limit``, the address of the next table.
+    """
     size = search.memory.words.size
     count = MAX_CALLS if limit is None else min(MAX_CALLS, (limit - start) // size)
     values, _ = search.memory.values(np.uint64(start) + np.arange(count, dtype=np.uint64) * np.uint64(size))
@@ -139,7 +154,7 @@ def _end(search: _Search, start: int, limit: int | None) -> int:
 
 
 def _is_call(kernel: Kernel, address: int) -> bool:
-    """Whether a function behind a system call is at an address."""
+    """Tell whether a function that implements a system call is at an address."""
     symbols = kernel.symbols
     low, high = np.searchsorted(symbols.addresses, np.array([address, address + 1], np.uint64)).tolist()
     return any(SYSTEM_CALL.fullmatch(symbols.symbol(index).name) for index in range(low, min(high, low + MAX_ALIASES)))
