@@ -1,1 +1,1 @@
-"""Write results: one result, many forms. Knows nothing of how it was found."""
+"""Write a result in many forms, without knowledge of how it was found."""

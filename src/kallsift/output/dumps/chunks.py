@@ -1,4 +1,7 @@
-"""What all writers of dumps share: a file as pieces with their offsets, and the memory in parts of bounded size."""
+"""Divide memory into chunks of bounded size, for all writers of dumps.
+
+A writer yields a file as pieces with their offsets.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,33 @@ from numpy.typing import NDArray
 from kallsift.memory.memory import Memory
 
 Piece = tuple[int, bytes | memoryview]
-"""Where in a file some bytes belong, and the bytes; what no piece covers is zero."""
+"""Offset in the file, and the bytes that belong there.
+
+Bytes that no piece covers are zero.
+"""
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Callback with the name of the work, the amount done, and the total amount."""
 
 CHUNK = 1 << 20
-"""Bytes of memory that are handed on at once."""
+"""Highest number of bytes of memory in one chunk."""
 
 
 def chunks(
     memory: Memory, progress: Progress | None = None, align: int = 1
 ) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
-    """All of a memory that can hold more than zeros, in the order of its addresses: holes of files are not read.
+    """Yield all of a memory that can hold other bytes than zero, by ascending address.
+
+    Holes of files are not read.
 
     Args:
         memory: the memory.
-        progress: is told how far it came.
-        align: what is not a whole aligned unit of so many bytes is left out.
+        progress: called with the number of bytes done.
+        align: size of a unit in bytes; bytes outside of whole aligned units are left out.
 
     Yields:
         The number of the stretch, the address, and the bytes, `CHUNK` at most, shape (n,), uint8; at the end of each
-        stretch none.
+        stretch no bytes.
     """
     done, total = 0, memory.stored_size
     for number, stretch in enumerate(memory.segments):
@@ -40,7 +48,7 @@ def chunks(
             stop = min(start + CHUNK, high)
             if start < stop and not stretch.blank(start, stop):
                 yield number, stretch.start + start, stretch.read(start, stop)
-            # blocks are no whole parts of what is stored
+            # blocks can exceed the stored size, since holes are among them
             done = min(done + CHUNK, total)
             if progress:
                 progress("writing", done, total)
@@ -49,5 +57,5 @@ def chunks(
 
 
 def view(data: NDArray[np.uint8]) -> memoryview:
-    """Bytes as files take them."""
+    """Return an array's bytes in the form in which files accept them."""
     return np.ascontiguousarray(data).data

@@ -1,4 +1,7 @@
-"""ELF cores of machines, as QEMU's dump-guest-memory writes them: notes, then a segment for each range of memory."""
+"""Write ELF cores of machines, as QEMU's dump-guest-memory does.
+
+The notes come first, then a segment for each range of memory.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,16 @@ from kallsift.output.dumps.notes import dump_notes
 from kallsift.output.elf.machines import MACHINES, UNKNOWN
 
 ALIGNMENT = 4096
-"""Of segments in the file, so that they can be mapped, and their blank pages be holes."""
+"""Alignment of segments in the file, in bytes.
+
+It lets readers map the segments, and blank pages be holes.
+"""
 
 
 def elf_core_dump(memory: Memory, facts: Facts, progress: Progress | None = None) -> Iterator[Piece]:
-    """The pieces of the file, in order.
+    """Yield the pieces of the file, in order.
 
-    The program headers follow the file header at once, where makedumpfile looks for them.
+    The program headers directly follow the file header, because makedumpfile expects them there.
     """
     last = memory.segments[-1].end
     bits = 32 if facts.word_size == 4 and last <= 1 << 32 else 64

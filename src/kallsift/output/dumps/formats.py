@@ -1,4 +1,4 @@
-"""The formats that dumps can be converted to, by name and by suffix."""
+"""List the formats that dumps can be converted to, by name and by suffix."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from kallsift.output.dumps.raw import raw_dump
 
 @dataclass(frozen=True)
 class DumpFormat:
-    """A format.
+    """One format of dumps.
 
     Attributes:
-        summary: what help says of it.
-        suffixes: of files that are usually in it.
-        write: the pieces of a file.
-        ordered: whether they come in order, so that a pipe can take them.
-        described: whether it says more of the machine than its bytes.
+        summary: text for the help.
+        suffixes: usual suffixes of files in it.
+        write: function that yields the pieces of a file.
+        ordered: whether the pieces come in order, so that they can be written to a pipe.
+        described: whether it stores facts about the machine besides its bytes.
     """
 
     summary: str
@@ -44,5 +44,5 @@ DUMPS = {
 
 
 def format_of(name: str) -> str | None:
-    """The format that a file's name stands for; None if it stands for none."""
+    """Return the format that a file's name stands for; None if it stands for none."""
     return next((key for key, each in DUMPS.items() if name.lower().endswith(each.suffixes)), None)

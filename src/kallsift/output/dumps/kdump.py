@@ -1,4 +1,7 @@
-"""kdump files, as makedumpfile writes them: a bitmap of the pages that there are, and each of them packed."""
+"""Write kdump files, as makedumpfile does.
+
+Such a file has a bitmap of the existing pages, and the pages, each of them compressed.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,12 @@ from kallsift.output.dumps.notes import dump_notes
 
 VERSION = 6
 HIGHEST = 1 << 52
-"""Physical addresses lie below it."""
+"""Address behind the highest physical address of a kdump."""
 
 BITMAP_AT_ONCE = 1 << 20
 BLANKS_AT_ONCE = 1 << 16
 NAME = 65
-"""Bytes of each of the six names that uname() gives."""
+"""Bytes of each of the six names that uname() returns."""
 NAMES_START = 12
 
 ELF_NOTE_VMCOREINFO = b"VMCOREINFO\0"
@@ -55,7 +58,7 @@ def _zstd() -> Pack:
 
 
 def _package(packing: str, *modules: str) -> Any:
-    """The first of some modules that is installed."""
+    """Return the first of some modules that is installed."""
     try:
         return optional_package(*modules)
     except MissingPackageError as error:
@@ -70,18 +73,21 @@ PACKINGS: dict[str, tuple[int, Callable[[], Pack] | None]] = {
     "zstd": (0x20, _zstd),
     "none": (PLAIN, None),
 }
-"""By name: the flag in a page's descriptor, and what packs."""
+"""Compressions by name.
+
+The values are the flag in a page's descriptor, and a function that loads the compressor.
+"""
 
 
 def kdump_dump(
     memory: Memory, facts: Facts, progress: Progress | None = None, packing: str = "zlib"
 ) -> Iterator[Piece]:
-    """The pieces of the file, not in order.
+    """Yield the pieces of the file, not in order.
 
-    Only whole pages can be in it: what is held of others is left out.
+    It can hold only whole pages: the bytes of partial ones are left out.
 
     Raises:
-        KallsiftError: if there is no page, or addresses are too high.
+        KallsiftError: if there is no whole page, or an address is too high.
     """
     page = facts.page_size
     starts = np.array([-(-stretch.start // page) for stretch in memory.segments], np.int64)
@@ -104,7 +110,11 @@ def kdump_dump(
 
 
 def _headers(facts: Facts, most: int, total: int, flag: int) -> tuple[bytes, int, int]:
-    """Both headers with the notes, where the first bitmap begins, and the size of one."""
+    """Return both headers with the notes, and the place of the bitmaps.
+
+    Returns:
+        The headers, the offset of the first bitmap, and the size of one bitmap in bytes.
+    """
     page = facts.page_size
     order = facts.byte_order
     bits = 8 * facts.word_size
@@ -138,7 +148,7 @@ def _headers(facts: Facts, most: int, total: int, flag: int) -> tuple[bytes, int
 
 
 def _names(facts: Facts) -> bytes:
-    """What uname() gives, as far as the banner tells it."""
+    """Return the names that uname() gives, as far as the banner has them."""
     words = (facts.banner or "").split()
     release = words[2] if len(words) > 2 else ""
     machine = {"x86-64": "x86_64", "arm64": "aarch64"}.get(facts.architecture or "", facts.architecture or "")
@@ -148,7 +158,7 @@ def _names(facts: Facts) -> bytes:
 
 
 def _bitmap(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterator[Piece]:
-    """Parts of the bitmap that are not zero, with their places in it."""
+    """Yield the parts of the bitmap that are not zero, with their offsets in it."""
     at_once = BITMAP_AT_ONCE * 8
     low = 0
     while low < int(ends[-1]):
@@ -166,15 +176,15 @@ def _bitmap(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterator[Piec
 
 @dataclass
 class _PageWriter:
-    """Write pages and their descriptors; all blank pages are one.
+    """Writer of pages and their descriptors; all blank pages are stored once.
 
     Attributes:
-        facts: what is known of the machine.
-        flag: of packed pages.
-        pack: packs a page; None if they are written as they are.
-        descriptors: where the next descriptor belongs in the file.
-        position: where the next page belongs.
-        blank: the descriptor of the blank page, once there is one.
+        facts: facts about the machine.
+        flag: flag of compressed pages.
+        pack: compresses a page; None if pages are written as they are.
+        descriptors: offset of the next descriptor in the file.
+        position: offset of the next page in the file.
+        blank: the descriptor of the blank page; None until it is written.
     """
 
     facts: Facts
@@ -185,7 +195,7 @@ class _PageWriter:
     blank: tuple[int, int, int, int] | None = None
 
     def pieces(self, memory: Memory, progress: Progress | None) -> Iterator[Piece]:
-        """Yield the pieces of all whole pages; what `chunks` leaves out is blank."""
+        """Yield the pieces of all whole pages; pages that `chunks` leaves out are blank."""
         page = self.facts.page_size
         begun, following = -1, 0
         with ThreadPoolExecutor() as threads:

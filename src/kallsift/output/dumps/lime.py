@@ -1,4 +1,4 @@
-"""LiME: the ranges of memory one after the other, each behind a header with its addresses."""
+"""Write LiME dumps: each range of memory behind a header with its addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kallsift.output.dumps.machine_facts import Facts
 
 
 def lime_dump(memory: Memory, facts: Facts, progress: Progress | None = None) -> Iterator[Piece]:
-    """The pieces of the file, in order."""
+    """Yield the pieces of the file, in order."""
     layout = RANGE_HEADER.newbyteorder(facts.byte_order)
     position, begun = 0, -1
     for number, address, data in chunks(memory, progress):

@@ -1,4 +1,7 @@
-"""What a converted dump says of its machine besides the bytes: by the container, in memory, or recovered."""
+"""Gather the facts about a machine that a converted dump states besides the bytes.
+
+They come from the source's container, from memory, or from the recovered kernel.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ from kallsift.output.elf.build_id import find_build_id
 PAGE = 4096
 WORD = (1 << 64) - 1
 X86_64_TEXT = 0xFFFF_FFFF_8000_0000
-"""Where x86-64 maps physical address 0 of an image that was not moved (__START_KERNEL_map)."""
+"""Virtual address of physical address 0 in an x86-64 image that was not moved.
+
+It is __START_KERNEL_map in the kernel.
+"""
 
 SYMBOLS = (
     "init_uts_ns",
@@ -40,23 +46,26 @@ SYMBOLS = (
     "kallsyms_relative_base",
     "kallsyms_addresses",
 )
-"""Symbols that kernels name in VMCOREINFO by their own addresses (kernel/vmcore_info.c)."""
+"""Symbols that kernels name in VMCOREINFO by their own addresses.
+
+Source: kernel/vmcore_info.c.
+"""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a machine.
+    """Facts about a machine.
 
     Attributes:
-        architecture: as `kallsift.arch` names it; None if it is not known.
+        architecture: its name in `kallsift.arch`; None if unknown.
         byte_order: ``"<"`` or ``">"``.
         word_size: bytes of an address.
         page_size: bytes of a page.
         cpus: processor states.
         vmcoreinfo: the text of VMCOREINFO; None if there is none.
-        origin: where the text comes from: ``"note"``, ``"memory"`` or ``"rebuilt"``; None if there is none.
-        banner: the ``Linux version ...`` line; None if it is not known.
-        phys_base: how far above its usual physical address x86-64's image lies; 0 elsewhere.
+        origin: source of that text: ``"note"``, ``"memory"`` or ``"rebuilt"``; None if there is none.
+        banner: the ``Linux version ...`` line; None if unknown.
+        phys_base: distance of x86-64's image above its usual physical address; 0 elsewhere.
         core: the notes of the source that hold registers; None if it has none.
     """
 
@@ -73,11 +82,11 @@ class Facts:
 
 
 def memory_facts(memory: Memory, kernel: Kernel | None) -> Facts:
-    """All that can be told of a machine whose memory this is.
+    """Return all known facts about the machine of a memory.
 
     Args:
         memory: the memory.
-        kernel: the one that runs in it; None if none was recovered.
+        kernel: the kernel that runs in it; None if none was recovered.
     """
     cpus, core = memory.hints.cpus, memory.hints.core
     if kernel is None:
@@ -114,14 +123,14 @@ def _page_size(text: bytes | None) -> int:
 
 
 def _stated(text: bytes | None, key: str) -> int:
-    """The decimal number that a VMCOREINFO gives for a key; 0 if there is none."""
+    """Return the decimal number that a VMCOREINFO gives for a key; 0 if there is none."""
     info = parse(text, "note") if text else None
     stated = info.values.get(key, "") if info else ""
     return int(stated) if re.fullmatch("-?[0-9]{1,19}", stated) else 0
 
 
 def _vmcoreinfo(memory: Memory, kernel: Kernel) -> tuple[bytes, str]:
-    """The text, and where it comes from: the first that speaks of this kernel."""
+    """Return the text of VMCOREINFO and its origin: the first text of this kernel."""
     noted = memory.hints.vmcoreinfo
     if noted is not None and _of(kernel, parse(noted, "note")):
         return noted, "note"
@@ -136,7 +145,10 @@ def _vmcoreinfo(memory: Memory, kernel: Kernel) -> tuple[bytes, str]:
 
 
 def _of(kernel: Kernel, info: Vmcoreinfo | None) -> bool:
-    """Whether a text gives this kernel's own address for the beginning of its code, or of its first page table."""
+    """Tell whether a text belongs to this kernel.
+
+    It must give the kernel's own address for the beginning of its code, or else of its first page table.
+    """
     for name in ("_stext", "swapper_pg_dir"):
         stated = info.symbol(name) if info else None
         own = [symbol.address for symbol in kernel.symbols.all(name)]
@@ -146,9 +158,10 @@ def _of(kernel: Kernel, info: Vmcoreinfo | None) -> bool:
 
 
 def _in_memory(kernel: Kernel, virtual: VirtualMemory) -> Iterator[bytes]:
-    """What the kernel's own pointer to the text leads to (a page of its own since 4.13, an array before).
+    """Yield the text that the kernel's own pointer leads to.
 
-    Where the table does not have the pointer, all texts that the memory holds.
+    The text is in a page of its own since 4.13, in an array before. If the symbol table lacks the pointer, all texts in
+    the memory are yielded.
     """
     pointers = kernel.symbols.all("vmcoreinfo_data")
     for symbol in pointers:
@@ -169,7 +182,10 @@ def _phys_base(kernel: Kernel) -> int:
 
 
 def _rebuilt(kernel: Kernel, virtual: VirtualMemory | None) -> bytes:
-    """What a kernel would say of itself, as far as it was recovered: no sizes and offsets of its structures."""
+    """Rebuild the VMCOREINFO text of a kernel, as far as it was recovered.
+
+    The sizes of its structures are missing, and all offsets in them but one.
+    """
     words = (kernel.banner or "").split()
     lines = [f"OSRELEASE={words[2] if len(words) > 2 else 'unknown'}"]
     held = tuple((table.virtual, table.virtual + table.size) for table in kernel.tables)
@@ -179,7 +195,7 @@ def _rebuilt(kernel: Kernel, virtual: VirtualMemory | None) -> bytes:
     mapping = kernel_mapping(kernel)
     lines.append(f"PAGESIZE={PAGE if mapping is None or isinstance(mapping, Windows) else mapping.page_size}")
     if kernel.page_table_root is not None:
-        # x86-64 has another name for it, but not here
+        # x86-64 uses this name here too, although its symbol is called otherwise
         lines.append(f"SYMBOL(swapper_pg_dir)={kernel.page_table_root + kernel.distance & WORD:x}")
     lines += [f"SYMBOL({name})={symbol.address:x}" for name in SYMBOLS for symbol in list(kernel.symbols.all(name))[:1]]
     if virtual is not None and (offset := _name_offset(kernel, virtual)) is not None:
@@ -199,7 +215,10 @@ def _rebuilt(kernel: Kernel, virtual: VirtualMemory | None) -> bytes:
 
 
 def _name_offset(kernel: Kernel, virtual: VirtualMemory) -> int | None:
-    """Where in ``init_uts_ns`` the names begin: the first is always ``Linux``."""
+    """Return the offset of the names in ``init_uts_ns``; None if it is not found.
+
+    The first name is always ``Linux``.
+    """
     for symbol in kernel.symbols.all("init_uts_ns"):
         place = virtual.read(symbol.address, 64).tobytes().find(b"Linux\0")
         if place >= 0:

@@ -1,7 +1,7 @@
-"""The notes of a dump: the registers of each processor, and VMCOREINFO.
+"""Write the notes of a dump: the registers of each processor, and VMCOREINFO.
 
-Where the registers' places are known (x86-64, arm64), notes are made as QEMU writes them. Those of all other
-architectures are the source's own, if it is a core.
+If the offsets of the registers are known (x86-64, arm64), notes are made as QEMU writes them. For all other
+architectures the source's own notes are copied, if it is a core.
 """
 
 from __future__ import annotations
@@ -27,14 +27,20 @@ from kallsift.output.dumps.machine_facts import Facts
 from kallsift.output.elf.machines import MACHINES, UNKNOWN
 
 KNOWN = {"x86-64": MACHINE_X86_64, "arm64": MACHINE_ARM64}
-"""ELF machine numbers of those whose registers have a known place in notes."""
+"""ELF machine numbers of architectures with known offsets of registers in notes."""
 
 PROCESS = 32
-"""Where NT_PRSTATUS has the process's number; QEMU has that of the processor there, counted from 1."""
+"""Offset of the process's number in NT_PRSTATUS.
+
+QEMU stores there the number of the processor, counted from 1.
+"""
 
 
 def dump_notes(facts: Facts) -> bytes:
-    """All notes, one after the other: NT_PRSTATUS of each processor, QEMU's of each, VMCOREINFO."""
+    """Return all notes, one after the other.
+
+    They are the NT_PRSTATUS notes of all processors, QEMU's notes of all processors, and VMCOREINFO.
+    """
     vmcoreinfo = [] if facts.vmcoreinfo is None else [Note(b"VMCOREINFO", 0, facts.vmcoreinfo)]
     own = _own_notes(facts)
     made = () if own is not None else _made_notes(facts)
@@ -43,7 +49,7 @@ def dump_notes(facts: Facts) -> bytes:
 
 
 def left_out(facts: Facts) -> str | None:
-    """What the notes lack of the source's registers, in words; None if they lack nothing."""
+    """Describe the source's registers that the notes lack; None if they lack nothing."""
     if _own_notes(facts) is not None:
         return None
     if facts.core is not None and not facts.cpus:
@@ -60,7 +66,7 @@ def left_out(facts: Facts) -> str | None:
 
 
 def registers_of(facts: Facts) -> str | None:
-    """The registers that a source records, in words; None if it records none."""
+    """Describe the registers that a source records; None if it records none."""
     count = len(facts.cpus) or (facts.core.count if facts.core else 0)
     return f"the registers of {_processors(count)}" if count else None
 
@@ -70,7 +76,10 @@ def _processors(count: int) -> str:
 
 
 def _own_notes(facts: Facts) -> CoreNotes | None:
-    """The source's own notes, if they are of the machine that is written, and nothing better can be made."""
+    """Return the source's own notes, if they fit and no better ones can be made.
+
+    They must be notes of the machine that is written.
+    """
     core = facts.core
     if core is None or facts.architecture in KNOWN or core.byte_order != facts.byte_order:
         return None
@@ -92,7 +101,7 @@ def _made_notes(facts: Facts) -> Iterator[Note]:
 
 
 def _record(cpu: CpuState, layout: np.dtype[np.void], **others: int) -> bytes:
-    """A structure with the registers that are known; the others are 0."""
+    """Return a structure with the known registers; the others are 0."""
     record = np.zeros(1, layout)
     values = {**cpu.registers, **others}
     for name in layout.names or ():

@@ -1,4 +1,4 @@
-"""Raw memory: every byte at the offset that its physical address says."""
+"""Write raw memory: every byte at the offset that equals its physical address."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from kallsift.output.dumps.chunks import Piece, Progress, chunks, view
 from kallsift.output.dumps.machine_facts import Facts
 
 MAX_FILE_SIZE = (1 << 63) - 1
-"""Bytes of a file at most: ``off_t`` is signed (lseek(2))."""
+"""Greatest size of a file in bytes: ``off_t`` is signed (lseek(2))."""
 
 
 def raw_dump(memory: Memory, _facts: Facts, progress: Progress | None = None) -> Iterator[Piece]:
-    """The pieces of the file; what is not mapped stays a hole.
+    """Yield the pieces of the file; addresses without memory stay a hole.
 
     Raises:
-        KallsiftError: if no file can be so long.
+        KallsiftError: if the file would be longer than a file can be.
     """
     if memory.segments and memory.segments[-1].end > MAX_FILE_SIZE:
         highest = memory.segments[-1].end - 1

@@ -1,4 +1,7 @@
-"""The build ID: the note that names a kernel's build, where it lies in the image or what VMCOREINFO says of it."""
+"""Find the build ID: the note that names a kernel's build.
+
+It lies in the image, or VMCOREINFO gives it.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,17 @@ from kallsift.kernel.kernel import Kernel
 NT_GNU_BUILD_ID = 3
 OWNER = b"GNU\0"
 HEADER = 16
-"""Bytes before the ID: three 32-bit words (size of the owner's name, of the ID, kind), then the owner's name."""
+"""Number of bytes before the ID.
+
+They are three 32-bit words (size of the owner's name, of the ID, kind) and the owner's name.
+"""
 
 MAX_ID = 64
 MAX_NOTES = 1 << 16
-"""Bytes of notes in an image at most; real kernels have some hundred."""
+"""Greatest size of the notes in an image, in bytes.
+
+Real kernels have some hundred.
+"""
 
 MAX_FOUND = 256
 CHUNK = 16 << 20
@@ -32,7 +41,7 @@ class Note:
     """The note with a build ID.
 
     Attributes:
-        address: running address of its first byte; None if it was made from what VMCOREINFO says.
+        address: running address of its first byte; None if it was made from VMCOREINFO.
         data: header, owner and ID.
     """
 
@@ -46,10 +55,13 @@ class Note:
 
 
 def find_build_id(kernel: Kernel, held: tuple[tuple[int, int], ...]) -> Note | None:
-    """The kernel's build ID note: between its notes' boundary symbols, or the only one in the image; None if none is.
+    """Return the kernel's build ID note; None if there is none or it is ambiguous.
+
+    It lies between the boundary symbols of the kernel's notes, if the table has them, else in the image. An ID in
+    VMCOREINFO decides; otherwise the note must be the only one.
 
     Args:
-        kernel: where to look.
+        kernel: the kernel that is searched.
         held: the parts of its image that the source holds, by running addresses.
     """
     notes = [kernel.symbols.find(name) for name in ("__start_notes", "__stop_notes")]
@@ -66,7 +78,10 @@ def find_build_id(kernel: Kernel, held: tuple[tuple[int, int], ...]) -> Note | N
 
 
 def _stated(kernel: Kernel) -> bytes | None:
-    """The ID that the container's VMCOREINFO gives (since 5.9), if its addresses are this kernel's."""
+    """Return the ID in the container's VMCOREINFO, if that belongs to this kernel.
+
+    VMCOREINFO has the ID since 5.9. Its address of ``_stext`` must be this kernel's.
+    """
     text = kernel.memory.hints.vmcoreinfo
     info = None if text is None else parse(text, "note")
     value = info.values.get("BUILD-ID", "") if info else ""
@@ -78,7 +93,10 @@ def _stated(kernel: Kernel) -> bytes | None:
 
 
 def _notes(kernel: Kernel, low: int, high: int) -> Iterator[Note]:
-    """Build ID notes in a part of the image, apart from those of programs that the kernel carries (its vDSOs)."""
+    """Yield the build ID notes in a part of the image.
+
+    Notes of programs that the kernel carries (its vDSOs) are left out.
+    """
     found = 0
     magic = np.frombuffer(OWNER, "<u4")[0]
     low += -low % 4
@@ -98,12 +116,12 @@ def _notes(kernel: Kernel, low: int, high: int) -> Iterator[Note]:
 
 
 def _in_program(kernel: Kernel, address: int) -> bool:
-    """Whether an ELF file begins in the same page, as a vDSO does."""
+    """Tell whether an ELF file begins in the same page, as a vDSO does."""
     return _read(kernel, address & -PAGE, 4) == b"\x7fELF"
 
 
 def _read(kernel: Kernel, address: int, size: int) -> bytes:
-    """Bytes of the image; empty where the source lacks any."""
+    """Return bytes of the image; empty if the source lacks any of them."""
     try:
         return kernel.memory.read(address - kernel.distance & WORD, size).tobytes()
     except UnmappedError:

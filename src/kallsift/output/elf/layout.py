@@ -1,4 +1,7 @@
-"""Layout of a kernel's ELF file: which part of the address space its image covers, and what the source holds of it."""
+"""Divide a kernel's image into sections for an ELF file.
+
+The layout also tells which part of the address space the image covers, and which bytes of it the source holds.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,16 @@ from kallsift.output.elf.build_id import Note, find_build_id
 from kallsift.output.elf.sections import LETTERS, RANGES, UNTOLD, Division, Range, Section, divide
 
 MAX_IMAGE = 1 << 30
-"""Bytes of an image at most: what x86-64 has room for; the largest seen so far are below 128 MB."""
+"""Greatest size of an image in bytes.
+
+x86-64 has room for so much; the largest images seen so far are below 128 MB.
+"""
 
 REACH = 128 << 20
-"""How far from its tables an image goes on at most, where no boundary symbols tell."""
+"""Greatest distance in bytes from the kallsyms tables to the image's first symbol.
+
+The same holds for its last symbol if there is no ``_end``.
+"""
 
 CHUNK = 1 << 20
 PAGE = 4096
@@ -32,7 +41,7 @@ class HeldRange:
     Attributes:
         start: running address of its first byte.
         end: running address behind its last byte.
-        source: where its first byte lies in the source's memory.
+        source: address of its first byte in the source's memory.
     """
 
     start: int
@@ -42,16 +51,17 @@ class HeldRange:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What an ELF file of a kernel consists of.
+    """The parts of a kernel's ELF file.
 
     Attributes:
         start: running address of the image's first byte.
         end: running address behind its last byte.
         sections: without gaps from ``start`` to ``end``.
-        kinds: of each symbol's letter, shape (n,), uint8: a `Kind` or `UNTOLD`.
-        build_id: the note, None if there is none.
+        kinds: kind of each symbol's letter, shape (n,), uint8: a `Kind` or `UNTOLD`.
+        build_id: the note; None if there is none.
         held: the parts that the source holds, ascending.
-        missing: bytes that the kernel had in memory and the source lacks, apart from those that are zero at the start.
+        missing: number of bytes that the kernel had in memory and the source lacks, without sections that are zero at
+            the start.
     """
 
     start: int
@@ -63,7 +73,10 @@ class Layout:
     missing: int
 
     def read(self, kernel: Kernel, start: int, size: int) -> Iterator[NDArray[np.uint8]]:
-        """Bytes of the image by their running address, as the source has them, in pieces of at most `CHUNK`."""
+        """Yield bytes of the image from a running address on, as the source has them.
+
+        A piece has at most `CHUNK` bytes.
+        """
         while size:
             part = next(part for part in self.held if part.start <= start < part.end)
             count = min(size, part.end - start, CHUNK)
@@ -72,10 +85,10 @@ class Layout:
 
 
 def lay_out(kernel: Kernel) -> Layout:
-    """Divides a kernel's image into sections.
+    """Divide a kernel's image into sections.
 
     Raises:
-        KallsiftError: if nothing tells where the image lies, or it is contrived.
+        KallsiftError: if the image cannot be located, or its size or number of sections is impossible.
     """
     if not kernel.is_placed:
         raise KallsiftError(
@@ -98,7 +111,7 @@ def lay_out(kernel: Kernel) -> Layout:
         note=(note.address, note.address + len(note.data)) if note and note.address is not None else (0, 0),
     )
     sections = tuple(divide(start, end, division))
-    # between the parts of an image as it was built there is nothing to miss
+    # an image file has gaps between its parts by design; they are not missing
     lacking = [one for one in sections if not one.held and not one.kind.is_zeroed and not kernel.memory.image]
     missing = sum(one.end - one.start for one in lacking)
     layout = Layout(start, end, sections, kinds, note, held, missing)
@@ -110,12 +123,15 @@ def lay_out(kernel: Kernel) -> Layout:
 
 
 def _is_written(kernel: Kernel, layout: Layout, section: Section) -> bool:
-    """Whether any byte of a section that the source holds is not zero."""
+    """Tell whether any byte of a section that the source holds is not zero."""
     return any(piece.any() for piece in layout.read(kernel, section.start, section.end - section.start))
 
 
 def letters(kernel: Kernel) -> NDArray[np.uint8]:
-    """The type letter of each symbol, 0 for those whose name is unknown, shape (n,), uint8."""
+    """Return the type letter of each symbol, shape (n,), uint8.
+
+    0 stands for symbols whose name is unknown.
+    """
     table = kernel.symbols
     known = np.diff(table.bounds) > 0
     found = np.zeros(len(table), np.uint8)
@@ -131,9 +147,15 @@ def _kinds(kernel: Kernel) -> NDArray[np.uint8]:
 
 
 def _image(kernel: Kernel, kinds: NDArray[np.uint8]) -> tuple[int, int]:
-    """The image's first address and the one behind its last, from boundary symbols or else from all that lies near."""
+    """Return the image's first address and the one behind its last.
+
+    Boundary symbols give them, else all symbols near the tables.
+
+    Raises:
+        KallsiftError: if no symbol lies near the tables, or the image would be too large.
+    """
     told = kernel.symbols.addresses
-    if (kinds != UNTOLD).any():  # up to 2.6.9 no letter is known
+    if (kinds != UNTOLD).any():  # kernels up to 2.6.9 have no letters
         told = told[kinds != UNTOLD]
     low = min((int(table.virtual) for table in kernel.tables), default=0)
     high = max((table.virtual + table.size for table in kernel.tables), default=0)
@@ -149,7 +171,7 @@ def _image(kernel: Kernel, kinds: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def _first(kernel: Kernel, names: tuple[str, ...], low: int, high: int) -> int | None:
-    """Address of the first symbol of these names that lies from ``low`` to ``high``."""
+    """Return the address of the first symbol of these names from ``low`` to ``high``."""
     for name in names:
         for symbol in kernel.symbols.all(name):
             if low <= symbol.address <= high:
@@ -158,7 +180,10 @@ def _first(kernel: Kernel, names: tuple[str, ...], low: int, high: int) -> int |
 
 
 def _bounds(kernel: Kernel, one: Range, start: int, end: int) -> tuple[int, int] | None:
-    """Where a range begins and ends; None if a symbol of it is not in the table."""
+    """Return a range's first address and the one behind it.
+
+    None if the table lacks a symbol of the range.
+    """
     low = _first(kernel, one.starts, start, end)
     if low is None:
         return None
@@ -174,7 +199,10 @@ def _bounds(kernel: Kernel, one: Range, start: int, end: int) -> tuple[int, int]
 
 
 def _held(kernel: Kernel, start: int, end: int) -> Iterator[HeldRange]:
-    """The parts of the image that the source holds where the image's distance says, ascending."""
+    """Yield the parts of the image that the source holds, ascending.
+
+    They are looked up at the image's distance.
+    """
     source = start - kernel.distance & WORD
     before: HeldRange | None = None
     for segment in kernel.memory.segments:
@@ -193,9 +221,10 @@ def _held(kernel: Kernel, start: int, end: int) -> Iterator[HeldRange]:
 
 
 def _per_cpu_template(kernel: Kernel, held: tuple[HeldRange, ...], end: int) -> Iterator[HeldRange]:
-    """The per-CPU template of an image file, whose bytes are at its link address, not where they are loaded.
+    """Yield the parts of an image file's per-CPU template that the source holds.
 
-    x86-64 up to 6.14 links it at 0 (arch/x86/kernel/vmlinux.lds.S); ``__per_cpu_load`` is in its place in the image.
+    Its bytes lie at its link address, not where they are loaded. x86-64 up to 6.14 links it at 0
+    (arch/x86/kernel/vmlinux.lds.S); ``__per_cpu_load`` stands at its place in the image.
     """
     names = ("__per_cpu_load", "__per_cpu_start", "__per_cpu_end")
     found = [kernel.symbols.find(name) for name in names]

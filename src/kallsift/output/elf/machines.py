@@ -1,4 +1,4 @@
-"""The machines that an ELF file can be for: their number, and the flags that a kernel of theirs carries."""
+"""List the machines of ELF files: their numbers and the flags of their kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Machine:
     Attributes:
         number: e_machine.
         little: e_flags of a little-endian kernel.
-        big: e_flags of a big-endian one.
+        big: e_flags of a big-endian kernel.
     """
 
     number: int
@@ -35,7 +35,7 @@ _FLAGS: dict[str, tuple[int, int]] = {
     "riscv32": (1, 1),
     "riscv64": (1, 1),
 }
-"""e_flags of little- and big-endian kernels, where there are any: from each psABI.
+"""e_flags of little- and big-endian kernels, if not 0: from each psABI.
 
 arm: EABI version 5, BE8 where big-endian. mips: release 2 of the instruction set, o32 calls where 32-bit. ppc64: ELFv2
 calls where little-endian, else function descriptors. riscv: compressed instructions. loongarch: no floating point in

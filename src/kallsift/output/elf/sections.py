@@ -1,7 +1,8 @@
-"""The sections of a kernel's image, from its type letters and the boundary symbols of its linker script.
+"""Divide a kernel's image into sections, by type letters and boundary symbols.
 
-The letters tell what the linker's sections were, since ``nm`` made each letter from its symbol's section. So a section
-ends where the letters change, where a boundary symbol stands, and where the source lacks pages.
+The boundary symbols are those of the kernel's linker script. The letters give the kinds of the linker's sections,
+because ``nm`` derives each letter from the symbol's section. So a section ends where the letters change, where a
+boundary symbol stands, and where the source lacks pages.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from kallsift.errors import KallsiftError
 
 
 class Kind(IntEnum):
-    """What a section holds, as far as type letters tell."""
+    """Contents of a section, as far as type letters tell."""
 
     CODE = 0
     CONSTANT = 1
@@ -31,17 +32,20 @@ class Kind(IntEnum):
 
     @property
     def section_name(self) -> str:
-        """What linkers call a section of this kind."""
+        """Usual name of a section of this kind."""
         return (".text", ".rodata", ".data", ".sdata", ".bss", ".sbss")[self]
 
     @property
     def is_zeroed(self) -> bool:
-        """Whether it has no content before a kernel runs."""
+        """True if it has no content before a kernel runs."""
         return self in (Kind.ZEROED, Kind.SMALL_ZEROED)
 
     @property
     def is_small(self) -> bool:
-        """Whether its section's name tells its letter: binutils takes .sdata and .sbss of ppc64 for small data."""
+        """True for small data, whose letter depends on the section's name.
+
+        binutils takes .sdata and .sbss of ppc64 for small data.
+        """
         return self in (Kind.SMALL_DATA, Kind.SMALL_ZEROED)
 
 
@@ -55,10 +59,13 @@ LETTERS: dict[str, Kind] = {
     "s": Kind.SMALL_ZEROED,
     "c": Kind.ZEROED,
 }
-"""The kind of section that a letter of ``nm`` stands for, in lower case (binutils, bfd_decode_symclass)."""
+"""Kind of section of each letter of ``nm``, in lower case.
+
+Source: bfd_decode_symclass in binutils.
+"""
 
 UNTOLD = len(Kind)
-"""In place of a `Kind`, where a letter tells none: weak, absolute or unknown symbols."""
+"""Stands for a `Kind` if the letter gives none: weak, absolute or unknown symbols."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +73,11 @@ class Range:
     """A part of the image that symbols of the linker script bound.
 
     Attributes:
-        name: of the section.
+        name: name of the section.
         starts: names of the symbol at its first byte, the preferred one first.
-        ends: of the symbol behind its last byte.
-        kind: what it holds, whatever the letters say; None if they say it.
-        only: the kinds that it gives its name to; others in it are named as if it were not there.
+        ends: names of the symbol behind its last byte.
+        kind: its kind, whatever the letters are; None if the letters give it.
+        only: kinds that get the range's name; other kinds in it are named as if it did not exist.
         variables: whether it is written to, and its symbols are no functions. The letters alone do not tell: linkers
             have made data executable (Debian's 7.3 for amd64).
     """
@@ -105,7 +112,10 @@ RANGES = (
     Range(".bss", ("__bss_start",), ("__bss_stop",), variables=True),
     Range(".brk", ("__brk_base",), ("__brk_limit",), variables=True),
 )
-"""Ranges of the image, the inner ones after those that they lie in (include/asm-generic/vmlinux.lds.h)."""
+"""Ranges of the image; inner ranges stand behind those that contain them.
+
+Source: include/asm-generic/vmlinux.lds.h.
+"""
 
 
 @dataclass(frozen=True)
@@ -113,15 +123,15 @@ class Section:
     """A run of bytes of one kind.
 
     Attributes:
-        name: unlike that of any other section.
+        name: name that no other section has.
         start: running address of the first byte.
         end: running address behind the last byte.
-        kind: what it holds.
+        kind: kind of its contents.
         held: whether the source holds its bytes.
         writable: whether the kernel writes to it.
         variables: whether its symbols are no functions.
         note: whether it is the build ID's note.
-        has_content: whether its bytes stand in the file as a section's: those of zeroed ones only where they are not
+        has_content: whether the file stores its bytes as content of a section; for zeroed sections only if they are not
             zero any more.
     """
 
@@ -138,19 +148,22 @@ class Section:
 
 NOTE_NAME = ".note.gnu.build-id"
 MAX_SECTIONS = 4096
-"""Sections at most; a kernel has about fifty. The numbers from 0xff00 on mean other things."""
+"""Highest number of sections; a kernel has about fifty.
+
+Section numbers from 0xff00 on are reserved (SHN_LORESERVE).
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Division:
-    """What divides an image into sections.
+    """The data that divides an image into sections.
 
     Attributes:
-        addresses: of the symbols in the image that tell a kind, ascending, shape (n,), uint64.
-        kinds: theirs, shape (n,), uint8.
-        ranges: first address, address behind the last one, and what lies there; inner ranges behind outer ones.
+        addresses: addresses of the symbols in the image that have a kind, ascending, shape (n,), uint64.
+        kinds: their kinds, shape (n,), uint8.
+        ranges: first address, address behind the last one, and the range; inner ranges behind outer ones.
         held: the parts of the image that the source holds, ascending.
-        note: where the build ID's note lies; an empty range if it is not in the image.
+        note: bounds of the build ID's note; an empty range if it is not in the image.
     """
 
     addresses: NDArray[np.uint64]
@@ -161,7 +174,9 @@ class Division:
 
 
 def divide(start: int, end: int, division: Division) -> Iterator[Section]:
-    """The sections of an image from ``start`` to ``end``, ascending, without gaps.
+    """Yield the sections of an image from ``start`` to ``end``.
+
+    They are ascending and have no gaps.
 
     Raises:
         KallsiftError: if there would be too many of them.
@@ -193,10 +208,11 @@ def divide(start: int, end: int, division: Division) -> Iterator[Section]:
 
 
 def _runs(division: Division) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
-    """Where the kind of the image's symbols changes, and what begins there.
+    """Return the addresses at which the kind of symbols changes, and the new kinds.
 
-    At an address where several kinds stand, one symbol ends what came before: what begins is what goes on behind it,
-    else any other than what came before. Where a range's kind is known anyway, letters change nothing.
+    If several kinds stand at one address, one of the symbols ends the previous section. The kind that begins there is
+    the one that continues behind the address, or else any other than the previous one. In a range of known kind,
+    letters change nothing.
     """
     addresses, kinds = division.addresses, division.kinds
     for low, high, one in division.ranges:
@@ -214,7 +230,7 @@ def _runs(division: Division) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
     if len(plain):
         preceded = following > 0
         present[mixed[preceded], only[plain[following[preceded] - 1]]] = False
-    # of several that can begin, the last of Kind: never code where it may be data
+    # of several kinds that can begin, take the last of Kind: never code if it can be data
     begins = (len(Kind) - 1 - present[:, ::-1].argmax(axis=1)).astype(np.uint8)
     if len(plain):
         followed = following < len(plain)
@@ -226,7 +242,10 @@ def _runs(division: Division) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
 
 
 def _section(start: int, end: int, kind: Kind, division: Division) -> Section:
-    """The section that a piece without any bound inside belongs to; its name may not be its own yet."""
+    """Return the section of a piece that has no bound inside.
+
+    Its name need not be unique yet.
+    """
     name, variables = kind.section_name, False
     for low, high, one in division.ranges:
         if low <= start < high and (one.kind is not None or kind in one.only):
@@ -249,6 +268,6 @@ def _section(start: int, end: int, kind: Kind, division: Division) -> Section:
 
 
 def _named(section: Section, used: dict[str, int]) -> Section:
-    """The section with a number behind its name where another has the same."""
+    """Return the section, with a number behind its name if another one has the same."""
     count = used[section.name] = used.get(section.name, -1) + 1
     return replace(section, name=f"{section.name}.{count}") if count else section

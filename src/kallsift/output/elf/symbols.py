@@ -1,14 +1,13 @@
-"""The symbol table of a kernel's ELF file, made of whole arrays.
+"""Make the symbol table of a kernel's ELF file from whole arrays.
 
-``nm`` makes its letter from a symbol's binding and from its section's type and flags, so each symbol goes into a
-section that yields its own letter again: the one that contains it, else the one that ends at it, else an empty one
-of its kind. That is so for constants and data in pages that the source lacks, since a section without content means
-``b``, and for zeroed variables that were written to, since a section with content means ``d``.
+``nm`` derives its letter from a symbol's binding and from its section's type and flags. So each symbol goes into a
+section that yields its own letter again: the one that contains it, else the one that ends at it, else an empty one of
+its kind. An empty one is needed for constants and data in pages that the source lacks, since a section without content
+yields ``b``, and for zeroed variables that were written to, since a section with content yields ``d``.
 
-What no section can express: the difference between ``n`` and ``r``, ``c`` and ``b``, and on other machines than ppc64
-``g`` and ``d``, ``s`` and ``b``; ``w`` and ``v`` (undefined and weak) come out as ``W`` and ``V``; all others as ``?``,
-which is what ``nm`` calls the unknown.
-Names and addresses are exact for all of them.
+No section can express some differences: between ``n`` and ``r``, ``c`` and ``b``, and on other machines than ppc64
+``g`` and ``d``, ``s`` and ``b``. ``w`` and ``v`` (undefined and weak) become ``W`` and ``V``. All other letters become
+``?``, which ``nm`` prints for the unknown. Names and addresses are exact for all symbols.
 """
 
 from __future__ import annotations
@@ -27,12 +26,14 @@ NOTYPE, OBJECT, FUNCTION = 0, 1, 2
 ABSOLUTE = 0xFFF1
 
 _LOW_BIT = np.uint8(0x20)
-"""What tells a small letter from a capital one."""
+"""Bit that distinguishes a small letter from a capital one."""
 
 
 @dataclass(frozen=True, eq=False)
 class ElfSymbols:
-    """Columns of the symbol table, shape (m,) each, local symbols first; the null symbol is not among them.
+    """Columns of the symbol table, shape (m,) each, local symbols first.
+
+    The null symbol is not among them.
 
     Attributes:
         names: offsets into ``text``, uint32.
@@ -41,11 +42,11 @@ class ElfSymbols:
         values: running addresses, uint64.
         sizes: distance to the next greater address in the same section, uint64; 0 for absolute symbols.
         moved: whether the address is one of the image, bool.
-        rows: places in the kernel's own table, int64.
-        locals: how many are local.
-        text: names, each closed by a NUL, uint8.
-        strays: kinds of the empty sections behind the layout's, each with an address that its symbols have; None is
-            the kind of unknown letters.
+        rows: indices in the kernel's own table, int64.
+        locals: number of local symbols.
+        text: names, each ended by a NUL, uint8.
+        strays: kinds of the empty sections behind the layout's, each with an address that its symbols have; None is the
+            kind of unknown letters.
     """
 
     names: NDArray[np.uint32]
@@ -61,7 +62,10 @@ class ElfSymbols:
 
 
 def elf_symbols(kernel: Kernel, layout: Layout) -> ElfSymbols:
-    """The symbols whose names are known; the sections are numbered from 1 on: the layout's, then strays."""
+    """Return the symbols whose names are known.
+
+    Sections are numbered from 1: those of the layout, then the strays.
+    """
     table = kernel.symbols
     rows = np.flatnonzero(np.diff(table.bounds) > 0)
     letter, kinds, values = letters(kernel)[rows], layout.kinds[rows], table.addresses[rows]
@@ -79,7 +83,7 @@ def elf_symbols(kernel: Kernel, layout: Layout) -> ElfSymbols:
     )
     unknown = (kinds == UNTOLD) & ~absolute & ~weak
     fits = within & ~unknown & (weak | lettered[owner])
-    # what ends at an address: the section before the one that begins there, or the last one
+    # the section that ends at an address: the one before that which begins there, or the last one
     last = values == np.uint64(layout.end)
     ended = np.where(last, len(starts) - 1, np.maximum(owner - 1, 0))
     at_start = (owner > 0) & (values == starts[owner])
@@ -123,12 +127,12 @@ def _info(
     owner: NDArray[np.intp],
     layout: Layout,
 ) -> NDArray[np.uint8]:
-    """Binding and type of each symbol."""
+    """Return binding and type of each symbol."""
     variables = np.array([one.variables for one in layout.sections], np.bool_)
     code = (kinds == Kind.CODE) | (small == ord("w"))
     function = code & within & ~variables[owner]
     kind = np.where(function, FUNCTION, OBJECT)
-    # a weak object has another letter, so a weak symbol that is no function has no type
+    # a weak object has another letter (V), so a weak symbol that is no function has no type
     kind[(small == ord("w")) & ~function] = NOTYPE
     kind[~within & (small != ord("v"))] = NOTYPE
     binding = np.where(weak, WEAK, np.where(capital, GLOBAL, LOCAL))
@@ -138,7 +142,7 @@ def _info(
 def _sizes(
     values: NDArray[np.uint64], within: NDArray[np.bool_], owner: NDArray[np.intp], layout: Layout
 ) -> NDArray[np.uint64]:
-    """Distances to the next greater address, at most to the section's end."""
+    """Return distances to the next greater address, at most to the section's end."""
     ends = np.array([one.end for one in layout.sections], np.uint64)
     places = np.append(np.unique(values[within]), np.uint64(layout.end))
     following = places[np.searchsorted(places, values[within], side="right")]

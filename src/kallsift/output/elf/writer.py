@@ -1,4 +1,7 @@
-"""An ELF executable of a kernel: headers, the image as it ran, its symbol table and its build ID."""
+"""Write an ELF executable of a kernel.
+
+It has headers, the image as it ran, its symbol table and its build ID.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from kallsift.output.elf.symbols import ElfSymbols, elf_symbols
 from kallsift.output.symbols.system_map import linked_addresses
 
 CHUNK = 1 << 20
-"""Bytes of the image that are handed on at once."""
+"""Highest number of bytes of a table in one piece."""
 
 PT_LOAD, PT_NOTE = 1, 4
 SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_NOTE, SHT_NOBITS = 1, 2, 3, 7, 8
@@ -28,7 +31,10 @@ ET_EXEC = 2
 
 
 def _record(order: str, fields: str) -> np.dtype[np.void]:
-    """A packed structure, from words like ``name:4``: a field and its width in bytes."""
+    """Return a packed structure, from words like ``name:4``.
+
+    A word is a field and its width in bytes.
+    """
     pairs = [field.split(":") for field in fields.split()]
     return np.dtype([(name, f"{order}u{width}") for name, width in pairs])
 
@@ -40,7 +46,10 @@ SEGMENT = {
     8: "type:4 flags:4 offset:8 vaddr:8 paddr:8 filesz:8 memsz:8 align:8",
 }
 SYMBOL = {4: "name:4 value:4 size:4 info:1 other:1 shndx:2", 8: "name:4 info:1 other:1 shndx:2 value:8 size:8"}
-"""The structures of the System V gABI; the header's comes behind its 16 bytes of identification."""
+"""Structures of the System V gABI, by word size.
+
+The header's structure comes behind its 16 bytes of identification.
+"""
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,8 @@ class ElfFile:
 
     Attributes:
         chunks: its bytes, in order, in pieces of bounded size.
-        remarks: what is missing or doubtful in it, each one line.
-        complete: whether the source holds all of the image that was not zero at the start.
+        remarks: missing or doubtful parts of it, one line each.
+        complete: whether the source holds all of the image that was not zero at the start, and all names are known.
     """
 
     chunks: Iterator[bytes | memoryview]
@@ -60,7 +69,7 @@ class ElfFile:
 
 @dataclass(frozen=True)
 class _Load:
-    """Sections that are loaded alike, and where their bytes stand in the file."""
+    """Sections that are loaded alike, and the offset of their bytes in the file."""
 
     start: int
     end: int
@@ -70,15 +79,16 @@ class _Load:
 
 
 def elf_file(kernel: Kernel, *, unslid: bool = False, machine: str | None = None) -> ElfFile:
-    """A kernel as an ELF file.
+    """Return a kernel as an ELF file.
 
     Args:
-        kernel: its symbols, and the memory its image lies in.
-        unslid: whether all addresses of the file are those the kernel was linked at.
+        kernel: the kernel, with symbols and memory.
+        unslid: whether all addresses of the file are link addresses of the kernel.
         machine: a name of `MACHINES`; None for the kernel's own.
 
     Raises:
-        KallsiftError: if the image cannot be told, or the slide is not known; at once.
+        KallsiftError: if the image cannot be located, or the slide is needed but unknown. It is raised before the first
+            chunk.
     """
     if unslid and kernel.kaslr_slide is None:
         raise KallsiftError("this kernel's KASLR slide is not known, so it can only be written as it ran: no --unslid")
@@ -101,7 +111,7 @@ def elf_file(kernel: Kernel, *, unslid: bool = False, machine: str | None = None
 
 
 class _Writer:
-    """Lays out one file, then hands out its bytes."""
+    """Writer of one file: it computes the layout, then yields the bytes."""
 
     def __init__(
         self, kernel: Kernel, layout: Layout, symbols: ElfSymbols, architecture: str | None, unslid: bool
@@ -120,7 +130,7 @@ class _Writer:
         self.loads = tuple(self._loads())
 
     def chunks(self) -> Iterator[bytes | memoryview]:
-        """The file's bytes: headers, image, tables, section headers."""
+        """Yield the file's bytes: headers, image, tables, section headers."""
         tables, sections, shoff = self._tables()
         yield self._identification() + self._header(len(sections), shoff).tobytes() + self._segments().tobytes()
         position = self._headers_size
@@ -140,7 +150,10 @@ class _Writer:
         return 16 + self.header.itemsize + self.segments * self.segment.itemsize
 
     def _loads(self) -> Iterator[_Load]:
-        """Segments in the order of their addresses: sections that lie together, are loaded alike and held alike."""
+        """Yield segments in the order of their addresses.
+
+        The sections of a segment are adjacent, and are loaded and held alike.
+        """
         position = self._headers_size
         for start, end, flags, held in self.groups:
             offset = position + (start - position) % PAGE
@@ -149,7 +162,10 @@ class _Writer:
                 position = offset + end - start
 
     def _image(self, load: _Load) -> Iterator[memoryview]:
-        """The bytes of a segment, as views of the source wherever it has them in one piece."""
+        """Yield the bytes of a segment.
+
+        They are views of the source wherever it has them in one piece.
+        """
         for piece in self.layout.read(self.kernel, load.start, load.end - load.start):
             yield np.ascontiguousarray(piece).data
 
@@ -171,7 +187,10 @@ class _Writer:
         return record
 
     def _physical(self, address: int) -> int:
-        """Where a byte lay in the machine's memory; for an image file, whose place nothing tells, its own address."""
+        """Return the physical address of a byte.
+
+        For an image file, whose physical address is unknown, it is the address in the file.
+        """
         if self.kernel.memory.space is AddressSpace.PHYSICAL:
             return address - self.kernel.distance & WORD
         return self._linked(address)
@@ -198,7 +217,7 @@ class _Writer:
         return records
 
     def _offset(self, address: int) -> int:
-        """Where the byte at a running address stands in the file."""
+        """Return the offset in the file of the byte at a running address."""
         load = next(load for load in self.loads if load.start <= address < load.end)
         return load.offset + address - load.start if load.held else load.offset
 
@@ -209,7 +228,7 @@ class _Writer:
         return end + -end % 8
 
     def _tables(self) -> tuple[list[NDArray[np.uint8]], NDArray[np.void], int]:
-        """What stands behind the image: contents, section headers, and where these begin."""
+        """Return the contents behind the image, the section headers, and their offset."""
         rows: list[tuple[str, dict[str, int]]] = [("", {})]
         rows += [(section.name, self._of_image(section)) for section in self.layout.sections]
         rows += [
@@ -253,7 +272,7 @@ class _Writer:
         return tables, records, position
 
     def _of_image(self, section: Section) -> dict[str, int]:
-        """Header of a section of the image."""
+        """Return the header of a section of the image."""
         return {
             "type": SHT_NOTE if section.note else SHT_PROGBITS if section.has_content else SHT_NOBITS,
             "flags": SHF_ALLOC | SHF_WRITE * section.writable | SHF_EXECINSTR * (section.kind is Kind.CODE),
@@ -264,7 +283,7 @@ class _Writer:
         }
 
     def _symbols(self) -> NDArray[np.uint8]:
-        """The symbol table's bytes, with the null symbol."""
+        """Return the symbol table's bytes, with the null symbol."""
         symbols, records = self.symbols, np.zeros(len(self.symbols.rows) + 1, self.symbol)
         values = symbols.values
         if self.unslid:
@@ -284,9 +303,9 @@ class _Writer:
 
 
 def _stray(kind: Kind | None, address: int, offset: int) -> dict[str, int]:
-    """Header of an empty section, for symbols that lie in no section of their kind.
+    """Return the header of an empty section, for symbols that fit in no other section.
 
-    What is written to and has content, but is never loaded, is what ``nm`` finds no letter for.
+    For unknown letters it is a section that is writable, has content and is never loaded: ``nm`` has no letter for it.
     """
     write = SHF_WRITE * (kind is None or kind > Kind.CONSTANT)
     return {
@@ -299,7 +318,7 @@ def _stray(kind: Kind | None, address: int, offset: int) -> dict[str, int]:
 
 
 def _groups(sections: tuple[Section, ...]) -> Iterator[tuple[int, int, int, bool]]:
-    """Start, end, flags and presence of the segments that a file's sections make."""
+    """Yield start, end, flags and presence of the segments of a file's sections."""
     before: tuple[int, int, int, bool] | None = None
     for section in sections:
         flags = PF_R | PF_W * section.writable | PF_X * (section.kind is Kind.CODE)

@@ -1,8 +1,8 @@
-"""CSV (RFC 4180): one record a symbol under a header ``address,type,name,module``.
+"""Write CSV (RFC 4180): one record a symbol, below ``address,type,name,module``.
 
-Spreadsheets run what begins with ``=``, ``+``, ``-`` or ``@`` as a formula, even between quotes. So an apostrophe,
-which they take for the mark of a text, stands before such a name, and before a name that begins with an apostrophe
-itself: who reads the file takes one off. No name of a real kernel begins so.
+Spreadsheets run a field that begins with ``=``, ``+``, ``-`` or ``@`` as a formula, even between quotes. So an
+apostrophe, which they take for the mark of a text, is put before such a name, and before a name that begins with an
+apostrophe itself. A reader of the file must remove one apostrophe. No name of a real kernel begins so.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from kallsift.kernel.kernel import Kernel
 from kallsift.output.symbols.line_writer import NAME_ESCAPES, RowFormat
 
 FORMULA = b"=+-@'"
-"""How names begin that get an apostrophe."""
+"""First bytes of names that get an apostrophe."""
 
 # Names are always quoted, which the RFC allows, so that a quote is the only byte in them that needs doubling.
 _RECORD = RowFormat(before=b"0x", between=b",", gap=b',"', after=b'",\r\n', escapes={ord('"'): b'""', **NAME_ESCAPES})
 
 
 def csv_table(kernel: Kernel, dynamic: Dynamic | None = None) -> Iterator[bytes | memoryview]:
-    """The built-in symbols, whose module is empty, and those in ``dynamic``, in the kernel's order, in bounded chunks.
+    """Yield all symbols as CSV in the kernel's order, in chunks of bounded size.
 
-    Addresses are hexadecimal with ``0x``; names are escaped as everywhere (see `kallsift.kallsyms.escapes`).
+    The built-in symbols come first and have an empty module; those in ``dynamic`` follow. Addresses are hexadecimal
+    with ``0x``; names are escaped as everywhere (see `kallsift.kallsyms.escapes`).
     """
     yield b"address,type,name,module\r\n"
     yield from _RECORD.lines(_guarded(kernel.symbols))
@@ -39,7 +40,7 @@ def csv_table(kernel: Kernel, dynamic: Dynamic | None = None) -> Iterator[bytes 
 
 
 def _guarded(table: SymbolTable) -> SymbolTable:
-    """The table with an apostrophe before each name that begins as a formula does."""
+    """Return the table with an apostrophe before names that begin as formulas do."""
     firsts = table.bounds[:-1] + 1
     long = np.flatnonzero(table.bounds[1:] > firsts)
     marked = long[np.isin(table.characters[firsts[long]], np.frombuffer(FORMULA, np.uint8))]

@@ -1,4 +1,7 @@
-"""The formats that a symbol table can be written in, each with its writer, which is imported when it writes."""
+"""List the formats of symbol tables, each with its writer.
+
+A writer is imported only when it writes.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,14 @@ if TYPE_CHECKING:
     from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
 
 Chunks = Iterable[bytes | memoryview]
-"""A text in pieces, each of bounded size."""
+"""A text in pieces of bounded size."""
 
 
 Listings: TypeAlias = "Sequence[tuple[Kernel, Dynamic | None]]"
-"""Kernels, each with what it has beside the built-in symbols; None where these alone are wanted."""
+"""Kernels, each with its symbols beside the built-in ones.
+
+These are None if only the built-in symbols are wanted.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,10 +31,11 @@ class Format:
     """One format.
 
     Attributes:
-        summary: what it is, for help texts.
-        write: a text with the symbols of kernels; raises KallsiftError at once if one cannot be written so.
-        several: whether it has room for several kernels, else for one only.
-        modules: whether it has room for more than the built-in symbols.
+        summary: description for help texts.
+        write: function that returns a text with the symbols of kernels; raises KallsiftError at once if a kernel cannot
+            be written in this format.
+        several: whether it can hold several kernels; otherwise exactly one.
+        modules: whether it can hold more than the built-in symbols.
     """
 
     summary: str

@@ -1,8 +1,8 @@
-"""JSON documents: one shape for all commands, described by docs/json.schema.json.
+"""Write JSON documents of one shape for all commands (docs/json.schema.json).
 
-A document has a version, its command, the source, and a list of kernels; each kernel has all that is known of it, and
-what the command found in it beside that. Addresses are strings like ``"0xffff…"``, since not every reader of JSON holds
-numbers of 64 bits without loss. Names of the kernel are read as Latin-1, byte by byte.
+A document has a version, its command, the source, and a list of kernels. Each kernel has all known facts about it, and
+the results of the command. Addresses are strings like ``"0xffff…"``, because not every JSON reader keeps 64-bit numbers
+without loss. Names of the kernel are read as Latin-1, byte by byte.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from kallsift.memory.memory import Memory
 from kallsift.output.symbols.line_writer import RowFormat
 
 FORMAT = 1
-"""Version of the shape: a larger one where a key is gone or means something else, not where one is new."""
+"""Version of the shape.
 
-# A line is a member of an array behind a comma, which the first one of all drops.
+It increases if a key is removed or changes its meaning, not if one is added.
+"""
+
+# A line is a member of an array behind a comma; the writer drops the comma of the first member.
 _MEMBER = RowFormat(
     before=b',\n{"address":"0x',
     between=b'","type":"',
@@ -33,10 +36,10 @@ _MEMBER = RowFormat(
 
 
 def symbols_json(memory: Memory, listings: Sequence[tuple[Kernel, Dynamic | None]]) -> Iterator[bytes | memoryview]:
-    """The symbols of kernels as one document, in chunks of bounded size.
+    """Yield the symbols of kernels as one document, in chunks of bounded size.
 
-    A kernel's ``symbols`` are in its own order, those in its `Dynamic` with a ``module`` besides; ``missing`` says what
-    could not be read.
+    A kernel's ``symbols`` are in its own order; those in its `Dynamic` have a ``module`` too. ``missing`` lists the
+    parts that could not be read.
     """
     yield _open(_header("symbols", memory)) + b'"kernels":['
     for index, (kernel, dynamic) in enumerate(listings):
@@ -46,24 +49,24 @@ def symbols_json(memory: Memory, listings: Sequence[tuple[Kernel, Dynamic | None
 
 
 def document(command: str, memory: Memory, kernels: Sequence[tuple[Kernel, Mapping[str, Any]]]) -> str:
-    """A command's whole document as indented text, with a line break at its end.
+    """Return a command's document as indented text with a line break at its end.
 
     Args:
-        command: its name.
+        command: name of the command.
         memory: the source.
-        kernels: each with what the command found in it, as values that JSON can express.
+        kernels: each with the results of the command, as values that JSON can express.
     """
     entries = [{**kernel_document(kernel), **found} for kernel, found in kernels]
     return text_of({**_header(command, memory), "kernels": entries})
 
 
 def text_of(values: Mapping[str, Any]) -> str:
-    """A document as indented text, with a line break at its end."""
+    """Return a document as indented text with a line break at its end."""
     return json.dumps(values, indent=2) + "\n"
 
 
 def _header(command: str, memory: Memory) -> dict[str, Any]:
-    """What every document about one source begins with."""
+    """Return the first members of every document about one source."""
     return {
         "format": FORMAT,
         "command": command,
@@ -76,12 +79,18 @@ def _header(command: str, memory: Memory) -> dict[str, Any]:
 
 
 def _open(values: Mapping[str, Any]) -> bytes:
-    """An object in one line, without what closes it, so that more members can follow."""
+    """Return an object in one line without its closing brace.
+
+    So other members can follow.
+    """
     return json.dumps(values).encode()[:-1] + b","
 
 
 def kernel_document(kernel: Kernel) -> dict[str, Any]:
-    """All that is known of a kernel but its symbols; what is not known is None."""
+    """Return all known facts about a kernel except its symbols.
+
+    Unknown facts are None.
+    """
     return {
         "banner": kernel.banner,
         "architecture": kernel.architecture,
@@ -125,7 +134,7 @@ def kernel_document(kernel: Kernel) -> dict[str, Any]:
 
 
 def _image(kernel: Kernel) -> dict[str, Any] | None:
-    """What a kernel image was taken out of, and where its first byte lies."""
+    """Return a kernel image's packaging, and the place of its first byte."""
     image = kernel.memory.image
     if image is None:
         return None
@@ -134,7 +143,7 @@ def _image(kernel: Kernel) -> dict[str, Any] | None:
 
 
 def _with_symbols(kernel: Kernel, dynamic: Dynamic | None) -> Iterator[bytes | memoryview]:
-    """One kernel's document with its symbols."""
+    """Yield one kernel's document with its symbols."""
     missing = list(dynamic.missing) if dynamic else []
     yield _open({**kernel_document(kernel), "missing": missing}) + b'"symbols":['
     for index, chunk in enumerate(_MEMBER.lines(kernel.symbols)):
@@ -145,5 +154,8 @@ def _with_symbols(kernel: Kernel, dynamic: Dynamic | None) -> Iterator[bytes | m
 
 
 def _hex(number: int | None) -> str | None:
-    """The number as JSON cannot hold it without loss in every reader: a hexadecimal string."""
+    """Return a number as a hexadecimal string.
+
+    Not every JSON reader keeps large numbers without loss.
+    """
     return None if number is None else f"{number:#x}"

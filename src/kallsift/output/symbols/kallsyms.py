@@ -1,4 +1,4 @@
-"""The text of ``/proc/kallsyms``, byte for byte as the kernel prints it."""
+"""Write the text of ``/proc/kallsyms``, byte for byte as the kernel prints it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ if TYPE_CHECKING:
     from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
 
 LOCAL_LABELS = {0x01: b"\x01", 0x02: b"\x02"}
-"""What the assembler puts into names of local labels (gas manual, "Symbol Names"). The kernel prints it as it is, and
-terminals pass over it."""
+"""Bytes that the assembler puts into names of local labels.
+
+The kernel prints them unchanged, and terminals ignore them. Source: gas manual, "Symbol Names".
+"""
 
 LINE = RowFormat(escapes={**LOCAL_LABELS, **NAME_ESCAPES})
 
 
 def kallsyms_text(kernel: Kernel, dynamic: Dynamic | None = None) -> Iterator[memoryview]:
-    """Lines ``address type name`` in the kernel's own order, duplicates kept, in chunks of bounded size.
+    """Yield lines ``address type name`` in the kernel's order, in bounded chunks.
 
-    Behind the built-in symbols come those in ``dynamic``, each line with its owner in brackets behind a tab.
-    Names are escaped as everywhere (see `kallsift.kallsyms.escapes`), but for `LOCAL_LABELS`; no kernel has names in
-    which anything else is escaped.
+    Duplicates are kept. Behind the built-in symbols come those in ``dynamic``, each line with its owner in brackets
+    behind a tab. Names are escaped as everywhere (see `kallsift.kallsyms.escapes`), except `LOCAL_LABELS`; no kernel
+    has names with other bytes that are escaped.
     """
     yield from LINE.lines(kernel.symbols)
     for group in dynamic.groups if dynamic else ():

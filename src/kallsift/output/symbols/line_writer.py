@@ -1,7 +1,8 @@
-"""Rows: turns a whole symbol table into lines of text at once; each format only says what its line looks like.
+"""Write symbol tables as lines of text, thousands of lines at once.
 
-A line is ``before HEX between TYPE gap NAME after``. All fields but the name have a fixed width, so thousands of
-lines are laid out in one byte array at once: names are copied eight bytes at a time, then what stands around them.
+A format only defines the parts of its line: ``before HEX between TYPE gap NAME after``. All fields except the name have
+a fixed width, so thousands of lines are laid out in one byte array at once: names are copied eight bytes at a time,
+then the fields around them.
 """
 
 from __future__ import annotations
@@ -18,25 +19,28 @@ from kallsift.lanes import LANE, lanes, writable_lanes
 from kallsift.threads import in_threads
 
 CHUNK = 1 << 13
-"""Symbols per chunk: about 0.5 MB of text and 2 MB of temporaries, whatever the table's size."""
+"""Symbols per chunk: about 0.5 MB of text and 2 MB of temporaries.
+
+The sizes do not depend on the size of the table.
+"""
 
 NAME_ESCAPES = {ord(" "): b"\\x20", ord("\\"): b"\\x5c"}
-"""Printable characters that are escaped all the same (see `kallsift.kallsyms.escapes`)."""
+"""Printable characters that are escaped too (see `kallsift.kallsyms.escapes`)."""
 
 _HEX_PAIRS = np.frombuffer(bytes(range(256)).hex().encode(), np.uint16)
 
 
 @dataclass(frozen=True)
 class RowFormat:
-    """What one line looks like.
+    """The parts of one line.
 
     Attributes:
-        before: bytes in front of the address's digits.
+        before: bytes before the digits of the address.
         between: bytes between the address and the type letter.
         gap: bytes between the type letter and the name.
         after: bytes behind the name, at least one.
-        unprintable: printf pattern of control characters and bytes from 0x7f up that are not among the escapes.
-        escapes: what single bytes turn into, such as a quote.
+        unprintable: printf pattern for control characters and bytes from 0x7f on that have no escape.
+        escapes: replacements of single bytes, such as a quote.
     """
 
     before: bytes = b""
@@ -47,21 +51,21 @@ class RowFormat:
     escapes: Mapping[int, bytes] = field(default_factory=dict)
 
     def lines(self, table: SymbolTable, addresses: NDArray[np.uint64] | None = None) -> Iterator[memoryview]:
-        """The table's lines in its own order, `CHUNK` symbols at a time; 16 or 8 digits as the word size says.
+        """Yield the table's lines in its own order, `CHUNK` symbols at a time.
 
-        A type that is no ASCII letter is written as ``?``, which is what ``nm`` calls an unknown one; so are each digit
-        of an unknown address, and an unknown name.
+        An address has 16 or 8 digits, depending on the word size. A type that is no ASCII letter is written as ``?``,
+        which ``nm`` prints for an unknown one; so are each digit of an unknown address, and an unknown name.
 
         Args:
-            table: what to write.
-            addresses: shape (n,), uint64: printed instead of the table's own.
+            table: the table.
+            addresses: shape (n,), uint64; printed instead of the table's own.
         """
         if addresses is None:
             addresses = table.addresses
         return in_threads(partial(self._chunk, table, addresses), range(0, len(table), CHUNK))
 
     def _chunk(self, table: SymbolTable, addresses: NDArray[np.uint64], first: int) -> memoryview:
-        """Return the lines of `CHUNK` symbols, from the one of an index on."""
+        """Return the lines of `CHUNK` symbols, starting at index ``first``."""
         bounds = table.bounds[first : first + CHUNK + 1]
         characters, bounds = table.characters[bounds[0] : bounds[-1]], bounds - bounds[0]
         characters, bounds = _with_unknown_names(characters, bounds)
@@ -76,7 +80,7 @@ class RowFormat:
     def _laid_out(
         self, digits: NDArray[np.uint8], characters: NDArray[np.uint8], bounds: NDArray[np.int64]
     ) -> memoryview:
-        """One chunk of lines.
+        """Return one chunk of lines.
 
         Args:
             digits: shape (n, 16 or 8), uint8.
@@ -90,21 +94,21 @@ class RowFormat:
         ends = np.cumsum(head.shape[1] + name_sizes + len(self.after))
         starts = ends - (head.shape[1] + name_sizes + len(self.after))
         text = np.empty(int(ends[-1]) + LANE, np.uint8)
-        # A name's last lane writes up to seven bytes too many, but only where heads and ends are written after it.
+        # The last lane of a name writes up to seven bytes too many; heads and ends are written later, over them.
         _copy_lanes(text, starts + head.shape[1], characters, bounds[:-1] + 1, name_sizes)
         _everywhere(text, head.shape[1])[starts] = head.view(f"V{head.shape[1]}")[:, 0]
         _everywhere(text, len(self.after))[ends - len(self.after)] = np.void(self.after)
         return text[:-LANE].data
 
     def _must_escape(self, characters: NDArray[np.uint8]) -> bool:
-        """Whether any of the bytes may not be written as it is."""
+        """Tell whether any byte must be escaped."""
         unprintable = characters - np.uint8(0x20) >= 0x7F - 0x20
         return bool(unprintable.any()) or any(bool((characters == byte).any()) for byte in self.escapes)
 
     def _escaped(
         self, characters: NDArray[np.uint8], bounds: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """The same characters with everything escaped that must be, and the bounds they have then."""
+        """Return the characters with all escapes, and the new bounds."""
         written = [self._written(byte) for byte in range(256)]
         widths = np.array([len(text) for text in written], np.int64)
         spelled = np.array([list(text.ljust(widths.max(), b"\0")) for text in written], np.uint8)
@@ -114,7 +118,7 @@ class RowFormat:
         return spelled[characters][keep], ends[bounds]
 
     def _written(self, byte: int) -> bytes:
-        """What one byte is written as."""
+        """Return the text that is written for one byte."""
         if byte in self.escapes:
             return self.escapes[byte]
         return bytes([byte]) if 0x20 <= byte < 0x7F else self.unprintable % byte
@@ -123,7 +127,10 @@ class RowFormat:
 def _with_unknown_names(
     characters: NDArray[np.uint8], bounds: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The characters, with ``?`` for type and name of each symbol that has none, and the bounds they have then."""
+    """Return the characters with ``?`` for missing types and names, and new bounds.
+
+    A symbol without any characters gets both.
+    """
     empty = bounds[1:] == bounds[:-1]
     if not empty.any():
         return characters, bounds
@@ -134,7 +141,7 @@ def _with_unknown_names(
 
 
 def _with_known_types(characters: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The characters, with ``?`` at each of the places that holds no ASCII letter."""
+    """Return the characters with ``?`` at places without an ASCII letter."""
     strange = (characters[places] | np.uint8(0x20)) - np.uint8(ord("a")) >= 26
     if strange.any():
         characters = characters.copy()
@@ -143,18 +150,24 @@ def _with_known_types(characters: NDArray[np.uint8], places: NDArray[np.int64]) 
 
 
 def _digits(addresses: NDArray[np.uint64], word_size: int) -> NDArray[np.uint8]:
-    """Hexadecimal digits, shape (n, 2 * word_size), uint8; addresses are cut to the word's size."""
+    """Return hexadecimal digits, shape (n, 2 * word_size), uint8.
+
+    Addresses are cut to the word's size.
+    """
     octets = addresses.astype(f">u{word_size}").view(np.uint8)
     return _HEX_PAIRS[octets].view(np.uint8).reshape(len(addresses), 2 * word_size)
 
 
 def _column(text: bytes, count: int) -> NDArray[np.uint8]:
-    """The same bytes for each line, shape (count, len(text)), a view without memory of its own."""
+    """Return the same bytes for each line, shape (count, len(text)), without a copy."""
     return np.broadcast_to(np.frombuffer(text, np.uint8), (count, len(text)))
 
 
 def _everywhere(text: NDArray[np.uint8], width: int) -> NDArray[np.void]:
-    """A view whose item i is the ``width`` bytes from byte i on, so that one index writes a whole piece of text."""
+    """Return a view whose item i is the ``width`` bytes from byte i on.
+
+    So one index writes a whole piece of text.
+    """
     return np.ndarray((len(text) - width + 1,), f"V{width}", buffer=text.data, strides=(1,))
 
 
@@ -165,7 +178,10 @@ def _copy_lanes(
     source_at: NDArray[np.int64],
     sizes: NDArray[np.int64],
 ) -> None:
-    """Copies pieces of any size, eight bytes at a time; up to seven bytes behind each piece are overwritten too."""
+    """Copy pieces of any size, eight bytes at a time.
+
+    Up to seven bytes behind each piece are overwritten too.
+    """
     into, out_of = writable_lanes(target), lanes(source)
     while len(sizes):
         into[target_at] = out_of[source_at]

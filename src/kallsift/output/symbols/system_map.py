@@ -1,4 +1,4 @@
-"""System.map: the symbols at the addresses they were linked at."""
+"""Write System.map: the symbols at their link addresses."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from kallsift.output.symbols.kallsyms import LINE
 
 
 def system_map(kernel: Kernel) -> Iterator[memoryview]:
-    """The built-in lines of ``/proc/kallsyms`` with the KASLR slide taken off, in chunks of bounded size.
+    """Return the built-in lines of ``/proc/kallsyms`` without the KASLR slide.
+
+    They come in chunks of bounded size.
 
     Raises:
-        KallsiftError: if the slide is not known; at once, before the first chunk is asked for.
+        KallsiftError: if the slide is unknown; it is raised at once, before the first chunk is asked for.
     """
     return LINE.lines(kernel.symbols, linked_addresses(kernel))
 
 
 def linked_addresses(kernel: Kernel) -> NDArray[np.uint64]:
-    """Where the linker put each symbol, shape (n,), uint64.
+    """Return the link address of each symbol, shape (n,), uint64.
 
-    The rule: a symbol moved with the image if its address lies near the image's tables. All others are absolute
-    values or offsets into the per-CPU area (x86-64 up to 6.14), which no slide moves; they stay.
+    A symbol moved with the image if its address lies near the image's tables. All others are absolute values or offsets
+    into the per-CPU area (x86-64 up to 6.14), which no slide moves; they stay.
 
     Raises:
-        KallsiftError: if the slide is not known.
+        KallsiftError: if the slide is unknown.
     """
     if kernel.kaslr_slide is None:
         raise KallsiftError(

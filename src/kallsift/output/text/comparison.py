@@ -1,4 +1,4 @@
-"""How two listings differ: a line for each difference, one that sums it up, or one JSON document."""
+"""Write the differences of two listings as lines, as a summary, or as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORDS = {Change.MISSING: "missing", Change.ADDED: "added", Change.MOVED: "moved"
 
 
 def comparison_lines(comparison: Comparison, word_size: int) -> Iterator[str]:
-    """Lines, safe to print.
+    """Yield a line for each difference, safe to print.
 
     ``- address type name``, ``+ address type name``, ``~ address address type name``, ``! address type type name``,
     the first listing's before the second's; with ``[module]`` behind a tab.
@@ -40,7 +40,7 @@ def _line(difference: Difference, digits: int) -> str:
 
 
 def comparison_summary(comparison: Comparison) -> str:
-    """What came out, in one line."""
+    """Return the result of a comparison in one line."""
     if comparison.agree:
         known = " that are known in both" if comparison.unknown else ""
         outcome = f"agree in all {comparison.same:,} symbols{known}"
@@ -57,7 +57,10 @@ def comparison_summary(comparison: Comparison) -> str:
 
 
 def comparison_json(comparison: Comparison, sources: tuple[str, str]) -> str:
-    """All of it as one indented document, with a line break at its end; addresses are hexadecimal strings."""
+    """Return a comparison as one indented document with a line break at its end.
+
+    Addresses are hexadecimal strings.
+    """
     from kallsift.output.symbols.json_writer import FORMAT, text_of
 
     document: dict[str, Any] = {

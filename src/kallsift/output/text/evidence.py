@@ -1,4 +1,4 @@
-"""Evidence as plain lines of text, and what an unproven kernel lacks in one line."""
+"""Write evidence as plain lines, and the reasons against a proof in one line."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from kallsift.kernel.kernel import Kernel
 from kallsift.memory.memory import printable
 
 MARKS = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.ABSENT: "–"}  # noqa: RUF001 - the dash is meant
-"""What stands before each check."""
+"""Mark before each check, by its outcome."""
 
 
 def evidence_lines(checks: tuple[Check, ...]) -> Iterator[str]:
-    """One line a check: mark, name, finding."""
+    """Yield one line for each check: mark, name, finding."""
     for check in checks:
         yield f"{MARKS[check.outcome]} {check.name}: {printable(check.detail)}"
 
 
 def doubts(kernel: Kernel) -> str:
-    """Why a kernel is not proven: its state and the checks that failed, e.g. ``state stale copy; failed: markers``."""
+    """Return why a kernel is not proven: its state and the failed checks.
+
+    Example: ``state stale copy; failed: markers``.
+    """
     failed = [
         printable(f"{check.name} ({check.detail})" if check.is_quoted else check.name)
         for check in kernel.evidence

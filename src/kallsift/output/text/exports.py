@@ -1,4 +1,4 @@
-"""What a kernel exports, as lines in the form of ``Module.symvers``, or as JSON."""
+"""Write a kernel's exports as lines of ``Module.symvers``, or as JSON."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from kallsift.modules.exports.ksymtab_entries import Export
 
 
 def symvers_lines(exports: Iterable[Export]) -> Iterator[str]:
-    """A line each: checksum, name, owner, macro and namespace with tabs between, as ``modpost`` writes them.
+    """Yield a line for each export, as ``modpost`` writes it.
 
-    A checksum that the kernel does not keep is 0, as there. A module is called by its name, not by its path in the
-    kernel's sources.
+    The line has checksum, name, owner, macro and namespace with tabs between. A checksum that the kernel does not keep
+    is 0, as in ``Module.symvers``. A module is called by its name, not by its path in the kernel's sources.
     """
     for export in exports:
         name, owner, namespace = (escaped(text) for text in (export.name, export.owner, export.namespace))
@@ -22,7 +22,7 @@ def symvers_lines(exports: Iterable[Export]) -> Iterator[str]:
 
 
 def exports_document(exports: Exports) -> dict[str, Any]:
-    """What a kernel exports, as values that JSON can express."""
+    """Return a kernel's exports as values that JSON can express."""
     return {
         "missing": list(exports.missing),
         "exports": [

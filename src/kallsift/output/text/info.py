@@ -1,4 +1,4 @@
-"""What was found, where, and why it can be trusted, drawn for a terminal."""
+"""Draw the recovered kernels, their places and their evidence for a terminal."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ from kallsift.output.text.evidence import MARKS
 _STYLES = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.ABSENT: "dim"}
 PAGE = 4096
 MAP_WIDTH = 64
-"""Characters of a damage map at most."""
+"""Highest number of characters of a damage map."""
 
 _UNKNOWN = Text("unknown", "dim")
 
 
 def info_panel(memory: Memory, kernels: Sequence[Kernel], first: int = 0) -> RenderableType:
-    """The source and each of the kernels. Strings of the dump are shown escaped and never read as markup.
+    """Return a panel with the source and each of the kernels.
+
+    Strings of the dump are shown escaped and never read as markup.
 
     Args:
-        first: number of the first of the kernels among all in the source.
+        memory: the source.
+        kernels: the kernels that are shown.
+        first: number of the first of these kernels among all in the source.
     """
     ranges = "one range" if len(memory.segments) == 1 else f"{len(memory.segments)} ranges"
     extent = f"{memory.size:,} bytes in {ranges}"
@@ -105,11 +109,17 @@ def _tables(kernel: Kernel) -> Table:
 
 
 _PLACES = {AddressSpace.PHYSICAL: "Physical", AddressSpace.FILE: "Offset", AddressSpace.VIRTUAL: ""}
-"""What places in a kernel's memory are; where they are virtual addresses already, nothing is said twice."""
+"""Heading of places in a kernel's memory; empty for virtual addresses.
+
+Virtual addresses have a column or row of their own.
+"""
 
 
 def _place(kernel: Kernel) -> tuple[tuple[str, Text], ...]:
-    """Where the kernel's text begins."""
+    """Return the row with the place of the kernel's text.
+
+    There is no row if places are virtual addresses.
+    """
     heading, base = _PLACES[kernel.memory.space], kernel.physical_base
     if not heading:
         return ()
@@ -118,7 +128,7 @@ def _place(kernel: Kernel) -> tuple[tuple[str, Text], ...]:
 
 
 def _image(kernel: Kernel) -> tuple[tuple[str, Text], ...]:
-    """What a kernel image was taken out of, and where its first byte lies."""
+    """Return the rows with a kernel image's packaging and its first byte's address."""
     image = kernel.memory.image
     if image is None:
         return ()
@@ -131,7 +141,10 @@ def _image(kernel: Kernel) -> tuple[tuple[str, Text], ...]:
 
 
 def _damage(kernel: Kernel) -> tuple[RenderableType, ...]:
-    """A map of each damaged table: a character for so many of its pages, an x where one of them is lost."""
+    """Return a map of each damaged table.
+
+    A character stands for a number of pages; an x marks that one of them is lost.
+    """
     rows = [one for one in kernel.damage if one.lost]
     if not rows:
         return ()

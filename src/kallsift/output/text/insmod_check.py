@@ -1,4 +1,7 @@
-"""What would become of a module: a verdict in one line, the symbols it wants, its own symbols, or all of it as JSON."""
+"""Write the verdict on a module that would be loaded.
+
+The forms are a line, the symbols that it uses, its own symbols, and JSON.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,23 @@ from kallsift.modules.insmod.check import Use, Verdict
 from kallsift.modules.insmod.ko_file import ModuleFile, ModuleSymbol
 
 LARGEST_DECIMAL = 99999
-"""Sizes above it are written in hexadecimal, as readelf does."""
+"""Greatest size in decimal; larger ones are hexadecimal, as in readelf."""
 
 
 def verdict_line(file: str, verdict: Verdict) -> str:
-    """The file, ``loads`` or ``refused``, the error's name or ``-``, and the reason, with tabs between."""
+    """Return the line of a verdict on a file.
+
+    It has the file, ``loads`` or ``refused``, the error's name or ``-``, and the reason, with tabs between.
+    """
     word = "loads" if verdict.loads else "refused"
     return "\t".join((printable(file), word, verdict.error or "-", printable(verdict.reason))).rstrip() + "\n"
 
 
 def use_lines(uses: Iterable[Use], digits: int) -> Iterator[str]:
-    """A line for each symbol that a module wants: address, name, owner and, where it does not get it, why."""
+    """Yield a line for each symbol that a module uses.
+
+    The line has address, name, owner and, if the module does not get the symbol, the reason.
+    """
     for use in uses:
         place = use.export.address if use.export else None
         address = "-" * digits if place is None else f"{place:0{digits}x}"
@@ -31,7 +40,10 @@ def use_lines(uses: Iterable[Use], digits: int) -> Iterator[str]:
 
 
 def symbol_lines(module: ModuleFile) -> Iterator[str]:
-    """The module's symbol table in the columns of ``readelf -sW``, with the section's name instead of its number."""
+    """Yield the module's symbol table in the columns of ``readelf -sW``.
+
+    The section's name stands instead of its number.
+    """
     digits = module.elf.bits // 4
     width = max((len(symbol.section) for symbol in module.elf.symbols), default=3)
     yield f"{'Num:':>7} {'Value':>{digits}}  Size Type    Bind   Vis      {'Section':{width}} Name\n"
@@ -48,7 +60,10 @@ def _symbol_line(symbol: ModuleSymbol, digits: int, width: int) -> str:
 
 
 def check_document(file: str, verdict: Verdict, module: ModuleFile | None) -> dict[str, Any]:
-    """A verdict, with the module's own symbols if they are wanted, as values that JSON can express."""
+    """Return a verdict as values that JSON can express.
+
+    ``module`` adds the module's own symbols; None leaves them out.
+    """
     document: dict[str, Any] = {
         "file": file,
         "name": verdict.name,

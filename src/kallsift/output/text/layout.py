@@ -1,4 +1,7 @@
-"""A kernel's layout, and what its page table maps, as lines: addresses of last bytes, as ``/proc/iomem`` has them."""
+"""Write a kernel's layout, and the ranges that its page table maps, as lines.
+
+A range ends with the address of its last byte, as in ``/proc/iomem``.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,21 @@ UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 STATES = {Outcome.PASSED: "proven", Outcome.FAILED: "WRONG", Outcome.ABSENT: "-"}
 
 UNKNOWN = "(unknown)"
-"""What is mapped outside of all regions that are known."""
+"""Name of mapped memory outside of all known regions."""
 
 
 def size_text(size: int) -> str:
-    """A size in the largest unit that it has at least one of, e.g. ``512 MiB``."""
+    """Return a size in the largest unit that it has at least one of, e.g. ``512 MiB``."""
     unit = min(max(0, size.bit_length() - 1) // 10, len(UNITS) - 1)
     amount = size / (1 << 10 * unit)
     return f"{amount:.0f} {UNITS[unit]}" if amount == int(amount) else f"{amount:.1f} {UNITS[unit]}"
 
 
 def layout_lines(layout: Layout, word_size: int) -> Iterator[str]:
-    """A line for each region: addresses, size, place in memory, whether it is proven, name, bounds, and why."""
+    """Yield a line for each region.
+
+    The line has addresses, size, physical address, whether it is proven, name, source of the bounds, and the reason.
+    """
     digits = 2 * word_size
     places = max((len(f"{region.physical or 0:x}") for region in layout.regions), default=1)
     names = max((2 * region.depth + len(region.name or UNKNOWN) for region in layout.regions), default=1)
@@ -43,7 +49,10 @@ def layout_lines(layout: Layout, word_size: int) -> Iterator[str]:
 
 
 def layout_document(layout: Layout) -> dict[str, Any]:
-    """The same as values that JSON can express; addresses are strings like ``"0xffff…"``."""
+    """Return a layout as values that JSON can express.
+
+    Addresses are strings like ``"0xffff…"``.
+    """
     offset = layout.page_table.offset if layout.page_table else None
     return {
         "direct_map_offset": None if offset is None else f"{offset:#x}",
@@ -66,12 +75,13 @@ def _document(region: Region) -> dict[str, Any]:
 
 
 def page_table_lines(ranges: MappedRanges, layout: Layout, word_size: int) -> Iterator[str]:
-    """A line for each stretch of pages of one size that grant the same: addresses, size, pages, what they grant,
-    the place in memory where that is one, and the region.
+    """Yield a line for each stretch of pages of one size with equal permissions.
+
+    The line has addresses, size, page size, permissions, physical address (if the stretch is contiguous), and region.
     """
     digits = 2 * word_size
     listed = ranges.merged(contiguous=False)
-    # a stretch whose memory lies in several places is none of the merged ranges
+    # only a stretch that is physically contiguous is also one of ``ranges``, with the same size
     whole = np.isin(listed.sizes, ranges.sizes) & (
         ranges.sizes[np.searchsorted(ranges.starts, listed.starts)] == listed.sizes
     )
@@ -90,7 +100,7 @@ def page_table_lines(ranges: MappedRanges, layout: Layout, word_size: int) -> It
 
 
 def _outermost(listed: MappedRanges, layout: Layout) -> list[str]:
-    """The name of the outermost region that each range begins in."""
+    """Return the name of the outermost region that each range begins in."""
     outer: list[Region] = []
     for region in layout.regions:
         if not outer or region.start >= outer[-1].end:

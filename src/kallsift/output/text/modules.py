@@ -1,6 +1,7 @@
-"""A kernel's modules as text: as ``/proc/modules`` prints them, as a table, and what ``/sys/module`` shows of each.
+"""Write a kernel's modules as text.
 
-What is not known is a question mark, so that it differs from what there is none of, a hyphen.
+The forms are the lines of ``/proc/modules``, a table, and the contents of ``/sys/module``. Unknown facts are a question
+mark, to distinguish them from facts that do not exist, a hyphen.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ UNKNOWN, NONE = "?", "-"
 
 PERMANENT = "[permanent]"
 SIGNS = {"Loading": "+", "Unloading": "-"}
-"""What ``/proc/modules`` writes behind the letters of a module's flags."""
+"""Sign that ``/proc/modules`` writes behind a module's flags, by state."""
 
 MADE_OF = {"base": ("regions",), "size": ("regions",), "permanent": ("permanent", "init", "exit")}
-"""Facts that follow from others."""
+"""Facts that follow from other facts, with these."""
 
 HEADINGS = ("module", "base", "size", "refs", "state", "taints", "version", "list", "used by")
 RIGHT = {"size", "refs"}
 
 
 def proc_modules(inventory: Inventory, modules: Sequence[LoadedModule]) -> Iterator[str]:
-    """The lines of ``/proc/modules`` (``m_show()`` in kernel/module/procfs.c), which has listed modules alone."""
+    """Yield the lines of ``/proc/modules``, which has only listed modules.
+
+    Source: ``m_show()`` in kernel/module/procfs.c.
+    """
     for module in modules:
         if not module.listed or module.state == STATES[-1]:
             continue
@@ -44,7 +48,10 @@ def proc_modules(inventory: Inventory, modules: Sequence[LoadedModule]) -> Itera
 
 
 def module_table(inventory: Inventory, modules: Sequence[LoadedModule]) -> Iterator[str]:
-    """One line a module under a line of headings, in aligned columns; those that the list lacks come last."""
+    """Yield one line a module below a line of headings, in aligned columns.
+
+    Modules that the kernel's list lacks come last, as in an `Inventory`.
+    """
     rows = [HEADINGS, *(_row(module, inventory) for module in modules)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     for row in rows:
@@ -66,7 +73,10 @@ def _row(module: LoadedModule, inventory: Inventory) -> tuple[str, ...]:
 
 
 def section_lines(inventory: Inventory, modules: Sequence[LoadedModule]) -> Iterator[str]:
-    """``module<TAB>section<TAB>0xaddress``, the address as ``/sys/module/MODULE/sections/SECTION`` prints it."""
+    """Yield ``module<TAB>section<TAB>0xaddress`` for each section.
+
+    The address is as ``/sys/module/MODULE/sections/SECTION`` prints it.
+    """
     for module in modules:
         name = _fact(inventory, module, "name")
         for section in module.sections or ():
@@ -74,7 +84,10 @@ def section_lines(inventory: Inventory, modules: Sequence[LoadedModule]) -> Iter
 
 
 def parameter_lines(inventory: Inventory, modules: Sequence[LoadedModule]) -> Iterator[str]:
-    """``module<TAB>parameter<TAB>type<TAB>value``, as ``/sys/module/MODULE/parameters/PARAMETER`` prints the value."""
+    """Yield ``module<TAB>parameter<TAB>type<TAB>value`` for each parameter.
+
+    The value is as ``/sys/module/MODULE/parameters/PARAMETER`` prints it.
+    """
     for module in modules:
         name = _fact(inventory, module, "name")
         for parameter in module.parameters or ():
@@ -83,7 +96,10 @@ def parameter_lines(inventory: Inventory, modules: Sequence[LoadedModule]) -> It
 
 
 def modules_document(inventory: Inventory, modules: Sequence[LoadedModule]) -> dict[str, Any]:
-    """All that is known of modules, as values that JSON can express; what is not known is None."""
+    """Return all known facts about modules as values that JSON can express.
+
+    Unknown facts are None.
+    """
     documents = [_document(module) for module in modules]
     return {"unknown": list(inventory.unknown), "missing": list(inventory.missing), "modules": documents}
 
@@ -129,7 +145,10 @@ def _hex(number: int | None) -> str | None:
 
 
 def _fact(inventory: Inventory, module: LoadedModule, name: str) -> str:
-    """A fact by its name; a hyphen where there is none of it, or the kernel keeps none."""
+    """Return the text of a fact.
+
+    It is a hyphen if the fact does not exist or the kernel does not keep it, and a question mark if it is unknown.
+    """
     value = getattr(module, name)
     if value is None:
         return UNKNOWN if _is_unknown(inventory, module, name) else NONE
@@ -137,7 +156,7 @@ def _fact(inventory: Inventory, module: LoadedModule, name: str) -> str:
 
 
 def _is_unknown(inventory: Inventory, module: LoadedModule, name: str) -> bool:
-    """Whether what is not there is only not known."""
+    """Tell whether a missing fact exists but is unknown."""
     return any(fact in inventory.unknown or fact in module.gaps for fact in MADE_OF.get(name, (name,)))
 
 
@@ -148,7 +167,10 @@ def _base(inventory: Inventory, module: LoadedModule) -> str:
 
 
 def _users(inventory: Inventory, module: LoadedModule) -> list[str]:
-    """The modules that use one, and the mark of a permanent one; a question mark for what is not known of these."""
+    """Return the modules that use a module, and the mark of a permanent one.
+
+    A question mark stands for unknown facts.
+    """
     users = [escaped(user) for user in module.users or ()]
     if module.permanent:
         users.append(PERMANENT)

@@ -1,4 +1,4 @@
-"""A table of pointers as lines."""
+"""Write a table of pointers as lines."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from kallsift.analysis.pointer_tables.pointer_tables import PointerTable
 
 MARK = "!"
-"""What stands before entries that cannot be the kernel's own."""
+"""Mark before entries that cannot be the kernel's own."""
 
 
 def table_lines(table: PointerTable, word_size: int) -> Iterator[str]:
-    """A line for each entry: mark, number, its own address, where it leads, the symbol there, and what is wrong."""
+    """Yield a line for each entry of a table.
+
+    The line has mark, number, the entry's address, the target, the symbol of the target, and the fault.
+    """
     digits = 2 * word_size
     width = len(str(len(table.entries)))
     for entry in table.entries:

@@ -1,7 +1,8 @@
-"""Annotation: text of a kernel's log with what each address belongs to behind it, and all else as it was.
+"""Annotate the addresses in a kernel's log with their symbols.
 
-Addresses are written as kernels and people do: ``0x`` and digits, or bare digits of a word's size, in any brackets.
-An annotation is ``<symbol+0xoffset/0xsize [module]>``; where the kernel itself said the same already, there is none.
+All other text stays as it is. Addresses are written as kernels and people write them: ``0x`` and digits, or bare digits
+of a word's size, in any brackets. An annotation is ``<symbol+0xoffset/0xsize [module]>``; it is left out if the kernel
+itself printed the same.
 """
 
 from __future__ import annotations
@@ -15,21 +16,30 @@ from kallsift.output.text.log_lines import LogReader
 
 SYMBOL = rb"(?<![\w.$@])(?P<name>[A-Za-z_.$][\w.$@]*)\+0x(?P<offset>[0-9a-f]+)/0x(?P<size>[0-9a-f]+)"
 MODULE = rb"(?: \[(?P<module>\w+)(?: [0-9a-f]{16,64})?\])?"
-"""What ``sprint_symbol`` writes; since 5.14 a module's build ID can stand behind its name."""
+"""The owner in the text of ``sprint_symbol``.
+
+Since 5.14 a module's build ID can stand behind its name.
+"""
 
 BRACKETS = (b"[<", b">]"), (b"[", b"]")
-"""What can stand around the return addresses of stack traces; annotations stand behind it."""
+"""Brackets that can stand around return addresses of stack traces.
+
+Annotations stand behind them.
+"""
 
 ADDRESS = rb"(?<![\w+/])(?:0[xX][0-9a-fA-F]{1,16}|(?<![.-])[0-9a-fA-F]{%d}(?!-))(?!\w|\.\w)"
-"""Offsets and sizes, dates, UUIDs and hash sums are none."""
+"""An address in a log.
+
+Offsets and sizes, dates, UUIDs and hash sums do not match.
+"""
 
 BETWEEN = re.compile(rb"[)\]>]*:? ?(?:\? )?[(<]?")
-"""What can stand between an address and what the kernel says of it."""
+"""Text that can stand between an address and the kernel's text about it."""
 
 PRINTED = re.compile(SYMBOL + MODULE)
 
 MAX_NAMED = 16
-"""Symbols of one name that are told apart at most."""
+"""Highest number of symbols of one name that are compared."""
 
 
 @dataclass
@@ -37,11 +47,11 @@ class Annotator:
     """Annotates the lines of a log in their order.
 
     Attributes:
-        resolver: what addresses belong to.
-        distance: what is added to the log's addresses before they are looked up: not 0 for another boot's, whose
-            modules lay anywhere, so that they are not looked up.
+        resolver: finds the symbols of addresses.
+        distance: number added to the log's addresses before the look-up; not 0 for logs of another boot, whose modules
+            had other addresses and are not looked up.
         addresses: whether ``symbol+0xoffset/0xsize`` is annotated with its address in the kernel at hand.
-        traces: whether stack traces name what a return address's call belongs to, as most architectures do.
+        traces: whether stack traces name the symbol of a return address's call, as most architectures do.
     """
 
     resolver: Resolver
@@ -56,7 +66,7 @@ class Annotator:
         self._tokens = re.compile(pattern + b"|" + SYMBOL + MODULE if self.addresses else pattern)
 
     def line(self, line: bytes) -> bytes:
-        """One line, with its end, annotated."""
+        """Return one line with its annotations and its line break."""
         context = self._log.read(line)
         pieces: list[bytes] = []
         done, frame_end = 0, context.frames_start
@@ -76,9 +86,9 @@ class Annotator:
         return b"".join((*pieces, line[done:])) if pieces else line
 
     def _address(self, address: int, line: bytes, end: int, is_return: bool) -> str | None:
-        """What to say of an address; None if nothing is known, or the kernel said so itself."""
+        """Return the annotation of an address; None if unknown, or the kernel printed it."""
         own = self.resolver.at(address + self.distance)
-        # some kernels name return addresses by what begins there, so that either is right
+        # some kernels print the symbol that begins at a return address, so both are right
         call = None if own and own.location.offset else self.resolver.backtrace(address + self.distance)
         answer = (call or own) if is_return and self.traces else own
         between = BETWEEN.match(line, end)
@@ -101,13 +111,16 @@ class Annotator:
     def _named(self, name: str, module: str) -> tuple[Symbol, ...]:
         if not module and (found := self.resolver.named(name)):
             return found
-        # BPF's programs are printed without an owner
+        # the kernel prints BPF programs without an owner
         groups = (g for g in self.resolver.dynamic.groups if g.owner == module or (not module and g.owner == "bpf"))
         return tuple(symbol for group in groups for symbol in group.symbols.all(name))
 
 
 def _closed(line: bytes, token: re.Match[bytes]) -> tuple[int, bool]:
-    """Where a token ends, with the brackets around it, and whether these are ``[<`` and ``>]``."""
+    """Return the end of a token with its brackets.
+
+    The second value tells whether these are ``[<`` and ``>]``.
+    """
     for opening, closing in BRACKETS:
         if line.startswith(closing, token.end()) and line.endswith(opening, 0, token.start()):
             return token.end() + len(closing), opening == BRACKETS[0][0]
@@ -115,7 +128,7 @@ def _closed(line: bytes, token: re.Match[bytes]) -> tuple[int, bool]:
 
 
 def _is_said(answer: Answer, line: bytes, start: int) -> bool:
-    """Whether the words from ``start`` on say the same as an answer."""
+    """Tell whether the text from ``start`` on says the same as an answer."""
     if line.startswith(str(answer).encode("ascii", "backslashreplace"), start):
         return True
     said, location = PRINTED.match(line, start), answer.location
