@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 DEBUG = "kallsift.debug"
-"""Key in a click context's ``meta`` under which ``--debug`` is kept."""
+"""Key of ``--debug`` in a click context's ``meta``."""

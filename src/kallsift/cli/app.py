@@ -1,4 +1,4 @@
-"""The ``kallsift`` command: its group of commands, and what becomes of every error."""
+"""Run the ``kallsift`` command: its group of commands, and its error messages."""
 
 from __future__ import annotations
 
@@ -33,10 +33,16 @@ COMMANDS = (
     "convert",
     "extract",
 )
-"""Each in the module of its name, which is imported when it is wanted: to load all takes as long as many a question."""
+"""Names of the commands; each is in the module of its name.
+
+Commands are imported only when they are needed: importing all would dominate start-up.
+"""
 
 COMPLETION = "_KALLSIFT_COMPLETE"
-"""The variable by which a shell asks for completions, named as click's documentation has it ("Shell Completion")."""
+"""Variable by which a shell asks for completions.
+
+Its name is that of click's documentation ("Shell Completion").
+"""
 
 EXAMPLES = {
     "kallsift symbols memory.lime > kallsyms": "the whole symbol table of the kernel in a memory dump",
@@ -49,14 +55,14 @@ EXAMPLES = {
 
 
 class Commands(HelpedGroup):
-    """The group of `COMMANDS`."""
+    """The group of all `COMMANDS`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands, in the order of help."""
+        """Return the names of all commands, in the order of help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name."""
+        """Return the command of a name; None if there is none."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(import_module(f"kallsift.cli.commands.{cmd_name}"), cmd_name)
@@ -83,7 +89,10 @@ def app(ctx: click.Context) -> int:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs the command and returns its exit code. Every failure becomes one line on standard error."""
+    """Run the command and return its exit code.
+
+    Every failure becomes one line on standard error.
+    """
     for stream in (sys.stdout, sys.stderr):
         _never_fail_to_encode(stream)
     if instruction := os.environ.get(COMPLETION):
@@ -125,11 +134,11 @@ _ADVICE = {
     errno.EROFS: "write to another disk",
     errno.EBADF: "standard output is closed, and the result has to go somewhere",
 }
-"""What to do about errors of the system that users meet."""
+"""Advice for errors of the system that users meet."""
 
 
 def _explained(error: BaseException) -> tuple[str, ExitCode]:
-    """What to say of an error, and the exit code it leads to."""
+    """Return the message and the exit code of an error."""
     match error:
         case click.UsageError():
             command = error.ctx.command_path if error.ctx else "kallsift"
@@ -156,7 +165,7 @@ def _explained(error: BaseException) -> tuple[str, ExitCode]:
 
 
 def _never_fail_to_encode(stream: object) -> None:
-    """Lets a terminal without UTF-8 show escapes instead of raising."""
+    """Let a terminal without UTF-8 show escapes instead of raising an error."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""What the command's exit code says."""
+"""Define the exit codes of the command."""
 
 from __future__ import annotations
 
@@ -11,25 +11,34 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """Every code that ``kallsift`` ends with."""
+    """All exit codes of ``kallsift``."""
 
     PROVEN = 0
-    """All that was printed is proven."""
+    """Everything that was printed is proven."""
     NOTHING = 1
-    """Nothing recovered or found, the source is unreadable, the result could not be written, or a module is refused."""
+    """Nothing was recovered or found, or there was an error.
+
+    The source is unreadable, the result could not be written, or a module is refused.
+    """
     USAGE = 2
     """The command line makes no sense."""
     PARTIAL = 3
-    """Something was printed, but not all of it is there or proven."""
+    """Something was printed, but it is incomplete or not proven."""
     DIFFERENT = 4
-    """Two sources were compared, and differ; 1 would be taken for a source that cannot be read."""
+    """Two sources were compared, and differ.
+
+    Code 1 would look like a source that cannot be read.
+    """
     INTERRUPTED = 130
     """Stopped from the keyboard, as shells report it."""
     PIPE_CLOSED = 141
-    """The reader of the output went away (``| head``), as shells report it of other tools."""
+    """The reader of the output ended (``| head``), as shells report it of other tools."""
 
 
 def verdict(kernels: Sequence[Kernel], whole: bool = True) -> ExitCode:
-    """What may be said after printing these kernels, and, unless ``whole``, not all of what they have."""
+    """Return the exit code after these kernels were printed.
+
+    ``whole`` is false if the output lacks a part of what they have.
+    """
     whole = whole and not any(kernel.left_out or not kernel.has_readable_tables for kernel in kernels)
     return ExitCode.PROVEN if whole and all(kernel.proven for kernel in kernels) else ExitCode.PARTIAL

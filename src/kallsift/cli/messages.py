@@ -1,4 +1,4 @@
-"""What the command says besides its result: single lines on standard error, safe to show."""
+"""Print messages besides the result: single lines on standard error, safe to show."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from kallsift.memory.memory import printable
 
 
 def note(text: str) -> None:
-    """A line that was asked for."""
+    """Print a line that was asked for."""
     print(printable(text), file=sys.stderr)
 
 
 def warn(text: str) -> None:
-    """A line that says why the result is to be doubted."""
+    """Print a line that says why the result may be wrong or incomplete."""
     note(f"kallsift: warning: {text}")
 
 
 def complain(text: str) -> None:
-    """A line that says what failed and what to do."""
+    """Print a line that says what failed and what to do."""
     note(f"kallsift: {text}")

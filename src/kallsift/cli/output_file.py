@@ -1,6 +1,7 @@
-"""Where a result goes: standard output, a device or pipe, or a file that appears whole or not at all.
+"""Write a result to standard output, a device or pipe, or a file.
 
-This is the one way to write a result. No file is written that the command reads (see `memory.input_files`).
+A file appears whole or not at all. All results are written by this module. It never writes a file that the command
+reads (see `memory.input_files`).
 """
 
 from __future__ import annotations
@@ -23,33 +24,42 @@ from kallsift.memory.file_mapping import touch
 from kallsift.memory.input_files import record_output, record_stream
 
 HOLE = 1 << 16
-"""Bytes that are left out of a file at once where they are blank."""
+"""Size in bytes of the blocks that are left out of a file if they are blank."""
 BLANK = bytes(HOLE)
 
 STANDARD_OUTPUT = "-"
-"""What a user writes for it."""
+"""Name by which a user chooses standard output."""
 
 MAX_LINKS = 40
-"""Symbolic links that a path leads through at most, as in the kernel (path_resolution(7))."""
+"""Highest number of symbolic links in a path, as in the kernel.
+
+Source: path_resolution(7).
+"""
 
 STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 DESCRIPTOR = re.compile(r"/proc/(?P<process>\d+)(?:/task/\d+)?/fd/(?P<number>\d+)")
-"""Paths of open descriptors (proc(5)); ``/dev/fd`` and ``/proc/self/fd`` lead to them."""
+"""Paths of open descriptors (proc(5)).
+
+``/dev/fd`` and ``/proc/self/fd`` lead to them.
+"""
 
 PRIVATE, BY_UMASK = 0o600, 0o666
-"""Permissions of new files: of those that hold what memory held, and of others, less what the umask takes away."""
+"""Permissions of new files: for contents of memory, and for all others.
+
+The umask takes bits away from both.
+"""
 
 
 @dataclass(frozen=True)
 class OutputFile:
-    """A destination that can be written, as far as can be told before.
+    """A destination that can be written, as far as can be known before.
 
     Attributes:
         name: as the user gave it, for messages.
-        path: where a file, device or pipe lies, links resolved; None for an open descriptor.
+        path: path of a file, device or pipe, links resolved; None for an open descriptor.
         descriptor: number of the open descriptor; None for a path.
-        permissions: of a new file, `PRIVATE` or `BY_UMASK`.
-        is_stream: whether bytes can only be written one after the other: what is no regular file.
+        permissions: permissions of a new file, `PRIVATE` or `BY_UMASK`.
+        is_stream: whether bytes can only be written in order, since it is no regular file.
     """
 
     name: str
@@ -59,7 +69,7 @@ class OutputFile:
     is_stream: bool
 
     def numbered(self, index: int) -> OutputFile:
-        """The file of one of several results: the name with ``.index`` behind it.
+        """Return the file of one of several results: the name with ``.index`` behind it.
 
         Raises:
             click.UsageError: if there cannot be such a file.
@@ -69,7 +79,9 @@ class OutputFile:
         return output_file(Path(f"{self.name}.{index}"), permissions=self.permissions)
 
     def write(self, chunks: Iterable[bytes | memoryview]) -> None:
-        """Write a result. A regular file is replaced when all is written, and keeps its mode and owner.
+        """Write a result.
+
+        A regular file is replaced when all is written, and keeps its mode and owner.
 
         Raises:
             OSError: if it cannot be written; a regular file is then as it was before.
@@ -83,7 +95,7 @@ class OutputFile:
                 self._replace(lambda stream: _write(stream, chunks))
 
     def check_order(self, *, is_ordered: bool) -> None:
-        """Refuse a stream where the pieces of a file do not come in order.
+        """Refuse a stream for pieces that do not come in order.
 
         Raises:
             click.UsageError: if they cannot be written.
@@ -92,7 +104,10 @@ class OutputFile:
             raise click.UsageError(f"{self.name} is no file, and this format cannot be written in one go; name a file.")
 
     def write_pieces(self, pieces: Iterable[tuple[int, bytes | memoryview]]) -> None:
-        """As `write`, with the offset of each piece; what none covers is a hole, or zeros where there can be none."""
+        """Write pieces with their offsets, as `write` does.
+
+        Bytes that no piece covers are a hole, or zeros if there can be no hole.
+        """
         if self.is_stream:
             self.write(_without_holes(pieces))
             return
@@ -101,7 +116,7 @@ class OutputFile:
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """Name the file in errors of the system: that of a full disk comes without a name."""
+        """Add the file's name to errors of the system: that of a full disk has no name."""
         try:
             yield
         except BrokenPipeError:
@@ -111,12 +126,15 @@ class OutputFile:
 
     @contextmanager
     def _stream(self) -> Iterator[BinaryIO]:
-        """Open what takes bytes one after the other; an open descriptor goes on where it stands, as in a shell."""
+        """Open a destination that takes bytes in order.
+
+        An open descriptor continues at its position, as in a shell.
+        """
         if self.descriptor == sys.stdout.fileno():
             sys.stdout.flush()
             yield sys.stdout.buffer
             return
-        # without O_CREAT and O_TRUNC: what takes the name meanwhile is not to be harmed
+        # without O_CREAT and O_TRUNC: a file that took the name meanwhile must not be harmed
         number = self.descriptor
         if number is None:
             assert self.path is not None
@@ -127,13 +145,16 @@ class OutputFile:
             yield stream
 
     def _replace(self, write: Callable[[BinaryIO], None]) -> None:
-        """Write a new file under an unpredictable name in the same folder, then give it the name of the old one."""
+        """Write a new file in the same folder, then give it the name of the old one.
+
+        Its first name is unpredictable.
+        """
         assert self.path is not None
         partial = self.path.with_name(f".kallsift-{os.urandom(16).hex()}.part")
         before = _status(self.path)
         permissions = self.permissions if before is None else PRIVATE
         try:
-            # a signal that ends the command may come as soon as the file is there
+            # a signal that ends the command may come as soon as the file exists
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, permissions)
             with open(descriptor, "wb") as stream:  # noqa: PTH123
                 write(stream)
@@ -141,7 +162,7 @@ class OutputFile:
                     _take_over(descriptor, before)
             _record(self.name, self.path)
             partial.replace(self.path)
-        except FileExistsError:  # of that name, which is nobody's guess: not ours to remove
+        except FileExistsError:  # nobody guesses that name, but a file that has it is not ours, so it stays
             raise
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -149,11 +170,11 @@ class OutputFile:
 
 
 def output_file(target: Path | None, *, permissions: int) -> OutputFile:
-    """Find out what a destination is, and record that it is written.
+    """Return the kind of a destination, and record that it is written.
 
     Args:
         target: as the user gave it; None and ``-`` stand for standard output.
-        permissions: of a new file, `PRIVATE` or `BY_UMASK`.
+        permissions: permissions of a new file, `PRIVATE` or `BY_UMASK`.
 
     Raises:
         click.UsageError: if it cannot be written.
@@ -180,7 +201,7 @@ def output_file(target: Path | None, *, permissions: int) -> OutputFile:
 
 
 def _record(name: str, path: Path) -> None:
-    """Record a file that is written; one that is not there yet by its folder."""
+    """Record a file that is written; one that does not exist yet, by its folder."""
     record_output(name, _status(path) or path.parent.stat())
 
 
@@ -192,7 +213,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _unfit(status: os.stat_result, path: Path) -> str | None:
-    """Why what is there already cannot be a result's destination; None if it can."""
+    """Return why an existing file cannot be a result's destination; None if it can."""
     if stat.S_ISDIR(status.st_mode):
         return "is a folder; name a file"
     if stat.S_ISBLK(status.st_mode):
@@ -205,7 +226,13 @@ def _unfit(status: os.stat_result, path: Path) -> str | None:
 
 
 def _descriptor_of(name: str) -> int | None:
-    """The number of this process's open descriptor that a path names, be it through links; None if it names none."""
+    """Return the number of this process's open descriptor that a path names.
+
+    The path may lead to it through links. None if it names no descriptor.
+
+    Raises:
+        OSError: if there are too many links.
+    """
     path = Path(name)
     for _ in range(MAX_LINKS):
         folder = os.path.realpath(path.parent)
@@ -221,7 +248,11 @@ def _descriptor_of(name: str) -> int | None:
 
 
 def _take_over(descriptor: int, before: os.stat_result) -> None:
-    """Give a file the owner and mode of the one that it replaces; whom it cannot belong to may not read it."""
+    """Give a file the owner and mode of the one that it replaces.
+
+    If it cannot get that owner, only its actual owner keeps permissions; if it cannot get that group, the group has
+    none.
+    """
     permissions = stat.S_IMODE(before.st_mode) & 0o777
     for user, group, kept in ((before.st_uid, -1, 0o700), (-1, before.st_gid, 0o707)):
         try:
@@ -243,7 +274,7 @@ def _without_holes(pieces: Iterable[tuple[int, bytes | memoryview]]) -> Iterator
 
 
 def _put(stream: BinaryIO, pieces: Iterable[tuple[int, bytes | memoryview]]) -> None:
-    """Write pieces; those that are blank become holes."""
+    """Write pieces; blank parts become holes."""
     end = 0
     for offset, data in pieces:
         end = max(end, offset + len(data))
@@ -265,5 +296,8 @@ def _write(stream: BinaryIO, chunks: Iterable[bytes | memoryview]) -> None:
 
 
 def _touch(data: bytes | memoryview) -> None:
-    """Access what is handed to the system, to which a page of a mapped file that cannot be read is an error."""
+    """Access bytes before a system call uses them.
+
+    A system call fails on an unreadable page of a mapped file, where an access continues.
+    """
     touch(np.frombuffer(data, np.uint8))

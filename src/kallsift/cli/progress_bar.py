@@ -1,4 +1,7 @@
-"""A progress bar on the terminal for whatever takes longer than a second; rich is imported only then."""
+"""Show a progress bar on the terminal if the work takes longer than a second.
+
+rich is imported only then.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,15 @@ if TYPE_CHECKING:
     from rich import progress
 
 PATIENCE = 1.0
-"""Seconds of silence before the bar appears."""
+"""Seconds without output before the bar appears."""
 
 
 @contextmanager
 def progress_on_terminal() -> Iterator[Progress | None]:
-    """A function to report progress to while the block runs; None where no terminal could show it."""
+    """Provide a function to report progress to while the block runs.
+
+    It is None if no terminal can show the bar.
+    """
     if not (sys.stderr.isatty() and has_escapes()):
         yield None
         return
@@ -39,9 +45,9 @@ class _Bar:
         self._drawn: tuple[progress.Progress, progress.TaskID] | None = None
 
     def report(self, step: str, done: int, total: int) -> None:
-        """Show how much of a step is done; its total is 0 where nobody knows how much there is.
+        """Show how much of a step is done; its total is 0 if it is unknown.
 
-        A step that is done is followed by others, so that no bar is ever full while the command goes on.
+        After a finished step others follow, so no bar is ever full while the command continues.
         """
         if self._drawn is None:
             if time.monotonic() < self._due:
@@ -51,12 +57,12 @@ class _Bar:
         if done < total:
             bar.update(task, description=step, completed=done, total=total)
         elif bar.tasks[0].total is not None or bar.tasks[0].description != step:
-            # a total cannot be taken back
+            # rich cannot remove a task's total
             bar.remove_task(task)
             self._drawn = bar, bar.add_task(step, total=None)
 
     def close(self) -> None:
-        """Wipes the bar away."""
+        """Remove the bar from the terminal."""
         if self._drawn is not None:
             self._drawn[0].stop()
 

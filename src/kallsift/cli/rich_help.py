@@ -1,4 +1,7 @@
-"""Commands whose help rich draws, with examples. Rich is imported for that only, since it takes long to load."""
+"""Draw the help of commands with rich, with examples.
+
+rich is imported only for that, since it takes long to load.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,25 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 WIDEST = 110
-"""Columns beyond which help is hard to read."""
+"""Highest number of columns of help; wider text is hard to read."""
 
 
 class SourceOption(click.Option):
-    """An option of every command that reads a source: help lists it behind the command's own."""
+    """An option of every command that reads a source.
+
+    Help lists it behind the command's own options.
+    """
 
 
 source_option = partial(click.option, cls=SourceOption)
-"""As `click.option`, for those."""
+"""Decorator like `click.option`, for these options."""
 
 
 class HelpedCommand(click.Command):
     """A command with examples.
 
     Args:
-        examples: each command line, and what it does.
+        examples: command lines, each with a description.
     """
 
     def __init__(self, *arguments: Any, examples: Mapping[str, str] | None = None, **options: Any) -> None:
@@ -37,7 +43,10 @@ class HelpedCommand(click.Command):
         self.examples = dict(examples or {})
 
     def get_help(self, ctx: click.Context) -> str:
-        """The help text with terminal escapes; click takes them out where the output is no terminal."""
+        """Return the help text with terminal escapes.
+
+        click removes them if the output is no terminal.
+        """
         return _help(self, ctx, self.examples)
 
 
@@ -45,7 +54,7 @@ class HelpedGroup(click.Group):
     """A group of commands with examples.
 
     Args:
-        examples: each command line, and what it does.
+        examples: command lines, each with a description.
     """
 
     command_class = HelpedCommand
@@ -55,12 +64,15 @@ class HelpedGroup(click.Group):
         self.examples = dict(examples or {})
 
     def get_help(self, ctx: click.Context) -> str:
-        """The help text with terminal escapes; click takes them out where the output is no terminal."""
+        """Return the help text with terminal escapes.
+
+        click removes them if the output is no terminal.
+        """
         return _help(self, ctx, self.examples)
 
 
 def _help(command: click.Command, ctx: click.Context, examples: Mapping[str, str]) -> str:
-    """Usage, what the command does, its commands, arguments and options, and examples."""
+    """Return usage, description, commands, options and examples of a command."""
     import shutil
 
     from rich.console import Console
@@ -91,7 +103,7 @@ def _help(command: click.Command, ctx: click.Context, examples: Mapping[str, str
 
 
 def _section(title: str, rows: Sequence[tuple[str, str]]) -> list[RenderableType]:
-    """A heading and two columns under it; nothing if there are no rows."""
+    """Return a heading and two columns below it; nothing if there are no rows."""
     from rich.table import Table
     from rich.text import Text
 
@@ -111,12 +123,15 @@ def _indented(part: RenderableType) -> RenderableType:
 
 
 def _summary(command: click.Command | None) -> str:
-    """The first paragraph of a command's help, whole."""
+    """Return the whole first paragraph of a command's help."""
     return "" if command is None else _paragraphs(command.help or "").split("\n")[0]
 
 
 def _paragraphs(text: str) -> str:
-    """The text with the line breaks inside its paragraphs taken out, so that they can be filled anew."""
+    """Return the text without line breaks inside its paragraphs.
+
+    So they can be wrapped anew.
+    """
     import inspect
 
     return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))

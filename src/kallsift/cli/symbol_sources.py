@@ -1,4 +1,7 @@
-"""The way from a source to symbols, for commands that ask for nothing but these: a kernel's, or those a file lists."""
+"""Read symbols from a source, for commands that need nothing else.
+
+The source has a kernel, or is a file that lists symbols.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ class Listed:
 
     Attributes:
         listing: the symbols.
-        kernel: what they were recovered from; None where a file lists them.
+        kernel: the kernel that they were recovered from; None if a file lists them.
     """
 
     listing: Listing
@@ -31,12 +34,12 @@ class Listed:
 
     @property
     def whole(self) -> bool:
-        """Whether all of what the kernel has could be read."""
+        """True if all symbols of the kernel could be read."""
         return not (self.listing.dynamic.missing or self.listing.missing)
 
     @property
     def resolver(self) -> Resolver:
-        """What answers as this kernel does."""
+        """The resolver that answers as this kernel does."""
         if self.kernel is None:
             return Resolver(self.listing.symbols, self.listing.dynamic)
         return Resolver.of(self.kernel, self.listing.dynamic)
@@ -44,12 +47,14 @@ class Listed:
 
 @contextmanager
 def listings(request: Request, *, core: bool = False, elf: bool = False) -> Iterator[tuple[Listed, ...]]:
-    """The symbols of each kernel that was asked for, or those that a file lists; says what is missing or not proven.
+    """Provide the symbols of each requested kernel, or those that a file lists.
+
+    Missing symbols and kernels that are not proven are named on standard error.
 
     Args:
         request: the source.
-        core: leave out all but the built-in symbols.
-        elf: take the symbol table of an ELF file rather than the kernel in it.
+        core: whether to leave out all but the built-in symbols.
+        elf: whether to take the symbol table of an ELF file rather than the kernel in it.
 
     Raises:
         KallsiftError: if the source cannot be read or holds no such kernel.

@@ -1,4 +1,4 @@
-"""``kallsift check``: what loading modules into the kernel would do."""
+"""Define ``kallsift check``: whether modules would load into the kernel."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ EXAMPLES = {
 def check(request: Request, files: tuple[Path, ...], uses: bool, symbols: bool, as_json: bool) -> int:
     """Check whether modules would load into the kernel.
 
-    Says what insmod would, of each by itself, if that kernel went on running. A line for each has the file, "loads" or
-    "refused", the error that insmod would get, and the reason, with tabs between. Decided as the kernel's module loader
-    does: ELF, licence, vermagic, checksums, namespaces, symbols. What a module's own code then does is not known. FILE
-    may be packed: .ko.xz, .ko.zst, .ko.gz.
+    Tells for each module by itself what insmod would do if that kernel went on running. A line for each has the file,
+    "loads" or "refused", the error that insmod would get, and the reason, with tabs between. The tests are those of the
+    kernel's module loader: ELF, licence, vermagic, checksums, namespaces, symbols. They do not predict what the
+    module's own code does. FILE may be compressed: .ko.xz, .ko.zst, .ko.gz.
 
-    The exit code is 0 if all would be loaded, 1 if one would be refused, 3 if the kernel is not proven or not all that
-    it exports is known.
+    The exit code is 0 if all would load, 1 if one would be refused, 3 if the kernel is not proven or not all of its
+    exports are known.
     """
     with recovered(request) as (memory, kernels):
         refused, whole = False, True
@@ -84,7 +84,7 @@ def check(request: Request, files: tuple[Path, ...], uses: bool, symbols: bool, 
 
 
 def _checked(known: Loader, file: Path) -> tuple[ModuleFile | None, Verdict]:
-    """A module, None if the file is none, and the verdict on it."""
+    """Return a module and the verdict on it; the module is None if the file is none."""
     stem = file.name.partition(".ko")[0]
     try:
         module = open_module(file)

@@ -1,4 +1,4 @@
-"""``kallsift convert``: the same memory in another dump format."""
+"""Define ``kallsift convert``: the same memory in another dump format."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ EXAMPLES = {
 def convert(request: Request, output: Path, form: str | None, packing: str, as_is: bool) -> int:
     """Write the memory of a source as raw, LiME, ELF core or kdump.
 
-    ELF cores and kdumps get the registers that the source records (what notes have no place for is named), and
-    VMCOREINFO: the source's own, else what the kernel keeps of it in memory, else what was recovered. What is not
-    mapped in the source is not in the file either.
+    ELF cores and kdumps get the registers that the source records (those that notes have no place for are named) and
+    VMCOREINFO: the source's own, else the text that the kernel keeps in memory, else one rebuilt from what was
+    recovered. Memory that the source does not have is not in the file either.
 
-    The exit code is 3 if no kernel was recovered, which these two want to be told of, or if pages of the source could
-    not be read: they are zeros then.
+    The exit code is 3 if no kernel was recovered, because ELF cores and kdumps describe it, or if pages of the source
+    could not be read: they are written as zeros.
     """
     form = form or format_of(output.name)
     if form is None:

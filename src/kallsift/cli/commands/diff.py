@@ -1,4 +1,4 @@
-"""``kallsift diff``: what two sources' symbols have in common."""
+"""Define ``kallsift diff``: the differences between two sources' symbols."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def diff(request: Request, other: str, core: bool, as_json: bool) -> int:
 
     Sources are dumps, images, saved /proc/kallsyms, System.map, ELF files with a symbol table. The slide between them
     is no difference. Prints a line for each difference: "- address type name" if only SOURCE has it, "+ ..." if only
-    OTHER does, "~ address address type name" if it is elsewhere, "! address type type name" if its type is another one.
-    Modules are compared where both list some. What a damaged table has lost the name or address of is no difference.
-    The other options say how SOURCE is read.
+    OTHER has it, "~ address address type name" if its address differs, "! address type type name" if its type differs.
+    Modules are compared if both sources list some. A symbol whose name or address a damaged table may have lost is no
+    difference. The options of every SOURCE say how SOURCE is read.
 
     The exit code is 0 if they agree, 4 if they differ, 3 if they agree but one is not proven or has lost symbols.
     """

@@ -1,4 +1,7 @@
-"""``kallsift elf``: the kernel as an ELF file that debuggers and disassemblers open."""
+"""Define ``kallsift elf``: the kernel as an ELF file for debuggers.
+
+Disassemblers read it too.
+"""
 
 from __future__ import annotations
 
@@ -46,11 +49,11 @@ def elf(request: Request, output: Path, unslid: bool, machine: str | None) -> in
 
     It has the image, sections, symbols with types and sizes, and the build ID.
 
-    The image of a dump is what its memory held: code as it was patched, data as they were, in the pages of init
-    sections whatever came after them. Pages that the source lacks are left out, never made up.
+    The image of a dump has the contents of memory: patched code, current data, and in the pages of init sections
+    whatever was written there later. Pages that the source lacks are left out, never made up.
 
-    The exit code is 3 if any of these pages, or any symbol's name, is missing, if any page of the source could not be
-    read (it is zeros then), or if the kernel is not proven.
+    The exit code is 3 if any of these pages or any symbol's name is missing, if any page of the source could not be
+    read (it is written as zeros), or if the kernel is not proven.
     """
     destination = output_file(output, permissions=PRIVATE)
     targets = [destination.numbered(0) if request.every else destination]

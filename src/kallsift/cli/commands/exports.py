@@ -1,4 +1,4 @@
-"""``kallsift exports``: what the kernel and its modules export."""
+"""Define ``kallsift exports``: the exports of the kernel and its modules."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def exports(request: Request, owner: str | None, as_json: bool) -> int:
     """Print what the kernel and its modules export, as Module.symvers has it.
 
     A line has checksum, name, owner (vmlinux or a module), EXPORT_SYMBOL or EXPORT_SYMBOL_GPL, and namespace, with tabs
-    between them. A kernel that keeps no checksums has 0x00000000. Of a kernel image, what it exports itself.
+    between them. If the kernel keeps no checksums, they are 0x00000000. For a kernel image, the kernel's own exports
+    are printed.
 
     The exit code is 1 if there is no module called NAME, 3 if the kernel is not proven or not all exports are known.
     """

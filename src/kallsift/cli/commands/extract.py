@@ -1,4 +1,4 @@
-"""``kallsift extract``: some bytes of a memory, by their physical or virtual address."""
+"""Define ``kallsift extract``: bytes of memory at a physical or virtual address."""
 
 from __future__ import annotations
 
@@ -65,7 +65,10 @@ def extract(request: Request, start: int, size: int, output: Path | None, virtua
 
 
 def _give(destination: OutputFile, memory: Memory | VirtualMemory, start: int, size: int) -> None:
-    """Write bytes of a memory to a file or to standard output: none of them unless all are there."""
+    """Write bytes of a memory to a file or to standard output.
+
+    Nothing is written if a byte is missing.
+    """
     if start + size > 1 << 64:
         raise KallsiftError(
             f"{size:#x} bytes from {start:#x} on run past the end of all addresses; give a smaller SIZE"
@@ -73,7 +76,7 @@ def _give(destination: OutputFile, memory: Memory | VirtualMemory, start: int, s
     if (missing := memory.first_missing(start, size)) is not None:
         raise UnmappedError(missing, start + size - missing)
     if destination.is_stream:
-        # pages that cannot be unpacked show themselves when they are read; a file appears whole or not at all
+        # read all first, to find pages that cannot be unpacked; a file needs no test, it is whole or absent
         for _ in _chunks(memory, start, size, None):
             pass
     with progress_on_terminal() as progress:

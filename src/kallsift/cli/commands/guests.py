@@ -1,4 +1,4 @@
-"""``kallsift guests``: the processors of virtual machines that a machine runs, out of its memory."""
+"""Define ``kallsift guests``: virtual processors in a host's memory."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ COLUMNS = ("vmcs", "revision", "ept_pointer", "cr3", "lstar", "idt_base", "rip")
 def guests(request: Request) -> int:
     """Find virtual machines that run by Intel VT-x, by the VMCS pages in memory.
 
-    Prints a line of columns between tabs for each virtual processor; what could not be told is "-". Where processors
-    keep which field is secret, so places are learnt from what must agree with the host's kernel and with each other.
+    Prints a line for each virtual processor, with tabs between the columns; unknown values are "-". The position of the
+    fields in a VMCS is not published. So it is learnt from values that must agree with the host's kernel and with each
+    other.
 
-    The exit code is 1 if none was found.
+    The exit code is 1 if no virtual machine was found.
     """
     with recovered(request) as (_, kernels):
         found = [each for kernel in kernels for each in virtual_processors(kernel)]

@@ -1,4 +1,4 @@
-"""``kallsift info``: what was found, where, and why it can be trusted."""
+"""Define ``kallsift info``: the recovered kernels, their places and the evidence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ EXAMPLES = {
 }
 
 PIPE_WIDTH = 120
-"""Columns where the output is no terminal that could tell its own."""
+"""Lowest number of columns if the output is no terminal.
+
+A terminal has a width of its own.
+"""
 
 
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
@@ -27,7 +30,7 @@ PIPE_WIDTH = 120
 def info(request: Request, as_json: bool) -> int:
     """Show what was found, where, and why it can be trusted.
 
-    SOURCE is a memory dump, recognised by its content, or files at addresses, FILE@ADDRESS with commas between.
+    SOURCE is a memory dump, recognised by its content, or files at addresses: FILE@ADDRESS with commas between.
     """
     with recovered(request) as (memory, kernels):
         if as_json:

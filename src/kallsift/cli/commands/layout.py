@@ -1,4 +1,4 @@
-"""``kallsift layout``: the kernel's virtual memory map, and in which part of it addresses lie."""
+"""Define ``kallsift layout``: the kernel's virtual memory map."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ EXAMPLES = {
 def layout(request: Request, addresses: tuple[int, ...], page_table: bool, as_json: bool) -> int:
     """Show the layout of the kernel's virtual memory, or where in it addresses lie.
 
-    A line for each region has its first and last address, its size, where it begins in physical memory if it lies
-    there in order, whether the page table proves it, its name, and what gives its bounds. Regions that are part of
-    another are indented. Of a kernel image, which does not run, there is the image alone, as it was linked.
+    Prints a line for each region, with its first and last address, its size, the physical address of its beginning if
+    the region is contiguous there, whether the page table proves it, its name, and the source of its bounds. Regions
+    that are part of another are indented. A kernel image does not run; for it, only the image is shown, as it was
+    linked.
 
     For each ADDRESS, 0x... or decimal, a line has the regions that it lies in, its physical address, and the symbol
     that it belongs to.
@@ -72,7 +73,7 @@ def layout(request: Request, addresses: tuple[int, ...], page_table: bool, as_js
 
 
 def _listed(kernel: Kernel, found: Layout) -> bool:
-    """Prints what the page table maps; says whether that is all."""
+    """Print all that the page table maps, and tell whether that is complete."""
     if found.page_table is None:
         complain("this kernel has no page table that could be listed: see 'kallsift info'")
         return False
@@ -84,7 +85,7 @@ def _listed(kernel: Kernel, found: Layout) -> bool:
 
 
 def _answered(kernel: Kernel, found: Layout, addresses: tuple[int, ...]) -> bool:
-    """Prints where addresses lie; says whether all of them lie somewhere."""
+    """Print the regions of addresses, and tell whether each address lies in one."""
     digits = 2 * kernel.symbols.word_size
     resolver = Resolver.of(kernel, dynamic_symbols(kernel))
     memory = None if found.page_table is None else virtual_memory(kernel)

@@ -1,4 +1,4 @@
-"""``kallsift lookup``: from a name to its addresses, from an address to the symbol that holds it."""
+"""Define ``kallsift lookup``: symbols by name or by address."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
 def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: bool, table: str | None) -> int:
     """Find symbols by name or by address, as the kernel does.
 
-    It looks first in itself, then in its modules.
+    Searches the kernel's own symbols first, then those of its modules.
 
     A name, or module:name, gives a line "address type name" for each symbol of that name, with its [module]. An
     address, 0x... or 16 (8) bare hexadecimal digits, gives "address symbol+0xoffset/0xsize [module]", as the kernel
-    prints it; what the kernel has no symbol for gives nothing. SOURCE may be a saved /proc/kallsyms too.
+    prints it; an address without a symbol gives no line. SOURCE may also be a saved /proc/kallsyms.
 
-    With --table, a line "number address target symbol" for each entry; those marked with "!" cannot be the kernel's
+    With --table, a line "number address target symbol" for each entry. Entries marked with "!" cannot be the kernel's
     own: they lead out of its text, or not to the beginning of a function.
 
     The exit code is 0 if everything was found in a proven kernel, 3 if only some was found, an entry is marked or the
@@ -93,14 +93,15 @@ def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: boo
 
 
 def answers(resolver: Resolver, query: str, *, first: bool = False) -> list[str]:
-    """The lines that answer a query, safe to print; empty if there is nothing of that name or at that address.
+    """Return the lines that answer a query, safe to print.
 
-    A name that looks like an address, such as ``deadbeef``, counts as a name where a table has it.
+    They are empty if no symbol has that name or that address. A name that looks like an address, such as ``deadbeef``,
+    counts as a name if a table has it.
 
     Args:
-        resolver: the kernel's.
+        resolver: the kernel's resolver.
         query: a name, ``module:name``, or an address; a name may be escaped, as all commands print it.
-        first: give the one symbol that ``kallsyms_lookup_name`` takes, not all of that name.
+        first: give only the symbol that ``kallsyms_lookup_name`` takes, instead of all of that name.
     """
     digits = 2 * resolver.symbols.word_size
     name = unescaped(query.encode("latin-1", "backslashreplace")).decode("latin-1")
@@ -121,7 +122,7 @@ def answers(resolver: Resolver, query: str, *, first: bool = False) -> list[str]
 
 
 def _named(resolver: Resolver, query: str) -> list[tuple[Symbol, str]]:
-    """All symbols of a name with their owners, in the order in which the kernel looks through them."""
+    """Return all symbols of a name with their owners, in the kernel's search order."""
     owner, colon, name = query.partition(":")
     named = [(symbol, "") for symbol in resolver.named(query)]
     for group in resolver.dynamic.groups:
@@ -131,6 +132,6 @@ def _named(resolver: Resolver, query: str) -> list[tuple[Symbol, str]]:
 
 
 def _say_ways(one: Listed) -> None:
-    """What modules could look names up with, on standard error."""
+    """Print on standard error with which functions modules could look up names."""
     for way in ways(one.listing.symbols, one.kernel):
         note(str(way))

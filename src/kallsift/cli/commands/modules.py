@@ -1,4 +1,4 @@
-"""``kallsift modules``: the modules that are loaded, those that the kernel's list lacks among them."""
+"""Define ``kallsift modules``: the loaded modules, including hidden ones."""
 
 from __future__ import annotations
 
@@ -51,13 +51,14 @@ def modules(
 ) -> int:
     """Show the modules that are loaded, or those that are named.
 
-    The last one that was loaded comes first.
+    The module that was loaded last comes first.
 
-    A module that is in memory but not in the kernel's list (hidden, or just being unloaded) comes behind the others;
-    the table says "NO" in the column "list", and what knows of it all the same: the tree by address, the objects of
-    /sys/module, the list of BUG() tables, the records of who uses whom, the memory near modules.
+    A module that is in memory but not in the kernel's list (hidden, or just being unloaded) comes behind the others.
+    The table has "NO" in its column "list", and names what else refers to it: the tree by address, the objects of
+    /sys/module, the list of BUG() tables, the records of module users, the memory near modules.
 
-    A "?" is what is not known, a "-" what there is none of. The exit code is 3 if anything is not known.
+    A "?" stands for an unknown value, a "-" for a value that does not exist. The exit code is 3 if any value is
+    unknown.
     """
     if sections + parameters + as_json > 1:
         raise click.UsageError("--sections, --parameters and --json exclude each other.")
@@ -97,7 +98,10 @@ def modules(
 
 
 def _warn_of(loaded: Inventory, hides: bool) -> None:
-    """Says what the output lacks, and whether it ``hides`` modules that are not in the kernel's list."""
+    """Warn of what the output lacks.
+
+    ``hides`` tells whether it lacks the modules that are not in the kernel's list.
+    """
     if loaded.unknown:
         warn(f"the kernel carries no types, and nothing else tells of its modules': {', '.join(loaded.unknown)}")
     for line in loaded.missing:

@@ -1,4 +1,4 @@
-"""``kallsift lookup --table``: where the entries of a table of pointers lead."""
+"""Print tables of pointers, for ``kallsift lookup --table``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kallsift.output.text.pointer_tables import table_lines
 
 
 def print_table(request: Request, name: str) -> int:
-    """Prints the table of that name of each kernel, and returns the exit code."""
+    """Print the table of a name for each kernel, and return the exit code."""
     clean = True
     with recovered(request) as (_, kernels):
         for index, kernel in enumerate(kernels):

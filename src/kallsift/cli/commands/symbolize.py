@@ -1,4 +1,4 @@
-"""``kallsift symbolize``: a filter that says of each address in a log what it belongs to."""
+"""Define ``kallsift symbolize``: a filter that adds symbols to addresses in a log."""
 
 from __future__ import annotations
 
@@ -30,10 +30,13 @@ EXAMPLES = {
 }
 
 MAX_LINE = 1 << 16
-"""Bytes of a line at most; what is longer is passed on as it is."""
+"""Greatest length of a line in bytes; longer lines are passed on unchanged."""
 
 PERCENT_S_TRACES = "s390x"
-"""The architecture whose stack traces name what a return address itself belongs to (%pS, not %pB)."""
+"""Architecture whose stack traces name the symbol of the return address itself.
+
+It prints addresses with %pS; others use %pB, which names the symbol of the call.
+"""
 
 
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
@@ -50,12 +53,12 @@ PERCENT_S_TRACES = "s390x"
 def symbolize(request: Request, log: Path, core: bool, from_base: int | None, addresses: bool) -> int:
     """Annotate kernel addresses in a log with the symbols they belong to.
 
-    Behind an address stands <symbol+0xoffset/0xsize [module]>. Reads FILE or standard input (an oops, a stack trace,
-    dmesg, a list of addresses) line by line. All else stays as it was, byte for byte. SOURCE is what the addresses
-    belong to; a saved /proc/kallsyms will do.
+    Adds <symbol+0xoffset/0xsize [module]> behind each address. Reads FILE or standard input (an oops, a stack trace,
+    dmesg, a list of addresses) line by line. All other text stays unchanged, byte for byte. SOURCE is the kernel that
+    the addresses belong to; it may also be a saved /proc/kallsyms.
 
-    Logs of another boot of the same kernel need its base; a line "Kernel Offset: 0x... from 0x...", which a kernel that
-    panics prints, tells it. Modules lie elsewhere in each boot, so that their addresses stay as they are.
+    Logs of another boot of the same kernel need its base. A kernel that panics prints it in a line
+    "Kernel Offset: 0x... from 0x...". Modules have other addresses in each boot, so their addresses stay as they are.
     """
     if request.every:
         raise click.UsageError("--all makes no sense here: addresses belong to one kernel; give --kernel N.")
@@ -87,7 +90,7 @@ def symbolize(request: Request, log: Path, core: bool, from_base: int | None, ad
 
 
 def _linked(found: Listed) -> int | None:
-    """Where the kernel's ``_text`` was linked; None where nothing tells."""
+    """Return the link address of the kernel's ``_text``; None if unknown."""
     kernel = found.kernel
     if kernel is None or kernel.kaslr_slide is None or kernel.virtual_base is None:
         return None
@@ -95,14 +98,14 @@ def _linked(found: Listed) -> int | None:
 
 
 def _move(annotator: Annotator, found: Listed, base: int, linked: int | None) -> None:
-    """Lets the annotator read the log of a boot with that base."""
+    """Make the annotator read the log of a boot with another base."""
     annotator.distance = distance_from(found.listing.symbols, base, linked)
     if annotator.distance:
         annotator.resolver = replace(found.resolver, dynamic=Dynamic())
 
 
 def _fits(addresses: LogAddresses, found: Listed, base: int, linked: int | None) -> bool:
-    """Whether a log's addresses fit the base that it tells; says it if not."""
+    """Tell whether a log's addresses fit the base in it; print a note if they do not."""
     fits = addresses.fit(distance_from(found.listing.symbols, base, linked))
     if not fits:
         note(
@@ -113,7 +116,9 @@ def _fits(addresses: LogAddresses, found: Listed, base: int, linked: int | None)
 
 
 def _base_told(stream: BinaryIO, found: Listed, linked: int | None) -> int | None:
-    """The base that a log tells, which stands at its end; None where it tells none, or cannot be read twice.
+    """Return the base that a log gives, at its end.
+
+    None if it gives none that fits, or cannot be read twice.
 
     Raises:
         KallsiftError: if it is the log of several boots.
@@ -139,7 +144,10 @@ def _base_told(stream: BinaryIO, found: Listed, linked: int | None) -> int | Non
 
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:
-    """Lines with their ends, and whether each is a whole line; parts of those that are too long."""
+    """Yield lines with their ends, and whether each is a whole line.
+
+    Lines that are too long come in parts.
+    """
     whole = True
     while line := stream.readline(MAX_LINE):
         ended = line.endswith(b"\n")
@@ -149,7 +157,7 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:
 
 @contextmanager
 def _opened(log: Path) -> Iterator[BinaryIO]:
-    """The log as bytes."""
+    """Open the log as bytes."""
     if str(log) == "-":
         yield sys.stdin.buffer
     else:

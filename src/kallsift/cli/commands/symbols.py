@@ -1,4 +1,4 @@
-"""``kallsift symbols``: the kernel's symbol table, in the format that is asked for."""
+"""Define ``kallsift symbols``: the kernel's symbol table in the chosen format."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ EXAMPLES = {
 def symbols(request: Request, output: Path | None, form: str, core: bool) -> int:
     """Print the kernel's symbols: all of /proc/kallsyms.
 
-    They come in the kernel's own order, duplicates kept.
+    They come in the kernel's own order; duplicates are kept.
 
     SOURCE is a memory dump or a kernel image, recognised by its content; - stands for standard input.
     """
@@ -68,7 +68,10 @@ def symbols(request: Request, output: Path | None, form: str, core: bool) -> int
 
 
 def _dynamic(kernel: Kernel) -> Dynamic:
-    """Return what a kernel has beside its built-in symbols; imported late, for the latter need none of it."""
+    """Return the symbols that a kernel has beside its built-in ones.
+
+    The module is imported here, because the built-in symbols do not need it.
+    """
     from kallsift.analysis.dynamic.dynamic_symbols import dynamic_symbols
 
     return dynamic_symbols(kernel, with_regions=False)

@@ -1,4 +1,4 @@
-"""Addresses as users write them."""
+"""Read addresses as users write them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Address(click.ParamType[int]):
     name = "address"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number, which is never negative."""
+        """Return the number, from 0 to 2^64 - 1."""
         try:
             number = int(value, 0)
         except ValueError:

@@ -1,4 +1,7 @@
-"""Options for what a user knows of a machine: checked and never trusted, or asked where nothing else tells."""
+"""Define options for facts about a machine that the user knows.
+
+They are checked and never trusted, or used if nothing else decides.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +25,20 @@ REGISTERS = {
     "ttbr1": ("ttbr1", "Physical address of arm64's page table of the kernel."),
     "vbar": ("vbar", "Where exceptions enter the kernel on arm64."),
 }
-"""Options, with the register's name in `CpuState` and what it is."""
+"""Options, with the register's name in `CpuState` and its description."""
 
 WORD_SIZES = {"32": 4, "64": 8}
-"""Bits of a word, as the option has them, with its bytes."""
+"""Bytes of a word, by the value of the option, which is its bits."""
 
 BYTE_ORDERS = {"little": "<", "big": ">"}
-"""As the option has them, and as `Hints` does."""
+"""Byte orders as in `Hints`, by the value of the option."""
 
 LARGEST = 1 << 20
-"""Bytes of a VMCOREINFO text that are read at most."""
+"""Highest number of bytes of a VMCOREINFO text that are read."""
 
 
 def hint_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Adds the options to a command, which gets them as ``hints``."""
+    """Add the options to a command, which receives them as ``hints``."""
 
     @functools.wraps(command)
     def with_hints(

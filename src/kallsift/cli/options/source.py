@@ -1,4 +1,4 @@
-"""What every command that reads a source shares: its options, and the way from them to recovered kernels."""
+"""Define the options of commands that read a source, and recover its kernels."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What the shared options ask for.
+    """The values of the shared options.
 
     Attributes:
         source: the memory dump's name.
         every: whether all kernels are wanted.
-        number: the one that is wanted, counted from 0 in the order of `recover_all`; None for the best.
+        number: number of the wanted kernel, counted from 0 in the order of `recover_all`; None for the best.
         verbose: whether the evidence goes to standard error.
-        base: where the first byte of a kernel image lies; None for what the image itself says.
-        hints: what the user knows of the machine's processors.
-        pause: whether a live guest is to stand still meanwhile.
-        label: what begins the messages of this source where a command reads several; empty where it is the only one.
+        base: address of the first byte of a kernel image; None for the address that the image itself gives.
+        hints: facts about the machine that the user knows.
+        pause: whether a live guest is paused while it is read.
+        label: beginning of the messages about this source, if a command reads several; empty if it is the only one.
     """
 
     source: str
@@ -54,14 +54,20 @@ class Request:
 
 
 def complete_file(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Let the shell complete the name of a file, for arguments that need not be one."""
+    """Let the shell complete the name of a file.
+
+    It is for arguments that can also be something else.
+    """
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
 
 
 def source_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Adds SOURCE and the shared options to a command, which gets them as one `Request` in front of its own."""
+    """Add SOURCE and the shared options to a command.
+
+    The command receives them as one `Request` before its own arguments.
+    """
 
     @click.argument("source", shell_complete=complete_file)
     @source_option("--all", "every", is_flag=True, help="Every kernel in the source, the running ones first.")
@@ -104,7 +110,9 @@ def source_options(command: Callable[..., int]) -> Callable[..., int]:
 
 @contextmanager
 def opened(request: Request) -> Iterator[Memory]:
-    """The source; says on standard error what it lacks, and at last which of its pages turned out to be unreadable.
+    """Open the source, and warn of what it lacks.
+
+    At the end, it also warns of pages that turned out to be unreadable.
 
     Raises:
         KallsiftError: if the source cannot be read.
@@ -119,7 +127,7 @@ def opened(request: Request) -> Iterator[Memory]:
         try:
             yield memory
         except (KallsiftError, OSError):
-            # where a file was cut short, that is why
+            # if a file was cut short, that is the cause
             memory.check_files()
             raise
         finally:
@@ -130,7 +138,9 @@ def opened(request: Request) -> Iterator[Memory]:
 
 @contextmanager
 def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
-    """The source and the kernels that were asked for, at least one; says on standard error which are not proven.
+    """Open the source and recover the requested kernels, at least one.
+
+    Kernels that are not proven are named on standard error.
 
     Raises:
         KallsiftError: if the source cannot be read or holds no such kernel.
@@ -160,7 +170,10 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
 
 
 def _explained(request: Request, error: KallsiftError) -> KallsiftError:
-    """Return what to say of a source without a kernel: that it lists symbols, if it does, and which source it is."""
+    """Return the error for a source without a kernel.
+
+    It says that the source lists symbols, if it does, and names the source.
+    """
     from kallsift.analysis.listings.open import listed
     from kallsift.memory import stdin
     from kallsift.memory.formats.registry import STANDARD_INPUT
@@ -182,17 +195,19 @@ Chunk = TypeVar("Chunk")
 
 
 def checked(memory: Memory, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """The chunks of a result, which is no result if a file of the source was cut short when the last one is made.
+    """Yield the chunks of a result, then check that no source file was cut short.
+
+    A result from a file that was cut short would be wrong.
 
     Raises:
-        SourceError: if one was.
+        SourceError: if a file was cut short.
     """
     yield from chunks
     memory.check_files()
 
 
 def remarks(kernels: tuple[Kernel, ...]) -> Iterator[str]:
-    """What is to be said of other kernels than the one that was asked for, a line each."""
+    """Yield remarks on the role of the requested kernel, and on other kernels."""
     for kernel in kernels:
         if kernel.state is State.RUNNING and kernel.role in _ROLES:
             yield _ROLES[kernel.role]
@@ -212,7 +227,7 @@ _ROLES = {
 
 
 def chosen(request: Request, memory: Memory, progress: Progress | None) -> tuple[Kernel, ...]:
-    """The kernels that were asked for.
+    """Return the requested kernels.
 
     Raises:
         KallsiftError: if there is none.
