@@ -7,6 +7,7 @@ import gzip
 import lzma
 import random
 import struct
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -47,7 +48,7 @@ def lz4_legacy(data: bytes) -> bytes:
 
 
 def lzop(data: bytes, flags: int = 0x03000001, version: int = 0x1030, name: bytes = b"") -> bytes:
-    """As lzop with an Adler checksum of what is unpacked (which is left 0, since readers of kernels skip it)."""
+    """As lzop with an Adler checksum of what is unpacked."""
     header = struct.pack(">HH", version, 0x2080)
     if version >= 0x940:
         header += struct.pack(">HBBIIII", 0x0940, 1, 5, flags, 0o100644, 0, 0)
@@ -55,14 +56,16 @@ def lzop(data: bytes, flags: int = 0x03000001, version: int = 0x1030, name: byte
         header += struct.pack(">BIII", 1, flags, 0o100644, 0)
     header += bytes([len(name)]) + name + bytes(4)
     result = b"\x89LZO\0\r\n\x1a\n" + header
-    checksums = [flags & 1 != 0, flags & 0x100 != 0], [flags & 2 != 0, flags & 0x200 != 0]
+    checksums = [(0x1, zlib.adler32), (0x100, zlib.crc32)], [(0x2, zlib.adler32), (0x200, zlib.crc32)]
     for start in range(0, len(data), 256 << 10):
         block = data[start : start + (256 << 10)]
         packed = LZOCompressor().compress(block)
         stored = len(packed) >= len(block)
         packed = block if stored else packed
         result += struct.pack(">II", len(block), len(packed))
-        result += bytes(4 * (sum(checksums[0]) + (0 if stored else sum(checksums[1])))) + packed
+        for content, kinds in zip((block, packed), checksums if not stored else checksums[:1], strict=False):
+            result += b"".join(struct.pack(">I", check(content)) for flag, check in kinds if flags & flag)
+        result += packed
     return result + bytes(4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import subprocess
 from collections.abc import Callable
@@ -15,6 +16,8 @@ import pytest
 from kallsift.errors import UnmappedError
 from kallsift.memory.formats import registry as containers
 from kallsift.memory.memory import Memory
+from tests.image.builders import lzop
+from tests.memory.builders import elf, lime, load
 
 MIB = 1 << 20
 CHANCE = np.random.default_rng(2)
@@ -58,6 +61,7 @@ FORMS: dict[str, tuple[Callable[[], bytes], int]] = {
     "zstd": (lambda: b"".join(_zstd(part) for part in _parts(MIB)), MIB),
     "lz4": (lambda: _lz4(RAM), 1 << 16),
     "xz": (lambda: _xz(RAM), MIB),
+    "lzop": (lambda: lzop(RAM), 1 << 18),
 }
 """How a dump is packed, and how much is packed independently."""
 
@@ -113,3 +117,116 @@ def test_one_stream_of_gzip_keeps_what_is_before_the_damage() -> None:
     assert len(RAM) // 3 < len(found)
     assert found[: len(RAM) // 3] == RAM[: len(RAM) // 3]
     assert "bytes could be unpacked" in memory.notes[0]
+
+
+BLOCK = 100_000
+"""What a block of bzip2 -1 unpacks to, but for 19 bytes, where hardly any byte repeats."""
+
+
+def _marks(packed: bytes | bytearray) -> list[int]:
+    """The bits at which blocks of bzip2 begin."""
+    bits = "".join(f"{byte:08b}" for byte in packed)
+    mark = f"{0x314159265359:048b}"
+    found = [bits.find(mark)]
+    while found[-1] >= 0:
+        found.append(bits.find(mark, found[-1] + 1))
+    return found[:-1]
+
+
+def _number(offset: np.int64) -> int:
+    """The number of the block that holds an offset in a source in which few bytes repeat."""
+    return int(offset + BLOCK // 50) // BLOCK
+
+
+CONTAINED: dict[str, Callable[[bytes], bytes]] = {
+    "raw": lambda ram: ram,
+    "elf": lambda ram: elf([load(0x1000, ram[: MIB // 2]), load(1 << 32, ram[MIB // 2 :])]),
+    "lime": lambda ram: lime([(0x1000, ram[: MIB // 2]), (1 << 32, ram[MIB // 2 :])]),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINED)
+@pytest.mark.parametrize("number", [0, 3, 8])
+@pytest.mark.parametrize("streams", [1, 3])
+def test_a_lost_block_of_bzip2_is_a_hole(container: str, number: int, streams: int) -> None:
+    content = CONTAINED[container](RAM[: 2 * MIB])
+    step = -(-len(content) // streams)
+    packed = bytearray(b"".join(bz2.compress(content[low : low + step], 1) for low in range(0, len(content), step)))
+    marks = _marks(packed)
+    place = (marks[number] + marks[number + 1]) // 16
+    packed[place : place + 16] = bytes(16)
+    if number == 0 and container != "raw":
+        pytest.skip("the first block holds the headers")
+    memory = _read(bytes(packed))
+    whole = _read(content)
+    assert [(one.start, one.size) for one in memory.segments] == [(one.start, one.size) for one in whole.segments]
+    lost = 0
+    for found, expected in zip(memory.segments, whole.segments, strict=True):
+        wrong = np.flatnonzero(found.read() != expected.read())
+        assert not len(wrong) or wrong[-1] - wrong[0] < BLOCK + 1000
+        assert not any(
+            memory.is_readable(found.start + offset, 1) for offset in np.unique(wrong // 4096 * 4096).tolist()
+        )
+        lost += len(wrong)
+    assert lost > BLOCK // 2
+    (note,) = memory.notes
+    assert "bytes in the middle of it are lost" in note
+
+
+def test_of_two_lost_blocks_of_bzip2_what_is_between_is_lost_too() -> None:
+    packed = bytearray(bz2.compress(RAM[: 2 * MIB], 1))
+    marks = _marks(packed)
+    for number in (3, 6):
+        place = (marks[number] + marks[number + 1]) // 16
+        packed[place : place + 16] = bytes(16)
+    memory = _read(bytes(packed))
+    found = memory.segments[0].read()
+    wrong = np.flatnonzero(found != np.frombuffer(RAM[: 2 * MIB], np.uint8))
+    assert (_number(wrong[0]), wrong[-1] // BLOCK) == (3, 6)
+    assert memory.read(180 << 12, 4096).tobytes() == RAM[180 << 12 : 181 << 12]
+
+
+def test_a_lost_mark_of_bzip2_costs_two_blocks() -> None:
+    packed = bytearray(bz2.compress(RAM[: 2 * MIB], 1))
+    place = _marks(packed)[4] // 8
+    packed[place : place + 6] = bytes(6)
+    memory = _read(bytes(packed))
+    wrong = np.flatnonzero(memory.segments[0].read() != np.frombuffer(RAM[: 2 * MIB], np.uint8))
+    assert (_number(wrong[0]), wrong[-1] // BLOCK) == (3, 4)
+
+
+def _block_offsets(packed: bytes | bytearray) -> list[int]:
+    """Where the headers of lzop's full blocks stand."""
+    offsets = [packed.find((1 << 18).to_bytes(4, "big"))]
+    while (following := offsets[-1] + 12 + int.from_bytes(packed[offsets[-1] + 4 :][:4], "big")) < len(packed) - 4:
+        offsets.append(following)
+    return offsets
+
+
+@pytest.mark.parametrize(("low", "high", "is_lost"), [(0, 4, False), (4, 8, False), (0, 8, False), (0, 12, True)])
+def test_a_block_of_lzop_with_a_damaged_header_is_found_by_the_next_one(low: int, high: int, is_lost: bool) -> None:
+    packed = bytearray(lzop(RAM))
+    offset = _block_offsets(packed)[7]
+    packed[offset + low : offset + high] = b"\xff" * (high - low)
+    memory = _read(bytes(packed))
+    found = memory.segments[0].read().tobytes()
+    expected = RAM[: 7 << 18] + bytes(1 << 18) + RAM[8 << 18 :] if is_lost else RAM
+    assert found == expected
+
+
+def test_lzop_of_which_blocks_are_missing_keeps_the_end() -> None:
+    packed = lzop(RAM[: 4 * MIB])
+    offsets = _block_offsets(packed)
+    memory = _read(packed[: offsets[5] + 9] + packed[offsets[8] - 100 :])
+    found = memory.segments[0].read().tobytes()
+    assert found == RAM[: 5 << 18] + bytes(3 << 18) + RAM[8 << 18 : 4 * MIB]
+    assert not memory.is_readable(6 << 18, 1)
+
+
+def test_checksums_of_lzop_tell_of_a_block_that_unpacks_to_something_else() -> None:
+    packed = bytearray(lzop(RAM[:MIB]))
+    packed[_block_offsets(packed)[1] + 8] ^= 1
+    memory = _read(bytes(packed))
+    assert not memory.is_readable(1 << 18, 1)
+    assert memory.is_readable(0, 1 << 18)
+    assert memory.is_readable(2 << 18, 1 << 18)

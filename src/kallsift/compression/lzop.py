@@ -1,4 +1,4 @@
-"""lzop's container of LZO1X blocks, as far as kernels and libvirt use it.
+"""lzop's container of LZO1X blocks, as far as kernels, libvirt and dumps use it.
 
 Format: lzop 1.04, src/lzop.c and src/conf.h; the kernel's own reader is lib/decompress_unlzo.c. All words are
 big-endian.
@@ -6,7 +6,9 @@ big-endian.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Generator
+from typing import NamedTuple
 
 MAGIC = b"\x89LZO\0\r\n\x1a\n"
 MAGIC_SIZE = len(MAGIC)
@@ -15,50 +17,113 @@ NEWER_HEADER = 0x0940
 BLOCK_LIMIT = 256 << 10
 """lzop writes blocks of so many bytes, and the kernel's reader takes none that are larger."""
 
+BLOCK_COST = 1 << 13
+"""Bytes that could be passed over while a block is looked at."""
+
 ADLER_PLAIN, ADLER_PACKED, EXTRA_FIELD, CRC_PLAIN, CRC_PACKED, FILTERED = 0x1, 0x2, 0x40, 0x100, 0x200, 0x800
 """Flags: which checksums stand before each block, and which fields in the header."""
 
+Decode = Callable[[memoryview, int], bytes]
+"""Unpacks one block, given the size it unpacks to."""
 
-def pieces(
-    data: memoryview, decode: Callable[[memoryview, int], bytes], error: type[Exception]
-) -> Generator[bytes, None, int]:
+
+class Block(NamedTuple):
+    """One block of a stream.
+
+    Attributes:
+        begin: offset at which its header begins.
+        start: offset of what is packed.
+        size: bytes that it unpacks to.
+        packed: bytes that it takes; as many where it is stored as it is.
+        adler: the Adler checksum of what is unpacked; None if there is none.
+        crc: the CRC of what is unpacked, likewise.
+    """
+
+    begin: int
+    start: int
+    size: int
+    packed: int
+    adler: int | None
+    crc: int | None
+
+    @property
+    def end(self) -> int:
+        """Offset behind it."""
+        return self.start + self.packed
+
+
+def pieces(data: memoryview, decode: Decode, error: type[Exception]) -> Generator[bytes, None, int]:
     """Decodes block by block; returns the offset behind the end mark.
 
     Args:
         data: begins with the stream.
-        decode: unpacks one block, given the size it unpacks to.
+        decode: unpacks one block.
         error: what ``decode`` raises.
 
     Raises:
         ValueError: if the stream is cut short or damaged; the text says where.
     """
-    position, flags = _header(data)
-    checksums = [4 * bool(flags & flag) for flag in (ADLER_PLAIN, CRC_PLAIN, ADLER_PACKED, CRC_PACKED)]
-    while True:
-        begin = position
-        size = _word(data, position)
-        if not size:
-            return position + 4
-        packed = _word(data, position + 4)
-        if size > BLOCK_LIMIT or not 0 < packed <= size:
-            raise ValueError(f"is damaged (block at offset {begin:#x} of it)")
-        # a block that cannot be packed is stored, without the checksums of what is packed
-        position += 8 + sum(checksums[:2]) + (sum(checksums[2:]) if packed < size else 0)
-        block = data[position : position + packed]
-        if len(block) < packed:
-            raise ValueError("is cut short")
-        try:
-            unpacked = bytes(block) if packed == size else decode(block, size)
-        except error as problem:
-            raise ValueError(f"is damaged (block at offset {begin:#x} of it)") from problem
-        if len(unpacked) != size:
-            raise ValueError(f"is damaged (block at offset {begin:#x} of it)")
+    position, flags = read_header(data)
+    while (block := block_at(data, position, flags)) is not None:
+        unpacked = unpack(data, block, decode, error)
+        if unpacked is None:
+            raise ValueError(f"is damaged (block at offset {block.begin:#x} of it)")
         yield unpacked
-        position += packed
+        position = block.end
+    return position + 4
 
 
-def _header(data: memoryview) -> tuple[int, int]:
-    """The offset behind the header, and its flags."""
+def block_at(data: memoryview, begin: int, flags: int) -> Block | None:
+    """Return the block whose header stands at an offset; None for the end mark.
+
+    Raises:
+        ValueError: if it is cut short or damaged.
+    """
+    size = _word(data, begin)
+    if not size:
+        return None
+    block = with_sizes(data, begin, flags, size, _word(data, begin + 4))
+    if size > BLOCK_LIMIT or not 0 < block.packed <= size:
+        raise ValueError(f"is damaged (block at offset {begin:#x} of it)")
+    if block.end > len(data):
+        raise ValueError("is cut short")
+    return block
+
+
+def with_sizes(data: memoryview, begin: int, flags: int, size: int, packed: int) -> Block:
+    """Return the block whose header stands at an offset, with its sizes given.
+
+    Raises:
+        ValueError: if the header is cut short.
+    """
+    has_adler, has_crc = bool(flags & ADLER_PLAIN), bool(flags & CRC_PLAIN)
+    start = begin + 8 + 4 * (has_adler + has_crc)
+    # a block that cannot be packed is stored, without the checksums of what is packed
+    if packed < size:
+        start += 4 * (bool(flags & ADLER_PACKED) + bool(flags & CRC_PACKED))
+    adler = _word(data, begin + 8) if has_adler else None
+    crc = _word(data, begin + 8 + 4 * has_adler) if has_crc else None
+    return Block(begin, start, size, packed, adler, crc)
+
+
+def unpack(data: memoryview, block: Block, decode: Decode, error: type[Exception]) -> bytes | None:
+    """Return what a block holds; None if it is damaged, as its checksums tell."""
+    packed = data[block.start : block.end]
+    try:
+        unpacked = bytes(packed) if block.packed == block.size else decode(packed, block.size)
+    except error:
+        return None
+    if len(unpacked) != block.size or block.adler not in (None, zlib.adler32(unpacked)):
+        return None
+    return unpacked if block.crc is None or block.crc == zlib.crc32(unpacked) else None
+
+
+def read_header(data: memoryview) -> tuple[int, int]:
+    """Return the offset behind the header, and its flags.
+
+    Raises:
+        ValueError: if it is cut short, or tells of a filter.
+    """
     version = int.from_bytes(data[MAGIC_SIZE : MAGIC_SIZE + 2], "big")
     newer = version >= NEWER_HEADER
     position = MAGIC_SIZE + (2 + 2 + 2 + 1 + 1 if newer else 2 + 2 + 1)  # versions, method and level

@@ -1,7 +1,8 @@
 """What can be had of a compressed stream behind the place where it is damaged: of what is packed independently.
 
 How much was lost is known where the format says how much its parts unpack to. Sources: RFC 1952 (ISIZE), RFC 8878
-(frame header), lz4_Frame_format.md of lz4/lz4, xz-file-format.txt of tukaani-project/xz (index). bzip2 does not tell.
+(frame header), lz4_Frame_format.md of lz4/lz4, xz-file-format.txt of tukaani-project/xz (index). For the others see
+`bzip2_rest.py` and `lzop_rest.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Generator, Iterator
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
+from kallsift.budget import WorkBudget
 from kallsift.compression.optional_package import optional_package
 from kallsift.compression.varints import varints
 
@@ -38,11 +40,42 @@ class Gap(NamedTuple):
     before: int = 0
 
 
-Rest = Generator[bytes | Gap, None, int]
+class Break(NamedTuple):
+    """Bytes that are lost in the middle of what a stream holds, of which the stream does not tell how many.
+
+    Attributes:
+        least: so many at least.
+        most: more would be unlikely.
+    """
+
+    least: int
+    most: int
+
+
+Piece = bytes | Gap | Break
+
+Rest = Generator[Piece, None, int]
 """Yields what is left of a stream, and returns the offset behind it."""
 
-Salvage = Callable[[memoryview, int, int], Rest]
-"""Gives the rest of the stream that begins at an offset, and of which so many bytes were unpacked.
+
+class Damage(NamedTuple):
+    """Where a stream cannot be unpacked any further.
+
+    Attributes:
+        data: all bytes.
+        begin: offset at which the stream begins.
+        done: bytes that were unpacked of it.
+        budget: what may be spent on the rest.
+    """
+
+    data: memoryview
+    begin: int
+    done: int
+    budget: WorkBudget
+
+
+Salvage = Callable[[Damage], Rest]
+"""Gives the rest of a damaged stream.
 
 It gives nothing, and returns the size of all data, where there is nothing that can be had.
 """
@@ -50,8 +83,9 @@ It gives nothing, and returns the size of all data, where there is nothing that 
 GZIP = re.compile(rb"\x1f\x8b\x08[\0-\x1f].{4}[\0\x02\x04][\0-\x0d\xff]", re.DOTALL)
 
 
-def gzip_rest(data: memoryview, begin: int, done: int) -> Rest:
+def gzip_rest(damage: Damage) -> Rest:
     """Go on at the next member, before which the size of the damaged one stands, modulo 2^32."""
+    data, begin, done, _ = damage
     for place in _places(GZIP, data, begin + 18):
         size = int.from_bytes(data[place - 4 : place], "little")
         lost = (size - done) % (1 << 32)
@@ -70,8 +104,9 @@ def gzip_rest(data: memoryview, begin: int, done: int) -> Rest:
 ZSTD = re.compile(rb"\x28\xb5\x2f\xfd")
 
 
-def zstd_rest(data: memoryview, begin: int, done: int) -> Rest:
+def zstd_rest(damage: Damage) -> Rest:
     """Go on at the next frame, if the damaged one's header says how much it holds."""
+    data, begin, done, _ = damage
     size = _zstd_size(data[begin : begin + 18])
     if size is None or size < done:
         return len(data)
@@ -100,8 +135,9 @@ LZ4_BLOCK_SIZES = {4: 1 << 16, 5: 1 << 18, 6: 1 << 20, 7: 1 << 22}
 LZ4_PLAIN = 1 << 31
 
 
-def lz4_rest(data: memoryview, begin: int, done: int) -> Rest:
+def lz4_rest(damage: Damage) -> Rest:
     """Go on at the next block of a frame whose blocks are independent: each but the last is of the same size."""
+    data, begin, done, _ = damage
     flags, most = data[begin + 4], LZ4_BLOCK_SIZES.get(data[begin + 5] >> 4, 0)
     if not flags & LZ4_INDEPENDENT or not most:
         return len(data)
@@ -137,8 +173,9 @@ XZ_STEP = 1 << 12
 """Bytes given to the decoder at once: what one of these unpacks to is lost with an error behind it."""
 
 
-def xz_rest(data: memoryview, begin: int, done: int) -> Rest:
+def xz_rest(damage: Damage) -> Rest:
     """Go on at the next block, which the index at the end of the stream tells of."""
+    data, begin, done, _ = damage
     blocks = _xz_blocks(data, begin)
     ends = list(accumulate(unpacked for _, unpacked in blocks))
     starts = list(accumulate((packed for packed, _ in blocks), initial=begin + XZ_HEADER))

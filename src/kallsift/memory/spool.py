@@ -6,7 +6,6 @@ The file is gone with the mapping. It lies where TMPDIR says. A stream may expan
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -16,11 +15,23 @@ from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
 from kallsift.compression import decoders, lzop
+from kallsift.compression.bzip2_rest import bzip2_rest
+from kallsift.compression.lzop_rest import lzop_rest
 from kallsift.compression.optional_package import MissingPackageError
-from kallsift.compression.stream_frames import Gap, Salvage, gzip_rest, lz4_rest, xz_rest, zstd_rest
+from kallsift.compression.stream_frames import (
+    Break,
+    Damage,
+    Gap,
+    Piece,
+    Salvage,
+    gzip_rest,
+    lz4_rest,
+    xz_rest,
+    zstd_rest,
+)
 from kallsift.errors import SourceError
-from kallsift.memory.file_faults import lose
-from kallsift.memory.file_mapping import faults_of, map_file, stored_size
+from kallsift.memory.file_mapping import stored_size
+from kallsift.memory.spool_file import Place, SpoolFile
 
 RATIO, FREE = 1024, 1 << 30
 """Deflate cannot expand to more; memory shrinks to a third, or to a hundredth where most of it is blank."""
@@ -32,6 +43,8 @@ STREAM_COST = 1 << 15
 """Bytes that could be passed over while a decoder is made."""
 
 
+MAX_LOST = 1 << 32
+"""Bytes of a hole in the middle of a stream."""
 MAX_DAMAGES = 1 << 10
 """Times that a compressed file is gone on with behind damage."""
 
@@ -87,11 +100,16 @@ def _streams(start: Callable[[], decoders.Started]) -> _Unpack:
     return pieces
 
 
-def _lzop(data: memoryview, _: WorkBudget) -> Iterator[bytes]:
+def _lzop(data: memoryview, budget: WorkBudget) -> Iterator[bytes]:
+    done = 0
     try:
-        yield from lzop.pieces(data, *decoders.lzo_block())
+        for piece in lzop.pieces(data, *decoders.lzo_block()):
+            if not budget.take("blocks", lzop.BLOCK_COST):
+                raise DamagedError("has more blocks than one of its size is worth", is_final=True)
+            done += len(piece)
+            yield piece
     except ValueError as problem:
-        raise DamagedError(str(problem)) from problem
+        raise DamagedError(str(problem), done=done) from problem
 
 
 STREAMS: dict[str, _Unpack] = {
@@ -104,17 +122,27 @@ STREAMS: dict[str, _Unpack] = {
 }
 """Compressions by name: each unpacks what some bytes begin with, piece by piece."""
 
-SALVAGES: dict[str, Salvage] = {"gzip": gzip_rest, "xz": xz_rest, "lz4": lz4_rest, "zstd": zstd_rest}
+SALVAGES: dict[str, Salvage] = {
+    "gzip": gzip_rest,
+    "bzip2": bzip2_rest,
+    "xz": xz_rest,
+    "lz4": lz4_rest,
+    "lzop": lzop_rest,
+    "zstd": zstd_rest,
+}
 """What gives the rest of a damaged stream, where that can be had."""
 
 
-def spooled(name: str, compression: str, packed: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], str | None]:
+def spooled(
+    name: str, compression: str, packed: NDArray[np.uint8], place: Place
+) -> tuple[NDArray[np.uint8], str | None]:
     """What a compressed stream holds, mapped read-only, and why that may be less than it once held (None if it is all).
 
     Args:
         name: the source as messages call it.
         compression: a key of `STREAMS`.
         packed: the stream, shape (size,), uint8.
+        place: tells where the end belongs if nobody knows how much is lost before it.
 
     Raises:
         SourceError: if nothing can be unpacked, if it is too much, or if a package is missing.
@@ -122,7 +150,7 @@ def spooled(name: str, compression: str, packed: NDArray[np.uint8]) -> tuple[NDA
     problem = None
     lost = 0
 
-    def pieces() -> Iterator[bytes | Gap]:
+    def pieces() -> Iterator[Piece]:
         nonlocal problem, lost
         size = 0
         for piece in _pieces(compression, packed.data, WorkBudget.of(stored_size(packed))):
@@ -130,13 +158,21 @@ def spooled(name: str, compression: str, packed: NDArray[np.uint8]) -> tuple[NDA
                 problem = problem or f"the {compression} stream {piece}"
                 continue
             lost += piece.size if isinstance(piece, Gap) else 0
-            size += piece.size if isinstance(piece, Gap) else len(piece)
+            size += piece.size if isinstance(piece, Gap) else 0 if isinstance(piece, Break) else len(piece)
             if size > max(FREE, RATIO * len(packed)):
                 raise SourceError(f"{name}: its {compression} stream expands without end; it is no dump")
             yield piece
 
+    def placed(head: NDArray[np.uint8], tail: NDArray[np.uint8], possible: range) -> int | None:
+        nonlocal lost
+        start = place(head, tail, possible)
+        if start is None or not possible.start <= start - len(head) <= MAX_LOST:
+            return None
+        lost += start - len(head)
+        return start
+
     try:
-        data = gathered(name, pieces(), "unpacks to")
+        data = gathered(name, pieces(), "unpacks to", place=placed)
     except MissingPackageError as error:
         raise SourceError(f"{name}: {compression} needs the package {error}; pip install 'kallsift[images]'") from error
     if data is None:
@@ -144,17 +180,17 @@ def spooled(name: str, compression: str, packed: NDArray[np.uint8]) -> tuple[NDA
     return data, f"{problem}, and {lost:,} bytes in the middle of it are lost" if lost else problem
 
 
-def _pieces(compression: str, packed: memoryview, budget: WorkBudget) -> Iterator[bytes | Gap | DamagedError]:
+def _pieces(compression: str, packed: memoryview, budget: WorkBudget) -> Iterator[Piece | DamagedError]:
     """What a compressed stream holds, behind damage too as far as that can be had; and each error where it is met."""
-    position, salvage = 0, SALVAGES.get(compression)
+    position, salvage = 0, SALVAGES[compression]
     for _ in range(MAX_DAMAGES):
         try:
             yield from STREAMS[compression](packed[position:], budget)
         except DamagedError as error:
             yield error
-            if salvage is None or error.is_final:
+            if error.is_final:
                 return
-            position += yield from salvage(packed[position:], error.begin, error.done)
+            position += yield from salvage(Damage(packed[position:], error.begin, error.done, budget))
         else:
             return
         if position >= len(packed):
@@ -162,7 +198,11 @@ def _pieces(compression: str, packed: memoryview, budget: WorkBudget) -> Iterato
 
 
 def gathered(
-    name: str, pieces: Iterable[bytes | Gap], verb: str, keep: Callable[[int], None] | None = None
+    name: str,
+    pieces: Iterable[Piece],
+    verb: str,
+    keep: Callable[[int], None] | None = None,
+    place: Place | None = None,
 ) -> NDArray[np.uint8] | None:
     """Pieces one after the other in a temporary file, mapped read-only; None if there is nothing in them.
 
@@ -171,6 +211,7 @@ def gathered(
         pieces: the bytes, and how many are lost between them, which are holes.
         verb: what the source does with them, as messages say it.
         keep: is given the file's descriptor before it is closed.
+        place: tells where the end belongs if nobody knows how much is lost before it.
 
     Raises:
         SourceError: if there are too many of them, or they cannot be written.
@@ -179,26 +220,16 @@ def gathered(
     try:
         with tempfile.TemporaryFile(prefix="kallsift.") as file:
             room = shutil.disk_usage(folder).free // 2
-            size, gaps = 0, list[range]()
+            spool = SpoolFile(file)
             for piece in pieces:
-                size += piece.size if isinstance(piece, Gap) else len(piece)
-                if size > room:
+                spool.add(piece)
+                if spool.size > room:
                     raise SourceError(
                         f"{name}: {verb} more than {room >> 20} MiB, half of what is free in {folder}; "
                         "set TMPDIR to a folder on a larger disk"
                     )
-                if isinstance(piece, Gap):
-                    file.seek(piece.size, os.SEEK_CUR)
-                    gaps.append(range(size - piece.size - piece.before, size))
-                else:
-                    file.write(piece)
-            file.truncate(size)
-            file.flush()
-            data = map_file(name, file.fileno(), size) if size else None
-            if data is not None and (faults := faults_of(data)) is not None:
-                for gap in gaps:
-                    lose(faults, gap.start, gap.stop)
-            if keep is not None and size:
+            data = spool.finish(name, place)
+            if keep is not None and data is not None:
                 keep(file.fileno())
     except OSError as error:
         raise SourceError(f"{name}: cannot be kept in {folder} ({error.strerror}); set TMPDIR to another") from error

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kallsift.compression import lzop
 from kallsift.errors import SourceError
 from kallsift.memory.formats import registry as containers
+from kallsift.memory.formats.stream_end import offset_of_end
 from kallsift.memory.memory import Memory
 from kallsift.memory.spool import spooled
 
@@ -38,7 +39,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     """
     compression = compression_of(view[: containers.HEADER_SIZE].tobytes())
     assert compression is not None
-    data, problem = spooled(name, compression, view)
+    data, problem = spooled(name, compression, view, offset_of_end)
     if probe(data[: containers.HEADER_SIZE].tobytes()):
         raise SourceError(f"{name}: what its {compression} stream holds is compressed again; unpack it once by hand")
     memory = containers.open_mapped(name, data)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory.formats.qemu import migration_stream
+from kallsift.memory.formats.stream_end import behind_least
 from kallsift.memory.memory import Memory
 from kallsift.memory.spool import spooled
 
@@ -71,7 +72,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     if COMPRESSIONS[form] in UNPACKED:
         memory = migration_stream.open_stream(name, view, start, container, release)
     else:
-        stream, problem = spooled(name, COMPRESSIONS[form], view[start:])
+        stream, problem = spooled(name, COMPRESSIONS[form], view[start:], behind_least)
         notes += (problem,) if problem else ()
         memory = migration_stream.open_stream(name, stream, 0, container, release)
     return replace(memory, notes=(*notes, *memory.notes))

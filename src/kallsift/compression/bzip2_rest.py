@@ -1,0 +1,112 @@
+"""Go on in a stream of bzip2 behind a damaged block.
+
+Blocks begin with a mark of 48 bits, at any bit, and each has a checksum. How much one unpacks to depends on its
+content: blocks are filled with what is left once repeated bytes are counted.
+
+Source: bzip2 1.0.8, decompress.c and compress.c.
+"""
+
+from __future__ import annotations
+
+import bz2
+import re
+from collections.abc import Iterator
+from heapq import merge
+from itertools import pairwise
+
+import numpy as np
+
+from kallsift.compression.stream_frames import Break, Damage, Rest
+
+BLOCK_MARK, END_MARK, MARK_BITS, CHECKSUM_BITS = 0x314159265359, 0x177245385090, 48, 32
+STREAM_SIZE, LEVEL_SIZE = 4, 100_000
+"""Bytes of a stream's header, and of a block for each level."""
+MIN_FILLED = 0.75
+"""Share of its size that a full block unpacks to at least: of four equal bytes five are made."""
+MAX_LOST_RATIO = 8
+"""How many times as much as at least blocks are taken to unpack to at most; blank memory packs to next to nothing."""
+MAX_PACKED = 4 << 20
+"""Bytes of a packed block, with much to spare."""
+BLOCK_COST = 1 << 15
+"""Bytes that could be passed over while a decoder is made."""
+
+
+def bzip2_rest(damage: Damage) -> Rest:
+    """Go on at the next block that unpacks."""
+    data, done, lost = damage.data, damage.done, 0
+    for first, end in _spans(damage):
+        if not damage.budget.take("blocks", BLOCK_COST):
+            break
+        piece = _unpacked(data, first, end)
+        if piece is None:
+            lost += 1
+            continue
+        if lost:
+            least = lost * _least(data, damage.begin)
+            yield Break(least, MAX_LOST_RATIO * least)
+            lost = 0
+        if done < len(piece):
+            yield piece[done:]
+        done = max(0, done - len(piece))
+    return len(data)
+
+
+def _least(data: memoryview, begin: int) -> int:
+    """Return how much a full block of a stream unpacks to at least; its level is the digit in its header."""
+    level = data[begin + STREAM_SIZE - 1] - ord("0")
+    return int(MIN_FILLED * LEVEL_SIZE * (level if 1 <= level <= 9 else 1))
+
+
+def _spans(damage: Damage) -> Iterator[tuple[int, int]]:
+    """Yield the first bit of what may be a block, and the one behind it: what stands between two marks.
+
+    Nothing but a header of four bytes stands between the end of a stream and the next one; if more does, that is lost.
+    """
+    data, begin = damage.data, damage.begin
+    block_marks, end_marks = (_marks(data, begin, mark) for mark in (BLOCK_MARK, END_MARK))
+    marks = merge(((bit, True) for bit in block_marks), ((bit, False) for bit in end_marks), [(8 * len(data), False)])
+    for (bit, is_block), (end, _) in pairwise(marks):
+        following = -(-(bit + MARK_BITS + CHECKSUM_BITS) // 8) + STREAM_SIZE
+        if is_block or end > 8 * following:
+            yield bit, min(end, bit + 8 * MAX_PACKED)
+
+
+def _marks(data: memoryview, begin: int, mark: int) -> Iterator[int]:
+    """Yield the bits at which a mark stands, ascending."""
+
+    def at(shift: int) -> Iterator[int]:
+        size = -(-(MARK_BITS + shift) // 8)
+        aligned = mark << (8 * size - MARK_BITS - shift)
+        # all whole bytes of it; the bits before and behind them are compared then
+        whole = aligned.to_bytes(size, "big")[bool(shift) : size - bool(shift)]
+        mask = ((1 << MARK_BITS) - 1) << (8 * size - MARK_BITS - shift)
+        for match in re.finditer(re.escape(whole), data[begin:]):
+            start = begin + match.start() - bool(shift)
+            if start >= begin and int.from_bytes(data[start : start + size], "big") & mask == aligned:
+                yield 8 * start + shift
+
+    return merge(*map(at, range(8)))
+
+
+def _unpacked(data: memoryview, begin: int, end: int) -> bytes | None:
+    """Return what the block between two bits holds, by way of a stream of it alone; None if its checksum is wrong."""
+    first, shift = divmod(begin, 8)
+    packed = np.frombuffer(data[first : -(-end // 8) + 1], np.uint8)
+    packed = np.append(packed, np.zeros(1, np.uint8))
+    moved = (packed[:-1] << np.uint8(shift)) | (packed[1:] >> np.uint8(8 - shift) if shift else np.uint8(0))
+    count, rest = divmod(end - begin, 8)
+    block = moved[: count + bool(rest)].tobytes()
+    checksum = block[MARK_BITS // 8 : (MARK_BITS + CHECKSUM_BITS) // 8]
+    if len(checksum) < CHECKSUM_BITS // 8:
+        return None
+    # the checksum of a stream of one block is that of the block
+    last = int.from_bytes(block[count:], "big") >> (8 - rest) if rest else 0
+    tail = (last << MARK_BITS | END_MARK) << CHECKSUM_BITS | int.from_bytes(checksum, "big")
+    size = -(-(rest + MARK_BITS + CHECKSUM_BITS) // 8)
+    tail <<= 8 * size - (rest + MARK_BITS + CHECKSUM_BITS)
+    decoder = bz2.BZ2Decompressor()
+    try:
+        unpacked = decoder.decompress(b"BZh9" + block[:count] + tail.to_bytes(size, "big"))
+    except (OSError, EOFError, ValueError):
+        return None
+    return unpacked if decoder.eof else None

@@ -1,0 +1,94 @@
+"""Tell where the end of a dump belongs, if a part in the middle is lost and nobody knows how large it is.
+
+The headers of ELF cores tell the size of the file, those of LiME each other's places. A QEMU stream's records and
+AVML's ranges say themselves where they belong. Raw memory has a size that is divisible by a large power of two.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import SourceError
+from kallsift.memory.formats import avml, elf_core, lime, registry
+from kallsift.memory.formats.qemu import migration_stream
+from kallsift.memory.formats.range_headers import RangeFormat, next_range, range_at
+
+Bytes = NDArray[np.uint8]
+
+MIN_RAM_UNIT = 1 << 20
+"""Bytes of RAM by which machines differ."""
+
+
+def offset_of_end(head: Bytes, tail: Bytes, possible: range) -> int | None:
+    """Return the offset in a dump at which its end belongs; None if nothing tells.
+
+    Args:
+        head: the bytes before those that are lost.
+        tail: the bytes behind them, up to the end of the dump.
+        possible: how many may be lost.
+    """
+    header = head[: registry.HEADER_SIZE].tobytes()
+    if avml.probe(header) or migration_stream.probe(header):
+        return behind_least(head, tail, possible)
+    if elf_core.probe(header):
+        size = _elf_size(head)
+    elif lime.probe(header):
+        size = _lime_size(head, tail)
+    elif registry.is_dump(header):
+        return None
+    else:
+        known = len(head) + len(tail)
+        size = _raw_size(range(known + possible.start, known + possible.stop))
+    return None if size is None else size - len(tail)
+
+
+def behind_least(head: Bytes, _tail: Bytes, possible: range) -> int:
+    """Return the first offset at which the end can stand: where it says itself what belongs where."""
+    return len(head) + possible.start
+
+
+def _elf_size(head: Bytes) -> int | None:
+    """Return the size of an ELF core, whose last segment ends with the file."""
+    try:
+        programs = elf_core.read_headers("", head).programs
+    except SourceError:
+        return None
+    return int((programs["offset"] + programs["file_size"].astype(np.uint64)).max(initial=0))
+
+
+def _lime_size(head: Bytes, tail: Bytes) -> int | None:
+    """Return the size of a LiME dump: ranges up to the lost bytes, and from the first header behind them to the end."""
+    form = next(form for form in lime.FORMATS if head[:4].tobytes() == form.magic)
+    end, _ = _end_of_ranges(head, 0, form, lime.RANGE_LIMIT)
+    return end + len(tail) - _first_header(tail, form) if end > len(head) else None
+
+
+def _first_header(tail: Bytes, form: RangeFormat) -> int:
+    """Return where the first header stands from which ranges lead to the very end; the size if there is none."""
+    start, left = next_range(tail, 0, form), lime.RANGE_LIMIT
+    while start < len(tail) and left:
+        end, left = _end_of_ranges(tail, start, form, left)
+        if end == len(tail):
+            return start
+        # it is that of a dump in the dump
+        start = next_range(tail, start + 1, form)
+    return len(tail)
+
+
+def _end_of_ranges(view: Bytes, position: int, form: RangeFormat, limit: int) -> tuple[int, int]:
+    """Return where the ranges end of which one follows the other from an offset on, and what is left of the limit."""
+    while limit and (found := range_at(view, position, form)) is not None:
+        position, limit = found.content + found.size, limit - 1
+    return position, limit
+
+
+def _raw_size(possible: range) -> int | None:
+    """Return the roundest of some sizes; None if none is one that RAM has."""
+    unit = 1 << possible.stop.bit_length()
+    while unit >= MIN_RAM_UNIT:
+        size = -(-possible.start // unit) * unit
+        if size in possible:
+            return size
+        unit //= 2
+    return None

@@ -1,0 +1,93 @@
+"""Write pieces of a stream into a file, with holes for what is lost between them.
+
+Where nobody knows how much is lost, what stands behind is written all the same, and moved to where it belongs at the
+end. If that happens several times, what is between the first and the last of these places is lost too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.compression.stream_frames import Break, Gap, Piece
+from kallsift.memory.file_faults import lose
+from kallsift.memory.file_mapping import faults_of, map_file
+
+MOVED_AT_ONCE = 1 << 22
+
+Place = Callable[[NDArray[np.uint8], NDArray[np.uint8], range], int | None]
+"""Tells where the end of a stream belongs, of which a part in the middle is lost; None if nothing tells.
+
+Takes the beginning and the end, shape (n,), uint8, and how many bytes may be lost.
+"""
+
+
+class SpoolFile:
+    """A file that is written piece by piece.
+
+    Attributes:
+        size: bytes of it so far.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        """Begin at the start of an empty file."""
+        self._file = file
+        self.size = 0
+        self._gaps = list[range]()
+        self._head: int | None = None
+        self._lost = range(0, 1)
+
+    def add(self, piece: Piece) -> None:
+        """Write what follows."""
+        if isinstance(piece, Break):
+            self._break(piece)
+        elif isinstance(piece, Gap):
+            self._gaps.append(range(self.size - piece.before, self.size + piece.size))
+            self._file.seek(piece.size, os.SEEK_CUR)
+            self.size += piece.size
+        else:
+            self._file.write(piece)
+            self.size += len(piece)
+
+    def finish(self, name: str, place: Place | None) -> NDArray[np.uint8] | None:
+        """Put the end where it belongs, or leave it out; return the whole, mapped read-only, None if it is empty."""
+        if self._head is not None:
+            self._put_end(name, self._head, place)
+        self._file.truncate(self.size)
+        self._file.flush()
+        data = map_file(name, self._file.fileno(), self.size) if self.size else None
+        if data is not None and (faults := faults_of(data)) is not None:
+            for gap in self._gaps:
+                lose(faults, gap.start, gap.stop)
+        return data
+
+    def _break(self, found: Break) -> None:
+        if self._head is None:
+            self._head = self.size
+        dropped = self.size - self._head
+        self._lost = range(self._lost.start + found.least + dropped, self._lost.stop + found.most + dropped)
+        self.size = self._head
+        self._gaps = [gap for gap in self._gaps if gap.start < self._head]
+        self._file.seek(self.size)
+        self._file.truncate()
+
+    def _put_end(self, name: str, head: int, place: Place | None) -> None:
+        self._file.flush()
+        data = map_file(name, self._file.fileno(), self.size) if head < self.size else None
+        start = place(data[:head], data[head:], self._lost) if data is not None and place is not None else None
+        if start is None:
+            self.size = head
+            return
+        descriptor, lost, length = self._file.fileno(), start - head, self.size - head
+        for low in reversed(range(0, length, MOVED_AT_ONCE)):
+            part = os.pread(descriptor, min(MOVED_AT_ONCE, length - low), head + low)
+            os.pwrite(descriptor, part, start + low)
+        for low in range(head, head + min(lost, length), MOVED_AT_ONCE):
+            os.pwrite(descriptor, bytes(min(MOVED_AT_ONCE, head + min(lost, length) - low)), low)
+        self._gaps = [gap if gap.start < head else range(gap.start + lost, gap.stop + lost) for gap in self._gaps]
+        self._gaps.append(range(head, start))
+        self.size += lost
