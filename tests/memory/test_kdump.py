@@ -321,6 +321,34 @@ def test_a_block_that_is_missing_costs_the_pages_in_it(packing: str, blocks: int
         assert memory.unreadable or not changed.any()
 
 
+@pytest.mark.parametrize("packing", ["zlib", "lzo", "snappy", "zstd"])
+@pytest.mark.parametrize("blocks", [((0.3, 1), (0.6, 2)), ((0.1, 1), (0.45, 1), (0.8, 2)), ((-0.5, 2), (0.5, 1))])
+def test_blocks_that_are_missing_cost_the_pages_in_them(packing: str, blocks: tuple[tuple[float, int], ...]) -> None:
+    content = whole(packing)
+    header = kdump_header.read_header(view_of(content))
+    assert header is not None
+    first = header.descriptors + len(MANY) * 24
+    true = ranges(open_bytes(kdump, content))
+    rows = np.frombuffer(content[header.descriptors : first], kdump_header.DESCRIPTOR)
+    numbers = np.arange(len(rows)) * 24 + header.descriptors
+    cut, lost = content, np.zeros(len(rows), np.bool_)
+    for share, count in reversed(blocks):
+        # in the descriptors if it is negative
+        size = len(content) - first if share > 0 else first - header.descriptors
+        start = int((first + size * share) // 4096) * 4096
+        cut = without(cut, start, start + count * 4096)
+        lost |= (numbers + 24 > start) & (numbers < start + count * 4096)
+        lost |= (rows["offset"] + rows["size"] > start) & (rows["offset"] < start + count * 4096)
+    memory = open_bytes(kdump, cut)
+    assert sum("bytes are missing from the kdump" in note for note in memory.notes) == len(blocks)
+    found = ranges(memory)
+    pages = np.frombuffer(b"".join(true.values()), np.uint8).reshape(-1, 4096)
+    ours = np.frombuffer(b"".join(found[address] for address in true), np.uint8).reshape(-1, 4096)
+    changed = (pages != ours).any(axis=1)
+    assert not ours[changed].any()
+    assert np.count_nonzero(changed & ~lost) <= 4 * len(blocks)
+
+
 @pytest.mark.parametrize("packing", ["zlib", "zstd"])
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_without_the_blocks_behind_its_header_a_dump_is_read(packing: str, blocks: int) -> None:

@@ -16,6 +16,8 @@ from kallsift.memory.formats.range_headers import RangeFormat, next_range, range
 
 Bytes = NDArray[np.uint8]
 
+NOBITS = 8
+"""Type of ELF sections that take no room in the file (elf(5))."""
 MIN_RAM_UNIT = 1 << 20
 """Bytes of RAM by which machines differ."""
 
@@ -49,12 +51,26 @@ def behind_least(head: Bytes, _tail: Bytes, possible: range) -> int:
 
 
 def _elf_size(head: Bytes) -> int | None:
-    """Return the size of an ELF core, whose last segment ends with the file."""
+    """Return the size of an ELF core, which its last segment ends with, or a section of names behind it."""
+    header = elf_core.file_header(head[: registry.HEADER_SIZE].tobytes())
+    if header is None:
+        return None
+    start, count, layout = (
+        int(header.record["section_offset"]),
+        int(header.record["section_count"]),
+        elf_core.SECTION_HEADER[header.bits].newbyteorder(header.byte_order),
+    )
     try:
         programs = elf_core.read_headers("", head).programs
+        sections = elf_core.records("", head, "sections", start, count, layout)
     except SourceError:
         return None
-    return int((programs["offset"] + programs["file_size"].astype(np.uint64)).max(initial=0))
+    sections = sections[sections["type"] != NOBITS]
+    ends = [
+        int((rows["offset"] + rows[size].astype(np.uint64)).max(initial=0))
+        for rows, size in ((programs, "file_size"), (sections, "size"))
+    ]
+    return max(*ends, start + count * layout.itemsize)
 
 
 def _lime_size(head: Bytes, tail: Bytes) -> int | None:

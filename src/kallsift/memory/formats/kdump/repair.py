@@ -2,7 +2,7 @@
 
 The page descriptors give each other away (`descriptors.py`). From where they begin and how many there are follows the
 rest: the bitmap of the pages in the file stands before them and has as many bits; a page that is unpacked tells the
-size of a page. If a whole block is missing, see `missing_block.py`.
+size of a page. If a whole block is missing, see `missing_blocks.py`.
 
 Source: makedumpfile, IMPLEMENTATION.
 """
@@ -39,7 +39,7 @@ from kallsift.memory.formats.kdump.header import (
     Header,
     main_header,
 )
-from kallsift.memory.formats.kdump.missing_block import without_missing_block
+from kallsift.memory.formats.kdump.missing_blocks import without_missing_blocks
 from kallsift.memory.reassembled_file import Content, Rearranged
 
 GRAIN = 4096
@@ -72,7 +72,7 @@ def repaired(content: Content, header: Header | None) -> tuple[Content, Header, 
         rows_at(content, header.descriptors, SAMPLE, header.byte_order), header.descriptors
     ):
         remarks: list[str] = []
-        content = without_missing_block(content, header, remarks)
+        content = without_missing_blocks(content, header, remarks)
         return content, header, remarks
     told = header or main_header(content)
     for table in _tables(content):
