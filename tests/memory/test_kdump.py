@@ -118,6 +118,37 @@ def test_parts_of_a_split_dump_find_each_other(tmp_path: Path) -> None:
         assert "0x0, 0x1e000" in memory.notes[0]
 
 
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize(
+    "damage", [range(4096, 8192), range(4096, 4112), range(16, 8192), range(0, 3), range(416, 468)]
+)
+def test_a_part_with_a_damaged_header_is_told_by_the_others(tmp_path: Path, number: int, damage: range) -> None:
+    pages = {number: page(number * 7) for number in (*range(2000, 2400), *range(70000, 70300))}
+    for name, bounds in (("a", (0, 2100)), ("b", (2100, 70050)), ("c", (70050, 70300))):
+        content = bytearray(writer.kdump(pages, Kdump(split=bounds, vmcoreinfo=VMCOREINFO)))
+        if name == "abc"[number]:
+            content[damage.start : damage.stop] = bytes(len(damage))
+        (tmp_path / name).write_bytes(content)
+    for name in "abc":
+        with kallsift.open(tmp_path / name) as memory:
+            assert b"".join(ranges(memory).values()) == b"".join(pages[number] for number in sorted(pages))
+
+
+@pytest.mark.parametrize("lost", [8, 16, 4096])
+def test_a_kdump_without_its_mark_is_read(tmp_path: Path, lost: int) -> None:
+    how = Kdump(vmcoreinfo=VMCOREINFO)
+    content = writer.kdump(MANY, how)
+    path = tmp_path / "dump"
+    path.write_bytes(bytes(lost) + content[lost:])
+    with kallsift.open(path) as memory:
+        assert ranges(memory) == expected(MANY)
+        assert memory.container == "kdump"
+        assert "first bytes are damaged" in memory.notes[0]
+    path.write_bytes(b"KXUMP   " + content[8:])
+    with kallsift.open(path) as memory:
+        assert ranges(memory) == expected(MANY)
+
+
 def test_a_part_without_pages_says_so() -> None:
     content = writer.kdump({1: page(1)}, Kdump(split=(2, 4), highest=4))
     assert "is a part of a split dump" in refusal(kdump, content)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory.file_mapping import faults_of, is_readable, map_file
+from kallsift.memory.formats.kdump.mark import DISKDUMP, KDUMP, has_mark, may_be_kdump
 from kallsift.memory.input_files import record_input
 from kallsift.memory.memory import Memory, printable
 
@@ -40,9 +41,6 @@ E_TYPE = 16
 ET_PROGRAMS = tuple(number.to_bytes(2, order) for number in (1, 2, 3) for order in ("little", "big"))
 """The types of what is linked or can be (ET_REL, ET_EXEC, ET_DYN), in both byte orders."""
 
-KDUMPS = (b"KDUMP   ", b"DISKDUMP")
-MIN_MARK = 5
-"""Bytes of a kdump's mark that are left where it is damaged."""
 VMWARE_STATES = tuple(bytes.fromhex(magic) for magic in ("d0bed0be", "d2bed2be", "d3bed3be", "d1bad1ba", "d2bad2ba"))
 
 CONTAINERS: dict[str, tuple[bytes, ...]] = {
@@ -51,7 +49,7 @@ CONTAINERS: dict[str, tuple[bytes, ...]] = {
     "elf_core": (ELF,),
     "lime": (b"EMiL", b"LiME"),
     "avml": (b"AVML",),
-    "kdump.reader": KDUMPS,
+    "kdump.reader": (KDUMP, DISKDUMP),
     "makedumpfile_flat": (b"makedumpfile\0",),
     "qemu.migration_stream": (b"QEVM",),
     "libvirt_save": (b"LibvirtQemudSave", b"LibvirtQemudPart"),
@@ -181,10 +179,11 @@ def open_pair(source: str | os.PathLike[str], name: str, view: NDArray[np.uint8]
         return None
     path = Path(source)
     header = view[:HEADER_SIZE].tobytes()
-    if header.startswith(KDUMPS):
+    if has_mark(header):
+        from kallsift.memory.formats.kdump import parts as kdump_parts
         from kallsift.memory.formats.kdump import reader as kdump
 
-        if parts := kdump.siblings(path, view):
+        if parts := kdump_parts.siblings(path, view):
             views = [mapped(part)[1] for part in parts]
             return with_files(kdump.open_parts(name, views, _let_go), *views)
     if path.suffix.lower() not in PAIRED:
@@ -234,9 +233,11 @@ def _without_mark(header: bytes, view: NDArray[np.uint8]) -> Iterator[Container]
 
     if elf_core.core_headers(view) is not None:
         yield elf_core
-    for mark in KDUMPS:
-        if sum(one == other for one, other in zip(header, mark, strict=False)) >= MIN_MARK:
-            yield from _begun(mark, ("kdump",))
+    if may_be_kdump(header):
+        from kallsift.memory.formats.kdump import repair
+
+        if has_mark(header) or repair.is_kdump(view):
+            yield from _begun(KDUMP, ("kdump.reader",))
 
 
 def is_dump(header: bytes) -> bool:

@@ -44,27 +44,27 @@ def page_runs(
     content: Content, header: Header, budget: WorkBudget
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
     """The first page and the number of pages of each run in the file, in order, if the budget allows; and remarks."""
-    described = _described(content, header)
+    there = described(content, header)
     chosen, remarks = READINGS[0], list[str]()
-    marked = _count(content, header, chosen)
-    if described is not None and described != marked:
-        others = [reading for reading in READINGS if _count(content, header, reading) == described]
+    count = marked(content, header, chosen)
+    if there is not None and there != count:
+        others = [reading for reading in READINGS if marked(content, header, reading) == there]
         if others:
             chosen = others[0]
-        elif abs(described - marked) <= MAX_DAMAGED:
+        elif abs(there - count) <= MAX_DAMAGED:
             remarks.append(
-                f"the kdump's bitmap is damaged: it marks {marked} pages, and {described} are there; "
+                f"the kdump's bitmap is damaged: it marks {count} pages, and {there} are there; "
                 "those behind the damage are not where they belong"
             )
     return *_runs(_bits(content, header, chosen), header.end_page, budget), remarks
 
 
-def _count(content: Content, header: Header, chosen: Chosen) -> int:
+def marked(content: Content, header: Header, chosen: Chosen = READINGS[0]) -> int:
     """How many pages are in the file by one reading of the bitmaps."""
     return sum(int(np.count_nonzero(bits)) for _, bits in _bits(content, header, chosen))
 
 
-def _described(content: Content, header: Header) -> int | None:
+def described(content: Content, header: Header) -> int | None:
     """How many descriptors there are; None if where the first page stands does not tell."""
     start = header.descriptors
     data = np.ascontiguousarray(content[start : start + DESCRIPTORS_SEEN * DESCRIPTOR.itemsize])

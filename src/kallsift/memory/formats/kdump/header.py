@@ -16,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.memory.formats.elf_notes import ByteOrder
+from kallsift.memory.formats.kdump.mark import DISKDUMP
 from kallsift.memory.reassembled_file import Content
-
-KDUMP, DISKDUMP = b"KDUMP   ", b"DISKDUMP"
-"""Marks; an old diskdump has the same headers but another sub header, of registers."""
 
 _FIELDS = (
     "status",
@@ -148,7 +146,7 @@ def main_header(content: Content) -> Header | None:
     """What the main header says alone, whatever stands behind it; None if it makes no sense."""
     for order in ORDERS:
         for bits, layout in HEADER.items():
-            head = _record(content, 0, layout.newbyteorder(order))
+            head = record_at(content, 0, layout.newbyteorder(order))
             if head is not None and _sensible(head, len(content)):
                 return _described(head, None, bits, order)
     return None
@@ -158,7 +156,7 @@ def _readings(content: Content) -> Iterator[Header]:
     """The ways to read the headers that make sense, the likeliest first."""
     for order in ORDERS:
         for bits, layout in HEADER.items():
-            head = _record(content, 0, layout.newbyteorder(order))
+            head = record_at(content, 0, layout.newbyteorder(order))
             if head is None or not _sensible(head, len(content)):
                 continue
             if head["mark"] == DISKDUMP or head["version"] < 1:
@@ -166,12 +164,12 @@ def _readings(content: Content) -> Iterator[Header]:
                 continue
             # the width of the time need not be that of a word
             for width, sub_layout in sorted(SUB_HEADERS, key=lambda each: each[0] != bits):
-                sub = _record(content, int(head["block_size"]), sub_layout.newbyteorder(order))
+                sub = record_at(content, int(head["block_size"]), sub_layout.newbyteorder(order))
                 if sub is not None and _agrees(head, sub, len(content)):
                     yield _described(head, sub, width, order)
 
 
-def _record(content: Content, offset: int, layout: np.dtype[np.void]) -> np.void | None:
+def record_at(content: Content, offset: int, layout: np.dtype[np.void]) -> np.void | None:
     """One structure of the file; None if it ends before."""
     data: NDArray[np.uint8] = content[offset : offset + layout.itemsize]
     if len(data) < layout.itemsize:

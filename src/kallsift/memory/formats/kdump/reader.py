@@ -6,10 +6,9 @@ Sources: makedumpfile, IMPLEMENTATION and write_kdump_pages_and_bitmap_cyclic; Q
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,13 @@ from kallsift.memory.formats import elf_notes
 from kallsift.memory.formats.kdump.bitmap import page_runs
 from kallsift.memory.formats.kdump.header import (
     DESCRIPTOR,
-    DISKDUMP,
-    KDUMP,
     NOTE_BYTES_LIMIT,
     Header,
     read_header,
 )
+from kallsift.memory.formats.kdump.mark import DISKDUMP, KDUMP
+from kallsift.memory.formats.kdump.parts import missing_parts, with_damaged_parts
 from kallsift.memory.formats.kdump.repair import repaired
-from kallsift.memory.input_files import first_bytes
 from kallsift.memory.lazy_segment import Cache, Stored
 from kallsift.memory.memory import AddressSpace, Hints, Memory, sorted_segments
 from kallsift.memory.reassembled_file import Content, Rearranged, stored_size_of
@@ -49,10 +47,6 @@ LAST = 1 << 10
 RUN_COST, RUN_SIZE = 1 << 16, 1 << 15
 """Bytes that could be passed over while a run of pages is looked at in all searches, and more than it takes to keep it;
 machines without their free pages have some ten thousand, and files that are as large."""
-
-PART_LIMIT = 1 << 8
-FOLDER_LIMIT = 1 << 12
-"""Parts of a split dump, and files of a folder that are looked at for them."""
 
 Report = Callable[[int, int], None]
 """Is told from which offset to which bytes of a run cannot be read."""
@@ -85,7 +79,8 @@ def open_parts(name: str, contents: Sequence[Content], release: Callable[[], Non
     Raises:
         SourceError: as `open`, and if they overlap.
     """
-    files = [_file(name, content) for content in contents]
+    mended = with_damaged_parts(contents, [read_header(content) for content in contents])
+    files = [_file(name, content, header) for content, header in zip(contents, mended, strict=True)]
     headers = [header for _, header, _ in files]
     notes = [remark for _, _, remarks in files for remark in remarks]
     pieces: list[Stored] = []
@@ -97,7 +92,7 @@ def open_parts(name: str, contents: Sequence[Content], release: Callable[[], Non
         pieces += found
         notes += remarks
     notes += [budget.left_out] if budget.left_out else []
-    missing = _missing_parts(headers)
+    missing = missing_parts(headers)
     if not pieces:
         raise SourceError(f"{name}: {missing or 'this kdump ends before its first page; copy it again'}")
     if missing:
@@ -105,7 +100,7 @@ def open_parts(name: str, contents: Sequence[Content], release: Callable[[], Non
     first = headers[0]
     return Memory(
         source=name,
-        container="kdump" if first.mark == KDUMP else "diskdump",
+        container="diskdump" if first.mark == DISKDUMP else "kdump",
         space=AddressSpace.PHYSICAL,
         segments=sorted_segments(pieces),
         hints=_hints(files[0][0], first),
@@ -115,38 +110,17 @@ def open_parts(name: str, contents: Sequence[Content], release: Callable[[], Non
     )
 
 
-def _file(name: str, content: Content) -> tuple[Content, Header, list[str]]:
-    """A file, its header, and remarks, as they were before it was damaged.
+def _file(name: str, content: Content, header: Header | None) -> tuple[Content, Header, list[str]]:
+    """A file, its header, and remarks, as they were before it was damaged; ``header`` is what is known of it so far.
 
     Raises:
         SourceError: if neither the header nor anything else tells what is where.
     """
-    header = read_header(content)
     if (found := repaired(content, header)) is not None:
         return found
     if header is None:
         raise SourceError(f"{name}: broken kdump header (no page size and bitmap that fit the file); copy it again")
     return content, header, []
-
-
-def siblings(path: Path, view: NDArray[np.uint8]) -> list[Path]:
-    """All parts of the split dump that a file is one of, in the same folder, itself among them; else none."""
-    try:
-        header = read_header(view)
-        if header is None or not header.split:
-            return []
-        size = 2 * header.block_size
-        own = view[:size].tobytes()
-        found = {own[header.block_size :]: path}
-        for number, other in enumerate(sorted(path.parent.iterdir())):
-            if number == FOLDER_LIMIT or len(found) == PART_LIMIT:
-                return []
-            if other.is_file() and _identity(first := first_bytes(other, size)) == _identity(own):
-                # of a part that is there twice one will do
-                found.setdefault(first[header.block_size :], other)
-    except (OSError, SourceError):
-        return []
-    return list(found.values()) if len(found) > 1 else []
 
 
 class _Pages:
@@ -352,31 +326,3 @@ def _machine(notes: Sequence[elf_notes.Note], header: Header) -> int:
     sizes = {layout.itemsize: machine for machine, layout in elf_notes.PROCESS_STATUS.items()}
     known = [sizes.get(len(note.data), 0) for note in notes if note.kind == elf_notes.NT_PRSTATUS]
     return known[0] if known and (header.bits, header.byte_order) == (64, "<") else 0
-
-
-def _missing_parts(headers: Sequence[Header]) -> str | None:
-    """The remark that a split dump lacks parts; None if it has all."""
-    if not headers[0].split:
-        return None
-    position = 0
-    for first, end in sorted((header.first_page, header.end_page) for header in headers):
-        if first > position:
-            break
-        position = max(position, end)
-    if position >= max(header.max_page for header in headers):
-        return None
-    held = ", ".join(f"{page * headers[0].block_size:#x}" for page in _bounds(headers))
-    return (
-        f"is a part of a split dump (physical addresses between {held}); "
-        "put the other parts into the same folder, or join them with makedumpfile --reassemble"
-    )
-
-
-def _bounds(headers: Sequence[Header]) -> Iterator[int]:
-    yield min(header.first_page for header in headers)
-    yield max(header.end_page for header in headers)
-
-
-def _identity(block: bytes) -> bytes:
-    """What is the same in the headers of all parts of a dump: mark, version, names, time, geometry."""
-    return block[:448]

@@ -32,16 +32,22 @@ from kallsift.memory.formats.kdump.descriptors import (
 )
 from kallsift.memory.formats.kdump.header import (
     DESCRIPTOR,
-    DISKDUMP,
-    KDUMP,
     LATEST,
     ORDERS,
+    SUB_HEADERS,
     Header,
     main_header,
+    read_header,
+    record_at,
 )
+from kallsift.memory.formats.kdump.mark import DISKDUMP, KDUMP
 from kallsift.memory.formats.kdump.missing_blocks import without_missing_blocks
 from kallsift.memory.reassembled_file import Content, Rearranged
 
+VMCOREINFO = b"OSRELEASE="
+"""What the text begins with (crash_save_vmcoreinfo_init)."""
+BLOCK_SIZES = (1 << 12, 1 << 14, 1 << 16)
+"""Sizes of pages."""
 GRAIN = 4096
 """Descriptors begin at a block's bounds, and a block that is missing from a file is of whole pages."""
 MAX_TABLE_START = 1 << 28
@@ -87,6 +93,27 @@ def repaired(content: Content, header: Header | None) -> tuple[Content, Header, 
             found = replace(found, descriptors=found.descriptors + table.missing)
         return content, found, remarks
     return None
+
+
+def is_kdump(content: Content) -> bool:
+    """Tell whether a file without a mark is a kdump: its headers make sense, and lead to descriptors.
+
+    If the first block is lost, the second one tells by itself where descriptors are, as does VMCOREINFO in it.
+    """
+    header = read_header(content)
+    if header is not None:
+        return is_table(rows_at(content, header.descriptors, SAMPLE, header.byte_order), header.descriptors)
+    return any(_has_sub_header(content, size) for size in BLOCK_SIZES)
+
+
+def _has_sub_header(content: Content, start: int) -> bool:
+    """Tell whether the block at an offset leads to VMCOREINFO that stands behind it in the file."""
+    for order in ORDERS:
+        for _, layout in SUB_HEADERS:
+            sub = record_at(content, start, layout.newbyteorder(order))
+            if sub is not None and start < (offset := int(sub["vmcoreinfo"])) < min(len(content), MAX_TABLE_START):
+                return content[offset : offset + len(VMCOREINFO)].tobytes() == VMCOREINFO
+    return False
 
 
 def _tables(content: Content) -> Iterator[Table]:
