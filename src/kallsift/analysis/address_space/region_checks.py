@@ -52,7 +52,7 @@ class Bounded:
         start: its first address.
         end: the address behind it.
         basis: the source of its bounds.
-        rule: what must be mapped in it.
+        rule: the kind of memory that must be mapped in it.
         claim: for a direct map, the distance that the kernel's variables give; None if they give none.
     """
 
