@@ -1,8 +1,8 @@
-"""The fields of ``struct module``, found in a kernel without types: by what must be true of the modules in its list.
+"""Infer the offsets of the fields of ``struct module`` in a kernel without types (BTF).
 
-A field is where an equation holds for all modules at one place and at no other; where it holds nowhere, or at several
-places, the field is unknown. Neighbours that every release has side by side (include/linux/module.h) follow from one
-that was found, if what they hold makes sense.
+A field is found where an equation holds for all modules in the list at one offset and at no other. Where it holds at
+no offset, or at several, the field is unknown. Neighbours that stand side by side in every release
+(include/linux/module.h) follow from a field that was found, if their values make sense.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ from kallsift.modules.symbol_tables import symbol_reader
 
 INITIAL_TEXT = ".init.text"
 MOST_INITIAL = 1 << 20
-"""Bytes of initial code at most."""
+"""Highest number of bytes of initial code."""
 
 CACHE_LINE = 256
-"""Bytes of a cache's largest line: the parts of memory begin at the one behind the pointer to the first function."""
+"""Highest size of a cache line in bytes.
+
+The fields for the parts of memory begin at the cache line behind the pointer to the init function.
+"""
 
 SAMPLE = 32
-"""Modules whose sections are read to find a field."""
+"""Number of modules whose sections are read to find a field."""
 
 SOURCE_VERSION = re.compile(rb"[0-9A-F]{16,40}")
 """A checksum of the module's source (scripts/mod/sumversion.c)."""
@@ -47,13 +50,16 @@ Mask = NDArray[np.bool_]
 
 
 def solved_fields(memory: VirtualMemory, structures: Structures) -> Fields:
-    """The fields that can be found in these modules."""
+    """Return the fields that can be inferred from these modules."""
     whole = _complete(memory, structures)
     return _Solver(memory, whole).fields() if len(whole) else Fields()
 
 
 def region_places(kernel: Kernel, memory: VirtualMemory, structures: Structures) -> tuple[RegionPlace, ...]:
-    """Where modules tell of their memory, as the kernel's types say, else as must be true; none if neither is known."""
+    """Return the fields for the modules' memory, by the types or by inference.
+
+    The kernel's types are preferred; the result is empty if neither way finds the fields.
+    """
     typed = typed_fields(kernel, memory, structures)
     if typed is not None:
         return typed.regions
@@ -62,7 +68,10 @@ def region_places(kernel: Kernel, memory: VirtualMemory, structures: Structures)
 
 
 def _complete(memory: VirtualMemory, structures: Structures) -> Structures:
-    """The modules that are live; what one that is being loaded keeps need not make sense yet."""
+    """Return the live modules.
+
+    The fields of a module that is still being loaded need not make sense yet.
+    """
     states, held = memory.values(structures.addresses, memory.words.int_dtype)
     live = held & (states == STATES.index("Live"))
     return Structures(structures.addresses[live], structures.words[live])
@@ -70,11 +79,11 @@ def _complete(memory: VirtualMemory, structures: Structures) -> Structures:
 
 @dataclass(frozen=True, eq=False)
 class _Solver:
-    """One kernel's modules, and the equations.
+    """The equations for the modules of one kernel.
 
     Attributes:
-        memory: the kernel's.
-        structures: of the modules, shape (n, m) as words.
+        memory: the kernel's memory.
+        structures: the modules' structures, as words of shape (n, m).
     """
 
     memory: VirtualMemory
@@ -94,28 +103,31 @@ class _Solver:
 
     @property
     def _places(self) -> NDArray[np.uint64]:
-        """Where each word stands, shape (n, m)."""
+        """Address of each word, shape (n, m)."""
         columns = np.arange(self._words.shape[1], dtype=np.uint64) * np.uint64(self._size)
         return self.memory.words.wrap(self._addresses[:, None] + columns)
 
     def _at(self, pointers: NDArray[np.uint64], words: int = 0) -> NDArray[np.uint64]:
-        """The words so far behind pointers, in the pointers' shape; 0 where nothing is."""
+        """Return the words at a distance in words behind pointers.
+
+        The result has the pointers' shape; 0 stands where nothing is mapped.
+        """
         places = self.memory.words.wrap(pointers + np.uint64(words * self._size))
         return self.memory.values(places.ravel())[0].reshape(pointers.shape)
 
     def _numbers(self, offset: int) -> NDArray[np.uint64]:
-        """The 32-bit numbers at a place of each structure."""
+        """Return the 32-bit number at one offset of each structure."""
         return numbers_at(self.memory, self.structures, offset)
 
     def _texts(self, pointers: NDArray[np.uint64]) -> list[bytes] | None:
-        """The strings that pointers lead to; None unless all do."""
+        """Return the strings that pointers lead to; None unless all can be read."""
         try:
             return [self.memory.string(pointer, MAX_TEXT) for pointer in pointers.tolist()]
         except UnmappedError:
             return None
 
     def fields(self) -> Fields:
-        """What can be found, each field for itself."""
+        """Return the fields that can be inferred, each by its own equation."""
         kobject, owner = self._kobject
         group = self._group()
         found: dict[str, Any] = {"kobject": kobject, "owner": owner, "regions": self.regions()}
@@ -126,20 +138,27 @@ class _Solver:
         return Fields(**found)
 
     def regions(self) -> tuple[RegionPlace, ...]:
-        """Of what points to the structure itself, all but ``mkobj.mod`` are nodes of the modules' tree."""
+        """Return the fields for the parts of memory.
+
+        Every pointer to the structure itself but ``mkobj.mod`` may be in a node of the modules' tree.
+        """
         _, owner = self._kobject
         nodes = [column for column in self._own if column * self._size != owner]
         return solved_regions(self.memory, self.structures, nodes)
 
     @cached_property
     def _own(self) -> list[int]:
-        """The words that point to the structure itself."""
+        """Columns of the words that point to the structure itself."""
         found: list[int] = np.flatnonzero((self._words == self._addresses[:, None]).all(axis=0)).tolist()
         return found
 
     @cached_property
     def _kobject(self) -> tuple[int | None, int | None]:
-        """``mkobj.kobj`` has the module's name, and the set and type of all modules; behind it is ``mkobj.mod``."""
+        """Offsets of ``mkobj.kobj`` and of ``mkobj.mod`` behind it.
+
+        Both are None if they are not found. ``mkobj.kobj`` has the module's name, and a set and a type that all modules
+        share.
+        """
         names = self._texts(self._addresses + np.uint64(NAME * self._size))
         for owner in self._own if names else ():
             for back in KOBJECT_WORDS:
@@ -155,12 +174,15 @@ class _Solver:
         return bool(values[0] != 0 and (values == values[0]).all())
 
     def _bugs(self, kobject: int | None) -> dict[str, int]:
-        """Another list of modules beside the first: before its links are the number of entries, and the taints."""
+        """Return the offsets of the list of BUG() tables and of the taints.
+
+        Modules are in this list besides the main one. Before its links stand the taints, then the number of entries.
+        """
         beside = {1, kobject // self._size + 1 if kobject is not None else 1}
         nexts, places = self._words, self._places
         good = []
         for column in np.flatnonzero(self._linked.all(axis=0)).tolist():
-            # all but one lead to another module, which can be one that the list of modules does not have
+            # all but one lead to another module; this module can be missing from the kernel's list
             among = np.isin(nexts[:, column], places[:, column]).sum()
             if column not in beside and 2 * int(among) + 2 > len(self._addresses) and self._is_bug_list(column):
                 good.append(column * self._size)
@@ -170,16 +192,17 @@ class _Solver:
 
     @cached_property
     def _linked(self) -> Mask:
-        """Which words are links of members of lists that are not empty, shape (n, m - 2)."""
+        """Mask of the words that are links in non-empty lists, shape (n, m - 2)."""
         columns = self._words.shape[1] - 2
         nexts, places = self._words[:, :columns], self._places[:, :columns]
         backs = self._at(self._words[:, 1 : columns + 1])
         return np.asarray((self._at(nexts, 1) == places) & (backs == places) & (nexts != places))
 
     def _taints_alone(self) -> dict[str, int]:
-        """A kernel without such a list has the taints right before the pointer to what tells of a module's symbols.
+        """Return the offset of the taints in a kernel without a list of BUG() tables.
 
-        Where there is one, it ends there with the pointer to the table.
+        There the taints stand right before the pointer to the description of the module's symbols. In a kernel with
+        that list, the pointer to the table of BUG() stands there instead.
         """
         try:
             pointer = symbol_reader(self.memory, self.structures).pointer
@@ -191,12 +214,15 @@ class _Solver:
         return {"taints": (pointer - 1) * self._size} if flags and not self._linked[:, pointer - 3].any() else {}
 
     def _is_bug_list(self, column: int) -> bool:
-        """Before the links is the length of the table that a pointer behind them leads to, and before that, flags."""
+        """Tell whether the fields around these links are those of a list of BUG() tables.
+
+        Right before the links is the length of the table to which the pointer behind them leads; before it are flags.
+        """
         counts, tables = self._numbers((column - 1) * self._size), self._words[:, column + 2]
         return bool(((counts == 0) == (tables == 0)).all() and (self._words[:, column - 2] < MOST_FLAGS).all())
 
     def _group(self) -> int | None:
-        """The word that leads to a group of attributes called "sections"."""
+        """Return the column of the pointer to a group of attributes called "sections"."""
         names = self._at(self._words)
         candidates = []
         for column in range(self._words.shape[1] - 2):
@@ -208,13 +234,20 @@ class _Solver:
         return candidates[0] if len(candidates) == 1 else None
 
     def _arguments(self, group: int) -> int | None:
-        """Behind the sections are the notes, and then the string that each module was loaded with."""
+        """Return the offset of the pointer to the string that each module was loaded with.
+
+        Behind the pointer to the sections is the one to the notes, and then this one.
+        """
         texts = self._texts(self._words[:, group + 2])
         good = texts is not None and all(text.isascii() and (not text or text.decode().isprintable()) for text in texts)
         return (group + 2) * self._size if good else None
 
     def _init(self, group: int, regions: tuple[RegionPlace, ...]) -> int | None:
-        """The word before the parts of memory that leads into the section of initial code, wherever there was one."""
+        """Return the offset of the pointer to the init function.
+
+        It is the one word before the fields for memory that leads into the section of initial code, in modules that
+        have one.
+        """
         initial = list(self._initial_texts(group))
         if not initial or not regions:
             return None
@@ -226,7 +259,7 @@ class _Solver:
         return (stop - words.shape[1] + int(fitting[0])) * self._size if len(fitting) == 1 else None
 
     def _initial_texts(self, group: int) -> Iterator[tuple[int, int]]:
-        """Rows of some modules that had initial code, and where that was."""
+        """Yield the row of a module with initial code, and the address of that code."""
         groups = self._words[:, group].tolist()
         known = [(address, place) for address, place in zip(self._addresses.tolist(), groups, strict=True) if place]
         form = find_form(self.memory, known)
@@ -238,7 +271,10 @@ class _Solver:
             yield from ((row, section.address) for section in found if section.name == INITIAL_TEXT)
 
     def _versions(self) -> dict[str, int]:
-        """Where any module has a checksum of its source, the version stands before it."""
+        """Return the offsets of the source checksum and of the version before it.
+
+        The checksum's pointer leads to such a checksum in every module where it is not 0.
+        """
         good = []
         for column in range(1, self._words.shape[1]):
             some = self._words[:, column] != 0
@@ -259,7 +295,10 @@ class _Solver:
         return found
 
     def _uses(self) -> dict[str, int]:
-        """Two lists of who uses whom, behind them the exit function and the number of references."""
+        """Return the offsets of the lists of users and uses, and of two fields behind.
+
+        The two lists stand side by side; behind them are the pointer to the exit function and the reference count.
+        """
         last = self._words.shape[1] - 5
         users, uses = self._is_use(0, 5), self._is_use(2, 4)
         fitting = np.flatnonzero((users[:, :last] & uses[:, 2:][:, :last]).all(axis=0)).tolist()
@@ -269,10 +308,12 @@ class _Solver:
         return {name: (fitting[0] + word) * self._size for name, word in zip(names, (0, 2, 4, 5), strict=True)}
 
     def _is_use(self, before: int, module: int) -> Mask:
-        """Which words are heads of lists of ``struct module_use``, shape (n, m - 1).
+        """Return which words are heads of lists of ``struct module_use``.
+
+        The mask has the shape (n, m - 1).
 
         Args:
-            before: words of the structure before the links.
+            before: words of ``struct module_use`` before the links of this list.
             module: words from its beginning to the pointer to the module whose list this is.
         """
         nexts, backs, places = self._words[:, :-1], self._words[:, 1:], self._places[:, :-1]
@@ -281,7 +322,11 @@ class _Solver:
         return np.asarray(empty | (linked & (self._at(nexts, module - before) == self._addresses[:, None])))
 
     def _parameters(self) -> dict[str, int]:
-        """An array whose first and last elements point to their module; its length stands behind the pointer to it."""
+        """Return the offsets of the pointer to the parameters and of their number.
+
+        The first and the last element of the array point to their module. The number stands behind the pointer to the
+        array.
+        """
         good = []
         for column in range(self._words.shape[1] - 1):
             starts, counts = self._words[:, column], self._numbers((column + 1) * self._size)

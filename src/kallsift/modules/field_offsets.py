@@ -1,7 +1,7 @@
-"""Where in ``struct module`` the facts about a module stand: from the kernel's types, or from what must be true.
+"""Locate the facts about a module in ``struct module`` by the kernel's own types (BTF).
 
-The kernel's own types (BTF) say it outright. Where it carries none, `module_equations` finds what it can; what neither
-tells is unknown.
+Where the kernel has no BTF, `field_inference` finds the fields that it can. A field that neither of them finds is
+unknown.
 """
 
 from __future__ import annotations
@@ -17,30 +17,32 @@ from kallsift.modules.memory_regions import RegionPlace, typed_regions
 from kallsift.modules.struct_module import NAME, Structures
 
 MAX_SIZE = 1 << 16
-"""Bytes of the structure at most; the largest so far has some 2 KiB."""
+"""Highest size of the structure in bytes; the largest so far has some 2 KiB."""
 
 
 @dataclass(frozen=True)
 class Fields:
-    """Places in bytes from the beginning of ``struct module``; None for what is not known, or not there.
+    """Offsets of fields in ``struct module``, in bytes.
+
+    The offset is None for a field that is unknown or does not exist.
 
     Attributes:
-        regions: the parts of its memory.
-        kobject: of ``mkobj.kobj``, which begins with a pointer to its name.
-        owner: of ``mkobj.mod``, which points to the structure itself.
-        version: of the pointer to it.
-        srcversion: of the pointer to it.
-        parameters: of the pointer to the array of them (``kp``).
-        parameter_count: 32 bits (``num_kp``).
-        init: of the pointer to the function that ran first.
-        exit: of the pointer to the function that runs last.
-        taints: of a word of flags.
-        bug_list: of its links in the list of modules that have tables of BUG().
-        sections: of the pointer to what ``/sys/module/NAME/sections`` shows (``sect_attrs``).
-        arguments: of the pointer to the string that it was loaded with (``args``).
-        users: of the list of ``struct module_use`` of those that use it (``source_list``).
-        uses: of the list of those that it uses (``target_list``).
-        refcount: 32 bits, one more than what is shown (``refcnt``).
+        regions: fields that describe the parts of the module's memory.
+        kobject: ``mkobj.kobj``, which begins with a pointer to its name.
+        owner: ``mkobj.mod``, which points to the structure itself.
+        version: pointer to the version string.
+        srcversion: pointer to the checksum of the source.
+        parameters: pointer to the array of parameters (``kp``).
+        parameter_count: number of parameters (``num_kp``), 32 bits.
+        init: pointer to the function that runs first.
+        exit: pointer to the function that runs last.
+        taints: word of flags.
+        bug_list: links in the list of modules that have tables of BUG().
+        sections: pointer to the attributes in ``/sys/module/NAME/sections`` (``sect_attrs``).
+        arguments: pointer to the string of parameters that the module was loaded with (``args``).
+        users: list of ``struct module_use`` of the modules that use this one (``source_list``).
+        uses: list of ``struct module_use`` of the modules that this one uses (``target_list``).
+        refcount: reference count, 32 bits, one more than ``/proc/modules`` shows (``refcnt``).
     """
 
     regions: tuple[RegionPlace, ...] = ()
@@ -62,13 +64,16 @@ class Fields:
 
     @property
     def back_pointers(self) -> tuple[int, ...]:
-        """Where pointers to the structure's own beginning stand."""
+        """Offsets of the pointers to the structure's own beginning."""
         nodes = tuple(region.node for region in self.regions if region.node is not None)
         return nodes if self.owner is None else (self.owner, *nodes)
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Names of the fields that have no place, but for a list that is not there: taints end where it would begin."""
+        """Names of the fields without an offset.
+
+        ``bug_list`` is not among them if the taints are known: it stands two words behind them where the kernel has it.
+        """
         absent = ("bug_list",) if self.taints is not None else ()
         names = (field.name for field in fields(self) if field.name not in absent)
         return tuple(name for name in names if getattr(self, name) in (None, ()))
@@ -89,13 +94,14 @@ MEMBERS = {
     "target_list": "uses",
     "refcnt": "refcount",
 }
-"""Members of ``struct module`` by the kernel's names, and as `Fields` has them."""
+"""The kernel's names of members of ``struct module``, and the names in `Fields`."""
 
 
 def typed_fields(kernel: Kernel, memory: VirtualMemory, structures: Structures) -> Fields | None:
-    """The fields as the kernel's types tell of them; None where it carries no types, or they do not fit its modules.
+    """Return the fields as the kernel's types describe them; None if they do not.
 
-    They fit if most of the modules point back to themselves where the types say so.
+    The answer is None where the kernel has no types, or they do not fit its modules. They fit if more than half of the
+    modules have pointers to themselves at all offsets where the types say so.
     """
     fields = _told(kernel, memory)
     if fields is None or not len(structures):
@@ -107,7 +113,7 @@ def typed_fields(kernel: Kernel, memory: VirtualMemory, structures: Structures) 
 
 
 def _told(kernel: Kernel, memory: VirtualMemory) -> Fields | None:
-    """What the types say, whether it is true or not."""
+    """Return the fields that the types describe, without a check against the modules."""
     try:
         types = kernel_types(kernel, memory)
         module = types.struct("module")

@@ -1,8 +1,9 @@
-"""What else in a kernel knows its modules, beside their list: so one that was taken out of the list is found.
+"""Find modules by other structures of the kernel than the list, so that a module taken out of the list is found.
 
 Each witness is independent of the list: the trees by address, the set of objects that ``/sys/module`` shows, the list
-of tables of BUG(), the records of who uses whom, and the memory that is mapped near the modules. What any of them leads
-to is a module only if it begins with a state, and has pointers back to that, or one of these, links and a name.
+of BUG() tables, the records of who uses whom, and the memory that is mapped near the modules. A structure that a
+witness leads to is a module only if it begins with a state and has either several pointers back to its beginning, or
+one such pointer, links and a name.
 """
 
 from __future__ import annotations
@@ -21,29 +22,34 @@ from kallsift.modules.module_list import MAX_MODULES
 from kallsift.modules.struct_module import STATES, Structures, has_name, numbers_at
 
 MAX_NODES = 1 << 17
-"""Nodes of trees, objects and records of uses at most."""
+"""Highest number of tree nodes, objects and records of uses."""
 
 NODE_WORDS = 3
-"""Words of ``struct rb_node``: parent and colour, right, left."""
+"""Size of ``struct rb_node`` in words: parent and colour, right, left."""
 
 MAX_STEPS = 128
-"""Links from one node of such a tree to any other at most: it is balanced, so no branch of it has half as many."""
+"""Highest number of links from one node of such a tree to any other.
+
+The tree is balanced, so no branch of it has half as many.
+"""
 
 AROUND = 64 << 20
-"""How far before and behind the known modules memory is searched, in bytes."""
+"""Distance before and behind the known modules in which memory is searched, in bytes."""
 
 MAX_SEARCHED = 1 << 29
-"""Bytes that are searched at most."""
+"""Highest number of bytes that are searched."""
 
 MIN_BACK_POINTERS = 3
-"""Pointers to its own beginning that make a module of a structure without a name: all have that of ``mkobj.mod``, and
-one in each part of its memory, of which there are two at least."""
+"""Lowest number of pointers to its own beginning that prove a structure without a name to be a module.
+
+All modules have that of ``mkobj.mod`` and one in each part of their memory, of which there are two at least.
+"""
 
 POISONS = np.array([0x100, 0x122, 0x200], np.uint64)
-"""The lowest bits of LIST_POISON1, and of LIST_POISON2 since 4.17 and before (include/linux/poison.h)."""
+"""Lowest bits of LIST_POISON1, of LIST_POISON2 since 4.17, and of LIST_POISON2 before (include/linux/poison.h)."""
 
 PART = 1 << 24
-"""Bytes that are searched at once."""
+"""Number of bytes that are searched at once."""
 
 Addresses = NDArray[np.uint64]
 Finder = Callable[[Kernel, VirtualMemory, Fields, Structures], Addresses]
@@ -52,11 +58,11 @@ Finder = Callable[[Kernel, VirtualMemory, Fields, Structures], Addresses]
 def witnessed(
     kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures
 ) -> tuple[dict[int, tuple[str, ...]], tuple[str, ...]]:
-    """The modules that anything but the list knows.
+    """Return the modules that any witness besides the list knows.
 
     Returns:
-        By the address of each one's structure the names of those in `WITNESSES` that know it; and of each witness that
-        could not be heard a line that says why.
+        The names of the witnesses in `WITNESSES` that know a module, by the address of its structure; and for each
+        witness that failed a line with the reason.
     """
     found: dict[int, tuple[str, ...]] = {}
     missing = []
@@ -72,9 +78,10 @@ def witnessed(
 
 
 def _are_modules(memory: VirtualMemory, fields: Fields, candidates: Addresses) -> NDArray[np.bool_]:
-    """Which structures begin with a state, and have a pointer back to that, links and a name, or many such pointers.
+    """Tell which candidates are module structures.
 
-    What led to a candidate is often one of these pointers, so that this one alone says little.
+    They begin with a state, and have a pointer back to their beginning, links and a name, or many such pointers. A
+    witness often came to a candidate by one of these pointers, so that one alone proves little.
     """
     states, held = memory.values(candidates, memory.words.int_dtype)
     back = np.zeros(len(candidates), np.int64)
@@ -89,13 +96,19 @@ def _are_modules(memory: VirtualMemory, fields: Fields, candidates: Addresses) -
 
 
 def _is_padded(memory: VirtualMemory, address: int) -> bool:
-    """Whether zeros stand between a state, 32 bits, and the links: the structure is zeros in a module's file."""
+    """Tell whether the padding between a 32-bit state and the links is zero.
+
+    The structure is all zeros in the module's file.
+    """
     padding, _ = memory.values(np.array([address + 4], np.uint64), memory.words.int_dtype)
     return memory.words.size == 4 or not padding[0]
 
 
 def _has_links(memory: VirtualMemory, address: int) -> bool:
-    """Whether the links of a structure lead somewhere, or are what is left when it is taken out of its list."""
+    """Tell whether a structure's links lead to memory, or are list poison.
+
+    The kernel writes the poison when it takes the structure out of its list.
+    """
     size = memory.words.size
     links, held = memory.values(np.array([address + size, address + 2 * size], np.uint64))
     left = (links[0] & np.uint64(0xFFF) == POISONS[0]) & np.isin(links[1] & np.uint64(0xFFF), POISONS[1:])
@@ -109,10 +122,11 @@ def _symbol(kernel: Kernel, name: str) -> int | None:
 
 
 def _in_trees(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures) -> Addresses:
-    """Both trees by address (``mod_tree``): all nodes that lead to one another by their links, whose module is known.
+    """Return the modules of all nodes in both trees by address (``mod_tree``).
 
-    Where a symbol names the trees, their roots stand behind a counter there (include/linux/rbtree_latch.h). The node of
-    memory that was freed left the trees, but keeps its links to where others were: such a region has no size.
+    The nodes are reached by links from the nodes of known modules. Where a symbol names the trees, their roots stand
+    behind a counter there (include/linux/rbtree_latch.h). A node of freed memory has left the trees but keeps its old
+    links; such a region has size 0 and is left out.
     """
     size, root = memory.words.size, _symbol(kernel, "mod_tree")
     places = [(region.node, region.size) for region in fields.regions if region.node is not None]
@@ -121,7 +135,7 @@ def _in_trees(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Str
     ]
     owners = []
     for tree in range(2):
-        # before both nodes of a module's memory, one for each tree, is the pointer to it
+        # the pointer to the module stands before the two nodes, one for each tree
         behind = np.uint64((1 + tree * NODE_WORDS) * size)
         known = [node + behind for node in nodes]
         roots = [] if root is None else [memory.values(np.array([root + (1 + tree) * size], np.uint64))[0]]
@@ -131,7 +145,7 @@ def _in_trees(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Str
 
 
 def _connected(memory: VirtualMemory, nodes: Addresses) -> Addresses:
-    """These nodes of red-black trees and all that their links lead to, up and down."""
+    """Return these nodes of red-black trees and all nodes that their links lead to."""
     size = np.uint64(memory.words.size)
     reached = np.empty(0, np.uint64)
     for _ in range(MAX_STEPS):
@@ -139,15 +153,16 @@ def _connected(memory: VirtualMemory, nodes: Addresses) -> Addresses:
             break
         reached = np.union1d(reached, nodes)
         links = [memory.values(nodes + np.uint64(word) * size)[0] for word in range(NODE_WORDS)]
-        links[0] &= ~np.uint64(3)  # its lowest bits are the colour
+        links[0] &= ~np.uint64(3)  # the lowest bits of the parent's address are the colour
         nodes = np.setdiff1d(np.concatenate(links), np.append(reached, np.uint64(0)))
     return reached
 
 
 def _in_objects(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures) -> Addresses:
-    """The set of objects that ``/sys/module`` shows: behind each object is its module, if it is one's.
+    """Return the modules of the objects that ``/sys/module`` shows.
 
-    A set begins with the head of its list. An object's links stand behind its name, its set behind links and parent.
+    The pointer to the module stands behind the object, where the object belongs to a module. A set begins with the head
+    of its list. An object's links stand behind its name; its set stands behind links and parent.
     """
     if fields.kobject is None or fields.owner is None:
         return np.empty(0, np.uint64)
@@ -163,7 +178,10 @@ def _in_objects(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: S
 
 
 def _with_bugs(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures) -> Addresses:
-    """The list of modules that have tables of BUG(), in which all are; its head is no module, but harmless."""
+    """Return the members of the list of BUG() tables, in which all modules are.
+
+    The list's head is among the results; it is no module, but a later check drops it.
+    """
     symbol = _symbol(kernel, "module_bug_list")
     if fields.bug_list is None or (symbol is None and not len(listed)):
         return np.empty(0, np.uint64)
@@ -172,12 +190,15 @@ def _with_bugs(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: St
 
 
 def _in_uses(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures) -> Addresses:
-    """Both ends of the records of who uses whom, ``struct module_use``, as far as listed modules have part in them."""
+    """Return both ends of the records of who uses whom, ``struct module_use``.
+
+    Only records in which a listed module takes part can be reached.
+    """
     if fields.users is None or fields.uses is None:
         return np.empty(0, np.uint64)
     size = memory.words.size
     ends = np.empty(0, np.uint64)
-    # in a record the links of its two lists stand before its two ends
+    # in a record, the links of the two lists stand before the pointers to the two modules
     for offset, before in ((fields.users, 0), (fields.uses, 2)):
         for address in listed.addresses.tolist():
             records = members(memory, address + offset, MAX_NODES - len(ends)) - np.uint64(before * size)
@@ -186,9 +207,10 @@ def _in_uses(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Stru
 
 
 def _in_memory(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures) -> Addresses:
-    """Words of the memory near modules that point to where a structure would begin that holds them.
+    """Return the structures that words near the known modules point back to.
 
-    One alone can do that by chance: where a structure has several, another one must bear it out.
+    Such a word stands at the offset of a back pointer, and its value is the beginning of the structure around it. One
+    word can do that by chance: where a structure has several back pointers, a second one must confirm it.
     """
     back = fields.back_pointers
     if not len(listed) or not back:
@@ -205,7 +227,11 @@ def _in_memory(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: St
 
 
 def _mapped(memory: VirtualMemory, low: int, high: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """The bytes between two addresses as far as they are mapped and held, in runs of whole pages."""
+    """Yield the mapped and readable bytes between two addresses, in whole pages.
+
+    Yields:
+        The address of a run of pages, and its bytes.
+    """
     first, last = max(0, low) // PAGE, min(high, memory.words.mask - PAGE) // PAGE
     pages = np.arange(first, min(last, first + MAX_SEARCHED // PAGE), dtype=np.uint64) * np.uint64(PAGE)
     _, held = memory.values(pages)
@@ -217,7 +243,7 @@ def _mapped(memory: VirtualMemory, low: int, high: int) -> Iterator[tuple[int, N
             try:
                 yield int(chunk[0]), memory.read(int(chunk[0]), len(chunk) * PAGE)
             except KallsiftError:
-                continue  # a page that is there in part
+                continue  # only a part of a page is readable
 
 
 WITNESSES: Mapping[str, Finder] = {
@@ -227,4 +253,4 @@ WITNESSES: Mapping[str, Finder] = {
     "uses": _in_uses,
     "memory": _in_memory,
 }
-"""By name all that know modules, beside their list."""
+"""Functions that find modules by other means than the list, by their names."""

@@ -1,7 +1,7 @@
-"""All modules that are loaded, those that the kernel's list lacks among them, with all that the kernel knows of each.
+"""Gather all loaded modules, listed or hidden, with all facts that the kernel keeps of each.
 
-Which facts these are is what ``/proc/modules`` and ``/sys/module`` show. What takes more reading (sections, parameters,
-symbols) is read when it is asked for.
+The facts are those that ``/proc/modules`` and ``/sys/module`` show. Those that take more reading (sections, parameters,
+symbols) are read on first access.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from kallsift.modules.sections import Section
 from kallsift.modules.struct_module import structures_at
 
 LIST = "list"
-"""The witness that ``/proc/modules`` and ``/proc/kallsyms`` go by."""
+"""Witness for modules in the kernel's list, which ``/proc/modules`` and ``/proc/kallsyms`` show."""
 
 CODE = ("core", "text")
-"""What the part of a module's memory is called that its address in ``/proc/modules`` is of."""
+"""Names of the part of memory whose address ``/proc/modules`` shows."""
 
 Fact = TypeVar("Fact")
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedModule:
-    """A module in memory; its facts are read when they are asked for.
+    """A module in memory, whose facts are read on first access.
 
-    The source must be open then. A fact is None where the kernel does not keep it, or nothing tells where
-    (`Inventory.unknown`), or it cannot be read (``gaps``).
+    The source must be open at that time. A fact is None where the kernel does not keep it, where its field's offset is
+    unknown (`Inventory.unknown`), or where it cannot be read (``gaps``).
 
     Attributes:
-        address: of its ``struct module``.
-        found_by: what knows it: ``"list"``, and names of `module_witnesses.WITNESSES`.
-        facts: what reads of it.
-        gaps: names of the facts that could not be read so far, and why.
+        address: address of its ``struct module``.
+        found_by: witnesses that know it: ``"list"``, and names in `hidden_modules.WITNESSES`.
+        facts: reader of its facts.
+        gaps: names of the facts that could not be read so far, and the reasons.
     """
 
     address: int
@@ -64,27 +64,27 @@ class LoadedModule:
 
     @property
     def listed(self) -> bool:
-        """Whether the kernel's list has it, so that ``/proc/modules`` and ``/proc/kallsyms`` show it."""
+        """True if the module is in the kernel's list, so that ``/proc/modules`` and ``/proc/kallsyms`` show it."""
         return LIST in self.found_by
 
     @cached_property
     def name(self) -> str | None:
-        """As ``/proc/modules`` prints it."""
+        """Name as ``/proc/modules`` prints it."""
         return self._read(self.facts.name)
 
     @cached_property
     def state(self) -> str | None:
-        """``"Live"``, ``"Loading"``, ``"Unloading"`` or ``"Unformed"``."""
+        """State: ``"Live"``, ``"Loading"``, ``"Unloading"``, ``"Unformed"``, or a number that is none of them."""
         return self._read(self.facts.state)
 
     @cached_property
     def regions(self) -> tuple[Region, ...] | None:
-        """The parts of its memory, also those of no size."""
+        """Parts of its memory, also those of size 0."""
         return self._read(self.facts.regions)
 
     @cached_property
     def refcount(self) -> int | None:
-        """How often it is used; -1 while it is unloaded."""
+        """Number of references; -1 while the module is unloaded."""
         return self._read(self.facts.refcount)
 
     @cached_property
@@ -94,42 +94,42 @@ class LoadedModule:
 
     @cached_property
     def permanent(self) -> bool | None:
-        """Whether it cannot be unloaded."""
+        """True if it cannot be unloaded."""
         return self._read(self.facts.permanent)
 
     @cached_property
     def taints(self) -> str | None:
-        """Letters of the flags that it has set."""
+        """Letters of its set taint flags."""
         return self._read(self.facts.taints)
 
     @cached_property
     def version(self) -> str | None:
-        """As its author calls it; empty where it says none."""
+        """Version that its author gave; empty if there is none."""
         return self._read(self.facts.version)
 
     @cached_property
     def srcversion(self) -> str | None:
-        """Checksum of its source; empty where it has none."""
+        """Checksum of its source; empty if there is none."""
         return self._read(self.facts.srcversion)
 
     @cached_property
     def arguments(self) -> str | None:
-        """What it was loaded with."""
+        """Arguments that it was loaded with."""
         return self._read(self.facts.arguments)
 
     @cached_property
     def sections(self) -> tuple[Section, ...] | None:
-        """Its sections, in the order of its file; none where ``/sys/module`` shows none."""
+        """Sections in the order of its file; none if ``/sys/module`` shows none."""
         return self._read(self.facts.sections)
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...] | None:
-        """Its parameters, in its own order."""
+        """Parameters in its own order."""
         return self._read(self.facts.parameters)
 
     @cached_property
     def symbols(self) -> SymbolTable | None:
-        """Its symbols, as ``/proc/kallsyms`` prints those of listed modules; what is amiss with some is a gap."""
+        """Symbols as ``/proc/kallsyms`` prints those of listed modules; problems with some of them become a gap."""
         found = self._read(self.facts.symbols)
         if found is None:
             return None
@@ -139,21 +139,21 @@ class LoadedModule:
 
     @cached_property
     def build_id(self) -> str | None:
-        """The build ID of its file, as hexadecimal digits; empty where it has none."""
+        """Build ID of its file in hexadecimal; empty if there is none."""
         return self._read(self.facts.build_id)
 
     @property
     def base(self) -> int | None:
-        """Where its code begins, 0 where it has none."""
+        """Address of its code; 0 if it has none."""
         return next((region.base for region in self.regions or () if region.name in CODE), None)
 
     @property
     def size(self) -> int | None:
-        """Bytes of all its memory."""
+        """Size of all its memory in bytes."""
         return None if self.regions is None else sum(region.size for region in self.regions)
 
     def holds(self, address: int) -> bool:
-        """Whether an address is in its memory."""
+        """Tell whether an address is in the module's memory."""
         return any(0 <= address - region.base < region.size for region in self.regions or ())
 
 
@@ -162,10 +162,11 @@ class Inventory:
     """All modules of a kernel.
 
     Attributes:
-        modules: the listed ones in the list's order, the last that was loaded first; then the others by address.
-        unknown: names of facts that are known of no module, since nothing tells where they stand.
-        unheard: what could not be asked for modules, one line each.
-        word_size: bytes of an address.
+        modules: first the listed modules in the list's order, the one that was loaded last first; then the others by
+            address.
+        unknown: names of facts that are known of no module, because the offset of their field is unknown.
+        unheard: witnesses that could not be asked for modules, one line each.
+        word_size: size of an address in bytes.
     """
 
     modules: tuple[LoadedModule, ...]
@@ -175,27 +176,27 @@ class Inventory:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What could not be read of what has been asked for so far, one line each."""
+        """Lines about everything that was asked for so far and could not be read."""
         gaps = ((module.address, *gap) for module in self.modules for gap in module.gaps.items())
         return (*self.unheard, *(f"module at {address:#x}: {fact}: {reason}" for address, fact, reason in gaps))
 
     @property
     def listed(self) -> tuple[LoadedModule, ...]:
-        """Those that the kernel's list has."""
+        """Modules in the kernel's list."""
         return tuple(module for module in self.modules if module.listed)
 
     @property
     def unlisted(self) -> tuple[LoadedModule, ...]:
-        """Those that are in memory, but not in the list."""
+        """Modules that are in memory but not in the list."""
         return tuple(module for module in self.modules if not module.listed)
 
     def at(self, address: int) -> LoadedModule | None:
-        """The module in whose memory an address lies; None if in no module's."""
+        """Return the module whose memory contains an address; None if there is none."""
         return next((module for module in self.modules if module.holds(address)), None)
 
 
 def inventory(kernel: Kernel) -> Inventory:
-    """All modules of a kernel that runs.
+    """Return all modules of a running kernel.
 
     Raises:
         KallsiftError: if it does not run, or its list of modules is broken or cannot be found.
@@ -217,6 +218,6 @@ def inventory(kernel: Kernel) -> Inventory:
 
 
 def _getters(kernel: Kernel) -> dict[int, str]:
-    """The types of parameters by the address of the kernel's function that prints them."""
+    """Return the types of parameters, by the address of the function that prints them."""
     places = ((kernel.symbols.find(name), kind) for name, kind in GETTERS.items())
     return {kernel.symbols.symbol(index).address: kind for index, kind in places if index is not None}

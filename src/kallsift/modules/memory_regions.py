@@ -1,8 +1,8 @@
-"""The memory of loaded modules: where their structures tell of its parts, and what these are.
+"""Locate and read the parts of a module's memory: text, data, read-only data and the like.
 
-``struct module`` has for each part a pointer to it, aligned to pages, and its size; where they stand changes with
-releases (include/linux/module.h). The kernel's types say it. Without them, it is where the parts of all modules never
-overlap and one of each module's holds the structure itself.
+``struct module`` has for each part a page-aligned pointer to it and its size. The offsets of these fields change
+with releases (include/linux/module.h). The kernel's types tell the offsets. Without types, the right offsets are those
+where the parts of all modules never overlap and one part of each module holds its structure.
 """
 
 from __future__ import annotations
@@ -18,34 +18,44 @@ from kallsift.kernel.access.virtual_memory import PAGE, VirtualMemory
 from kallsift.modules.struct_module import Structures, numbers_at
 
 LAYOUTS = ("core", "init", "data")
-"""What a module's memory is called up to 6.3: ``core_layout`` and ``init_layout``, on some machines ``data_layout``."""
+"""Names of the parts up to 6.3: ``core_layout``, ``init_layout`` and, on some machines, ``data_layout``."""
 
 KINDS = ("text", "data", "rodata", "ro_after_init", "init_text", "init_data", "init_rodata")
-"""The same since 6.4: ``enum mod_mem_type`` (include/linux/module.h)."""
+"""Names of the parts since 6.4: ``enum mod_mem_type`` (include/linux/module.h)."""
 
 REGION_NAMES = {2: LAYOUTS[:2], 3: LAYOUTS, 7: KINDS}
-"""What the parts of a module's memory are called, by their number."""
+"""Names of the parts of a module's memory, by the number of parts."""
 
 REGION_FORMS = {8: ((2, 8), (2, 4), (3, 16), (3, 4)), 4: ((2, 4), (3, 4), (4, 4), (5, 16), (4, 12))}
-"""How a part of memory is told of before its node, by the size of a word: words back to its base, bytes to its size."""
+"""Fields of a part before its node, by the size of a word.
+
+Each pair has the words back to the base and the bytes back to the size.
+"""
 
 KINDS_WITHOUT_NODES = {8: ((16, 8), (16, 12)), 4: ((8, 4), (12, 8))}
-"""Since 6.4 where there is no tree, by the size of a word, in bytes: from part to part, and from base to size."""
+"""Fields of a part since 6.4 where there is no tree, by the size of a word.
+
+Each pair has the bytes from part to part and the bytes from base to size.
+"""
 
 MOST_BYTES = 1 << 28
-"""Bytes of one part of a module's memory at most."""
+"""Highest size of one part of a module's memory in bytes."""
 
 
 @dataclass(frozen=True)
 class RegionPlace:
-    """Where one part of a module's memory is told of, in bytes from the structure's beginning.
+    """Fields that describe one part of a module's memory.
+
+    All offsets are in bytes from the beginning of ``struct module``.
 
     Attributes:
         name: one of `LAYOUTS` or `KINDS`.
-        base: of the pointer to it.
-        size: of the number of its bytes, 32 bits.
-        node: of its node in the tree of modules, which begins with a pointer to the module; None where there is none.
-        text_size: of the number of bytes at its beginning that are code, 32 bits; None where it is of one kind.
+        base: offset of the pointer to the part.
+        size: offset of its size in bytes, 32 bits.
+        node: offset of its node in the tree of modules, which begins with a pointer to the module; None if there is
+            none.
+        text_size: offset of the number of bytes of code at its beginning, 32 bits; None if the part has one kind of
+            memory.
     """
 
     name: str
@@ -57,13 +67,13 @@ class RegionPlace:
 
 @dataclass(frozen=True)
 class Region:
-    """A part of a module's memory.
+    """One part of a module's memory.
 
     Attributes:
-        name: what the kernel calls it.
-        base: where it begins.
-        size: its bytes.
-        text_size: bytes at its beginning that are code, where the kernel keeps that beside the size; else 0.
+        name: the kernel's name of the part.
+        base: address of its first byte.
+        size: its size in bytes.
+        text_size: bytes of code at its beginning, where the kernel keeps that number beside the size; else 0.
     """
 
     name: str
@@ -73,7 +83,7 @@ class Region:
 
 
 def read_regions(memory: VirtualMemory, address: int, places: Sequence[RegionPlace]) -> tuple[Region, ...]:
-    """All parts of the memory of the module whose structure is at an address, also those of no size.
+    """Return all parts of the memory of one module, also those of size 0.
 
     Raises:
         UnmappedError: if the structure cannot be read.
@@ -90,10 +100,12 @@ def read_regions(memory: VirtualMemory, address: int, places: Sequence[RegionPla
 
 
 def bounds(memory: VirtualMemory, address: int, places: Sequence[RegionPlace]) -> tuple[range, ...]:
-    """The addresses of a module's code and data, which the kernel takes for the ends of the last symbols in each.
+    """Return the address ranges of a module's code and of its data.
+
+    The kernel takes their ends for the ends of the last symbols in each.
 
     Returns:
-        Its code first; none where they cannot be read, or no module is that large.
+        The ranges, code first; none if they cannot be read, or a size exceeds that of any module.
     """
     try:
         regions = read_regions(memory, address, places)
@@ -107,7 +119,10 @@ def bounds(memory: VirtualMemory, address: int, places: Sequence[RegionPlace]) -
 
 
 def typed_regions(types: Btf) -> tuple[RegionPlace, ...]:
-    """What the kernel's types say: members of one type each, or an array; none if neither is there."""
+    """Return the fields that the kernel's types describe.
+
+    They are members of one type each, or an array; the result is empty if the types have neither.
+    """
     module = types.struct("module")
     if module is None:
         return ()
@@ -127,15 +142,17 @@ def typed_regions(types: Btf) -> tuple[RegionPlace, ...]:
 
 
 def solved_regions(memory: VirtualMemory, structures: Structures, nodes: Sequence[int]) -> tuple[RegionPlace, ...]:
-    """What must be true says: parts with nodes in the tree of modules at even distances, else one of the forms without.
+    """Return the fields that fit the memory of all modules.
+
+    Parts with nodes in the tree of modules, at even distances, are tried first, then the forms without nodes.
 
     Args:
-        memory: the kernel's.
-        structures: of the modules.
-        nodes: words of the structures that point to their own beginning and may begin nodes.
+        memory: the kernel's memory.
+        structures: the modules' structures.
+        nodes: columns of the words that point to the structure itself and may begin nodes.
 
     Returns:
-        The places; none if nothing fits all modules, or several do.
+        The fields; none if no form fits all modules, or several do.
     """
     for forms in (_with_nodes(memory.words.size, nodes), _without_nodes(memory, structures)):
         fitting = [places for places in forms if _are_regions(memory, structures, places)]
@@ -149,7 +166,7 @@ def _with_nodes(size: int, nodes: Sequence[int]) -> Iterator[tuple[RegionPlace, 
     if names is None or len(set(np.diff(nodes).tolist())) != 1:
         return
     for back, size_back in REGION_FORMS[size]:
-        # parts of several kinds have the size of their code behind that of all
+        # a part with code and data has the size of its code behind its whole size
         text_back = size_back - 4 if names is not KINDS and size_back > 4 else None
         yield tuple(
             RegionPlace(
@@ -164,7 +181,10 @@ def _with_nodes(size: int, nodes: Sequence[int]) -> Iterator[tuple[RegionPlace, 
 
 
 def _without_nodes(memory: VirtualMemory, structures: Structures) -> Iterator[tuple[RegionPlace, ...]]:
-    """Forms without a tree, wherever the part that has the structures holds those of all modules."""
+    """Yield the forms without a tree, for each possible pointer to a part.
+
+    That part must contain the structure of every module.
+    """
     bases = structures.words
     behind = memory.words.wrap(structures.addresses[:, None] - bases)
     for column in np.flatnonzero(((bases % PAGE == 0) & (behind < MOST_BYTES)).all(axis=0)).tolist():
@@ -176,11 +196,11 @@ def _without_nodes(memory: VirtualMemory, structures: Structures) -> Iterator[tu
 
 
 def _forms_without_nodes(size: int, base: int) -> Iterator[tuple[RegionPlace, ...]]:
-    """What can be around the pointer to the part that has the structure, by release."""
-    # up to 4.4 both pointers, then both sizes, then those of code, each time the initial one first
+    """Yield the fields around the pointer to the part with the structure, by release."""
+    # up to 4.4: both pointers, both sizes, both sizes of code; the init part's comes first each time
     initial = RegionPlace("init", base - size, base + size, None, base + size + 8)
     yield RegionPlace("core", base, base + size + 4, None, base + size + 12), initial
-    # up to 6.3 behind the size are those of the code, and of what is read-only before and after loading
+    # up to 6.3: behind the size are those of the code, of read-only data, and of data that is read-only after init
     yield tuple(
         RegionPlace(name, start, start + size, None, start + size + 4)
         for name, start in zip(LAYOUTS[:2], (base, base + size + 16), strict=True)
@@ -194,7 +214,10 @@ def _forms_without_nodes(size: int, base: int) -> Iterator[tuple[RegionPlace, ..
 
 
 def _are_regions(memory: VirtualMemory, structures: Structures, places: tuple[RegionPlace, ...]) -> bool:
-    """Whether these are whole pages where there are any, never overlap, and one of them holds the structure."""
+    """Tell whether these fields describe possible parts of all modules.
+
+    Parts that exist begin at a page, no two overlap, and one part of each module holds its structure.
+    """
     if not all(0 <= place.base < structures.words.shape[1] * memory.words.size for place in places):
         return False
     bases = np.stack([structures.words[:, place.base // memory.words.size] for place in places], axis=1)

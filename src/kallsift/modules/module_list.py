@@ -1,6 +1,6 @@
-"""Loaded modules: the kernel's list of them.
+"""Read the kernel's own list of loaded modules.
 
-Its links agree both ways, and behind those of each member stands the module's name (include/linux/module.h).
+Its links agree in both directions, and the module's name stands behind those of each member (include/linux/module.h).
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from kallsift.modules.struct_module import (
 from kallsift.modules.symbol_tables import has_symbol_tables, symbol_reader
 
 UNFORMED = STATES[-1]
-"""The state of a module that ``/proc/kallsyms`` does not show yet, or no more."""
+"""State of a module that ``/proc/kallsyms`` does not show: it is not complete yet, or is already taken apart."""
 
 MAX_MODULES = 1 << 14
-"""Modules that are followed at most; a machine has some hundreds."""
+"""Highest number of modules that are followed; a machine has some hundreds."""
 
 MAX_CHARACTERS = 1 << 28
-"""Bytes of the names of all modules' symbols at most; a machine has some 10 MB of them."""
+"""Highest number of bytes of the names of all modules' symbols; a machine has some 10 MB of them."""
 
 NAME_CHARACTERS = np.array([re.match(rb"\w", bytes([byte]), re.ASCII) is not None for byte in range(256)])
-"""Which bytes can be characters of a module's name."""
+"""Bytes that can be characters of a module's name, as a mask of shape (256,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +51,11 @@ class Module:
     """One loaded module.
 
     Attributes:
-        name: as ``/proc/modules`` prints it.
-        address: of its ``struct module``.
-        state: one of `module_structures.STATES`.
-        symbols: as ``/proc/kallsyms`` prints them: in the module's own order, upper-case where exported; None where
-            they cannot be read, were not asked for, or are never printed, since it is yet to be formed.
+        name: name as ``/proc/modules`` prints it.
+        address: address of its ``struct module``.
+        state: one of `struct_module.STATES`, or a number that is none of them.
+        symbols: symbols as ``/proc/kallsyms`` prints them: in the module's own order, upper-case where exported; None
+            where they cannot be read, were not asked for, or are never printed because the module is unformed.
     """
 
     name: str
@@ -66,11 +66,11 @@ class Module:
 
 @dataclass(frozen=True)
 class Modules:
-    """The modules that the kernel's list has.
+    """The modules in the kernel's list.
 
     Attributes:
-        modules: in the list's order: the last one that was loaded first.
-        missing: what could not be read, one line each.
+        modules: the modules in the list's order; the module that was loaded last comes first.
+        missing: parts that could not be read, one line each.
     """
 
     modules: tuple[Module, ...]
@@ -78,7 +78,7 @@ class Modules:
 
 
 def modules(kernel: Kernel, *, symbols: bool = True) -> Modules:
-    """The modules that the kernel's list has, with their symbols if these are wanted.
+    """Return the modules in the kernel's list, with their symbols if wanted.
 
     Raises:
         KallsiftError: if the list cannot be found, or the kernel does not run.
@@ -115,7 +115,9 @@ def modules(kernel: Kernel, *, symbols: bool = True) -> Modules:
 
 
 def listed_structures(kernel: Kernel, memory: VirtualMemory) -> Structures:
-    """The structures of the modules that the kernel's list has, in its order; of a broken list, those it leads to.
+    """Return the structures of the modules in the kernel's list, in its order.
+
+    If the list is broken, the modules that its links still reach are returned.
 
     Raises:
         ModulesError: if the list cannot be found.
@@ -128,12 +130,15 @@ def listed_structures(kernel: Kernel, memory: VirtualMemory) -> Structures:
 
 
 def _structures(memory: VirtualMemory, nodes: NDArray[np.uint64]) -> Structures:
-    """What the members of the list of modules are: before the links is a module's state."""
+    """Return the structures of list members; a module's state precedes its links."""
     return structures_at(memory, nodes - np.uint64(memory.words.size))
 
 
 def _list(kernel: Kernel, memory: VirtualMemory) -> Found:
-    """The list that ``modules`` names, or, where only text is listed, the one that looks like it."""
+    """Return the list that the symbol ``modules`` names, or one that looks like it.
+
+    The second way serves kernels whose table has symbols of code only.
+    """
     index = kernel.symbols.find("modules")
     if index is not None:
         return reachable(memory, kernel.symbols.symbol(index).address, MAX_MODULES)
@@ -151,10 +156,10 @@ def _list(kernel: Kernel, memory: VirtualMemory) -> Found:
 
 
 def _are_modules(kernel: Kernel, memory: VirtualMemory, nodes: NDArray[np.uint64]) -> bool:
-    """Whether members have more of modules than a name.
+    """Tell whether a list's members have more features of modules than a name.
 
-    Most lie outside of the image, no two have the same name, and most lead to tables of symbols; where these are lost,
-    most have the object that ``/sys/module`` shows (``mkobj``): all at one place.
+    Most of them lie outside of the image, no two have the same name, and most lead to tables of symbols. Where these
+    tables are lost, most have at the same offset the object that ``/sys/module`` shows (``mkobj``).
     """
     listed = _structures(memory, nodes)
     image = GeneratedCode(kernel, memory, np.empty(0, np.uint64)).image
@@ -166,12 +171,15 @@ def _are_modules(kernel: Kernel, memory: VirtualMemory, nodes: NDArray[np.uint64
 
 
 def _have_objects(memory: VirtualMemory, listed: Structures) -> bool:
-    """Whether most have ``mkobj.mod``, which leads to where they begin, and before it the name of ``mkobj.kobj``."""
+    """Tell whether most structures have ``mkobj.mod`` and the name in ``mkobj.kobj``.
+
+    ``mkobj.mod`` points to the beginning of the structure.
+    """
     size = memory.words.size
     back = listed.words == listed.addresses[:, None]
     for owner in np.flatnonzero(2 * np.count_nonzero(back, axis=0) > len(listed)).tolist():
         for column in (owner - words for words in KOBJECT_WORDS if owner - words > NAME):
-            # the first character tells most places apart from it
+            # the first character already excludes most other columns
             first = memory.values(listed.words[:, column], np.dtype("u1"))[0]
             own = memory.values(listed.addresses + np.uint64(NAME * size), np.dtype("u1"))[0]
             if 2 * int(np.count_nonzero((first == own) & (own != 0))) <= len(listed):
@@ -183,7 +191,7 @@ def _have_objects(memory: VirtualMemory, listed: Structures) -> bool:
 
 
 def _is_name_of(memory: VirtualMemory, address: int, name: int) -> bool:
-    """Whether a pointer leads to the name that the structure at an address has."""
+    """Tell whether a pointer leads to the name in the structure at an address."""
     try:
         return has_name(memory, address) and memory.string(name, MAX_NAME).decode("latin-1") == name_of(memory, address)
     except UnmappedError:
@@ -191,7 +199,7 @@ def _is_name_of(memory: VirtualMemory, address: int, name: int) -> bool:
 
 
 def _named(memory: VirtualMemory, nodes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which members of lists stand between a module's state and the characters of its name."""
+    """Return which list members have a module's state before and a name behind them."""
     size = np.uint64(memory.words.size)
     states, held = memory.values(nodes - size, memory.words.int_dtype)
     good = held & (states < len(STATES))

@@ -1,4 +1,4 @@
-"""Reads facts about single modules out of their structures, once it is known where these stand."""
+"""Read single facts about a module out of its structure, once the fields' offsets are known."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from kallsift.modules.symbol_entries import ModuleSymbols
 from kallsift.modules.symbol_tables import SymbolReader, symbol_reader
 
 TAINTS = "PFSRMBUDAWCIOELKXTNJ"
-"""The letters of the flags, from the lowest bit on (kernel/panic.c)."""
+"""Letters of the taint flags, from the lowest bit on (kernel/panic.c)."""
 
 MAX_USERS = 1 << 12
-"""Users of a module at most."""
+"""Highest number of users of a module."""
 
 MAX_TEXT = 1024
-"""Characters of a version, or of what a module was loaded with, that are read."""
+"""Highest number of characters that are read of a version, or of the arguments that a module was loaded with."""
 
 
 @dataclass(frozen=True, eq=False)
 class FactReader:
-    """Reads what is known of any module of one kernel, by the address of its structure.
+    """A reader of the facts about any module, by the address of its structure.
 
-    All that it reads is None where the fields have no place for it, and raises UnmappedError or ListError where they
-    have one, but cannot be read.
+    A fact is None where its field's offset is unknown. Where the field is known but cannot be read, the methods raise
+    UnmappedError or ListError.
 
     Attributes:
-        memory: the kernel's.
-        fields: where things stand.
-        learned: modules that are used to find out how the kernel keeps sections and symbols, at least one.
-        getters: addresses of the kernel's functions that print parameters, and the types they are for.
+        memory: the kernel's memory.
+        fields: offsets of the fields.
+        learned: modules that show how the kernel keeps sections and symbols, at least one.
+        getters: addresses of the kernel's functions that print parameters, and the types that they print.
     """
 
     memory: VirtualMemory
@@ -60,26 +60,26 @@ class FactReader:
         return symbol_reader(self.memory, self.learned)
 
     def name(self, address: int) -> str | None:
-        """As ``/proc/modules`` prints it."""
+        """Return the name as ``/proc/modules`` prints it."""
         return name_of(self.memory, address)
 
     def state(self, address: int) -> str | None:
-        """One of `module_structures.STATES`."""
+        """Return one of `struct_module.STATES`, or a number that is none of them."""
         return state_of(self.memory, address)
 
     def regions(self, address: int) -> tuple[Region, ...] | None:
-        """All parts of its memory, also those that there are none of."""
+        """Return all parts of the module's memory, also those of size 0."""
         return read_regions(self.memory, address, self.fields.regions) or None
 
     def refcount(self, address: int) -> int | None:
-        """How often it is used; -1 while it is unloaded."""
+        """Return the number of references; -1 while the module is unloaded."""
         if self.fields.refcount is None:
             return None
         count = self.memory.value(address + self.fields.refcount, 4)
         return (count ^ 1 << 31) - (1 << 31) - 1
 
     def users(self, address: int) -> tuple[str, ...] | None:
-        """Names of the modules that use it, in the kernel's order."""
+        """Return the names of the modules that use this one, in the kernel's order."""
         if self.fields.users is None:
             return None
         size = self.memory.words.size
@@ -87,7 +87,7 @@ class FactReader:
         return tuple(name_of(self.memory, self.memory.value(record + 4 * size)) for record in records)
 
     def permanent(self, address: int) -> bool | None:
-        """Whether it has an initial function, and none that undoes it."""
+        """Tell whether the module has an init function and no exit function."""
         if self.fields.exit is None:
             return None
         if self.memory.value(address + self.fields.exit):
@@ -95,22 +95,22 @@ class FactReader:
         return None if self.fields.init is None else self.memory.value(address + self.fields.init) != 0
 
     def taints(self, address: int) -> str | None:
-        """Letters of the flags that it has set, in the order of their bits."""
+        """Return the letters of the set taint flags, in the order of their bits."""
         if self.fields.taints is None:
             return None
         flags = self.memory.value(address + self.fields.taints)
         return "".join(letter for bit, letter in enumerate(TAINTS) if flags >> bit & 1)
 
     def version(self, address: int) -> str | None:
-        """As its author calls it; empty where it says none."""
+        """Return the version that the author gave; empty if there is none."""
         return self._text(address, self.fields.version)
 
     def srcversion(self, address: int) -> str | None:
-        """Checksum of its source; empty where it has none."""
+        """Return the checksum of the module's source; empty if there is none."""
         return self._text(address, self.fields.srcversion)
 
     def arguments(self, address: int) -> str | None:
-        """What it was loaded with."""
+        """Return the arguments that the module was loaded with."""
         return self._text(address, self.fields.arguments)
 
     def _text(self, address: int, offset: int | None) -> str | None:
@@ -120,19 +120,19 @@ class FactReader:
         return self.memory.string(place, MAX_TEXT).decode("latin-1") if place else ""
 
     def sections(self, address: int) -> tuple[Section, ...] | None:
-        """Its sections, in the order of its file; none where ``/sys/module`` shows none."""
+        """Return the sections in the file's order; none if ``/sys/module`` shows none."""
         if self.fields.sections is None or self._section_form is None:
             return None
         group = self.memory.value(address + self.fields.sections)
         return sections(self.memory, group, self._section_form) if group else ()
 
     def build_id(self, address: int) -> str | None:
-        """The build ID of its file, as hexadecimal digits; empty where it has none."""
+        """Return the build ID of the module's file in hexadecimal; empty if there is none."""
         found = self.sections(address)
         return None if found is None else build_id(self.memory, found) or ""
 
     def parameters(self, address: int) -> tuple[Parameter, ...] | None:
-        """Its parameters, in its own order."""
+        """Return the parameters in the module's own order."""
         if self.fields.parameters is None or self.fields.parameter_count is None:
             return None
         start = self.memory.value(address + self.fields.parameters)
@@ -140,7 +140,7 @@ class FactReader:
         return parameters(self.memory, start, count, self.getters.get)
 
     def symbols(self, address: int) -> ModuleSymbols:
-        """Its symbols, as ``/proc/kallsyms`` prints those of listed modules.
+        """Return the symbols as ``/proc/kallsyms`` prints those of listed modules.
 
         Raises:
             KallsiftError: if they cannot be read.

@@ -1,7 +1,8 @@
-"""The parameters of a module as ``/sys/module/NAME/parameters`` shows them.
+"""Read the parameters of a module as ``/sys/module/NAME/parameters`` shows them.
 
-``struct kernel_param`` has five words since 4.1: name, module, operations, permissions and what is set
-(include/linux/moduleparam.h). The type is known by the function among the operations that prints it (kernel/params.c).
+``struct kernel_param`` has five words since 4.1: name, module, operations, permissions, and a pointer to the variable
+(include/linux/moduleparam.h). The function in the operations that prints the parameter tells the type
+(kernel/params.c).
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from kallsift.errors import UnmappedError
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 
 WORDS = 5
-"""Words of ``struct kernel_param``."""
+"""Size of ``struct kernel_param`` in words."""
 
 MAX_PARAMETERS = 1 << 10
-"""Parameters of a module at most; few have a hundred."""
+"""Highest number of parameters of a module; few have a hundred."""
 
 MAX_ELEMENTS = 1 << 9
-"""Elements of a parameter that is an array at most."""
+"""Highest number of elements of an array parameter."""
 
 MAX_NAME = 256
 MAX_VALUE = 1024
-"""Characters of a string: the kernel takes no longer one (kernel/params.c)."""
+"""Highest number of characters of a string; the kernel takes no longer one (kernel/params.c)."""
 
 GETTERS = {
     "param_get_byte": "byte",
@@ -43,7 +44,7 @@ GETTERS = {
     "param_get_string": "string",
     "param_array_get": "array",
 }
-"""The kernel's functions that print parameters, and the types that they are of (kernel/params.c)."""
+"""The kernel's functions that print parameters, and the types of these (kernel/params.c)."""
 
 NUMBERS: Mapping[str, tuple[int | None, bool]] = {
     "byte": (1, False),
@@ -56,18 +57,18 @@ NUMBERS: Mapping[str, tuple[int | None, bool]] = {
     "ulong": (None, False),
     "ullong": (8, False),
 }
-"""Bytes of the types that are numbers, None for a word's, and whether they are signed."""
+"""Types of numbers: their size in bytes (None for a word), and whether they are signed."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter.
+    """One parameter of a module.
 
     Attributes:
-        name: without the module's.
-        type: as `GETTERS` calls it; None where the module prints it in a way of its own.
-        value: as the kernel prints it; None where that is not known.
-        mode: permissions of its file; 0 where it has none.
+        name: name without the module's.
+        type: type as in `GETTERS`; None if the module prints it by a function of its own.
+        value: value as the kernel prints it; None if it is not known.
+        mode: permissions of its file; 0 if it has none.
     """
 
     name: str
@@ -77,11 +78,11 @@ class Parameter:
 
 
 Namer = Callable[[int], str | None]
-"""Gives the kernel's type for the address of a function that prints parameters, None for any other."""
+"""Function that returns the type for the address of a function that prints parameters, and None for any other."""
 
 
 def parameters(memory: VirtualMemory, start: int, count: int, type_of: Namer) -> tuple[Parameter, ...]:
-    """All parameters of a module in its own order.
+    """Return all parameters of a module in its own order.
 
     Raises:
         UnmappedError: if they cannot be read, or there are too many.
@@ -105,7 +106,10 @@ def _parameter(memory: VirtualMemory, place: int, type_of: Namer) -> Parameter:
 
 
 def _type(memory: VirtualMemory, operations: int, type_of: Namer) -> str | None:
-    """Behind flags and the function that sets is the one that prints."""
+    """Return the type of a parameter by the function that prints it.
+
+    In the operations, this function stands behind the flags and the function that sets the parameter.
+    """
     functions, held = memory.values(np.array([operations + 2 * memory.words.size], np.uint64))
     return type_of(int(functions[0])) if held[0] else None
 
@@ -130,7 +134,11 @@ def _printed(memory: VirtualMemory, place: int, kind: str, type_of: Namer) -> st
 
 
 def _elements(memory: VirtualMemory, place: int, type_of: Namer) -> str | None:
-    """The elements of a ``struct kparam_array``: most, size of each, pointer to how many, operations, elements."""
+    """Return the elements of a ``struct kparam_array`` as text; None if unknown.
+
+    The structure has the highest number of elements, the size of one, a pointer to the number, the operations, and the
+    pointer to the elements.
+    """
     size = memory.words.size
     most, width = memory.value(place, 4), memory.value(place + 4, 4)
     counted, operations, elements = (memory.value(place + 8 + word * size) for word in range(3))

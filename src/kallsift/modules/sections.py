@@ -1,9 +1,10 @@
-"""The sections of a module as ``/sys/module/NAME/sections`` shows them, with the addresses that they were loaded at.
+"""Read the sections of a module as ``/sys/module/NAME/sections`` shows them, with their load addresses.
 
-``struct module_sect_attrs`` begins with a ``struct attribute_group`` called "sections", which points to an array of
-pointers to attributes, each of which begins with a pointer to its name (kernel/module/sysfs.c, include/linux/sysfs.h).
-Where the array stands, and where in an attribute the address, changed in 5.8 and 6.14 and with configurations: one of
-the sections holds ``struct module`` itself, so its address is known beforehand.
+``struct module_sect_attrs`` begins with a ``struct attribute_group`` called "sections". This group points to an array
+of pointers to attributes, each of which begins with a pointer to its name (kernel/module/sysfs.c,
+include/linux/sysfs.h). The offset of the array in the group, and of the address in an attribute, changed in 5.8 and
+6.14 and depend on the configuration. They are found by the section that holds ``struct module`` itself, because its
+address is known beforehand.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ from kallsift.kernel.access.virtual_memory import VirtualMemory
 GROUP = b"sections"
 
 THIS_MODULE = ".gnu.linkonce.this_module"
-"""The section that holds the module's structure."""
+"""Name of the section that holds the module's structure."""
 
 BUILD_ID = ".note.gnu.build-id"
 
 MAX_SECTIONS = 1 << 10
-"""Sections of a module at most; some have a hundred."""
+"""Highest number of sections of a module; some have a hundred."""
 
 MAX_ASKED = 64
-"""Modules that are asked for the form at most; the first tells, unless it is damaged."""
+"""Highest number of modules that are tried to find the form; the first one shows it unless it is damaged."""
 
 MAX_NAME = 256
-"""Characters of a section's name at most."""
+"""Highest number of characters of a section's name."""
 
 GROUP_WORDS = range(1, 9)
-"""Where in the group the pointer to the array can stand, in words."""
+"""Possible offsets of the pointer to the array in the group, in words."""
 
 ATTRIBUTE_WORDS = range(1, 24)
-"""Where in an attribute the section's address can stand, in words; with lockdep an attribute is longer."""
+"""Possible offsets of the section's address in an attribute, in words; lockdep makes attributes longer."""
 
 NOTE_HEADER = 12
 NOTE_TYPE = 3
@@ -48,7 +49,7 @@ MAX_BUILD_ID = 64
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a module: its name in the module's file, and where it was loaded; initial ones are gone by now."""
+    """A section of a module: its name in the file and its load address; init sections are freed after loading."""
 
     name: str
     address: int
@@ -56,11 +57,11 @@ class Section:
 
 @dataclass(frozen=True)
 class SectionForm:
-    """Where things stand.
+    """Offsets in the structures that describe the sections.
 
     Attributes:
-        array: the pointer to the array of pointers, in words from the group's beginning.
-        address: a section's address, in words from its attribute's beginning.
+        array: offset of the pointer to the array of pointers, in words from the group's beginning.
+        address: offset of a section's address, in words from its attribute's beginning.
     """
 
     array: int
@@ -68,11 +69,14 @@ class SectionForm:
 
 
 def find_form(memory: VirtualMemory, modules: Iterable[tuple[int, int]]) -> SectionForm | None:
-    """The form under which modules' own structures lie in the section for them; None if no form does that.
+    """Return the form that places a module's structure in the section for it.
 
     Args:
-        memory: the kernel's.
-        modules: address of the structure and of its group, for some modules; the first that tells is believed.
+        memory: the kernel's memory.
+        modules: address of the structure and of its group, for some modules.
+
+    Returns:
+        The form of the first module that has one; None if no module has one.
     """
     for address, group in islice(modules, MAX_ASKED):
         for array in GROUP_WORDS:
@@ -90,7 +94,7 @@ def find_form(memory: VirtualMemory, modules: Iterable[tuple[int, int]]) -> Sect
 
 
 def sections(memory: VirtualMemory, group: int, form: SectionForm) -> tuple[Section, ...]:
-    """All sections of a module in the order of its file.
+    """Return all sections of a module in the order of its file.
 
     Raises:
         UnmappedError: if they cannot be read.
@@ -104,10 +108,10 @@ def sections(memory: VirtualMemory, group: int, form: SectionForm) -> tuple[Sect
 
 
 def _attributes(memory: VirtualMemory, group: int, array: int) -> tuple[list[str], list[int]]:
-    """Names and addresses of a group's attributes, as far as the array goes.
+    """Return the names and addresses of a group's attributes.
 
     Raises:
-        UnmappedError: if they cannot be read, or do not end.
+        UnmappedError: if they cannot be read, or the array does not end.
     """
     size = memory.words.size
     start = memory.value(group + array * size)
@@ -124,7 +128,7 @@ def _attributes(memory: VirtualMemory, group: int, array: int) -> tuple[list[str
 
 
 def build_id(memory: VirtualMemory, found: Iterable[Section]) -> str | None:
-    """The build ID in a module's note for it, as hexadecimal digits; None where it has none.
+    """Return the build ID in a module's note in hexadecimal; None if it has none.
 
     Raises:
         UnmappedError: if it has one that cannot be read.

@@ -1,4 +1,4 @@
-"""The structures that the kernel keeps of its modules, as words, and what every one begins with."""
+"""Read ``struct module`` of every module as machine words, and the fields that all releases begin with."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 
 STRUCT_WORDS = 320
-"""Words of ``struct module`` that are looked at; the largest so far has some 200."""
+"""Number of words of ``struct module`` that are read; the largest structure so far has some 200."""
 
 STATES = ("Live", "Loading", "Unloading", "Unformed")
-"""As ``/proc/modules`` calls ``enum module_state``; the last is never shown there."""
+"""Names that ``/proc/modules`` gives to ``enum module_state``; it never shows the last one."""
 
 NAME = 3
-"""Where the name stands, in words: behind the state and the links."""
+"""Offset of the name in words: behind the state and the list's links."""
 
 MAX_NAME = 64
-"""Bytes of a module's name at most, the NUL included: MODULE_NAME_LEN is less by the size of a word."""
+"""Highest number of bytes of a module's name with its NUL; MODULE_NAME_LEN is this less the size of a word."""
 
 
 NAME_PATTERN = re.compile(rb"\w{2,}", re.ASCII)
-"""A module's name; its build makes all else an underscore."""
+"""Pattern of a module's name; the build replaces every other character by an underscore."""
 
 KOBJECT_WORDS = range(6, 25)
-"""Words of ``struct kobject``, which stands before ``mkobj.mod``; with debugging it is longer."""
+"""Possible sizes of ``struct kobject`` in words, which stands before ``mkobj.mod``; debugging makes it longer."""
 
 
 class ModulesError(KallsiftError):
@@ -40,9 +40,9 @@ class Structures:
     """The structures of all modules, as words.
 
     Attributes:
-        addresses: of each structure, shape (n,), uint64, in the list's order.
+        addresses: address of each structure, shape (n,), uint64, in the list's order.
         words: their first `STRUCT_WORDS` words, shape (n, m), uint64; 0 where not mapped.
-        missing: what of the list cannot be read, one line each.
+        missing: parts of the list that cannot be read, one line each.
     """
 
     addresses: NDArray[np.uint64]
@@ -54,19 +54,22 @@ class Structures:
 
 
 def structures_at(memory: VirtualMemory, addresses: NDArray[np.uint64]) -> Structures:
-    """The structures of modules that begin at the addresses."""
+    """Return the module structures that begin at the given addresses."""
     places = addresses[:, None] + np.arange(STRUCT_WORDS, dtype=np.uint64) * np.uint64(memory.words.size)
     words, _ = memory.values(places.ravel())
     return Structures(addresses, words.reshape(places.shape))
 
 
 def numbers_at(memory: VirtualMemory, structures: Structures, offset: int) -> NDArray[np.uint64]:
-    """The numbers of 32 bits at an offset of each structure, shape (n,), uint64; 0 where not mapped."""
+    """Return the 32-bit number at one offset of each structure.
+
+    The shape is (n,), the dtype uint64; 0 stands where nothing is mapped.
+    """
     return memory.values(structures.addresses + np.uint64(offset), memory.words.int_dtype)[0]
 
 
 def name_of(memory: VirtualMemory, address: int) -> str:
-    """The name in the structure of a module.
+    """Return the name in a module's structure.
 
     Raises:
         UnmappedError: if it cannot be read.
@@ -75,7 +78,10 @@ def name_of(memory: VirtualMemory, address: int) -> str:
 
 
 def has_name(memory: VirtualMemory, address: int) -> bool:
-    """Whether the structure at an address has a name like a module's, and nothing behind it in the room for that."""
+    """Tell whether the structure at an address has a valid module name.
+
+    The rest of the name's array must be zeros.
+    """
     size = memory.words.size
     try:
         room = memory.read(address + NAME * size, MAX_NAME - size).tobytes()
@@ -85,7 +91,7 @@ def has_name(memory: VirtualMemory, address: int) -> bool:
 
 
 def state_of(memory: VirtualMemory, address: int) -> str:
-    """The state in the structure of a module, one of `STATES`, or a number that is none.
+    """Return the state in a module's structure: one of `STATES`, else the number.
 
     Raises:
         UnmappedError: if it cannot be read.

@@ -1,9 +1,8 @@
-"""The entries of one module's symbol table, each judged for itself.
+"""Read the entries of one module's symbol table, and judge each entry by itself.
 
-When it has loaded a module, the kernel keeps copies of the symbols that have a name, and of their names one behind the
+When a module is loaded, the kernel keeps copies of the symbols that have a name. It stores their names one behind the
 other, each with its NUL, in the order of the symbols (``add_kallsyms()``, kernel/module/kallsyms.c).
-``/proc/kallsyms`` prints what stands there: a name as far as its first NUL, and no line for an empty one
-(``s_show()``, kernel/kallsyms.c).
+``/proc/kallsyms`` prints a name up to its first NUL, and no line for an empty name (``s_show()``, kernel/kallsyms.c).
 """
 
 from __future__ import annotations
@@ -19,44 +18,45 @@ from kallsift.kernel.access.virtual_memory import PAGE, VirtualMemory
 from kallsift.modules.struct_module import ModulesError
 
 MAX_STRINGS = 1 << 26
-"""Bytes of a module's string table at most."""
+"""Highest size of a module's string table in bytes."""
 
 MAX_NAME = 512
-"""Bytes of a symbol's name with its NUL at most: KSYM_NAME_LEN since 6.1."""
+"""Highest size of a symbol's name with its NUL in bytes: KSYM_NAME_LEN since 6.1."""
 
 CUT = 127
-"""Characters from which on the loader can have cut a name (KSYM_NAME_LEN less one, before 6.1): a gap follows then."""
+"""Length from which on the loader may have cut a name (KSYM_NAME_LEN less one, before 6.1); a gap follows then."""
 
 LETTERS = frozenset(b"abdgnrstuvw?ABDGNRSTUVW")
-"""What ``elf_type()`` can return."""
+"""Letters that ``elf_type()`` can return."""
 
 _IS_LETTER = np.array([byte in LETTERS for byte in range(256)])
 
 _IN_NO_NAME = np.array([(byte < 0x20 and byte not in (0, 1, 2)) or byte >= 0x7F for byte in range(256)])
-"""Control characters, but for the two that the assembler puts into local labels, and all beyond ASCII.
+"""Bytes that are in no name: control characters, and all beyond ASCII.
 
-Blanks are in names: RISC-V's assembler calls labels ".L0 " (binutils, gas/config/tc-riscv.h, FAKE_LABEL_NAME).
+Two control characters are allowed, because the assembler puts them into local labels. Blanks are in names: RISC-V's
+assembler calls labels ".L0 " (binutils, gas/config/tc-riscv.h, FAKE_LABEL_NAME).
 """
 
 ELF_SYMBOLS = {
     8: [("name", "u4"), ("info", "u1"), ("other", "u1"), ("section", "u2"), ("value", "u8"), ("size", "u8")],
     4: [("name", "u4"), ("value", "u4"), ("size", "u4"), ("info", "u1"), ("other", "u1"), ("section", "u2")],
 }
-"""Elf64_Sym and Elf32_Sym (System V gABI, "Symbol Table"), by the size of a word."""
+"""Fields of Elf64_Sym and Elf32_Sym (System V gABI, "Symbol Table"), by the size of a word."""
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class SymbolPlaces:
-    """Where one module's symbols are.
+    """Addresses of one module's symbol table.
 
     Attributes:
         entries: virtual address of the array of symbols.
-        count: how many these are, the first one of zeros among them.
+        count: number of symbols, with the first one, which is all zeros.
         strings: virtual address of the string table.
-        letters: virtual address of the type letters; None where these stand in the symbols.
-        is_in_order: whether the names stand behind each other in the order of the symbols.
+        letters: virtual address of the type letters; None if these stand in the symbols.
+        is_in_order: True if the names stand behind each other in the order of the symbols.
     """
 
     entries: int
@@ -68,11 +68,11 @@ class SymbolPlaces:
 
 @dataclass(frozen=True, eq=False)
 class ModuleSymbols:
-    """What was read of one module's symbols.
+    """The symbols that were read of one module.
 
     Attributes:
-        table: as ``/proc/kallsyms`` prints them.
-        remarks: what is unknown, or not as the loader left it, one line each.
+        table: the symbols as ``/proc/kallsyms`` prints them.
+        remarks: parts that are unknown, or not as the loader left them, one line each.
     """
 
     table: SymbolTable
@@ -81,41 +81,44 @@ class ModuleSymbols:
 
 @dataclass(frozen=True, eq=False)
 class _Strings:
-    """A string table as far as it can be read.
+    """A string table, as far as it can be read.
 
     Attributes:
-        characters: shape (n,), uint8; 0 where nothing is held, and at the end.
-        is_held: which of them the memory holds, shape (n,).
+        characters: bytes, shape (n,), uint8; 0 where the memory does not hold them, and at the end.
+        is_held: mask of the bytes that the memory holds, shape (n,).
     """
 
     characters: NDArray[np.uint8]
     is_held: Mask
 
     def no_characters(self) -> NDArray[np.intp]:
-        """Return where no character of a name stands, ascending; NULs end names."""
-        # most bytes are dismissed by one comparison
+        """Return the offsets of bytes that no name can have, ascending.
+
+        A NUL is not among them: it ends a name.
+        """
+        # one comparison excludes most bytes
         places = np.flatnonzero((self.characters - np.uint8(0x20) >= 0x7F - 0x20) | ~self.is_held)
         return places[_IN_NO_NAME[self.characters[places]] | ~self.is_held[places]]
 
 
 def entry_layout(memory: VirtualMemory) -> np.dtype[np.void]:
-    """The dtype of one symbol."""
+    """Return the dtype of one symbol."""
     return np.dtype([(name, memory.words.byte_order + kind) for name, kind in ELF_SYMBOLS[memory.words.size]])
 
 
 def read_symbols(memory: VirtualMemory, places: SymbolPlaces, room: int) -> ModuleSymbols:
-    """Read one module's symbols; those without a name are left out, as the kernel does when it prints them.
+    """Read one module's symbols, without those that have no name.
 
-    An entry that contradicts what the loader made of all is left out and counted. A name that a NUL cuts short is
-    printed as the kernel prints it, and counted.
+    The kernel prints no symbol without a name either. An entry that contradicts the loader's arrangement is left out
+    and counted. A name that a NUL cuts short is printed as the kernel prints it, and counted.
 
     Args:
-        memory: the kernel's.
-        places: of the module's tables.
-        room: characters of all names together at most.
+        memory: the kernel's memory.
+        places: addresses of the module's tables.
+        room: highest number of characters of all names together.
 
     Raises:
-        KallsiftError: if there is no symbol table, or most of its entries are not those of one.
+        KallsiftError: if there is no symbol table, or most of its entries are not symbols.
     """
     layout = entry_layout(memory)
     data, is_held = _read(memory, places.entries, places.count * layout.itemsize)
@@ -141,7 +144,7 @@ def read_symbols(memory: VirtualMemory, places: SymbolPlaces, room: int) -> Modu
         known &= (strings.characters[starts - 1] == 0) & ((following <= starts) | (ends < following))
         known &= _is_linked(starts, ends)
         cut = known & np.append(known[1:], False) & (starts != 0) & (ends - starts < CUT) & (ends + 1 != following)
-    # the first one is not printed anywhere
+    # the first symbol is never printed
     empty = known & (ends == starts)
     empty[0], known[0] = False, True
     return _judged(memory, places, entries, _Names(strings.characters, starts, ends, letters, known, empty, cut), room)
@@ -149,16 +152,16 @@ def read_symbols(memory: VirtualMemory, places: SymbolPlaces, room: int) -> Modu
 
 @dataclass(frozen=True, eq=False)
 class _Names:
-    """What was found out of each symbol, shape (n,) each but for the characters.
+    """Facts about each symbol's name, shape (n,) each except for the characters.
 
     Attributes:
         characters: the string table.
-        starts: where in it names begin.
-        ends: where their NULs are.
-        letters: their types.
-        known: which contradict nothing.
-        empty: which of these have no name.
-        cut: which of these end before the next one's name begins.
+        starts: offsets of the names in the string table.
+        ends: offsets of their NULs.
+        letters: types of the symbols.
+        known: mask of the symbols that contradict nothing.
+        empty: mask of the known symbols without a name.
+        cut: mask of the known symbols that end before the next one's name begins.
     """
 
     characters: NDArray[np.uint8]
@@ -173,10 +176,10 @@ class _Names:
 def _judged(
     memory: VirtualMemory, places: SymbolPlaces, entries: NDArray[np.void], names: _Names, room: int
 ) -> ModuleSymbols:
-    """The table of what is known, and what is to be said of the rest.
+    """Return the table of the known symbols, and remarks on the others.
 
     Raises:
-        ModulesError: if that is most of it.
+        ModulesError: if most symbols are not known.
     """
     kept = np.flatnonzero(names.known & (names.ends > names.starts))
     count = places.count - 1
@@ -190,10 +193,10 @@ def _judged(
         raise ModulesError("there are more names than any machine has")
     bounds = np.concatenate(([0], np.cumsum(sizes + 1)))
     if len(kept) and starts[0] > 0 and (starts[1:] == names.ends[kept][:-1] + 1).all():
-        # one behind the other: the NUL before each makes room for its letter
+        # the names stand one behind the other, so the NUL before each gives room for its letter
         characters = names.characters[starts[0] - 1 :][: bounds[-1]].copy()
     else:
-        # where each character of the result comes from: a letter, then the name's own
+        # source index of each character of the result: a letter, then those of the name
         source = np.arange(bounds[-1]) - np.repeat(bounds[:-1] + 1 - starts, sizes + 1)
         source[bounds[:-1]] = 0
         characters = names.characters[source]
@@ -208,12 +211,12 @@ def _judged(
 
 
 def is_in_order(memory: VirtualMemory, entries: int, count: int, strings: int) -> bool:
-    """Whether most names of a symbol table stand behind each other in the order of the symbols.
+    """Tell whether most names of a symbol table stand in the order of the symbols.
 
     Args:
-        memory: the kernel's.
+        memory: the kernel's memory.
         entries: virtual address of the symbols.
-        count: how many.
+        count: number of symbols.
         strings: virtual address of the string table.
     """
     layout = entry_layout(memory)
@@ -228,13 +231,19 @@ def is_in_order(memory: VirtualMemory, entries: int, count: int, strings: int) -
 
 
 def _has_place(starts: NDArray[np.int64]) -> Mask:
-    """Which names, shape (n,), are near the one before or behind: a damaged number is near neither."""
+    """Return which names, shape (n,), are close to the one before or behind.
+
+    A damaged offset is close to neither.
+    """
     near = (np.diff(starts) > 0) & (np.diff(starts) <= 2 * MAX_NAME)
     return np.asarray((np.append(True, near) | np.append(near, False)) & (starts < MAX_STRINGS))
 
 
 def _is_linked(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Mask:
-    """Which names, shape (n,), adjoin a neighbour, or begin between both; behind one that was cut can be a gap."""
+    """Return which names adjoin a neighbour, or begin between both neighbours.
+
+    The mask has shape (n,). There can be a gap behind a name that the loader cut.
+    """
     gap = starts[1:] - ends[:-1]
     adjoins = (gap == 1) | ((gap > 1) & ((ends - starts)[:-1] >= CUT))
     ascends = np.diff(starts) > 0
@@ -243,14 +252,17 @@ def _is_linked(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Mask:
 
 
 def _holds_any(places: NDArray[np.intp], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Mask:
-    """Which stretches, from a start to its end, both included, hold any of some places, ascending; shape (n,)."""
+    """Return which ranges, from a start to an end inclusive, contain any place.
+
+    The places must ascend; the result has shape (n,).
+    """
     if not len(places):
         return np.zeros(len(starts), np.bool_)
     return np.asarray(np.searchsorted(places, ends, "right") > np.searchsorted(places, starts))
 
 
 def _strings(memory: VirtualMemory, start: int, last: int) -> _Strings:
-    """A string table, as far as the end of the string at offset ``last``.
+    """Read a string table up to the end of the string at offset ``last``.
 
     Raises:
         ModulesError: if it does not begin with NUL.
@@ -263,16 +275,19 @@ def _strings(memory: VirtualMemory, start: int, last: int) -> _Strings:
     if not is_held[0] or characters[0]:
         raise ModulesError("its names do not begin with NUL")
     if characters[-1]:
-        # it does not end where it is known, so that what ends it here is not its own
+        # the last string's end is not readable: mark the added NUL as not held
         characters, is_held = np.append(characters, np.uint8(0)), np.append(is_held, False)
     return _Strings(characters, is_held)
 
 
 def _read(memory: VirtualMemory, address: int, size: int) -> tuple[NDArray[np.uint8], Mask]:
-    """Bytes, shape (size,), and which of them the memory holds; the others are 0.
+    """Read bytes, and tell which of them the memory holds; the others are 0.
+
+    Returns:
+        The bytes and the mask, shape (size,) each.
 
     Raises:
-        UnmappedError: if it holds none of them.
+        UnmappedError: if the memory holds none of them.
     """
     try:
         return memory.read(address, size), np.ones(size, np.bool_)

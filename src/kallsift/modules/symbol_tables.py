@@ -1,7 +1,7 @@
-"""The symbol table that each module keeps of itself.
+"""Find and read the symbol table that each module keeps of itself.
 
-Where ``struct module`` says it is changes with releases and configurations. It is recognised by what must be true: a
-symbol table begins with an entry of zeros, and its names are strings of a string table that begins with NUL
+The offset of the pointers to it in ``struct module`` changes with releases and configurations. The table is recognised
+by what must be true: it begins with an entry of zeros, and its names are strings in a string table that begins with NUL
 (kernel/module/kallsyms.c; include/linux/module.h).
 """
 
@@ -29,20 +29,20 @@ from kallsift.modules.symbol_entries import (
 )
 
 MAX_SYMBOLS = 1 << 22
-"""Symbols of a module at most."""
+"""Highest number of symbols of a module."""
 
 VOTERS = 16
-"""Modules that are asked how their names are arranged."""
+"""Number of modules that show how names are arranged."""
 
 
 @dataclass(frozen=True)
 class TableForm:
-    """How a module says where its symbol table is: places in words from that of the pointer to it.
+    """Fields that describe a symbol table, as offsets in words from the pointer to the symbols.
 
     Attributes:
-        count: of the number of symbols, 32 bits.
-        strings: of the pointer to the string table.
-        letters: of the pointer to the type letters; None where these stand in the symbols.
+        count: offset of the number of symbols, 32 bits.
+        strings: offset of the pointer to the string table.
+        letters: offset of the pointer to the type letters; None if these stand in the symbols.
     """
 
     count: int
@@ -59,16 +59,16 @@ TABLE_FORMS = (
 
 @dataclass(frozen=True, eq=False)
 class SymbolReader:
-    """Reads the symbol tables of modules.
+    """A reader of modules' symbol tables.
 
     Attributes:
-        memory: the kernel's.
-        place: where in ``struct module`` the pointer to the symbol table is, in words.
-        form: what stands around it.
-        pointer: where the structure's pointer to its own `TableForm` is, in words; None where it has none.
-        adjoining: whether loaded modules have their strings right behind their symbols (``layout_symtab()``).
-        is_in_order: whether these strings stand in the order of the symbols, as since 3.3.
-        exports: how modules export; None where none does.
+        memory: the kernel's memory.
+        place: offset of the pointer to the symbol table in ``struct module``, in words.
+        form: fields around that pointer.
+        pointer: offset of the structure's pointer to its own `TableForm`, in words; None if it has none.
+        adjoining: True if loaded modules have their strings right behind their symbols (``layout_symtab()``).
+        is_in_order: True if these strings stand in the order of the symbols, as since 3.3.
+        exports: fields that describe the exports; None if no module exports anything.
     """
 
     memory: VirtualMemory
@@ -80,7 +80,7 @@ class SymbolReader:
     exports: ExportForm | None
 
     def symbols(self, structures: Structures, number: int, room: int = MAX_STRINGS) -> ModuleSymbols:
-        """The symbols of one of the modules, with ``room`` characters at most.
+        """Return the symbols of one module, with at most ``room`` characters.
 
         Raises:
             KallsiftError: if they cannot be read.
@@ -106,7 +106,10 @@ class SymbolReader:
 
 
 def has_symbol_tables(memory: VirtualMemory, structures: Structures) -> bool:
-    """Whether most of what these structures are of, at least one, lead to a table of symbols that have names."""
+    """Tell whether most of these structures lead to a table of symbols with names.
+
+    There must be at least one structure.
+    """
     try:
         place, form = _table_place(memory, structures)
     except ModulesError:
@@ -122,7 +125,7 @@ def has_symbol_tables(memory: VirtualMemory, structures: Structures) -> bool:
 
 
 def symbol_reader(memory: VirtualMemory, structures: Structures) -> SymbolReader:
-    """What reads the symbol tables of these modules, at least one.
+    """Return a reader for the symbol tables of these modules, at least one.
 
     Raises:
         ModulesError: if no field of theirs leads to a symbol table.
@@ -135,10 +138,11 @@ def symbol_reader(memory: VirtualMemory, structures: Structures) -> SymbolReader
 
 
 def _table_place(memory: VirtualMemory, listed: Structures) -> tuple[int, TableForm]:
-    """Where in the structure the pointer to the symbol table is, in words, and what stands around it.
+    """Return the offset of the pointer to the symbol table in words, and its form.
 
-    The first form that most modules bear out is taken: one that asks for less can be borne out by a few more, which are
-    damaged. Of several places the one where most modules have their strings right behind their symbols.
+    The first form that at least half of the modules confirm is taken: a form with fewer conditions may be confirmed by
+    a few more modules that are damaged. Of several offsets, the one is taken where most modules have their strings
+    right behind their symbols.
     """
     for form in TABLE_FORMS:
         agreeing = np.bincount(_plausible(memory, listed, form), minlength=1)
@@ -149,7 +153,10 @@ def _table_place(memory: VirtualMemory, listed: Structures) -> tuple[int, TableF
 
 
 def _plausible(memory: VirtualMemory, listed: Structures, form: TableForm) -> NDArray[np.intp]:
-    """The places, once for each module, where a word can be the pointer to its symbol table."""
+    """Return the columns of words that can be the pointer to a symbol table.
+
+    A column is repeated once for each module where this is so.
+    """
     size = memory.words.size
     last = STRUCT_WORDS - max(form.count, form.strings, form.letters or 0)
     symbols, strings = listed.words[:, :last], listed.words[:, form.strings :][:, :last]
@@ -162,7 +169,7 @@ def _plausible(memory: VirtualMemory, listed: Structures, form: TableForm) -> ND
     at = listed.addresses[owner] + ((place + form.count) * size).astype(np.uint64)
     counts, held = memory.values(at, memory.words.int_dtype)
     keep(held & (counts > 0) & (counts < MAX_SYMBOLS))
-    # the first symbol is one of zeros, and has no name
+    # the first symbol is all zeros and has no name
     for word in range(2):
         values, held = memory.values(symbols[owner, place] + np.uint64(word * size))
         keep(held & (values == 0))
@@ -175,7 +182,11 @@ def _plausible(memory: VirtualMemory, listed: Structures, form: TableForm) -> ND
 
 
 def _pointer_place(memory: VirtualMemory, listed: Structures, place: int) -> int | None:
-    """Where the structure's pointer to its own `TableForm` is: while a module is loaded, it leads elsewhere."""
+    """Return the offset in words of the structure's pointer to its own `TableForm`.
+
+    While a module is being loaded, this pointer leads elsewhere. The result is None if most modules have no such
+    pointer.
+    """
     inner = memory.words.wrap(listed.addresses + np.uint64(place * memory.words.size))
     agreeing = np.count_nonzero(listed.words == inner[:, None], axis=0)
     found = int(np.argmax(agreeing))
@@ -183,7 +194,7 @@ def _pointer_place(memory: VirtualMemory, listed: Structures, place: int) -> int
 
 
 def _adjoining(memory: VirtualMemory, listed: Structures, place: int, form: TableForm) -> int:
-    """How many modules have their strings right behind as many symbols as they say they have."""
+    """Count the modules whose strings stand right behind their symbols."""
     size = memory.words.size
     places = listed.addresses + np.uint64((place + form.count) * size)
     counts = memory.values(places, memory.words.int_dtype)[0]
@@ -192,7 +203,10 @@ def _adjoining(memory: VirtualMemory, listed: Structures, place: int, form: Tabl
 
 
 def _are_in_order(memory: VirtualMemory, listed: Structures, place: int, form: TableForm) -> bool:
-    """Whether most of the first modules, of those that can be read, have their names in the order of their symbols."""
+    """Tell whether most of the first modules keep their names in the symbols' order.
+
+    Modules that cannot be read have no vote.
+    """
     votes = []
     for address in listed.addresses[:VOTERS].tolist():
         try:
@@ -204,10 +218,10 @@ def _are_in_order(memory: VirtualMemory, listed: Structures, place: int, form: T
 
 
 def _places(memory: VirtualMemory, table: int, form: TableForm) -> SymbolPlaces:
-    """Where a module's symbols are, as what stands at ``table`` says.
+    """Return the addresses of a module's symbols, from the fields at ``table``.
 
     Raises:
-        KallsiftError: if that cannot be read, or is no number that symbols can have.
+        KallsiftError: if they cannot be read, or the number of symbols is impossible.
     """
     size = memory.words.size
     count = memory.value(table + form.count * size, 4)
@@ -218,7 +232,7 @@ def _places(memory: VirtualMemory, table: int, form: TableForm) -> SymbolPlaces:
 
 
 def _capitalised(symbols: SymbolTable, exported: frozenset[tuple[int, bytes]]) -> SymbolTable:
-    """The table with upper-case letters for those symbols that are exported."""
+    """Return the table with upper-case letters for the exported symbols."""
     characters = symbols.characters.copy()
     text = characters.tobytes()
     addresses = {address for address, _ in exported}

@@ -1,4 +1,4 @@
-"""Every symbol that the kernel and its loaded modules export: who, under which condition, with which checksum."""
+"""List every symbol that the kernel and its loaded modules export, with its owner, condition and checksum."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from kallsift.modules.module_list import modules
 from kallsift.modules.struct_module import structures_at
 
 MAX_ALL = 1 << 18
-"""Exports of all owners at most; a distribution's kernel with all of its modules has some 30,000."""
+"""Highest number of exports of all owners; a distribution's kernel with all of its modules has some 30,000."""
 
 KERNEL = "vmlinux"
-"""The owner of what the kernel itself exports, as Module.symvers calls it."""
+"""Owner of the kernel's own exports, as Module.symvers calls it."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A module that is there: its name, and its state as ``/proc/modules`` calls it."""
+    """A loaded module: its name, and its state as ``/proc/modules`` calls it."""
 
     name: str
     state: str
@@ -35,13 +35,13 @@ class Loaded:
 
 @dataclass(frozen=True, eq=False)
 class Exports:
-    """What a kernel and its modules export.
+    """The exports of a kernel and its modules.
 
     Attributes:
-        symbols: in the order in which the kernel looks through them: its own, then each module's.
-        modules: the loaded modules, in the order of the kernel's list; none in an image.
+        symbols: exports in the order in which the kernel searches them: its own, then each module's.
+        modules: loaded modules in the order of the kernel's list; none in an image.
         checksums: whether the kernel keeps checksums; None if that is not known.
-        missing: what could not be read, one line each.
+        missing: parts that could not be read, one line each.
     """
 
     symbols: tuple[Export, ...]
@@ -56,16 +56,19 @@ class Exports:
         return iter(self.symbols)
 
     def of(self, owner: str) -> Exports:
-        """What one of them exports, ``vmlinux`` or a module."""
+        """Return the exports of one owner: ``vmlinux`` or a module."""
         return replace(self, symbols=tuple(export for export in self.symbols if export.owner == owner))
 
     @property
     def owners(self) -> set[str]:
-        """Who is there to export anything: ``vmlinux`` and the loaded modules."""
+        """Names of all possible owners: ``vmlinux`` and the loaded modules."""
         return {KERNEL, *(module.name for module in self.modules), *(export.owner for export in self.symbols)}
 
     def all(self, name: str) -> tuple[Export, ...]:
-        """Every export of that name, in the order in which the kernel finds them; empty if there is none."""
+        """Return every export of a name, in the order in which the kernel finds them.
+
+        The result is empty if there is none.
+        """
         return self._by_name.get(name, ())
 
     @cached_property
@@ -77,10 +80,10 @@ class Exports:
 
 
 def exports(kernel: Kernel) -> Exports:
-    """All that a kernel exports and, if it runs, its modules.
+    """Return all exports of a kernel and, if it runs, of its modules.
 
     Raises:
-        ExportsError: if nothing at all is found; says why.
+        ExportsError: if no export is found; the message says why.
     """
     runs = kernel.has_memory
     memory = virtual_memory(kernel) if runs else image_memory(kernel)
@@ -116,12 +119,12 @@ def exports(kernel: Kernel) -> Exports:
 
 @dataclass
 class _Gathered:
-    """What has been read so far.
+    """The exports that have been read so far.
 
     Attributes:
-        memory: the kernel's.
+        memory: the kernel's memory.
         symbols: the exports.
-        missing: what could not be read, one line each.
+        missing: parts that could not be read, one line each.
     """
 
     memory: VirtualMemory
@@ -129,7 +132,7 @@ class _Gathered:
     missing: list[str] = field(default_factory=list)
 
     def add(self, owner: str, arrays: Iterable[ExportArray], checksums: Checksums | None) -> None:
-        """Reads the arrays of one owner."""
+        """Read the arrays of one owner."""
         for array in arrays:
             if len(self.symbols) + array.count > MAX_ALL:
                 self.missing.append(f"{printable(owner)}: there would be more than {MAX_ALL:,} exports in all")
@@ -143,7 +146,11 @@ class _Gathered:
 
 
 def _addressed(kernel: Kernel, export: Export) -> Export:
-    """An image's export; where its loader has yet to fill in the address, with that of the one symbol of its name."""
+    """Return an export of an image with its address.
+
+    Where a loader has yet to fill in the address, it is taken from the only symbol of that name; it is None if there
+    are none or several.
+    """
     if export.address:
         return export
     named = kernel.symbols.all(export.name)

@@ -1,8 +1,8 @@
-"""What the kernel itself exports: its arrays of entries, by the symbols that bound them, else by what must be true.
+"""Find the kernel's own arrays of exports, by the symbols that bound them or by what must be true.
 
-Tables of text symbols up to 6.11 list none of the bounds. There the arrays are where entries follow each other whose
-names are those of the symbols at their addresses. The linker has sorted each array by name, and laid what is for
-modules under the GPL alone behind the rest, then the checksums, then the strings (RO_DATA in
+Tables of text symbols up to 6.11 do not list the bounds. There, the arrays are where entries follow each other whose
+names are those of the symbols at their addresses. The linker sorts each array by name. Behind the first array it puts
+the one for modules under the GPL, then the checksums, then the strings (RO_DATA in
 include/asm-generic/vmlinux.lds.h).
 """
 
@@ -41,14 +41,14 @@ from kallsift.modules.exports.ksymtab_entries import (
 )
 
 FEW = 16
-"""Entries with the names of their symbols that tell an array from chance."""
+"""Number of entries with the names of their symbols that distinguishes an array from chance."""
 
 BEYOND = 1 << 16
-"""How far beyond the strings of proven entries those of others can lie, in bytes."""
+"""Highest distance of an array's other strings from those of proven entries, in bytes."""
 
 
 class ExportsError(KallsiftError):
-    """The arrays of what the kernel exports could not be found."""
+    """The arrays of the kernel's exports could not be found."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class KernelArrays:
     """The kernel's own arrays.
 
     Attributes:
-        arrays: in the order in which the kernel looks through them; those without entries are left out.
-        checksums: how checksums are kept, modules' too; None if they are not, or it is not known how.
-        missing: what could not be found, one line each.
+        arrays: arrays in the order in which the kernel searches them, without empty ones.
+        checksums: form of the checksums, also of modules; None if there are none or their form is unknown.
+        missing: parts that could not be found, one line each.
     """
 
     arrays: tuple[ExportArray, ...]
@@ -67,7 +67,7 @@ class KernelArrays:
 
 
 def kernel_arrays(kernel: Kernel, memory: VirtualMemory) -> KernelArrays:
-    """The kernel's own arrays.
+    """Return the kernel's own arrays of exports.
 
     Args:
         kernel: the kernel.
@@ -77,14 +77,17 @@ def kernel_arrays(kernel: Kernel, memory: VirtualMemory) -> KernelArrays:
         ExportsError: if there are none, or none could be found.
     """
     known = "__start___ksymtab" in kernel.symbols
-    # a damaged table may have lost a bound, or all that tells of an array
+    # a damaged table may have lost one bound of an array, or both
     if known and (kernel.symbols.whole.all() or all(_bounds(kernel, f"__ksymtab{end}") for end in MACROS)):
         return _bounded(kernel, memory)
     return _searched(kernel, memory)
 
 
 def _bounds(kernel: Kernel, section: str) -> tuple[int, int] | None:
-    """Where a section begins and how many bytes it has, as symbols say; None where they do not, or it is empty."""
+    """Return the address and size of a section, by the symbols at its bounds.
+
+    The result is None if there are no such symbols, or the section is empty.
+    """
     start, stop = kernel.symbols.find(f"__start_{section}"), kernel.symbols.find(f"__stop_{section}")
     if start is None or stop is None:
         return None
@@ -93,7 +96,7 @@ def _bounds(kernel: Kernel, section: str) -> tuple[int, int] | None:
 
 
 def _bounded(kernel: Kernel, memory: VirtualMemory) -> KernelArrays:
-    """The arrays as symbols bound them."""
+    """Return the arrays between the symbols that bound them."""
     arrays: list[ExportArray] = []
     missing: list[str] = []
     kept: Checksums | None = None
@@ -123,7 +126,7 @@ def _bounded(kernel: Kernel, memory: VirtualMemory) -> KernelArrays:
 
 
 def _form_of(memory: VirtualMemory, start: int, size: int) -> EntryForm | None:
-    """The form of which most of an array's entries are, half of them at least."""
+    """Return the form that more than half of an array's entries have, else None."""
     best: tuple[int, EntryForm] | None = None
     for form in ENTRY_FORMS:
         count, rest = divmod(size, entry_size(memory, form))
@@ -137,7 +140,7 @@ def _form_of(memory: VirtualMemory, start: int, size: int) -> EntryForm | None:
 
 
 def _searched(kernel: Kernel, memory: VirtualMemory) -> KernelArrays:
-    """The arrays as they are found without symbols."""
+    """Return the arrays, found without symbols at their bounds."""
     window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
     found = _proven(kernel, memory, window)
     if found is None:
@@ -166,10 +169,13 @@ def _searched(kernel: Kernel, memory: VirtualMemory) -> KernelArrays:
 
 
 def _named_bounds(memory: VirtualMemory, window: Segment, starts: NDArray[np.uint64], size: int) -> list[int] | None:
-    """Return where the second of two arrays begins that are in the linker's order; None where nothing tells.
+    """Return the index where the second of two arrays in the linker's order begins.
 
     Up to 2.6.38 exports are not sorted. Since 2.6.30 ``each_symbol`` (kernel/module.c) has a table whose entries begin
     with the bounds of each array.
+
+    Returns:
+        The index in a list; an empty list if there is only one array; None if the bounds are not found.
     """
     first, end = int(starts[0]), int(starts[-1]) + size
     found = pointers_between(window, memory.words, first, end)
@@ -183,7 +189,10 @@ def _named_bounds(memory: VirtualMemory, window: Segment, starts: NDArray[np.uin
 
 
 def _proven(kernel: Kernel, memory: VirtualMemory, window: Segment) -> tuple[EntryForm, NDArray[np.uint64]] | None:
-    """The form of the entries, and the addresses of those that bear the name of the symbol that they point at."""
+    """Return the form of the entries, and the addresses of the proven ones.
+
+    A proven entry has the name of the symbol that it points to.
+    """
     symbols = kernel.symbols
     known = set(zip(symbols.addresses.tolist(), symbols.names(), strict=True))
     for relative in (True, False):
@@ -209,10 +218,12 @@ def _name(window: Segment, offset: int) -> str:
 
 
 def _run(memory: VirtualMemory, form: EntryForm, proven: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], int]:
-    """The addresses of entries that follow each other without a gap: of such runs, the one with most proven entries.
+    """Return the addresses of entries that follow each other without a gap.
+
+    Of several such runs, the one with most proven entries is taken.
 
     Returns:
-        The addresses, and how many proven entries with names among those of the run stand elsewhere.
+        The addresses; and the number of proven entries elsewhere whose names stand among those of the run.
     """
     size = np.uint64(entry_size(memory, form))
     residues, counts = np.unique(proven % size, return_counts=True)
@@ -234,7 +245,7 @@ def _run(memory: VirtualMemory, form: EntryForm, proven: NDArray[np.uint64]) -> 
 
 
 def _among(addresses: NDArray[np.uint64], strings: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which addresses lie between some strings, or not far from them."""
+    """Return which addresses lie between some strings, or close to them."""
     low, high = max(0, int(strings.min()) - BEYOND), min((1 << 64) - 1, int(strings.max()) + BEYOND)
     return np.asarray((addresses >= np.uint64(low)) & (addresses < np.uint64(high)))
 
@@ -242,7 +253,10 @@ def _among(addresses: NDArray[np.uint64], strings: NDArray[np.uint64]) -> NDArra
 def _with_checksums(
     memory: VirtualMemory, arrays: list[ExportArray], form: EntryForm, fields: NDArray[np.uint64]
 ) -> KernelArrays:
-    """The arrays with their checksums and flags, which fill all that lies between the entries and the first string."""
+    """Return the arrays with the checksums and flags that belong to them.
+
+    These fill all the space between the entries and the first string.
+    """
     count = sum(array.count for array in arrays)
     end = arrays[-1].start + arrays[-1].count * entry_size(memory, form)
     strings = fields[:, 1:][fields[:, 1:] != 0]
@@ -266,6 +280,9 @@ def _with_checksums(
 
 
 def _are_flags(memory: VirtualMemory, start: int, count: int) -> bool:
-    """Whether the bytes from an address on are flags of some exports and not of others."""
+    """Tell whether the bytes at an address are flags of exports.
+
+    Some exports have the flag and some do not.
+    """
     flags, there = memory.values(np.uint64(start) + np.arange(count, dtype=np.uint64), np.dtype("u1"))
     return bool(there.all() and flags.any() and not flags.all() and not (flags & ~np.uint64(GPL_ONLY)).any())

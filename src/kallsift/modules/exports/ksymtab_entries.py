@@ -1,8 +1,8 @@
-"""Entries of the tables of exported symbols, in any of the forms that kernels keep them in.
+"""Read entries of the tables of exported symbols, in every form that kernels have used.
 
-``struct kernel_symbol`` (include/linux/export-internal.h, include/linux/export.h): addresses of the symbol and of its
-name, absolute or relative to their own place, since 5.4 with a namespace. Checksums (``__kcrctab``) and, since 7.1,
-flags (``__kflagstab``) stand in arrays of their own, in the same order.
+``struct kernel_symbol`` (include/linux/export-internal.h, include/linux/export.h) has the addresses of the symbol and
+of its name, and since 5.4 of a namespace. They are absolute or relative to their own address. Checksums
+(``__kcrctab``) and, since 7.1, flags (``__kflagstab``) stand in arrays of their own, in the same order.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from kallsift.errors import UnmappedError
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 
 MAX_EXPORTS = 1 << 16
-"""Entries of one array at most."""
+"""Highest number of entries of one array."""
 
 FARTHEST = 1 << 28
-"""How far from an array its strings, and from a module's structure its arrays, can lie, in bytes."""
+"""Highest distance in bytes from an array to its strings, and from a module's structure to its arrays."""
 
 MAX_NAME = 512
-"""Characters of a symbol's name at most, the NUL included (KSYM_NAME_LEN since 6.1)."""
+"""Highest number of characters of a symbol's name with its NUL (KSYM_NAME_LEN since 6.1)."""
 
 MAX_STRINGS = 1 << 23
-"""Bytes of an array's strings that are read at once; a kernel has less than a MiB of them."""
+"""Highest number of bytes of an array's strings that are read at once; a kernel has less than a MiB of them."""
 
 GPL_ONLY = 1
-"""Bit of an entry's flags: for modules under a licence that is compatible with the GPL alone."""
+"""Bit of an entry's flags: only modules under a licence that is compatible with the GPL may use the symbol."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class EntryForm:
     """One form of ``struct kernel_symbol``.
 
     Attributes:
-        fields: how many there are: address, name, and since 5.4 a namespace.
-        relative: whether they are 32-bit distances from their own places, else words.
+        fields: number of fields: address, name, and since 5.4 a namespace.
+        relative: True if the fields are 32-bit distances from their own address; False if they are words.
     """
 
     fields: int
@@ -52,7 +52,7 @@ ENTRY_FORMS = (EntryForm(3, True), EntryForm(3, False), EntryForm(2, True), Entr
 EXPORT_SYMBOL, EXPORT_SYMBOL_GPL = "EXPORT_SYMBOL", "EXPORT_SYMBOL_GPL"
 
 UNKNOWN_MACRO = "EXPORT_SYMBOL or EXPORT_SYMBOL_GPL"
-"""What is shown where nothing tells which of them exports a symbol."""
+"""Text that is shown where it is unknown which of the two macros exports a symbol."""
 
 MACROS = {
     "": EXPORT_SYMBOL,
@@ -61,7 +61,10 @@ MACROS = {
     "_unused": "EXPORT_UNUSED_SYMBOL",
     "_unused_gpl": "EXPORT_UNUSED_SYMBOL_GPL",
 }
-"""What makes the entries of a section, by the end of its name: ``__ksymtab``, ... The last three ended with 5.12."""
+"""Macros that make a section's entries, by the end of the section's name: ``__ksymtab``, ...
+
+The last three ended with 5.12.
+"""
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,12 @@ class Export:
 
     Attributes:
         name: its name.
-        address: as the running kernel has it, or, in an image, as it was linked; None where that is for its loader to
-            fill in and its table does not list it.
+        address: address in the running kernel or, in an image, the link address; None if the loader has yet to fill it
+            in and the image's symbol table does not list it.
         owner: ``vmlinux`` or the module's name.
-        macro: what exported it, one of `MACROS`.
-        namespace: that a module must import to use it; empty for none.
-        crc: checksum of its type; None where the kernel keeps none.
+        macro: macro that exported it, one of `MACROS` or `UNKNOWN_MACRO`.
+        namespace: namespace that a module must import to use it; empty for none.
+        crc: checksum of its type; None if the kernel keeps none.
     """
 
     name: str
@@ -87,17 +90,18 @@ class Export:
 
     @property
     def gpl_only(self) -> bool:
-        """Whether modules must have a licence that is compatible with the GPL to use it."""
+        """True if only modules under a licence that is compatible with the GPL may use it."""
         return self.macro in (MACROS["_gpl"], MACROS["_unused_gpl"])
 
 
 @dataclass(frozen=True)
 class Checksums:
-    """How checksums are kept.
+    """The form of checksums.
 
     Attributes:
-        width: bytes of one; a word up to 4.9, then 4.
-        relative: whether it stands elsewhere, at that distance from its place (CONFIG_MODULE_REL_CRCS, 4.10 to 5.18).
+        width: size of one in bytes; a word up to 4.9, then 4.
+        relative: True if an entry is the distance from its own address to the checksum (CONFIG_MODULE_REL_CRCS, 4.10 to
+            5.18).
     """
 
     width: int
@@ -110,11 +114,11 @@ class ExportArray:
 
     Attributes:
         start: address of the first entry.
-        count: entries.
-        form: of an entry.
-        macro: what exported them.
-        crcs: address of their checksums, None where there are none.
-        flags: address of their flags, None where there are none.
+        count: number of entries.
+        form: form of an entry.
+        macro: macro that exported them.
+        crcs: address of their checksums; None if there are none.
+        flags: address of their flags; None if there are none.
     """
 
     start: int
@@ -126,31 +130,34 @@ class ExportArray:
 
 
 def entry_size(memory: VirtualMemory, form: EntryForm) -> int:
-    """Bytes of an entry."""
+    """Return the size of an entry in bytes."""
     return form.fields * (4 if form.relative else memory.words.size)
 
 
 def entry_starts(memory: VirtualMemory, start: int, count: int, form: EntryForm) -> NDArray[np.uint64]:
-    """Addresses of an array's entries, shape (count,)."""
+    """Return the addresses of an array's entries, shape (count,)."""
     return np.uint64(start) + np.arange(count, dtype=np.uint64) * np.uint64(entry_size(memory, form))
 
 
 def entry_fields(
     memory: VirtualMemory, starts: NDArray[np.uint64], form: EntryForm
 ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """The addresses in entries, shape (n, fields), and which entries could be read, shape (n,)."""
+    """Return the addresses in entries, and which entries could be read.
+
+    The shapes are (n, fields) and (n,).
+    """
     width = 4 if form.relative else memory.words.size
     places = starts[:, None] + np.arange(form.fields, dtype=np.uint64) * np.uint64(width)
     values, held = memory.values(places.ravel(), np.dtype(f"{memory.words.byte_order}u{width}"))
     values = values.reshape(places.shape)
     if form.relative:
-        # a distance of 0 stands for no namespace
+        # a distance of 0 means that there is no namespace
         values = np.where(values == 0, values, memory.words.wrap(places + extended(values)))
     return values, np.asarray(held.reshape(places.shape).all(axis=1))
 
 
 def extended(distances: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Distances of 32 bits, with their sign, as what is to be added modulo 2^64."""
+    """Return signed 32-bit distances as numbers to add modulo 2^64."""
     return distances.astype(np.uint32).view(np.int32).astype(np.int64).astype(np.uint64)
 
 
@@ -162,15 +169,15 @@ def are_entries(
     *,
     filled: bool = True,
 ) -> NDArray[np.bool_]:
-    """Whether an entry stands at each place: something with the name of a symbol, and perhaps of a namespace.
+    """Return which addresses hold an entry: a symbol's name, and perhaps a namespace.
 
     Args:
-        memory: the kernel's.
-        starts: the places, shape (n,).
-        form: of the entries.
-        near: address that each one's strings are near to, shape (n,).
-        filled: whether the symbol's address must be there. A loader may have yet to fill it in, where it is a word;
-            and a per-CPU symbol can have the address 0.
+        memory: the kernel's memory.
+        starts: addresses of possible entries, shape (n,).
+        form: form of the entries.
+        near: address that each entry's strings must be close to, shape (n,).
+        filled: True if the symbol's address must not be 0. In a word the loader may have yet to fill it in, and a
+            per-CPU symbol can have the address 0.
     """
     good: NDArray[np.bool_] = starts % np.uint64(4) == 0
     fields, held = entry_fields(memory, starts, form)
@@ -187,10 +194,13 @@ def are_entries(
 
 
 def read_strings(memory: VirtualMemory, addresses: NDArray[np.uint64]) -> list[bytes | None]:
-    """The strings at some addresses, None where one cannot be read; empty where an address is 0."""
+    """Return the strings at some addresses; None for each that cannot be read.
+
+    The string at address 0 is empty.
+    """
     wanted = distinct(addresses[addresses != 0])
     found: dict[int, bytes | None] = {0: b""}
-    # strings lie together, but for what is damaged
+    # all strings lie close together, except for damaged addresses
     for part in np.split(wanted, np.flatnonzero(np.diff(wanted) > np.uint64(MAX_STRINGS)) + 1):
         found |= _strings_between(memory, part) if len(part) else {}
     return [found[address] for address in addresses.tolist()]
@@ -215,9 +225,10 @@ def _strings_between(memory: VirtualMemory, addresses: NDArray[np.uint64]) -> di
 
 
 def checksum_form(memory: VirtualMemory, start: int, size: int, count: int) -> Checksums | None:
-    """How the checksums between two addresses are kept; None if there are none, or no form has that size.
+    """Return the form of the checksums in a range of addresses.
 
-    A checksum can be any number; a distance to one is small, and where it leads to there is memory.
+    A checksum can be any number; a distance to one is small, and leads to readable memory. The result is None if there
+    are no checksums, or no form has that size.
     """
     width = size // count if count else 0
     if width not in (4, memory.words.size) or width * count != size:
@@ -242,7 +253,10 @@ def _raw_checksums(
 def _checksums(
     memory: VirtualMemory, array: ExportArray, form: Checksums | None
 ) -> tuple[list[int | None], NDArray[np.bool_]]:
-    """The checksums of an array, and which of them could be read; all None where the kernel keeps none."""
+    """Return the checksums of an array, and which of them could be read.
+
+    All are None if the kernel keeps none.
+    """
     if array.crcs is None or form is None:
         return [None] * array.count, np.ones(array.count, np.bool_)
     values, places, held = _raw_checksums(memory, array.crcs, array.count, form.width)
@@ -255,13 +269,15 @@ def _checksums(
 def read_array(
     memory: VirtualMemory, array: ExportArray, owner: str, checksums: Checksums | None
 ) -> tuple[list[Export], int]:
-    """What an array exports, and how many of its entries cannot be read whole.
+    """Return the exports in an array, and the number of entries that were lost.
+
+    An entry is lost if any part of it cannot be read.
 
     Args:
-        memory: the kernel's.
+        memory: the kernel's memory.
         array: the array.
         owner: ``vmlinux`` or the module's name.
-        checksums: how the kernel keeps them; None for none.
+        checksums: form of the kernel's checksums; None for none.
     """
     fields, held = entry_fields(memory, entry_starts(memory, array.start, array.count, array.form), array.form)
     names = read_strings(memory, np.where(held, fields[:, 1], 0).astype(np.uint64))
@@ -286,8 +302,9 @@ def read_array(
 
 
 def ascending(names: list[bytes | None]) -> list[int]:
-    """Where an order of names begins anew: indices of names that are less than the one before.
+    """Return the indices of names that are less than the name before them.
 
-    A name may stand there twice: arm64's kernels up to 5.x export ``memcpy`` from assembly and from C.
+    A sorted sequence has no such index; two sorted sequences have one. A name may be repeated: arm64's kernels up to
+    5.x export ``memcpy`` from assembly and from C.
     """
     return [number + 1 for number, (one, next_one) in enumerate(pairwise(names)) if (one or b"") > (next_one or b"")]

@@ -1,8 +1,9 @@
-"""What modules export: the fields of ``struct module`` that lead to their arrays.
+"""Find the arrays of exports of loaded modules by the fields of ``struct module`` that lead to them.
 
-In ``struct module`` stand a pointer to the array, one to its checksums, since 7.1 one to its flags, and the number of
-its entries. What is for modules under the GPL alone has another array, up to 7.0, whose number stands right before it.
-Where there are no entries, the pointer is 0. ``/proc/kallsyms`` writes the first array's letters in upper case.
+``struct module`` has a pointer to the array, one to its checksums, since 7.1 one to its flags, and then the number of
+entries. Up to 7.0, exports for modules under the GPL have a second array, whose number stands right before its
+pointer. Where there are no entries, the pointer is 0. ``/proc/kallsyms`` writes the letters of the first array's
+symbols in upper case.
 """
 
 from __future__ import annotations
@@ -33,26 +34,26 @@ from kallsift.modules.exports.ksymtab_entries import (
 from kallsift.modules.struct_module import Structures
 
 WITHIN = 128
-"""Words of ``struct module`` among which these fields stand; so far they are within the first 50."""
+"""Number of words of ``struct module`` that can contain these fields; so far they are within the first 50."""
 
 FEW_CONTRADICT = 4
-"""How many modules must bear a form out for each that contradicts it."""
+"""Number of modules that must confirm a form for each module that contradicts it."""
 
 WITH_FLAGS = 3
-"""Where the number stands, in words from the pointer, if there are flags: behind those and the checksums."""
+"""Words from the pointer to the number if there are flags: the number stands behind them and the checksums."""
 
 COUNT_PLACES = (2, WITH_FLAGS)
-"""Where the number can stand: behind the checksums, since 7.1 behind the flags as well."""
+"""Possible distances in words from the pointer to the number: behind the checksums, since 7.1 behind the flags too."""
 
 
 @dataclass(frozen=True)
 class ExportForm:
-    """How modules export.
+    """Fields of ``struct module`` that describe the exports.
 
     Attributes:
         entry: form of an entry.
-        array: where in ``struct module`` the pointer to the array is, in words.
-        count: where the number of entries is, in words; 32 bits.
+        array: offset of the pointer to the array, in words.
+        count: offset of the number of entries, in words; the number has 32 bits.
     """
 
     entry: EntryForm
@@ -61,9 +62,10 @@ class ExportForm:
 
 
 def find_exports(memory: VirtualMemory, structures: Structures) -> ExportForm | None:
-    """The fields of the modules' structures that lead to what they export; None if no module exports anything.
+    """Return the fields of the modules' structures that describe the exports.
 
-    Where there are some, the first entry and the last must have names.
+    Where a module has entries, the first and the last one must have names. The result is None if no module exports
+    anything.
     """
     addresses, words = structures.addresses, structures.words[:, :WITHIN]
     near = memory.words.wrap(words - addresses[:, None] + np.uint64(FARTHEST)) < np.uint64(2 * FARTHEST)
@@ -91,9 +93,9 @@ def _bearing_out(
     counts: NDArray[np.uint32],
     form: EntryForm,
 ) -> int:
-    """How many modules bear out that their arrays are there; 0 if too many contradict it."""
+    """Count the modules that confirm a form; return 0 if too many contradict it."""
     possible = (counts > 0) & (counts <= MAX_EXPORTS) & (starts != 0)
-    # most places are dismissed by their numbers alone, without a look at what they lead to
+    # the counts alone exclude most columns, so that their pointers need not be followed
     if not _agreeing(possible, (counts != 0) & ~possible):
         return 0
     good = _judged(memory, addresses, starts, counts, form)
@@ -107,7 +109,10 @@ def _judged(
     counts: NDArray[np.uint32],
     form: EntryForm,
 ) -> NDArray[np.bool_]:
-    """Which modules have so many entries there, shape (n,): the first and the last must be some."""
+    """Return which modules have that many entries at their pointer, shape (n,).
+
+    Only the first and the last entry are checked.
+    """
     some = np.flatnonzero((counts > 0) & (counts <= MAX_EXPORTS))
     last = starts[some] + (counts[some].astype(np.uint64) - np.uint64(1)) * np.uint64(entry_size(memory, form))
     both, owners = np.concatenate((starts[some], last)), np.tile(addresses[some], 2)
@@ -117,13 +122,19 @@ def _judged(
 
 
 def _agreeing(good: NDArray[np.bool_], bad: NDArray[np.bool_]) -> int:
-    """How many modules bear a form out; 0 if too many contradict it: damage can make some of them do so."""
+    """Count the modules that confirm a form; return 0 if too many contradict it.
+
+    Some may contradict the right form, because they are damaged.
+    """
     agreeing, contrary = int(np.count_nonzero(good)), int(np.count_nonzero(bad))
     return agreeing if contrary * FEW_CONTRADICT <= agreeing else 0
 
 
 def _numbers(memory: VirtualMemory, words: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    """Structures as numbers of 32 bits, in the order in which they stand there, shape (n, m or 2 m)."""
+    """Return structures as 32-bit numbers in the order of memory.
+
+    The shape is (n, m), or (n, 2 m) where words have 64 bits.
+    """
     stored = np.ascontiguousarray(words.astype(memory.words.dtype))
     return stored.view(memory.words.int_dtype).astype(np.uint32)
 
@@ -131,13 +142,13 @@ def _numbers(memory: VirtualMemory, words: NDArray[np.uint64]) -> NDArray[np.uin
 def exported(
     memory: VirtualMemory, address: int, words: NDArray[np.uint64], form: ExportForm
 ) -> frozenset[tuple[int, bytes]]:
-    """Address and name of all in the first array of one module.
+    """Return the address and name of each entry in a module's first array.
 
     Args:
-        memory: the kernel's.
-        address: of the module's structure.
-        words: of the structure, shape (m,).
-        form: as `find_exports` gives it.
+        memory: the kernel's memory.
+        address: address of the module's structure.
+        words: words of the structure, shape (m,).
+        form: result of `find_exports`.
     """
     count = memory.value(address + form.count * memory.words.size, 4)
     if not 0 < count <= MAX_EXPORTS:
@@ -153,11 +164,11 @@ def exported(
 
 @dataclass(frozen=True)
 class ModuleArrays:
-    """What one module exports.
+    """The arrays of one module.
 
     Attributes:
-        arrays: none where it exports nothing.
-        broken: whether its structure tells of entries that are none.
+        arrays: the arrays; none if it exports nothing.
+        broken: True if its structure leads to entries that are not valid.
     """
 
     arrays: tuple[ExportArray, ...]
@@ -165,7 +176,7 @@ class ModuleArrays:
 
 
 def module_arrays(memory: VirtualMemory, structures: Structures) -> list[ModuleArrays]:
-    """The arrays of each module."""
+    """Return the arrays of each module."""
     addresses, words = structures.addresses, structures.words[:, :WITHIN]
     numbers = _numbers(memory, words)
     form = find_exports(memory, structures)
@@ -192,16 +203,16 @@ def module_arrays(memory: VirtualMemory, structures: Structures) -> list[ModuleA
 
 
 def _number_before(memory: VirtualMemory, numbers: NDArray[np.uint32], place: int) -> NDArray[np.uint32]:
-    """What stands right before a word of the structures, in 32 bits, shape (n,)."""
+    """Return the 32-bit number right before a word of each structure, shape (n,)."""
     return np.asarray(numbers[:, place * memory.words.size // 4 - 1])
 
 
 def _gpl_place(
     memory: VirtualMemory, addresses: NDArray[np.uint64], words: NDArray[np.uint64], form: ExportForm | None
 ) -> tuple[EntryForm, int] | None:
-    """Form and place of the pointer to the second array, right before which its number stands.
+    """Return the form and column of the pointer to the second array.
 
-    It is 0 in exactly those modules where the number is.
+    Its number stands right before it. The pointer is 0 in exactly those modules where the number is 0.
     """
     best: tuple[int, EntryForm, int] | None = None
     numbers = _numbers(memory, words)

@@ -1,8 +1,9 @@
-"""What loading a module into a kernel would do, decided step by step as the kernel's loader does it.
+"""Predict whether a kernel would load a module, step by step as the kernel's loader decides it.
 
 The steps, their order and their errors are those of ``load_module()`` (kernel/module/main.c; before 5.19
-kernel/module.c). The first step that refuses ends it; of the symbols that cannot be used, all are told, and the last
-one gives the error. What a module's own code does when it starts is not known, nor what its relocations meet.
+kernel/module.c). The first step that refuses the module ends the check. Of the symbols that cannot be used, all are
+reported, and the last one gives the error. The effects of the module's own code when it starts, and of its relocations,
+are not predicted.
 """
 
 from __future__ import annotations
@@ -18,32 +19,32 @@ from kallsift.modules.insmod.ko_file import THIS_MODULE, ModuleFile
 GPL_COMPATIBLE = frozenset(
     ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")
 )
-"""Licences that ``license_is_gpl_compatible()`` takes (include/linux/license.h)."""
+"""Licences that ``license_is_gpl_compatible()`` accepts (include/linux/license.h)."""
 
 NO_LICENCE = "unspecified"
 
 MODULE_NAMESPACE = "module:"
-"""How a namespace begins that names the modules which may use it (EXPORT_SYMBOL_GPL_FOR_MODULES, 6.16)."""
+"""Prefix of a namespace that names the modules that may use it (EXPORT_SYMBOL_GPL_FOR_MODULES, 6.16)."""
 
 IGNORED = {"x86": "_GLOBAL_OFFSET_TABLE_", "x86-64": "_GLOBAL_OFFSET_TABLE_"}
-"""The undefined symbol that the loader overlooks, by architecture: assemblers leave it behind, nothing uses it."""
+"""The undefined symbol that the loader ignores, by architecture: assemblers leave it behind, and nothing uses it."""
 
 LAYOUT = "module_layout"
-"""The symbol whose checksum stands for the layout of ``struct module`` and others."""
+"""Symbol whose checksum represents the layout of ``struct module`` and others."""
 
 STILL_LOADING, UNLOADING, UNFORMED = "Loading", "Unloading", "Unformed"
-"""States of modules that are not to be relied on; the last is not even looked at."""
+"""States of modules whose exports cannot be used; the loader does not even look at modules in the last state."""
 
 
 @dataclass(frozen=True)
 class Use:
-    """A symbol that a module wants from elsewhere.
+    """A symbol that a module needs from elsewhere.
 
     Attributes:
         name: its name.
-        export: what the loader finds; None if nothing that it may give.
-        errno: 0 if the module gets the symbol, or does without it.
-        problem: why it does not get it; empty if it does.
+        export: export that the loader finds; None if there is none that the module may use.
+        errno: error number; 0 if the module gets the symbol, or does without it.
+        problem: reason why it does not get the symbol; empty if it does.
     """
 
     name: str
@@ -54,14 +55,14 @@ class Use:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the loader would say.
+    """The loader's expected answer.
 
     Attributes:
-        name: the module's, as the kernel calls it.
-        errno: that ``init_module(2)`` would fail with; 0 if the module would be loaded.
-        reason: in words close to the kernel's own; empty if it would be loaded.
-        uses: what it wants from elsewhere, in the order of its symbol table, whether or not the loader comes to that.
-        remarks: what the verdict leaves open, one line each.
+        name: the module's name, as the kernel calls it.
+        errno: error of ``init_module(2)``; 0 if the module would be loaded.
+        reason: reason in words close to the kernel's own; empty if the module would be loaded.
+        uses: symbols that it needs, in the order of its symbol table, whether or not the loader reaches that step.
+        remarks: points that the verdict leaves open, one line each.
     """
 
     name: str
@@ -72,26 +73,26 @@ class Verdict:
 
     @property
     def loads(self) -> bool:
-        """Whether the module would be loaded."""
+        """True if the module would be loaded."""
         return not self.errno
 
     @property
     def error(self) -> str:
-        """The error's name, e.g. ``ENOENT``; empty if there is none."""
+        """Name of the error, e.g. ``ENOENT``; empty if there is none."""
         return errno.errorcode.get(self.errno, str(self.errno)) if self.errno else ""
 
 
 Refusal = tuple[int, str]
-"""An error and the reason for it."""
+"""An error number and the reason for it."""
 
 
 def check(loader: Loader, module: ModuleFile, stem: str) -> Verdict:
-    """What loading a module would do.
+    """Predict the result of loading a module.
 
     Args:
-        loader: the kernel's.
+        loader: the kernel's loader.
         module: the module.
-        stem: its file's name without the ending, for modules from before 4.17, which do not name themselves.
+        stem: its file's name without the ending, for modules from before 4.17, which do not have their name inside.
     """
     name = module.value("name") or stem.replace("-", "_")
     fits = not _elf_refusals(loader, module)
@@ -138,7 +139,10 @@ def _elf_refusals(loader: Loader, module: ModuleFile) -> Refusal | None:
 
 
 def _wanted_checksum(loader: Loader, module: ModuleFile, name: str) -> int | None:
-    """The checksum that the module was built against; None if it has none for this name."""
+    """Return the checksum of a symbol that the module was built against.
+
+    The result is None if the module has none for this name.
+    """
     if loader.extended_versions and module.extended_versions is not None:
         return module.extended_versions.get(name)
     return (module.versions or {}).get(name)
@@ -149,7 +153,10 @@ def _has_checksums(loader: Loader, module: ModuleFile) -> bool:
 
 
 def _version_agrees(loader: Loader, module: ModuleFile, name: str, crc: int | None) -> bool:
-    """As ``check_version()``: what one side does not say is taken to agree, unless the module says nothing at all."""
+    """Tell whether checksums agree, as ``check_version()`` decides it.
+
+    A checksum that one side lacks is taken to agree, unless the module has no checksums at all.
+    """
     if crc is None or not loader.checksums:
         return True
     if not _has_checksums(loader, module):
@@ -178,7 +185,10 @@ def _vermagic(loader: Loader, module: ModuleFile) -> Refusal | None:
 
 
 def _after_release(magic: str) -> str:
-    """A vermagic without the release, which does not matter where there are checksums."""
+    """Return a vermagic without the release.
+
+    The release is not compared if there are checksums.
+    """
     return magic[magic.find(" ") :] if " " in magic else ""
 
 
@@ -190,7 +200,7 @@ def _loaded(loader: Loader, name: str) -> Refusal | None:
 
 
 def _state(loader: Loader, name: str) -> str | None:
-    """The state of the loaded module of that name, None if there is none."""
+    """Return the state of the loaded module of a name; None if there is none."""
     return next((module.state for module in loader.exports.modules if module.name == name), None)
 
 
@@ -204,7 +214,10 @@ def _own_checksums(loader: Loader, module: ModuleFile) -> Refusal | None:
 
 
 def _symbols(module: ModuleFile, uses: tuple[Use, ...]) -> Refusal | None:
-    """The last symbol that the module cannot get; it is the one that gives the error."""
+    """Return the refusal for the last symbol that the module cannot get.
+
+    The last one determines the error, as in the kernel.
+    """
     common = any(symbol.index == "COM" and not symbol.name.startswith("__gnu_lto") for symbol in module.elf.symbols)
     failed = [use for use in uses if use.errno]
     if not failed:
@@ -222,7 +235,10 @@ def _duplicate(loader: Loader, module: ModuleFile) -> Refusal | None:
 
 
 def _uses(loader: Loader, module: ModuleFile, name: str) -> Iterator[Use]:
-    """Every undefined symbol, as ``simplify_symbols()`` and ``resolve_symbol()`` treat it."""
+    """Yield every undefined symbol, treated like the kernel does.
+
+    The functions in the kernel are ``simplify_symbols()`` and ``resolve_symbol()``.
+    """
     licence = module.value("license") or NO_LICENCE
     for symbol in module.elf.symbols[1:]:
         if symbol.index == "UND":
@@ -259,7 +275,10 @@ def _use(loader: Loader, module: ModuleFile, name: str, licence: str, wanted: st
 
 
 def _may_import(namespace: str, name: str, module: ModuleFile) -> bool:
-    """Whether a module may use a namespace: it imports it, or is one of those that the namespace names."""
+    """Tell whether a module may use the symbols of a namespace.
+
+    It may if it imports the namespace, or if the namespace names it.
+    """
     if not namespace or namespace in module.values("import_ns"):
         return True
     if not namespace.startswith(MODULE_NAMESPACE):
@@ -272,7 +291,7 @@ def _may_import(namespace: str, name: str, module: ModuleFile) -> bool:
 
 
 def _remarks(loader: Loader, module: ModuleFile) -> Iterator[str]:
-    """What the verdict leaves open."""
+    """Yield the points that the verdict leaves open."""
     if loader.checks_signatures and module.signature is not None:
         yield "its signature was not checked; the kernel refuses what was changed after signing (EKEYREJECTED)"
     elif loader.checks_signatures and loader.signed_only is None:

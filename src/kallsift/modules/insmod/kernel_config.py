@@ -1,7 +1,8 @@
-"""What a kernel's module loader knows and how it was built: all that decides whether it would take a module.
+"""Find the settings of a kernel's module loader that decide whether it accepts a module.
 
-Settings of its build show in its own words: a format string that is only there with CONFIG_MODULE_FORCE_LOAD, the level
-of another one with CONFIG_MODULE_ALLOW_MISSING_NAMESPACE_IMPORTS (kernel/module/main.c; before 5.19 kernel/module.c).
+Settings of its build show in strings of the kernel: a format string that is only there with CONFIG_MODULE_FORCE_LOAD,
+and the level of another one with CONFIG_MODULE_ALLOW_MISSING_NAMESPACE_IMPORTS (kernel/module/main.c; before 5.19
+kernel/module.c).
 """
 
 from __future__ import annotations
@@ -18,50 +19,50 @@ from kallsift.kernel.placement.pointers import AFTER, BEFORE
 from kallsift.modules.exports.exports import Exports, exports
 
 FORCED = re.compile(rb"%s: %s: kernel tainted\.\n\0")
-"""What the loader says before it goes on without a vermagic or without checksums; absent if it never does."""
+"""Message before the loader goes on without a vermagic or checksums; absent if it never does that."""
 
 NAMESPACE = re.compile(rb"\x01([0-7])[^\0\x01]{0,16}%s: module uses symbol \(%s\) from namespace %s")
-"""Before what it says of a namespace that is not imported stands the level: an error, or a mere warning."""
+"""Message about a namespace that is not imported; its level is that of an error, or of a mere warning."""
 
 WARNING = b"4"
-"""KERN_WARNING (include/linux/kern_levels.h)."""
+"""Level KERN_WARNING (include/linux/kern_levels.h)."""
 
 EXTENDED = re.compile(rb"\0__version_ext_names\0")
-"""The section's name, in loaders that read it (6.13)."""
+"""Name of the section with extended checksums, in loaders that read it (6.13)."""
 
 RELEASE = re.compile(r"Linux version (\S+) ")
 PATCHED = re.compile(r"\bDebian \d")
-"""In banners of kernels whose loader wants a checksum of every symbol."""
+"""Part of the banner in kernels whose loader needs a checksum of every symbol."""
 
 MAX_TEXT = 1024
 
 SIGNATURES_ONLY = 1
-"""Lockdown's lowest level: LOCKDOWN_MODULE_SIGNATURE (include/linux/security.h)."""
+"""Lowest level of lockdown: LOCKDOWN_MODULE_SIGNATURE (include/linux/security.h)."""
 
 PARAMETER_POINTER = 4
-"""Words before the pointer to the variable in ``struct kernel_param`` (include/linux/moduleparam.h)."""
+"""Number of words before the pointer to the variable in ``struct kernel_param`` (include/linux/moduleparam.h)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Loader:
-    """A kernel's module loader. What is None is not known.
+    """A kernel's module loader; None stands for an unknown setting.
 
     Attributes:
-        architecture: as `kallsift.arch` names it.
+        architecture: name as in `kallsift.arch`.
         bits: 32 or 64.
         byte_order: ``"<"`` or ``">"``.
-        exports: what the kernel and its modules export.
-        vermagic: what a module's must be.
-        extended_versions: whether it reads checksums in the form of 6.13.
-        forced: whether it takes modules without vermagic or checksums (CONFIG_MODULE_FORCE_LOAD).
-        needs_every_version: whether it refuses a symbol that a module with checksums has none of. Mainline lets it go;
-            Debian's kernels refuse, by a patch that nothing in their image tells of but the banner.
-        lax_namespaces: whether it only warns of namespaces that are not imported.
-        checks_signatures: whether it looks at signatures at all (CONFIG_MODULE_SIG).
-        signed_only: whether it refuses modules without a good signature (``module.sig_enforce``).
-        locked_down: whether lockdown refuses them.
-        disabled: whether no module may be loaded any more (``kernel.modules_disabled``).
-        blacklist: names that it refuses (``module_blacklist=``).
+        exports: exports of the kernel and its modules.
+        vermagic: vermagic that a module must have.
+        extended_versions: True if it reads checksums in the form of 6.13.
+        forced: True if it takes modules without vermagic or checksums (CONFIG_MODULE_FORCE_LOAD).
+        needs_every_version: True if it refuses a module with checksums that has none for some symbol. Mainline accepts
+            it. Debian's kernels refuse it by a patch, which shows nowhere in their image but in the banner.
+        lax_namespaces: True if it only warns of namespaces that are not imported.
+        checks_signatures: True if it checks signatures at all (CONFIG_MODULE_SIG).
+        signed_only: True if it refuses modules without a good signature (``module.sig_enforce``).
+        locked_down: True if lockdown refuses them.
+        disabled: True if no module may be loaded any more (``kernel.modules_disabled``).
+        blacklist: names of modules that it refuses (``module_blacklist=``).
     """
 
     architecture: str | None
@@ -81,15 +82,15 @@ class Loader:
 
     @property
     def checksums(self) -> bool:
-        """Whether it compares checksums (CONFIG_MODVERSIONS)."""
+        """True if it compares checksums (CONFIG_MODVERSIONS)."""
         return "modversions" in (self.vermagic or "").split() or bool(self.exports.checksums)
 
 
 def loader(kernel: Kernel) -> Loader:
-    """The module loader of a kernel.
+    """Return the module loader of a kernel.
 
     Raises:
-        KallsiftError: if nothing is found that it exports.
+        KallsiftError: if no export of the kernel is found.
     """
     runs = kernel.has_memory
     memory = virtual_memory(kernel) if runs else image_memory(kernel)
@@ -117,7 +118,10 @@ def loader(kernel: Kernel) -> Loader:
 
 
 def _only(kernel: Kernel, name: str) -> int | None:
-    """The address of the one symbol of that name; None if there is none, or if there are more."""
+    """Return the address of the only symbol of a name.
+
+    The result is None if there is no such symbol, or there are several.
+    """
     found = kernel.symbols.all(name)
     return found[0].address if len(found) == 1 else None
 
@@ -137,7 +141,10 @@ def _string(memory: VirtualMemory, address: int | None) -> str | None:
 
 
 def _parameter(kernel: Kernel, memory: VirtualMemory, name: str) -> int | None:
-    """The variable of the parameter ``module.NAME``: several variables can have that name."""
+    """Return the address of the variable of the parameter ``module.NAME``.
+
+    Several variables can have that name, so the parameter's own entry is preferred.
+    """
     for symbol in kernel.symbols.all(f"__param_{name}"):
         if _string(memory, _number(memory, symbol.address, memory.words.size)) == f"module.{name}":
             return _number(memory, symbol.address + PARAMETER_POINTER * memory.words.size, memory.words.size)
@@ -151,7 +158,11 @@ def _blacklist(kernel: Kernel, memory: VirtualMemory) -> tuple[str, ...]:
 
 
 def _vermagic(kernel: Kernel, memory: VirtualMemory, image: memoryview) -> str | None:
-    """What the symbol ``vermagic`` names, else the text of the image that begins with its release and goes on."""
+    """Return the kernel's vermagic; None if it is not found.
+
+    It stands at the symbol ``vermagic``. Else it is the text of the image that begins with the kernel's release and a
+    blank.
+    """
     text = _string(memory, _only(kernel, "vermagic"))
     release = RELEASE.match(kernel.banner or "")
     if text is not None or release is None:

@@ -1,4 +1,4 @@
-"""The ELF file that a module is, opened by pyelftools: its sections and its symbol table."""
+"""Open a module's ELF file by pyelftools, and read its sections and its symbol table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_NAME = 1 << 12
 
 
 def read_elf(content: bytes) -> ModuleElf:
-    """Reads an ELF file.
+    """Read an ELF file.
 
     Raises:
         ModuleFileError: if it is broken or too large to be a module.
@@ -35,7 +35,7 @@ def read_elf(content: bytes) -> ModuleElf:
         return _read(content)
     except ModuleFileError:
         raise
-    except Exception as error:  # pyelftools lets out whatever its parts raise at broken files
+    except Exception as error:  # pyelftools raises errors of many kinds for broken files
         raise ModuleFileError(f"is a broken ELF file ({type(error).__name__}: {error})") from error
 
 
@@ -59,7 +59,7 @@ def _read(content: bytes) -> ModuleElf:
 
 
 def _data(content: bytes, section: Section) -> memoryview:
-    """A section's bytes in the file; those of .bss and its like are none."""
+    """Return a section's bytes in the file; none for .bss and its like."""
     if section["sh_type"] in ("SHT_NULL", "SHT_NOBITS"):
         return memoryview(b"")
     start, size = int(section["sh_offset"]), int(section["sh_size"])
@@ -69,7 +69,7 @@ def _data(content: bytes, section: Section) -> memoryview:
 
 
 def _symbols(elf: ELFFile, content: bytes, sections: list[Section]) -> Iterator[ModuleSymbol]:
-    """The symbol table of the first section that is one."""
+    """Yield the symbols of the first section that is a symbol table."""
     table = next((section for section in sections if section["sh_type"] == "SHT_SYMTAB"), None)
     if table is None:
         return

@@ -1,7 +1,7 @@
-"""A module as a file (``.ko``): what the kernel's loader reads of it before it links it.
+"""Read a module file (``.ko``) as the kernel's loader does before it links it.
 
-Files are opened by pyelftools, packed ones by the codecs that kernel images have. The rest is the loader's own: modinfo
-(``KEY=value`` texts), the checksums of what the module uses, and a signature behind the ELF file's end
+pyelftools opens the file; the codecs for kernel images decompress it. The rest is particular to modules: modinfo
+(``KEY=value`` texts), the checksums of the symbols that the module uses, and a signature behind the ELF file's end
 (scripts/sign-file.c, include/linux/module_signature.h).
 """
 
@@ -19,37 +19,37 @@ from kallsift.errors import KallsiftError
 from kallsift.memory.input_files import open_input
 
 MAX_FILE = 1 << 28
-"""Bytes of a module at most, unpacked; the largest has some tens of MiB, most of that for debuggers."""
+"""Highest size of an uncompressed module in bytes; the largest has some tens of MiB, most of that for debuggers."""
 
 SIGNED = b"~Module signature appended~\n"
-"""The end of a file that is signed; before it stand `SIGNATURE_INFO` bytes, the last four of them the size."""
+"""End of a signed file; before it stand `SIGNATURE_INFO` bytes, the last four of which are the signature's size."""
 
 SIGNATURE_INFO = 12
 
 VERSION_SIZE = 64
-"""Bytes of ``struct modversion_info``: a word with the checksum, then the name (include/linux/module.h)."""
+"""Size of ``struct modversion_info`` in bytes: a word with the checksum, then the name (include/linux/module.h)."""
 
 THIS_MODULE = ".gnu.linkonce.this_module"
 
 
 class ModuleFileError(KallsiftError):
-    """A file is no module that a kernel could read; says why."""
+    """A file is no module that a kernel could read; the message says why."""
 
 
 @dataclass(frozen=True)
 class ModuleSymbol:
-    """One entry of a module's symbol table, with the words of ``readelf``.
+    """One entry of a module's symbol table, in the words of ``readelf``.
 
     Attributes:
-        number: its place in the table.
+        number: index in the table.
         value: offset in its section.
-        size: bytes.
+        size: size in bytes.
         type: e.g. ``FUNC``.
         bind: e.g. ``GLOBAL``.
         visibility: e.g. ``DEFAULT``.
         section: name of its section, or ``UND``, ``ABS``, ``COM``.
         index: that section's number, or the same words.
-        name: its name; a section's that of the section.
+        name: its name; for a section's symbol the name of the section.
     """
 
     number: int
@@ -65,14 +65,14 @@ class ModuleSymbol:
 
 @dataclass(frozen=True, eq=False)
 class ModuleElf:
-    """The ELF file that a module is.
+    """The ELF file of a module.
 
     Attributes:
-        architecture: as `kallsift.arch` names it; None for one that it does not know.
+        architecture: name as in `kallsift.arch`; None for an architecture that it does not know.
         bits: 32 or 64.
         byte_order: ``"<"`` or ``">"``.
-        relocatable: whether it is an object that is yet to be linked, as modules are.
-        sections: bytes of the sections by name, without those that have none; of several of a name, the first.
+        relocatable: True if it is an object that is not linked yet, as modules are.
+        sections: bytes of the sections by name; the first one of each name; empty for those without bytes in the file.
         symbols: the symbol table, from entry 0 on; empty if it has none.
     """
 
@@ -84,19 +84,19 @@ class ModuleElf:
     symbols: tuple[ModuleSymbol, ...]
 
     def content(self, section: str) -> bytes | None:
-        """A section's bytes, None if there is no such section."""
+        """Return a section's bytes; None if there is no such section."""
         return self.sections[section].tobytes() if section in self.sections else None
 
 
 @dataclass(frozen=True, eq=False)
 class ModuleFile:
-    """A module.
+    """A module file.
 
     Attributes:
         elf: the file without its signature.
         information: modinfo, in its order.
-        versions: checksums of what it uses, by name; None if it has none.
-        extended_versions: the same in the form that names of any length fit in (6.13); None if it has none.
+        versions: checksums of the symbols that it uses, by name; None if it has none.
+        extended_versions: the same in the form for names of any length (6.13); None if it has none.
         signature: PKCS #7 message that signs the file; None if it is not signed.
     """
 
@@ -107,25 +107,25 @@ class ModuleFile:
     signature: bytes | None
 
     def values(self, key: str) -> list[str]:
-        """All that modinfo says under a key."""
+        """Return all values that modinfo has for a key."""
         return [value for name, value in self.information if name == key]
 
     def value(self, key: str) -> str | None:
-        """What modinfo says first under a key; None if nothing."""
+        """Return the first value that modinfo has for a key; None if there is none."""
         return next(iter(self.values(key)), None)
 
     @property
     def exported(self) -> list[str]:
-        """The names that it exports."""
+        """Names that it exports."""
         marks = (symbol.name for symbol in self.elf.symbols if symbol.index != "UND")
         return [name.removeprefix("__ksymtab_") for name in marks if name.startswith("__ksymtab_")]
 
 
 def open_module(path: Path) -> ModuleFile:
-    """Reads a module, unpacked or packed (``.ko.xz``, ``.ko.zst``, ``.ko.gz``).
+    """Read a module, also a compressed one (``.ko.xz``, ``.ko.zst``, ``.ko.gz``).
 
     Raises:
-        ModuleFileError: if it is none.
+        ModuleFileError: if it is no module.
         OSError: if it cannot be read.
     """
     with open_input(path) as file:
@@ -146,15 +146,15 @@ def open_module(path: Path) -> ModuleFile:
 
 
 def read_module(data: bytes) -> ModuleFile:
-    """Reads a module's bytes.
+    """Read a module from its bytes.
 
     Raises:
-        ModuleFileError: if they are none.
+        ModuleFileError: if they are no module.
     """
     content, signature = _signature(data)
     if not content.startswith(b"\x7fELF"):
         raise ModuleFileError("is no ELF file")
-    from kallsift.modules.insmod.ko_elf import read_elf  # pyelftools takes its time to load
+    from kallsift.modules.insmod.ko_elf import read_elf  # pyelftools is slow to import
 
     elf = read_elf(content)
     word, order = elf.bits // 8, elf.byte_order
@@ -168,7 +168,7 @@ def read_module(data: bytes) -> ModuleFile:
 
 
 def _signature(data: bytes) -> tuple[bytes, bytes | None]:
-    """The file without its signature, and that."""
+    """Return the file without its signature, and the signature; None if not signed."""
     if not data.endswith(SIGNED):
         return data, None
     end = len(data) - len(SIGNED) - SIGNATURE_INFO
@@ -186,7 +186,7 @@ def _information(data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _versions(data: bytes | None, word: int, order: str) -> dict[str, int] | None:
-    """The checksums in ``__versions``; of several of a name the first counts."""
+    """Return the checksums in ``__versions``; the first one of each name counts."""
     if data is None:
         return None
     found: dict[str, int] = {}
@@ -197,7 +197,10 @@ def _versions(data: bytes | None, word: int, order: str) -> dict[str, int] | Non
 
 
 def _extended(checksums: bytes | None, names: bytes | None, order: str) -> dict[str, int] | None:
-    """The checksums in ``__version_ext_crcs``, 32 bits each, under the names in ``__version_ext_names``."""
+    """Return the checksums in ``__version_ext_crcs``, by ``__version_ext_names``.
+
+    A checksum has 32 bits.
+    """
     if checksums is None or names is None:
         return None
     found: dict[str, int] = {}
