@@ -1,8 +1,8 @@
-"""Which parts a kernel's address space has beside its image, as data: each architecture's module states its own.
+"""Describe the areas of a kernel's address space besides its image; the data is in each architecture's module.
 
-Bounds move: with the paging mode, with KASLR, with configurations and releases. So a bound is what a variable of the
-kernel holds, or a place that only the running kernel tells, or neither, plus a constant; and where releases differ an
-architecture has several plans, of which the page table chooses one.
+Bounds of areas depend on the paging mode, KASLR, configurations and releases. So a bound is a constant plus, where
+needed, the value of one of the kernel's variables or an address that only the running kernel's page table tells. Where
+releases differ, an architecture has several plans, and the page table decides among them.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ DIRECT_END = "end of mapped memory"
 IMAGE_START = "start of the image"
 IMAGE_END = "end of the image"
 READ_ONLY_ALIAS = "read-only alias of the image"
-"""The first address above the direct map at which a page of the image is mapped once more, and cannot be written."""
+"""First address above the direct map at which a page of the image is mapped once more, read-only."""
 
 PLACES = frozenset({DIRECT_START, DIRECT_END, IMAGE_START, IMAGE_END, READ_ONLY_ALIAS})
-"""Places in a layout that no constant and no variable tells: the page table and the symbols do."""
+"""Addresses that no constant and no variable tells, but the page table and the symbols do."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """An address.
+    """An address: a base plus a constant.
 
     Attributes:
-        base: a variable of the kernel's that holds it, or one of `PLACES`; empty for a mere number.
-        plus: what is added to that, modulo the size of the address space.
-        size: a second variable whose value is added too, for areas whose size is in one; empty for none.
-        align: the result is cut to a multiple of that.
+        base: variable of the kernel that holds the base, or one of `PLACES`; empty for a base of 0.
+        plus: number to add, modulo the size of the address space.
+        size: second variable whose value is added too, for areas whose size is in a variable; empty for none.
+        align: the result is rounded down to a multiple of this number.
     """
 
     base: str = ""
@@ -49,13 +49,13 @@ class Rule(Enum):
 
 @dataclass(frozen=True)
 class Area:
-    """A part of a kernel's address space.
+    """One part of a kernel's address space.
 
     Attributes:
-        name: as the kernel's documentation calls it.
+        name: name in the kernel's documentation.
         start: its first address.
         end: the address behind it; 2^64 or 2^32 at the end of the address space.
-        rule: what must be mapped in it.
+        rule: memory that must be mapped in it.
     """
 
     name: str
@@ -69,11 +69,11 @@ class AreaPlan:
     """One way to divide an address space.
 
     Attributes:
-        architecture: as `PagingMode` names it.
-        paging: names of the modes that it is for; empty for all.
-        areas: some can be left out by a kernel, which then has not the variables of their bounds.
-        origin: what a virtual address of the direct map is, and the physical one that it stands for; None where
-            the page table alone tells.
+        architecture: name as in `PagingMode`.
+        paging: names of the paging modes with this plan; empty for all.
+        areas: the areas; a kernel that lacks one also lacks the variables of its bounds.
+        origin: a virtual address of the direct map, and the physical address that it stands for; None where only the
+            page table tells them.
     """
 
     architecture: str
@@ -83,5 +83,5 @@ class AreaPlan:
 
 
 def at(address: int) -> Bound:
-    """A bound that never moves."""
+    """Return a bound at a constant address."""
     return Bound(plus=address)

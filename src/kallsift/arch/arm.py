@@ -1,6 +1,7 @@
-"""arm: short descriptors and LPAE (Arm ARM for ARMv7-A, B3.5 "Short-descriptor" and B3.6 "Long-descriptor" formats).
+"""Describe page tables of arm: short descriptors and LPAE.
 
-A kernel's own tables cover all 4 GiB, though the processor may look into them for the upper part only.
+Source: Arm ARM for ARMv7-A, B3.5 "Short-descriptor" and B3.6 "Long-descriptor" formats. A kernel's own tables cover all
+4 GiB, though the processor may use them for the upper part only.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ _TYPE, _SUPERSECTION = np.uint64(3), np.uint64(1 << 18)
 
 
 def _short_classify(entries: Entries, level: int) -> NDArray[np.uint8]:
-    """First level: 1 is a table, 2 and 3 are sections; second level: 1 is a large page, 2 and 3 are small ones."""
+    """Return the flags of short descriptors.
+
+    On the first level, type 1 is a table, types 2 and 3 are sections. On the second level, type 1 is a large page,
+    types 2 and 3 are small ones.
+    """
     kind = entries & _TYPE
     leaf = LEAF if level else np.where(kind >= 2, LEAF, 0)
     return (np.where(kind != 0, PRESENT, 0) | leaf).astype(np.uint8)
@@ -29,7 +34,10 @@ def _short_covers(entries: Entries, level: int) -> Entries:
 
 
 def _short_target(entries: Entries, level: int) -> Entries:
-    """Supersections: address bits 35 to 32 stand in bits 23 to 20, and 39 to 36 in bits 8 to 5."""
+    """Return the physical addresses in short descriptors.
+
+    In supersections, address bits 35 to 32 stand in bits 23 to 20, and bits 39 to 36 in bits 8 to 5.
+    """
     if level:
         return entries & np.uint64(0xFFFF_F000)
     high = (entries & np.uint64(0xF0_0000)) << np.uint64(12) | (entries & np.uint64(0x1E0)) << np.uint64(31)
@@ -44,20 +52,24 @@ def _short_target(entries: Entries, level: int) -> Entries:
 _SECTION = Grants(write=(1 << 15, 0), execute=(1 << 4, 0), user=(1 << 11, 1 << 11))
 _LARGE_PAGE = Grants(write=(1 << 9, 0), execute=(1 << 15, 0), user=(1 << 5, 1 << 5))
 _SMALL_PAGE = Grants(write=(1 << 9, 0), execute=(1 << 0, 0), user=(1 << 5, 1 << 5))
-"""AP[2], XN and AP[1] of short descriptors."""
+"""Bits AP[2], XN and AP[1] of short descriptors."""
 
 
 def _short_grants(entries: Entries, level: int, leaf: bool) -> NDArray[np.uint8]:
-    """Tables of the first level grant everything."""
+    """Return the rights that short descriptors grant; first-level tables grant all."""
     if level:
         return np.where(entries & _TYPE == 1, _LARGE_PAGE.of(entries), _SMALL_PAGE.of(entries))
     return (_SECTION if leaf else Grants()).of(entries)
 
 
 def _long_classify(entries: Entries, level: int) -> NDArray[np.uint8]:
-    """Bit 0 is valid; bit 1 is a table, or in the last level a page. Linux maps nothing by whole gigabytes."""
+    """Return the flags of LPAE descriptors.
+
+    Bit 0 is valid; bit 1 is a table, or on the last level a page. Blocks of 1 GiB are left out, because Linux maps
+    none.
+    """
     valid, table = entries & np.uint64(1) != 0, entries & np.uint64(2) != 0
-    # without its access flag memory cannot be reached
+    # an access to memory without the access flag faults
     usable = entries & np.uint64(1 << 10) != 0
     if level == 2:
         return np.where(valid & table & usable, PRESENT | LEAF, 0).astype(np.uint8)
@@ -88,7 +100,7 @@ MODES = (
         entry=np.dtype("<u8"),
         classify=_long_classify,
         target=lambda entries, _: entries & np.uint64((1 << 40) - (1 << 12)),
-        # PXN and XN: a kernel sets both where it does not execute
+        # PXN and XN: the kernel sets both for memory that is not executable
         grants=granted_by(Grants(write=(1 << 7, 0), execute=(3 << 53, 0), user=(1 << 6, 1 << 6))),
         first=0,
         word_size=4,

@@ -1,4 +1,7 @@
-"""arm64: granules of 4, 16 and 64 KiB, 36 to 52 address bits (Arm ARM, VMSAv8-64 and FEAT_LPA, FEAT_LPA2)."""
+"""Describe page tables of arm64: granules of 4, 16 and 64 KiB, 36 to 52 address bits.
+
+Source: Arm ARM, VMSAv8-64 and FEAT_LPA, FEAT_LPA2.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +15,32 @@ from kallsift.arch.paging import LEAF, PRESENT, Entries, Grants, PagingMode, gra
 
 _VALID, _TABLE, _ACCESSED = np.uint64(1), np.uint64(2), np.uint64(1 << 10)
 _LOWEST_RESERVED = 17
-"""Between this bit and a block's address all bits are reserved (RES0)."""
+"""Lowest of the reserved bits (RES0) below a block's address."""
 
 GRANTS = granted_by(
     leaf=Grants(write=(1 << 7, 0), execute=(1 << 53, 0), user=(1 << 6, 1 << 6)),
     table=Grants(write=(1 << 62, 0), execute=(1 << 59, 0), user=(1 << 61, 0)),
 )
-"""AP[2:1] and PXN; of tables APTable and PXNTable."""
+"""Bits AP[2:1] and PXN; in tables, APTable and PXNTable."""
 
 
 _BELOW_IMAGE = (0, 128 << 20, 256 << 20, 2 << 30)
-"""Bytes of modules and BPF programs below the image: none up to 4.5; 128 MiB; 128 MiB of each from 5.0 to 5.12; 2 GiB
-since 6.5 (MODULES_VSIZE, BPF_JIT_REGION_SIZE in arch/arm64/include/asm/memory.h)."""
+"""Possible sizes in bytes of the area for modules and BPF programs below the image.
+
+None up to 4.5; 128 MiB; 128 MiB of each from 5.0 to 5.12; 2 GiB since 6.5 (MODULES_VSIZE, BPF_JIT_REGION_SIZE in
+arch/arm64/include/asm/memory.h).
+"""
 
 _TEXT_OFFSET = 2 << 20
-"""Above TEXT_OFFSET, up to 5.7 (arch/arm64/Makefile), and what stands before ``_stext``."""
+"""A size above TEXT_OFFSET, up to 5.7 (arch/arm64/Makefile), and above the size of the code before ``_stext``."""
 
 
 def is_link_address(address: int) -> bool:
-    """Tell whether an image's first byte can be linked at an address: at KIMAGE_VADDR plus a small offset.
+    """Tell whether an image's first byte can be linked at an address.
 
-    KIMAGE_VADDR is as far above the end of the linear map or of KASAN's shadow as what lies below the image takes;
-    both end where a power of two is left of the address space, or the difference of two.
+    The address must be KIMAGE_VADDR plus a small offset. KIMAGE_VADDR lies above the end of the linear map or of
+    KASAN's shadow, by the size of the areas below the image. At both ends, a power of two is left of the address space,
+    or the difference of two powers.
     """
     below = address % (4 << 30)
     left = (1 << 64) - (address - below)
@@ -41,19 +48,25 @@ def is_link_address(address: int) -> bool:
 
 
 def _plain(granule_shift: int) -> Callable[[Entries], Entries]:
-    """Output address bits 47 down to the granule."""
+    """Return a function for output addresses: bits 47 down to the granule."""
     mask = np.uint64((1 << 48) - (1 << granule_shift))
     return lambda entries: entries & mask
 
 
 def _lpa(entries: Entries) -> Entries:
-    """64 KiB granule with 52-bit addresses: bits 51 to 48 stand in bits 15 to 12."""
+    """Return output addresses of 52 bits with a 64 KiB granule.
+
+    Address bits 51 to 48 stand in bits 15 to 12.
+    """
     low = entries & np.uint64((1 << 48) - (1 << 16))
     return low | (entries & np.uint64(0xF000)) << np.uint64(36)
 
 
 def _lpa2(granule_shift: int) -> Callable[[Entries], Entries]:
-    """4 and 16 KiB granules with 52-bit addresses: bits 51 and 50 stand in bits 9 and 8."""
+    """Return a function for output addresses of 52 bits with 4 and 16 KiB granules.
+
+    Address bits 51 and 50 stand in bits 9 and 8.
+    """
     mask = np.uint64((1 << 50) - (1 << granule_shift))
     return lambda entries: entries & mask | (entries & np.uint64(0x300)) << np.uint64(42)
 
@@ -63,7 +76,7 @@ def _mode(name: str, shifts: tuple[int, ...], virtual_bits: int, target: Callabl
         valid, table = entries & _VALID != 0, entries & _TABLE != 0
         last = level == len(shifts) - 1
         leaf = table if last else ~table
-        # without its access flag memory cannot be reached
+        # an access to memory without the access flag faults
         usable = entries & _ACCESSED != 0
         if not last:
             usable &= entries & np.uint64((1 << shifts[level]) - (1 << _LOWEST_RESERVED)) == 0
@@ -89,16 +102,18 @@ MODES = (
 )
 
 VECTORS, VECTOR_SIZE = 16, 0x80
-"""Exception vectors, and bytes of code of each (Arm ARM, "Exception vectors")."""
+"""Number of exception vectors, and size of the code of each in bytes (Arm ARM, "Exception vectors")."""
 
 VECTORS_SIZE = VECTORS * VECTOR_SIZE
 
 
 def vector_branches(code: NDArray[np.uint8], start: int) -> tuple[Entries, Entries]:
-    """Where each exception vector's code branches to: by its first branch without a condition out of all vectors.
+    """Return the target to which the code of each exception vector branches.
+
+    The target is that of the first unconditional branch to an address outside all vectors.
 
     Args:
-        code: of the vectors, whole words.
+        code: code of the vectors, whole words.
         start: its address.
 
     Returns:
@@ -117,13 +132,15 @@ def vector_branches(code: NDArray[np.uint8], start: int) -> tuple[Entries, Entri
 
 _MIB, _END = 1 << 20, 1 << 64
 _LARGEST_PAGE_STRUCTURE = 6
-"""STRUCT_PAGE_MAX_SHIFT."""
+"""STRUCT_PAGE_MAX_SHIFT: binary logarithm of the largest size of ``struct page``."""
 
 
 def _plans(mode: PagingMode) -> tuple[AreaPlan, ...]:
-    """The areas since 5.4, where the direct map begins the kernel's half (arch/arm64/include/asm/memory.h).
+    """Return the plans of one mode, for kernels since 5.4.
 
-    Where the array of pages is changed in 5.11 and 6.9; the modules' room in 5.17 (before, it counts BPF's) and 6.5.
+    There the direct map begins the kernel's half (arch/arm64/include/asm/memory.h). The address of the array of pages
+    changed in 5.11 and 6.9; the size of the area for modules changed in 5.17 (before, it includes the BPF area) and
+    6.5.
     """
     page_shift = mode.shifts[-1]
     direct = _END - (1 << mode.virtual_bits)
@@ -141,7 +158,7 @@ def _plans(mode: PagingMode) -> tuple[AreaPlan, ...]:
             (
                 Area("direct map", at(direct), Bound(DIRECT_END), Rule.DIRECT),
                 Area("modules", at(middle), at(middle + modules)),
-                # since 6.5, and before: where KASLR has them, near the image
+                # where KASLR puts modules, near the image: since 6.5 (two areas), and before
                 Area("modules", Bound("module_direct_base"), Bound("module_direct_base", 128 * _MIB)),
                 Area("modules", Bound("module_plt_base"), Bound("module_plt_base", 2048 * _MIB)),
                 Area("modules", Bound("module_alloc_base"), Bound("module_alloc_base", 128 * _MIB)),
@@ -178,4 +195,4 @@ def _plans(mode: PagingMode) -> tuple[AreaPlan, ...]:
 
 
 AREA_PLANS = tuple(plan for mode in MODES for plan in _plans(mode))
-"""How kernels divide the address space; the first plan of a mode that fits best holds."""
+"""Ways in which kernels divide the address space; of a mode's plans, the first one that fits best is used."""

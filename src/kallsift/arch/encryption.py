@@ -1,9 +1,10 @@
-"""Attribute bits of encrypted and shared memory, which stand among the address bits of page-table entries.
+"""Find the attribute bits of encrypted and shared memory among the address bits of page-table entries.
 
 AMD's SME and SEV set one bit, the C-bit, in each entry that leads to encrypted memory (AMD64 Architecture Programmer's
-Manual volume 2, "Secure Memory Encryption"). CPUID tells which bit, and a dump has no CPUID; but Linux sets it in every
-entry of the kernel's half of the top table (`_KERNPG_TABLE`, arch/x86/include/asm/pgtable_types.h), and no memory lies
-there. Intel's TDX and Arm's CCA set the highest bit of a guest's physical address in entries of shared memory alone.
+Manual volume 2, "Secure Memory Encryption"). CPUID tells which bit this is, but a dump has no CPUID. Linux sets the bit
+in every entry of the kernel's half of the top table (`_KERNPG_TABLE`, arch/x86/include/asm/pgtable_types.h), and no
+memory lies at such a high address. Intel's TDX and Arm's CCA set the highest bit of a guest's physical address only in
+entries of shared memory.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ import numpy as np
 from kallsift.arch.paging import PRESENT, HoldsWords, PagingMode
 
 LOWEST_BIT = 40
-"""The lowest address bit that is taken for the C-bit; processors have it at 47 or 51."""
+"""Lowest address bit that can be the C-bit; processors have it at 47 or 51."""
 
 HIGHEST_BIT = 51
-"""The highest bit of an address in entries of x86-64."""
+"""Highest bit of an address in entries of x86-64."""
 
 ARCHITECTURE = "x86-64"
 
 SHARED_MASKS = {"x86-64": "cc_mask", "arm64": "prot_ns_shared"}
-"""By architecture, the variable with the bit of encrypted or shared memory: since 5.18 (arch/x86/coco/core.c) and 6.13
-(arch/arm64/kernel/rsi.c)."""
+"""Variable with the bit of encrypted or shared memory, by architecture.
+
+It exists since 5.18 on x86-64 (arch/x86/coco/core.c) and since 6.13 on arm64 (arch/arm64/kernel/rsi.c).
+"""
 
 LOWEST_SHARED_BIT = 32
 
@@ -34,12 +37,14 @@ def bits_beyond(end: int) -> int:
 
 
 def encryption_bit(memory: HoldsWords, end: int, mode: PagingMode, root: int) -> int:
-    """Return the C-bit: the one bit beyond memory that all entries of the kernel's half of a top table have.
+    """Return the C-bit of the page table with a given top table.
+
+    It is the one bit above all memory that is set in all used entries of the kernel's half.
 
     Args:
         memory: physical memory.
-        end: no memory lies there or above.
-        mode: how the table is read.
+        end: address at and above which no memory lies.
+        mode: paging mode of the table.
         root: physical address of the top table.
 
     Returns:
@@ -57,16 +62,22 @@ def encryption_bit(memory: HoldsWords, end: int, mode: PagingMode, root: int) ->
 
 
 def with_encryption(memory: HoldsWords, end: int, mode: PagingMode, root: int) -> PagingMode:
-    """Return the mode with the C-bit of the table at ``root`` as an attribute; see `encryption_bit`."""
+    """Return the mode with the C-bit of the table at ``root`` as an attribute.
+
+    See `encryption_bit`.
+    """
     return mode.with_attributes(encryption_bit(memory, end, mode, root))
 
 
 def without_encryption(register: int, end: int) -> int:
-    """Return a top table's address as CR3 has it without the bits that can be the C-bit."""
+    """Return the address of a top table in CR3 without bits that can be the C-bit."""
     return register & ~bits_beyond(end)
 
 
 def is_shared_bit(value: int, end: int) -> bool:
-    """Return whether a value can be the bit that marks shared memory where no memory lies at ``end`` or above."""
+    """Tell whether a value can be the bit that marks shared memory.
+
+    No memory may lie at ``end`` or above.
+    """
     lowest = max(LOWEST_SHARED_BIT, (end - 1).bit_length())
     return value.bit_count() == 1 and lowest < value.bit_length() <= HIGHEST_BIT + 1

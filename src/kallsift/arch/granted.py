@@ -1,4 +1,4 @@
-"""What a page table grants at single addresses, without a walk over all of it."""
+"""Find the rights that a page table grants at single addresses, without a walk over the whole table."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from kallsift.arch.paging import EVERYTHING, LEAF, PRESENT, Entries, HoldsWords,
 
 
 def granted(memory: HoldsWords, mapping: Mapping, root: int | None, addresses: Entries) -> NDArray[np.uint8]:
-    """Return what is granted at each virtual address.
+    """Return the rights at each virtual address.
 
-    That is `WRITE`, `EXECUTE` and `USER` flags, shape (n,), 0 where nothing is mapped. What a processor maps without
-    tables grants everything.
+    The rights are `WRITE`, `EXECUTE` and `USER` flags, shape (n,), 0 where nothing is mapped. Addresses that a
+    processor maps without tables have all rights.
 
     Args:
         memory: physical memory.
-        mapping: how addresses are translated.
+        mapping: way in which addresses are translated.
         root: physical address of the top table; None for windows.
         addresses: virtual addresses, shape (n,), uint64.
     """
@@ -31,7 +31,10 @@ def granted(memory: HoldsWords, mapping: Mapping, root: int | None, addresses: E
 
 
 def _of_tables(memory: HoldsWords, mode: PagingMode, root: int, addresses: Entries) -> NDArray[np.uint8]:
-    """A path through the tables grants what all entries on it do."""
+    """Return the rights at each address, by page tables.
+
+    A path through the tables grants the rights that all entries on it grant.
+    """
     tables = np.full(len(addresses), root, np.uint64)
     path = np.full(len(addresses), EVERYTHING, np.uint8)
     found = np.zeros(len(addresses), np.uint8)

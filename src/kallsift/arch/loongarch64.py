@@ -1,9 +1,11 @@
-"""loongarch64: direct mapped windows, and page tables for the rest (LoongArch Reference Manual volume 1, "Direct Mapped
-Address Translation Mode" and "Page table entry format"; arch/loongarch/include/asm of the kernel, addrspace.h for the
-windows that Linux sets up and pgtable.h for the levels that it configures).
+"""Describe address translation of loongarch64: direct mapped windows, and page tables for the rest.
 
-The kernel's image lies in a window, its modules and what vmalloc gives out lie in the upper half. Entries that lead to
-a table have its address in a window; where nothing is mapped they lead to a table that is there for that.
+Sources: LoongArch Reference Manual volume 1, "Direct Mapped Address Translation Mode" and "Page table entry format";
+arch/loongarch/include/asm of the kernel: addrspace.h for the windows that Linux sets up, pgtable.h for the levels that
+it configures.
+
+The kernel's image lies in a window; its modules and the memory from vmalloc lie in the upper half. Entries that lead to
+a table have its address in a window. Empty entries lead to a table that the kernel keeps for this purpose.
 """
 
 from __future__ import annotations
@@ -63,4 +65,4 @@ SEGMENTED = (
     (_tables((29, 16), 42),),
     (_tables((42, 29, 16), 55),),
 )
-"""By the shape of the tables; entries are the same in all."""
+"""Kinds of page tables, by the shape of the tables; all have the same entries."""

@@ -1,9 +1,10 @@
-"""mips: unmapped segments, and mapped ones, for which the kernel's own code walks tables of the kernel's own making.
+"""Describe address translation of mips: unmapped segments, and mapped ones with tables that only the kernel knows.
 
-Kernels lie in kseg0; data of 64-bit ones lie in xkphys, which has one part for each way to cache (MIPS Architecture for
-Programmers volume III, "Virtual Memory"). What is left, modules among it, is mapped by tables whose entries are
-addresses of the next tables, and at last page numbers, above bits whose number is a matter of configuration
-(arch/mips/include/asm/pgtable-32.h, pgtable-64.h, pgtable-bits.h; arch/mips/mm/tlbex.c).
+Kernels lie in kseg0. Data of 64-bit kernels lies in xkphys, which has one part for each caching mode (MIPS Architecture
+for Programmers volume III, "Virtual Memory"). All other memory, such as modules, is mapped by tables, which the
+kernel's own code walks. Entries of upper tables are addresses of the next tables; those of the last tables are page
+numbers above some flag bits, whose number depends on the configuration (arch/mips/include/asm/pgtable-32.h,
+pgtable-64.h, pgtable-bits.h; arch/mips/mm/tlbex.c).
 """
 
 from __future__ import annotations
@@ -37,28 +38,41 @@ WINDOWS = (_WIDE, _NARROW)
 
 _XKSEG = 0xC000_0000_0000_0000
 _KSEG2_SIZE = 1 << 30
-"""Bytes of kseg2 and kseg3, which end the address space; 64-bit kernels keep the end of their tables for them."""
+"""Size in bytes of kseg2 and kseg3, which end the address space.
+
+64-bit kernels keep the end of their tables for them.
+"""
 
 _WIDE_SHAPES = ((12, 3, 40), (12, 4, 48), (13, 3, 43), (14, 3, 47), (14, 3, 48), (15, 3, 51), (16, 2, 42), (16, 3, 55))
-"""Of 64-bit kernels: address bits inside of a page, levels, and address bits that are translated; each table but the
-first is a page."""
+"""Shapes of tables in 64-bit kernels: address bits inside of a page, levels, and translated address bits.
+
+Each table but the first is one page.
+"""
 
 _PAGE_BITS = range(12, 17)
-"""Of 32-bit kernels, which have two levels: address bits inside of a page. Tables of the last level are pages."""
+"""Possible address bits inside of a page in 32-bit kernels, which have two levels; last-level tables are one page."""
 
 _FIRST_BITS = range(6, 19)
-"""The lowest bit of the page number in an entry, for pages of 4 KiB: 6 bits for the TLB are below it, and the kernel's
-own. It is as many bits higher as pages have more address bits."""
+"""Possible lowest bits of the page number in an entry, for pages of 4 KiB.
+
+Below it are 6 bits for the TLB, and bits of the kernel's own. For larger pages, it is higher by the number of further
+address bits inside of a page.
+"""
 
 _ALCHEMY, _EXTENDED = 6, 8
-"""The same in the upper word of entries that two words of 32 bits make up, for pages of any size and of 4 KiB."""
+"""Lowest bits of the page number in the upper word of entries that consist of two 32-bit words.
+
+The first is for pages of any size, the second for pages of 4 KiB.
+"""
 
 _EXTENDED_BITS = 24
-"""Bits of a page number in that upper word; more of it are in the lower one (MIPS32 release 5, "Extended Physical
-Addressing")."""
+"""Number of bits of a page number in that upper word; the others are in the lower word.
+
+Source: MIPS32 release 5, "Extended Physical Addressing".
+"""
 
 _PageNumber = tuple[str, Callable[[Entries], Entries]]
-"""Where in an entry it stands, and what gets it."""
+"""A description of the page number's bits in an entry, and a function that returns the number."""
 
 
 def _from_bit(first: int) -> _PageNumber:
@@ -66,7 +80,10 @@ def _from_bit(first: int) -> _PageNumber:
 
 
 def _of_two_words(page_bits: int, byte_order: str) -> Iterator[_PageNumber]:
-    """The kernel has the lower word first, whatever the byte order."""
+    """Yield the possible page numbers in entries that consist of two 32-bit words.
+
+    The kernel stores the lower word first, in either byte order.
+    """
     half, low_mask = np.uint64(32), np.uint64(0xFFFF_FFFF)
     extended = np.uint64(_EXTENDED + page_bits - 12)
 
@@ -97,7 +114,7 @@ def _tables(
     def classify(entries: Entries, level: int) -> NDArray[np.uint8]:
         if level == last:
             return np.where(page_number(entries) != 0, PRESENT | LEAF, 0).astype(np.uint8)
-        # what is empty leads to a table of empty entries
+        # an empty entry leads to a table of empty entries
         aligned = entries & np.uint64((1 << shifts[-1]) - 1) == 0
         return np.where(windows.translatable(entries) & aligned, PRESENT, 0).astype(np.uint8)
 
@@ -118,7 +135,7 @@ def _tables(
             entry=np.dtype(f"{byte_order}u{windows.word_size}"),
             classify=classify,
             target=target,
-            # which bits forbid the kernel anything is a matter of configuration too; user space has no mapped segment
+            # the positions of the bits for rights depend on the configuration too; user space has no mapped segment
             grants=granted_by(Grants(user=(0, 1))),
             stretches=(top,) if virtual_bits == 32 else (range(_XKSEG, _XKSEG + (1 << virtual_bits) - len(top)), top),
             last_entry=last_entry,
@@ -147,9 +164,10 @@ def _narrow(byte_order: str, page_bits: int, width: int) -> tuple[Segmented, ...
 
 @cache
 def segmented() -> tuple[tuple[Segmented, ...], ...]:
-    """Return, by byte order and shape of the tables, what of an entry can be the page number.
+    """Return the possible page tables, by byte order and shape of the tables.
 
-    The lowest first bit comes before all. There are some 500 of them, so they are made when they are asked for.
+    Those of one shape differ in the bits of an entry that are the page number; the lowest first bit comes first. There
+    are some 500 of them, so they are made on first use.
     """
     return (
         *(_wide(byte_order, *shape) for byte_order in "<>" for shape in _WIDE_SHAPES),

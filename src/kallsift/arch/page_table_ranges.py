@@ -1,4 +1,4 @@
-"""Everything that a page table maps: one walk over all of its tables, level by level."""
+"""List everything that a page table maps, by one walk over all of its tables, level by level."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ from kallsift.errors import UnmappedError
 from kallsift.memory.memory import Memory
 
 BATCH = 512
-"""Tables that are looked at together."""
+"""Number of tables that are processed together."""
 
 MAX_TABLES = 1 << 17
-"""Tables of one level at most: as many as 256 GiB of memory need in pages of 4 KiB; each counts as often as met."""
+"""Highest number of tables of one level: as many as 256 GiB of memory need in pages of 4 KiB.
+
+A table that several entries lead to is counted once for each.
+"""
 
 MAX_SHARED = 16
-"""Tables that more than one entry leads to, of each level, of which is asked whether they are empty."""
+"""Number of shared tables of each level that are tested for being empty."""
 
 MAX_RANGES = 1 << 22
-"""Ranges at most, before those that touch are merged."""
+"""Highest number of ranges before adjacent ranges are merged."""
 
 
 @dataclass(frozen=True, eq=False)
 class MappedRanges:
-    """What a page table maps, in the order of virtual addresses; neighbours differ in something.
+    """The ranges that a page table maps, by virtual address; neighbours that adjoin differ in some property.
 
     Attributes:
         starts: virtual address of each range, shape (n,), uint64, ascending.
-        sizes: bytes of each, shape (n,), uint64.
-        physical: where each begins in memory, shape (n,), uint64; the rest follows in order.
+        sizes: size of each in bytes, shape (n,), uint64.
+        physical: physical address of each one's first byte, shape (n,), uint64; the other bytes follow in order.
         page_bits: address bits inside of a page, shape (n,), uint8.
         grants: `WRITE`, `EXECUTE` and `USER` flags, shape (n,), uint8.
-        whole: whether that is all; False where tables lead to more than any machine has.
+        whole: True if this is everything; False where the tables lead to more than any machine has.
     """
 
     starts: Entries
@@ -51,20 +54,20 @@ class MappedRanges:
 
     @property
     def offsets(self) -> Entries:
-        """How far each range lies above its physical address, modulo 2^64, shape (n,)."""
+        """Virtual less physical address of each range, modulo 2^64, shape (n,)."""
         return self.starts - self.physical
 
     def chosen(self, keep: NDArray[np.bool_] | NDArray[np.intp] | slice) -> MappedRanges:
-        """Some of the ranges."""
+        """Return some of the ranges."""
         columns = (self.starts, self.sizes, self.physical)
         starts, sizes, physical = (column[keep] for column in columns)
         return MappedRanges(starts, sizes, physical, self.page_bits[keep], self.grants[keep], self.whole)
 
     def inside(self, start: int, end: int) -> MappedRanges:
-        """What is mapped between two addresses, cut at them; ``end`` may be 2^64."""
+        """Return the ranges between two addresses, cut at them; ``end`` may be 2^64."""
         if not len(self) or end <= start:
             return self.chosen(slice(0, 0))
-        # addresses of last bytes: the end of the address space has none of its own
+        # addresses of last bytes, because 2^64, the end of the address space, is no uint64
         lasts = self.starts + (self.sizes - np.uint64(1))
         found = self.chosen(
             slice(
@@ -80,7 +83,10 @@ class MappedRanges:
         return MappedRanges(starts, lasts - starts + np.uint64(1), physical, found.page_bits, found.grants, found.whole)
 
     def merged(self, *, contiguous: bool = True) -> MappedRanges:
-        """The same with touching ranges made one that agree in all but, unless ``contiguous``, where memory lies."""
+        """Return the ranges with adjoining ones merged if they are alike.
+
+        They must agree in page size and rights and, if ``contiguous``, also adjoin in physical memory.
+        """
         if not len(self):
             return self
         breaks = self.starts[1:] != self.starts[:-1] + self.sizes[:-1]
@@ -100,12 +106,12 @@ class MappedRanges:
 
 @dataclass(frozen=True, eq=False)
 class _Tables:
-    """Tables of one level as they are met; one can be met several times.
+    """Tables of one level, in the order in which entries lead to them; one table can occur several times.
 
     Attributes:
         places: physical address of each, shape (n,).
-        bases: offset of what each translates into the whole, shape (n,).
-        grants: what the entries that led there grant, shape (n,).
+        bases: offset of the part of the address space that each translates, shape (n,).
+        grants: rights that the entries on the way to it grant, shape (n,).
     """
 
     places: Entries
@@ -117,11 +123,13 @@ class _Tables:
 
 
 def mapped_ranges(memory: Memory, mode: PagingMode, root: int) -> MappedRanges:
-    """All that the page table at ``root`` maps; tables that the memory does not hold map nothing.
+    """Return everything that the page table at ``root`` maps.
+
+    Tables that the memory does not hold map nothing.
 
     Args:
         memory: physical memory.
-        mode: the shape of the tables.
+        mode: shape of the tables.
         root: physical address of the top table.
     """
     level_tables = _Tables(np.array([root], np.uint64), np.zeros(1, np.uint64), np.full(1, EVERYTHING, np.uint8))
@@ -150,7 +158,10 @@ def mapped_ranges(memory: Memory, mode: PagingMode, root: int) -> MappedRanges:
 
 
 def _empty(memory: Memory, mode: PagingMode, level: int, places: Entries) -> NDArray[np.bool_]:
-    """Which tables of one level map nothing, of those that most entries lead to: kernels of mips share such tables."""
+    """Return which tables of one level map nothing.
+
+    Only the tables that most entries lead to are tested; kernels of mips share empty tables.
+    """
     shared, times = np.unique(places, return_counts=True)
     most = np.argsort(-times, kind="stable")[:MAX_SHARED]
     candidates = shared[most[times[most] > 1]]
@@ -159,7 +170,10 @@ def _empty(memory: Memory, mode: PagingMode, level: int, places: Entries) -> NDA
 
 
 def _maps_nothing(memory: Memory, mode: PagingMode, level: int, place: int) -> bool:
-    """Whether a table has no entries, or all of them lead to one table of which that is true."""
+    """Tell whether a table maps nothing.
+
+    It has no entries, or all of its entries lead to one table that maps nothing.
+    """
     for below in range(level, len(mode.shifts)):
         _, entries = _entries(memory, np.array([place], np.uint64), _count(mode, below), mode.entry_at(below))
         flags = mode.classify(entries, below)
@@ -174,12 +188,15 @@ def _maps_nothing(memory: Memory, mode: PagingMode, level: int, place: int) -> b
 
 
 def _count(mode: PagingMode, level: int) -> int:
-    """The entries of a table of a level."""
+    """Return the number of entries of a table of one level."""
     return 1 << (mode.shifts[level - 1] if level else mode.virtual_bits) - mode.shifts[level]
 
 
 def _looked_at(memory: Memory, mode: PagingMode, level: int, tables: _Tables) -> Iterator[tuple[MappedRanges, _Tables]]:
-    """What tables of one level map, by offset in place of address, and the tables that they lead to; some at a time."""
+    """Yield the ranges that tables of one level map, and the tables that they lead to.
+
+    The ranges have offsets in place of addresses. Some tables are processed at a time.
+    """
     shift = np.uint64(mode.shifts[level])
     count = _count(mode, level)
     for low in range(0, len(tables.places), BATCH):
@@ -213,7 +230,10 @@ def _looked_at(memory: Memory, mode: PagingMode, level: int, tables: _Tables) ->
 def _entries(
     memory: Memory, places: Entries, count: int, dtype: np.dtype[np.unsignedinteger]
 ) -> tuple[NDArray[np.intp], Entries]:
-    """Which of the tables the memory holds, and their entries, one table behind the other."""
+    """Return the indices of the tables that the memory holds, and their entries.
+
+    The entries of the tables stand one behind the other.
+    """
     held, parts = [], [np.empty(0, np.uint8)]
     for number, place in enumerate(places.tolist()):
         try:
@@ -225,7 +245,7 @@ def _entries(
 
 
 def _sorted(mode: PagingMode, found: list[MappedRanges], whole: bool) -> MappedRanges:
-    """All ranges, by address."""
+    """Return all ranges in the order of their addresses."""
     nowhere, nothing = np.empty(0, np.uint64), np.empty(0, np.uint8)
     parts = [*found, MappedRanges(nowhere, nowhere, nowhere, nothing, nothing)]
     starts = mode.addresses(np.concatenate([part.starts for part in parts]))

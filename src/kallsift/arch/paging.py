@@ -1,7 +1,7 @@
-"""How kernels' virtual addresses become physical ones, as data: one walk serves all page tables.
+"""Translate virtual addresses to physical ones, by page tables that are described as data.
 
-A mapping is page tables of some shape (`PagingMode`), or stretches of the address space that the processor itself maps
-at a fixed distance (`Windows`), or both, side by side (`Segmented`).
+A mapping is page tables of some shape (`PagingMode`), or parts of the address space that the processor maps at a fixed
+distance (`Windows`), or both side by side (`Segmented`). One walk serves all page tables.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ Entries = NDArray[np.uint64]
 PRESENT, LEAF = 1, 2
 
 WRITE, EXECUTE, USER = 1, 2, 4
-"""What entries grant: a path through the tables grants what all entries on it do. Reading is always granted."""
+"""Rights that entries grant; reading is always granted.
+
+A path through the tables grants the rights that all entries on it grant.
+"""
 
 EVERYTHING = WRITE | EXECUTE | USER
 
 
 @dataclass(frozen=True)
 class Grants:
-    """Which bits of an entry grant something: those of a mask must have a value; by default, anything is granted.
+    """The bits of an entry that grant rights: the bits of a mask must have a value. By default, a right is granted.
 
     Attributes:
         write: mask and value for writing.
@@ -38,7 +41,7 @@ class Grants:
     user: tuple[int, int] = (0, 0)
 
     def of(self, entries: Entries) -> NDArray[np.uint8]:
-        """What each entry grants, shape (n,)."""
+        """Return the rights that each entry grants, shape (n,)."""
         granted = np.zeros(len(entries), np.uint8)
         for flag, (mask, value) in ((WRITE, self.write), (EXECUTE, self.execute), (USER, self.user)):
             granted[entries & np.uint64(mask) == np.uint64(value)] |= np.uint8(flag)
@@ -46,7 +49,12 @@ class Grants:
 
 
 def granted_by(leaf: Grants, table: Grants | None = None) -> Callable[[Entries, int, bool], NDArray[np.uint8]]:
-    """What entries of any level grant, given the bits of those that map memory and of those that point at tables."""
+    """Return a function for the rights that entries of any level grant.
+
+    Args:
+        leaf: bits of the entries that map memory.
+        table: bits of the entries that point to tables; None if these grant everything.
+    """
     above = table or Grants()
     return lambda entries, _, is_leaf: (leaf if is_leaf else above).of(entries)
 
@@ -64,15 +72,15 @@ class PagingMode:
         classify: maps entries and their level (0 = top) to flags: PRESENT, and LEAF where no further table follows.
         target: maps entries and their level to the physical address of the next table or page.
         grants: maps entries, their level and whether they are leaves to flags: WRITE, EXECUTE, USER.
-        covers: maps entries and their level to the address bits inside of what a leaf maps, where that is not what
-            its level says.
-        first: the lowest address that is translated; None for the upper end of the address space.
-        stretches: the virtual addresses that are translated, where these are several stretches, or only a part of what
-            the tables have room for; then an address' lower bits are its offset, and ``first`` says nothing.
-        last_entry: dtype of the entries of the last level, where that is another one.
-        signed: whether the lower half of what the tables translate lies at the lower end, where user space is.
-        word_size: bytes of an address.
-        byte_orders: of the kernels that use it, ``"<"``, ``">"`` or both.
+        covers: maps entries and their level to the address bits inside of the memory that a leaf maps; None where the
+            level alone tells them.
+        first: lowest address that is translated; None for the upper end of the address space.
+        stretches: ranges of virtual addresses that are translated, where there are several, or only a part of the size
+            that the tables allow. Then the lower bits of an address are its offset, and ``first`` is not used.
+        last_entry: dtype of the entries of the last level, where it is another one.
+        signed: True if the lower half of the translated range lies at the lower end, where user space is.
+        word_size: size of an address in bytes.
+        byte_orders: byte orders of the kernels that use it, ``"<"``, ``">"`` or both.
         attribute_bits: bits among those of an entry's physical address that are attributes on this machine: of
             encrypted or of shared memory.
     """
@@ -96,11 +104,11 @@ class PagingMode:
 
     @property
     def page_size(self) -> int:
-        """Bytes of the smallest page."""
+        """Size of the smallest page in bytes."""
         return 1 << self.shifts[-1]
 
     def with_attributes(self, bits: int) -> PagingMode:
-        """Return the same mode for a machine on which these bits of entries belong to no address."""
+        """Return the mode for a machine where these bits of entries are no address bits."""
         if not bits:
             return self
         target, address = self.target, np.uint64(~bits & (1 << 64) - 1)
@@ -111,18 +119,21 @@ class PagingMode:
         )
 
     def entry_at(self, level: int) -> np.dtype[np.unsignedinteger]:
-        """The dtype of the entries of a level."""
+        """Return the dtype of the entries of a level."""
         last = level == len(self.shifts) - 1
         return self.last_entry if last and self.last_entry is not None else self.entry
 
     def index(self, addresses: Entries, level: int) -> Entries:
-        """The index into a table of this level for each address."""
+        """Return each address's index into a table of a level."""
         above = self.shifts[level - 1] if level else self.virtual_bits
         shift = self.shifts[level]
         return addresses >> np.uint64(shift) & np.uint64((1 << above - shift) - 1)
 
     def addresses(self, offsets: Entries) -> Entries:
-        """The addresses that lie at offsets into what the tables translate, as processors write them."""
+        """Return the virtual addresses at offsets into the translated range.
+
+        The addresses are as processors write them, with sign extension where the mode has it.
+        """
         if self.stretches:
             result = offsets
             for stretch in self.stretches:
@@ -138,13 +149,13 @@ class PagingMode:
         return np.where(offsets >> np.uint64(self.virtual_bits - 1) != 0, offsets + upper, offsets)
 
     def inside(self, entries: Entries, level: int) -> Entries:
-        """Mask of the address bits inside of what each leaf maps, shape (n,)."""
+        """Return the mask of the address bits inside of each leaf's memory, shape (n,)."""
         if self.covers is None:
             return np.full(len(entries), (1 << self.shifts[level]) - 1, np.uint64)
         return (np.uint64(1) << self.covers(entries, level)) - np.uint64(1)
 
     def translatable(self, addresses: Entries) -> NDArray[np.bool_]:
-        """Whether each address is one that these tables can translate."""
+        """Return which addresses are in the range that these tables can translate."""
         if self.stretches:
             inside = np.zeros(len(addresses), np.bool_)
             for stretch in self.stretches:
@@ -160,7 +171,7 @@ class PagingMode:
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of virtual addresses that stands for as many physical ones, in order."""
+    """A range of virtual addresses that stands for physical addresses in the same order."""
 
     virtual: int
     physical: int
@@ -169,14 +180,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Windows:
-    """What a processor maps without any table.
+    """The ranges that a processor maps without any table.
 
     Attributes:
         architecture: e.g. ``"mips64"``.
-        name: as the architecture's manual calls it.
-        windows: never overlapping.
-        word_size: bytes of an address.
-        byte_orders: of the kernels that use it, ``"<"``, ``">"`` or both.
+        name: name in the architecture's manual.
+        windows: the ranges, which never overlap.
+        word_size: size of an address in bytes.
+        byte_orders: byte orders of the kernels that use it, ``"<"``, ``">"`` or both.
     """
 
     architecture: str
@@ -186,11 +197,11 @@ class Windows:
     byte_orders: str = "<"
 
     def translatable(self, addresses: Entries) -> NDArray[np.bool_]:
-        """Whether each address lies in a window."""
+        """Return which addresses lie in a window."""
         return self.translate(addresses)[1]
 
     def translate(self, addresses: Entries) -> tuple[Entries, NDArray[np.bool_]]:
-        """The physical address of each address, and a mask of those that lie in a window."""
+        """Return the physical address of each address, and which lie in a window."""
         physical = np.zeros(len(addresses), np.uint64)
         mapped = np.zeros(len(addresses), np.bool_)
         for window in self.windows:
@@ -203,11 +214,11 @@ class Windows:
 
 @dataclass(frozen=True)
 class Segmented:
-    """Windows, and page tables for addresses that lie in none: the processor asks the kernel's code for these.
+    """Windows, and page tables for all other addresses; the processor asks the kernel's code to walk these tables.
 
     Attributes:
-        windows: what the processor maps itself.
-        tables: what the kernel's code looks up; they need not be of a shape that any processor knows.
+        windows: ranges that the processor maps itself.
+        tables: tables that the kernel's code walks; their shape need not be one that any processor knows.
     """
 
     windows: Windows
@@ -215,31 +226,31 @@ class Segmented:
 
     @property
     def architecture(self) -> str:
-        """That of the windows."""
+        """Architecture of the windows."""
         return self.windows.architecture
 
     @property
     def name(self) -> str:
-        """What both are called."""
+        """Names of the windows and the tables."""
         return f"{self.windows.name}; {self.tables.name}"
 
     @property
     def word_size(self) -> int:
-        """Bytes of an address."""
+        """Size of an address in bytes."""
         return self.windows.word_size
 
     @property
     def byte_orders(self) -> str:
-        """Those that the tables' entries have."""
+        """Byte orders of the tables' entries."""
         return self.tables.byte_orders
 
     @property
     def page_size(self) -> int:
-        """Bytes of the smallest page."""
+        """Size of the smallest page in bytes."""
         return self.tables.page_size
 
     def translatable(self, addresses: Entries) -> NDArray[np.bool_]:
-        """Whether each address lies in a window, or is one that the tables can translate."""
+        """Return which addresses lie in a window or can be translated by the tables."""
         return self.windows.translatable(addresses) | self.tables.translatable(addresses)
 
 
@@ -247,20 +258,20 @@ Mapping = PagingMode | Windows | Segmented
 
 
 class HoldsWords(Protocol):
-    """What page tables are read from: a memory, or what translates its own addresses into another's."""
+    """A source of page tables: a memory, or an object that translates its own addresses into another memory's."""
 
     def words(self, addresses: Entries, dtype: np.dtype[np.unsignedinteger]) -> tuple[Entries, NDArray[np.bool_]]:
-        """As `Memory.words`."""
+        """Read words at addresses, as `Memory.words` does."""
 
 
 def translate(
     memory: HoldsWords, mapping: Mapping, root: int | None, addresses: Entries
 ) -> tuple[Entries, NDArray[np.bool_]]:
-    """The physical addresses of many virtual ones at once.
+    """Translate many virtual addresses to physical ones at once.
 
     Args:
         memory: physical memory.
-        mapping: how addresses are translated.
+        mapping: way in which addresses are translated.
         root: physical address of the top table; None for windows.
         addresses: virtual addresses, shape (n,), uint64.
 
@@ -280,14 +291,17 @@ def translate(
 def walk(
     memory: HoldsWords, mode: PagingMode, roots: Entries, addresses: Entries, displaced: Entries | None = None
 ) -> tuple[Entries, NDArray[np.bool_]]:
-    """As `translate` by page tables, with a top table of its own for each address.
+    """Translate addresses by page tables, with a separate top table for each address.
+
+    The result is like that of `translate`.
 
     Args:
         memory: physical memory.
-        mode: how addresses are translated.
-        roots: physical address of each one's top table, shape (n,).
+        mode: shape of the tables.
+        roots: physical address of each address's top table, shape (n,).
         addresses: virtual addresses, shape (n,).
-        displaced: how far above its physical address, modulo 2^64, a byte is to be read for each, shape (n,).
+        displaced: for each address, the distance from the physical address of an entry to the address where it is read,
+            modulo 2^64, shape (n,); None for 0.
     """
     tables = roots.copy()
     physical = np.zeros(len(addresses), np.uint64)
@@ -298,7 +312,7 @@ def walk(
         places = tables[alive] + mode.index(addresses[alive], level) * np.uint64(entry.itemsize)
         if displaced is not None:
             places += displaced[alive]
-        # neighbours share all tables but the last, and the entries that lead there
+        # addresses close to each other share all tables but the last one, and the entries that lead there
         is_shared = len(places) > 1 and bool((places == places[0]).all())
         entries, held = memory.words(places[:1] if is_shared else places, entry)
         flags = mode.classify(entries, level)

@@ -1,7 +1,8 @@
-"""ppc64: radix tables, whose entries are big-endian in every kernel, and the linear map (Power ISA, book III, "Radix
-Tree Translation"; arch/powerpc/include/asm/page.h and book3s/64 of the kernel for what Linux puts where).
+"""Describe address translation of ppc64: radix tables and the linear map; entries are big-endian in every kernel.
 
-A kernel's image lies in the linear map, also where hashed page tables translate it, which nothing could walk.
+Sources: Power ISA, book III, "Radix Tree Translation"; arch/powerpc/include/asm/page.h and book3s/64 of the kernel for
+the addresses that Linux uses. A kernel's image lies in the linear map also where hashed page tables translate it; those
+cannot be walked.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from kallsift.arch.paging import LEAF, PRESENT, Entries, Grants, PagingMode, Win
 
 _VALID, _LEAF = np.uint64(1 << 63), np.uint64(1 << 62)
 _NEXT_SIZE = np.uint64(0x1F)
-"""Address bits that the next table translates (NLS)."""
+"""Number of address bits that the next table translates (NLS)."""
 
 _BASE = 0xC000_0000_0000_0000
 
@@ -57,7 +58,7 @@ WINDOWS = (
 )
 
 LINK_BASE = _BASE
-"""Where ``_text`` is linked: KERNELBASE."""
+"""Link address of ``_text``: KERNELBASE."""
 
 AREA_PLANS = (
     AreaPlan(
@@ -72,4 +73,4 @@ AREA_PLANS = (
         origin=(at(_BASE), at(0)),
     ),
 )
-"""How kernels divide the address space with radix tables (arch/powerpc/include/asm/book3s/64/radix.h)."""
+"""Division of the address space by kernels with radix tables (arch/powerpc/include/asm/book3s/64/radix.h)."""

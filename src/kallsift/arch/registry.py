@@ -1,4 +1,4 @@
-"""The architectures whose address translation is known, in the order in which they are tried."""
+"""List the architectures whose address translation is known, in the order in which they are tried."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MODES: tuple[PagingMode, ...] = (
     *ppc64.MODES,
 )
 
-# mips and loongarch64 agree on the addresses that they share: LoongArch's windows are some of xkphys' parts
+# LoongArch's windows are also parts of xkphys of mips; both translate these addresses alike
 WINDOWS: tuple[Windows, ...] = (*loongarch64.WINDOWS, *mips.WINDOWS, *ppc64.WINDOWS)
 
 ROOT_SYMBOLS: tuple[str, ...] = (*x86.ROOT_SYMBOLS,)
-"""Names of the kernel's own top table; ``swapper_pg_dir`` is every other architecture's."""
+"""Symbols of the kernel's own top table; on all other architectures it is ``swapper_pg_dir``."""
 
 ROOT_REGISTERS: dict[str, int] = {"cr3": ~0xFFF & (1 << 52) - 1, "ttbr1": ~1 & (1 << 48) - 1}
-"""Registers with the physical address of the top table in use, and the bits that are of the address."""
+"""Registers with the physical address of the top table in use, and the mask of the address's bits."""
 
 LINK_BASES: dict[str, tuple[str, int]] = {
     "x86-64": ("_text", x86.LINK_BASE),
@@ -34,7 +34,7 @@ LINK_BASES: dict[str, tuple[str, int]] = {
     "s390x": ("_text", s390x.LINK_BASE),
     "ppc64": ("_text", ppc64.LINK_BASE),
 }
-"""Symbols with the addresses that they are linked at, for architectures where few configurations move these."""
+"""Symbols and their link addresses, for architectures where few configurations change these."""
 
 TEXT_BASES: dict[str, int] = {
     **{architecture: address for architecture, (_, address) in LINK_BASES.items()},
@@ -46,13 +46,20 @@ TEXT_BASES: dict[str, int] = {
     "ppc": 0xC000_0000,
     "sparc64": 0x40_4000,
 }
-"""Where the linker puts ``_text`` in most configurations: KIMAGE_VADDR (arch/arm64/include/asm/memory.h, since 6.5),
-PAGE_OFFSET + TEXT_OFFSET (arch/arm/Makefile), VMLINUX_LOAD_ADDRESS (arch/loongarch/Makefile), load-y
-(arch/mips/*/Platform), PAGE_OFFSET (arch/powerpc), the script of arch/sparc/kernel."""
+"""Link address of ``_text`` in most configurations.
+
+Sources: KIMAGE_VADDR (arch/arm64/include/asm/memory.h, since 6.5), PAGE_OFFSET + TEXT_OFFSET (arch/arm/Makefile),
+VMLINUX_LOAD_ADDRESS (arch/loongarch/Makefile), load-y (arch/mips/*/Platform), PAGE_OFFSET (arch/powerpc), the linker
+script of arch/sparc/kernel.
+"""
 
 
 def _from(base: int, reach: int = 1 << 30) -> Callable[[int], bool]:
-    """Rule for kernels that are linked at one address, or with another split of the address space: a GiB away."""
+    """Return the rule for kernels that are linked at one address.
+
+    Addresses less than a GiB above it are refused. With another split of the address space, the link address differs by
+    a GiB.
+    """
     return lambda address: not 0 < address - base < reach
 
 
@@ -62,7 +69,7 @@ LINK_RULES: dict[str, Callable[[int], bool]] = {
     "loongarch64": _from(TEXT_BASES["loongarch64"]),
     "arm64": arm64.is_link_address,
 }
-"""Whether the first byte of an image can be linked at an address, for architectures whose kernels move (KASLR)."""
+"""Functions that tell whether an image's first byte can be linked at an address, for architectures with KASLR."""
 
 NAME_MARKS: dict[str, bytes] = {
     "x86-64": b"__x64_sys_",
@@ -74,13 +81,16 @@ NAME_MARKS: dict[str, bytes] = {
     "loongarch64": b"loongarch_",
     "mips": b"mips_",
 }
-"""What names of symbols hold in kernels of one architecture: SYSCALL_DEFINEx (asm/syscall_wrapper.h), and others."""
+"""Parts of symbol names that only kernels of one architecture have.
+
+They come from SYSCALL_DEFINEx (asm/syscall_wrapper.h), and others.
+"""
 
 FIRST_FUNCTIONS: dict[str, str] = {"x86-64": "x86_64_start_kernel", "x86": "i386_start_kernel"}
 """Functions that only kernels of one architecture have (arch/x86/kernel/head64.c and head_32.c)."""
 
 UNMOVED: frozenset[str] = frozenset({"arm"})
-"""Architectures whose kernels always run at the addresses they were linked at."""
+"""Architectures whose kernels always run at their link addresses."""
 
 
 AREA_PLANS: tuple[AreaPlan, ...] = (
@@ -94,41 +104,50 @@ AREA_PLANS: tuple[AreaPlan, ...] = (
 
 
 def area_plans(architecture: str | None, paging: str | None) -> tuple[AreaPlan, ...]:
-    """The ways in which kernels of an architecture divide the address space of a paging mode."""
+    """Return the plans of an architecture's address space in a paging mode."""
     return tuple(
         plan for plan in AREA_PLANS if plan.architecture == architecture and (not plan.paging or paging in plan.paging)
     )
 
 
 def word_sizes_of(architecture: str | None) -> frozenset[int]:
-    """Return the bytes of a word that kernels of an architecture have; empty where it is none of those known here."""
+    """Return the sizes of a word in bytes that kernels of an architecture have.
+
+    The result is empty if the architecture is unknown.
+    """
     known: tuple[PagingMode | Windows, ...] = (*MODES, *WINDOWS)
     return frozenset(one.word_size for one in known if one.architecture == architecture)
 
 
 def modes(word_size: int, byte_order: str) -> tuple[PagingMode, ...]:
-    """The kinds of page tables that kernels of this word size and byte order use."""
+    """Return the page tables of kernels with this word size and byte order."""
     return tuple(mode for mode in MODES if mode.word_size == word_size and byte_order in mode.byte_orders)
 
 
 def windows(word_size: int, byte_order: str) -> tuple[Windows, ...]:
-    """What processors map without tables for kernels of this word size and byte order."""
+    """Return the windows of processors for kernels with this word size and byte order."""
     return tuple(one for one in WINDOWS if one.word_size == word_size and byte_order in one.byte_orders)
 
 
 def segmented(beside: Windows, byte_order: str) -> tuple[tuple[Segmented, ...], ...]:
-    """The kinds of page tables that kernels of this byte order can have beside those windows, by the tables' shape."""
+    """Return the kinds of page tables that can stand beside the given windows.
+
+    They are grouped by the tables' shape, for kernels of one byte order.
+    """
     return tuple(group for group in _segmented() if group[0].windows is beside and byte_order in group[0].byte_orders)
 
 
 def _segmented() -> Iterator[tuple[Segmented, ...]]:
-    """Yield, by the shape of the tables, their ways to say where a page lies."""
+    """Yield, by the shape of the tables, the possible formats of their entries."""
     yield from mips.segmented()
     yield from loongarch64.SEGMENTED
 
 
 def mapping_named(architecture: str | None, name: str | None, byte_order: str) -> Mapping | None:
-    """What kernels of this byte order have of that name: page tables, windows or both; None if there is none."""
+    """Return the page tables, windows or both of a name; None if there are none.
+
+    The mapping must be one of kernels with this architecture and byte order.
+    """
     known: Iterator[Mapping] = chain(MODES, WINDOWS, (one for group in _segmented() for one in group))
     wanted = (one for one in known if (one.architecture, one.name) == (architecture, name))
     return next((one for one in wanted if byte_order in one.byte_orders), None)

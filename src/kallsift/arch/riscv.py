@@ -1,5 +1,7 @@
-"""riscv: Sv39, Sv48, Sv57 and Sv32, pages of 64 KiB by Svnapot (RISC-V Privileged Architecture, "Supervisor-Level
-ISA")."""
+"""Describe page tables of riscv: Sv39, Sv48, Sv57 and Sv32, and pages of 64 KiB by Svnapot.
+
+Source: RISC-V Privileged Architecture, "Supervisor-Level ISA".
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,10 @@ _granted = granted_by(Grants(write=(1 << 2, 1 << 2), execute=(1 << 3, 1 << 3), u
 
 
 def _classify(shifts: tuple[int, ...]) -> Callable[[Entries, int], NDArray[np.uint8]]:
-    """An entry that may be read, written or executed is a leaf, on any level.
+    """Return a function for the flags of entries.
 
-    A leaf that is not marked as accessed, or whose page lies askew, causes a fault.
+    An entry with a right to read, write or execute is a leaf, on any level. A leaf that is not marked as accessed, or
+    whose page is not aligned, causes a fault.
     """
 
     def classify(entries: Entries, level: int) -> NDArray[np.uint8]:
@@ -80,13 +83,16 @@ MODES = (
 )
 
 LINK_BASE = 0xFFFF_FFFF_8000_0000
-"""Where ``_start`` is linked: KERNEL_LINK_ADDR, the last 2 GiB of the address space, since 5.13."""
+"""Link address of ``_start``: KERNEL_LINK_ADDR, the last 2 GiB of the address space, since 5.13."""
 
 _MIB, _GIB, _TIB = 1 << 20, 1 << 30, 1 << 40
 
 
 def _plan(paging: str, user: int, vmalloc: int, pages: int) -> AreaPlan:
-    """The areas of a mode by the sizes of user space, vmalloc and the array of pages (Documentation/arch/riscv)."""
+    """Return the plan of a mode.
+
+    It follows from the sizes of user space, vmalloc and the array of pages (Documentation/arch/riscv).
+    """
 
     def below(size: int) -> Bound:
         return Bound(DIRECT_START, -size, align=_GIB if not size else _MIB)
@@ -112,4 +118,4 @@ AREA_PLANS = (
     _plan("Sv48", 1 << 47, 32 * _TIB, 2 * _TIB),
     _plan("Sv57", 1 << 56, 16384 * _TIB, 1024 * _TIB),
 )
-"""How kernels divide the address space (Documentation/arch/riscv/vm-layout.rst)."""
+"""Ways in which kernels divide the address space (Documentation/arch/riscv/vm-layout.rst)."""

@@ -1,7 +1,8 @@
-"""s390x: dynamic address translation (z/Architecture Principles of Operation, "Translation Tables").
+"""Describe page tables of s390x: dynamic address translation.
 
-The designation type of the address-space-control element says which table is the top one. Kernels lie at low
-addresses where virtual equals physical (up to 6.9), or below a limit of some terabytes.
+Source: z/Architecture Principles of Operation, "Translation Tables". The designation type of the
+address-space-control element tells which table is the top one. Kernels lie at low addresses where virtual equals
+physical (up to 6.9), or below a limit of some terabytes.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ _TYPES = {_SEGMENT: 0x0, _THIRD: 0x4, _SECOND: 0x8, _FIRST: 0xC}
 
 _TYPE, _INVALID = np.uint64(0xC), np.uint64(0x20)
 _FORMAT_CONTROL = np.uint64(0x400)
-"""In segment and region-third entries: maps 1 MiB or 2 GiB. In page entries the same bit means invalid."""
+"""Bit in segment and region-third entries that map 1 MiB or 2 GiB; in page entries, the same bit means invalid."""
 
 
 _PROTECTED, _NO_EXECUTION = 0x200, 0x100
 _granted = granted_by(
     leaf=Grants(write=(_PROTECTED, 0), execute=(_NO_EXECUTION, 0)), table=Grants(write=(_PROTECTED, 0))
 )
-"""User space has tables of its own, so that entries do not tell of it: see `PagingMode.grants` below."""
+"""Rights in entries; user space has tables of its own, so entries do not tell its rights: see ``grants`` below."""
 
 
 def _mode(name: str, shifts: tuple[int, ...]) -> PagingMode:
@@ -39,7 +40,7 @@ def _mode(name: str, shifts: tuple[int, ...]) -> PagingMode:
         return (np.where(present, PRESENT, 0) | np.where(leaf, LEAF, 0)).astype(np.uint8)
 
     def target(entries: Entries, level: int) -> Entries:
-        # page tables take 2 KiB, all others whole pages
+        # page tables are aligned to 2 KiB, all other tables to 4 KiB
         return entries & ~np.uint64(0x7FF if shifts[level] == _SEGMENT else 0xFFF)
 
     return PagingMode(
@@ -64,7 +65,7 @@ MODES = (
 )
 
 LINK_BASE = 0x10_0000
-"""Where ``_text`` is linked as long as virtual equals physical, up to 6.9: TEXT_OFFSET, behind the decompressor."""
+"""Link address of ``_text`` while virtual equals physical, up to 6.9: TEXT_OFFSET, behind the decompressor."""
 
 AREA_PLANS = (
     AreaPlan(
@@ -80,4 +81,4 @@ AREA_PLANS = (
         ),
     ),
 )
-"""How kernels divide the address space: bounds are set when they boot (arch/s390/boot/startup.c)."""
+"""Division of the address space; its bounds are set during boot (arch/s390/boot/startup.c)."""

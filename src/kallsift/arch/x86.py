@@ -1,4 +1,7 @@
-"""x86: four and five levels of 512 entries, and the two ways of 32-bit paging (Intel SDM volume 3, chapter 5)."""
+"""Describe page tables of x86: four and five levels of 512 entries, and the two kinds of 32-bit paging.
+
+Source: Intel SDM volume 3, chapter 5.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from kallsift.arch.address_space import DIRECT_END, DIRECT_START, READ_ONLY_ALIA
 from kallsift.arch.paging import EVERYTHING, LEAF, PRESENT, Entries, Grants, PagingMode, granted_by
 
 _ADDRESS = np.uint64(0x000F_FFFF_FFFF_F000)
-# Linux marks every entry of the kernel's part as accessed; tables of arm64 and of LPAE read the same but for that bit.
+# Linux marks every entry of the kernel's part as accessed; tables of arm64 and LPAE look the same except for that bit.
 _PRESENT, _ACCESSED, _LARGE = np.uint64(1), np.uint64(1 << 5), np.uint64(1 << 7)
 
 _WRITE, _USER, _NO_EXECUTION = 1 << 1, 1 << 2, 1 << 63
@@ -18,18 +21,21 @@ _granted = granted_by(_GRANTS, _GRANTS)
 
 
 def _flags(entries: Entries, shift: int, largest: int, required: np.uint64 = _PRESENT) -> NDArray[np.uint8]:
-    """Flags of entries that cover ``1 << shift`` bytes each, where pages have ``1 << largest`` bytes at most."""
+    """Return the flags of entries that cover ``1 << shift`` bytes each.
+
+    The largest pages have ``1 << largest`` bytes.
+    """
     present = entries & required == required
     leaf = np.full(len(entries), shift == 12)
     if 12 < shift <= largest:
         leaf = entries & _LARGE != 0
-        # the bits below a large page's address, but for PAT (and bits of the address in pages of 4 MiB), are reserved
+        # the bits below a large page's address are reserved, except for PAT and, in 4 MiB pages, address bits
         present &= ~leaf | (entries & np.uint64((1 << shift) - (1 << (21 if shift == 22 else 13))) == 0)
     return (np.where(present, PRESENT, 0) | np.where(leaf, LEAF, 0)).astype(np.uint8)
 
 
 def _mode(name: str, shifts: tuple[int, ...]) -> PagingMode:
-    """IA-32e paging: pages of 4 KiB, 2 MiB and 1 GiB."""
+    """Return a mode of IA-32e paging: pages of 4 KiB, 2 MiB and 1 GiB."""
     return PagingMode(
         architecture="x86-64",
         name=name,
@@ -44,7 +50,10 @@ def _mode(name: str, shifts: tuple[int, ...]) -> PagingMode:
 
 
 def _two_level_target(entries: Entries, level: int) -> Entries:
-    """Pages of 4 MiB: address bits 39 to 32 stand in bits 20 to 13 (PSE-36)."""
+    """Return the physical addresses in entries of 2-level paging.
+
+    In pages of 4 MiB, address bits 39 to 32 stand in bits 20 to 13 (PSE-36).
+    """
     table = entries & np.uint64(0xFFFF_F000)
     if level:
         return table
@@ -61,7 +70,7 @@ MODES = (
         shifts=(30, 21, 12),
         virtual_bits=32,
         entry=np.dtype("<u8"),
-        # top entries have no bit for accessed
+        # top entries have no accessed bit
         classify=lambda entries, level: _flags(
             entries, (30, 21, 12)[level], 21, _PRESENT | _ACCESSED if level else _PRESENT
         ),
@@ -90,23 +99,29 @@ _GATES = {
     8: np.dtype("<u2,<u2,<u2,<u2,<u4,<u4"),
     4: np.dtype("<u2,<u2,<u2,<u2"),
 }
-"""Gates of the interrupt descriptor table, by the size of a word (Intel SDM 3A, "IDT Descriptors"): bits 0 to 15 of the
-address, segment, kind, bits 16 to 31 of the address, bits 32 to 63."""
+"""Gates of the interrupt descriptor table, by the size of a word (Intel SDM 3A, "IDT Descriptors").
+
+The fields are: bits 0 to 15 of the address, segment, type, bits 16 to 31 of the address, and for 64-bit gates bits 32
+to 63 of the address and a reserved field.
+"""
 
 _GATE_PRESENT = np.uint16(0x8000)
 
 
 def gate_size(word_size: int) -> int:
-    """Bytes of a gate of the interrupt descriptor table."""
+    """Return the size in bytes of a gate of the interrupt descriptor table."""
     return _GATES[word_size].itemsize
 
 
 MAX_GATES = 256
-"""One for each interrupt vector."""
+"""Highest number of gates: one for each interrupt vector."""
 
 
 def gates(table: NDArray[np.uint8], word_size: int) -> tuple[NDArray[np.bool_], Entries]:
-    """Which gates of (the beginning of) an interrupt descriptor table are present, and where each of them leads."""
+    """Return which gates of an interrupt descriptor table are present, and targets.
+
+    There is a target for each gate; that of an absent gate is meaningless. The table may be cut short.
+    """
     found = np.ascontiguousarray(table).view(_GATES[word_size])
     present: NDArray[np.bool_] = found["f2"] & _GATE_PRESENT != 0
     low: Entries = found["f0"].astype(np.uint64) | found["f3"].astype(np.uint64) << np.uint64(16)
@@ -114,27 +129,35 @@ def gates(table: NDArray[np.uint8], word_size: int) -> tuple[NDArray[np.bool_], 
 
 
 def handlers(table: NDArray[np.uint8], word_size: int) -> Entries:
-    """Where the gates lead that are present in (the beginning of) an interrupt descriptor table."""
+    """Return the targets of the present gates of an interrupt descriptor table.
+
+    The table may be cut short.
+    """
     present, found = gates(table, word_size)
     return found[present]
 
 
 ROOT_SYMBOLS = ("init_top_pgt", "init_level4_pgt", "swapper_pg_dir")
-"""The kernel's own top table: since 4.13 init_top_pgt; before, init_level4_pgt; of 32 bits, swapper_pg_dir."""
+"""Symbols of the kernel's own top table.
+
+These are init_top_pgt since 4.13, init_level4_pgt before, and swapper_pg_dir on 32 bits.
+"""
 
 LINK_BASE = 0xFFFF_FFFF_8100_0000
-"""Where ``_text`` is linked: __START_KERNEL_map plus the default PHYSICAL_START of 16 MiB."""
+"""Link address of ``_text``: __START_KERNEL_map plus the default PHYSICAL_START of 16 MiB."""
 
 LINK_BASE_32 = 0xC100_0000
-"""The same of 32 bits: the default PAGE_OFFSET plus the default PHYSICAL_START."""
+"""Link address of ``_text`` on 32 bits: the default PAGE_OFFSET plus the default PHYSICAL_START."""
 
 _GIB, _TIB = 1 << 30, 1 << 40
 
 
 def _wide(paging: str, user: int, vmalloc: int, pages: int, image: int) -> AreaPlan:
-    """The areas of 64 bits, by the sizes of user space, vmalloc, the array of pages and the room for the image.
+    """Return a plan for 64 bits.
 
-    Documentation/arch/x86/x86_64/mm.rst; KASLR moves the three bases (arch/x86/mm/kaslr.c) and doubles the room.
+    It follows from the sizes of user space, vmalloc, the array of pages and the area for the image. Source:
+    Documentation/arch/x86/x86_64/mm.rst; KASLR moves the three bases (arch/x86/mm/kaslr.c) and doubles the area for the
+    image.
     """
     image_end = 0xFFFF_FFFF_8000_0000 + image
     return AreaPlan(
@@ -180,4 +203,4 @@ AREA_PLANS = (
     ),
     AreaPlan("x86", (), (*_LOW, Area("vmalloc, modules, pkmap and fixmap", _BEHIND_LOW, at(1 << 32)))),
 )
-"""How kernels divide the address space; the first plan of a mode that fits best holds."""
+"""Ways in which kernels divide the address space; of a mode's plans, the first one that fits best is used."""
