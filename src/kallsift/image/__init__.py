@@ -1,1 +1,1 @@
-"""Unpack kernel images: remove packaging and compression, and relocate. Knows nothing of symbol tables."""
+"""Unpack kernel images: remove packaging and compression, and relocate. This package knows nothing of symbol tables."""

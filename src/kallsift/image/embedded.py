@@ -1,7 +1,7 @@
-"""Find headers of kernel images at any offset of some bytes, such as those of a flash chip or a firmware's file.
+"""Find headers of kernel images at any offset, such as in the contents of a flash chip or in a firmware file.
 
-A magic of four bytes stands by chance in any large file, so that each header must also hold what its format says of
-the other fields. What follows a header is read by the format's own module.
+A magic of four bytes occurs by chance in any large file. So the other fields of each header must also be valid by its
+format. The format's own module reads what follows a header.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from kallsift.memory.formats.elf_core import MAGIC as ELF_MAGIC
 from kallsift.memory.memory import Segment
 
 MAX_HEADERS = 64
-"""Headers of each kind that are looked at, in all of the bytes."""
+"""Highest number of headers of each kind that are used."""
 
 MAX_BARE_HEADERS = 16
 BARE_REACH = 128 << 20
-"""Bytes before a token table in which its image's header can stand."""
+"""Highest distance in bytes from an image's header to the token table behind it."""
 
 
 SEARCH_SPEED = 4
-"""How many times as fast as work on all bytes the search for one magic is."""
+"""Speed of the search for one magic, relative to other work on the same bytes."""
 
 
 class Header(NamedTuple):
-    """How a format's header is found: a magic, its offset in the header, and whether the other fields hold."""
+    """The way to find a format's header: a magic, its offset in the header, and a test of the other fields."""
 
     magic: bytes
     offset: int
@@ -44,7 +44,10 @@ class Header(NamedTuple):
 
 
 def _uimage(view: Bytes) -> bool:
-    """Tell whether the checksum of a uImage's header is right (include/image.h of U-Boot, ih_hcrc)."""
+    """Tell whether the checksum of a uImage's header is right.
+
+    Source: include/image.h of U-Boot, ih_hcrc.
+    """
     header = bytearray(view[: uimage.HEADER.itemsize].tobytes())
     stated = int.from_bytes(header[4:8], "big")
     header[4:8] = bytes(4)
@@ -93,11 +96,11 @@ BARE_HEADERS = (
     Header(ELF_MAGIC, 0, _elf),
     Header(s390.MAGIC, s390.MAGIC_PLACE, s390.probe),
 )
-"""Headers of kernels as they will lie in memory."""
+"""Headers of kernels in the form in which they will lie in memory."""
 
 
 def packed_headers(view: Bytes, budget: WorkBudget) -> Iterator[int]:
-    """Yield where headers of images stand that hold a kernel in one of their parts, in their order."""
+    """Yield the offsets of headers of images that hold a kernel in a part, ascending."""
     found: set[int] = set()
     for header in PACKED_HEADERS:
         for number, offset in enumerate(_offsets(view, header, budget)):
@@ -108,7 +111,11 @@ def packed_headers(view: Bytes, budget: WorkBudget) -> Iterator[int]:
 
 
 def bare_headers(segment: Segment, places: Sequence[int], budget: WorkBudget) -> NDArray[np.int64]:
-    """Return where headers of bare kernels stand in whose images any of some places can be, ascending, shape (n,)."""
+    """Return the offsets of headers of bare kernels whose images can contain a place.
+
+    Returns:
+        The offsets, ascending, shape (n,).
+    """
     view = segment.read()
     parts = list(_before(segment, places))
     found = {offset for header in BARE_HEADERS for part in parts for offset in _offsets(view, header, budget, part)}
@@ -116,7 +123,7 @@ def bare_headers(segment: Segment, places: Sequence[int], budget: WorkBudget) ->
 
 
 def _before(segment: Segment, places: Sequence[int]) -> Iterator[range]:
-    """Yield the parts with more than zeros within reach before any of some places, each byte once."""
+    """Yield the parts with data in reach before any place, each byte once."""
     done = 0
     for place in sorted(places):
         for low, high in segment.stored():
@@ -127,14 +134,17 @@ def _before(segment: Segment, places: Sequence[int]) -> Iterator[range]:
 
 
 def nearest_before(headers: NDArray[np.int64], place: int) -> list[int]:
-    """Return those of some headers in whose image what is at offset ``place`` can be, the nearest first."""
+    """Return the headers whose images can contain offset ``place``, the nearest first."""
     low, high = np.searchsorted(headers, [place - BARE_REACH, place]).tolist()
     chosen: list[int] = headers[low:high][-MAX_BARE_HEADERS:][::-1].tolist()
     return chosen
 
 
 def _offsets(view: Bytes, header: Header, budget: WorkBudget, part: range | None = None) -> Iterator[int]:
-    """Yield where one kind of header stands whose magic is in a part, by default in all."""
+    """Yield the offsets of one kind of header whose magic is in a part.
+
+    The default part is the whole.
+    """
     part = range(len(view)) if part is None else part
     if not budget.take("MiB searched for headers", len(part) // SEARCH_SPEED, count=len(part) >> 20):
         return

@@ -1,6 +1,6 @@
-"""Marks of a kernel in bare bytes: whether unpacking something led to a kernel.
+"""Recognise a kernel in bare bytes, to tell whether unpacking led to one.
 
-They only decide what is worth to be handed on; what is a symbol table is for others to prove.
+These tests only decide which bytes are passed on. Other packages prove that something is a symbol table.
 """
 
 from __future__ import annotations
@@ -12,26 +12,29 @@ import numpy as np
 from kallsift.arrays import Bytes
 
 DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
-"""Tokens of the ten digits, which stand in every token table (scripts/kallsyms.c, since 2.6.10)."""
+"""Tokens of the ten digits, which are in every token table (scripts/kallsyms.c, since 2.6.10)."""
 
 FIRST_DIGIT, TOKENS = ord("0"), 256
 TOKEN_BYTES_LIMIT = 1 << 16
-"""More than a token table can have, since the entries of its index have 16 bits."""
+"""Size that no token table exceeds, because the entries of its index have 16 bits."""
 GAP_LIMIT = 256
-"""Bytes that alignment may put between a token table and its index."""
+"""Highest number of alignment bytes between a token table and its index."""
 RUN_LIMIT = 64
-"""Runs of digits that are looked at in one image; kernels hold about six, in other tables of characters."""
+"""Highest number of runs of digits that are tested in one image.
+
+Kernels hold about six, in other tables of characters.
+"""
 
 _DIGITS = re.compile(re.escape(DIGITS))
 _BANNER = re.compile(rb"Linux version [0-9]")
-"""linux_banner (init/version.c) begins so in every release; followed by a format's % it is just a program's text."""
+"""Beginning of linux_banner (init/version.c) in every release; before a format's % it is only the text of a program."""
 
 
 def token_table(view: Bytes) -> int | None:
-    """Where the digits' tokens of a token table stand in ``view``, with an index that fits behind them; or None.
+    """Return the offset of the digits' tokens in a token table; None if there is none.
 
-    The digits alone also stand in compressed kernels, since lz4 and others leave as it is what does not repeat, and in
-    programs' tables of characters.
+    A fitting index must stand behind the table. The digits alone also occur in programs' tables of characters, and in
+    compressed kernels, because lz4 and others copy data that does not repeat.
     """
     for number, match in enumerate(_DIGITS.finditer(view.data)):
         if number == RUN_LIMIT:
@@ -42,22 +45,31 @@ def token_table(view: Bytes) -> int | None:
 
 
 def holds_token_table(view: Bytes) -> bool:
-    """Whether a token table stands in ``view``."""
+    """Tell whether ``view`` contains a token table."""
     return token_table(view) is not None
 
 
 def holds_banner(view: Bytes) -> bool:
-    """Whether a kernel's banner stands in ``view``; it may also show in kernels that are compressed."""
+    """Tell whether ``view`` contains a kernel's banner.
+
+    The banner may also show in a compressed kernel.
+    """
     return _BANNER.search(view.data) is not None
 
 
 def holds_kernel(view: Bytes) -> bool:
-    """Whether ``view`` holds a token table, or the banner alone, as kernels without one do."""
+    """Tell whether ``view`` contains a token table or at least a banner.
+
+    Kernels without a token table have only the banner.
+    """
     return holds_token_table(view) or holds_banner(view)
 
 
 def _is_indexed(behind: bytes) -> bool:
-    """Whether ``behind``, which begins with the first digit's token, goes on to the offsets of the tokens."""
+    """Tell whether the index of a token table follows.
+
+    ``behind`` begins with the token of the first digit.
+    """
     ends = np.flatnonzero(np.frombuffer(behind, np.uint8) == 0)[: TOKENS - FIRST_DIGIT]
     if len(ends) < TOKENS - FIRST_DIGIT:
         return False

@@ -1,4 +1,4 @@
-"""Layers around a kernel image: bytes on the way inwards, and what is known of them."""
+"""Represent the layers of packaging and compression around a kernel image."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from kallsift.image.formats.base import Bare
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """Bytes on the way inwards, and what the layers around them say.
+    """The bytes inside of some layers, and the facts that these layers tell.
 
     Attributes:
         view: the bytes.
         packaging: labels of the layers around, the outermost first.
-        place: where ``view`` begins in the file that was opened; None once something had to be decoded.
+        place: offset of ``view`` in the file that was opened; None once something had to be decoded.
         offset: as `ImageFacts.offset`.
-        architecture: as the innermost of the layers around says.
-        base: as the layer right around says.
+        architecture: architecture by the innermost layer that tells one.
+        base: link address by the layer right around.
         notes: remarks so far.
-        is_named: whether a format of images is among the layers: what is inside is a kernel, and no machine's memory.
-        end: where the innermost compressed stream ends in the file; None where it lies in another one.
+        is_named: True if one of the layers is an image format, so that the inside is a kernel and no machine's memory.
+        end: end of the innermost compressed stream in the file; None where it lies in another one.
     """
 
     view: Bytes
@@ -37,16 +37,16 @@ class Layer:
     end: int | None = None
 
     def at(self, offset: int) -> str:
-        """How messages call an offset in these bytes."""
+        """Return the words by which messages refer to an offset in these bytes."""
         return f"offset {offset:#x}" if self.place is None else f"file offset {self.place + offset:#x}"
 
     def inside(self, start: int, end: int) -> Layer:
-        """The bytes from ``start`` to ``end``, in the same layer."""
+        """Return the bytes from ``start`` to ``end``, in the same layer."""
         place = None if self.place is None else self.place + start
         return replace(self, view=self.view[start:end], place=place, offset=self.offset if place is None else place)
 
     def decoded(self, codec: Codec, stream: codecs.Decoded) -> Layer:
-        """What the stream held that these bytes begin with."""
+        """Return the contents of the stream that these bytes begin with."""
         notes = self.notes
         if stream.problem:
             size = f"{len(stream.data)} bytes could be unpacked"
@@ -58,7 +58,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class KernelImage:
-    """A kernel that lies bare, and the way to it."""
+    """A bare kernel, and the layers around it."""
 
     layer: Layer
     bare: Bare

@@ -1,4 +1,4 @@
-"""Opening any source: kernel images, packed however they are, and memory in whatever container."""
+"""Open any source: a kernel image in any packaging, or memory in any container."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from kallsift.memory.memory import Memory
 def open(
     source: str | bytes | os.PathLike[str] | Sequence[files_at_addresses.Part | str], *, pause: bool = False
 ) -> Memory:
-    """Opens a kernel image or a memory dump: a file or block device, which is told by its content.
+    """Open a kernel image or a memory dump: a file or block device.
 
-    An image comes out unpacked, with `Memory.image` set; all else as `memory.containers.open` has it. Files that belong
-    at addresses which nothing in them tells are given as ``FILE@ADDRESS``, with commas between several, or as a
-    sequence of such texts or of pairs (file, address). Live sources are ``/proc/kcore``, ``qemu:SOCKET`` and
-    ``gdb:HOST:PORT``.
+    The content tells the format. An image is unpacked, and `Memory.image` is set; anything else is opened as by
+    `memory.formats.registry`. Files whose addresses nothing in them tells are given as ``FILE@ADDRESS``, with commas
+    between several, or as a sequence of such texts or of pairs (file, address). Live sources are ``/proc/kcore``,
+    ``qemu:SOCKET`` and ``gdb:HOST:PORT``.
 
     Args:
-        source: what to open.
-        pause: stop a QEMU guest before it is read, and let it go on when the memory is closed.
+        source: source to open.
+        pause: stop a QEMU guest before it is read, and resume it when the memory is closed.
 
     Raises:
         SourceError: if the source cannot be opened, or is neither; the text is one line that says what to do.
@@ -38,7 +38,7 @@ def open(
         return open(os.fsdecode(source), pause=pause)
     if not isinstance(source, str | os.PathLike | Sequence):
         raise TypeError(f"a path, or a sequence of files with addresses, is wanted, not {type(source).__name__}")
-    # mypy keeps bytes, since they are a sequence too
+    # the cast removes bytes, which mypy keeps because they are a sequence too
     source = cast("str | os.PathLike[str] | Sequence[files_at_addresses.Part | str]", source)
     if (live := open_live(source, pause=pause)) is not None:
         return live
@@ -54,7 +54,10 @@ def open(
 
 
 def _image(name: str, view: NDArray[np.uint8]) -> Memory | None:
-    """Return the kernel in a file; None if the file is no kernel image. Only then is what unpacks images imported."""
+    """Return the kernel in a file; None if the file is no kernel image.
+
+    The modules that unpack images are imported only if it may be one.
+    """
     if containers.is_no_image(view[: containers.HEADER_SIZE].tobytes()):
         return None
     from kallsift.image.unpack import unwrap
@@ -63,7 +66,10 @@ def _image(name: str, view: NDArray[np.uint8]) -> Memory | None:
 
 
 def _dump(name: str, view: NDArray[np.uint8]) -> Memory:
-    """Return the memory in a dump: a machine's, or that of a process which is a kernel itself."""
+    """Return the memory in a dump, of a machine or of a process.
+
+    A process may be a kernel itself (user-mode Linux).
+    """
     try:
         return containers.open_mapped(name, view)
     except SourceError as error:

@@ -1,7 +1,7 @@
-"""Finds compressed streams anywhere in some bytes by their magics, and decodes those that turn out to be streams.
+"""Find compressed streams at any offset by their magics, and decode those that prove to be streams.
 
-Short magics stand by chance in any large file. So every attempt, every byte that goes into one and every byte that
-comes out of one is counted against a budget, and the compressions with the most telling magics go first.
+Short magics occur by chance in any large file. So a budget is charged for every attempt, and for every byte that is
+read or written in it. The compressions with the most distinctive magics are tried first.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ from kallsift.budget import WorkBudget
 from kallsift.compression.codecs import CODECS, Codec, CodecError, Decoded, MissingCodecError, decode
 
 PACKINGS = 1 << 8
-"""Headers of packed images that one opening looks into; hostile ones refer to themselves, and several times at that."""
+"""Highest number of packed images that are unpacked in one opening.
+
+A hostile image refers to itself, or does so many times.
+"""
 
 ATTEMPT_COST = 1 << 17
-"""Bytes that could be passed over while a decoder is made, fails, and is thrown away."""
+"""Cost of an attempt that fails, as the number of bytes that could be read in that time."""
 
 
 @dataclass
 class Budget:
-    """What one opening may still cost.
+    """The work that is still allowed in one opening.
 
     Attributes:
-        work: bytes that may still be passed over and unpacked.
-        packings: packed images that may still be looked into.
-        missing: the first compression that could not be tried for want of a package.
+        work: bytes that may still be read and unpacked.
+        packings: packed images that may still be unpacked.
+        missing: first compression that could not be tried because a package is missing.
     """
 
     work: WorkBudget
@@ -35,7 +38,7 @@ class Budget:
     missing: MissingCodecError | None = None
 
     def decode(self, codec: Codec, view: Bytes) -> Decoded:
-        """As `codecs.decode`, within what is left, which gets less by it.
+        """Decode a stream as `codecs.decode` does, and charge the budget for it.
 
         Raises:
             CodecError: if the stream is broken or expands too much.
@@ -51,7 +54,7 @@ class Budget:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A stream: its offset, its compression, and what it held."""
+    """A stream: its offset, its compression, and its contents."""
 
     offset: int
     codec: Codec
@@ -61,10 +64,10 @@ class Found:
 def streams(
     view: Bytes, budget: Budget, kinds: tuple[Codec, ...] = CODECS, taken: Sequence[range] = ()
 ) -> Iterator[Found]:
-    """Every stream in ``view`` that decodes at least in part, until the budget is spent.
+    """Yield every stream in ``view`` that decodes at least in part.
 
-    A stream inside of another, whole one, or in a part that is ``taken``, is not looked for.
-    Compressions whose package is missing are left out.
+    The search ends when the budget is spent. Streams inside of another complete one, or in a part that is ``taken``,
+    are not searched for. Compressions whose package is missing are left out.
     """
     taken = list(taken)
     for codec in kinds:

@@ -13,10 +13,12 @@ from kallsift.memory.memory import AddressSpace, Memory, Segment, sorted_segment
 
 
 def open(name: str, view: Bytes) -> Memory | None:
-    """Return the memory of a process that holds a token table; None if it holds none, as other programs' do not.
+    """Return the memory of a process that has a token table.
+
+    The result is None if it has none, as with other programs.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         view: the whole core, shape (size,), uint8.
 
     Raises:
@@ -29,7 +31,7 @@ def open(name: str, view: Bytes) -> Memory | None:
     columns = (loads[field].tolist() for field in ("virtual", "offset", "file_size"))
     segments: list[Segment] = []
     for start, offset, size in sorted(zip(*columns, strict=True)):
-        # what overlaps a segment before it is a mistake of who wrote the core: the first one wins
+        # overlapping segments are an error of the program that wrote the core: the first one wins
         skipped = max(0, segments[-1].end - start) if segments else 0
         data = view[offset : offset + size][skipped:]
         if len(data) and start + size <= 1 << 64:

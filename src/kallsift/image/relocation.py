@@ -1,8 +1,9 @@
-"""Images that are relocated when they boot: puts the link-time values into words which hold 0 until then.
+"""Relocate images: put the link-time values into words that hold 0 until the kernel boots.
 
-A relocatable kernel lists its pointers as RELA entries, each with the place and the value (relative to the link
-address). Most linkers also store the value in the place; arm64's is told not to (--no-apply-dynamic-relocs, since
-4.6), others depend on their release. RELR and REL keep the value in the place, so that they need nothing.
+A relocatable kernel lists its pointers as RELA entries, each with the address of a word and its value (relative to the
+link address). Most linkers also store the value in the word. arm64's linker is told not to
+(--no-apply-dynamic-relocs, since 4.6); in others it depends on their release. RELR and REL keep the value in the word,
+so that they need no relocation here.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ TAG_END, TAG_RELA, TAG_RELA_SIZE = 0, 7, 8
 DYNAMIC_LIMIT = 256
 
 RUN = 64
-"""Entries that must follow one another to be taken for a table: a kernel has tens of thousands."""
+"""Lowest number of adjacent entries that make a table; a kernel has tens of thousands."""
 ALIGNMENT = 1 << 16
-"""Of link bases: the largest page of any architecture, and a divisor of every text offset in use."""
+"""Alignment of link bases: the largest page of any architecture, and a divisor of every text offset in use."""
 CANDIDATE_LIMIT = 1 << 13
 SAMPLE = 256
 FITTING_LIMIT = 64
-"""Bases that may fit the sample; a table to which more do says nothing."""
+"""Highest number of bases that may fit the sample; if more do, the table does not determine the base."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +50,9 @@ class Relocated:
     """A flat image with its link-time values.
 
     Attributes:
-        data: the image; the very view that was given if no word of it had to change.
-        base: the address that its first byte is linked at.
-        changed: number of words that were put in.
+        data: the image; the view that was given if no word of it had to change.
+        base: link address of its first byte.
+        changed: number of words that were filled in.
         entries: number of relocations that agree on the base.
     """
 
@@ -64,7 +65,15 @@ class Relocated:
 def apply_dynamic(
     segments: tuple[Segment, ...], dynamic: int | None, architecture: str | None, bits: int, order: ByteOrder
 ) -> tuple[Segment, ...]:
-    """Segments of an ELF image, with the values that its dynamic section (at address ``dynamic``) gives."""
+    """Return the segments of an ELF image with the values of its RELA entries.
+
+    Args:
+        segments: segments of the image.
+        dynamic: address of the dynamic section; None if there is none.
+        architecture: architecture of the image.
+        bits: 32 or 64.
+        order: byte order.
+    """
     kind = RELATIVE_TYPES.get(architecture or "")
     if dynamic is None or kind is None:
         return segments
@@ -85,10 +94,10 @@ def apply_dynamic(
 
 
 def relocate_flat(view: Bytes, architecture: str | None, order: ByteOrder) -> Relocated | None:
-    """A flat 64-bit image with its link-time values; None if no table of relocations tells its base.
+    """Return a flat 64-bit image with its link-time values; None if it has no base.
 
-    The base is the one address at which every place that the table names holds either 0 or the very value that the
-    table gives for it.
+    The base is the only address at which every word that the table names holds either 0 or the value that the table
+    gives for it. There is none if the image has no table, or the table does not determine it.
     """
     kind = RELATIVE_TYPES.get(architecture or "")
     if kind is None or architecture == "ppc":
@@ -105,7 +114,10 @@ def relocate_flat(view: Bytes, architecture: str | None, order: ByteOrder) -> Re
 
 
 def _table(view: Bytes, kind: int, order: ByteOrder) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Places and values of all entries in runs of entries, shape (n,) each, as far as the places lie close together."""
+    """Return addresses and values of all entries in runs of entries, shape (n,) each.
+
+    Runs whose addresses are not close to those of the longest run are left out.
+    """
     words = view[: len(view) // 8 * 8].view(f"{order}u8")
     infos = np.flatnonzero(words == kind)
     infos = infos[(infos > 0) & (infos < len(words) - 1)]
@@ -132,7 +144,7 @@ def _table(view: Bytes, kind: int, order: ByteOrder) -> tuple[NDArray[np.uint64]
 
 
 def _base(view: Bytes, places: NDArray[np.uint64], values: NDArray[np.uint64], order: ByteOrder) -> int | None:
-    """The one base that fits all entries; None if none or several do."""
+    """Return the only base that fits all entries; None if none or several do."""
     lowest, highest = int(places.min()), int(places.max())
     first = max(0, -(-(highest + 8 - len(view)) // ALIGNMENT) * ALIGNMENT)
     bases = range(first, lowest + 1, ALIGNMENT)[:CANDIDATE_LIMIT]
@@ -150,7 +162,7 @@ def _fits(view: Bytes, base: int, places: NDArray[np.uint64], values: NDArray[np
 
 
 def _words(view: Bytes, offsets: NDArray[np.int64], word: np.dtype[np.unsignedinteger]) -> NDArray[np.uint64]:
-    """The words at some offsets, any alignment, all of them inside."""
+    """Return the words at offsets inside of ``view``, with any alignment."""
     if not (offsets % word.itemsize).any():
         aligned = view[: len(view) // word.itemsize * word.itemsize].view(word)[offsets // word.itemsize]
         return aligned.astype(np.uint64)
@@ -161,7 +173,10 @@ def _words(view: Bytes, offsets: NDArray[np.int64], word: np.dtype[np.unsignedin
 def _patched(
     view: Bytes, offsets: NDArray[np.int64], values: NDArray[np.uint64], word: np.dtype[np.unsignedinteger]
 ) -> tuple[Bytes, int]:
-    """A copy of ``view`` with values in words that were 0, and their number; ``view`` itself where there are none."""
+    """Return a copy of ``view`` with values in words that were 0, and their number.
+
+    If no word changes, the result is ``view`` itself.
+    """
     chosen = (_words(view, offsets, word) == 0) & (values != 0)
     count = int(np.count_nonzero(chosen))
     if not count:
@@ -174,7 +189,7 @@ def _patched(
 
 
 def _at(segments: tuple[Segment, ...], address: int, size: int) -> Bytes:
-    """What one segment holds of ``[address, address + size)``."""
+    """Return the part of ``[address, address + size)`` that one segment holds."""
     for segment in segments:
         if segment.start <= address < segment.end:
             return segment.data[address - segment.start : address - segment.start + size]

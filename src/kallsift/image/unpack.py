@@ -1,4 +1,4 @@
-"""Takes packaging and compression off, layer by layer, until a kernel lies bare."""
+"""Remove packaging and compression, layer by layer, until the bare kernel is left."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from kallsift.memory.formats import registry as containers
 from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment, cut_short
 
 DEPTH_LIMIT = 8
-"""Layers around a kernel: a firmware's FIT with a gzip'ed EFI zboot image has four."""
+"""Highest number of layers around a kernel: a firmware's FIT with a gzip'ed EFI zboot image has four."""
 UNPACKS_WIDER = ("x86", "ppc")
 """Architectures whose 32-bit programs also unpack 64-bit kernels: x86 did at first, arch/powerpc/boot still does."""
 
 
 def unwrap(name: str, view: Bytes) -> Memory | None:
-    """The kernel in a file; None if the file is no kernel image.
+    """Return the kernel in a file; None if the file is no kernel image.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         view: the whole file.
 
     Raises:
-        SourceError: if it is an image, but its kernel cannot be had; the text names the layer and the reason.
+        SourceError: if it is an image whose kernel cannot be unpacked; the text names the layer and the reason.
     """
     layer = Layer(view)
     codec = codecs.recognise(view)
@@ -52,16 +52,16 @@ def unwrap(name: str, view: Bytes) -> Memory | None:
 
 
 def payloads(memory: Memory, work: WorkBudget) -> Iterator[Memory]:
-    """Kernels that lie compressed anywhere in a memory which is itself none, such as a firmware's or a flash chip's.
+    """Yield compressed kernels at any offset in a memory that is no kernel itself.
 
-    Each is unpacked when it is asked for. What holds neither a token table nor a kernel's banner is left out;
-    the search ends when the budget for ``work`` is spent.
+    Such a memory is the contents of a firmware file or a flash chip. Each kernel is unpacked on demand. Contents
+    without a token table and a kernel's banner are left out. The search ends when the budget for ``work`` is spent.
     """
     budget = Budget(work)
     outer = (*memory.image.packaging, memory.container) if memory.image else (memory.container,)
     for segment in memory.segments:
         if not isinstance(segment, Segment):
-            continue  # a dump that decodes its pages when they are read: too much of it at once
+            continue  # a dump that decodes its pages on demand: reading all of it at once takes too much memory
         layer = Layer(segment.read(), outer, segment.start, segment.start)
         for low, high in segment.stored():
             for kernel in _payloads_between(layer, low, high, budget):
@@ -69,13 +69,13 @@ def payloads(memory: Memory, work: WorkBudget) -> Iterator[Memory]:
 
 
 def _payloads_between(layer: Layer, low: int, high: int, budget: Budget) -> Iterator[KernelImage]:
-    """Yield the kernels that begin between two offsets: in packed images with a header, and in streams."""
+    """Yield the kernels that begin between two offsets, in packed images or streams."""
     taken: list[range] = []
     for place in packed_headers(layer.view[low:high], budget.work):
         if any(place in span for span in taken):
             continue
         try:
-            # what begins here may go on behind a hole of a sparse file
+            # an image that begins here may continue behind a hole of a sparse file
             kernel = _kernel(layer.inside(low + place, len(layer.view)), budget)
         except ImageError:
             continue
@@ -88,13 +88,13 @@ def _payloads_between(layer: Layer, low: int, high: int, budget: Budget) -> Iter
 
 
 def bare_at(memory: Memory, place: int, headers: NDArray[np.int64], budget: WorkBudget) -> Iterator[Memory]:
-    """Yield the kernels with headers of their own before a place in a file, the nearest header first.
+    """Yield the kernels with own headers before a place in a file, the nearest first.
 
     Args:
-        memory: a file without a header, or with one that misleads.
-        place: the offset of what the kernel must hold.
-        headers: those in the file, as `embedded.bare_headers` has them.
-        budget: what it may cost to look at them.
+        memory: a file without a header, or with a misleading one.
+        place: offset of something that the kernel must contain.
+        headers: offsets of headers in the file, as `embedded.bare_headers` returns them.
+        budget: budget for reading the headers.
     """
     (segment,) = memory.segments
     view = segment.read()
@@ -117,7 +117,10 @@ def bare_at(memory: Memory, place: int, headers: NDArray[np.int64], budget: Work
 
 
 def _compressed(layer: Layer, codec: Codec, budget: Budget) -> KernelImage | None:
-    """The kernel in a file that is compressed as a whole; None if it holds none, as a dump does."""
+    """Return the kernel in a file that is compressed as a whole.
+
+    The result is None if it holds no kernel, as with a compressed dump.
+    """
     beginning = codecs.beginning(codec, layer.view)
     if containers.is_dump(beginning) and not elf_image.is_program(beginning):
         return None
@@ -135,7 +138,10 @@ def _compressed(layer: Layer, codec: Codec, budget: Budget) -> KernelImage | Non
 
 
 def _kernel(layer: Layer, budget: Budget) -> KernelImage | None:
-    """The kernel in bytes that begin with an image or a stream; None if they begin with nothing of the kind."""
+    """Return the kernel in bytes that begin with an image, a stream or an archive.
+
+    The result is None if they begin with none of these.
+    """
     if len(layer.packaging) > DEPTH_LIMIT:
         raise ImageError(f"is packed into itself more than {DEPTH_LIMIT} times; no kernel is")
     codec = codecs.recognise(layer.view)
@@ -152,7 +158,10 @@ def _kernel(layer: Layer, budget: Budget) -> KernelImage | None:
 
 
 def _archived(layer: Layer, budget: Budget) -> KernelImage | None:
-    """The kernel in a file of an archive; None if there is none, or if one of its files is a dump of memory."""
+    """Return the kernel in a file of an archive.
+
+    The result is None if there is no kernel, or if one of the files is a memory dump.
+    """
     form = archives.archive_format(layer.view[: archives.TAR_BLOCK].tobytes())
     found = archives.members(layer.view) if form else []
     if form is None or archives.dump_in(layer.view, found):
@@ -174,7 +183,7 @@ def _archived(layer: Layer, budget: Budget) -> KernelImage | None:
 
 
 def _bare(layer: Layer, bare: Bare, budget: Budget) -> KernelImage | None:
-    """The kernel itself, or the one that it unpacks from inside of itself when it boots."""
+    """Return the kernel itself, or the one that it unpacks from inside when it boots."""
     table = kernel_signature.token_table(layer.view)
     if table is not None and not (bare.unpacker and layer.place is not None and _is_packed(layer, table, budget)):
         return KernelImage(layer, bare)
@@ -184,7 +193,7 @@ def _bare(layer: Layer, bare: Bare, budget: Budget) -> KernelImage | None:
     around = replace(layer, packaging=(*layer.packaging, bare.label), architecture=architecture, is_named=True)
     speaks = any(kernel_signature.holds_banner(segment.data) for segment in bare.segments)
     for inner in _searched(around, budget):
-        # a kernel without a token table may hold an archive for its early userland, and that again a program's text
+        # a kernel without a token table may hold an archive of early user space, with the text of a banner in a program
         if not speaks or any(kernel_signature.holds_token_table(segment.data) for segment in inner.bare.segments):
             return inner
     if bare.unpacker and budget.missing:
@@ -193,13 +202,16 @@ def _bare(layer: Layer, bare: Bare, budget: Budget) -> KernelImage | None:
 
 
 def _is_packed(layer: Layer, place: int, budget: Budget) -> bool:
-    """Whether what stands at ``place`` is part of a compressed stream, and shows in it because it does not repeat."""
+    """Tell whether ``place`` is in a compressed stream.
+
+    Data that does not repeat shows in such a stream as it is.
+    """
     found = streams(layer.view, budget, codecs.TRANSPARENT)
     return any(not one.decoded.problem and one.offset < place < one.offset + one.decoded.used for one in found)
 
 
 def _packed(layer: Layer, packed: Packed, budget: Budget) -> KernelImage:
-    """The kernel in the first part of an image that holds one."""
+    """Return the kernel in the first part of an image that holds one."""
     budget.packings -= 1
     if budget.packings < 0:
         raise ImageError(f"{packed.label}: refers to itself, or to more images than any kernel lies in")
@@ -243,12 +255,12 @@ def _in_part(layer: Layer, part: Part, budget: Budget) -> KernelImage | None:
     kernel = _kernel(inner, budget) or _speaking(inner, tables_only=True)
     kernel = kernel or next(_searched(inner, budget), None) or _speaking(inner)
     if kernel is None and inner.notes:
-        return _flat(inner)  # cut short or damaged before the place at which a kernel would show
+        return _flat(inner)  # cut short or damaged, so that the part that shows a kernel may be missing
     return kernel
 
 
 def _searched(layer: Layer, budget: Budget, taken: Sequence[range] = ()) -> Iterator[KernelImage]:
-    """Kernels in streams that stand anywhere in some bytes, but for those in parts that are ``taken``."""
+    """Yield kernels in streams at any offset, except for those in ``taken`` parts."""
     for found in streams(layer.view, budget, taken=taken):
         here = replace(layer.inside(found.offset, len(layer.view)), base=None, is_named=True)
         inner = here.decoded(found.codec, found.decoded)
@@ -261,7 +273,10 @@ def _searched(layer: Layer, budget: Budget, taken: Sequence[range] = ()) -> Iter
 
 
 def _speaking(layer: Layer, tables_only: bool = False) -> KernelImage | None:
-    """Bytes without a header as a flat image, if they hold a token table or (unless ``tables_only``) a banner."""
+    """Return bytes without a header as a flat image, if they show a kernel.
+
+    They must contain a token table or, unless ``tables_only``, a banner.
+    """
     holds = kernel_signature.holds_token_table if tables_only else kernel_signature.holds_kernel
     return _flat(layer) if holds(layer.view) else None
 
@@ -272,14 +287,17 @@ def _flat(layer: Layer) -> KernelImage:
 
 
 def _headerless(name: str, layer: Layer) -> Memory:
-    """What was compressed, but has no header that says what it is: a machine's memory, or a kernel that lies bare."""
+    """Return decompressed bytes without a header as memory.
+
+    Nothing tells whether they are a machine's memory or a bare kernel.
+    """
     container = ", ".join((raw.CONTAINER, *reversed(layer.packaging)))
     segments, notes = (Segment(0, layer.view),), layer.notes
     return Memory(name, container, AddressSpace.PHYSICAL, segments, notes=notes, is_headerless=True)
 
 
 def _memory(name: str, kernel: KernelImage, skipped: int = 0) -> Memory:
-    """A bare kernel as memory, with link-time values where its relocations tell them."""
+    """Return a bare kernel as memory, with link-time values if it has relocations."""
     layer, bare = kernel.layer, kernel.bare
     if bare.is_headerless and not layer.is_named:
         return _headerless(name, layer)

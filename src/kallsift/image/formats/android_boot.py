@@ -1,7 +1,7 @@
-"""Android's boot images: a header, then kernel and ramdisk, each from a page's border on.
+"""Read Android's boot images: a header, then the kernel and the ramdisk, each from the beginning of a page.
 
-Format: system/tools/mkbootimg/include/bootimg/bootimg.h of AOSP. In a header below version 3, vendors of old kept the
-size of a device tree where the version is now.
+Format: system/tools/mkbootimg/include/bootimg/bootimg.h of AOSP. In headers below version 3, some old vendors' images
+have the size of a device tree in the field of the version.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ HEADER = np.dtype(
 NEWEST, PAGE_FIXED_SINCE = 4, 3
 FIXED_PAGE = 4096
 PAGE_SIZES = tuple(1 << shift for shift in range(11, 18))
-"""2 KiB to 128 KiB, which are all that flash memory has."""
+"""Possible page sizes, 2 KiB to 128 KiB, which are all that flash memory has."""
 
 
 def probe(view: Bytes) -> bool:
-    """Whether one of the magics is there."""
+    """Tell whether the image begins with one of the magics."""
     return starts_with(view, MAGIC) or starts_with(view, VENDOR_MAGIC)
 
 
 def read(view: Bytes) -> Packed:
-    """The kernel, which begins on the second page."""
+    """Return the kernel, which begins on the second page."""
     if starts_with(view, VENDOR_MAGIC):
         raise ImageError("Android vendor_boot: holds ramdisks and a device tree but no kernel; open boot.img instead")
     header = record(view, 0, HEADER, "boot.img header")

@@ -1,7 +1,7 @@
-"""ARM's zImage: code that unpacks the kernel, which lies in it compressed as "piggy data".
+"""Read ARM's zImage: code that unpacks the kernel, which is compressed inside of it as "piggy data".
 
 Format: arch/arm/boot/compressed/head.S. The words have the byte order of the kernel's data. The kernel inside is flat
-and carries no header of its own.
+and has no header of its own.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ HEADER_SIZE = 0x30
 
 
 def probe(view: Bytes) -> bool:
-    """Whether the magic stands at its place in either byte order."""
+    """Tell whether the magic stands at its offset in either byte order."""
     return any(starts_with(view, magic, MAGIC_PLACE) for magic in MAGICS)
 
 
 def read(view: Bytes) -> Packed | None:
-    """The piggy data, wherever they are between the image's start and its end; None for a dump that begins so."""
+    """Return the compressed kernel; None for a dump that begins with such an image.
+
+    It may be anywhere between the image's beginning and its end.
+    """
     little = starts_with(view, MAGICS[0], MAGIC_PLACE)
 
     def word(place: int) -> int:
@@ -30,6 +33,6 @@ def read(view: Bytes) -> Packed | None:
     size = word(END_PLACE) - word(START_PLACE)
     if HEADER_SIZE < size < len(view) - BEHIND_LIMIT:
         return None
-    # a magic can stand by chance in a dump of memory, most of which is no image
+    # the magic can occur by chance in a memory dump, most of which is no image
     end = size if HEADER_SIZE < size <= len(view) else min(len(view), BEHIND_LIMIT)
     return Packed("ARM zImage", (Part(HEADER_SIZE, end, anywhere=True),), "arm")

@@ -1,4 +1,4 @@
-"""What modules for image formats take and give: places inside of a packed image, or a kernel that lies bare."""
+"""Define the interface of modules for image formats: parts of a packed image, or a bare kernel."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from kallsift.errors import ImageError
 from kallsift.memory.memory import AddressSpace, Segment
 
 BEHIND_LIMIT = 64 << 20
-"""Bytes that may stand behind an image (device trees, padding of a partition). With more, it is no image but a dump
-of memory at whose very start a kernel was loaded."""
+"""Highest number of bytes behind an image (device trees, padding of a partition).
+
+With more, the file is no image but a memory dump at whose very start a kernel was loaded.
+"""
 
 
 FLAT_LIMIT = 128 << 20
-"""Bytes of a file without a header up to which it passes for a kernel; above, it is the dump of a machine."""
+"""Highest size in bytes of a file without a header that may be a kernel; a larger one is a machine's dump."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A place in a packed image where a kernel lies, or what holds one.
+    """A part of a packed image with a kernel, or with something that holds one.
 
     Attributes:
         start: offset of the first byte.
         end: offset behind the last byte; may lie behind the image's end, where the image is cut short.
-        codec: name of its compression as a header gives it; None where the bytes tell.
-        anywhere: whether a compressed kernel lies somewhere between ``start`` and ``end``, to be found by its magic.
+        codec: name of its compression by the header; None where the bytes tell.
+        anywhere: True if a compressed kernel lies somewhere between ``start`` and ``end``, to be found by its magic.
     """
 
     start: int
@@ -43,7 +45,7 @@ class Packed:
 
     Attributes:
         label: name of the format, e.g. ``"boot.img v2"``.
-        parts: the most likely first.
+        parts: the parts, the most likely first.
         architecture: as `ImageFacts.architecture`.
         base: as `ImageFacts.base`.
     """
@@ -56,7 +58,7 @@ class Packed:
 
 @dataclass(frozen=True, eq=False)
 class Bare:
-    """A kernel as it will lie in memory.
+    """A kernel in the form in which it will lie in memory.
 
     Attributes:
         label: name of the format, e.g. ``"arm64 Image"``.
@@ -65,10 +67,11 @@ class Bare:
         architecture: as `ImageFacts.architecture`.
         base: as `ImageFacts.base`.
         big_endian: byte order of the kernel's words; None where no header tells.
-        unpacker: whether programs of this format may also be some that unpack a kernel from inside of themselves.
-        certain: whether the format is one of kernels alone, so that nothing inside needs to speak for one.
-        is_program: whether it is linked as programs of users are, as user-mode Linux is: only a token table tells.
-        is_headerless: whether nothing in the bytes themselves says that they are a kernel.
+        unpacker: True if a program of this format may also unpack a kernel from inside of itself.
+        certain: True if only kernels have this format, so that nothing inside needs to show a kernel.
+        is_program: True if it is linked like a user's program, as user-mode Linux is; then only a token table shows
+            that it is a kernel.
+        is_headerless: True if nothing in the bytes themselves says that they are a kernel.
         notes: as `Memory.notes`.
         whole: as `ImageFacts.whole`.
     """
@@ -88,26 +91,31 @@ class Bare:
 
 
 class ImageFormat(Protocol):
-    """What a module for one image format (or a family of small ones) offers."""
+    """The interface of a module for one image format (or a family of small ones)."""
 
     def probe(self, view: Bytes) -> bool:
-        """Whether ``view`` begins as an image of this format does; must not look at more than a few kilobytes."""
+        """Tell whether ``view`` begins like an image of this format.
+
+        It must not read more than a few kilobytes.
+        """
         ...
 
     def read(self, view: Bytes) -> Packed | Bare | None:
-        """What the image holds; None if a second look shows that it is none of this format.
+        """Return the contents of the image.
+
+        The result is None if a closer look shows that it does not have this format.
 
         Raises:
-            ImageError: if it is one, but broken.
+            ImageError: if it has this format but is broken.
         """
         ...
 
 
 def record(view: Bytes, offset: int, layout: np.dtype[np.void], what: str) -> np.void:
-    """One record of an image, bounds checked.
+    """Return one record of an image, with a check of the bounds.
 
     Raises:
-        ImageError: if the image ends before it does; the text names ``what``.
+        ImageError: if the image ends before the record does; the text names ``what``.
     """
     found = view[offset : offset + layout.itemsize]
     if len(found) < layout.itemsize:
@@ -117,10 +125,10 @@ def record(view: Bytes, offset: int, layout: np.dtype[np.void], what: str) -> np
 
 
 def starts_with(view: Bytes, magic: bytes, offset: int = 0) -> bool:
-    """Whether ``magic`` stands at ``offset``."""
+    """Tell whether ``magic`` stands at ``offset``."""
     return view[offset : offset + len(magic)].tobytes() == magic
 
 
 def flat(view: Bytes) -> tuple[Segment, ...]:
-    """A whole image as one segment that starts at 0, for the space FILE."""
+    """Return a whole image as one segment at offset 0, for the space FILE."""
     return (Segment(0, view),) if len(view) else ()

@@ -1,4 +1,4 @@
-"""x86's bzImage (and zImage before it): setup code, then code that unpacks the kernel, which lies in it compressed.
+"""Read x86's bzImage (and zImage before it): setup code, then code that unpacks the compressed kernel inside.
 
 Format: Documentation/arch/x86/boot.rst; offsets count from the start of the file.
 """
@@ -31,29 +31,28 @@ BOOT_FLAG, BOOT_FLAG_PLACE = b"\x55\xaa", 0x1FE
 MAGIC, MAGIC_PLACE = b"HdrS", 0x202
 SECTOR = 512
 DEFAULT_SECTORS = 4
-"""What 0 setup sectors mean."""
+"""Number of setup sectors that 0 stands for."""
 
 PARAGRAPH = 16
-"""Unit of syssize, the size of all behind the setup code."""
+"""Unit of syssize, the size of everything behind the setup code, in bytes."""
 
 SIZE_SINCE, PAYLOAD_SINCE, FLAGS_SINCE = 0x0204, 0x0208, 0x020C
-"""Boot protocol from which on the header says how large the image is, where the payload is, and whether the kernel has
-64 bits."""
+"""Boot protocols since which the header has the image's size, the payload's offset, and a flag for 64-bit kernels."""
 FLAG_64_BIT = 1
 
 
 def probe(view: Bytes) -> bool:
-    """Whether the setup header's two magics stand at their places."""
+    """Tell whether the setup header's two magics stand at their offsets."""
     return starts_with(view, BOOT_FLAG, BOOT_FLAG_PLACE) and starts_with(view, MAGIC, MAGIC_PLACE)
 
 
 def read(view: Bytes) -> Packed:
-    """The payload where the header puts it, else wherever it is behind the setup code."""
+    """Return the payload at the header's offset, else anywhere behind the setup code."""
     header = record(view, 0, SETUP_HEADER, "setup header")
     version = int(header["version"])
     code = (1 + (int(header["setup_sectors"]) or DEFAULT_SECTORS)) * SECTOR
     size = int(header["syssize"]) * PARAGRAPH if version >= SIZE_SINCE else 0
-    # a header can lie in a dump of memory, most of which is no image
+    # such a header can begin a memory dump, most of which is no image
     parts = [Part(code, min(len(view), code + (size or BEHIND_LIMIT)), anywhere=True)]
     length = int(header["payload_length"]) if version >= PAYLOAD_SINCE else 0
     if length:

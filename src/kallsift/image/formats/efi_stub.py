@@ -1,7 +1,7 @@
-"""Images with a 64-byte header of the kernel's own, which also passes as a DOS header: arm64, RISC-V, LoongArch, zboot.
+"""Read images with a 64-byte header of the kernel that also passes as a DOS header: arm64, RISC-V, LoongArch, zboot.
 
 Formats: Documentation/arch/arm64/booting.rst, Documentation/arch/riscv/boot-image-header.rst, the head.S of LoongArch,
-and drivers/firmware/efi/libstub/zboot-header.S. Header words are little-endian whatever the kernel's order is.
+and drivers/firmware/efi/libstub/zboot-header.S. Header words are little-endian even if the kernel is big-endian.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEADER = np.dtype(
 ARM64_MAGIC, RISCV_MAGIC, LINUX_PE_MAGIC = b"ARM\x64", b"RSC\x05", b"\xcd\x23\x82\x81"
 FLAG_BIG_ENDIAN = 1
 RISCV32_TEXT_OFFSET = 0x400000
-"""Where a 32-bit RISC-V kernel wants to lie in RAM (arch/riscv/kernel/head.S); 64-bit ones have half of that, or 0."""
+"""Offset in RAM of a 32-bit RISC-V kernel (arch/riscv/kernel/head.S); 64-bit ones have half of that, or 0."""
 
 ZBOOT_MAGIC = b"zimg"
 ZBOOT_HEADER = np.dtype(
@@ -37,16 +37,19 @@ ZBOOT_HEADER = np.dtype(
     }
 )
 ZBOOT_CODECS = {b"gzip": "gzip", b"lz4": "lz4", b"lzma": "lzma", b"lzo": "lzo", b"xzkern": "xz", b"zstd22": "zstd"}
-"""By the name that the header gives: the make command (cmd_*) which compressed it."""
+"""Codecs by the name in the header: the make command (cmd_*) that compressed the payload."""
 
 
 def probe(view: Bytes) -> bool:
-    """Whether a magic of the family stands at its place."""
+    """Tell whether a magic of the family stands at its offset."""
     return _magic(view) in (ARM64_MAGIC, RISCV_MAGIC) or starts_with(view, pe.DOS_MAGIC)
 
 
 def read(view: Bytes) -> Bare | Packed | None:
-    """A flat image, or the payload of an EFI zboot image; None for other EFI programs."""
+    """Return a flat image, or the payload of an EFI zboot image.
+
+    The result is None for other EFI programs.
+    """
     magic = _magic(view)
     if starts_with(view, ZBOOT_MAGIC, 4):
         return _zboot(view)

@@ -1,6 +1,6 @@
-"""ELF programs: vmlinux (stripped or not), and wrappers that unpack a kernel from inside of themselves.
+"""Read ELF programs: vmlinux (stripped or not), and wrappers that unpack a kernel from inside of themselves.
 
-Format: System V gABI, chapters 4 and 5. Only program headers count, since nothing else is left in a stripped image.
+Format: System V gABI, chapters 4 and 5. Only program headers are used, because a stripped image has nothing else.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from kallsift.memory.memory import AddressSpace, Segment, cut_short, sorted_segm
 
 DYNAMIC, INTERPRETER = 2, 3
 PROGRAM_LIMIT = 256
-"""Program headers that are looked at; kernels have fewer than ten."""
+"""Highest number of program headers that are read; kernels have fewer than ten."""
 
 
 def probe(view: Bytes) -> bool:
-    """Whether an image is ELF; `read` tells programs from cores."""
+    """Tell whether an image is ELF; `read` distinguishes programs from cores."""
     return starts_with(view, MAGIC)
 
 
 def is_program(beginning: bytes) -> bool:
-    """Whether a file that begins so is ELF of the kind that kernels are."""
+    """Tell whether a file with this beginning is an ELF file of a kernel's type."""
     order: Literal["little", "big"] = "big" if beginning[5:6] == b"\x02" else "little"
     return beginning.startswith(MAGIC) and int.from_bytes(beginning[16:18], order) in (TYPE_EXECUTABLE, TYPE_SHARED)
 
 
 def read(view: Bytes) -> Bare | None:
-    """The loaded segments at their virtual addresses; None for cores and modules.
+    """Return the loaded segments at their virtual addresses.
 
-    What a program header promises in memory but not in the file (.bss) stays a gap.
+    The result is None for cores and modules. Memory that a program header has but the file has not (.bss) stays a gap.
 
     Raises:
         ImageError: if headers are broken, or nothing is loaded.
@@ -87,7 +87,10 @@ def read(view: Bytes) -> Bare | None:
 
 
 def _segments(view: Bytes, programs: NDArray[np.void], bits: int) -> tuple[tuple[Segment, ...], tuple[str, ...]]:
-    """What is loaded, and remarks on what is not there; where two overlap the first wins."""
+    """Return the loaded segments, and remarks on parts that are not there.
+
+    Where two segments overlap, the first one wins.
+    """
     segments: list[Segment] = []
     notes: list[str] = []
     loads = programs[(programs["type"] == LOAD) & (programs["file_size"] > 0)]

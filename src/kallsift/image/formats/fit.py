@@ -1,4 +1,4 @@
-"""FIT: a flattened device tree whose nodes under /images are files, one of them the kernel.
+"""Read FIT: a flattened device tree whose nodes under /images are files, one of which is the kernel.
 
 Formats: Devicetree Specification 0.4, chapter 5; Flat Image Tree specification (U-Boot, doc/usage/fit).
 """
@@ -35,7 +35,7 @@ HEADER = np.dtype(
 )
 BEGIN_NODE, END_NODE, PROPERTY, NOP, END = 1, 2, 3, 4, 9
 TOKEN_LIMIT = 1 << 14
-"""Tokens that are looked at; a FIT has dozens, and a board's device tree lies in it as one."""
+"""Highest number of tokens that are read; a FIT has dozens, and a board's device tree is one of its files."""
 DEPTH_LIMIT = 16
 NAME_LIMIT = 256
 KERNEL_TYPES = (b"kernel", b"kernel_noload")
@@ -48,25 +48,26 @@ CODECS: dict[bytes, str | None] = {
     b"lz4": "lz4 frame",
     b"zstd": "zstd",
 }
-"""By the property ``compression``."""
+"""Codecs by the property ``compression``."""
 
 
 @dataclass
 class _Node:
-    """A node's properties, each as the offset and size of its value."""
+    """The properties of a node, each as the offset and size of its value."""
 
     properties: dict[bytes, tuple[int, int]] = field(default_factory=dict)
 
 
 def probe(view: Bytes) -> bool:
-    """Whether this is a device tree; `read` tells those that hold images."""
+    """Tell whether this is a device tree; `read` distinguishes those with images."""
     return starts_with(view, MAGIC)
 
 
 def read(view: Bytes) -> Packed | None:
-    """The kernels under /images, that of the default configuration first; None for a device tree without images.
+    """Return the kernels under /images, that of the default configuration first.
 
-    A board's device tree also lies at the very start of some machines' memory.
+    The result is None for a device tree without images; a board's device tree lies at the very start of some machines'
+    memory.
     """
     nodes = dict(_nodes(view))
     images = {path: node for path, node in nodes.items() if len(path) == 2 and path[0] == b"images"}
@@ -86,7 +87,7 @@ def read(view: Bytes) -> Packed | None:
 
 
 def _nodes(view: Bytes) -> Iterator[tuple[tuple[bytes, ...], _Node]]:
-    """Every node by the names on the way to it, as far as the tree can be read."""
+    """Yield every node by the names on the way to it, as far as the tree can be read."""
     header = record(view, 0, HEADER, "device tree header")
     strings = int(header["strings_offset"])
     position = int(header["structure_offset"])
@@ -113,7 +114,7 @@ def _nodes(view: Bytes) -> Iterator[tuple[tuple[bytes, ...], _Node]]:
 
 
 def _data(view: Bytes, node: _Node) -> Part | None:
-    """Where an image's data are: in the tree, or behind it."""
+    """Return the part with an image's data, which lie in the tree or behind it."""
     codec = CODECS.get(_text(view, node, b"compression"))
     place = node.properties.get(b"data")
     if place is None:
@@ -139,7 +140,10 @@ def _number(view: Bytes, properties: Mapping[bytes, tuple[int, int]], name: byte
 
 
 def _word(view: Bytes, position: int) -> int:
-    """The word at ``position``; END where the tree runs out, so that reading ends there."""
+    """Return the word at ``position``; END behind the end of the tree.
+
+    So reading stops there.
+    """
     word = view[position : position + 4].tobytes()
     return int.from_bytes(word, "big") if len(word) == 4 else END
 

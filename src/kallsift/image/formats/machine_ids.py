@@ -1,4 +1,4 @@
-"""Names of architectures, as `kallsift.arch` has them, by the numbers that headers give them."""
+"""Map the machine numbers of image headers to names of architectures as in `kallsift.arch`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ ELF_MACHINES: dict[tuple[int, int], str] = {
     (258, 64): "loongarch64",
     (0x9026, 64): "alpha",
 }
-"""By e_machine and word width (System V gABI, "ELF Header"). A 64-bit x86 program may stand in 32-bit ELF."""
+"""Architectures by e_machine and word width (System V gABI, "ELF Header").
+
+A 64-bit x86 program may be a 32-bit ELF file.
+"""
 
 PE_MACHINES: dict[int, str] = {
     0x014C: "x86",
@@ -48,7 +51,7 @@ PE_MACHINES: dict[int, str] = {
     0x8664: "x86-64",
     0xAA64: "arm64",
 }
-"""By Machine of the COFF header (PE Format, "Machine Types")."""
+"""Architectures by Machine of the COFF header (PE Format, "Machine Types")."""
 
 UIMAGE_ARCHITECTURES: dict[int, str] = {
     1: "alpha",
@@ -68,7 +71,10 @@ UIMAGE_ARCHITECTURES: dict[int, str] = {
     25: "xtensa",
     26: "riscv64",
 }
-"""By ih_arch (IH_ARCH_*, include/image.h of U-Boot). Kernels of both widths carry those of PowerPC and RISC-V."""
+"""Architectures by ih_arch (IH_ARCH_*, include/image.h of U-Boot).
+
+The numbers of PowerPC and RISC-V stand for kernels of both widths.
+"""
 
 FIT_ARCHITECTURES: dict[str, str] = {
     "alpha": "alpha",
@@ -90,4 +96,4 @@ FIT_ARCHITECTURES: dict[str, str] = {
     "x86_64": "x86-64",
     "xtensa": "xtensa",
 }
-"""By the property ``arch`` of an image node (uimage_arch of boot/image.c in U-Boot)."""
+"""Architectures by the property ``arch`` of an image node (uimage_arch of boot/image.c in U-Boot)."""

@@ -1,4 +1,4 @@
-"""PE, as EFI programs are: the headers that kernels with an EFI stub carry; and unified kernel images (UKI).
+"""Read PE, the format of EFI programs: headers of kernels with an EFI stub, and unified kernel images (UKI).
 
 Formats: PE Format (Microsoft), "COFF File Header" and "Section Table"; UKI specification of the UAPI group.
 """
@@ -40,7 +40,7 @@ SECTION = np.dtype(
 )
 KERNEL_SECTION = b".linux"
 SECTION_LIMIT = 96
-"""More than the Windows loader takes; a UKI has about ten sections."""
+"""Highest number of sections; the Windows loader takes no more, and a UKI has about ten."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Program:
 
 
 def program(view: Bytes) -> Program | None:
-    """The PE headers of an image; None if it has none, or if they are cut short."""
+    """Return the PE headers of an image; None if it has none, or they are cut short."""
     if not starts_with(view, DOS_MAGIC):
         return None
     try:
@@ -70,7 +70,7 @@ def program(view: Bytes) -> Program | None:
         for number in range(min(int(header["sections"]), SECTION_LIMIT)):
             section = record(view, table + number * SECTION.itemsize, SECTION, "PE section table")
             sizes = int(section["virtual_size"]), int(section["file_size"])
-            size = min(sizes) or max(sizes)  # the file's is padded; either may be left out
+            size = min(sizes) or max(sizes)  # the size in the file is padded; either may be 0
             sections.append((bytes(section["name"]), int(section["file_offset"]), size))
     except ImageError:
         return None
@@ -78,12 +78,15 @@ def program(view: Bytes) -> Program | None:
 
 
 def probe(view: Bytes) -> bool:
-    """Whether an image is PE; `read` tells unified kernel images from other programs."""
+    """Tell whether an image is PE; `read` distinguishes unified kernel images."""
     return starts_with(view, DOS_MAGIC)
 
 
 def read(view: Bytes) -> Packed | None:
-    """The kernel of a unified kernel image, which is its section ``.linux``; None for other programs."""
+    """Return the kernel of a unified kernel image, which is its section ``.linux``.
+
+    The result is None for other programs.
+    """
     found = program(view)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""The image formats that are known, in the order in which they are asked."""
+"""List the image formats that are known, in the order in which they are tried."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ FORMATS: tuple[ImageFormat, ...] = (
     fit,
     s390,
 )
-"""Kernels with an EFI stub are PE too, so that PE comes after all formats which may have one."""
+"""Image formats; PE comes after all formats of kernels with an EFI stub, because these are PE too."""

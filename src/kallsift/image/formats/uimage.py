@@ -1,4 +1,4 @@
-"""U-Boot's legacy uImage: a header of 64 bytes, then one file, or several behind a list of their sizes.
+"""Read U-Boot's legacy uImage: a header of 64 bytes, then one file, or several behind a list of their sizes.
 
 Format: include/image.h of U-Boot. All words are big-endian.
 """
@@ -32,23 +32,23 @@ HEADER = np.dtype(
 KINDS = {2: "kernel", 4: "multi", 5: "firmware", 8: "flat device tree", 14: "kernel", 3: "RAM disk", 6: "script"}
 KERNEL_KINDS = (2, 14)
 STANDALONE, MULTI, FIRMWARE = 1, 4, 5
-"""A firmware's file may hold a kernel's uImage in turn."""
+"""Types of images that may hold a kernel; a firmware file may hold a kernel's uImage."""
 PART_LIMIT = 16
 
 CODECS: dict[int, str | None] = {0: None, 1: "gzip", 2: "bzip2", 3: "lzma", 4: "lzo", 5: "lz4", 6: "zstd"}
-"""By ih_comp (IH_COMP_*)."""
+"""Codecs by ih_comp (IH_COMP_*)."""
 
 LINKED_WHERE_LOADED = {"mips": 0, "mips64": 0xFFFF_FFFF_0000_0000}
-"""Architectures whose kernels run where they were loaded, and what is missing in a load address of 32 bits."""
+"""Architectures whose kernels run at their load address, and the upper half that a 32-bit load address lacks."""
 
 
 def probe(view: Bytes) -> bool:
-    """Whether the magic is there."""
+    """Tell whether the image begins with the magic."""
     return starts_with(view, MAGIC)
 
 
 def read(view: Bytes) -> Packed:
-    """The kernel: all of the data, or the first of several files."""
+    """Return the kernel: all of the data, or the first of several files."""
     header = record(view, 0, HEADER, "uImage header")
     kind, compression = int(header["kind"]), int(header["compression"])
     if kind not in (STANDALONE, MULTI, FIRMWARE, *KERNEL_KINDS):
@@ -66,7 +66,7 @@ def read(view: Bytes) -> Packed:
 
 
 def _first_file(view: Bytes) -> tuple[int, int]:
-    """Where the first of several files begins, and its size."""
+    """Return the offset and size of the first of several files."""
     place = HEADER.itemsize
     words = view[place : place + 4 * (PART_LIMIT + 1)]
     sizes = words[: len(words) // 4 * 4].view(">u4").tolist()
