@@ -1,1 +1,1 @@
-"""Open memory in any container: bytes with addresses. Knows nothing of kernels."""
+"""Open memory in any container: bytes with addresses. This package knows nothing of kernels."""

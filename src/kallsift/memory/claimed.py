@@ -1,4 +1,4 @@
-"""Which addresses are taken already: of ranges that overlap, the first one counts."""
+"""Keep track of addresses that are taken already: of ranges that overlap, the first one counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Claimed:
         self.ends: list[int] = []
 
     def claim(self, start: int, end: int) -> list[tuple[int, int]]:
-        """Adds the addresses ``[start, end)``; returns the runs of them that were not in the set before."""
+        """Add the addresses ``[start, end)``; return the runs of them that are new."""
         first, last = bisect_left(self.ends, start), bisect_right(self.starts, end)
         fresh: list[tuple[int, int]] = []
         position = start

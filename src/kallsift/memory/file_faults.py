@@ -1,12 +1,12 @@
-"""Turn pages of mapped files that cannot be read into zeros, and remember them.
+"""Turn unreadable pages of mapped files into zeros, and remember them.
 
-When a disk fails, or somebody cuts a file short, the kernel sends SIGBUS to whoever touches a page that it cannot
-read (mmap(2)); unhandled, that ends the process. The handler here maps zeros in place of the page, and the access goes
-on: as X servers do (os/busfault.c), Wayland (wayland-shm.c) and systemd (basic/sigbus.c). It costs nothing where
-nothing fails, and covers every access, whoever makes it, with nothing to check before.
+When a disk fails, or somebody cuts a file short, the kernel sends SIGBUS to the thread that touches a page that it
+cannot read (mmap(2)); unhandled, that ends the process. The handler here maps zeros in place of the page, and the
+access goes on. X servers (os/busfault.c), Wayland (wayland-shm.c) and systemd (basic/sigbus.c) do the same. It costs
+nothing where nothing fails, and covers every access from any code without a check before.
 
 The signal is synchronous: it interrupts a load from a mapped file, never an allocator or a lock, so that the handler
-may run Python. A signal that comes from elsewhere is handed to whoever handled it before.
+may run Python. A signal with another cause is passed on to the previous handler.
 """
 
 from __future__ import annotations
@@ -28,23 +28,28 @@ if TYPE_CHECKING:
     from kallsift.memory.file_mapping import FileMapping
 
 MACHINES = ("x86_64", "aarch64", "riscv64", "ppc64le", "loongarch64")
-"""Where sigaction(2) has the layout below, in glibc (bits/sigaction.h) as in musl; elsewhere nothing is handled."""
+"""Machines where sigaction(2) has the layout below, in glibc (bits/sigaction.h) and in musl.
+
+On all others, SIGBUS is not handled.
+"""
 SI_ADDR = 16
 """Offset of ``si_addr`` in ``siginfo_t`` of 64-bit Linux (asm-generic/siginfo.h)."""
 SA_SIGINFO = 4
 MAP_FIXED = 0x10
-"""asm-generic/mman-common.h, and the machines' own."""
+"""Flag of mmap(2) (asm-generic/mman-common.h, and the machines' own)."""
 
 EXACT_FAULTS, FAULTS_A_STEP = 1 << 13, 512
-"""So many faults of a file cost a page each; after so many more, twice as many bytes each, and so on: a process has
-65,530 mappings at most (vm.max_map_count), and what is treated apart in a mapped file takes two of them."""
+"""Number of faults of a file that give up one page each, and of faults after which the size doubles each time.
+
+A process has 65,530 mappings at most (vm.max_map_count), and a separate part of a mapped file takes two of them.
+"""
 
 BLOCK = 4 << 20
-"""Bytes that the kernel reads together at most, as a large folio, and reports as unreadable together."""
+"""Highest number of bytes that the kernel reads together, as a large folio, and reports as unreadable together."""
 
 
 _LOST: list[bool] = []
-"""Has something once any part of a mapped file is known to be lost."""
+"""Not empty once any part of a mapped file is known to be lost."""
 
 
 class _SigAction(ctypes.Structure):
@@ -59,17 +64,17 @@ class _SigAction(ctypes.Structure):
 
 
 class FileFaults:
-    """What could not be read of one mapped file.
+    """The unreadable parts of one mapped file.
 
     Attributes:
-        name: the file as messages call it.
-        size: bytes that were mapped.
-        pages: the pages that are zeros instead, by their offsets in the file (all of owner 0).
-        left: bytes that a file has left that was cut short; None if none was noticed to be.
+        name: name of the file in messages.
+        size: number of bytes that were mapped.
+        pages: pages that are zeros instead, by their offsets in the file (all of owner 0).
+        left: bytes that are left of a file that was cut short; None if it is not known to be.
     """
 
     def __init__(self, name: str, size: int) -> None:
-        """Nothing is lost yet."""
+        """Create the record of a file of which nothing is lost yet."""
         self.name, self.size = name, size
         self.pages = UnreadablePages(problem=UNREADABLE)
         self.left: int | None = None
@@ -78,11 +83,14 @@ class FileFaults:
         self._blocks: set[int] = set()
 
     def remark(self) -> str | None:
-        """Return the line that says how much could not be read; None if nothing is, or if that is an error."""
+        """Return a line with the size of the unreadable part; None if there is none.
+
+        It is also None if the file was cut short, because that is an error.
+        """
         return None if self.left is not None else self.pages.remark(self.size)
 
     def check(self) -> None:
-        """Refuse a file that was cut short while it was read.
+        """Raise an error if the file was cut short while it was read.
 
         Raises:
             SourceError: if it was.
@@ -94,41 +102,44 @@ class FileFaults:
             )
 
     def is_first(self, offset: int) -> bool:
-        """Return whether a page that cannot be read has failed for the first time, so that it is worth another try."""
+        """Tell whether an unreadable page has failed for the first time.
+
+        Then it is worth another try.
+        """
         if offset in self._seen or self._count >= EXACT_FAULTS or self.left is not None:
             return False
         self._seen.add(offset)
         return True
 
     def is_first_in_block(self, offset: int) -> bool:
-        """Return the same of all pages of its block."""
+        """Tell whether a page is the first one of its block that has failed."""
         is_first = offset // BLOCK not in self._blocks
         self._blocks.add(offset // BLOCK)
         return is_first
 
     def lost_bytes(self, offset: int) -> int:
-        """Return how many bytes are to be given up from the offset of a page on that cannot be read."""
+        """Return the number of bytes to give up from the offset of an unreadable page."""
         self._count += 1
         size = mmap.PAGESIZE << max(0, self._count - EXACT_FAULTS) // FAULTS_A_STEP
         return self.size - offset if self.left is not None and offset >= self.left else min(size, self.size - offset)
 
 
 class _Handler:
-    """The handler of SIGBUS, and the mappings that it looks after."""
+    """The handler of SIGBUS, and the mappings that it covers."""
 
     def __init__(self) -> None:
         self.mappings: dict[int, weakref.ref[FileMapping]] = {}
         self._before = _SigAction()
         self._is_handed_over = False
-        # without giving up the interpreter's lock around each call
+        # PyDLL does not release the interpreter's lock around each call
         self._libc = ctypes.PyDLL(None)
         self._libc.mmap.restype = ctypes.c_void_p
         self._libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64)
         self._callback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(self._handle)
 
     def install(self) -> None:
-        """Handle SIGBUS from now on, unless that is so already."""
-        # a signal that comes meanwhile waits: its exception would be lost in here
+        """Handle SIGBUS from now on, unless this handler is installed already."""
+        # all other signals wait while the handler runs: an exception from theirs would be lost in a callback
         mask = (ctypes.c_ubyte * 128)(*[0xFF] * 128)
         address = ctypes.cast(self._callback, ctypes.c_void_p).value
         current = _SigAction()
@@ -142,8 +153,8 @@ class _Handler:
         while True:
             try:
                 if not self._cover(ctypes.c_size_t.from_address(info + SI_ADDR).value):
-                    # the access is tried again, and faults for whoever was here before; if they think that this handler
-                    # was there before them and hand it back, nobody does
+                    # the access is tried again, and the previous handler gets its fault; if that one hands the signal
+                    # back to this handler, the default action ends the process
                     action = _SigAction() if self._is_handed_over else self._before
                     self._is_handed_over = True
                     self._libc.sigaction(signal.SIGBUS, ctypes.byref(action), None)
@@ -153,11 +164,11 @@ class _Handler:
             except SystemExit as error:  # of a handler that ends the process: 128 and the signal's number
                 interrupt = signal.Signals(int(str(error.code)) - 128)
         if interrupt is not None:
-            # is delivered when the handler has returned
+            # the signal is delivered when the handler has returned
             signal.pthread_kill(threading.get_ident(), interrupt)
 
     def _cover(self, address: int) -> bool:
-        """Map zeros over the page of a mapped file at an address; returns whether it is one."""
+        """Map zeros over a page of a mapped file; tell whether the address is in one."""
         for start, reference in tuple(self.mappings.items()):
             mapping = reference()
             if mapping is None or not start <= address < start + len(mapping):
@@ -179,7 +190,10 @@ class _Handler:
 
 
 def _read_alone(mapping: FileMapping, start: int) -> None:
-    """Let the kernel forget the pages of a block that it could not read together, and read each alone from now on."""
+    """Make the kernel read each page of a block alone.
+
+    It drops the pages that it could not read together.
+    """
     size = min(BLOCK, mapping.faults.size - start)
     with suppress(OSError):  # it is advice: without it more pages are lost than the disk has lost
         mapping.madvise(mmap.MADV_RANDOM, start, size)
@@ -191,11 +205,11 @@ _HANDLER: list[_Handler] = []
 
 
 def guard(mapping: FileMapping, address: int) -> None:
-    """Look after a mapped file as long as it is mapped.
+    """Cover a mapped file as long as it is mapped.
 
     Args:
         mapping: the file.
-        address: where it is mapped.
+        address: address where it is mapped.
     """
     if sys.platform != "linux" or os.uname().machine not in MACHINES or ctypes.sizeof(ctypes.c_void_p) != 8:
         return
@@ -207,12 +221,12 @@ def guard(mapping: FileMapping, address: int) -> None:
 
 
 def have_occurred() -> bool:
-    """Tell whether any page of any mapped file could not be read so far, or is lost."""
+    """Tell whether any page of any mapped file was unreadable so far, or is lost."""
     return bool(_LOST)
 
 
 def lose(faults: FileFaults, low: int, high: int) -> None:
-    """Note that a mapped file lacks what belongs between two offsets, and has zeros there."""
+    """Note that a mapped file has zeros between two offsets in place of lost bytes."""
     faults.pages.problem = MISSING
     faults.pages.add(0, low, high)
     _LOST[:] = [True]

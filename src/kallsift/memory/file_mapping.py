@@ -1,9 +1,8 @@
 """Map files; views of them know which parts are stored, and which turned out to be unreadable.
 
-Holes of sparse files are zeros that nobody reads, and so are pages that cannot be read (see `file_faults`).
-
-Holes are asked for by lseek(2) with SEEK_DATA and SEEK_HOLE: what it calls a hole reads as zeros. File systems that
-keep no account of holes call all of a file data.
+Holes of sparse files are zeros that need not be read, and unreadable pages are zeros too (see `file_faults`). Holes are
+found by lseek(2) with SEEK_DATA and SEEK_HOLE: a hole reads as zeros. File systems that do not record holes report the
+whole file as data.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from kallsift.memory import file_faults
 from kallsift.memory.file_faults import FileFaults
 
 GRAIN = 1 << 20
-"""Bytes of a hole at least, and what its ends are rounded to: smaller ones cost more to ask for than to read."""
+"""Lowest size of a hole in bytes, and alignment of its ends: it costs more to find smaller ones than to read them."""
 
 MAX_RANGES = 1 << 16
-"""Parts of a file that are told apart at most; all behind them counts as stored."""
+"""Highest number of parts of a file that are distinguished; everything behind them counts as stored."""
 
 BLOCK = 512
 """Unit of ``st_blocks`` (stat(2))."""
@@ -35,10 +34,10 @@ class FileMapping(mmap.mmap):
     """A mapped file.
 
     Attributes:
-        faults: what could not be read of it.
+        faults: its unreadable parts.
         descriptor: the open file.
-        is_regular: whether it is a regular file, which can be cut short.
-        stored: where its stored parts begin and end, ascending, shape (n, 2), int64; None where all of it is stored.
+        is_regular: True if it is a regular file, which can be cut short.
+        stored: begins and ends of its stored parts, ascending, shape (n, 2), int64; None where all of it is stored.
     """
 
     faults: FileFaults
@@ -48,7 +47,9 @@ class FileMapping(mmap.mmap):
 
 
 def map_file(name: str, descriptor: int, size: int) -> NDArray[np.uint8]:
-    """Return the first ``size`` bytes of an open file as a read-only view, shape (size,), uint8.
+    """Return the first ``size`` bytes of an open file as a read-only view.
+
+    The view has shape (size,), uint8.
 
     Raises:
         OSError: if it cannot be mapped; ValueError and OverflowError as `mmap.mmap`.
@@ -65,9 +66,9 @@ def map_file(name: str, descriptor: int, size: int) -> NDArray[np.uint8]:
 
 
 def touch(data: NDArray[np.uint8]) -> None:
-    """Read a byte of each page, so that it is known afterwards which of them cannot be read.
+    """Read a byte of each page, so that unreadable pages are known afterwards.
 
-    Whatever hands bytes of a file to the system does so before: a system call fails where an access would go on.
+    Call it before bytes of a file are passed to a system call: the call would fail where an access from Python goes on.
     """
     if len(data) > mmap.PAGESIZE:
         data[:: mmap.PAGESIZE].max()
@@ -83,15 +84,18 @@ def is_readable(data: NDArray[np.uint8]) -> bool:
 
 
 def faults_of(data: NDArray[np.uint8]) -> FileFaults | None:
-    """Return what could not be read of the file that bytes are a view of; None if they are none."""
+    """Return the unreadable parts of the file that bytes are a view of.
+
+    The result is None if they are no view of a file.
+    """
     found = _mapping_of(data)
     return found and found[0].faults
 
 
 def unreadable_parts(data: NDArray[np.uint8], offsets: NDArray[np.int64], width: int) -> NDArray[np.bool_] | None:
-    """Tell which parts of some bytes, each ``width`` from an offset on, could not be read; None if all could.
+    """Tell which parts of some bytes could not be read; None if all could.
 
-    Only what was accessed is known.
+    A part is ``width`` bytes from an offset on. Only accesses so far are known.
     """
     if not file_faults.have_occurred() or (found := _mapping_of(data)) is None or not found[0].faults.pages:
         return None
@@ -100,7 +104,9 @@ def unreadable_parts(data: NDArray[np.uint8], offsets: NDArray[np.int64], width:
 
 
 def stored_parts(data: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
-    """Yield the parts of some bytes that can hold more than zeros, as offsets: all of what is no view of a file.
+    """Yield the parts of some bytes that can hold more than zeros, as offsets.
+
+    Bytes that are no view of a file are one part.
 
     Args:
         data: shape (size,), uint8.
@@ -115,18 +121,21 @@ def stored_parts(data: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
 
 
 def stored_size(data: NDArray[np.uint8]) -> int:
-    """Return how many of some bytes can be more than zeros, shape (size,)."""
+    """Return how many of some bytes, shape (size,), can be more than zeros."""
     return sum(high - low for low, high in stored_parts(data))
 
 
 def _mapping_of(data: NDArray[np.uint8]) -> tuple[FileMapping, int] | None:
-    """Return the file that bytes are a view of, and the offset in it; None if they are none."""
+    """Return the file that bytes are a view of, and the offset in it.
+
+    The result is None if they are no view of a file.
+    """
     root: object = data
     while isinstance(root, np.ndarray) and isinstance(root.base, np.ndarray):
         root = root.base
     if not isinstance(root, np.ndarray):
         return None
-    # NumPy keeps what an array was made from, or a memoryview of that
+    # the base of an array is the object that it was made from, or a memoryview of that object
     owner = root.base.obj if isinstance(root.base, memoryview) else root.base
     return (owner, _address(data) - _address(root)) if isinstance(owner, FileMapping) else None
 
@@ -137,7 +146,10 @@ def _address(data: NDArray[np.uint8]) -> int:
 
 
 def _stored_ranges(descriptor: int, size: int) -> NDArray[np.int64] | None:
-    """Return where the stored parts of a file begin and end, in whole grains; None where it has no holes."""
+    """Return begins and ends of a file's stored parts; None if it has no holes.
+
+    The ends are aligned to `GRAIN`.
+    """
     if os.fstat(descriptor).st_blocks * BLOCK >= size:
         return None
     ranges: list[tuple[int, int]] = []
@@ -159,7 +171,7 @@ def _stored_ranges(descriptor: int, size: int) -> NDArray[np.int64] | None:
 
 
 def _data_from(descriptor: int, place: int, size: int) -> int:
-    """Return where the next stored byte is from ``place`` on; ``size`` if there is none."""
+    """Return the offset of the next stored byte from ``place`` on, else ``size``."""
     if place >= size:
         return size
     try:

@@ -1,7 +1,7 @@
-"""Open the files that are read, and remember which they are, so that no result is written over one of them.
+"""Open input files, and remember which they are, so that no result is written over one of them.
 
-A file is known by its device and inode (stat(2)), whatever names and links lead to it. While `recorded_files` lasts,
-every input and every output is recorded; whichever of two that exclude each other comes second is refused.
+A file is identified by its device and inode (stat(2)), whatever names and links lead to it. Inside of `recorded_files`,
+every input and every output is recorded. If an input and an output exclude each other, the second one is refused.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ from typing import BinaryIO
 from kallsift.errors import OverwriteError
 
 LOOP_FILE = "/sys/dev/block/{major}:{minor}/loop/backing_file"
-"""Where the kernel tells what file a loop device shows (Linux, drivers/block/loop.c)."""
+"""Path where the kernel names the file behind a loop device (Linux, drivers/block/loop.c)."""
 
 
 @dataclass(frozen=True)
 class KnownFile:
-    """A file as messages call it, and what stat(2) says of it."""
+    """A file by its name in messages, and its status from stat(2)."""
 
     name: str
     status: os.stat_result
 
     def is_written_by(self, output: KnownFile) -> bool:
-        """Tell whether writing an output changes this file: the same file, or one on a disk that is read."""
+        """Tell whether writing an output changes this file.
+
+        The output may be the same file, or one on a disk that is read.
+        """
         read, written = self.status, output.status
         if (read.st_dev, read.st_ino) == (written.st_dev, written.st_ino):
             return True
@@ -57,7 +60,9 @@ class FileRecord:
                 _refuse_conflict(each, output)
 
     def add_output(self, name: str, status: os.stat_result) -> None:
-        """Record a file that is to be written; one that does not exist yet by the status of its folder.
+        """Record a file that is to be written.
+
+        A file that does not exist yet is recorded by the status of its folder.
 
         Raises:
             OverwriteError: if that would change an input.
@@ -128,7 +133,7 @@ def record_stream(name: str, descriptor: int) -> None:
 
 
 def first_bytes(path: Path, size: int) -> bytes:
-    """Return what a file begins with that is only looked at, to find out whether it is an input."""
+    """Return the first bytes of a file that may not be an input, without recording it."""
     with path.open("rb") as file:
         return file.read(size)
 

@@ -1,4 +1,4 @@
-"""Bytes that a container holds in blocks, each decoded or fetched when it is asked for, behind a bounded cache."""
+"""Read bytes that a container holds in blocks, each decoded or fetched on demand, behind a bounded cache."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from kallsift.memory.memory import Packed, Stretch
 from kallsift.memory.unreadable import UnreadablePages
 
 CACHE_SIZE = 64 << 20
-"""Bytes of decoded blocks that a container keeps."""
+"""Number of bytes of decoded blocks that a container keeps."""
 
 PASSING = 8
-"""Blocks that are not kept when so many are read at once: who passes over all bytes does not come back for them."""
+"""Number of blocks in one read from which on they are not cached: sequential scans do not come back for them."""
 
 
 class Cache:
     """The blocks of one container that were used last; many threads may use it at once."""
 
     def __init__(self, limit: int = CACHE_SIZE) -> None:
-        """Of ``limit`` bytes, or one block if that is larger."""
+        """Create a cache of ``limit`` bytes, or of one block if that is larger."""
         self._limit = limit
         self._size = 0
         self._blocks: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
         self._lock = Lock()
 
     def get(self, owner: int, number: int, decode: Callable[[int], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Block ``number`` of the stretch that calls itself ``owner``."""
+        """Return block ``number`` of the stretch that is called ``owner``."""
         key = owner, number
         with self._lock:
             if key in self._blocks:
@@ -54,18 +54,20 @@ class Stored(Stretch):
 
     Attributes:
         start: address of the first byte.
-        blocks: offset at which each block begins, and the end of the last one, shape (n + 1,), int64, ascending from
-            0; or the size of all blocks, the last of which may be shorter.
-        length: bytes in all blocks.
-        decode: the bytes of a block by its number, as many as ``blocks`` says; what is broken is zero.
-        cache: that of the container.
-        owner: tells the stretches of a container apart in its cache.
-        lost: bytes at the beginning that are left out.
-        decode_many: the bytes of some blocks in a row, by the numbers of the first and of the one behind the last,
-            where that costs less than block by block.
-        zeros: whether nothing but zeros stands between two offsets, as far as that is known without decoding.
+        blocks: offset at which each block begins, and the end of the last one, shape (n + 1,), int64, ascending from 0;
+            or the size of all blocks, the last of which may be shorter.
+        length: number of bytes in all blocks.
+        decode: function that returns the bytes of a block by its number, as many as ``blocks`` says; broken ones are
+            zero.
+        cache: the container's cache.
+        owner: number that distinguishes the stretches of a container in its cache.
+        lost: number of bytes at the beginning that are left out.
+        decode_many: function that returns the bytes of some adjacent blocks, by the numbers of the first and of the one
+            behind the last, where that costs less than block by block.
+        zeros: function that tells whether only zeros stand between two offsets, as far as that is known without
+            decoding.
         packed: as `Stretch.packed`.
-        unreadable_pages: where ``decode`` notes what is broken, by ``owner``; None where nothing can be.
+        unreadable_pages: collection where ``decode`` notes broken bytes, by ``owner``; None where there can be none.
     """
 
     start: int
@@ -82,11 +84,14 @@ class Stored(Stretch):
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """Number of bytes."""
         return self.length - self.lost
 
     def read(self, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
-        """As `Stretch.read`: a view of a block where one holds it all, else a copy."""
+        """Return bytes as `Stretch.read` does.
+
+        The result is a view of a block where one block holds them all, else a copy.
+        """
         low, high = low + self.lost, self.length if high is None else min(high + self.lost, self.length)
         if low >= high:
             return np.empty(0, np.uint8)
@@ -103,7 +108,10 @@ class Stored(Stretch):
         return data
 
     def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
-        """As `Stretch.gather`: each block is decoded once."""
+        """Return bytes from each offset, as `Stretch.gather` does.
+
+        Each block is decoded once.
+        """
         if not len(offsets):
             return np.empty((0, width), np.uint8)
         low, high = int(offsets.min()) + self.lost, int(offsets.max()) + self.lost + width - 1
@@ -125,26 +133,26 @@ class Stored(Stretch):
         return cells.reshape(len(offsets), width)
 
     def unreadable(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.bool_] | None:
-        """As `Stretch.unreadable`."""
+        """Tell which values touch unreadable bytes, as `Stretch.unreadable` does."""
         return self.unreadable_pages.mask(self.owner, offsets + self.lost, width) if self.unreadable_pages else None
 
     def blank(self, low: int, high: int) -> bool:
-        """As `Stretch.blank`."""
+        """Tell whether a range holds only zeros, as `Stretch.blank` does."""
         return self.zeros(low + self.lost, min(high + self.lost, self.length))
 
     def moved(self, by: int, lost: int = 0) -> Stored:
-        """As `Stretch.moved`."""
+        """Return the bytes at other addresses, as `Stretch.moved` does."""
         packed = self.packed and replace(self.packed, bounds=self.packed.bounds - lost)
         return replace(self, start=self.start + lost + by, lost=self.lost + lost, packed=packed)
 
     def _numbers(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The block that each byte is in."""
+        """Return the number of the block that each byte is in."""
         if isinstance(self.blocks, int):
             return places // self.blocks
         return np.searchsorted(self.blocks, places, side="right") - 1
 
     def _number(self, place: int) -> int:
-        """The block that one byte is in."""
+        """Return the number of the block that one byte is in."""
         if isinstance(self.blocks, int):
             return place // self.blocks
         return int(self.blocks.searchsorted(place, side="right")) - 1

@@ -1,4 +1,4 @@
-"""Memory: bytes with addresses, whatever container they came in. Knows nothing of kernels."""
+"""Represent memory: bytes with addresses, from any container. This module knows nothing of kernels."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 LARGE, ROUND = 32 << 20, 8 << 20
-"""From how many bytes on a copy of memory is shared, and the grain of its bounds."""
+"""Size in bytes from which on a copy of memory is shared, and the granularity of its bounds."""
 COPIED_AT_ONCE = 1 << 20
 
 
 class AddressSpace(Enum):
-    """What the addresses of a memory's segments mean."""
+    """The meaning of the addresses of a memory's segments."""
 
     PHYSICAL = "physical"
     VIRTUAL = "virtual"
@@ -41,12 +41,12 @@ class AddressSpace(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """What a stretch is unpacked from, where what does not repeat stands in it as it is.
+    """The packed pieces that a stretch is unpacked from, in a format where data that does not repeat stands as it is.
 
     Attributes:
-        data: the packed pieces in the order of what they hold, shape (size,), uint8.
-        places: where each of them begins in it, shape (n,), int64, ascending.
-        bounds: the offset in the stretch of what each holds, and the end of the last one, shape (n + 1,), int64.
+        data: packed pieces in the order of their contents, shape (size,), uint8.
+        places: offset of each piece in ``data``, shape (n,), int64, ascending.
+        bounds: offset of each piece's contents in the stretch, and the end of the last one, shape (n + 1,), int64.
     """
 
     data: NDArray[np.uint8]
@@ -54,25 +54,28 @@ class Packed:
     bounds: NDArray[np.int64]
 
     def unpacked(self, places: NDArray[np.int64]) -> list[tuple[int, int]]:
-        """What the pieces at some places, and those next to them, hold: from an offset in the stretch to another."""
+        """Return the ranges of the stretch that the pieces at some places hold.
+
+        The pieces next to them are included. A range is a pair of offsets.
+        """
         numbers = np.searchsorted(self.places, places, side="right") - 1
         lows, highs = self.bounds[np.maximum(numbers - 1, 0)], self.bounds[np.minimum(numbers + 2, len(self.places))]
         return list(dict.fromkeys(zip(lows.tolist(), highs.tolist(), strict=True)))
 
 
 class Stretch(ABC):
-    """A run of contiguous bytes, in hand or decoded or fetched when they are asked for."""
+    """A run of contiguous bytes: available as an array, or decoded or fetched on demand."""
 
     start: int
     """Address of the first byte."""
 
     packed: Packed | None = None
-    """What it is unpacked from, if that can be searched."""
+    """Packed pieces that it is unpacked from, if these can be searched."""
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """How many bytes there are."""
+        """Number of bytes."""
 
     @property
     def end(self) -> int:
@@ -81,44 +84,54 @@ class Stretch(ABC):
 
     @abstractmethod
     def read(self, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
-        """The bytes from offset ``low`` to ``high`` or the end, fewer where the stretch ends before; shape (n,), uint8.
+        """Return the bytes from offset ``low`` to ``high`` or the end, shape (n,), uint8.
 
-        A view where they are in hand. What cannot be read is zero (see `unreadable`).
+        There are fewer bytes if the stretch ends before. The result is a view where they are available as an array.
+        Unreadable bytes are zero (see `unreadable`).
         """
 
     @abstractmethod
     def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
-        """``width`` bytes from each offset on, all of them inside of the stretch; shape (n, width), uint8.
+        """Return ``width`` bytes from each offset, shape (n, width), uint8.
 
-        What cannot be read is zero (see `unreadable`).
+        All of them must be inside of the stretch. Unreadable bytes are zero (see `unreadable`).
         """
 
     def unreadable(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.bool_] | None:
-        """Tell which of what was read by `read` or `gather` touches bytes that could not be; None if nothing does.
+        """Tell which values of `read` or `gather` touch unreadable bytes.
 
         Args:
-            offsets: where it begins, shape (n,).
-            width: bytes from each of them on.
+            offsets: offset of each value, shape (n,).
+            width: size of each value in bytes.
+
+        Returns:
+            A mask, shape (n,); None if no byte is unreadable so far.
         """
         return None
 
     def blank(self, low: int, high: int) -> bool:
-        """Whether the container itself tells that there are only zeros from offset ``low`` to ``high``."""
+        """Tell whether the container itself says that a range holds only zeros.
+
+        The range goes from offset ``low`` to ``high``.
+        """
         return False
 
     def stored(self) -> Iterator[tuple[int, int]]:
-        """Yield the parts that can hold more than zeros, as ascending offsets: holes of sparse files are left out."""
+        """Yield the parts that can hold more than zeros, as ascending offsets.
+
+        Holes of sparse files are left out.
+        """
         yield 0, self.size
 
     @property
     def stored_size(self) -> int:
-        """How many bytes can be more than zeros."""
+        """Number of bytes that can be more than zeros."""
         return sum(high - low for low, high in self.stored())
 
     def steps(self, size: int, first: int = 0) -> Iterator[int]:
-        """Yield offsets ``size`` bytes apart, from ``first`` on, of the blocks that can hold more than zeros.
+        """Yield the offsets of blocks that can hold more than zeros.
 
-        Whoever passes over all bytes in search of something passes over these.
+        They are ``size`` bytes apart, from ``first`` on. A search through all bytes reads these blocks.
         """
         following = first
         for low, high in self.stored():
@@ -129,12 +142,12 @@ class Stretch(ABC):
 
     @abstractmethod
     def moved(self, by: int, lost: int = 0) -> Stretch:
-        """The same bytes, but for the first ``lost``, at addresses that are ``by`` higher."""
+        """Return the bytes at addresses higher by ``by``, without the first ``lost``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Segment(Stretch):
-    """A run of contiguous bytes in hand.
+    """A run of contiguous bytes, available as an array.
 
     Attributes:
         start: address of the first byte.
@@ -146,28 +159,28 @@ class Segment(Stretch):
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """Number of bytes."""
         return len(self.data)
 
     def read(self, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
-        """As `Stretch.read`: always a view."""
+        """Return bytes as `Stretch.read` does; always a view."""
         return self.data[low:high]
 
     def unreadable(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.bool_] | None:
-        """As `Stretch.unreadable`."""
+        """Tell which values touch unreadable bytes, as `Stretch.unreadable` does."""
         return unreadable_parts(self.data, offsets, width)
 
     def stored(self) -> Iterator[tuple[int, int]]:
-        """As `Stretch.stored`."""
+        """Yield the parts that can hold more than zeros, as `Stretch.stored` does."""
         return stored_parts(self.data)
 
     def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
-        """As `Stretch.gather`."""
+        """Return bytes from each offset, as `Stretch.gather` does."""
         every = np.ndarray((max(0, self.size - width + 1),), f"V{width}", self.data, strides=(1,))
         return every[offsets].view(np.uint8).reshape(len(offsets), width)
 
     def moved(self, by: int, lost: int = 0) -> Segment:
-        """As `Stretch.moved`."""
+        """Return the bytes at other addresses, as `Stretch.moved` does."""
         return Segment(self.start + lost + by, self.data[lost:])
 
 
@@ -184,14 +197,14 @@ class CpuState:
 
 @dataclass(frozen=True)
 class Hints:
-    """What a container says besides the bytes; never needed, always cross-checked.
+    """Facts that a container tells besides the bytes; never needed, always cross-checked.
 
     Attributes:
         cpus: processor states, in the container's order.
         vmcoreinfo: text of the VMCOREINFO note, or None.
-        word_size: bytes of the kernel's words, as a user gives it; decides where the bytes do not.
+        word_size: size of the kernel's words in bytes, as a user gives it; it decides where the bytes do not.
         byte_order: ``"<"`` or ``">"``, likewise.
-        core: the notes that all that was read from, where the container has notes.
+        core: the notes that the processor states come from, where the container has notes.
     """
 
     cpus: tuple[CpuState, ...] = ()
@@ -203,16 +216,17 @@ class Hints:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What the packaging of a kernel image says of it; never believed without evidence.
+    """Facts that the packaging of a kernel image tells; never believed without evidence.
 
     Attributes:
-        packaging: formats and codecs that the image was taken out of, the outermost first, e.g. ``("bzImage", "xz")``.
-        offset: where the innermost of them begins in the file that was opened.
-        architecture: as `kallsift.arch` names it; None where no header tells.
-        base: address that the image's first byte is linked at, as a header gives it; None where none does.
-        skipped: bytes before address 0 in what was unpacked, or in the file where nothing was; segments lack them.
-        end: where the innermost of them ends in that file; None where nothing was unpacked.
-        whole: all that headers were read from, shape (size,), uint8, in case they mislead; None for a flat image.
+        packaging: formats and codecs around the image, the outermost first, e.g. ``("bzImage", "xz")``.
+        offset: offset of the innermost of them in the file that was opened.
+        architecture: name as in `kallsift.arch`; None where no header tells.
+        base: link address of the image's first byte, from a header; None where no header tells.
+        skipped: bytes before address 0 in the unpacked data, or in the file if nothing was unpacked; segments lack
+            them.
+        end: end of the innermost packaging in that file; None where nothing was unpacked.
+        whole: all bytes whose headers were read, shape (size,), uint8, in case they mislead; None for a flat image.
     """
 
     packaging: tuple[str, ...]
@@ -229,19 +243,19 @@ class Memory:
     """An ordered set of non-overlapping segments of one address space.
 
     Attributes:
-        source: the name that the memory was opened by, safe to print (see `printable`).
+        source: name that the memory was opened by, safe to print (see `printable`).
         container: name of the container format, e.g. ``"LiME"``.
-        space: what the segments' addresses mean.
-        segments: sorted by address, never overlapping.
+        space: meaning of the segments' addresses.
+        segments: segments, sorted by address, never overlapping.
         hints: processor states and notes of the container.
-        release: gives the container's resources back; called by `close`.
-        notes: remarks on what the container lacks or holds twice, each one line, safe to print.
-        image: what is known of a kernel image, as it was built; None for the memory of a machine that ran.
-        fetched: what fetches the bytes of a source that costs something to read; its segments are none then.
-        refreshed: takes another look at a source that changes while it is read; None where bytes stand still.
-        is_headerless: whether nothing says that this is a machine's memory: offsets are taken for addresses.
-        unreadable: the pages that turned out to be unreadable so far.
-        files: what could not be read of the files that are mapped.
+        release: function that releases the container's resources; called by `close`.
+        notes: remarks on parts that the container lacks or has twice, each one line, safe to print.
+        image: facts about a kernel image as it was built; None for the memory of a machine that ran.
+        fetched: object that fetches the bytes of a source that is expensive to read; there are no segments then.
+        refreshed: function that reads a source again that changes while it is read; None where the bytes do not change.
+        is_headerless: True if nothing says that this is a machine's memory: offsets are taken for addresses.
+        unreadable: pages that turned out to be unreadable so far.
+        files: unreadable parts of the files that are mapped.
     """
 
     source: str
@@ -271,7 +285,10 @@ class Memory:
         return f"<Memory {self.source!r}: {printable(self.container)}, {self.size:,} bytes in {ranges}>"
 
     def __reduce__(self) -> tuple[Callable[..., Memory], tuple[object, ...]]:
-        """Leave the bytes out of a pickle: a kernel that another process recovered brings its table, not its dump."""
+        """Leave the bytes out of a pickle.
+
+        A kernel that another process recovered brings its table, not its dump.
+        """
         image = self.image and replace(self.image, whole=None)
         notes = (*self.notes, "its bytes are not here: it was pickled; open the source again to read them")
         return _pickled, (self.source, self.container, self.space, self.hints, notes, image, self.is_headerless)
@@ -285,7 +302,7 @@ class Memory:
         self.close()
 
     def close(self) -> None:
-        """Gives the source back. Views that were handed out stay valid until they are dropped."""
+        """Release the source. Views that were returned stay valid until they are dropped."""
         self.release()
 
     @cached_property
@@ -294,34 +311,37 @@ class Memory:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """The notes, and what reading it has shown so far, each one line."""
+        """The notes, and remarks on unreadable parts so far, each one line."""
         return (*self.notes, *self.unreadable_remarks)
 
     @property
     def unreadable_remarks(self) -> tuple[str, ...]:
-        """What reading it has shown so far to be unreadable, each one line."""
+        """Remarks on the parts that turned out to be unreadable so far, each one line."""
         found = [("", self.unreadable.remark(self.size))]
         found += ((f"{file.name}: " if len(self.files) > 1 else "", file.remark()) for file in self.files)
         return tuple(name + remark for name, remark in found if remark is not None)
 
     @property
     def has_unreadable(self) -> bool:
-        """Whether any page turned out to be unreadable so far."""
+        """True if any page turned out to be unreadable so far."""
         return bool(self.unreadable) or any(file.pages for file in self.files)
 
     def is_readable(self, address: int, size: int) -> bool:
-        """Whether none of some bytes, which were read, turned out to be unreadable."""
+        """Tell whether none of some bytes turned out to be unreadable.
+
+        The bytes must have been read before.
+        """
         for segment in self.between(address, address + size):
             low, high = max(address, segment.start) - segment.start, min(address + size, segment.end) - segment.start
             lost = segment.unreadable(np.array([low]), high - low)
-            # of what is packed nothing tells which pages of the file it comes from
+            # nothing tells which pages of the file the bytes of a packed segment come from
             is_packed = not isinstance(segment, Segment)
             if (lost is not None and lost.any()) or (is_packed and any(file.pages for file in self.files)):
                 return False
         return True
 
     def check_files(self) -> None:
-        """Refuse what was read of a file that was cut short meanwhile.
+        """Raise an error if a file was cut short while it was read.
 
         Raises:
             SourceError: if one was.
@@ -331,23 +351,25 @@ class Memory:
 
     @property
     def size(self) -> int:
-        """Bytes in all segments."""
+        """Number of bytes in all segments."""
         return sum(segment.size for segment in self.segments)
 
     @cached_property
     def stored_size(self) -> int:
-        """Bytes that can hold more than zeros: what a search of all memory has to look at."""
+        """Number of bytes that can be more than zeros, which a search of all memory has to read."""
         return sum(segment.stored_size for segment in self.segments)
 
     def segment_at(self, address: int) -> Stretch | None:
-        """The segment that holds ``address``, or None."""
+        """Return the segment that holds ``address``, or None."""
         behind = bisect_right(self.segments, address, key=attrgetter("start"))
         if behind and address < self.segments[behind - 1].end:
             return self.segments[behind - 1]
         return None
 
     def window(self, address: int, before: int, after: int) -> Segment:
-        """What one segment holds of ``[address - before, address + after)``; a view where it is in hand.
+        """Return the part of ``[address - before, address + after)`` in one segment.
+
+        It is a view where the bytes are available as an array.
 
         Raises:
             UnmappedError: if ``address`` itself is in no segment.
@@ -360,9 +382,9 @@ class Memory:
         return Segment(segment.start + low, segment.read(low, offset + after))
 
     def around(self, address: int, before: int, after: int) -> Segment:
-        """All that is held of ``[address - before, address + after)``, as one segment; what is missing in it is zero.
+        """Return all of ``[address - before, address + after)`` as one segment.
 
-        A view where one segment holds it all, else a copy.
+        Missing bytes are zero. It is a view where one segment holds it all, else a copy.
 
         Raises:
             UnmappedError: if ``address`` itself is in no segment.
@@ -376,7 +398,7 @@ class Memory:
         low, high = max(low, held[0].start), min(high, held[-1].end)
         if high - low < LARGE:
             return Segment(low, self._copy(low, high))
-        # what is asked for again, or a little beside it, while the first copy is in use, is a part of that
+        # while the last copy is in use, the same range, or one a little beside it, is a part of that copy
         start, copy = self._last_copy[0] if self._last_copy else (0, lambda: None)
         data = copy()
         if data is None or low < start or high > start + len(data):
@@ -386,24 +408,24 @@ class Memory:
         return Segment(low, data[low - start : high - start])
 
     def between(self, low: int, high: int) -> tuple[Stretch, ...]:
-        """The segments that hold any of ``[low, high)``."""
+        """Return the segments that hold any of ``[low, high)``."""
         edges = np.array([low, high - 1], np.uint64)
         first, last = np.searchsorted(self._starts, edges, "right").tolist()
         return tuple(segment for segment in self.segments[max(0, first - 1) : last] if low < segment.end)
 
     def _copy(self, low: int, high: int) -> NDArray[np.uint8]:
-        """The bytes of ``[low, high)``; what is missing is zero."""
+        """Return a copy of ``[low, high)``; missing bytes are zero."""
         data = np.zeros(high - low, np.uint8)
         for segment in self.between(low, high):
             start, end = max(low, segment.start), min(high, segment.end)
-            # in parts: what is decoded for it is never there as a whole a second time
+            # in parts, so that the decoded bytes never exist twice as a whole
             for place in range(start, end, COPIED_AT_ONCE):
                 part = segment.read(place - segment.start, min(place + COPIED_AT_ONCE, end) - segment.start)
                 data[place - low :][: len(part)] = part
         return data
 
     def with_hints(self, given: Hints) -> Memory:
-        """The same memory with what a user knows besides: it goes before what the container says."""
+        """Return the memory with hints from a user, which precede the container's."""
         registers = given.cpus[0].registers if given.cpus else {}
         known = self.hints.cpus or (given.cpus and (CpuState(0, {}),))
         cpus = tuple(CpuState(cpu.number, {**cpu.registers, **registers}) for cpu in known)
@@ -412,7 +434,7 @@ class Memory:
         return replace(self, hints=Hints(cpus, text, word_size, byte_order, self.hints.core))
 
     def moved(self, by: int) -> Memory:
-        """The same bytes at addresses that are ``by`` higher; without those that would come to lie below 0."""
+        """Return the bytes at addresses higher by ``by``, without those below 0."""
         segments: list[Stretch] = []
         for segment in self.segments:
             lost = max(0, -(segment.start + by))
@@ -421,7 +443,9 @@ class Memory:
         return replace(self, segments=sorted_segments(segments))
 
     def read(self, address: int, size: int) -> NDArray[np.uint8]:
-        """Exactly ``size`` bytes, shape (size,), a view where one segment holds them all.
+        """Return exactly ``size`` bytes, shape (size,).
+
+        The result is a view where one segment holds them all.
 
         Raises:
             UnmappedError: if any byte is missing or unreadable; missing memory is never made up.
@@ -440,7 +464,10 @@ class Memory:
         return np.concatenate(parts) if parts else np.empty(0, np.uint8)
 
     def first_missing(self, address: int, size: int) -> int | None:
-        """Return the first address of ``[address, address + size)`` that no segment holds; None if all are held."""
+        """Return the first address of a range that no segment holds; None if all are held.
+
+        The range is ``[address, address + size)``.
+        """
         while size > 0:
             segment = self.segment_at(address)
             if segment is None:
@@ -452,7 +479,7 @@ class Memory:
     def words(
         self, addresses: NDArray[np.uint64], dtype: np.dtype[np.unsignedinteger]
     ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """The words that stand at many addresses at once.
+        """Return the words at many addresses at once.
 
         Args:
             addresses: shape (n,), any order, any alignment.
@@ -488,7 +515,7 @@ class Memory:
         rest = np.concatenate(straddling) if straddling else np.empty(0, np.intp)
         rest = rest[addresses[rest] <= np.uint64(2**64 - width)]
         if len(rest):
-            # Words that run over into a segment that touches theirs are put together from their bytes.
+            # Words that continue in an adjacent segment are put together from their bytes.
             singles = [self.words(addresses[rest] + np.uint64(place), np.dtype(np.uint8)) for place in range(width)]
             cells = np.stack([byte for byte, _ in singles], axis=1).astype(np.uint8)
             whole = np.all([there for _, there in singles], axis=0)
@@ -498,7 +525,10 @@ class Memory:
 
 
 def _groups(numbers: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """Return the indices of equal numbers, by one sort: the time does not grow with groups times numbers."""
+    """Return the indices of equal numbers, by one sort.
+
+    So the time does not grow with the number of groups times the number of elements.
+    """
     if not (numbers != numbers[:1]).any():
         return [np.arange(len(numbers))] if len(numbers) else []
     order = np.argsort(numbers, kind="stable")
@@ -506,7 +536,7 @@ def _groups(numbers: NDArray[np.intp]) -> list[NDArray[np.intp]]:
 
 
 def _readable(segment: Stretch, address: int, size: int) -> NDArray[np.uint8]:
-    """The bytes at an address, all of them in one segment.
+    """Return the bytes at an address, all of them in one segment.
 
     Raises:
         UnmappedError: if any of them is unreadable.
@@ -523,23 +553,26 @@ def _readable(segment: Stretch, address: int, size: int) -> NDArray[np.uint8]:
 def _pickled(
     source: str, container: str, space: AddressSpace, hints: Hints, notes: tuple[str, ...], *rest: Any
 ) -> Memory:
-    """Return what remains of a memory in a pickle: all but its bytes."""
+    """Return a memory from a pickle: everything but its bytes."""
     image, is_headerless = rest
     return Memory(source, container, space, (), hints, notes=notes, image=image, is_headerless=is_headerless)
 
 
 def sorted_segments(segments: Iterable[Kind]) -> tuple[Kind, ...]:
-    """Segments in the order of their addresses, empty ones left out."""
+    """Return segments in the order of their addresses, without empty ones."""
     return tuple(sorted((s for s in segments if s.size), key=lambda s: s.start))
 
 
 def printable(name: str) -> str:
-    """A name that came from outside, with everything escaped that could play tricks on a terminal or a log."""
+    """Return a name from outside with all unprintable characters escaped.
+
+    They could manipulate a terminal or a log.
+    """
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in name
     )
 
 
 def cut_short(what: str, present: int, promised: int) -> str:
-    """The remark that a file ends before ``what`` does."""
+    """Return the remark that a file ends before ``what`` does."""
     return f"{what} is cut short: {present} of {promised} bytes present"

@@ -1,4 +1,4 @@
-"""Memory that somebody else reads for us, as little of it as need be: a guest's under introspection, a debugger's."""
+"""Read as little memory as possible through a callback, such as a guest's under introspection or a debugger's."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from kallsift.errors import UnmappedError
 from kallsift.memory.memory import AddressSpace, Hints, Memory, Segment
 
 Read = Callable[[int, int], bytes | None]
-"""Reads some bytes, as many as the second argument says, at an address; None if any of them is not mapped."""
+"""Function that reads as many bytes as the second argument says at an address; None if any of them is not mapped."""
 
 PAGE = 4096
 
 AT_ONCE = 1 << 16
-"""Bytes asked for at once where nothing is known to be missing; what is refused is asked for again in halves."""
+"""Number of bytes in one request, where nothing is known to be missing; a refused request is repeated in halves."""
 
 
 class Fetched:
-    """What was read so far of an address space that somebody else reads for us.
+    """The bytes that were read so far of an address space that is read through a callback.
 
     Attributes:
-        source: what messages call it.
-        space: what the addresses mean.
-        hints: what is known of the processors.
+        source: name in messages.
+        space: meaning of the addresses.
+        hints: hints about the processors.
         physical: the same machine's physical memory, where it can be read too.
-        advice: what to do where no kernel is found.
-        bytes_read: how many bytes were read.
+        advice: what to do if no kernel is found.
+        bytes_read: number of bytes that were read.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Fetched:
         physical: Fetched | None = None,
         advice: str = "",
     ) -> None:
-        """Nothing is read yet."""
+        """Create an address space of which nothing is read yet."""
         self.source, self.space, self.hints = source, space, hints or Hints()
         self.physical, self.advice = physical, advice
         self.bytes_read = 0
@@ -51,11 +51,15 @@ class Fetched:
 
     @property
     def bytes_in_all(self) -> int:
-        """How many bytes were read, of physical memory too."""
+        """Number of bytes that were read, with those of physical memory."""
         return self.bytes_read + (self.physical.bytes_in_all if self.physical else 0)
 
     def fetch(self, low: int, high: int) -> bool:
-        """Reads the pages of ``[low, high)`` that were not asked for yet; tells whether any of all these is mapped."""
+        """Read the pages of ``[low, high)`` that were not requested yet.
+
+        Returns:
+            True if any page of the range is mapped.
+        """
         first, last = max(0, low) // PAGE, -(-min(high, 1 << 64) // PAGE)
         number = first
         while number < last:
@@ -70,7 +74,7 @@ class Fetched:
         return any(self._pages[number] is not None for number in range(first, last))
 
     def _ask(self, first: int, last: int) -> None:
-        """Reads pages, the whole of them or by halves."""
+        """Read pages, all at once or by halves."""
         size = (last - first) * PAGE
         data = self._read(first * PAGE, size)
         if data is not None and len(data) == size:
@@ -85,7 +89,7 @@ class Fetched:
             self._ask(middle, last)
 
     def bytes_at(self, address: int, size: int) -> NDArray[np.uint8]:
-        """Bytes, read now if need be; shape (size,), uint8.
+        """Return bytes, read now if need be; shape (size,), uint8.
 
         Raises:
             UnmappedError: if any is not mapped.
@@ -98,12 +102,15 @@ class Fetched:
         return np.concatenate(held)[address % PAGE :][:size]
 
     def reading_on(self, memory: Memory) -> Memory:
-        """What was read so far, and whatever else is asked for from now on."""
+        """Return a memory that also fetches what is requested from now on.
+
+        Its segments are those of ``memory``.
+        """
         known = {field.name: getattr(memory, field.name) for field in fields(memory) if field.init}
         return _ReadingOn(**known | {"fetched": self})
 
     def in_hand(self, low: int = 0, high: int = 1 << 64) -> Memory:
-        """All that was read so far of ``[low, high)``, whole pages."""
+        """Return all that was read so far of ``[low, high)``, in whole pages."""
         numbers = sorted(
             number for number, page in self._pages.items() if page is not None and low <= number * PAGE < high
         )
@@ -118,10 +125,10 @@ class Fetched:
 
 
 class _ReadingOn(Memory):
-    """A memory that fetches what it lacks; its segments stay what they were."""
+    """A memory that fetches what it lacks; its segments do not change."""
 
     def read(self, address: int, size: int) -> NDArray[np.uint8]:
-        """As `Memory.read`."""
+        """Return bytes as `Memory.read` does."""
         if self.fetched is None or not size:
             return super().read(address, size)
         return self.fetched.bytes_at(address, size)
@@ -129,7 +136,7 @@ class _ReadingOn(Memory):
     def words(
         self, addresses: NDArray[np.uint64], dtype: np.dtype[np.unsignedinteger]
     ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """As `Memory.words`."""
+        """Return words as `Memory.words` does."""
         if self.fetched is None or not len(addresses):
             return super().words(addresses, dtype)
         ends = addresses + np.minimum(np.uint64(dtype.itemsize - 1), ~addresses)

@@ -1,10 +1,10 @@
-"""Where machines have their RAM: the address of its first byte, and the hole behind which the rest of it goes on.
+"""List where machines have their RAM: the address of its first byte, and the hole behind which the rest continues.
 
 Facts, each from the program's own source: QEMU, hw/i386/pc_piix.c, pc_q35.c and microvm.c, hw/arm/virt.c,
 hw/riscv/virt.c, hw/arm/sbsa-ref.c; Firecracker, arch/x86_64/layout.rs (a hole of 768 MiB, later of 1 GiB) and
 arch/aarch64/layout.rs; Cloud Hypervisor, arch/src/x86_64/layout.rs (MEM_32BIT_RESERVED_START) and aarch64; VirtualBox,
-MM_RAM_HOLE_SIZE_DEFAULT; Xen, public/hvm/e820.h (HVM_BELOW_4G_RAM_END). VMware and Hyper-V publish none: theirs are
-what their guests' maps show. A row of `LAYOUTS` that is wrong costs time, never correctness.
+MM_RAM_HOLE_SIZE_DEFAULT; Xen, public/hvm/e820.h (HVM_BELOW_4G_RAM_END). VMware and Hyper-V publish none: their rows
+come from their guests' memory maps. A wrong row of `LAYOUTS` costs time, never correctness.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import NamedTuple
 MIB, GIB = 1 << 20, 1 << 30
 
 VGA_WINDOW = range(0xA0000, 0xC0000)
-"""Addresses of a PC at which a display adapter answers, never the RAM that lies behind them."""
+"""Addresses of a PC at which a display adapter answers instead of the RAM behind them."""
 
 
 class Piece(NamedTuple):
-    """A part of a machine's RAM: where it begins in the RAM, its physical address, its size."""
+    """A part of a machine's RAM: its offset in the RAM, its physical address, its size."""
 
     offset: int
     address: int
@@ -28,14 +28,14 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where one kind of machine has its RAM.
+    """The addresses of RAM in one kind of machine.
 
     Attributes:
-        machine: as messages call it.
+        machine: name in messages.
         base: address of the first byte.
         below: bytes of RAM in front of the hole; None where there is no hole.
         resumes: address of the first byte behind the hole.
-        split_from: RAM of fewer bytes is not split, although it is more than ``below``.
+        split_from: size in bytes from which on RAM is split; smaller RAM is not, even if it is larger than ``below``.
     """
 
     machine: str
@@ -45,7 +45,7 @@ class Layout:
     split_from: int = 0
 
     def pieces(self, size: int) -> tuple[Piece, ...]:
-        """The parts of RAM of ``size`` bytes."""
+        """Return the parts of RAM of ``size`` bytes."""
         if self.below is None or size <= self.below or size < self.split_from:
             return (Piece(0, self.base, size),)
         return Piece(0, self.base, self.below), Piece(self.below, self.resumes, size - self.below)
@@ -91,5 +91,7 @@ QEMU_RAM = (
     ("", "pseries", FROM_ZERO),
     ("", "microvm", MICROVM),
 )
-"""QEMU's machines: the name of the block of RAM, the beginning of the machine type, where the RAM is. The first row
-that fits counts; a block that the user has named fits by its machine alone."""
+"""QEMU's machines: the name of the RAM block, the beginning of the machine type, and the layout.
+
+The first row that fits counts; a block with a name from the user fits by its machine alone.
+"""

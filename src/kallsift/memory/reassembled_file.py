@@ -1,4 +1,4 @@
-"""A file whose bytes stand elsewhere, in pieces and in another order, read as if they were put in order."""
+"""Read a file whose bytes stand elsewhere, in pieces and in another order, as if they were in order."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from kallsift.memory.memory import Segment, Stretch
 from kallsift.memory.unreadable import MISSING, UnreadablePages
 
 BLOCK = 1 << 16
-"""Bytes of a stretch that are put in order at once."""
+"""Number of bytes of a stretch that are put in order at once."""
 
 
 class Rearranged:
-    """Takes the place of a file's view as far as slices and the length go; what no piece covers reads as zero.
+    """A replacement of a file's view for slices and the length; bytes that no piece covers are zero.
 
     Attributes:
-        stored_size: bytes of the view that are stored; the length is what pieces say.
+        stored_size: number of bytes of the view that are stored; the length follows from the pieces.
     """
 
     def __init__(
         self, view: Content, offsets: NDArray[np.int64], sizes: NDArray[np.int64], places: NDArray[np.int64]
     ) -> None:
-        """Puts pieces in order; of those that overlap a later one wins, as it would had they been written one by one.
+        """Put pieces in order.
+
+        Where pieces overlap, a later one wins, as if they had been written one by one.
 
         Args:
-            view: what holds the pieces: a file, or one that was put in order itself.
-            offsets: where each piece belongs, shape (n,).
-            sizes: how many bytes it has, shape (n,).
-            places: where it stands in ``view``, shape (n,).
+            view: bytes with the pieces: a file, or one that was put in order itself.
+            offsets: offset of each piece in the result, shape (n,).
+            sizes: size of each piece in bytes, shape (n,).
+            places: offset of each piece in ``view``, shape (n,).
         """
         self._view = view
         ends = offsets + sizes
@@ -52,7 +54,10 @@ class Rearranged:
         return self._size
 
     def __getitem__(self, part: slice) -> NDArray[np.uint8]:
-        """The bytes of a slice without a step, shape (n,), uint8: a view where one piece holds them all."""
+        """Return the bytes of a slice without a step, shape (n,), uint8.
+
+        The result is a view where one piece holds them all.
+        """
         start, stop, _ = part.indices(self._size)
         if start >= stop:
             return np.empty(0, np.uint8)
@@ -82,7 +87,10 @@ class Rearranged:
             yield start, stop
 
     def stretch(self, address: int, start: int, stop: int) -> Stored:
-        """The bytes from offset ``start`` to ``stop`` as memory at an address, put in order when they are read."""
+        """Return the bytes from offset ``start`` to ``stop`` as memory at an address.
+
+        They are put in order when they are read.
+        """
 
         def decode(number: int) -> NDArray[np.uint8]:
             low = start + number * BLOCK
@@ -99,12 +107,12 @@ Content = NDArray[np.uint8] | Rearranged
 
 
 def stored_size_of(content: Content) -> int:
-    """Return how many bytes of a file are stored, whatever its pieces say."""
+    """Return the number of stored bytes of a file, whatever its pieces say."""
     return content.stored_size if isinstance(content, Rearranged) else stored_size(content)
 
 
 def stretch(content: Content, address: int, start: int, stop: int) -> Stretch:
-    """The bytes of a file from offset ``start`` to ``stop`` as memory at an address."""
+    """Return the bytes from offset ``start`` to ``stop`` as memory at an address."""
     if isinstance(content, Rearranged):
         return content.stretch(address, start, min(stop, len(content)))
     return Segment(address, content[start:stop])
@@ -113,9 +121,9 @@ def stretch(content: Content, address: int, start: int, stop: int) -> Stretch:
 def _resolved(
     offsets: NDArray[np.int64], ends: NDArray[np.int64], places: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Pieces that no longer overlap, in their order: starts, ends and places.
+    """Return starts, ends and places of pieces that no longer overlap, in order.
 
-    Each cell between two bounds goes to the last piece that covers it. A piece has as many cells as bytes at most, so
+    Each cell between two bounds goes to the last piece that covers it. A piece has at most as many cells as bytes, so
     all of them together take no longer than a copy of the file would.
     """
     bounds = np.unique(np.concatenate([offsets, ends]))

@@ -1,7 +1,7 @@
-"""Standard input as a source: ``-``. A file is mapped where it lies; a pipe is kept in a temporary file first.
+"""Use standard input as a source: ``-``. A file is mapped in place; a pipe is kept in a temporary file first.
 
-That takes half of the room that is free where TMPDIR says at most; see `spool`. The temporary file then takes the
-pipe's place as standard input, so that it can be asked for again.
+The temporary file takes at most half of the free space of the disk with TMPDIR (see `spool`). It then replaces the pipe
+as standard input, so that the input can be read again.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from kallsift.memory.input_files import record_input
 from kallsift.memory.spool import gathered
 
 NAME = "standard input"
-"""What messages call it."""
+"""Name of the source in messages."""
 DESCRIPTOR = 0
 PIECE = 1 << 20
-"""Bytes that are read at once."""
+"""Number of bytes that are read at once."""
 
 
 def view() -> NDArray[np.uint8]:
-    """All that standard input still has to give, shape (size,), uint8, read-only.
+    """Return everything left on standard input, shape (size,), uint8, read-only.
 
     Raises:
-        SourceError: if there is nothing, if it is a terminal, or if it is more than there is room for.
+        SourceError: if there is nothing, if it is a terminal, or if there is not enough room for it.
     """
     try:
         kind = os.fstat(DESCRIPTOR)
