@@ -1,4 +1,4 @@
-"""A connection to somebody who answers requests: every answer has a deadline, whatever the other side does."""
+"""Connect to a program that answers requests; every answer has a deadline, whatever the other side does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from kallsift.errors import SourceError
 
 TIMEOUT = 10.0
-"""Seconds that an answer may take."""
+"""Longest time for an answer, in seconds."""
 
 AT_ONCE = 1 << 16
 
@@ -21,11 +21,13 @@ class Connection:
     """A stream socket.
 
     Attributes:
-        name: what messages call the source.
+        name: name of the source in messages.
     """
 
     def __init__(self, name: str, where: str, timeout: float = TIMEOUT) -> None:
-        """Connects to ``HOST:PORT`` (``[ADDRESS]:PORT`` for IPv6) or to the path of a Unix socket.
+        """Connect to ``HOST:PORT`` or to the path of a Unix socket.
+
+        An IPv6 address is written as ``[ADDRESS]:PORT``.
 
         Raises:
             SourceError: if nobody listens there.
@@ -49,7 +51,10 @@ class Connection:
             raise SourceError(f"{name}: cannot be connected to ({reason}); {advice}") from error
 
     def process(self) -> int | None:
-        """The process that listens, where both are on one host and a Unix socket is between them."""
+        """Return the ID of the listening process; None if it is unknown.
+
+        It is known if a Unix socket connects both, which are then on one host.
+        """
         if self._socket.family != socket.AF_UNIX:
             return None
         credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
@@ -57,11 +62,11 @@ class Connection:
         return process or None
 
     def deadline(self, timeout: float | None = None) -> float:
-        """The moment by which an answer to what is asked now must be whole."""
+        """Return the time by which an answer to a request made now must be complete."""
         return time.monotonic() + (timeout or self.timeout)
 
     def send(self, data: bytes) -> None:
-        """Sends all of it."""
+        """Send all of the data."""
         self._socket.settimeout(self.timeout)
         try:
             self._socket.sendall(data)
@@ -69,7 +74,7 @@ class Connection:
             raise SourceError(f"{self.name}: the connection broke ({error.strerror or error}); try again") from error
 
     def receive(self, deadline: float) -> bytes:
-        """Some bytes, at least one.
+        """Return some bytes, at least one.
 
         Raises:
             SourceError: if none comes before the deadline, or the other side is gone.
@@ -90,5 +95,5 @@ class Connection:
         return data
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Close the connection."""
         self._socket.close()

@@ -1,4 +1,4 @@
-"""Packets of the GDB remote serial protocol: framed, checked, expanded, each answer within a deadline.
+"""Exchange packets of the GDB remote serial protocol: framed, checked, expanded, each answer within a deadline.
 
 Protocol: GDB's manual, appendix E, "Overview" (frames, escapes, run lengths, acknowledgements) and "Notification
 Packets".
@@ -12,13 +12,13 @@ from kallsift.errors import SourceError
 from kallsift.memory.live.connection import Connection
 
 LARGEST = 1 << 17
-"""Bytes of an answer at most, expanded; stubs announce some thousand."""
+"""Highest size of an expanded answer in bytes; stubs announce some thousand."""
 
 MOST_NOISE = 1 << 20
-"""Bytes between answers at most."""
+"""Highest number of bytes between answers."""
 
 TRIES = 3
-"""How often a packet is sent whose answer arrives damaged."""
+"""Number of attempts for an answer that arrives damaged."""
 
 _STOPPED = re.compile(rb"[TS][0-9a-f]{2}")
 _ESCAPE, _RUN = ord("}"), ord("*")
@@ -28,18 +28,18 @@ class Packets:
     """The exchange of packets with a stub.
 
     Attributes:
-        count: packets that were sent.
+        count: number of packets that were sent.
     """
 
     def __init__(self, connection: Connection) -> None:
-        """Nothing is sent yet."""
+        """Create an exchange in which nothing is sent yet."""
         self.connection = connection
         self.name = connection.name
         self.count = 0
         self._rest = b""
 
     def ask(self, packet: bytes, timeout: float | None = None) -> bytes:
-        """Sends a packet and gives the answer to it; empty where the stub does not know it.
+        """Send a packet, and return the answer; empty if the stub does not know it.
 
         Raises:
             SourceError: if no whole answer comes in time.
@@ -48,12 +48,15 @@ class Packets:
         return self.answer(timeout)
 
     def send(self, packet: bytes) -> None:
-        """Sends a packet."""
+        """Send a packet."""
         self.count += 1
         self.connection.send(b"$%s#%02x" % (packet, sum(packet) & 0xFF))
 
     def answer(self, timeout: float | None = None) -> bytes:
-        """The next answer; that the machine has stopped is none, since nobody asks for it here."""
+        """Return the next answer.
+
+        Reports that the machine has stopped are ignored, because nothing here requests them.
+        """
         deadline = self.connection.deadline(timeout)
         damaged = 0
         while damaged < TRIES:
@@ -68,7 +71,7 @@ class Packets:
         raise SourceError(f"{self.name}: its answers arrive damaged; is this a GDB stub?")
 
     def _frame(self, deadline: float) -> bytes | None:
-        """What the next frame holds; None where its checksum is wrong."""
+        """Return the contents of the next frame; None if its checksum is wrong."""
         noise = 0
         while True:
             mark = self._until(deadline, b"$%")
@@ -85,7 +88,7 @@ class Packets:
             return self._expanded(content) if checksum.lower() == b"%02x" % (sum(content) & 0xFF) else None
 
     def _until(self, deadline: float, marks: bytes) -> bytes:
-        """The bytes up to the first of some marks, with it."""
+        """Return the bytes up to the first of some marks, with the mark."""
         pattern = re.compile(b"[" + re.escape(marks) + b"]")
         searched = 0
         while not (match := pattern.search(self._rest, searched)):
@@ -97,7 +100,7 @@ class Packets:
         return found
 
     def _expanded(self, content: bytes) -> bytes:
-        """Without escapes and run lengths."""
+        """Return the contents without escapes and run lengths."""
         if _ESCAPE not in content and _RUN not in content:
             return content
         result = bytearray()

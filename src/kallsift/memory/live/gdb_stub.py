@@ -1,7 +1,7 @@
-"""The memory of a machine behind a GDB stub: fetched as it is asked for, in as few packets as possible.
+"""Read the memory of a machine behind a GDB stub, on demand and in as few packets as possible.
 
-Packets: GDB's manual, appendix E; those of QEMU's own (physical memory, the monitor's commands), QEMU,
-docs/system/gdb.rst and gdbstub.c. Attaching stops the machine; it goes on when the memory is closed.
+Packets: GDB's manual, appendix E; QEMU's own packets (physical memory, the monitor's commands), QEMU,
+docs/system/gdb.rst and gdbstub.c. Attaching stops the machine; it continues when the memory is closed.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory
 from kallsift.memory.on_demand import Fetched
 
 MOST_READ = 96 << 20
-"""Bytes that are read at most; the tables of a kernel and all around them are less than half of it."""
+"""Highest number of bytes that are read; a kernel's tables and everything around them are less than half of it."""
 
 SMALLEST, LARGEST = 128, 1 << 16
-"""Bytes of a packet: where the stub does not say, and at most."""
+"""Size of a packet in bytes if the stub does not tell it, and highest size."""
 
 MOST_TEXT = 1 << 20
-"""Characters of a description or of a monitor's answer at most."""
+"""Highest number of characters of a description or of a monitor's answer."""
 MOST_PARTS = 1 << 12
-"""Packets that either comes in at most."""
+"""Highest number of packets of a description or of a monitor's answer."""
 PATIENCE = 60.0
-"""Seconds that a stub has for saying what it is."""
+"""Time in seconds in which a stub must describe itself."""
 
 ADVICE = "if it was interrupted in a user's program, let it run on and try again, or give --lstar, --idt or --vbar"
 
 
 class Stub:
-    """A stub, attached."""
+    """A stub to which this program is attached."""
 
     def __init__(self, connection: Connection) -> None:
-        """Asks what it can do.
+        """Request the stub's features.
 
         Raises:
             SourceError: if it does not answer as a stub does.
@@ -47,7 +47,7 @@ class Stub:
         self.packets = Packets(connection)
         supported = self.packets.ask(b"qSupported:xmlRegisters=i386,arm,aarch64")
         size = re.search(rb"PacketSize=([0-9a-fA-F]{1,8})(?:;|$)", supported)
-        # an answer has two digits for each byte
+        # an answer has two hexadecimal digits for each byte
         self.at_once = min(max(int(size[1], 16) if size else 0, SMALLEST), LARGEST) // 2
         self._features = b"qXfer:features:read+" in supported
         mode = self.packets.ask(b"qqemu.PhyMemMode")
@@ -57,10 +57,10 @@ class Stub:
         self._parts, self._deadline = 0, time.monotonic() + PATIENCE
 
     def read(self, address: int, size: int, physical: bool = False) -> bytes | None:
-        """Some bytes; None if any of them is not mapped.
+        """Return bytes of memory; None if any of them is not mapped.
 
         Raises:
-            SourceError: if more was asked for than the tables of any kernel take, or the stub fails.
+            SourceError: if more is read than the tables of any kernel take, or the stub fails.
         """
         self._see(physical)
         data = b""
@@ -85,7 +85,10 @@ class Stub:
         return data
 
     def hints(self) -> Hints:
-        """The processors' registers: what QEMU's monitor prints, and the first one's as the stub has them."""
+        """Return the processors' registers.
+
+        They come from QEMU's monitor, and for the first processor also from the stub.
+        """
         cpus = list(hmp.processors(self.command("info registers -a")))
         first = self._registers()
         if first:
@@ -94,11 +97,11 @@ class Stub:
         return Hints(tuple(cpus))
 
     def command(self, line: str) -> str:
-        """What the monitor behind the stub prints; nothing where it has none."""
+        """Return the output of a command of the monitor; empty if there is no monitor."""
         answer = self.packets.ask(b"qRcmd," + line.encode().hex().encode())
         text = b""
         deadline = time.monotonic() + PATIENCE
-        # output comes in packets of its own; then OK
+        # output comes in separate packets, and OK ends it
         for _ in range(MOST_PARTS):
             if answer[:1] != b"O" or answer == b"OK" or len(text) > MOST_TEXT or time.monotonic() > deadline:
                 break
@@ -108,7 +111,7 @@ class Stub:
         return text.decode("ascii", "replace").replace("\r\n", "\n")
 
     def detach(self) -> None:
-        """Lets the machine go on, unless it was never started."""
+        """Let the machine continue, unless it was never started."""
         with contextlib.suppress(SourceError):
             self._see(self._before)
             if self.of_qemu and "prelaunch" in self.command("info status"):
@@ -116,7 +119,7 @@ class Stub:
             self.packets.ask(b"D")
 
     def _see(self, physical: bool) -> None:
-        """Makes addresses physical or virtual ones, which only QEMU can."""
+        """Select physical or virtual addresses; only QEMU has physical ones."""
         if physical != self._physical:
             if self.packets.ask(b"Qqemu.PhyMemMode:%d" % physical) != b"OK":
                 raise SourceError(f"{self.name}: cannot read physical memory")
@@ -141,7 +144,7 @@ class Stub:
         return found
 
     def _feature(self, part: str) -> str | None:
-        """A file of the target's description."""
+        """Return a file of the target's description; None if it cannot be read."""
         if not re.fullmatch(r"[\w.-]{1,64}", part):
             return None
         text = ""
@@ -156,7 +159,10 @@ class Stub:
 
 
 def _bytes(answer: bytes) -> bytes:
-    """The value in the answer to ``g`` or ``p``: nothing for an error, zeros for what is not available."""
+    """Return the value in the answer to ``g`` or ``p``.
+
+    It is empty for an error; unavailable bytes are zero.
+    """
     if answer[:1] == b"E":
         return b""
     try:
@@ -166,10 +172,12 @@ def _bytes(answer: bytes) -> bytes:
 
 
 def open(name: str, where: str) -> Memory:
-    """The virtual memory of the machine behind a stub, and its physical memory where the stub gives that.
+    """Open the virtual memory of the machine behind a stub.
+
+    Its physical memory can be read too if the stub is QEMU's.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         where: ``HOST:PORT``, or the path of a Unix socket.
 
     Raises:

@@ -1,7 +1,8 @@
-"""Registers that a GDB stub describes: their numbers, by the names that the target description gives them.
+"""Find the numbers of registers by the names in a GDB stub's target description.
 
-Format: GDB's manual, appendix G, "Target Descriptions": registers count up from the one before, across included
-files. Names of system registers: QEMU, target/i386 (gdb-xml/i386-64bit.xml) and target/arm (helper.c, gdbstub64.c).
+Format: GDB's manual, appendix G, "Target Descriptions": each register has the number after the one before it, across
+included files. Names of system registers: QEMU, target/i386 (gdb-xml/i386-64bit.xml) and target/arm (helper.c,
+gdbstub64.c).
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ NAMES = {
     "vbar_el1": "vbar",
     "ttbr1_el1": "ttbr1",
 }
-"""Names in descriptions, in small letters, and what `Hints` call them."""
+"""Names in descriptions, in lower case, and the names in `Hints`."""
 
 GENERAL = {"rip": 16, "pc": 32}
-"""Where no description is offered: how many words of 8 bytes stand before x86-64's and arm64's in the packet ``g``."""
+"""Number of 8-byte words before rip of x86-64 and pc of arm64 in the packet ``g``, for stubs without a description."""
 
 MOST_FILES = 64
 MOST_REGISTERS = 1 << 14
@@ -35,7 +36,7 @@ _BIG_ENDIAN = ("powerpc", "s390", "sparc", "m68k")
 
 
 class Register(NamedTuple):
-    """A register's number, and its place and size in the packet ``g``, in bytes."""
+    """A register's number, and its offset and size in the packet ``g``, in bytes."""
 
     number: int
     offset: int
@@ -50,7 +51,11 @@ class Target(NamedTuple):
 
 
 def described(file: Callable[[str], str | None]) -> Target:
-    """The target whose description ``file`` gives by the names of its parts; None where there is no such part."""
+    """Return the target of a description.
+
+    Args:
+        file: function that returns a file of the description by its name; None where there is no such file.
+    """
     registers: dict[str, Register] = {}
     number = offset = files = 0
     root = file("target.xml") or ""

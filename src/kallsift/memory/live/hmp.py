@@ -1,4 +1,4 @@
-"""What QEMU's human monitor prints: the memory map, the processors' registers, addresses of guest memory in QEMU.
+"""Parse the output of QEMU's human monitor: the memory map, registers, and host addresses of guest memory.
 
 Formats: QEMU, softmmu/memory.c (mtree_print_flatview), target/i386/cpu-dump.c, target/arm/cpu.c
 (aarch64_cpu_dump_state), monitor/misc.c and softmmu/memory.c (gpa2hva).
@@ -15,7 +15,7 @@ MOST_RANGES = 1 << 12
 MOST_PROCESSORS = 1 << 12
 
 SYSTEM_MEMORY = ' AS "memory"'
-"""The line of the address space that the processors see, in the header of its flat view."""
+"""Line of the processors' address space in the header of its flat view."""
 
 _RANGE = re.compile(
     r"^ +(?P<first>[0-9a-f]{16})-(?P<last>[0-9a-f]{16}) \(prio -?\d+, (?P<kind>[\w-]+)\): (?P<region>\S+?)"
@@ -37,13 +37,13 @@ _REGISTERS = {
         "pc": r"^ ?PC=([0-9a-f]{16})\b",
     }.items()
 }
-"""Registers as `Hints` call them, and how the monitor prints them for x86 and arm64."""
+"""Registers by their names in `Hints`, and patterns of the monitor's output for x86 and arm64."""
 
 _HOST_ADDRESS = re.compile(r" is 0x([0-9a-f]{1,16})\s*$")
 
 
 class Ram(NamedTuple):
-    """Guest memory: its physical address, its size, QEMU's name for what holds it, and the offset in that."""
+    """Guest memory: its physical address, its size, QEMU's name of the region, and the offset in the region."""
 
     start: int
     size: int
@@ -52,10 +52,10 @@ class Ram(NamedTuple):
 
 
 def ram(memory_map: str) -> list[Ram]:
-    """What is RAM in the answer to ``info mtree -f``, by address."""
+    """Return the RAM in the answer to ``info mtree -f``, by address."""
     views = [view for view in memory_map.split("FlatView #") if SYSTEM_MEMORY in view] or [memory_map]
     rows = [row for _, row in zip(range(MOST_RANGES), _RANGE.finditer(views[0]), strict=False)]
-    # RAM that the chip set protects from being written to is called ROM
+    # RAM that the chip set has made read-only is called ROM
     regions = {row["region"] for row in rows if row["kind"] == "ram"}
     found: list[Ram] = []
     for row in rows:
@@ -77,7 +77,7 @@ def _continued(before: Ram, part: Ram) -> bool:
 
 
 def processors(text: str) -> tuple[CpuState, ...]:
-    """The processors in the answer to ``info registers -a``."""
+    """Return the processors in the answer to ``info registers -a``."""
     parts = re.split(r"^CPU#(\d{1,9})", text, flags=re.MULTILINE)
     numbered = list(zip(parts[1::2], parts[2::2], strict=True)) or [("0", text)]
     states = []
@@ -89,6 +89,9 @@ def processors(text: str) -> tuple[CpuState, ...]:
 
 
 def host_address(text: str) -> int | None:
-    """The address in QEMU's own memory in the answer to ``gpa2hva``."""
+    """Return the address in QEMU's own memory in the answer to ``gpa2hva``.
+
+    The result is None if there is none.
+    """
     match = _HOST_ADDRESS.search(text)
     return int(match[1], 16) if match else None

@@ -1,4 +1,4 @@
-"""Live sources by their scheme, ``qemu:SOCKET`` and ``gdb:HOST:PORT``, and ``/proc/kcore`` by its path."""
+"""Open live sources by their scheme, ``qemu:SOCKET`` and ``gdb:HOST:PORT``, and ``/proc/kcore`` by its path."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def _qemu(name: str, where: str, pause: bool) -> Memory:
 def _gdb(name: str, where: str, pause: bool) -> Memory:
     from kallsift.memory.live import gdb_stub
 
-    return gdb_stub.open(name, where)  # whoever attaches to a stub stops the machine anyway
+    return gdb_stub.open(name, where)  # attaching to a stub stops the machine anyway
 
 
 SCHEMES: dict[str, Callable[[str, str, bool], Memory]] = {"qemu": _qemu, "gdb": _gdb}
-"""What opens a source, by what stands before the colon; it gets the source's name and what stands behind."""
+"""Functions that open a source, by the scheme; they get the source's name and the text behind the colon."""
 
 
 def _is_there(path: str) -> bool:
@@ -34,7 +34,10 @@ def _is_there(path: str) -> bool:
 
 
 def _may_live(path: str) -> bool:
-    """Tell whether a path may be that of a /proc/kcore: it has a size, but no blocks that hold its bytes."""
+    """Tell whether a path may be that of a /proc/kcore.
+
+    Such a file has no blocks.
+    """
     try:
         return not Path(path).stat().st_blocks
     except (OSError, ValueError):
@@ -42,11 +45,11 @@ def _may_live(path: str) -> bool:
 
 
 def open_live(source: object, *, pause: bool = False) -> Memory | None:
-    """The memory of a live source; None if ``source`` is the name of none.
+    """Open the memory of a live source; return None if ``source`` names none.
 
     Args:
-        source: as the user gave it.
-        pause: stop the machine before it is read, and let it go on when the memory is closed.
+        source: source as the user gave it.
+        pause: stop the machine before it is read, and resume it when the memory is closed.
 
     Raises:
         SourceError: if it cannot be reached or read, or cannot be paused.

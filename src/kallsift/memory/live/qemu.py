@@ -1,7 +1,7 @@
-"""A QEMU guest through its monitor: where its RAM is, its processors, and the bytes by whatever way there is.
+"""Read a QEMU guest through its monitor: the layout of its RAM, its processors, and its bytes.
 
-The ways, in this order: the file that a shared memory backend maps; the memory of the QEMU process; ``pmemsave`` into
-a temporary file. What one of them does not reach is left to the next.
+There are several ways to the bytes, in this order: the file that a shared memory backend maps; the memory of the QEMU
+process; ``pmemsave`` into a temporary file. Ranges that one way does not reach are left to the next.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from kallsift.memory.live.qmp import Qmp, RefusedError
 from kallsift.memory.memory import AddressSpace, Hints, Memory, Segment, Stretch, sorted_segments
 
 BLOCK = 1 << 20
-"""Bytes of the process's memory that are read at once."""
+"""Number of bytes of the process's memory that are read at once."""
 
 SAVING = 600.0
-"""Seconds that ``pmemsave`` may take."""
+"""Longest time for ``pmemsave``, in seconds."""
 
 Reached = dict[Ram, Stretch]
 Way = Callable[[Qmp, Sequence[Ram], contextlib.ExitStack], Reached]
-"""Gives those of some ranges that it reaches; what it opened is closed with the stack."""
+"""Function that returns the ranges that it reaches; resources that it opened are closed with the stack."""
 
 
 def open(name: str, where: str, *, pause: bool = False, ways: Sequence[str] | None = None) -> Memory:
-    """The physical memory of a guest.
+    """Open the physical memory of a guest.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         where: path of a Unix socket, or ``HOST:PORT``.
         pause: stop the guest, if it runs, until the memory is closed.
         ways: names of the ways to try, in `WAYS`; all of them by default.
@@ -111,7 +111,7 @@ def _memory(qmp: Qmp, ranges: Sequence[Ram], hints: Hints, ways: Sequence[str], 
 
 
 def shared_files(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack) -> Reached:
-    """RAM that QEMU itself maps from files which others see too."""
+    """Return the RAM that QEMU itself maps from files that other processes share."""
     backends = qmp.do("query-memdev")
     reached: Reached = {}
     for backend in backends if isinstance(backends, list) else []:
@@ -125,7 +125,10 @@ def shared_files(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack) 
 
 
 def _backing(qmp: Qmp, backend: str) -> NDArray[np.uint8] | None:
-    """The file of a memory backend from where the RAM begins in it, if it is one that can be mapped."""
+    """Map the file of a memory backend, from the offset where its RAM begins.
+
+    The result is None if it has no file that can be mapped.
+    """
     try:
         path = qmp.do("qom-get", {"path": f"/objects/{backend}", "property": "mem-path"})
     except RefusedError:
@@ -133,14 +136,14 @@ def _backing(qmp: Qmp, backend: str) -> NDArray[np.uint8] | None:
     try:
         offset = qmp.do("qom-get", {"path": f"/objects/{backend}", "property": "offset"})
     except RefusedError:
-        offset = 0  # before QEMU 8.1 there is none
+        offset = 0  # the property exists since QEMU 8.1
     if not isinstance(path, str) or not isinstance(offset, int) or not Path(path).is_file():
         return None
     return containers.mapped(path)[1][max(0, offset) :]
 
 
 def process_memory(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack) -> Reached:
-    """RAM as it stands in the memory of the QEMU process."""
+    """Return the RAM in the memory of the QEMU process."""
     process = qmp.connection.process()
     if process is None:
         raise SourceError("the QEMU process is not known: it takes a Unix socket on the same host")
@@ -155,7 +158,7 @@ def process_memory(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack
     reached: Reached = {}
     for owner, part in enumerate(ranges):
         address = hmp.host_address(qmp.monitor(f"gpa2hva {part.start:#x}"))
-        # a monitor whose socket somebody else has opened for QEMU, as libvirt does, names the wrong process
+        # if another program opened the monitor's socket for QEMU, as libvirt does, the process is the wrong one
         if address is None or not any(low <= address and address + part.size <= high for low, high in mapped):
             continue
         decode = _block_reader(qmp.name, descriptor, address, part.size)
@@ -166,7 +169,7 @@ def process_memory(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack
 
 
 def _mappings(process: int) -> list[tuple[int, int]]:
-    """The stretches of a process's address space that are mapped, those that touch as one."""
+    """Return the mapped ranges of a process's address space, adjacent ones joined."""
     joined: list[tuple[int, int]] = []
     for line in Path(f"/proc/{process}/maps").read_text().splitlines():
         low, high = (int(bound, 16) for bound in line.split()[0].split("-"))
@@ -196,7 +199,10 @@ def _block_reader(name: str, descriptor: int, address: int, size: int) -> Callab
 
 
 def saved(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack) -> Reached:
-    """RAM as QEMU saves it into temporary files, which are gone with the last view of them."""
+    """Return RAM that QEMU saves into temporary files.
+
+    The files disappear with the last view of them.
+    """
     reached: Reached = {}
     with tempfile.TemporaryDirectory(prefix="kallsift.") as folder:
         for number, part in enumerate(ranges):

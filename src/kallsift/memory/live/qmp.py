@@ -1,4 +1,4 @@
-"""A client of QEMU's machine protocol: as much of it as looking at a guest takes.
+"""Talk to QEMU's machine protocol, as far as it is needed to read a guest.
 
 Protocol: QEMU, docs/interop/qmp-spec (greeting, capabilities, one JSON object a line, events in between).
 """
@@ -13,21 +13,21 @@ from kallsift.memory.live.connection import Connection
 from kallsift.memory.memory import printable
 
 LONGEST = 16 << 20
-"""Bytes of one line at most: the memory map of a large machine has some hundred thousand."""
+"""Highest size of one line in bytes: the memory map of a large machine has some hundred thousand."""
 
 MOST_EVENTS = 1 << 12
-"""Lines that may come before an answer."""
+"""Highest number of lines before an answer."""
 
 
 class RefusedError(SourceError):
-    """QEMU does not do what it was asked for."""
+    """QEMU refuses a request."""
 
 
 class Qmp:
     """One connection; QEMU talks to one client at a time."""
 
     def __init__(self, connection: Connection) -> None:
-        """Waits for the greeting.
+        """Wait for the greeting, and begin the session.
 
         Raises:
             SourceError: if the other side is not QEMU.
@@ -40,7 +40,7 @@ class Qmp:
         self.do("qmp_capabilities")
 
     def do(self, command: str, arguments: dict[str, object] | None = None, timeout: float | None = None) -> Any:
-        """Runs one command and gives its result.
+        """Run one command, and return its result.
 
         Raises:
             RefusedError: if QEMU answers with an error.
@@ -59,7 +59,7 @@ class Qmp:
         raise SourceError(f"{self.name}: gives no answer to {command}; check that a -qmp socket of QEMU's is named")
 
     def monitor(self, line: str) -> str:
-        """The answer to a command of the human monitor."""
+        """Return the answer to a command of the human monitor."""
         answer = self.do("human-monitor-command", {"command-line": line})
         if not isinstance(answer, str):
             raise SourceError(f"{self.name}: gives no text for '{line}'")
