@@ -1,4 +1,4 @@
-"""Find the files in tar and cpio archives, without unpacking them: where each begins, and its size.
+"""Find the files in tar and cpio archives without unpacking them: the offset and size of each.
 
 Formats: POSIX.1-2001, pax ("ustar Interchange Format", "cpio Interchange Format"); GNU tar's manual, "Basic Tar
 Format"; Linux, Documentation/driver-api/early-userspace/buffer-format.rst (cpio "newc").
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kallsift.memory.memory import Memory, printable
 
 MAX_MEMBERS = 1 << 16
-"""Headers of one archive that are looked at."""
+"""Highest number of headers of one archive that are read."""
 
 TAR_BLOCK = 512
 TAR_MAGIC, TAR_MAGIC_OFFSET = b"ustar", 257
@@ -30,13 +30,13 @@ ODC_MAGIC, ODC_SIZE = b"070707", 76
 CPIO_END = b"TRAILER!!!"
 CPIO_TYPE, CPIO_FILE = 0o170000, 0o100000
 MAX_NAME = 4096
-"""Bytes of a file's name in cpio at most (PATH_MAX)."""
+"""Highest size of a file's name in cpio, in bytes (PATH_MAX)."""
 
 _HEX, _OCTAL = re.compile(rb"[0-9A-Fa-f]{104}"), re.compile(rb"[0-7]{70}")
 
 
 class Member(NamedTuple):
-    """A file in an archive: its name as messages call it, offset of its first byte, and its size."""
+    """A file in an archive: its name in messages, the offset of its first byte, and its size."""
 
     name: str
     offset: int
@@ -44,7 +44,7 @@ class Member(NamedTuple):
 
 
 def archive_format(header: bytes) -> str | None:
-    """Return the name of the archive format that a file begins with; None if it begins with none."""
+    """Return the name of the archive format of a file's beginning; None if unknown."""
     if header[TAR_MAGIC_OFFSET : TAR_MAGIC_OFFSET + len(TAR_MAGIC)] == TAR_MAGIC and _tar_checksum_holds(header):
         return "tar"
     if header.startswith(NEWC_MAGICS) and _HEX.match(header, 6):
@@ -55,7 +55,7 @@ def archive_format(header: bytes) -> str | None:
 
 
 def members(view: NDArray[np.uint8]) -> list[Member]:
-    """Return the regular files of the archive that ``view`` begins with, in its order, as far as it can be read.
+    """Return the regular files of an archive in its order, as far as it can be read.
 
     Args:
         view: the whole archive, shape (size,), uint8.
@@ -69,17 +69,17 @@ def members(view: NDArray[np.uint8]) -> list[Member]:
 
 
 def probe(header: bytes) -> bool:
-    """Return whether a file that begins with ``header`` is an archive."""
+    """Tell whether a file that begins with ``header`` is an archive."""
     return archive_format(header) is not None
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
-    """Open the dump in an archive: the first member in a known container, else the largest one.
+    """Open the dump in an archive: the first in a known container, else the largest.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         view: the whole archive, shape (size,), uint8.
-        release: gives the file back.
+        release: function that releases the file.
 
     Raises:
         SourceError: if the archive holds no files, or the dump is broken.
@@ -104,7 +104,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
 
 
 def dump_in(view: NDArray[np.uint8], found: list[Member]) -> Member | None:
-    """Return the first member in a container of memory that is known; None if there is none."""
+    """Return the first member in a known container of memory; None if there is none."""
     from kallsift.memory.formats import registry as containers
 
     for member in found:
@@ -115,7 +115,7 @@ def dump_in(view: NDArray[np.uint8], found: list[Member]) -> Member | None:
 
 
 def chosen_note(form: str | None, found: list[Member], chosen: Member) -> tuple[str, ...]:
-    """Return the remark which of several files was opened; nothing where there is but one."""
+    """Return a remark that names the opened file; nothing if there is only one."""
     if len(found) == 1:
         return ()
     others = "another file" if len(found) == 2 else f"{len(found) - 1} other files"

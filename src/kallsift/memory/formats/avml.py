@@ -1,10 +1,11 @@
-"""AVML dumps: ranges of physical memory, each behind a header as LiME has it, compressed by Snappy.
+"""Read AVML dumps: ranges of physical memory, each behind a header like LiME's, compressed by Snappy.
 
 Sources: microsoft/avml, src/image.rs (header: magic ``AVML``, version 2, first and last address; behind the range the
 number of its compressed bytes) and the Snappy framing format (`avml_frames`). Without compression AVML writes LiME
 dumps. Blocks that hold nothing but zeros are left out of a dump: they stay unmapped.
 
-A header that is damaged costs its own range, and a chunk's header the chunk, where those behind it are found again.
+A damaged header costs its own range, and a chunk's damaged header costs the chunk, if the ones behind it are found
+again.
 """
 
 from __future__ import annotations
@@ -33,24 +34,24 @@ MAGIC = b"AVML"
 FORM = RangeFormat(MAGIC, 2, "<", IDENTIFIER)
 
 RANGE_COST = 1 << 16
-"""Bytes that could be passed over while a range is looked at; AVML writes one for 16 MiB of memory."""
+"""Cost of one range, as the number of bytes that could be read in that time; AVML writes one for 16 MiB of memory."""
 
 Run = tuple[int, list[Chunk]]
-"""The first address of chunks that follow each other in memory, and these."""
+"""The first address of chunks that are adjacent in memory, and these chunks."""
 
 
 def probe(header: bytes) -> bool:
-    """Whether a file that begins with ``header`` is an AVML dump."""
+    """Tell whether a file that begins with ``header`` is an AVML dump."""
     return header[:4] == MAGIC
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
-    """The ranges of an AVML dump; a chunk is unpacked when it is asked for.
+    """Open the ranges of an AVML dump; a chunk is decompressed on demand.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         view: the whole file, shape (size,), uint8.
-        release: gives the file back.
+        release: function that releases the file.
 
     Raises:
         SourceError: if there is no memory at all, or if a package is missing.
@@ -87,7 +88,10 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
 
 
 def _runs(frames: Frames, notes: list[str]) -> Iterator[Run]:
-    """Yield the chunks of each range that follow one another; ``notes`` is told of what is damaged."""
+    """Yield the runs of adjacent chunks of each range.
+
+    Remarks on damage are appended to ``notes``.
+    """
     view, position = frames.view, 0
     while position < len(view):
         if not frames.budget.take("ranges", RANGE_COST):
@@ -108,18 +112,20 @@ def _runs(frames: Frames, notes: list[str]) -> Iterator[Run]:
             yield found.start, chunks
             position = following
             continue
-        # a chunk that says that it is longer than it is may lead past it
+        # a chunk with a wrong, larger size may lead past the next range's header
         position = next_range(view, found.content, FORM)
         yield from _damaged(frames, found, chunks, position, notes)
 
 
 def _damaged(frames: Frames, found: Range, chunks: list[Chunk], following: int, notes: list[str]) -> Iterator[Run]:
-    """Yield what is left of a range whose chunks do not lead to the next one; ``notes`` is told what is lost.
+    """Yield the rest of a range whose chunks do not lead to the next range.
+
+    Remarks on lost bytes are appended to ``notes``.
 
     Args:
-        frames: of the file.
+        frames: frames of the file.
         found: the range.
-        chunks: those from its first on.
+        chunks: its chunks from the first one on.
         following: file offset of the next range's header; the file's size if there is none.
         notes: remarks.
     """
@@ -128,7 +134,7 @@ def _damaged(frames: Frames, found: Range, chunks: list[Chunk], following: int, 
     chunks = [chunk for chunk in chunks if chunk.end <= following - (0 if at_end else TRAILER)]
     last = frames.last_chunks(found, chunks[-1].start if chunks else found.content, following - TRAILER)
     if frames.lead(found.content, following - TRAILER) or (last and last[0].offset % MAX_CHUNK):
-        # the chunks are there, but more or fewer than the header says
+        # the chunks are intact, but there are more or fewer than the header says
         notes.append(f"the AVML header of {what} is damaged: it is left out")
         return
     if last:
@@ -171,7 +177,7 @@ def _stored(
         if not broken[number]:
             data = unpacked(chunks[number].start, chunks[number].end, chunks[number].size)
         if data is None:
-            # nobody tries it again
+            # it is not tried again
             broken[number] = True
             unreadable.add(owner, int(bounds[number]), int(bounds[number + 1]))
             return np.zeros(chunks[number].size, np.uint8)
@@ -188,7 +194,7 @@ def _stored(
                 return data
         return np.concatenate([decode(number) for number in range(first, end)])
 
-    # Snappy leaves what does not repeat as it is
+    # Snappy copies data that does not repeat
     places = np.array([chunk.start for chunk in chunks], np.int64) - chunks[0].start
     packed = Packed(view[chunks[0].start : chunks[-1].end], places, bounds)
     return Stored(

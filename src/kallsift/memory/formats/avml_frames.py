@@ -1,8 +1,8 @@
-"""Snappy's frames as AVML writes them: where the chunks of a range stand, and which are left where one is damaged.
+"""Find the chunks of a range in Snappy's frames as AVML writes them, also behind a damaged chunk.
 
-Source: framing_format.txt of google/snappy. A chunk says how long it is, so that one whose header is damaged hides
-those behind it. Each but the last of a range has 64 KiB, and the range's size is known: chunks that lead to the range's
-very end are found again, and what they have from there back tells where they belong.
+Source: framing_format.txt of google/snappy. A chunk's header has its length, so that a damaged header hides the chunks
+behind it. Each chunk but the last of a range has 64 KiB, and the range's size is known: chunks that lead exactly to the
+range's end are found again, and their sizes, counted back from there, give their addresses.
 """
 
 from __future__ import annotations
@@ -19,38 +19,41 @@ from kallsift.compression.varints import varints
 from kallsift.memory.formats.range_headers import Range
 
 IDENTIFIER = b"\xff\x06\x00\x00sNaPpY"
-"""The chunk that begins a stream of frames."""
+"""Chunk that begins a stream of frames."""
 
 COMPRESSED, PLAIN = 0x00, 0x01
-"""Kinds of chunks with data; AVML writes no others but the one that begins a stream."""
+"""Kinds of chunks with data; besides these, AVML writes only the one that begins a stream."""
 
 CHECKSUM = 4
 MAX_CHUNK = 1 << 16
-"""Bytes that a chunk unpacks to at most."""
+"""Highest number of bytes that a chunk decompresses to."""
 TRAILER = 8
-"""Bytes behind the chunks of a range: how many these have."""
+"""Size in bytes of the number behind the chunks of a range: the size of these chunks."""
 
 CHUNK_COST = 1 << 13
-"""Bytes that could be passed over while a chunk is looked at, and more than it takes to keep where it is."""
+"""Cost of one chunk, as the number of bytes that could be read in that time.
+
+Its position takes less memory than this.
+"""
 
 SHORT_COST = 1 << 16
-"""The same of a chunk of less than 64 KiB besides: a range has one, its last."""
+"""Additional cost of a chunk of less than 64 KiB: a range has one, its last."""
 
 MAX_RATIO = 22
-"""How many bytes one of Snappy's can become: it has a copy of 64 bytes in three."""
+"""Highest number of bytes that one byte of Snappy's can expand to: a copy of 64 bytes takes three."""
 
 FULL: tuple[dict[int, int], ...] = (
     {8: 0x80, 10: 0x04, 9: 0x80, 0: COMPRESSED, 3: 0},
     {8: 0x80, 10: 0x04, 9: 0x80, 0: COMPRESSED, 3: 1},
     dict(enumerate(b"\x01\x04\x00\x01")),
 )
-"""How a chunk of 64 KiB begins, as bytes at distances: packed (its first bytes are its size), or as it is."""
+"""Beginnings of a chunk of 64 KiB, as bytes at offsets: compressed (its first bytes are its size), or plain."""
 
 SEARCHED_AT_ONCE = 1 << 18
 
 
 class Chunk(NamedTuple):
-    """Where a chunk with data stands in the file, header included, where in its range it belongs, and its size."""
+    """A chunk with data: its range in the file with the header, its offset in its memory range, and its size."""
 
     start: int
     end: int
@@ -68,7 +71,7 @@ class Frames:
         """Walk over the chunks of a range.
 
         Returns:
-            Those from the first on that follow one another, and the file offset behind them, or of what is no chunk.
+            The adjacent chunks from the first one on, and the file offset behind them, where no valid chunk stands.
         """
         chunks: list[Chunk] = []
         position, size = found.content, 0
@@ -82,12 +85,12 @@ class Frames:
         return chunks, position
 
     def last_chunks(self, found: Range, position: int, end: int) -> list[Chunk]:
-        """Return the chunks of a range behind a damaged one, as many as lead to where the last one ends.
+        """Return the chunks of a range behind a damaged one that lead to the range's end.
 
         Args:
             found: the range.
             position: file offset of the damaged chunk.
-            end: that behind the range's last chunk.
+            end: file offset behind the range's last chunk.
         """
         failed: set[int] = set()
         for place in self._full(position + 1, end):
@@ -98,7 +101,10 @@ class Frames:
         return []
 
     def _full(self, position: int, end: int) -> Iterator[int]:
-        """Yield where a chunk of 64 KiB can begin between two file offsets, ascending, as long as the budget lasts."""
+        """Yield the offsets between two where a chunk of 64 KiB can begin, ascending.
+
+        The search ends when the budget is spent.
+        """
         reach = max(map(max, FULL))
         for low in range(position, end, SEARCHED_AT_ONCE):
             if not self.budget.take("MiB searched for chunks", SEARCHED_AT_ONCE, count=max(1, (end - low) >> 20)):
@@ -115,7 +121,11 @@ class Frames:
         return self._walk(position, end, set())[1] == end
 
     def _walk(self, position: int, end: int, stops: set[int]) -> tuple[list[tuple[int, int, int]], int]:
-        """Begin, end and size of the chunks from an offset on to another, or to one of ``stops``; and where it ends."""
+        """Walk over the chunks from an offset to another, or to one of ``stops``.
+
+        Returns:
+            Begin, end and size of each chunk; and the offset where the walk ends.
+        """
         walked: list[tuple[int, int, int]] = []
         while position < end and position not in stops and (step := self._step(position, end)):
             walked.append((position, step[1], step[0]))
@@ -123,7 +133,10 @@ class Frames:
         return walked, position
 
     def _step(self, position: int, limit: int) -> tuple[int, int] | None:
-        """How much the chunk at a file offset holds, and where it ends; None if there is none, or not as a whole."""
+        """Return the size of the contents of the chunk at an offset, and its end.
+
+        The result is None if there is no whole chunk.
+        """
         if not self.budget.take("places in the file with chunks", CHUNK_COST, CHUNK_COST):
             return None
         head = self.view[position : position + 4 + CHECKSUM + 4].tobytes()
@@ -143,7 +156,10 @@ class Frames:
 
 
 def _placed(walked: list[tuple[int, int, int]], found: Range) -> list[Chunk]:
-    """Give chunks that end with a range their offsets in it; none if they are more than it has."""
+    """Return the chunks that end with a range, with their offsets in it.
+
+    There are none if their sizes exceed that of the range.
+    """
     offset = found.size - sum(size for _, _, size in walked)
     if offset < 0:
         return []

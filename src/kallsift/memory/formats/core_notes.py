@@ -1,4 +1,4 @@
-"""The notes on processors that a core has, for those who write them into another one."""
+"""Carry the notes on processors from one core to another."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CoreNotes:
-    """Notes on processors as they stand in a core, whatever architecture's registers they hold.
+    """The notes on processors as they stand in a core, with registers of any architecture.
 
     Attributes:
-        machine: ELF machine number; 0 where the core does not tell.
-        bits: width of a word; None where the core does not tell.
+        machine: ELF machine number; 0 if the core does not tell.
+        bits: width of a word; None if the core does not tell.
         byte_order: ``"<"`` or ``">"``.
-        count: processors: how many of the notes are NT_PRSTATUS.
+        count: number of processors: the number of NT_PRSTATUS notes.
         data: all of the notes, each padded to 4 bytes.
     """
 

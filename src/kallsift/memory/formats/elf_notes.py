@@ -1,6 +1,6 @@
-"""The notes of ELF cores: what they say of processors, of the kernel, and of whose core it is.
+"""Read the notes of ELF cores: registers of processors, VMCOREINFO, and whether it is a machine's or a program's core.
 
-Notes are hints, so whatever cannot be read is left out and never an error.
+Notes are hints, so a note that cannot be read is left out and is never an error.
 
 Sources: notes in general, System V gABI, chapter 5, "Note Section"; the note "QEMU", QEMU's target/i386/arch_dump.c
 (struct QEMUCPUState, checked against QEMU's own ``info registers``); VBCORE and VBCPU, VirtualBox' dbgfcorefmt.h and
@@ -24,7 +24,7 @@ ByteOrder = Literal["<", ">"]
 """Byte order as NumPy and `struct` spell it."""
 
 NOTE_LIMIT = 1 << 16
-"""Thousands of processors with a handful of notes each; beyond that the file wastes our time."""
+"""Highest number of notes: thousands of processors with a handful each; more only waste time."""
 
 MACHINE_386 = 3
 MACHINE_X86_64 = 62
@@ -59,7 +59,7 @@ _QEMU_FIELDS = [
 QEMU_CPU = np.dtype(_QEMU_FIELDS)
 """QEMU's state of one x86 processor, 440 bytes."""
 QEMU_CPU_WITHOUT_KERNEL_GS = np.dtype(_QEMU_FIELDS[:-1])
-"""The same from QEMU before it wrote ``kernel_gs_base``, 432 bytes; the version number is the same."""
+"""The state from QEMU before it wrote ``kernel_gs_base``, 432 bytes; the version number is the same."""
 QEMU_CPU_VERSION = 1
 _QEMU_NO_REGISTERS = {"version", "size", *(f"{segment}_pad" for segment in _QEMU_SEGMENTS)}
 
@@ -67,7 +67,7 @@ VIRTUALBOX_CORE, VIRTUALBOX_CPU_NOTE = (b"VBCORE", 0xB00), (b"VBCPU", 0xB01)
 """Name and kind of the note on the whole core, and of that on each processor."""
 VIRTUALBOX_MAGIC = 0xC01AC0DE
 VIRTUALBOX_VERSIONS = (0x00010004, 0x00010005, 0x00010006)
-"""DBGFCORE_FMT_VERSION of cores whose DBGFCORECPU begins as `VIRTUALBOX_CPU`; 4.0's has the state as it is inside."""
+"""DBGFCORE_FMT_VERSION of cores whose DBGFCORECPU begins as `VIRTUALBOX_CPU`; 4.0's has VirtualBox' internal state."""
 VIRTUALBOX_DESCRIPTOR = np.dtype([("magic", "<u4"), ("version", "<u4")])
 _VIRTUALBOX_OFFSETS = {
     "rip": 112,
@@ -92,7 +92,12 @@ VIRTUALBOX_CPU = np.dtype(
 
 
 def _process_status(size: int, registers: str) -> np.dtype[np.void]:
-    """NT_PRSTATUS of a 64-bit machine: the ``registers``, named in their order, are words from byte 112 on."""
+    """Return the dtype of NT_PRSTATUS on a 64-bit machine.
+
+    Args:
+        size: size in bytes.
+        registers: names of the registers in their order, which are words from byte 112 on.
+    """
     names = registers.split()
     return np.dtype(
         {
@@ -117,7 +122,7 @@ PROCESS_STATUS = {
 
 @dataclass(frozen=True)
 class Note:
-    """One note: who wrote it (without the closing NUL), of which kind, and its bytes."""
+    """One note: its writer's name (without the closing NUL), its kind, and its bytes."""
 
     name: bytes
     kind: int
@@ -125,10 +130,10 @@ class Note:
 
 
 def parse(data: bytes, byte_order: ByteOrder, limit: int = NOTE_LIMIT) -> tuple[tuple[Note, ...], bool]:
-    """The notes in ``data``, and whether all of it could be read.
+    """Return the notes in ``data``, and whether all of it could be read.
 
     Names and data are padded to 4 bytes, in ELF64 too, as Linux and QEMU write them. An entry without a name ends the
-    list, since Linux fills the unused rest of a processor's notes with zeros.
+    list, because Linux fills the unused rest of a processor's notes with zeros.
     """
     layout = NOTE_HEADER.newbyteorder(byte_order)
     notes: list[Note] = []
@@ -149,16 +154,16 @@ def parse(data: bytes, byte_order: ByteOrder, limit: int = NOTE_LIMIT) -> tuple[
 
 
 def hints(notes: Iterable[Note], machine: int, byte_order: ByteOrder, bits: int | None = None) -> Hints:
-    """What notes say of a machine.
+    """Return the hints about a machine in notes.
 
-    Processors are numbered in the order of their notes. VirtualBox has notes of its own only. QEMU writes both
-    NT_PRSTATUS and a note of its own on x86; its own wins, because only that one has control registers.
+    Processors are numbered in the order of their notes. VirtualBox writes only notes of its own. QEMU writes both
+    NT_PRSTATUS and a note of its own on x86; its own is preferred, because only that one has control registers.
 
     Args:
         notes: all notes of the core.
-        machine: ELF machine number; 0 if it is not known.
+        machine: ELF machine number; 0 if it is unknown.
         byte_order: byte order of the core.
-        bits: width of its words; None if it is not known.
+        bits: width of its words; None if it is unknown.
     """
     notes = tuple(notes)
     states = [
@@ -184,14 +189,14 @@ def hints(notes: Iterable[Note], machine: int, byte_order: ByteOrder, bits: int 
 
 
 def encoded(note: Note, byte_order: ByteOrder) -> bytes:
-    """A note's bytes, its name closed by a NUL, all padded to 4 bytes."""
+    """Return a note's bytes, its name closed by a NUL, all padded to 4 bytes."""
     name = note.name + b"\0"
     header = np.array([(len(name), len(note.data), note.kind)], NOTE_HEADER.newbyteorder(byte_order)).tobytes()
     return header + name + bytes(-len(name) % 4) + note.data + bytes(-len(note.data) % 4)
 
 
 def _of_processors(notes: tuple[Note, ...], machine: int, byte_order: ByteOrder, bits: int | None) -> CoreNotes | None:
-    """The notes that hold registers; None if there are none."""
+    """Return the notes with registers; None if there are none."""
     own = [note for note in notes if note.name in PROCESSOR_NOTES]
     count = sum(note.kind == NT_PRSTATUS and note.name == b"CORE" for note in own)
     if not count:
@@ -200,20 +205,23 @@ def _of_processors(notes: tuple[Note, ...], machine: int, byte_order: ByteOrder,
 
 
 def of_machine(notes: Iterable[Note]) -> bool:
-    """Whether a note stands there that only cores of machines have."""
+    """Tell whether any of the notes occurs only in cores of machines."""
     return any(note.name in (b"QEMU", b"VMCOREINFO", b"VBCORE", b"Xen") for note in notes)
 
 
 def of_program(notes: Iterable[Note]) -> bool:
-    """Whether a note stands there that only cores of user programs have."""
+    """Tell whether any of the notes occurs only in cores of user programs."""
     return any(note.name == b"CORE" and note.kind in (NT_AUXV, NT_SIGINFO, NT_FILE) for note in notes)
 
 
 def program_name(notes: Iterable[Note]) -> str:
-    """Name of the program that dumped core, safe to print; empty if no note tells."""
+    """Return the name of the program that dumped core, safe to print.
+
+    It is empty if no note tells.
+    """
     for note in notes:
         if note.name == b"CORE" and note.kind == NT_PRPSINFO and len(note.data) >= 96:
-            # What stands before differs in width between machines; pr_fname[16] and pr_psargs[80] always come last.
+            # The width of the fields before differs between machines; pr_fname[16] and pr_psargs[80] always come last.
             return printable(note.data[-96:-80].split(b"\0")[0].decode("utf-8", "backslashreplace"))
     return ""
 
@@ -233,7 +241,7 @@ def _qemu_registers(data: bytes) -> dict[str, int]:
 
 
 def _virtualbox_states(notes: tuple[Note, ...]) -> list[dict[str, int]]:
-    """The processors of VirtualBox, if its version of the format is one that is known."""
+    """Return the registers of VirtualBox' processors; none if the version is unknown."""
     descriptors = (note.data for note in notes if (note.name, note.kind) == VIRTUALBOX_CORE)
     descriptor = _registers(next(descriptors, b"").ljust(VIRTUALBOX_DESCRIPTOR.itemsize, b"\0"), VIRTUALBOX_DESCRIPTOR)
     if descriptor["magic"] != VIRTUALBOX_MAGIC or descriptor["version"] not in VIRTUALBOX_VERSIONS:

@@ -1,6 +1,7 @@
-"""Files without a header whose addresses the user knows: ramdumps of phones (``DDRCS0.BIN``), parts of a board's RAM.
+"""Open files without a header at addresses from the user: ramdumps of phones (``DDRCS0.BIN``), parts of a board's RAM.
 
-Written as ``FILE@ADDRESS``, several with commas between: ``DDRCS0.BIN@0x80000000,DDRCS1.BIN@0x100000000``.
+They are written as ``FILE@ADDRESS``, with commas between several:
+``DDRCS0.BIN@0x80000000,DDRCS1.BIN@0x100000000``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ _PART = re.compile(r"(?P<path>.+?)@(?P<address>0[xX][0-9a-fA-F]+|[0-9]+)(?:,|\Z)
 
 
 def parts(source: str | os.PathLike[str] | Sequence[Part | str]) -> tuple[Part, ...] | None:
-    """The files that a source names with their addresses; None if it is the name of one file alone.
+    """Return the files and addresses that a source names.
+
+    The result is None if the source is the name of one file.
 
     Raises:
         SourceError: if only some of several have an address.
@@ -59,13 +62,13 @@ def _split(text: str) -> tuple[Part, ...] | None:
 
 
 def open_placed(views: Sequence[tuple[str, NDArray[np.uint8], int]]) -> Memory:
-    """The memory that files hold at their addresses.
+    """Open the memory that files hold at their addresses.
 
     Args:
-        views: of each file its name as messages call it, all of its bytes, and the address of the first.
+        views: for each file its name in messages, all of its bytes, and the address of the first byte.
 
     Raises:
-        SourceError: if they overlap, or an address is none.
+        SourceError: if they overlap, or an address is invalid.
     """
     name = ", ".join(f"{each}@{address:#x}" for each, _, address in views)
     if not views or len(views) > PART_LIMIT:

@@ -1,4 +1,4 @@
-"""Save files of libvirt (``virsh save``, ``virsh managedsave``): QEMU's migration stream behind a header of its own.
+"""Read save files of libvirt (``virsh save``, ``virsh managedsave``): QEMU's migration stream behind a header.
 
 Format: libvirt, src/qemu/qemu_saveimage.h (struct _virQEMUSaveHeader, enum virQEMUSaveFormat). The header is in the
 byte order of the host. Behind it stand the domain's XML and a cookie, then the stream, compressed by the tool of that
@@ -21,7 +21,7 @@ from kallsift.memory.spool import spooled
 
 MAGIC = b"LibvirtQemudSave"
 UNFINISHED = b"LibvirtQemudPart"
-"""Stands there until all of the file is written."""
+"""Magic until the whole file is written."""
 
 HEADER = np.dtype(
     [
@@ -36,25 +36,27 @@ HEADER = np.dtype(
 )
 VERSIONS = (1, 2)
 COMPRESSIONS = ("raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse")
-"""By the header's ``format``; the last is a stream with its RAM laid out flat."""
+"""Compressions by the header's ``format``; the last one is a stream with flat RAM."""
 UNPACKED = ("raw", "sparse")
 
 
 def probe(header: bytes) -> bool:
-    """Whether a file that begins with ``header`` is a save file."""
+    """Tell whether a file that begins with ``header`` is a save file."""
     return header.startswith((MAGIC, UNFINISHED))
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
-    """The RAM in a save file, as `qemu_stream.open` has it; a compressed one is unpacked first (see `spool`).
+    """Open the RAM in a save file, as `migration_stream.open` does.
+
+    A compressed stream is decompressed first (see `spool`).
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         view: the whole file, shape (size,), uint8.
-        release: gives the file back.
+        release: function that releases the file.
 
     Raises:
-        SourceError: if the header is broken, or the stream cannot be unpacked or read.
+        SourceError: if the header is broken, or the stream cannot be decompressed or read.
     """
     if len(view) < HEADER.itemsize:
         raise SourceError(f"{name}: the libvirt save file ends inside of its header; copy it again")

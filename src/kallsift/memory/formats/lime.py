@@ -1,8 +1,7 @@
-"""LiME dumps: ranges of physical memory, each behind a header that says where it belongs.
+"""Read LiME dumps: ranges of physical memory, each behind a header with its addresses.
 
 Format: "LiME Memory Range Header Version 1 Specification", doc/README.md of 504ensicsLabs/LiME. The module writes the
-header as the C structure that it is, hence in the byte order of the machine that it ran on. A header that is damaged
-costs its own range.
+header as a C structure, so it has the byte order of the machine that it ran on. A damaged header costs its own range.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ MAGIC = 0x4C694D45
 VERSION = 1
 
 RANGE_LIMIT = 1 << 16
-"""A machine has dozens of ranges; more than this is no dump but an attack on our time."""
+"""Highest number of ranges, a limit on the work for hostile files; a machine has dozens."""
 
 FORMATS = (
     RangeFormat(MAGIC.to_bytes(4, "little"), VERSION, "<"),
@@ -31,20 +30,20 @@ FORMATS = (
 
 
 def probe(header: bytes) -> bool:
-    """Whether a file that begins with ``header`` is a LiME dump."""
+    """Tell whether a file that begins with ``header`` is a LiME dump."""
     return any(header.startswith(form.magic) for form in FORMATS)
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
-    """The ranges of a LiME dump as physical segments.
+    """Open the ranges of a LiME dump as physical segments.
 
-    A dump that ends in the middle of a range or of a later header keeps what is there, one with a damaged header all
-    ranges but that one's; `Memory.notes` says so.
+    A dump that ends in the middle of a range or of a later header keeps the memory before. A dump with a damaged header
+    keeps all ranges but that one. `Memory.notes` reports either.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         view: the whole file, shape (size,), uint8.
-        release: gives the file back.
+        release: function that releases the file.
 
     Raises:
         SourceError: if there is no memory at all, or if there are too many ranges.
@@ -76,7 +75,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
 
 
 def _ranges(name: str, view: NDArray[np.uint8], form: RangeFormat) -> tuple[list[Range], list[str]]:
-    """The ranges whose headers are whole, in the order of the file, and remarks on those that are not.
+    """Return the ranges with valid headers in file order, and remarks on the others.
 
     Raises:
         SourceError: if there are too many.
@@ -98,7 +97,7 @@ def _ranges(name: str, view: NDArray[np.uint8], form: RangeFormat) -> tuple[list
             notes.append(cut_short(f"header at file offset {position:#x}", len(view) - position, SIZE))
             break
         remark = f"no LiME header at file offset {position:#x}, where the next range should begin"
-        # had the one before it another size, the next one may stand inside of what was taken for its content
+        # if the size of the range before is wrong, the next header may stand inside of its supposed content
         behind = next_range(view, ranges[-1].content if ranges and not found else position + 1, form)
         if found:
             remark = f"the LiME header at file offset {position:#x} is damaged"

@@ -1,6 +1,6 @@
-"""makedumpfile's flattened stream: a dump as the pieces that were written, each behind a header with its place.
+"""Read makedumpfile's flattened stream: a dump as pieces, each behind a header with its offset in the dump.
 
-What makedumpfile -F and QEMU's dump-guest-memory write, since neither can go back in a pipe. Inside of it is a kdump
+makedumpfile -F and QEMU's dump-guest-memory write it, because neither can seek back in a pipe. Inside of it is a kdump
 or an ELF core. Sources: makedumpfile, makedumpfile.h and read_start_flat_header; QEMU, include/sysemu/dump.h.
 """
 
@@ -26,31 +26,33 @@ HEADER = struct.Struct(">16sqq")
 HEADER_SIZE = 4096
 TYPE = VERSION = 1
 PIECE = struct.Struct(">qq")
-"""Before each piece: its offset in the dump, and its size; both -1 behind the last one."""
+"""Header of each piece: its offset in the dump, and its size; both are -1 behind the last one."""
 END = -1
 
 PIECE_LIMIT = 1 << 22
-"""Pieces have some KiB at least, so these are tens of gigabytes of packed pages."""
+"""Highest number of pieces: pieces have some KiB at least, so these are tens of gigabytes of packed pages."""
 OFFSET_LIMIT = 1 << 48
 ZEROS = (0, 1, 8, 9, 10)
-"""Bytes of a piece's header that are zero: it belongs below `OFFSET_LIMIT`, and has less than a TiB."""
+"""Bytes of a piece's header that are zero: its offset is below `OFFSET_LIMIT`, and its size less than a TiB."""
 ENDS = 64
-"""Pieces before a damaged header that the next one may follow."""
+"""Number of pieces before a damaged header whose end the next piece may continue."""
 SEARCHED_AT_ONCE = 1 << 20
 
 
 def probe(header: bytes) -> bool:
-    """Whether a file that begins with ``header`` is a flattened stream."""
+    """Tell whether a file that begins with ``header`` is a flattened stream."""
     return header.startswith(MAGIC)
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
-    """The memory in the dump that the stream holds; its pieces are read where they stand.
+    """Open the memory in the dump that the stream holds.
+
+    The pieces are read in place.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         view: the whole file, shape (size,), uint8.
-        release: gives the file back.
+        release: function that releases the file.
 
     Raises:
         SourceError: if the stream is broken, or holds no dump that can be read.
@@ -69,9 +71,13 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
 
 
 def _pieces(name: str, view: NDArray[np.uint8]) -> tuple[NDArray[np.int64], list[str]]:
-    """Offset, size and place of each piece, shape (n, 3), int64, and remarks on what is damaged.
+    """Return offset, size and place of each piece, and remarks on damage.
 
-    Behind a header that is none the next piece is searched for. The piece between them is where one of its size lacks.
+    Behind an invalid header, the next piece is searched for. The piece between them belongs where the dump lacks a
+    piece of its size.
+
+    Returns:
+        The pieces, shape (n, 3), int64, and the remarks.
     """
     found: list[tuple[int, int, int]] = []
     lost: list[tuple[int, int]] = []
@@ -87,7 +93,7 @@ def _pieces(name: str, view: NDArray[np.uint8]) -> tuple[NDArray[np.int64], list
         # a piece that seems to run past the end is cut short, or its header is damaged
         behind = begin + length if _is_piece(offset, length) else len(view) + 1
         if behind > len(view):
-            # had the one before it another size, the next one may stand inside of it
+            # if the size of the piece before is wrong, the next header may stand inside of it
             before = found[-1] if found and not _is_piece(offset, length) else (0, 0, begin)
             ends = {offset + length for offset, length, _ in found[-ENDS:]}
             following = _next_piece(view, before[2], ends, before[0])
@@ -103,7 +109,7 @@ def _pieces(name: str, view: NDArray[np.uint8]) -> tuple[NDArray[np.int64], list
         raise SourceError(f"{name}: the flattened stream ends before its first piece; copy it again")
     pieces = np.array(found, np.int64)
     for begin, end in lost:
-        # what seems to be a header may be the rest of a piece that is longer than its own header says
+        # the supposed header may be the end of a piece that is longer than its own header says
         fitting = [(_only_gap(pieces, end - start), start) for start in (begin, begin - PIECE.size)]
         placed = [[offset, end - start, start] for offset, start in fitting if offset is not None]
         if placed:
@@ -118,16 +124,16 @@ def _is_piece(offset: int, length: int) -> bool:
 
 
 def _next_piece(view: NDArray[np.uint8], start: int, ends: set[int], belongs: int) -> int:
-    """Return where the next header of a piece stands; the file's size if there is none.
+    """Return the file offset of the next piece's header, else the file's size.
 
-    Writers have one or two places at which they go on: a piece belongs where one before it ended, or where that ended
-    whose header is lost.
+    Writers continue at one or two offsets in the dump. So a piece belongs at the end of one before it, or at the end of
+    the piece whose header is lost.
 
     Args:
         view: the whole file.
-        start: where the content of the piece with the damaged header begins, or of the one before it.
-        ends: where pieces before it end in the dump.
-        belongs: where the one before it begins in the dump.
+        start: file offset of the content of the piece with the damaged header, or of the one before it.
+        ends: ends of the pieces before it in the dump.
+        belongs: offset in the dump of the piece before it.
     """
     for low in range(start, len(view), SEARCHED_AT_ONCE):
         part = view[low : low + SEARCHED_AT_ONCE + PIECE.size - 1]
@@ -145,7 +151,7 @@ def _next_piece(view: NDArray[np.uint8], start: int, ends: set[int], belongs: in
 
 
 def _only_gap(pieces: NDArray[np.int64], size: int) -> int | None:
-    """Return where in the dump the one gap of ``size`` bytes between its pieces is; None if there is not one."""
+    """Return the offset of the only gap of ``size`` bytes between pieces, else None."""
     order = np.argsort(pieces[:, 0], kind="stable")
     starts = pieces[order, 0]
     ends = np.maximum.accumulate(starts + pieces[order, 1])

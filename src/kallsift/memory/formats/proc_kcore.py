@@ -1,10 +1,10 @@
-"""/proc/kcore: the memory of the running kernel, read in blocks, and copies of its beginning.
+"""Read /proc/kcore, the memory of the running kernel, in blocks; and copies of its beginning.
 
 Format: Linux, fs/proc/kcore.c: an ELF core whose program headers stand for RAM (KCORE_RAM), the kernel's image
-(KCORE_TEXT), and what is mapped page by page. Of the last the physical address is all ones; kernels before 4.11 leave
-every physical address 0: RAM is told by where it is mapped then, as one direct map with small gaps. Since 4.19 there
-is a note with VMCOREINFO. Memory that the kernel cannot read it gives as zeros; kernels that refuse it instead get
-the same done here.
+(KCORE_TEXT), and memory that is mapped page by page. The physical address of the last kind is all ones. Kernels before
+4.11 leave every physical address 0; there, RAM is recognised by its virtual addresses, as one direct map with small
+gaps. Since 4.19 there is a note with VMCOREINFO. The kernel gives zeros for memory that it cannot read; where it
+refuses to read memory instead, this module gives zeros too.
 """
 
 from __future__ import annotations
@@ -28,25 +28,28 @@ BLOCK = 1 << 20
 PAGE = 4096
 
 HEADERS = 4 << 20
-"""Bytes in which all headers and notes lie: 65,535 program headers take less."""
+"""Number of bytes that hold all headers and notes: 65,535 program headers take less."""
 
 X86_IMAGE = 0xFFFF_FFFF_8000_0000
-"""Where the kernel's image is mapped on x86-64, above all else but modules."""
+"""Address of the kernel's image on x86-64, above everything else but modules."""
 LARGEST_IMAGE = 512 << 20
 LARGEST_RAM = 1 << 40
-"""Bytes of a range that can be RAM where no physical address tells; what is mapped page by page has more."""
+"""Highest size in bytes of a range that can be RAM if no physical address tells.
+
+Areas that are mapped page by page are larger.
+"""
 LARGEST_GAP = 1 << 40
-"""Bytes between two ranges of RAM at most; what is mapped page by page lies farther away."""
+"""Highest distance in bytes between two ranges of RAM; areas that are mapped page by page lie farther away."""
 DIRECT_ALIGNMENT = {64: 1 << 30, 32: 1 << 28}
-"""What the direct map's first address is a multiple of, by the bits of addresses; RAM begins at less above it."""
+"""Alignment of the direct map's first address, by the bits of addresses; RAM begins at a smaller distance above it."""
 KERNEL_HALF = {64: 1 << 63, 32: 1 << 31}
-"""Above all addresses of programs, by the bits of addresses."""
+"""Lowest address of the kernel's half, above all addresses of programs, by the bits of addresses."""
 END_OF_RAM_32 = 0xF800_0000
-"""Where the direct map of 32-bit kernels ends at the latest; what is mapped page by page reaches farther."""
+"""Highest possible end of the direct map of 32-bit kernels; areas that are mapped page by page reach farther."""
 
 
 class Range(NamedTuple):
-    """A part of the file: its address in memory, the offset in the file, its size."""
+    """A part of the file: its address in memory, its offset in the file, its size."""
 
     address: int
     offset: int
@@ -54,7 +57,7 @@ class Range(NamedTuple):
 
 
 def lives(path: str) -> bool:
-    """Whether a path is that of a /proc/kcore, be it of another mount of /proc."""
+    """Tell whether a path is that of a /proc/kcore, in any mount of /proc."""
     try:
         found = Path(path).stat()
         return stat.S_ISREG(found.st_mode) and not found.st_blocks and Path(path).resolve().name == "kcore"
@@ -63,10 +66,10 @@ def lives(path: str) -> bool:
 
 
 def open_live(name: str, path: str) -> Memory:
-    """The memory of the running kernel: physical, or of an old kernel virtual.
+    """Open the memory of the running kernel: physical, or of an old kernel virtual.
 
     Raises:
-        SourceError: if it must not be read, or is none.
+        SourceError: if it must not be read, or is not /proc/kcore.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -112,7 +115,7 @@ def _block_reader(descriptor: int, part: Range) -> Callable[[int], NDArray[np.ui
                 read = os.preadv(descriptor, [block[position:].data], place)
             except OSError:
                 read = 0
-            # what the kernel refuses begins in this page
+            # the part that the kernel refuses begins in this page
             position += read or PAGE - place % PAGE
         return block
 
@@ -120,9 +123,10 @@ def _block_reader(descriptor: int, part: Range) -> Callable[[int], NDArray[np.ui
 
 
 def probe(header: bytes) -> bool:
-    """Whether a file that begins with ``header`` copies /proc/kcore: some of its ranges have no physical address.
+    """Tell whether a file that begins with ``header`` copies /proc/kcore.
 
-    Of old kernels none has, and all lie in the kernel's half, where no core of a program has all of its.
+    Some of its ranges have no physical address. From old kernels, none has one, and all lie in the kernel's half, where
+    no program's core has all of its ranges.
     """
     found = elf_core.file_header(header)
     if found is None:
@@ -140,7 +144,9 @@ def probe(header: bytes) -> bool:
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
-    """The physical memory in a copy of /proc/kcore, as far as the copy goes: RAM comes first in it on many machines.
+    """Open the physical memory in a copy of /proc/kcore, as far as the copy goes.
+
+    RAM comes first in it on many machines.
 
     Raises:
         SourceError: if the headers are broken, or nothing of the RAM is there.
@@ -182,7 +188,7 @@ def _memory(
 
 
 def _ranges(core: elf_core.Core) -> tuple[AddressSpace, list[Range]]:
-    """The ranges that are RAM, without what is there twice."""
+    """Return the ranges that are RAM, each part of it once."""
     loads = core.programs[(core.programs["type"] == elf_core.LOAD) & (core.programs["file_size"] > 0)]
     columns = ("physical", "virtual", "offset", "file_size")
     rows = list(zip(*(loads[name].tolist() for name in columns), strict=True))
@@ -195,14 +201,15 @@ def _ranges(core: elf_core.Core) -> tuple[AddressSpace, list[Range]]:
         return AddressSpace.PHYSICAL, _apart(direct, limit)
     virtual = [Range(address, offset, size) for _, address, offset, size in rows if size < LARGEST_RAM]
     image = [part for part in virtual if part.address >= X86_IMAGE and part.size < LARGEST_IMAGE]
-    # what the direct map shows of the image is the same bytes at other addresses than symbols have
+    # the direct map shows the same bytes as the image, but not at the addresses of symbols
     return AddressSpace.VIRTUAL, _apart(image[:1] if core.bits == 64 and image else virtual, limit)
 
 
 def _direct_map(rows: list[tuple[int, int, int, int]], bits: int) -> list[Range]:
-    """The ranges of the direct map at physical addresses, where only virtual ones are given; none if it is not there.
+    """Return the ranges of the direct map at physical addresses; none if not found.
 
-    What is off by a distance that is the same everywhere is put right when a kernel is found in it.
+    It is used where only virtual addresses are given. If all results are wrong by the same distance, this is corrected
+    when a kernel is found in them.
     """
     highest = X86_IMAGE if bits == 64 else END_OF_RAM_32
     found = sorted(
@@ -223,7 +230,10 @@ def _direct_map(rows: list[tuple[int, int, int, int]], bits: int) -> list[Range]
 
 
 def _apart(parts: list[Range], limit: int) -> list[Range]:
-    """Those that overlap no larger one: the kernel's image lies in RAM that is there as well."""
+    """Return the ranges without those that overlap one before them.
+
+    Of those with the same address, the largest is kept. The kernel's image lies in RAM that is there as well.
+    """
     kept: list[Range] = []
     end = 0
     for part in sorted(parts, key=lambda part: (part.address, -part.size)):

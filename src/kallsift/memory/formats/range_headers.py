@@ -1,4 +1,4 @@
-"""The header that LiME and AVML put before each range of memory, and where the next one is after damage.
+"""Read the header that LiME and AVML put before each range of memory, and find the next one after damage.
 
 Sources: "LiME Memory Range Header Version 1 Specification", doc/README.md of 504ensicsLabs/LiME; microsoft/avml,
 src/image.rs, which has the same fields behind another magic number.
@@ -26,13 +26,13 @@ SEARCHED_AT_ONCE = 1 << 20
 
 
 class RangeFormat(NamedTuple):
-    """How a format's headers begin.
+    """The variable parts of a format's headers.
 
     Attributes:
-        magic: the first four bytes.
-        version: the only one that is known.
-        byte_order: of all fields.
-        behind: bytes that stand behind each header; empty where anything may.
+        magic: first four bytes.
+        version: the only known version.
+        byte_order: byte order of all fields.
+        behind: bytes that stand behind each header; empty if any bytes may.
     """
 
     magic: bytes
@@ -67,10 +67,11 @@ def range_at(view: NDArray[np.uint8], position: int, form: RangeFormat) -> Range
 
 
 def next_range(view: NDArray[np.uint8], position: int, form: RangeFormat) -> int:
-    """Return where the next header stands that another one, or the end of the file, confirms; the file's size if none.
+    """Return the offset of the next confirmed header, else the file's size.
 
-    A dump may hold the headers of another one, in memory that was dumped: nothing of these follows at its place. Where
-    the content tells more (``RangeFormat.behind``), that confirms it as well.
+    A header is confirmed by another one behind its range, or by the end of the file. A dump may hold headers of another
+    dump, in memory that was dumped: nothing of the kind follows those at the right offset. Where the format has fixed
+    bytes behind a header (``RangeFormat.behind``), these confirm it instead.
     """
     order: Literal["little", "big"] = "little" if form.byte_order == "<" else "big"
     mark = form.magic + form.version.to_bytes(4, order)
@@ -85,7 +86,7 @@ def next_range(view: NDArray[np.uint8], position: int, form: RangeFormat) -> int
 
 
 def _is_confirmed(view: NDArray[np.uint8], position: int, form: RangeFormat) -> bool:
-    """Tell whether what follows confirms that a header stands at a file offset."""
+    """Tell whether the following bytes confirm a header at a file offset."""
     found = range_at(view, position, form)
     if found is None:
         return False

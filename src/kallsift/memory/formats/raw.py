@@ -1,4 +1,4 @@
-"""Raw memory: a file whose offsets are physical addresses."""
+"""Read raw memory: a file whose offsets are physical addresses."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 from kallsift.memory.memory import AddressSpace, Memory, Segment
 
 CONTAINER = "raw"
-"""What it is called; it is never more than a guess that an offset is an address."""
+"""Name of the container; it is only a guess that an offset is an address."""
 
 
 def probe(header: bytes) -> bool:
-    """Raw memory has no mark of its own, so it takes whatever nothing else took."""
+    """Return True: raw memory has no mark, so it takes what nothing else took."""
     return True
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
-    """One segment that starts at physical address 0 and is the whole file.
+    """Open the whole file as one segment at physical address 0.
 
-    This is what LiME writes as ``format=padded``, and QEMU as ``pmemsave 0 SIZE``.
+    LiME writes this as ``format=padded``, and QEMU as ``pmemsave 0 SIZE``.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         view: the whole file, shape (size,), uint8.
-        release: gives the file back.
+        release: function that releases the file.
     """
     return Memory(
         source=name,

@@ -1,4 +1,4 @@
-"""Opening a source: maps the file once, and finds out by its content which container format holds the memory."""
+"""Open a source: map the file once, and find the container format of the memory by its content."""
 
 from __future__ import annotations
 
@@ -20,18 +20,24 @@ from kallsift.memory.input_files import record_input
 from kallsift.memory.memory import Memory, printable
 
 HEADER_SIZE = 4096
-"""Bytes from the start of a source that container modules are recognised by."""
+"""Number of bytes from the start of a source by which container modules recognise it."""
 
 
 class Container(Protocol):
-    """What a module for one container format offers."""
+    """The interface of a module for one container format."""
 
     def probe(self, header: bytes) -> bool:
-        """Whether a source that begins with ``header`` (`HEADER_SIZE` bytes or all there are) is in this format."""
+        """Tell whether a source with this beginning is in this format.
+
+        ``header`` has `HEADER_SIZE` bytes, or all there are.
+        """
         ...
 
     def open(self, name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
-        """The memory in ``view`` (shape (size,), uint8), for a source called ``name`` in messages."""
+        """Open the memory in ``view`` (shape (size,), uint8).
+
+        ``name`` is the name of the source in messages.
+        """
         ...
 
 
@@ -39,7 +45,7 @@ ELF = b"\x7fELF"
 E_TYPE = 16
 """Offset of ``e_type`` in an ELF header (elf(5))."""
 ET_PROGRAMS = tuple(number.to_bytes(2, order) for number in (1, 2, 3) for order in ("little", "big"))
-"""The types of what is linked or can be (ET_REL, ET_EXEC, ET_DYN), in both byte orders."""
+"""Types of linked files and of those that can be linked (ET_REL, ET_EXEC, ET_DYN), in both byte orders."""
 
 VMWARE_STATES = tuple(bytes.fromhex(magic) for magic in ("d0bed0be", "d2bed2be", "d3bed3be", "d1bad1ba", "d2bad2ba"))
 
@@ -59,10 +65,10 @@ CONTAINERS: dict[str, tuple[bytes, ...]] = {
     "compressed": (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"\x89LZO"),
     "raw": (b"",),
 }
-"""Modules of this package in the order in which they are asked, and the bytes that each of their formats begins with.
+"""Modules of this package in the order in which they are tried, and the first bytes of each of their formats.
 
-A module is imported, and its ``probe`` asked, only where a source begins so. Raw comes last, since it takes
-everything.
+A module is imported, and its ``probe`` called, only if a source begins with these bytes. Raw comes last, because it
+takes everything.
 """
 
 if TYPE_CHECKING:
@@ -101,23 +107,25 @@ if TYPE_CHECKING:
     )
 
 TAR, TAR_OFFSET = b"ustar", 257
-"""What stands in tar's first header, and where: it begins with a file's name."""
+"""Magic in tar's first header, and its offset; the header begins with a file's name."""
 
 STANDARD_INPUT = "-"
-"""What a user writes for it."""
+"""Name that a user writes for standard input."""
 
 PAIRED = (".vmem", ".vmss", ".vmsn")
-"""Endings of names of files that hold a memory together with another one beside them."""
+"""Endings of names of files that hold a memory together with another file beside them."""
 
 NOT_YET = (
     (b"PK\x03\x04", "a zip archive", "unpack it"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
 )
-"""Beginnings of what would pass for raw memory but never is: the bytes, what they are, and what to do."""
+"""Beginnings of files that would pass for raw memory but never are: the bytes, their format, and advice."""
 
 AFF4_URN, ZIP_COMMENT = b"aff4://", 1 << 16
-"""What AFF4 volumes, which are zip archives, have in their comment (AFF4 Standard v1.0, "Zip Based Container"), and
-the most bytes that a comment and the record before it take."""
+"""Mark in the comment of AFF4 volumes, which are zip archives, and highest size of comment and end record in bytes.
+
+Source: AFF4 Standard v1.0, "Zip Based Container".
+"""
 
 _UNFIT_KINDS = (
     (stat.S_ISDIR, "is a folder; name a memory dump in it"),
@@ -128,12 +136,10 @@ _UNFIT_KINDS = (
 
 
 def open(source: str | os.PathLike[str]) -> Memory:
-    """Opens a memory dump: a file or block device that holds an ELF core of a machine, a LiME dump or raw memory.
+    """Open a memory dump: a file or block device in any of the known containers.
 
-    ``-`` stands for standard input.
-
-    The file is mapped, not read, and opened only once; the mapping ends with the last view of it. What turns out to be
-    unreadable is zero in these (see `file_faults`).
+    ``-`` stands for standard input. The file is mapped, not read, and opened only once; the mapping ends with the last
+    view of it. Unreadable bytes are zero in the views (see `file_faults`).
 
     Raises:
         SourceError: if the source cannot be opened or is no memory dump; the text is one line that says what to do.
@@ -143,15 +149,15 @@ def open(source: str | os.PathLike[str]) -> Memory:
 
 
 def with_files(memory: Memory, *views: NDArray[np.uint8]) -> Memory:
-    """A memory that knows of the files that it was read from, besides those that it knows already."""
+    """Return a memory that also knows the files that it was read from."""
     files = {id(file): file for file in (*memory.files, *map(faults_of, views)) if file is not None}
     return replace(memory, files=tuple(files.values()))
 
 
 def mapped(source: str | os.PathLike[str]) -> tuple[str, NDArray[np.uint8]]:
-    """A source's name as messages call it, and the whole file as a read-only view, shape (size,), uint8.
+    """Return a source's name in messages, and the whole file as a read-only view.
 
-    Standard input, ``-``, is one too.
+    The view has shape (size,), uint8. Standard input, ``-``, is allowed.
 
     Raises:
         SourceError: if it cannot be mapped; the text is one line that says what to do.
@@ -170,7 +176,9 @@ def mapped(source: str | os.PathLike[str]) -> tuple[str, NDArray[np.uint8]]:
 
 
 def open_pair(source: str | os.PathLike[str], name: str, view: NDArray[np.uint8]) -> Memory | None:
-    """The memory in a file that is already mapped and one beside it; None if there is none that belongs to it.
+    """Open the memory in a file that is already mapped and in files beside it.
+
+    The result is None if no other file belongs to it.
 
     Raises:
         SourceError: as `open`.
@@ -201,7 +209,7 @@ def open_pair(source: str | os.PathLike[str], name: str, view: NDArray[np.uint8]
 
 
 def open_mapped(name: str, view: NDArray[np.uint8]) -> Memory:
-    """The memory in a file that is already mapped.
+    """Open the memory in a file that is already mapped.
 
     Raises:
         SourceError: as `open`.
@@ -228,7 +236,7 @@ def open_mapped(name: str, view: NDArray[np.uint8]) -> Memory:
 
 
 def _without_mark(header: bytes, view: NDArray[np.uint8]) -> Iterator[Container]:
-    """Yield what may read a file whose mark is damaged, where the rest of it shows what it is."""
+    """Yield modules that may read a file with a damaged mark, by its other contents."""
     from kallsift.memory.formats import elf_core
 
     if elf_core.core_headers(view) is not None:
@@ -241,9 +249,10 @@ def _without_mark(header: bytes, view: NDArray[np.uint8]) -> Iterator[Container]
 
 
 def is_dump(header: bytes) -> bool:
-    """Whether a source that begins with ``header`` is in a container that is known, be it one that cannot be read yet.
+    """Tell whether a source that begins with ``header`` is in a known container.
 
-    Raw memory does not count, since nothing tells it from any other file.
+    Containers that cannot be read yet are included. Raw memory is not, because nothing distinguishes it from any other
+    file.
     """
     if any(header.startswith(magic) for magic, _, _ in NOT_YET):
         return True
@@ -251,9 +260,10 @@ def is_dump(header: bytes) -> bool:
 
 
 def is_no_image(header: bytes) -> bool:
-    """Tell whether no kernel image begins with ``header``, since a container of memory that is known does.
+    """Tell whether a file that begins with ``header`` cannot be a kernel image.
 
-    Executables are ELF files as well as cores; their ``e_type`` tells them apart.
+    It cannot if it begins like a known container of memory. Executables are ELF files as well as cores; their
+    ``e_type`` distinguishes them.
     """
     if header.startswith(ELF):
         return header[E_TYPE : E_TYPE + 2] not in ET_PROGRAMS
@@ -262,7 +272,7 @@ def is_no_image(header: bytes) -> bool:
 
 
 def _begun(header: bytes, names: Sequence[str]) -> Iterator[Container]:
-    """Import and yield those of some modules whose formats can begin with ``header``."""
+    """Import and yield the modules whose formats can begin with ``header``."""
     is_tar = header[TAR_OFFSET : TAR_OFFSET + len(TAR)] == TAR
     for name in names:
         if header.startswith(CONTAINERS[name]) or (is_tar and name == "archives"):
@@ -270,17 +280,17 @@ def _begun(header: bytes, names: Sequence[str]) -> Iterator[Container]:
 
 
 def _let_go() -> None:
-    """Nothing to do: a mapping lives as long as views of it and ends with the last one.
+    """Do nothing: a mapping lives as long as views of it, and ends with the last one.
 
-    Closing it here would raise BufferError, or else pull memory away from under those who still hold views.
+    To close it here would raise BufferError, or remove memory under views that are still in use.
     """
 
 
 def _mapped(path: str, name: str) -> NDArray[np.uint8]:
-    """The whole file as a read-only view, shape (size,), uint8."""
+    """Return the whole file as a read-only view, shape (size,), uint8."""
     try:
-        # Looked at before it is opened, since opening a pipe or device may already do something to it; and without
-        # blocking and once more after that, in case it was replaced in between.
+        # The type is checked before the file is opened, because opening a pipe or device may already have an effect.
+        # The file is opened without blocking, and checked once more, in case it was replaced in between.
         _refuse_unfit(Path(path).stat().st_mode, name)
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as error:
@@ -311,5 +321,5 @@ def _refuse_unfit(mode: int, name: str) -> None:
 
 
 def system_reason(error: Exception) -> str:
-    """Why the system refused, without the path that it would put there unescaped."""
+    """Return the system's reason for an error, without the unescaped path."""
     return (error.strerror if isinstance(error, OSError) else None) or printable(str(error))

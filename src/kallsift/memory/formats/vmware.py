@@ -1,8 +1,8 @@
-"""VMware's saved state: a .vmss (suspended) or .vmsn (snapshot) file, and the .vmem file beside it or inside of it.
+"""Read VMware's saved state: a .vmss (suspended) or .vmsn (snapshot) file, and the .vmem file beside it or in it.
 
 Format: VMware's own reader, vmware_vmss.c and vmware_vmss.h of crash (groups, tags, regions, names of registers);
-Volatility's layers/vmware.py agrees. All words are little-endian. The RAM is one run of bytes; the regions of the group
-"memory" tell which parts of it belong where, and a state without regions has all of it at address 0.
+Volatility's layers/vmware.py agrees. All words are little-endian. The RAM is one run of bytes. The regions in the group
+"memory" give the addresses of its parts; a state without regions has all of it at address 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, Segmen
 from kallsift.memory.remarks import reason
 
 OLD_MAGIC = 0xBED0BED0
-"""Begins a state whose blocks have sizes of 32 bits."""
+"""Magic of a state whose blocks have sizes of 32 bits."""
 MAGICS = (OLD_MAGIC, 0xBED2BED2, 0xBED3BED3, 0xBAD1BAD1, 0xBAD2BAD2)
 """CPTDUMP_*_MAGIC_NUMBER: plain, partial, restored, not to be restored."""
 
@@ -29,7 +29,7 @@ GROUP = np.dtype([("name", "S64"), ("position", "<u8"), ("size", "<u8")])
 
 GROUP_LIMIT = 1 << 12
 TAG_LIMIT = 1 << 18
-"""Tags of one group: a processor has hundreds."""
+"""Highest number of tags of one group: a processor has hundreds."""
 REGION_LIMIT = 64
 PROCESSOR_LIMIT = 1 << 10
 
@@ -44,7 +44,7 @@ RAM = ".vmem"
 
 
 class _Tag(NamedTuple):
-    """One value: its name, indexes, place in the file, size, and whether it is a packed block."""
+    """One value: its name, indexes, file offset, size, and whether it is a packed block."""
 
     name: str
     indexes: tuple[int, ...]
@@ -54,26 +54,26 @@ class _Tag(NamedTuple):
 
 
 def probe(header: bytes) -> bool:
-    """Whether a file that begins with ``header`` is a saved state."""
+    """Tell whether a file that begins with ``header`` is a saved state."""
     return int.from_bytes(header[:4], "little") in MAGICS
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
-    """The RAM inside of a saved state.
+    """Open the RAM inside of a saved state.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         view: the whole file, shape (size,), uint8.
-        release: gives the file back.
+        release: function that releases the file.
 
     Raises:
-        SourceError: if the state is broken, or if its RAM is in a file of its own.
+        SourceError: if the state is broken, or if its RAM is in a separate file.
     """
     return _opened(name, view, None, release)
 
 
 def open_pair(name: str, state: NDArray[np.uint8], ram: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
-    """The RAM of a .vmem file as the state beside it places it.
+    """Open the RAM of a .vmem file at the addresses in the state beside it.
 
     Raises:
         SourceError: if the state is broken.
@@ -82,7 +82,7 @@ def open_pair(name: str, state: NDArray[np.uint8], ram: NDArray[np.uint8], relea
 
 
 def companion(path: Path, header: bytes) -> Path | None:
-    """The file that belongs to this one: a state's .vmem, or a .vmem's state; None if there is none."""
+    """Return a state's .vmem file, or a .vmem file's state; None if there is none."""
     ending = path.suffix.lower()
     wanted = STATES if ending == RAM else (RAM,) if ending in STATES and probe(header) else ()
     return next((other for each in wanted if (other := path.with_suffix(each)).is_file()), None)
@@ -97,7 +97,7 @@ def _opened(name: str, state: NDArray[np.uint8], ram: NDArray[np.uint8] | None, 
         if tag.name == "Memory" and tag.size > 8:
             if tag.packed:
                 raise SourceError(f"{name}: holds its RAM compressed; take a snapshot, which has it in a .vmem file")
-            # What stands in the state itself is of the same moment.
+            # RAM in the state itself is from the same moment.
             ram = state[tag.offset : tag.offset + tag.size]
         elif tag.name == "regionsCount":
             count = _number(state, tag)
@@ -148,7 +148,7 @@ def _segments(
 
 
 def _groups(name: str, state: NDArray[np.uint8]) -> dict[str, int]:
-    """Where each group's tags begin."""
+    """Return the offset of each group's tags."""
     if len(state) < HEADER.itemsize:
         raise SourceError(f"{name}: the VMware state ends inside of its header; copy it again")
     count = int(state[: HEADER.itemsize].view(HEADER)[0]["groups"])
@@ -160,7 +160,7 @@ def _groups(name: str, state: NDArray[np.uint8]) -> dict[str, int]:
 
 
 def _tags(name: str, state: NDArray[np.uint8], position: int, old: bool) -> Iterator[_Tag]:
-    """The tags from ``position`` on; as far as they can be read."""
+    """Yield the tags from ``position`` on, as far as they can be read."""
     width = 4 if old else 8
     for _ in range(TAG_LIMIT):
         flags, length = state[position : position + 2].tobytes().ljust(2, b"\0")
@@ -192,7 +192,10 @@ def _number(state: NDArray[np.uint8], tag: _Tag, start: int = 0, width: int = 8)
 
 
 def _processors(name: str, state: NDArray[np.uint8], groups: dict[str, int], old: bool) -> tuple[CpuState, ...]:
-    """Registers by processor: each a value of its own, or those of one kind in one block."""
+    """Return the processors' registers.
+
+    Each register is a separate value, or all of one kind are in one block.
+    """
     found: dict[int, dict[str, int]] = {}
     for tag in _tags(name, state, groups.get("cpu", len(state)), old):
         if not tag.indexes or tag.indexes[0] >= PROCESSOR_LIMIT or tag.packed:
@@ -208,7 +211,7 @@ def _processors(name: str, state: NDArray[np.uint8], groups: dict[str, int], old
             if not inner and tag.size == 10:
                 registers["idt_base"] = _number(state, tag, 2)
             elif inner in ((1,), (2,)):
-                # the lower half of the base stands before the upper one
+                # the lower half of the base has index 1, the upper one index 2
                 registers["idt_base"] = registers.get("idt_base", 0) | _number(state, tag, 0, 4) << 32 * (inner[0] - 1)
         elif tag.name.lower() in ("rip", "lstar") and not inner:
             registers[tag.name.lower()] = _number(state, tag)

@@ -1,10 +1,9 @@
-"""Xen's dumps of its guests (``xl dump-core``): an ELF core of sections, with the pages in one and their places in
-another.
+"""Read Xen's dumps of its guests (``xl dump-core``): an ELF core of sections with the pages and their frame numbers.
 
 Format: Xen, docs/misc/dump-core-format.txt and tools/libs/guest/xg_core.h (sections, notes); public/arch-x86/xen.h and
 xen-x86_64.h (struct vcpu_guest_context). Checked against crash's xendump.c and libkdumpfile's elfdump.c. A guest that
 translates addresses itself (HVM, PVH) has ``.xen_pfn``. A paravirtual one has ``.xen_p2m``, and its page tables and CR3
-name frames of the host.
+contain frames of the host.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, Segmen
 
 PAGES, OWN_FRAMES, HOST_FRAMES, PROCESSORS, NOTES = ".xen_pages", ".xen_pfn", ".xen_p2m", ".xen_prstatus", ".note.Xen"
 NOWHERE = (1 << 64) - 1
-"""XC_CORE_INVALID_PFN: a page that the guest has no more."""
+"""XC_CORE_INVALID_PFN: a page that the guest no longer has."""
 FRAME_LIMIT = 1 << 40
 
 NOTE_HEADER = 0x2000001
-"""XEN_ELFNOTE_DUMPCORE_HEADER: kind of guest, processors, pages, bytes of a page, each of 8 bytes."""
+"""XEN_ELFNOTE_DUMPCORE_HEADER: kind of guest, processors, pages, size of a page, each of 8 bytes."""
 PAGE_SIZES = (4096, 16384, 65536)
 
 CONTEXT = np.dtype(
@@ -44,12 +43,15 @@ NAMES_LIMIT = 1 << 16
 LONGEST_NAME = 64
 NOTES_LIMIT = 1 << 16
 RUN_LIMIT = 1 << 18
-"""Runs of pages; a guest has some dozens, and one that gave back much of its memory some thousands."""
+"""Highest number of runs of pages.
+
+A guest has some dozens, and one that gave back much of its memory some thousands.
+"""
 PROCESSOR_LIMIT = 1 << 12
 
 
 class _Section(NamedTuple):
-    """Where a section stands in the file, its size, and that of an entry, in bytes."""
+    """A section's offset in the file, its size, and the size of an entry, in bytes."""
 
     offset: int
     size: int
@@ -57,23 +59,26 @@ class _Section(NamedTuple):
 
 
 def probe(header: bytes) -> bool:
-    """Whether a file that begins with ``header`` is an ELF core that has sections but no program headers."""
+    """Tell whether a file with this beginning is an ELF core without program headers.
+
+    It must have sections.
+    """
     found = elf_core.file_header(header)
     if found is None or found.record["type"] != elf_core.TYPE_CORE:
         return False
     if found.record["program_count"] or not found.record["section_count"]:
         return False
-    # else their number is damaged
+    # if there are program headers nevertheless, their number is damaged
     return elf_core.core_headers(np.frombuffer(header, np.uint8)) is None
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
-    """The pages of a guest at the physical addresses that it has them at.
+    """Open the pages of a guest at its physical addresses.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         view: the whole file, shape (size,), uint8.
-        release: gives the file back.
+        release: function that releases the file.
 
     Raises:
         SourceError: if this is no dump of Xen's, or if it is broken.
@@ -113,7 +118,10 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
 
 
 def _sections(name: str, view: NDArray[np.uint8]) -> tuple[int, ByteOrder, dict[str, _Section]]:
-    """The ELF machine number, the byte order, and the sections by name; the first of a name counts."""
+    """Return the ELF machine number, the byte order, and the sections by name.
+
+    The first section of each name counts.
+    """
     found = elf_core.file_header(view[:64].tobytes())
     assert found is not None
     bits, order, header = found
@@ -133,14 +141,17 @@ def _sections(name: str, view: NDArray[np.uint8]) -> tuple[int, ByteOrder, dict[
 
 
 def _frames(view: NDArray[np.uint8], section: _Section, order: ByteOrder, width: int) -> NDArray[np.uint64]:
-    """The guest's number of each page, the first of ``width`` words an entry; as many as the file has."""
+    """Return the guest's frame number of each page, as many as the file has.
+
+    It is the first of ``width`` words in an entry.
+    """
     data = view[section.offset : section.offset + section.size]
     words = np.ascontiguousarray(data[: len(data) // (8 * width) * 8 * width]).view(f"{order}u8")
     return words[::width].astype(np.uint64)
 
 
 def _page_size(name: str, view: NDArray[np.uint8], sections: dict[str, _Section], order: ByteOrder) -> int:
-    """Bytes of a page, as a note says."""
+    """Return the size of a page in bytes, from a note."""
     section = sections.get(NOTES, _Section(0, 0, 0))
     found, _ = parse(view[section.offset : section.offset + min(section.size, NOTES_LIMIT)].tobytes(), order)
     header = next((note.data for note in found if note.kind == NOTE_HEADER and len(note.data) >= 32), None)
@@ -153,8 +164,11 @@ def _page_size(name: str, view: NDArray[np.uint8], sections: dict[str, _Section]
 def _runs(
     name: str, frames: NDArray[np.uint64], page_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int]:
-    """Address, size and offset among the pages of each run of pages that follow each other in the guest and the file,
-    and how many pages were left out because they are there twice."""
+    """Return the runs of pages that are adjacent in the guest and in the file.
+
+    Returns:
+        Address, size and offset among the pages of each run, and the number of repeated pages that were left out.
+    """
     places = np.flatnonzero(frames != np.uint64(NOWHERE))
     own = frames[places]
     if len(own) and int(own.max()) >= FRAME_LIMIT:
@@ -169,7 +183,7 @@ def _runs(
 
 
 def _processors(view: NDArray[np.uint8], section: _Section | None) -> tuple[CpuState, ...]:
-    """The registers of each processor, if the section has them as x86-64 does."""
+    """Return the registers of each processor; none if the section is not x86-64's."""
     if section is None or section.entry_size != CONTEXT.itemsize:
         return ()
     count = min(section.size // CONTEXT.itemsize, PROCESSOR_LIMIT)

@@ -1,8 +1,8 @@
-"""Processors in a Hyper-V saved state: the registers that the hypervisor's record of the partition has.
+"""Read the processors in a Hyper-V saved state from the hypervisor's record of the partition.
 
 Format: Microsoft's openvmm, hvdef::save_restore (the hypervisor's own vm.h) and the builder of the record beside it.
 All words are little-endian: a descriptor, then chunks, each with its kind and length before it. A guest's own kernel
-runs at the lowest virtual trust level; what is above it is not of the guest.
+runs at the lowest virtual trust level; higher levels do not belong to the guest.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Iterator
 from kallsift.memory.memory import CpuState
 
 DESCRIPTOR = struct.Struct("<QQQ")
-"""Size of the descriptor, of all before the chunks but for `SKIPPED`, and of the whole."""
+"""Size of the descriptor, size of everything before the chunks without `SKIPPED`, and size of the whole."""
 SKIPPED = 16
 CHUNK = struct.Struct("<II8x")
-"""Kind, and bytes that follow."""
+"""Kind of a chunk, and number of bytes that follow."""
 LIMIT = 1 << 16
-"""Chunks of a record: a processor has about twenty."""
+"""Highest number of chunks of a record: a processor has about twenty."""
 
 PROLOG, EPILOG = 0, 0xF0000000
 VENDOR, ARM = 8, 0x10
-"""Where the prolog tells whose processors they are, and what it says of arm64."""
+"""Offset of the processors' vendor in the prolog, and its value for arm64."""
 PROCESSOR, TRUST_LEVEL = 0x30001000, 0x3001A000
-"""Chunks that say of which processor, and of which level, those behind them are."""
+"""Chunks with the number of the processor, and of the level, of the chunks behind them."""
 
 X86_REGISTERS = {
     0x30005000: {"rip": 128},
@@ -33,11 +33,11 @@ X86_REGISTERS = {
     0x3000A000: {"idt_base": 8, "gdt_base": 24},
 }
 ARM_REGISTERS = {0x3000A000: {"ttbr0": 0, "ttbr1": 8, "vbar": 16}}
-"""By kind of chunk: what `Hints` call a register, and where the chunk has it."""
+"""Registers by kind of chunk: the name in `Hints`, and the offset in the chunk."""
 
 
 def processors(record: bytes) -> tuple[CpuState, ...]:
-    """The processors of a partition; none where its record is not as it is known."""
+    """Return the processors of a partition; none if its record has an unknown form."""
     chunks = list(_chunks(record))
     if not chunks or chunks[0][0] != PROLOG or chunks[-1][0] != EPILOG:
         return ()
@@ -58,7 +58,7 @@ def processors(record: bytes) -> tuple[CpuState, ...]:
 
 
 def _chunks(record: bytes) -> Iterator[tuple[int, bytes]]:
-    """Kind and content of each chunk, up to the epilog."""
+    """Yield kind and content of each chunk, up to the epilog."""
     if len(record) < DESCRIPTOR.size:
         return
     _, place, _ = DESCRIPTOR.unpack_from(record)

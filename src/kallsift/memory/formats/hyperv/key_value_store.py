@@ -1,8 +1,8 @@
-"""Hyper-V's key-value store (HyperVStorage), which its saved states are kept in: where the file has each array.
+"""Read Hyper-V's key-value store (HyperVStorage), the format of its saved states: find each array in the file.
 
 Format: Microsoft's own description and writer in openvmm (the crate hvs_file); dissect.hypervisor
-(descriptor/hyperv.py) agrees. All words are little-endian, nothing is padded. Tables of objects, chained to one
-another, name the tables of keys; a key names its parent by the number of a table and the offset in it.
+(descriptor/hyperv.py) agrees. All words are little-endian, nothing is padded. Tables of objects are chained to one
+another and name the tables of keys; a key names its parent by the number of a table and the offset in it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kallsift.memory.file_mapping import stored_size
 
 MAGIC = 0x01282014
 HEADERS = (0, 0x1000)
-"""Where the two copies of the header stand: the newer one of those that are whole counts."""
+"""Offsets of the two copies of the header: the newer one of those that are intact counts."""
 HEADER = np.dtype(
     [
         ("magic", "<u4"),
@@ -37,11 +37,11 @@ HEADER = np.dtype(
     ]
 )
 SEQUENCES = 1 << 16
-"""Sequence numbers, which begin anew behind the last."""
+"""Number of sequence numbers, which wrap around."""
 
 LOG_MAGIC = 0x01110003
 LOG = np.dtype([("magic", "<u4"), ("checksum", "<u4"), ("count", "<u4")])
-"""Begins the log of changes that are not yet made in the file itself."""
+"""Beginning of the log of changes that are not yet made in the file itself."""
 
 FIRST_OBJECTS = 0x2000
 OBJECTS_MAGIC = 0x01110001
@@ -52,41 +52,44 @@ MORE_OBJECTS, KEY_TABLE = 1, 2
 
 KEYS_MAGIC = 2
 KEYS = struct.Struct("<HHHI")
-"""Begins a table of keys: magic number, the table's number, sequence number, checksum."""
+"""Beginning of a table of keys: magic number, the table's number, sequence number, checksum."""
 KEY = struct.Struct("<BBIHIIIB")
-"""Kind, flags, size of the whole, the parent's table and offset, checksum, place among siblings, size of the name."""
+"""Kind, flags, size of the whole, the parent's table and offset, checksum, order among siblings, size of the name."""
 FREE, ARRAY = 1, 7
-"""Kinds of keys: none at all, and bytes behind their size."""
+"""Kinds of keys: unused, and bytes behind their size."""
 ELSEWHERE = 1
-"""The flag of a key whose value stands elsewhere in the file."""
+"""Flag of a key whose value stands elsewhere in the file."""
 POINTER = struct.Struct("<IQ")
 """Size and file offset of such a value."""
 SIZE = struct.Struct("<I")
 
 LIMIT = 1 << 22
-"""Of objects: every MiB of RAM is one."""
+"""Highest number of objects: every MiB of RAM is one."""
 
 KEY_COST = 1 << 12
-"""Bytes that could be passed over while a key is read, and more than it takes to keep it."""
+"""Cost of reading a key, as the number of bytes that could be read in that time.
+
+Keeping the key takes less memory than this.
+"""
 DEPTH = 16
-"""Folders that a key is in."""
+"""Highest number of folders around a key."""
 
 
 class Array(NamedTuple):
-    """Where the bytes of an array stand in the file."""
+    """The file offset and size of the bytes of an array."""
 
     offset: int
     size: int
 
 
 class Storage(NamedTuple):
-    """What a file holds.
+    """The contents of a file.
 
     Attributes:
-        arrays: by the names of their folders and their own, joined by slashes.
-        unmade: changes that stand in the file's log alone.
-        damaged: tables that are none where one should be.
-        left_out: what was not read, for a file of its size is not worth it; None if all was.
+        arrays: arrays by the names of their folders and their own name, joined by slashes.
+        unmade: number of changes that stand only in the file's log.
+        damaged: number of tables that are not valid.
+        left_out: part that was not read, because it takes too much work for a file of this size; None if all was read.
     """
 
     arrays: dict[str, Array]
@@ -104,15 +107,15 @@ class _Key(NamedTuple):
 
 
 def probe(header: bytes) -> bool:
-    """Whether a file that begins with ``header`` is such a store."""
+    """Tell whether a file that begins with ``header`` is such a store."""
     return int.from_bytes(header[:4], "little") == MAGIC
 
 
 def storage(name: str, view: NDArray[np.uint8]) -> Storage:
-    """What a file holds.
+    """Return the contents of a file.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         view: the whole file, shape (size,), uint8.
 
     Raises:
@@ -132,13 +135,13 @@ def storage(name: str, view: NDArray[np.uint8]) -> Storage:
 
 
 def _record(view: NDArray[np.uint8], offset: int, record: np.dtype[np.void]) -> Any | None:
-    """The record at a file offset; None where the file ends before."""
+    """Return the record at a file offset; None if the file ends before its end."""
     raw = view[offset : offset + record.itemsize].tobytes()
     return np.frombuffer(raw, record)[0] if len(raw) == record.itemsize else None
 
 
 def _header(name: str, view: NDArray[np.uint8]) -> Any:
-    """The newer one of the two headers that are whole."""
+    """Return the newer one of the intact headers."""
     whole = []
     for offset in HEADERS:
         header = _record(view, offset, HEADER)
@@ -153,9 +156,9 @@ def _header(name: str, view: NDArray[np.uint8]) -> Any:
 
 
 def _key_tables(name: str, view: NDArray[np.uint8], damaged: list[int]) -> Iterator[tuple[int, int, int]]:
-    """Number, file offset and size of each table of keys, the newest of each number, the small ones first.
+    """Yield number, file offset and size of each table of keys, small ones first.
 
-    ``damaged`` gets the offsets of those that are none.
+    Only the newest table of each number is used. The offsets of invalid ones are appended to ``damaged``.
     """
     newest: dict[int, tuple[int, int, int]] = {}
     for offset, size in _objects(name, view, damaged):
@@ -170,7 +173,10 @@ def _key_tables(name: str, view: NDArray[np.uint8], damaged: list[int]) -> Itera
 
 
 def _objects(name: str, view: NDArray[np.uint8], damaged: list[int]) -> Iterator[tuple[int, int]]:
-    """File offset and size of each object that is a table of keys; never more bytes in all than the file has."""
+    """Yield file offset and size of each object that is a table of keys.
+
+    Their sizes never add up to more than the file's.
+    """
     ahead, seen, total, left = [FIRST_OBJECTS], {FIRST_OBJECTS}, 0, len(view)
     while ahead:
         place = ahead.pop()
@@ -201,7 +207,10 @@ def _objects(name: str, view: NDArray[np.uint8], damaged: list[int]) -> Iterator
 
 
 def _keys(data: memoryview, offset: int, budget: WorkBudget) -> Iterator[tuple[int, _Key]]:
-    """The keys of a table at a file offset, each with its own offset in the table, as many as the budget allows."""
+    """Yield the keys of a table at a file offset, each with its offset in the table.
+
+    The walk ends when the budget is spent.
+    """
     place = KEYS.size
     while place + KEY.size < len(data):
         if not budget.take("bytes of keys", KEY_COST, KEY_COST, count=len(data) - place):
@@ -224,7 +233,10 @@ def _keys(data: memoryview, offset: int, budget: WorkBudget) -> Iterator[tuple[i
 
 
 def _path(keys: dict[tuple[int, int], _Key], at: tuple[int, int]) -> str:
-    """The names from the outermost folder on; empty if a folder is missing, or if there are too many."""
+    """Return the names from the outermost folder on.
+
+    The path is empty if a folder is missing, or if there are too many.
+    """
     names: list[str] = []
     while len(names) < DEPTH and (key := keys.get(at)):
         names.append(key.name)

@@ -1,4 +1,4 @@
-"""A block of RAM as Hyper-V packs it into a saved state: page by page, each behind a word that says how.
+"""Unpack a block of RAM of a Hyper-V saved state: page by page, each behind a word with its form.
 
 Format: vmkatz, a reader made from Hyper-V's own library (VmCompressUnpack), which names the words; a packed page is
 plain LZ77 of [MS-XCA], 2.4. Words are little-endian.
@@ -19,17 +19,20 @@ BLOCK = PAGES * PAGE
 """Pages and bytes of a block."""
 
 END, SAME, MANY_SAME, PIECE = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD, 0xFFFFFFFC
-"""Words other than the size of a packed page: no more; a page of eight bytes again and again; many of them, with
-their number behind those bytes; less than a page, with its size and that when packed."""
+"""Words other than the size of a packed page.
+
+END: no more pages. SAME: a page of eight repeated bytes. MANY_SAME: several such pages, with their number behind those
+bytes. PIECE: less than a page, with its size and its packed size.
+"""
 
 WORD, PATTERN = 4, 8
 
 Decompress = Callable[[bytes, int], bytes]
-"""Unpacks to so many bytes; raises OSError."""
+"""Function that decompresses to a number of bytes; raises OSError."""
 
 
 def codec() -> Decompress:
-    """What unpacks a page.
+    """Return the function that decompresses a page.
 
     Raises:
         MissingPackageError: if the package is not installed.
@@ -42,11 +45,11 @@ def unpacked(data: NDArray[np.uint8], size: int, decompress: Decompress) -> tupl
 
     Args:
         data: the packed block, shape (n,), uint8.
-        size: how many bytes it must have.
-        decompress: from `codec`.
+        size: number of bytes that it must have.
+        decompress: function from `codec`.
 
     Returns:
-        The bytes, shape (size,), uint8, and where in them is what cannot be unpacked, which is zero.
+        The bytes, shape (size,), uint8, and the ranges in them that cannot be unpacked, which are zero.
     """
     block, position = np.zeros(size, np.uint8), 0
     lost: list[range] = []
@@ -66,9 +69,9 @@ def unpacked(data: NDArray[np.uint8], size: int, decompress: Decompress) -> tupl
 
 
 def _parts(packed: bytes, size: int, decompress: Decompress) -> Iterator[tuple[bytes | None, int]]:
-    """Yield what the words of a packed block stand for, None where it cannot be unpacked, and how many bytes that is.
+    """Yield the contents of each word of a packed block, and the number of bytes.
 
-    Ends where no word can stand.
+    The contents are None if they cannot be unpacked. The walk ends where no word can stand.
     """
     position = 0
 

@@ -1,8 +1,8 @@
-"""Hyper-V's saved states (.vmrs): blocks of a MiB, packed or not, and where in the guest's memory each belongs.
+"""Read Hyper-V's saved states (.vmrs): blocks of a MiB, packed or not, and their addresses in the guest's memory.
 
 Format: Microsoft's description in openvmm (the crate hvs_file, "Saved State Key Schema"); vmkatz, a reader made from
-Hyper-V's own library, agrees. ``RamBlock<n>`` has the n-th MiB of the RAM; ``RamMemoryBlock<n>`` tells of a run of
-pages where it stands in the RAM, and where in the guest.
+Hyper-V's own library, agrees. ``RamBlock<n>`` has the n-th MiB of the RAM; ``RamMemoryBlock<n>`` has for a run of pages
+its position in the RAM and in the guest.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from kallsift.memory.unreadable import UnreadablePages
 PARTITION = "savedVM/partition_state"
 _KEY = re.compile(r"(?:savedstate/)?(RamBlock|RamMemoryBlock)(\d{1,9})")
 RUN = np.dtype([("version", "<u4"), ("flags", "<u4"), ("pages", "<u8"), ("ram_page", "<u8"), ("guest_page", "<u8")])
-"""How a RamMemoryBlock begins: number of pages, the first of them in the RAM and in the guest."""
+"""Beginning of a RamMemoryBlock: the number of pages, and the first of them in the RAM and in the guest."""
 MAX_PAGES = 1 << 40
-"""Pages up to which a run may reach."""
+"""Highest page number that a run may reach."""
 RUN_LIMIT = 1 << 12
 
 
 _Read = Callable[[int], tuple[NDArray[np.uint8], list[range]]]
-"""Gives the bytes of a block by its number, and where in them is what cannot be unpacked."""
+"""Function that returns the bytes of a block by its number, and the ranges in them that cannot be unpacked."""
 
 
 class _Run(NamedTuple):
-    """Pages in a row: how many, and which is the first in the RAM and in the guest."""
+    """Adjacent pages: their number, and the number of the first one in the RAM and in the guest."""
 
     pages: int
     ram_page: int
@@ -49,17 +49,17 @@ class _Run(NamedTuple):
 
 
 def probe(header: bytes) -> bool:
-    """Whether a file that begins with ``header`` is one of Hyper-V's."""
+    """Tell whether a file that begins with ``header`` is one of Hyper-V's."""
     return key_value_store.probe(header)
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
-    """The memory of a saved state; a block is unpacked when it is asked for.
+    """Open the memory of a saved state; a block is unpacked on demand.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         view: the whole file, shape (size,), uint8.
-        release: gives the file back.
+        release: function that releases the file.
 
     Raises:
         SourceError: if the file is damaged or holds no memory, or if a package is missing.
@@ -103,13 +103,13 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
 
 
 def _reader(name: str, view: NDArray[np.uint8], arrays: dict[int, Array], end: int) -> _Read:
-    """What gives the bytes of a block by its number.
+    """Return a function for the bytes of a block by its number.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         view: the whole file, shape (size,), uint8.
-        arrays: where the blocks stand in it.
-        end: pages of RAM; the last block need not be whole.
+        arrays: file offset and size of each block.
+        end: number of pages of RAM; the last block need not be whole.
 
     Raises:
         SourceError: if a package is missing.
@@ -129,7 +129,7 @@ def _reader(name: str, view: NDArray[np.uint8], arrays: dict[int, Array], end: i
 
 
 def _segments(runs: list[_Run], blocks: Collection[int], read: _Read, unreadable: UnreadablePages) -> list[Stretch]:
-    """The pages of the runs as far as there are blocks."""
+    """Return the pages of the runs as memory, as far as there are blocks."""
     cache, numbers = Cache(), np.array(sorted(blocks), np.int64)
     segments: list[Stretch] = []
     for run in runs:
@@ -144,7 +144,7 @@ def _segments(runs: list[_Run], blocks: Collection[int], read: _Read, unreadable
 
 
 def _following(read: _Read, first: int, report: Callable[[int, int], None], number: int) -> NDArray[np.uint8]:
-    """A block by its number from the first of a stretch on."""
+    """Return a block by its number from the first one of a stretch on."""
     data, lost = read(first + number)
     for part in lost:
         report(number * BLOCK + part.start, number * BLOCK + part.stop)
@@ -152,11 +152,11 @@ def _following(read: _Read, first: int, report: Callable[[int, int], None], numb
 
 
 def _present(run: _Run, numbers: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Blocks of a run that follow one another: the first, and the one behind the last.
+    """Yield the adjacent blocks of a run: the first, and the one behind the last.
 
     Args:
-        run: of pages.
-        numbers: of all blocks that there are, ascending.
+        run: run of pages.
+        numbers: numbers of all blocks that exist, ascending.
     """
     bounds = [run.ram_page // PAGES, -(-(run.ram_page + run.pages) // PAGES)]
     low, high = np.searchsorted(numbers, bounds).tolist()
@@ -167,9 +167,9 @@ def _present(run: _Run, numbers: NDArray[np.int64]) -> Iterator[tuple[int, int]]
 
 
 def _runs(view: NDArray[np.uint8], arrays: dict[int, Array]) -> tuple[list[_Run], list[str]]:
-    """What the file says of where the RAM belongs, and remarks on what it says that cannot be.
+    """Return the runs of pages in the file, and remarks on impossible ones.
 
-    The runs must follow one another in the RAM; those in the guest's memory do not overlap.
+    The runs must follow one another in the RAM. They must not overlap in the guest's memory.
     """
     runs: list[_Run] = []
     notes: list[str] = []
@@ -184,7 +184,7 @@ def _runs(view: NDArray[np.uint8], arrays: dict[int, Array]) -> tuple[list[_Run]
         fields = np.frombuffer(raw, RUN)[0]
         run = _Run(int(fields["pages"]), int(fields["ram_page"]), int(fields["guest_page"]))
         end = run.guest_page + run.pages
-        # behind one that is left out, another page may be the first
+        # behind a run that is left out, any higher page may be the first
         is_next = run.ram_page == page if not notes else run.ram_page >= page
         if not run.pages or not is_next or end > MAX_PAGES or not claimed.claim_whole(run.guest_page, end):
             notes.append(f"{what} says what cannot be: its pages are left out")

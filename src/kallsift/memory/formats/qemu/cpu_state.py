@@ -1,4 +1,4 @@
-"""Processors in a QEMU migration stream: registers, located by the description that the stream carries of itself.
+"""Read the processors in a QEMU migration stream, by the description of the stream at its end.
 
 Format: QEMU, migration/savevm.c (qemu_savevm_state_complete_precopy_non_iterable), migration/vmstate.c (the
 description), target/i386/machine.c (vmstate_x86_cpu), target/arm/machine.c (vmstate_arm_cpu); indexes of arm's system
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from kallsift.memory.memory import CpuState
 
 DESCRIPTION_LIMIT = 32 << 20
-"""Bytes of a description: about 25 KiB a processor, besides some for each device."""
+"""Highest size of a description in bytes: about 25 KiB a processor, besides some for each device."""
 DESCRIPTION_TRIES = 8
-"""Places that look like its beginning."""
+"""Highest number of places that look like its beginning."""
 DEVICES_LIMIT = 256 << 20
-"""Bytes behind the RAM in which processors are looked for."""
+"""Number of bytes behind the RAM in which processors are searched for."""
 PROCESSOR_LIMIT = 1 << 12
 PROCESSOR_TRIES = 1 << 16
-"""Places that look like a processor's section."""
+"""Highest number of places that look like a processor's section."""
 
 _DESCRIPTION = re.compile(rb'\x06([\0-\x02][\0-\xff]{3})\{"')
 _PROCESSOR = re.compile(rb"\x04([\0-\xff]{4})\x03cpu([\0-\xff]{4})[\0-\xff]{4}")
@@ -40,9 +40,9 @@ X86_REGISTERS = {
     "env.idt.base": "idt_base",
     "env.gdt.base": "gdt_base",
 }
-"""Fields of the section "cpu", and what `Hints` call them."""
+"""Fields of the section "cpu", and their names in `Hints`."""
 X86_SEGMENTS, X86_GS = "env.segs.base", 5
-"""The bases of all segment registers, and which of them is that of GS."""
+"""Field with the bases of all segment registers, and the index of GS in it."""
 
 ARM_REGISTERS = {"env.pc": "pc"}
 ARM_INDEXES, ARM_VALUES = "cpreg_vmstate_indexes", "cpreg_vmstate_values"
@@ -51,7 +51,7 @@ ARM_SYSTEM_REGISTERS = {0x603000000013C100: "ttbr0", 0x603000000013C101: "ttbr1"
 
 
 class _Field(NamedTuple):
-    """Where a field stands in its section: offset, distance of its elements, size of one, how many there are."""
+    """A field of a section: its offset, the distance of its elements, the size of one, and their number."""
 
     offset: int
     stride: int
@@ -60,7 +60,10 @@ class _Field(NamedTuple):
 
 
 def processors(view: NDArray[np.uint8], position: int) -> tuple[CpuState, ...]:
-    """The processors that the sections from ``position`` on hold; none where the stream does not describe itself."""
+    """Return the processors in the sections from ``position`` on.
+
+    There are none if the stream does not describe itself.
+    """
     described = _description(view, position)
     if not described:
         return ()
@@ -71,7 +74,7 @@ def processors(view: NDArray[np.uint8], position: int) -> tuple[CpuState, ...]:
         identity, number = match[1], int.from_bytes(match[2], "big")
         fields, size = layouts.get(number, ({}, 0))
         content = view[match.end() : match.end() + size].tobytes()
-        # Where the description is not that of this section, its footer is not where it should be.
+        # If the description does not fit this section, the footer is not at its end.
         if view[match.end() + size : match.end() + size + 5].tobytes() != b"\x7e" + identity or not fields:
             continue
         registers = _registers(content, fields)
@@ -81,7 +84,11 @@ def processors(view: NDArray[np.uint8], position: int) -> tuple[CpuState, ...]:
 
 
 def _description(view: NDArray[np.uint8], position: int) -> tuple[dict[int, tuple[dict[str, _Field], int]], int] | None:
-    """Fields and size of each section "cpu" by its number, and where in the stream the description begins."""
+    """Return fields and size of each section "cpu" by its number.
+
+    Returns:
+        These, and the offset of the description in the stream; None if there is no description.
+    """
     candidates = _DESCRIPTION.finditer(view.data, max(position, len(view) - DESCRIPTION_LIMIT))
     for match in islice(candidates, DESCRIPTION_TRIES):
         size = int.from_bytes(match[1], "big")
@@ -97,7 +104,10 @@ def _description(view: NDArray[np.uint8], position: int) -> tuple[dict[int, tupl
 
 
 def _layout(described: dict[str, Any]) -> tuple[dict[str, _Field], int]:
-    """Fields of a section by name, those of structures as ``structure.field``, and the size of all with subsections."""
+    """Return the fields of a section by name, and its size with subsections.
+
+    Fields of structures are called ``structure.field``.
+    """
     fields: dict[str, _Field] = {}
     offset = 0
     for item in described.get("fields", ()):
@@ -109,7 +119,7 @@ def _layout(described: dict[str, Any]) -> tuple[dict[str, _Field], int]:
             inner += int(part["size"]) * int(part.get("array_len", 1))
         offset += size * count
     for subsection in described.get("subsections", ()):
-        # a mark, the length of its name, the name, and its version
+        # a subsection begins with a mark, the length of its name, the name, and its version
         offset += 1 + 1 + len(subsection["vmsd_name"]) + 4 + _layout(subsection)[1]
     return fields, offset
 

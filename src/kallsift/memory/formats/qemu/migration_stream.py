@@ -1,4 +1,4 @@
-"""QEMU migration streams, as ``migrate "exec:cat > FILE"`` writes them, and savevm as the state of a machine.
+"""Read QEMU migration streams, which ``migrate "exec:cat > FILE"`` writes, and savevm as the state of a machine.
 
 Format: QEMU, migration/savevm.c (qemu_savevm_state_header, save_section_header, QEMU_VM_*), docs/devel/migration. All
 words are big-endian. The sections of a running machine's RAM come first, those of its devices behind it.
@@ -30,32 +30,32 @@ START, PART, LAST, FULL, SUBSECTION, CONFIGURATION, COMMAND, FOOTER = 1, 2, 3, 4
 
 PAGE_BITS = range(10, 17)
 USUAL_PAGE_BITS = 12
-"""Bits of an address inside of a page, where the configuration does not tell."""
+"""Number of address bits inside of a page, if the configuration does not tell."""
 
 NOT_IN_STREAM = "x-ignore-shared"
-"""The capability with which shared RAM stays out of the stream."""
+"""Capability with which shared RAM is left out of the stream."""
 FLAT = "mapped-ram"
-"""The capability with which the RAM is laid out flat in a file."""
+"""Capability with which the RAM is flat in a file."""
 
 OPAQUE = (1 << 12, 1 << 16, 1 << 20, 1 << 26)
-"""Bytes of another device's section that are searched for its end: nothing but its own code knows how long it is."""
+"""Numbers of bytes that are searched for the end of another device's section: only its own code knows its length."""
 
 SECTION_COST = 8
-"""What a section costs of `Pages.spend`."""
+"""Cost of a section for `Pages.spend`."""
 
 AT_ONCE = 1 << 18
-"""Bytes that are gathered from pages at once."""
+"""Number of bytes that are gathered from pages at once."""
 
 STRETCH_LIMIT = 1 << 16
-"""Runs of pages that were sent: one for each part of RAM, but for a stream that is cut short."""
+"""Highest number of runs of pages that were sent: one for each part of RAM, unless a stream is cut short."""
 
 NO_RAM = ("flash", "vram", "vga", "rom", "bios")
-"""Parts of the names of blocks that are firmware's or a display's, whose absence is not worth telling."""
+"""Parts of the names of blocks of firmware or displays; no remark is made if these are missing."""
 
 
 @dataclass(frozen=True)
 class _Machine:
-    """What a stream's configuration says: machine type (empty if nothing), size of a page, capabilities."""
+    """A stream's configuration: machine type (empty if unknown), size of a page, capabilities."""
 
     kind: str = ""
     page: int = 1 << USUAL_PAGE_BITS
@@ -63,17 +63,19 @@ class _Machine:
 
 
 def probe(header: bytes) -> bool:
-    """Whether a file that begins with ``header`` is a migration stream."""
+    """Tell whether a file that begins with ``header`` is a migration stream."""
     return header.startswith(MAGIC)
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
-    """The RAM of a migration stream at its physical addresses, with what it says of the processors.
+    """Open the RAM of a migration stream at its physical addresses.
+
+    The hints have the registers of the processors in the stream.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         view: the whole file, shape (size,), uint8.
-        release: gives the file back.
+        release: function that releases the file.
 
     Raises:
         SourceError: if the stream is broken, holds no RAM, or has its pages elsewhere or as differences.
@@ -82,7 +84,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
 
 
 def open_stream(name: str, view: NDArray[np.uint8], start: int, container: str, release: Callable[[], None]) -> Memory:
-    """As `open`, for a stream that begins at offset ``start`` of the file."""
+    """Open a stream that begins at offset ``start`` of the file, as `open` does."""
     if view[start : start + 4].tobytes() != MAGIC:
         raise SourceError(f"{name}: no QEMU migration stream at file offset {start:#x}; copy the file again")
     notes: list[str] = []
@@ -124,7 +126,7 @@ def open_stream(name: str, view: NDArray[np.uint8], start: int, container: str, 
 
 
 def _configuration(name: str, view: NDArray[np.uint8], position: int) -> tuple[_Machine, int]:
-    """What the machine is, and the position behind that."""
+    """Return the machine's configuration, and the position behind it."""
     if view[position : position + 1].tobytes() != bytes([CONFIGURATION]):
         return _Machine(), position
     (length,) = struct.unpack_from(">I", view.data, position + 1)
@@ -153,7 +155,7 @@ def _configuration(name: str, view: NDArray[np.uint8], position: int) -> tuple[_
 
 
 def _ram(name: str, view: NDArray[np.uint8], position: int, pages: Pages) -> int:
-    """Indexes all pages; returns the position behind the RAM's last section."""
+    """Index all pages; return the position behind the RAM's last section."""
     names: dict[int, bytes] = {}
     while True:
         kind, identity = struct.unpack_from(">BI", view.data, position)
@@ -178,7 +180,10 @@ def _ram(name: str, view: NDArray[np.uint8], position: int, pages: Pages) -> int
 
 
 def _behind(name: str, view: NDArray[np.uint8], position: int, identity: int, names: dict[int, bytes]) -> int:
-    """The position behind a section whose content means nothing here: behind its footer, where another begins."""
+    """Return the position behind a section whose content is not needed.
+
+    It is behind the section's footer, where another section begins.
+    """
     footer = struct.pack(">BI", FOOTER, identity)
     for size in OPAQUE:
         content = view[position : position + size].tobytes()
@@ -194,7 +199,7 @@ def _behind(name: str, view: NDArray[np.uint8], position: int, identity: int, na
 
 
 def _begins(content: bytes, names: dict[int, bytes]) -> bool:
-    """Whether a section can begin so, or the stream end there."""
+    """Tell whether a section can begin with these bytes, or the stream end there."""
     if not content or content[0] in (0, COMMAND):
         return True
     if content[0] in (PART, LAST):
@@ -203,13 +208,13 @@ def _begins(content: bytes, names: dict[int, bytes]) -> bool:
 
 
 def _text(view: NDArray[np.uint8], position: int) -> tuple[bytes, int]:
-    """A text behind its length, and the position behind it."""
+    """Return a text behind its length, and the position behind it."""
     (length,) = struct.unpack_from(">B", view.data, position)
     return view[position + 1 : position + 1 + length].tobytes(), position + 1 + length
 
 
 def _placed(name: str, pages: Pages, kind: str, unreadable: UnreadablePages) -> tuple[tuple[Stretch, ...], list[str]]:
-    """All RAM whose address is known, and remarks on what is not."""
+    """Return all RAM with a known address, and remarks on the rest."""
     ram, layout, remarks = _main(pages, kind)
     cache = Cache()
     segments: list[Stretch] = []
@@ -226,7 +231,11 @@ def _placed(name: str, pages: Pages, kind: str, unreadable: UnreadablePages) -> 
 
 
 def _main(pages: Pages, kind: str) -> tuple[list[Block], Layout, list[str]]:
-    """The blocks that are the machine's RAM, one behind the other, and where it is."""
+    """Return the blocks of the machine's RAM in order, and its layout.
+
+    Returns:
+        These, and a remark if the layout is unknown.
+    """
     plain = {name.decode("latin-1").removeprefix("/objects/"): block for name, block in pages.blocks.items()}
     for block_name, machine, layout in QEMU_RAM:
         if block_name in plain and kind.startswith(machine):
@@ -242,12 +251,15 @@ def _main(pages: Pages, kind: str) -> tuple[list[Block], Layout, list[str]]:
 
 
 def _pieces(layout: Layout, start: int, block: Block, total: int) -> list[tuple[int, int, int]]:
-    """From, to and address of what a block holds that begins ``start`` bytes into RAM of ``total``; no PC's display."""
+    """Return the pieces of a block: offsets of begin and end, and address.
+
+    The block begins ``start`` bytes into RAM of ``total`` bytes. The display's window of a PC is left out.
+    """
     found: list[tuple[int, int, int]] = []
     for piece in layout.pieces(total):
         low, high = max(piece.offset, start), min(piece.offset + piece.size, start + block.size)
         address = piece.address + low - piece.offset
-        # Of the machines with a hole all are PCs.
+        # All machines with a hole are PCs.
         window = VGA_WINDOW if layout.below is not None else range(0)
         for first, last in (
             ((low, min(high, window.start)), (max(low, window.stop), high)) if window else ((low, high),)
@@ -260,7 +272,10 @@ def _pieces(layout: Layout, start: int, block: Block, total: int) -> list[tuple[
 def _stretches(
     pages: Pages, places: NDArray[np.int64], address: int, stretch: Callable[..., Stretch], owner: int
 ) -> list[Stretch]:
-    """Runs of pages that were sent, of which the first has its place at ``address``."""
+    """Return the runs of pages that were sent, as memory from ``address`` on.
+
+    The address is that of the first element of ``places``.
+    """
     edges = np.flatnonzero(np.diff(places != 0, prepend=False, append=False)).reshape(-1, 2)
     if len(edges) > STRETCH_LIMIT:
         raise SourceError(f"{pages.source}: {len(edges)} gaps in the RAM of the migration stream; it is damaged")
@@ -273,7 +288,7 @@ def _stretches(
 def _stretch(
     pages: Pages, cache: Cache, unreadable: UnreadablePages, start: int, places: NDArray[np.int64], owner: int
 ) -> Stored:
-    """A run of pages as memory at an address; ``owner`` is its number."""
+    """Return a run of pages as memory at an address; ``owner`` is its number."""
     count = AT_ONCE // pages.page
 
     def decode(number: int) -> NDArray[np.uint8]:

@@ -1,9 +1,9 @@
-"""The pages of RAM in a QEMU migration stream: where in the stream the last copy of each stands.
+"""Index the pages of RAM in a QEMU migration stream: find the last copy of each in the stream.
 
 Format: QEMU, migration/ram.c (ram_save_setup, ram_save_page, save_zero_page; RAM_SAVE_FLAG_*), version 4 of the section
 "ram". A page is a word (its address in its block, with flags in the bits below a page's size), the block's name unless
-it is that of the page before, and the bytes. So pages that follow each other in a block stand at a constant distance,
-and are indexed as arrays; whatever is irregular is taken one by one.
+it is the same as for the page before, and the bytes. So adjacent pages of a block stand at a constant distance, and are
+indexed as arrays; irregular pages are indexed one by one.
 """
 
 from __future__ import annotations
@@ -38,41 +38,47 @@ REFUSED = {
     HOOK: "pages sent by RDMA",
     FLUSH: "its pages in other channels (multifd)",
 }
-"""Flags of streams whose pages cannot be had, and what such a stream has."""
+"""Flags of streams whose pages cannot be read, and the reason in messages."""
 
 BLOCK_LIMIT = 1 << 12
-"""Blocks of RAM: a machine has dozens."""
+"""Highest number of blocks of RAM: a machine has dozens."""
 PAGES_AT_LEAST = 1 << 20
-"""Pages that a block may have however short the stream is; beyond, each page takes `RECORD` bytes of the stream."""
+"""Number of pages that a block may have in any stream; beyond it, each page takes `RECORD` bytes of the stream."""
 RECORD = 9
 STREAK = 8
-"""Pages of one kind in a row after which they are indexed as arrays."""
+"""Number of pages of one kind in a row after which they are indexed as arrays."""
 FIRST_RUN, LONGEST_RUN = 1 << 6, 1 << 16
 PENDING = 1 << 14
-"""Pages that are gathered one by one before they enter the index."""
+"""Number of pages that are gathered one by one before they enter the index."""
 
 BUDGET, BYTES_FOR_ONE = 1 << 20, 1 << 8
-"""Steps that indexing may take, and bytes of the stream that give one more: a plain page is sixteen times as many."""
+"""Number of steps that indexing may take, and bytes of the stream that allow one more.
+
+A plain page has sixteen times as many bytes.
+"""
 NAME_COST, RUN_COST = 8, 16
-"""What a page with its block's name costs, and a run of pages."""
+"""Cost of a page with its block's name, and of a run of pages."""
 
 _FILL, _PACKED = -1, -512
-"""A place below 0 is `_FILL` less the byte that fills the page, or `_PACKED` less the place of its packed bytes."""
+"""Bases of places below 0, which are codes.
+
+Such a place is `_FILL` less the byte that fills the page, or `_PACKED` less the place of the page's packed bytes.
+"""
 
 MAPPED_HEADER = np.dtype([("version", ">u4"), ("page", ">u8"), ("bitmap", ">u8"), ("pages", ">u8")])
-"""struct MappedRamHeader of QEMU 9.0 and later, which stands behind a block's size where the RAM is laid out flat."""
+"""struct MappedRamHeader of QEMU 9.0 and later, which stands behind a block's size if the RAM is flat."""
 
 
 RESYNC_COST = 1 << 12
-"""What it costs to search for the next record behind a damaged one."""
+"""Cost of a search for the next record behind a damaged one."""
 
 
 class CutShortError(Exception):
-    """The stream ends where something more should come."""
+    """The stream ends where more must follow."""
 
 
 class DamagedError(SourceError):
-    """There is something in the stream that cannot stand there."""
+    """The stream contains something that cannot stand there."""
 
 
 @dataclass(eq=False)
@@ -80,9 +86,9 @@ class Block:
     """One block of RAM.
 
     Attributes:
-        name: as QEMU calls it, safe to print.
-        size: in bytes.
-        places: by page: 0 if it was not sent, else the offset of its bytes in the stream, or what it is instead.
+        name: QEMU's name of it, safe to print.
+        size: size in bytes.
+        places: for each page 0 if it was not sent, else the offset of its bytes in the stream, or a code (see `_FILL`).
     """
 
     name: str
@@ -94,13 +100,13 @@ class Pages:
     """The index of all pages of a stream, built section by section."""
 
     def __init__(self, source: str, view: NDArray[np.uint8], page: int, flat: bool) -> None:
-        """Nothing is read yet; `damaged` counts records that are left out.
+        """Create an empty index; `damaged` counts records that are left out.
 
         Args:
-            source: the stream as messages call it.
+            source: name of the stream in messages.
             view: the whole file, shape (size,), uint8.
             page: size of a page.
-            flat: whether the stream lays out the RAM flat ("mapped-ram").
+            flat: whether the RAM is flat in the stream ("mapped-ram").
         """
         self.source, self.view, self.page, self.flat = source, view, page, flat
         self.blocks: dict[bytes, Block] = {}
@@ -114,10 +120,10 @@ class Pages:
         self._places: list[int] = []
 
     def spend(self, steps: int) -> None:
-        """Counts the steps that indexing takes, so that no stream takes for ever.
+        """Count the steps of indexing, so that no stream takes for ever.
 
         Raises:
-            SourceError: if there are more than any machine's stream takes.
+            SourceError: if there are more steps than any machine's stream takes.
         """
         self._budget -= steps
         if self._budget < 0:
@@ -126,7 +132,10 @@ class Pages:
             )
 
     def section(self, position: int) -> int:
-        """Indexes the section's pages from ``position`` on; returns the position behind the section's last word.
+        """Index the section's pages from ``position`` on.
+
+        Returns:
+            The position behind the section's last word.
 
         Raises:
             CutShortError: if the stream ends before the section.
@@ -144,10 +153,14 @@ class Pages:
             self._settle()
 
     def _resync(self, error: DamagedError) -> int:
-        """The position at which records go on behind a damaged one; raises what told of that if there is none."""
+        """Return the position where records continue behind a damaged one.
+
+        Raises:
+            DamagedError: ``error`` itself, if there are no more records.
+        """
         self.spend(RESYNC_COST)
         self.damaged += 1
-        # what is wrong may be the size that the record before it says
+        # the damaged part may be the size in the record before
         start = max(self._before + 8, self._resumed + 1)
         found = None if self._block is None else next_record(self.view, start, self.page, self._last)
         found = next_named(self.view, start, self.page, self.blocks) if found is None else found
@@ -190,7 +203,7 @@ class Pages:
             position = self._one(header // self.page, flags & ~CONTINUED, position)
 
     def _one(self, number: int, flags: int, position: int) -> int:
-        """Takes the page whose bytes begin at ``position``."""
+        """Index the page whose bytes begin at ``position``; return the position behind."""
         if flags == PLAIN:
             place, position = position, position + self.page
         elif flags == FILLED:
@@ -215,7 +228,7 @@ class Pages:
         return position
 
     def _run(self, position: int, flags: int) -> int:
-        """Takes pages of one kind as long as they follow each other, as arrays; returns the position behind them."""
+        """Index adjacent pages of one kind as arrays; return the position behind them."""
         self.spend(RUN_COST)
         self._settle()
         payload = self.page if flags & PLAIN else 1
@@ -238,21 +251,21 @@ class Pages:
         return position
 
     def _settle(self) -> None:
-        """Enters what was gathered one by one."""
+        """Enter the pages that were gathered one by one."""
         if self._numbers:
-            # Below 2^64 less a page's bits, so they fit.
+            # The numbers are 64-bit words divided by the size of a page, so they fit into int64.
             self._store(np.array(self._numbers, np.int64), np.array(self._places, np.int64))
             self._numbers, self._places = [], []
 
     def _store(self, numbers: NDArray[np.int64], places: NDArray[np.int64]) -> None:
-        """Enters pages of the block at hand; of copies of a page the last one counts."""
+        """Enter pages of the current block; of several copies of a page the last counts."""
         block = self._block
         if block is None:
             raise DamagedError(f"{self.source}: a page belongs to no block of RAM; the stream is damaged")
         if not len(numbers):
             return
         if not len(block.places):
-            # Zeros take no room until they are written to.
+            # Zeros take no memory until they are written to.
             block.places = np.zeros(min(-(-block.size // self.page), self._room), np.int64)
             self._room -= len(block.places)
         inside = numbers < len(block.places)
@@ -264,7 +277,7 @@ class Pages:
         self._last = int(numbers[-1]) if len(numbers) else self._last
 
     def _blocks(self, position: int, total: int) -> int:
-        """Reads the names and sizes of all blocks."""
+        """Read the names and sizes of all blocks; return the position behind them."""
         if self._listed:
             raise SourceError(f"{self.source}: lists its RAM twice (offset {position:#x}); the stream is damaged")
         self._listed = True
@@ -294,7 +307,10 @@ class Pages:
         return position
 
     def _flat(self, position: int, block: Block) -> int:
-        """Takes a block that is laid out flat, with a bit for each page that is not all zero."""
+        """Enter a block that is flat; return the position behind its pages.
+
+        A bitmap has a bit for each page that is not all zero.
+        """
         header = self.view[position : position + MAPPED_HEADER.itemsize]
         if len(header) < MAPPED_HEADER.itemsize:
             raise CutShortError
@@ -328,15 +344,15 @@ class Pages:
         return int(self.view[position])
 
     def read(self, places: NDArray[np.int64]) -> tuple[NDArray[np.uint8], list[int]]:
-        """The bytes of pages that were sent, shape (len(places) * page,), and indices of those that do not unpack.
+        """Return the bytes of pages that were sent, and indices of those that are broken.
 
-        These are zero.
+        The bytes have shape (len(places) * page,). Pages that do not unpack are zero.
         """
         lost: list[int] = []
         data = np.empty((len(places), self.page), np.uint8)
         filled = (places < 0) & (places > _PACKED)
         data[filled] = (_FILL - places[filled])[:, None]
-        # Plain pages in records that follow each other are copied at once.
+        # Plain pages in adjacent records are copied at once.
         steps = np.diff(places)
         edges = np.flatnonzero((steps != self.page + 8) & (steps != self.page)) + 1
         for start, end in zip([0, *edges.tolist()], [*edges.tolist(), len(places)], strict=True):
@@ -352,7 +368,10 @@ class Pages:
         return data.ravel(), lost
 
     def _plain(self, places: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
-        """Copies plain pages whose steps are each a page or a record, as long as they are the same at once."""
+        """Copy plain pages that are each a page or a record apart.
+
+        Those with the same distance are copied at once.
+        """
         start = 0
         while start < len(places):
             first, end = int(places[start]), start + 1
@@ -365,7 +384,7 @@ class Pages:
             start = end
 
     def _unpacked(self, position: int) -> NDArray[np.uint8] | None:
-        """A page that was packed; None if it does not unpack."""
+        """Return a page that was packed; None if it does not unpack."""
         (size,) = struct.unpack_from(">I", self.view.data, position)
         page = np.empty(self.page, np.uint8)
         try:

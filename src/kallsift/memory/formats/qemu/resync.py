@@ -1,7 +1,7 @@
-"""Where the pages of a QEMU migration stream go on behind a record that is damaged.
+"""Find the next record of a page in a QEMU migration stream behind a damaged one.
 
-A record does not say how long it is but by its flags. The next one is known by its number, which follows the last one's
-where a block is sent in order, and by those behind it; or by the name of a block, if it has one.
+Only the flags of a record tell its length. The next record is recognised by its page number, which follows the last one
+in a block that is sent in order, and by the records behind it; or by the name of its block, if it has one.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ FILLED, PLAIN, END, CONTINUED, COMPRESSED = 0x02, 0x08, 0x10, 0x20, 0x100
 """RAM_SAVE_FLAG_ZERO, _PAGE, _EOS, _CONTINUE, _COMPRESS_PAGE (QEMU, migration/ram.c)."""
 
 MAX_SKIPPED = 16
-"""Pages that may be lost between two records."""
+"""Highest number of pages that may be lost between two records."""
 CONFIRMED_BY = 4
-"""Records in a row that are taken for such where one was searched for; fewer before the end of a section."""
+"""Number of records in a row that confirm one that was searched for; fewer before the end of a section."""
 MAX_PACKED = 2
-"""Pages' sizes that a packed page never takes."""
+"""Size that no packed page reaches, in pages."""
 NAME_WITHIN = 1 << 24
-"""Bytes that are searched for the name of a block."""
+"""Number of bytes that are searched for the name of a block."""
 
 
 def next_record(view: NDArray[np.uint8], start: int, page: int, last: int) -> int | None:
-    """Return where the pages of a block go on, the first of them soon behind the number ``last``; None if nowhere.
+    """Return the offset where the pages of a block continue; None if they do not.
+
+    The number of the first page must be a little above ``last``.
 
     Args:
         view: the whole file.
-        start: offset from which on it may be.
+        start: lowest possible offset.
         page: size of a page.
         last: number of the last page before the damage.
     """
@@ -42,7 +44,10 @@ def next_record(view: NDArray[np.uint8], start: int, page: int, last: int) -> in
 
 
 def next_named(view: NDArray[np.uint8], start: int, page: int, names: Iterable[bytes]) -> int | None:
-    """Return where the next record stands that names its block; None if none does within `NAME_WITHIN` bytes."""
+    """Return the offset of the next record that names its block.
+
+    The result is None if there is none within `NAME_WITHIN` bytes.
+    """
     content = view[start : start + NAME_WITHIN].tobytes()
     found: list[int] = []
     for name in names:
@@ -58,7 +63,10 @@ def next_named(view: NDArray[np.uint8], start: int, page: int, names: Iterable[b
 
 
 def _record(view: NDArray[np.uint8], position: int, page: int) -> tuple[int | None, int]:
-    """The number of the page whose record stands at an offset, None if none does, and where the record ends."""
+    """Return the page number of the record at an offset, and the record's end.
+
+    The number is None if no record stands there.
+    """
     if position + 8 > len(view):
         return None, position
     (header,) = struct.unpack_from(">Q", view.data, position)
