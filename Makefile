@@ -14,6 +14,7 @@
 # make rot     whole dumps damaged at random, a thousand more each time: docs/measured/rot.md
 # make dist    a wheel, an archive of the sources, and one file that runs where nothing can be installed: dist/
 # make architecture  the picture of the packages, from their imports: docs/architecture.md
+# make docs-site   the documents as web pages: site/
 # make bench   speed beside reading the file and beside other tools; make bench-images the same for kernel images
 # make bench-check       how fast import, the main command, damaged and sparse dumps are beside fixed yardsticks
 # make bench-questions   how long each question to a dump of 4 GiB takes
@@ -28,7 +29,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo fast quick test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage \
-	bitflips rot architecture dist bench bench-images bench-check bench-compressed bench-questions clean
+	bitflips rot architecture docs-site dist bench bench-images bench-check bench-compressed bench-questions clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -100,6 +101,11 @@ rot: $(READY) lab
 
 architecture: $(READY)
 	@$(RUN) -m tests.architecture > docs/.architecture.md && mv docs/.architecture.md docs/architecture.md
+
+docs-site: $(READY)
+	$(PYTHON) -m venv $(VENV)/site
+	$(VENV)/site/bin/python -m pip install --quiet --disable-pip-version-check -e '.[site]'
+	$(VENV)/site/bin/python -m mkdocs build --strict --quiet
 
 dist: $(READY)
 	rm -rf dist
