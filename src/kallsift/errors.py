@@ -26,6 +26,13 @@ class SourceError(KallsiftError):
     """The source cannot be opened or is no memory source (missing, empty, a folder, a broken container)."""
 
 
+class ClosedError(SourceError):
+    """A source that is read when its bytes are asked for was closed before they were."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name}: was closed; open it again, and ask before it is closed")
+
+
 class ImageError(SourceError):
     """Something is wrong with an image; the text lacks the source's name until `unwrap` puts it in front."""
 

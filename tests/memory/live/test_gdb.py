@@ -72,6 +72,8 @@ def test_memory_comes_in_packets_as_large_as_may_be(tmp_path: Path) -> None:
         assert fetched(memory).bytes_at(BASE + 4090, 20).tobytes() == CONTENT[4090:4110]
         with pytest.raises(kallsift.UnmappedError):
             fetched(memory).bytes_at(BASE - 1, 2)
+    with pytest.raises(SourceError, match="was closed; open it again"):
+        fetched(memory).bytes_at(BASE + 8192, 1)
     reads = [packet for packet in machine.packets if packet.startswith(b"m")]
     assert reads[0] == b"mffffffff81000000,200"
     assert len(reads) < 2 * 4096 * 2 // 1024 + 8

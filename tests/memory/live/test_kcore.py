@@ -102,6 +102,14 @@ def test_other_architectures_without_physical_addresses(tmp_path: Path) -> None:
         assert (memory.space, ranges(memory)) == (AddressSpace.VIRTUAL, {0x80000000: RAM})
 
 
+def test_nothing_is_read_once_it_is_closed(tmp_path: Path) -> None:
+    with live(tmp_path, NEW) as memory:
+        pass
+    with pytest.raises(SourceError, match="kcore: was closed; open it again, and ask before it is closed"):
+        memory.read(memory.segments[0].start, 1)
+    memory.close()
+
+
 def test_what_the_kernel_refuses_is_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = elf(
         [TEXT, load(0x1000, RAM, DIRECT), Program(1, b"", NOWHERE, VMALLOC, file_size=1 << 45, offset=1 << 46)]

@@ -121,6 +121,10 @@ def test_memory_of_the_process_is_read(tmp_path: Path, content: bytes) -> None:
         held[5] ^= 0xFF
         assert memory.refreshed is not None
         assert memory.refreshed().read(5, 1)[0] == held[5]
+        again = memory.refreshed()
+    # the number of the closed file can be another file's by now
+    with (tmp_path / "other").open("wb+"), pytest.raises(SourceError, match="was closed; open it again"):
+        again.read(0, 1)
 
 
 def test_what_qemu_saves_is_the_last_way(tmp_path: Path, content: bytes) -> None:

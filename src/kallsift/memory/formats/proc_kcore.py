@@ -22,6 +22,7 @@ from kallsift.errors import SourceError
 from kallsift.memory.formats import elf_core, elf_notes
 from kallsift.memory.input_files import record_input
 from kallsift.memory.lazy_segment import Cache, Stored
+from kallsift.memory.live_file import LiveFile
 from kallsift.memory.memory import AddressSpace, Hints, Memory, Segment, Stretch, sorted_segments
 
 BLOCK = 1 << 20
@@ -72,47 +73,47 @@ def open_live(name: str, path: str) -> Memory:
         SourceError: if it must not be read, or is not /proc/kcore.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = LiveFile(name, path)
     except OSError as error:
         advice = "run as root, outside of containers and kernel lockdown"
         raise SourceError(f"{name}: cannot be opened ({error.strerror}); {advice}") from error
     try:
-        record_input(path, descriptor)
-        return _live(name, descriptor)
+        record_input(path, file.descriptor)
+        return _live(file)
     except BaseException:
-        os.close(descriptor)
+        file.close()
         raise
 
 
-def _live(name: str, descriptor: int) -> Memory:
-    head = np.frombuffer(_head(name, descriptor), np.uint8)
+def _live(file: LiveFile) -> Memory:
+    head = np.frombuffer(_head(file), np.uint8)
     cache = Cache()
 
     def stretch(number: int, part: Range) -> Stretch:
-        return Stored(part.address, BLOCK, part.size, _block_reader(descriptor, part), cache, number)
+        return Stored(part.address, BLOCK, part.size, _block_reader(file, part), cache, number)
 
-    return _memory(name, "/proc/kcore", head, stretch, lambda: os.close(descriptor), lambda: _live(name, descriptor))
+    return _memory(file.name, "/proc/kcore", head, stretch, file.close, lambda: _live(file))
 
 
-def _head(name: str, descriptor: int) -> bytes:
+def _head(file: LiveFile) -> bytes:
     head = b""
     try:
-        while len(head) < HEADERS and (part := os.pread(descriptor, HEADERS - len(head), len(head))):
+        while len(head) < HEADERS and (part := os.pread(file.descriptor, HEADERS - len(head), len(head))):
             head += part
     except OSError as error:
         if not head:
-            raise SourceError(f"{name}: cannot be read ({error.strerror}); run as root") from error
+            raise SourceError(f"{file.name}: cannot be read ({error.strerror}); run as root") from error
     return head
 
 
-def _block_reader(descriptor: int, part: Range) -> Callable[[int], NDArray[np.uint8]]:
+def _block_reader(file: LiveFile, part: Range) -> Callable[[int], NDArray[np.uint8]]:
     def decode(number: int) -> NDArray[np.uint8]:
         block = np.zeros(min(BLOCK, part.size - number * BLOCK), np.uint8)
         position = 0
         while position < len(block):
             place = part.offset + number * BLOCK + position
             try:
-                read = os.preadv(descriptor, [block[position:].data], place)
+                read = file.read_into(block[position:], place)
             except OSError:
                 read = 0
             # the part that the kernel refuses begins in this page

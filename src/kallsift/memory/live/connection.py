@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 
-from kallsift.errors import SourceError
+from kallsift.errors import ClosedError, SourceError
 
 TIMEOUT = 10.0
 """Longest time for an answer, in seconds."""
@@ -66,7 +66,13 @@ class Connection:
         return time.monotonic() + (timeout or self.timeout)
 
     def send(self, data: bytes) -> None:
-        """Send all of the data."""
+        """Send all of the data.
+
+        Raises:
+            ClosedError: if the connection was closed here; SourceError if it broke.
+        """
+        if self._socket.fileno() < 0:
+            raise ClosedError(self.name)
         self._socket.settimeout(self.timeout)
         try:
             self._socket.sendall(data)

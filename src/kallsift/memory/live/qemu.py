@@ -7,7 +7,6 @@ process; ``pmemsave`` into a temporary file. Ranges that one way does not reach 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from kallsift.memory.live import hmp
 from kallsift.memory.live.connection import Connection
 from kallsift.memory.live.hmp import Ram
 from kallsift.memory.live.qmp import Qmp, RefusedError
+from kallsift.memory.live_file import LiveFile
 from kallsift.memory.memory import AddressSpace, Hints, Memory, Segment, Stretch, sorted_segments
 
 BLOCK = 1 << 20
@@ -149,11 +149,11 @@ def process_memory(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack
         raise SourceError("the QEMU process is not known: it takes a Unix socket on the same host")
     try:
         mapped = _mappings(process)
-        descriptor = os.open(f"/proc/{process}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        file = LiveFile(qmp.name, f"/proc/{process}/mem")
     except OSError as error:
         reason = error.strerror or str(error)
         raise SourceError(f"the memory of process {process} cannot be read ({reason}); run as root") from error
-    opened.callback(os.close, descriptor)
+    opened.callback(file.close)
     cache = Cache()
     reached: Reached = {}
     for owner, part in enumerate(ranges):
@@ -161,7 +161,7 @@ def process_memory(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack
         # if another program opened the monitor's socket for QEMU, as libvirt does, the process is the wrong one
         if address is None or not any(low <= address and address + part.size <= high for low, high in mapped):
             continue
-        decode = _block_reader(qmp.name, descriptor, address, part.size)
+        decode = _block_reader(file, address, part.size)
         reached[part] = Stored(part.start, BLOCK, part.size, decode, cache, owner)
     if not reached:
         raise SourceError(f"process {process} does not hold the guest's memory")
@@ -180,19 +180,20 @@ def _mappings(process: int) -> list[tuple[int, int]]:
     return joined
 
 
-def _block_reader(name: str, descriptor: int, address: int, size: int) -> Callable[[int], NDArray[np.uint8]]:
+def _block_reader(file: LiveFile, address: int, size: int) -> Callable[[int], NDArray[np.uint8]]:
     def decode(number: int) -> NDArray[np.uint8]:
         wanted = min(BLOCK, size - number * BLOCK)
         block = np.empty(wanted, np.uint8)
         done = 0
         try:
             while done < wanted:
-                read = os.preadv(descriptor, [block[done:].data], address + number * BLOCK + done)
+                read = file.read_into(block[done:], address + number * BLOCK + done)
                 if not read:
                     raise OSError(0, "the process has ended")
                 done += read
         except OSError as error:
-            raise SourceError(f"{name}: memory of QEMU cannot be read ({error.strerror}); is it gone?") from error
+            reason = f"memory of QEMU cannot be read ({error.strerror}); is it gone?"
+            raise SourceError(f"{file.name}: {reason}") from error
         return block
 
     return decode
