@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from kallsift.budget import MIN_OUTPUT, MIN_WORK, OUTPUT_RATIO
-from kallsift.compression.optional_package import optional_package
 from kallsift.errors import SourceError
 from kallsift.memory import spool
 from kallsift.memory.formats import avml, avml_frames
@@ -17,6 +16,7 @@ from kallsift.memory.formats.hyperv import key_value_store
 from kallsift.memory.formats.kdump import reader as kdump
 from kallsift.memory.memory import Memory
 from kallsift.memory.reassembled_file import Rearranged
+from kallsift.optional_package import optional_package
 from tests.kernel.made_machine import MIB
 
 from .attacks import empty_promises, many_keys, scattered_kdump, tiny_chunks, tiny_ranges
@@ -93,7 +93,7 @@ def test_a_module_that_is_missing_is_looked_for_once(monkeypatch: pytest.MonkeyP
             raise ImportError(module)
         return module
 
-    monkeypatch.setattr("kallsift.compression.optional_package.import_module", asking)
+    monkeypatch.setattr("kallsift.optional_package.import_module", asking)
     optional_package.cache_clear()
     assert [optional_package("missing", "there") for _ in range(3)] == ["there"] * 3
     optional_package.cache_clear()

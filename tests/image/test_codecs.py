@@ -15,9 +15,10 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kallsift import optional_package
 from kallsift.arrays import Bytes
 from kallsift.budget import WorkBudget
-from kallsift.compression import codecs, optional_package
+from kallsift.compression import codecs
 from kallsift.compression.codecs import BY_NAME, CODECS, Codec, CodecError, Decoded, MissingCodecError
 from tests.components import needs
 from tests.image.builders import COMPRESS, kernel, lzop, with_size

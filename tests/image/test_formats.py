@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from kallsift.budget import WorkBudget
-from kallsift.compression.optional_package import optional_package
 from kallsift.image import kernel_signature
 from kallsift.image import unpack as unwrapping
 from kallsift.image.formats import arm_zimage, bzimage
@@ -21,6 +20,7 @@ from kallsift.image.formats.base import BEHIND_LIMIT
 from kallsift.kallsyms import token_scan
 from kallsift.memory.formats import raw
 from kallsift.memory.memory import AddressSpace
+from kallsift.optional_package import optional_package
 from tests.components import needs
 from tests.image import builders as build
 from tests.image.builders import BANNER, COMPRESS, DIGITS, kernel, with_size

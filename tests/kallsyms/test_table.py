@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kallsift.errors import KallsiftError
 from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.optional_package import optional_package
 from tests.oracle.symbols import Symbol
 
 bounded = settings(derandomize=True, max_examples=150)
@@ -119,4 +123,51 @@ def test_it_behaves_as_a_sequence() -> None:
     for key in (None, 1.5, b"first"):
         with pytest.raises(TypeError):
             symbols[key]  # type: ignore[call-overload]
+    assert [symbol.name for symbol in reversed(symbols)] == ["third", "first"]
+    assert all(symbol in symbols for symbol in symbols)
+    for other in (Symbol(0x2000, "t", "second"), *(replace(symbols[0], index=index) for index in (1, 2, 3, -3))):
+        assert other not in symbols
     assert repr(symbols) == "<SymbolTable: 3 symbols of 64 bits>"
+
+
+def damaged() -> SymbolTable:
+    """Of the middle one of three symbols the address is unknown, and the last one is none that Unicode's plane has."""
+    rows = [Symbol(0x1000, "T", "first"), Symbol(0x2000, "t", "second"), Symbol((1 << 64) - 1, "D", "d\xe9j\x01")]
+    return replace(table(rows), known_addresses=np.array([True, False, True]))
+
+
+def test_columns_are_those_of_iteration() -> None:
+    columns = damaged().to_numpy()
+    assert {name: str(column.dtype) for name, column in columns.items()} == {
+        "address": "uint64",
+        "type": "<U1",
+        "name": "StringDType()",
+        "index": "int64",
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    assert list(rows) == [(symbol.address, symbol.type, symbol.name, symbol.index) for symbol in damaged()]
+    assert len(table([]).to_numpy()["name"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("package", "rows_of"),
+    [
+        ("pyarrow", lambda symbols: [tuple(row.values()) for row in symbols.to_arrow().to_pylist()]),
+        ("pandas", lambda symbols: list(symbols.to_pandas().itertuples(index=False, name=None))),
+        ("polars", lambda symbols: symbols.to_polars().rows()),
+    ],
+)
+def test_tables_of_other_packages(package: str, rows_of: Callable[[SymbolTable], list[tuple[object, ...]]]) -> None:
+    pytest.importorskip(package)
+    expected = [(symbol.address, symbol.type, symbol.name, symbol.index) for symbol in damaged()]
+    assert rows_of(damaged()) == expected
+    assert rows_of(table([])) == []
+
+
+@pytest.mark.parametrize(("method", "package"), [("arrow", "pyarrow"), ("pandas", "pandas"), ("polars", "polars")])
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, method: str, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    optional_package.cache_clear()
+    with pytest.raises(KallsiftError, match=f"^a table of {package} needs the package {package}; pip install"):
+        getattr(damaged(), f"to_{method}")()
+    optional_package.cache_clear()

@@ -24,6 +24,8 @@ def test_one_line_tells_what_it_is(kernel: kallsift.Kernel) -> None:
 
 def test_a_pickle_has_the_table_and_not_the_dump(kernel: kallsift.Kernel) -> None:
     pickled = pickle.dumps(kernel)
+    assert "init_task" in kernel.symbols
+    assert len(pickle.dumps(kernel)) == len(pickled)
     assert len(pickled) < 1 << 20 < kernel.memory.size
     again = pickle.loads(pickled)
     assert again.symbols.same_as(kernel.symbols)

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kallsift.compression.optional_package import optional_package
 from kallsift.memory import spool
 from kallsift.memory.formats import libvirt_save
+from kallsift.optional_package import optional_package
 from tests.components import needs
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal
 from tests.memory.strategies import damaged

@@ -16,8 +16,8 @@ import numpy as np
 from kallsift.arrays import Bytes
 from kallsift.budget import WorkBudget
 from kallsift.compression import decoders, lz4_legacy, lzop
-from kallsift.compression.optional_package import MissingPackageError
 from kallsift.errors import ImageError
+from kallsift.optional_package import MissingPackageError
 
 CEILING = 512 << 20
 """Bytes that one payload may expand to; unpacked kernels with everything built in have about 100 MiB."""

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 from typing import Protocol
 
-from kallsift.compression.optional_package import ZSTD, optional_package
+from kallsift.optional_package import ZSTD, optional_package
 
 MEMORY_LIMIT = 256 << 20
 """Bytes of memory that an xz or lzma decoder may want; xz -9 takes 65 MiB, the kernel's own scripts 129 MiB."""

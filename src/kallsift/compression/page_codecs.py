@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 
-from kallsift.compression.optional_package import ZSTD, optional_package
+from kallsift.optional_package import ZSTD, optional_package
 
 Decode = Callable[[memoryview, memoryview], int]
 """Unpacks a page to where it belongs, and tells how many bytes it has; never more than there is room for.

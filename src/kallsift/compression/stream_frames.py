@@ -17,8 +17,8 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from kallsift.budget import WorkBudget
-from kallsift.compression.optional_package import optional_package
 from kallsift.compression.varints import varints
+from kallsift.optional_package import optional_package
 
 MAX_CANDIDATES = 1 << 8
 """Places that look like the beginning of a part and are tried."""

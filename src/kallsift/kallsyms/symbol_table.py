@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from operator import index as as_index
-from typing import SupportsIndex, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.addresses import VirtualAddress
+from kallsift.kallsyms.escapes import escaped, letter_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Symbol:
     """One entry of the table.
 
@@ -31,8 +32,11 @@ class Symbol:
     name: str
     index: int
 
+    def __repr__(self) -> str:
+        return f"<Symbol {self.address:#x} {letter_text(self.type)} {escaped(self.name)}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Location:
     """An address named by the symbol before it.
 
@@ -45,6 +49,14 @@ class Location:
     symbol: Symbol
     offset: int
     size: int | None
+
+    def __str__(self) -> str:
+        """As the kernel writes it, safe to print; a size that nothing bounds is left out."""
+        size = "" if self.size is None else f"/{self.size:#x}"
+        return f"{escaped(self.symbol.name)}+{self.offset:#x}{size}"
+
+    def __repr__(self) -> str:
+        return f"<Location {self}>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,6 +83,10 @@ class SymbolTable:
 
     def __repr__(self) -> str:
         return f"<SymbolTable: {len(self):,} symbols of {8 * self.word_size} bits>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out of a pickle what follows from the fields."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __iter__(self) -> Iterator[Symbol]:
         """The symbols in the kernel's own order, without those of which something is unknown."""
@@ -141,8 +157,15 @@ class SymbolTable:
             raise KeyError(key)
         return self.symbol(found)
 
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.find(name) is not None
+    def __reversed__(self) -> Iterator[Symbol]:
+        """The symbols of iteration, the last one first."""
+        return (self.symbol(index) for index in np.flatnonzero(self.whole)[::-1].tolist())
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is a symbol of that name, or this very symbol."""
+        if isinstance(key, Symbol):
+            return 0 <= key.index < len(self) and bool(self.whole[key.index]) and self.symbol(key.index) == key
+        return isinstance(key, str) and self.find(key) is not None
 
     def all(self, name: str) -> tuple[Symbol, ...]:
         """Every symbol of that name, in the kernel's order; empty if there is none."""
@@ -190,6 +213,47 @@ class SymbolTable:
         result = np.full(len(self), ord("?"), np.uint8)
         result[self.named] = self.characters[self.bounds[:-1][self.named]]
         return result
+
+    def to_numpy(self) -> dict[str, NDArray[Any]]:
+        """Return the columns as arrays of one length: a row for each symbol that iteration yields.
+
+        Returns:
+            ``address``, uint64; ``type``, U1, the letters; ``name``, StringDType; ``index``, int64, the place in the
+            kernel's own order: it skips the symbols of which something is unknown.
+        """
+        from kallsift.kallsyms.data_frames import numpy_columns
+
+        return numpy_columns(self)
+
+    def to_pandas(self) -> Any:
+        """Return the columns of `to_numpy` as a ``pandas.DataFrame``.
+
+        Raises:
+            KallsiftError: if pandas is not installed.
+        """
+        from kallsift.kallsyms.data_frames import pandas_frame
+
+        return pandas_frame(self)
+
+    def to_polars(self) -> Any:
+        """Return the columns of `to_numpy` as a ``polars.DataFrame``.
+
+        Raises:
+            KallsiftError: if polars is not installed.
+        """
+        from kallsift.kallsyms.data_frames import polars_frame
+
+        return polars_frame(self)
+
+    def to_arrow(self) -> Any:
+        """Return the columns of `to_numpy` as a ``pyarrow.Table``.
+
+        Raises:
+            KallsiftError: if pyarrow is not installed.
+        """
+        from kallsift.kallsyms.data_frames import arrow_table
+
+        return arrow_table(self)
 
     @cached_property
     def _text(self) -> bytes:

@@ -17,7 +17,6 @@ from kallsift.budget import WorkBudget
 from kallsift.compression import decoders, lzop
 from kallsift.compression.bzip2_rest import bzip2_rest
 from kallsift.compression.lzop_rest import lzop_rest
-from kallsift.compression.optional_package import MissingPackageError
 from kallsift.compression.stream_frames import (
     Break,
     Damage,
@@ -32,6 +31,7 @@ from kallsift.compression.stream_frames import (
 from kallsift.errors import SourceError
 from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.spool_file import Place, SpoolFile
+from kallsift.optional_package import MissingPackageError
 
 RATIO, FREE = 1024, 1 << 30
 """Deflate cannot expand to more; memory shrinks to a third, or to a hundredth where most of it is blank."""

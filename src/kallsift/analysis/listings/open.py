@@ -76,9 +76,9 @@ def _read(name: str, view: NDArray[np.uint8], elf: bool) -> Listing | None:
 
 def _unpacked(name: str, view: NDArray[np.uint8]) -> Listing | None:
     """Return the listing in a compressed file; None if it holds something else."""
-    from kallsift.compression.optional_package import MissingPackageError
     from kallsift.memory.formats.compressed import compression_of
     from kallsift.memory.spool import STREAMS, DamagedError
+    from kallsift.optional_package import MissingPackageError
 
     compression = compression_of(view[:BEGINNING].tobytes())
     if compression is None:

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.compression.optional_package import ZSTD, MissingPackageError, optional_package
 from kallsift.errors import KallsiftError
 from kallsift.memory.formats.kdump.header import DESCRIPTOR, HEADER, SUB_HEADERS
 from kallsift.memory.formats.kdump.mark import KDUMP
 from kallsift.memory.memory import Memory
+from kallsift.optional_package import ZSTD, MissingPackageError, optional_package
 from kallsift.output.dumps.chunks import Piece, Progress, chunks, view
 from kallsift.output.dumps.machine_facts import Facts
 from kallsift.output.dumps.notes import dump_notes

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.compression.optional_package import optional_package
+from kallsift.optional_package import optional_package
 
 PAGE = 4096
 PAGES = 256

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.compression.optional_package import MissingPackageError
 from kallsift.errors import SourceError
 from kallsift.memory.claimed import Claimed
 from kallsift.memory.formats.hyperv import key_value_store
@@ -26,6 +25,7 @@ from kallsift.memory.lazy_segment import Cache, Stored
 from kallsift.memory.memory import AddressSpace, Hints, Memory, Stretch, cut_short, sorted_segments
 from kallsift.memory.remarks import limited, reason
 from kallsift.memory.unreadable import UnreadablePages
+from kallsift.optional_package import MissingPackageError
 
 PARTITION = "savedVM/partition_state"
 _KEY = re.compile(r"(?:savedstate/)?(RamBlock|RamMemoryBlock)(\d{1,9})")

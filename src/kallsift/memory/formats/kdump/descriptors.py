@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import frequent
-from kallsift.compression.optional_package import MissingPackageError
 from kallsift.compression.page_codecs import CODECS, COMPRESSED
 from kallsift.memory.formats.elf_notes import ByteOrder
 from kallsift.memory.formats.kdump.header import DESCRIPTOR, LARGEST_BLOCK, SMALLEST_BLOCK
 from kallsift.memory.reassembled_file import Content
+from kallsift.optional_package import MissingPackageError
 
 SAMPLE = 64
 """Descriptors in a row that are asked whether they are any."""

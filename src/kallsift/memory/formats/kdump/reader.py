@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
-from kallsift.compression.optional_package import MissingPackageError
 from kallsift.compression.page_codecs import CODECS, COMPRESSED, UNKNOWN, Codec
 from kallsift.errors import SourceError
 from kallsift.memory.formats import elf_notes
@@ -33,6 +32,7 @@ from kallsift.memory.lazy_segment import Cache, Stored
 from kallsift.memory.memory import AddressSpace, Hints, Memory, sorted_segments
 from kallsift.memory.reassembled_file import Content, Rearranged, stored_size_of
 from kallsift.memory.unreadable import UnreadablePages
+from kallsift.optional_package import MissingPackageError
 
 BLOCK = 1 << 16
 """Bytes that are decoded at once, or one page if that is larger."""
