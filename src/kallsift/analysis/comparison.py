@@ -22,6 +22,7 @@ from kallsift.addresses import VirtualAddress
 from kallsift.analysis.listings.listing import Listing
 from kallsift.analysis.lost_symbols import LostSymbols
 from kallsift.analysis.symbol_lookup import NO_MODULES
+from kallsift.kallsyms.escapes import escaped
 from kallsift.kallsyms.symbol_table import Symbol, SymbolTable
 
 PAGE = 4096
@@ -53,7 +54,7 @@ class Change(Enum):
     """Its type letter differs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Difference:
     """One difference between two listings.
 
@@ -69,8 +70,12 @@ class Difference:
     before: Symbol | None
     after: Symbol | None
 
+    def __repr__(self) -> str:
+        owner = f" [{escaped(self.owner)}]" if self.owner else ""
+        return f"<Difference {self.change.value} {self.before} {self.after}{owner}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """The result of a comparison of two listings.
 
@@ -92,6 +97,10 @@ class Comparison:
     only_before: tuple[tuple[str, int], ...] = ()
     only_after: tuple[tuple[str, int], ...] = ()
     unknown: int = 0
+
+    def __repr__(self) -> str:
+        slide = "no slide" if self.slide is None else f"slide {self.slide:#x}"
+        return f"<Comparison: {self.same:,} alike, {len(self.differences):,} differ, {slide}>"
 
     @property
     def agree(self) -> bool:

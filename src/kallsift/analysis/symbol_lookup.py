@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import index as as_index
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +56,7 @@ They are per-CPU offsets and absolute values.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """The symbol that an address belongs to.
 
@@ -71,12 +73,18 @@ class Answer:
 
         An unknown size is left out.
         """
-        size = "" if self.location.size is None else f"/{self.location.size:#x}"
-        owner = f" [{escaped(self.owner)}]" if self.owner else ""
-        return f"{escaped(self.location.symbol.name)}+{self.location.offset:#x}{size}{owner}"
+        return f"{self.location} [{escaped(self.owner)}]" if self.owner else str(self.location)
+
+    def __repr__(self) -> str:
+        return f"<Answer {self}>"
+
+    @property
+    def symbol(self) -> Symbol:
+        """Return the symbol that the address belongs to."""
+        return self.location.symbol
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Resolver:
     """Answers from one kernel's symbols.
 
@@ -89,6 +97,9 @@ class Resolver:
     symbols: SymbolTable
     dynamic: Dynamic = field(default_factory=Dynamic)
     cut: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<Resolver of {len(self.symbols):,} built-in symbols and {self.dynamic.symbol_count:,} others>"
 
     @classmethod
     def of(cls, kernel: Kernel, dynamic: Dynamic | None = None) -> Resolver:
@@ -127,6 +138,22 @@ class Resolver:
                         return symbol, group.owner
                     break
         return None
+
+    def lookup(self, what: str | SupportsIndex) -> Answer | None:
+        """What the kernel answers to a name (`resolve`) or to an address (`at`); None where it knows nothing.
+
+        The answer to a name has offset 0.
+        """
+        if not isinstance(what, str):
+            return self.at(as_index(what))
+        found = self.resolve(what)
+        if found is None:
+            return None
+        symbol, owner = found
+        there = self.at(symbol.address)
+        # what begins there ends there, whatever the first symbol at that address is called
+        size = there.location.size if there is not None and not there.location.offset else None
+        return Answer(Location(symbol, 0, size), owner)
 
     def at(self, address: int) -> Answer | None:
         """Return the answer of ``kallsyms_lookup`` for an address; None if it has no name.

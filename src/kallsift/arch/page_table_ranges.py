@@ -29,7 +29,7 @@ MAX_RANGES = 1 << 22
 """Highest number of ranges before adjacent ranges are merged."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MappedRanges:
     """The ranges that a page table maps, by virtual address; neighbours that adjoin differ in some property.
 
@@ -48,6 +48,9 @@ class MappedRanges:
     page_bits: NDArray[np.uint8]
     grants: NDArray[np.uint8]
     whole: bool = True
+
+    def __repr__(self) -> str:
+        return f"<MappedRanges: {len(self):,} ranges, {int(self.sizes.sum()):,} bytes>"
 
     def __len__(self) -> int:
         return len(self.starts)

@@ -42,7 +42,7 @@ class Role(Enum):
     """It has started another kernel in its place (kexec)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TablePlace:
     """Where one of the kernel's tables lies.
 
@@ -57,6 +57,9 @@ class TablePlace:
     physical: PhysicalAddress
     virtual: VirtualAddress
     size: int
+
+    def __repr__(self) -> str:
+        return f"<TablePlace {self.name} at {self.virtual:#x}, physical {self.physical:#x}, {self.size:,} bytes>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

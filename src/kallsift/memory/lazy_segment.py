@@ -48,7 +48,7 @@ class Cache:
         return block
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stored(Stretch):
     """A run of contiguous bytes in blocks.
 
@@ -81,6 +81,9 @@ class Stored(Stretch):
     zeros: Callable[[int, int], bool] = lambda low, high: False
     packed: Packed | None = None
     unreadable_pages: UnreadablePages | None = None
+
+    def __repr__(self) -> str:
+        return f"<Stored {self.start:#x} to {self.end:#x}: {self.size:,} bytes in blocks>"
 
     @property
     def size(self) -> int:

@@ -145,7 +145,7 @@ class Stretch(ABC):
         """Return the bytes at addresses higher by ``by``, without the first ``lost``."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Segment(Stretch):
     """A run of contiguous bytes, available as an array.
 
@@ -156,6 +156,9 @@ class Segment(Stretch):
 
     start: int
     data: NDArray[np.uint8]
+
+    def __repr__(self) -> str:
+        return f"<Segment {self.start:#x} to {self.end:#x}: {self.size:,} bytes>"
 
     @property
     def size(self) -> int:
@@ -187,15 +190,18 @@ class Segment(Stretch):
 Kind = TypeVar("Kind", bound=Stretch)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CpuState:
     """Registers of one processor as the container recorded them (``cr3``, ``idt_base``, ``rip`` ...)."""
 
     number: int
     registers: Mapping[str, int]
 
+    def __repr__(self) -> str:
+        return f"<CpuState {self.number}: {len(self.registers)} registers>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Hints:
     """Facts that a container tells besides the bytes; never needed, always cross-checked.
 
@@ -212,6 +218,10 @@ class Hints:
     word_size: int | None = None
     byte_order: str | None = None
     core: CoreNotes | None = None
+
+    def __repr__(self) -> str:
+        notes = "" if self.vmcoreinfo is None else f", VMCOREINFO of {len(self.vmcoreinfo):,} bytes"
+        return f"<Hints: processors {len(self.cpus)}{notes}>"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ class Fetched:
         bytes_read: number of bytes that were read.
     """
 
+    def __repr__(self) -> str:
+        return f"<Fetched {self.source!r}: {self.space.value}, {self.bytes_read:,} bytes read so far>"
+
     def __init__(
         self,
         read: Read,

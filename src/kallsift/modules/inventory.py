@@ -6,7 +6,7 @@ symbols) are read on first access.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from kallsift.errors import KallsiftError
+from kallsift.kallsyms.escapes import escaped
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.access.virtual_memory import virtual_memory
 from kallsift.kernel.kernel import Kernel
@@ -36,7 +37,7 @@ CODE = ("core", "text")
 Fact = TypeVar("Fact")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LoadedModule:
     """A module in memory, whose facts are read on first access.
 
@@ -54,6 +55,10 @@ class LoadedModule:
     found_by: tuple[str, ...]
     facts: FactReader
     gaps: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        name = "?" if self.name is None else escaped(self.name)
+        return f"<LoadedModule {name}: struct module at {self.address:#x}, found by {', '.join(self.found_by)}>"
 
     def _read(self, read: Callable[[int], Fact | None]) -> Fact | None:
         try:
@@ -157,7 +162,7 @@ class LoadedModule:
         return any(0 <= address - region.base < region.size for region in self.regions or ())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Inventory:
     """All modules of a kernel.
 
@@ -173,6 +178,26 @@ class Inventory:
     unknown: tuple[str, ...]
     unheard: tuple[str, ...]
     word_size: int
+
+    def __repr__(self) -> str:
+        return f"<Inventory: {len(self.listed)} modules listed, {len(self.unlisted)} not>"
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+    def __iter__(self) -> Iterator[LoadedModule]:
+        return iter(self.modules)
+
+    def __getitem__(self, name: str) -> LoadedModule:
+        """The module of a name, the listed one before others.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        found = next((module for module in self.modules if module.name == name), None)
+        if found is None:
+            raise KeyError(name)
+        return found
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ class RegionPlace:
     text_size: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Region:
     """One part of a module's memory.
 
@@ -80,6 +80,9 @@ class Region:
     base: int
     size: int
     text_size: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Region {self.name}: {self.size:,} bytes at {self.base:#x}>"
 
 
 def read_regions(memory: VirtualMemory, address: int, places: Sequence[RegionPlace]) -> tuple[Region, ...]:

@@ -16,6 +16,7 @@ from itertools import islice
 import numpy as np
 
 from kallsift.errors import UnmappedError
+from kallsift.kallsyms.escapes import escaped
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 
 GROUP = b"sections"
@@ -47,12 +48,15 @@ NOTE_TYPE = 3
 MAX_BUILD_ID = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Section:
     """A section of a module: its name in the file and its load address; init sections are freed after loading."""
 
     name: str
     address: int
+
+    def __repr__(self) -> str:
+        return f"<Section {escaped(self.name)} at {self.address:#x}>"
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ APART = 1 << 21
 """Smallest gap in bytes that separates two stretches outside of all regions."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Region:
     """A part of a kernel's address space.
 
@@ -62,13 +62,16 @@ class Region:
     of_image: bool = False
     depth: int = 0
 
+    def __repr__(self) -> str:
+        return f"<Region {self.name or '(unknown)'}: {self.start:#x} to {self.end:#x}, {self.check.outcome.value}>"
+
     @property
     def size(self) -> int:
         """Size in bytes."""
         return self.end - self.start
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Layout:
     """The regions of one kernel's address space.
 
@@ -79,6 +82,10 @@ class Layout:
 
     regions: tuple[Region, ...]
     page_table: PageTable | None
+
+    def __repr__(self) -> str:
+        verdict = "nothing contradicts them" if self.agrees else "the page table contradicts some"
+        return f"<Layout: {len(self.regions)} regions, {verdict}>"
 
     def at(self, address: int) -> tuple[Region, ...]:
         """Return the regions that contain an address, from the widest to the narrowest."""

@@ -21,7 +21,7 @@ LEAST = 0.5
 """Lowest share of the memory mapped by a page table that the direct map must have."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PageTable:
     """A page table as a whole.
 
@@ -40,6 +40,9 @@ class PageTable:
     distance: int
     mask: int
     memory: Memory
+
+    def __repr__(self) -> str:
+        return f"<PageTable: {len(self.ranges):,} ranges>"
 
     @property
     def direct(self) -> MappedRanges:

@@ -18,6 +18,7 @@ from kallsift.analysis.dynamic.ftrace import traced_functions, trampolines
 from kallsift.analysis.dynamic.kprobes import kprobe_pages
 from kallsift.analysis.listings.owned_lines import OwnedLines
 from kallsift.errors import KallsiftError
+from kallsift.kallsyms.escapes import escaped
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.access.generated_code import GeneratedCode
 from kallsift.kernel.access.virtual_memory import VirtualMemory, virtual_memory
@@ -26,7 +27,7 @@ from kallsift.modules.module_list import Module, modules
 from kallsift.modules.struct_module import structures_at
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Group:
     """Symbols of one owner.
 
@@ -42,8 +43,11 @@ class Group:
     regions: tuple[range, ...] = ()
     sizes: NDArray[np.uint64] | None = None
 
+    def __repr__(self) -> str:
+        return f"<Group {escaped(self.owner)}: {len(self.symbols):,} symbols>"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Dynamic:
     """All symbols except the built-in ones.
 
@@ -54,6 +58,15 @@ class Dynamic:
 
     groups: tuple[Group, ...] = ()
     missing: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        lacking = f", {len(self.missing)} things missing" if self.missing else ""
+        return f"<Dynamic: {self.symbol_count:,} symbols in {len(self.groups)} groups{lacking}>"
+
+    @property
+    def symbol_count(self) -> int:
+        """How many symbols all groups have."""
+        return sum(len(group.symbols) for group in self.groups)
 
 
 def dynamic_symbols(kernel: Kernel, *, with_regions: bool = True) -> Dynamic:

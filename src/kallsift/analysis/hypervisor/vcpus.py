@@ -48,7 +48,7 @@ MOST_ADDRESSES = 64
 """Highest number of addresses of a page that are checked."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VirtualProcessor:
     """The facts that the VMCS of a guest's processor gives; None for unknown ones.
 
@@ -71,6 +71,11 @@ class VirtualProcessor:
     idt_base: int | None
     rip: int | None
     agreeing: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        known = {name: getattr(self, name) for name in ("cr3", "lstar", "idt_base", "rip")}
+        shown = ", ".join(f"{name} {value:#x}" for name, value in known.items() if value is not None)
+        return f"<VirtualProcessor, VMCS at {self.vmcs:#x}: {shown or 'nothing known'}>"
 
 
 def virtual_processors(kernel: Kernel) -> tuple[VirtualProcessor, ...]:

@@ -15,7 +15,7 @@ from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
 from kallsift.kallsyms.symbol_table import SymbolTable
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Listing:
     """The symbols of one kernel.
 
@@ -30,6 +30,9 @@ class Listing:
     dynamic: Dynamic = field(default_factory=Dynamic)
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Listing: {len(self.symbols):,} built-in symbols, {self.dynamic.symbol_count:,} others>"
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from kallsift.analysis.pointer_tables.syscall_search import find_system_calls
 from kallsift.analysis.symbol_lookup import Answer, Resolver
 from kallsift.arch import arm64, x86
 from kallsift.errors import KallsiftError, UnmappedError
+from kallsift.kallsyms.escapes import escaped
 from kallsift.kernel.access.image_sections import address_of
 from kallsift.kernel.access.virtual_memory import VirtualMemory, virtual_memory
 from kallsift.kernel.kernel import Kernel
@@ -37,7 +38,7 @@ THUMB = 1
 """Bit that is set in pointers to Thumb code."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Entry:
     """One entry of a table.
 
@@ -55,8 +56,12 @@ class Entry:
     symbol: str | None
     fault: str = ""
 
+    def __repr__(self) -> str:
+        fault = f", {self.fault}" if self.fault else ""
+        return f"<Entry {self.number} at {self.address:#x}: {self.target:#x} {self.symbol or '?'}{fault}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class PointerTable:
     """A table of pointers to functions.
 
@@ -71,6 +76,10 @@ class PointerTable:
     entries: tuple[Entry, ...]
     evidence: str
     missing: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        marked = sum(bool(entry.fault) for entry in self.entries)
+        return f"<PointerTable {escaped(self.name)}: {len(self.entries):,} entries, {marked:,} of them marked>"
 
     @property
     def clean(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import warn
 from kallsift.cli.options.source import Request, recovered, source_options
 from kallsift.cli.rich_help import HelpedCommand
-from kallsift.modules.insmod.check import Verdict
-from kallsift.modules.insmod.check import check as checked
-from kallsift.modules.insmod.kernel_config import Loader, loader
-from kallsift.modules.insmod.ko_file import ModuleFile, ModuleFileError, open_module
+from kallsift.modules.insmod.check import check_file
+from kallsift.modules.insmod.kernel_config import loader
 from kallsift.output.text.insmod_check import check_document, symbol_lines, use_lines, verdict_line
 
 EXAMPLES = {
@@ -61,7 +58,7 @@ def check(request: Request, files: tuple[Path, ...], uses: bool, symbols: bool, 
             if request.every and not as_json:
                 print(f"kernel {index}:")
             for file in files:
-                module, found = _checked(known, file)
+                module, found = check_file(known, file)
                 refused = refused or not found.loads
                 if as_json:
                     entries.append(check_document(str(file), found, module if symbols else None))
@@ -81,13 +78,3 @@ def check(request: Request, files: tuple[Path, ...], uses: bool, symbols: bool, 
             warn(f"{about[0]}{f' and {len(about) - 1} more' if len(about) > 1 else ''}: {remark}")
         code = verdict(kernels, whole=whole)
         return ExitCode.NOTHING if refused and code is ExitCode.PROVEN else code
-
-
-def _checked(known: Loader, file: Path) -> tuple[ModuleFile | None, Verdict]:
-    """Return a module and the verdict on it; the module is None if the file is none."""
-    stem = file.name.partition(".ko")[0]
-    try:
-        module = open_module(file)
-    except ModuleFileError as error:
-        return None, Verdict(stem, errno.ENOEXEC, str(error))
-    return module, checked(known, module, stem)

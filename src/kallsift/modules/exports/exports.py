@@ -33,7 +33,7 @@ class Loaded:
     state: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Exports:
     """The exports of a kernel and its modules.
 
@@ -48,6 +48,9 @@ class Exports:
     modules: tuple[Loaded, ...] = ()
     checksums: bool | None = None
     missing: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Exports: {len(self):,} symbols of {len({export.owner for export in self})} owners>"
 
     def __len__(self) -> int:
         return len(self.symbols)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kallsift.addresses import VirtualAddress
 from kallsift.arrays import distinct
 from kallsift.errors import UnmappedError
+from kallsift.kallsyms.escapes import escaped
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 
 MAX_EXPORTS = 1 << 16
@@ -67,7 +68,7 @@ The last three ended with 5.12.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Export:
     """One exported symbol.
 
@@ -87,6 +88,10 @@ class Export:
     macro: str
     namespace: str
     crc: int | None
+
+    def __repr__(self) -> str:
+        place = "" if self.address is None else f" at {self.address:#x}"
+        return f"<Export {escaped(self.name)}{place}: {escaped(self.owner)}, {self.macro}>"
 
     @property
     def gpl_only(self) -> bool:

@@ -11,10 +11,15 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from kallsift.errors import SourceError
+from kallsift.kallsyms.escapes import escaped, escaped_text
+from kallsift.memory.formats.registry import system_reason
+from kallsift.memory.memory import printable
 from kallsift.modules.exports.ksymtab_entries import Export
 from kallsift.modules.insmod.kernel_config import Loader
-from kallsift.modules.insmod.ko_file import THIS_MODULE, ModuleFile
+from kallsift.modules.insmod.ko_file import THIS_MODULE, ModuleFile, ModuleFileError, open_module
 
 GPL_COMPATIBLE = frozenset(
     ("GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL")
@@ -36,7 +41,7 @@ STILL_LOADING, UNLOADING, UNFORMED = "Loading", "Unloading", "Unformed"
 """States of modules whose exports cannot be used; the loader does not even look at modules in the last state."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Use:
     """A symbol that a module needs from elsewhere.
 
@@ -52,8 +57,12 @@ class Use:
     errno: int = 0
     problem: str = ""
 
+    def __repr__(self) -> str:
+        found = self.problem or ("does without it" if self.export is None else self.export.owner)
+        return f"<Use {escaped(self.name)}: {escaped_text(found)}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """The loader's expected answer.
 
@@ -71,6 +80,10 @@ class Verdict:
     uses: tuple[Use, ...] = ()
     remarks: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        outcome = "loads" if self.loads else f"refused, {self.error}: {escaped_text(self.reason)}"
+        return f"<Verdict {escaped(self.name)}: {outcome}>"
+
     @property
     def loads(self) -> bool:
         """True if the module would be loaded."""
@@ -84,6 +97,22 @@ class Verdict:
 
 Refusal = tuple[int, str]
 """An error number and the reason for it."""
+
+
+def check_file(loader: Loader, file: Path) -> tuple[ModuleFile | None, Verdict]:
+    """Return the module that a file is, None if it is none, and what loading it would do.
+
+    Raises:
+        SourceError: if the file cannot be read.
+    """
+    stem = file.name.partition(".ko")[0]
+    try:
+        module = open_module(file)
+    except ModuleFileError as error:
+        return None, Verdict(stem, errno.ENOEXEC, str(error))
+    except OSError as error:
+        raise SourceError(f"{printable(str(file))}: cannot be read ({system_reason(error)}); check the path") from error
+    return module, check(loader, module, stem)
 
 
 def check(loader: Loader, module: ModuleFile, stem: str) -> Verdict:

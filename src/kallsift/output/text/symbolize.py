@@ -42,7 +42,7 @@ MAX_NAMED = 16
 """Highest number of symbols of one name that are compared."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Annotator:
     """Annotates the lines of a log in their order.
 
@@ -59,6 +59,10 @@ class Annotator:
     addresses: bool = False
     traces: bool = True
     _log: LogReader = field(default_factory=LogReader, init=False)
+
+    def __repr__(self) -> str:
+        moved = f", of a log that lies {-self.distance:#x} from it" if self.distance else ""
+        return f"<Annotator by {self.resolver!r}{moved}>"
 
     def __post_init__(self) -> None:
         digits = 2 * self.resolver.symbols.word_size
