@@ -14,6 +14,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "kallsift"
 SHARED = ("addresses", "arrays", "budget", "byte_search", "errors", "lanes", "optional_package", "threads")
 """Single modules that stand below all packages."""
 
+FACADE = "facade"
+"""The one module above the packages that answer: it imports all but `cli`, and none of them imports it."""
+
 PACKAGES = ("compression", "memory", "image", "kallsyms", "arch", "kernel", "modules", "analysis", "output", "cli")
 """Packages in the order of the way of the data: each may import itself and those that `MAY_IMPORT` names."""
 
@@ -30,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "modules": BELOW_KERNEL | {"kernel"},
     "analysis": BELOW_KERNEL | {"kernel", "modules"},
     "output": BELOW_KERNEL | {"kernel", "modules", "analysis"},
+    FACADE: BELOW_KERNEL | {"kernel", "modules", "analysis", "output"},
     "cli": BELOW_KERNEL | {"kernel", "modules", "analysis", "output"},
 }
 """What each layer may import beside itself. A layer is a package or a shared module."""
@@ -101,6 +105,7 @@ def page() -> str:
     for name in PACKAGES:
         beside = [other for other in PACKAGES if other in imports[name]]
         lines.append(f"| `{name}` | {_job(SOURCE / name / '__init__.py')} | {', '.join(beside) or '-'} |")
+    lines += ["", f"Above them, beside `cli`, stands `{FACADE}.py`: {_job(SOURCE / f'{FACADE}.py')}"]
     lines += ["", "Below all packages stand single modules, which every package may import:", ""]
     lines += ["| module | its job |", "|---|---|"]
     lines += [f"| `{name}.py` | {_job(SOURCE / f'{name}.py')} |" for name in SHARED]

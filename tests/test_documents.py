@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from textwrap import dedent
 
 import click
 import pytest
@@ -17,8 +16,9 @@ import pytest
 import kallsift
 from kallsift.cli.app import COMMANDS, app
 from kallsift.kallsyms.evidence import CheckId
-
-ROOT = Path(__file__).parents[1]
+from tests.document_examples import ROOT, python_of, run_examples
+from tests.kernel.made_machine import Machine
+from tests.memory.builders import lime
 
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tests").rglob("*.md")})
 
@@ -27,7 +27,6 @@ CODE_SPAN = re.compile(r"(`+)(.+?)\1")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 SOURCE_FILE = re.compile(r"[\w./-]*\w\.(?:py|sh|toml)")
-PYTHON = re.compile(r"^( *)```python\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 MADE_UP = ("ram1.py", "test_ram1.py", "tsv.py", "NAME.py")
 """Files that CONTRIBUTING.md adds in its examples."""
@@ -91,11 +90,6 @@ def _source_files() -> tuple[str, ...]:
     )
 
 
-def _python_of(text: str) -> list[str]:
-    """Return the examples in Python of a page."""
-    return [dedent(code) for _, code in PYTHON.findall(text)]
-
-
 @pytest.mark.parametrize("path", PAGES, ids=_named)
 def test_links_lead_to_files_and_headings(path: Path) -> None:
     for target in LINK.findall(CODE_SPAN.sub("", path.read_text("utf-8"))):
@@ -130,9 +124,9 @@ def test_source_files_that_are_named_exist(path: Path) -> None:
     assert [name for name in files if not any(file.endswith(f"/{name}") for file in known)] == []
 
 
-@pytest.mark.parametrize("path", [path for path in PAGES if _python_of(path.read_text("utf-8"))], ids=_named)
+@pytest.mark.parametrize("path", [path for path in PAGES if python_of(path.read_text("utf-8"))], ids=_named)
 def test_python_names_what_exists(path: Path) -> None:
-    for code in _python_of(path.read_text("utf-8")):
+    for code in python_of(path.read_text("utf-8")):
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("kallsift"):
                 if f"{node.module.rpartition('.')[2]}.py" in MADE_UP:
@@ -141,6 +135,15 @@ def test_python_names_what_exists(path: Path) -> None:
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "kallsift":
                 assert hasattr(kallsift, node.attr)
+
+
+@pytest.mark.parametrize(("page", "end"), [("README.md", "\0"), ("docs/python.md", "```python\ntable")])
+def test_examples_run(tmp_path: Path, page: str, end: str) -> None:
+    """Those that a made-up machine can answer and that need no other package; tests/real runs all."""
+    (tmp_path / "memory.lime").write_bytes(lime([(0, Machine().data.tobytes())]))
+    left = run_examples(page, tmp_path, {}, end)
+    assert left["kernel"].proven
+    assert page != "docs/python.md" or len(left["columns"]["name"]) == len(left["symbols"])
 
 
 def test_every_check_has_a_row_of_evidence() -> None:

@@ -107,6 +107,15 @@ def test_a_raw_dump_needs_little(tmp_path: Path) -> None:
     assert loaded & needless <= {"bz2", "lzma", "numpy.ma", "kallsift.compression.codecs", "kallsift.image.unpack"}
 
 
+def test_the_facade_needs_no_answers_of_others() -> None:
+    loaded = loaded_by("import kallsift; kallsift.Kernel, kallsift.recover")
+    assert "kallsift.facade" in loaded
+    assert not {
+        name for name in loaded if name.startswith(("kallsift.analysis", "kallsift.modules", "kallsift.output"))
+    }
+    assert not loaded & {"click", "pandas", "polars", "pyarrow", *NEVER}
+
+
 def test_built_in_symbols_need_nothing_of_loaded_modules() -> None:
     loaded = loaded_by("import kallsift.cli.commands.symbols")
     assert not {name for name in loaded if name.startswith(("kallsift.analysis.", "kallsift.modules."))}

@@ -4,6 +4,7 @@ import kallsift
 with kallsift.open("memory.lime") as memory:
     kernel = kallsift.recover(memory)
     kernel.symbols["init_task"].address
+    kernel.lookup("xfs:xfs_iread_extents")  # whatever one asks a kernel hangs on it: see dir(kernel)
 
 Names of the package are imported when they are first used: importing all of them takes longer than importing NumPy.
 """
@@ -21,12 +22,11 @@ if TYPE_CHECKING:
     from kallsift.analysis.listings.open import listed
     from kallsift.analysis.symbol_lookup import Answer, Resolver
     from kallsift.errors import KallsiftError, RecoveryError, SourceError, Step, UnmappedError
+    from kallsift.facade import Kernel, recover, recover_all, recover_near
     from kallsift.image.open import open
     from kallsift.kallsyms.evidence import Check, CheckId, Outcome
     from kallsift.kallsyms.symbol_table import Location, Symbol, SymbolTable
-    from kallsift.kernel.kernel import Kernel, State, TablePlace
-    from kallsift.kernel.recovery.from_address import recover_near
-    from kallsift.kernel.recovery.recover import recover, recover_all
+    from kallsift.kernel.kernel import State, TablePlace
     from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory
     from kallsift.memory.on_demand import Fetched
     from kallsift.output.text.symbolize import Annotator
@@ -35,12 +35,11 @@ __version__ = "0.1.0"
 
 _NAMES_OF = {
     "errors": ("KallsiftError", "RecoveryError", "SourceError", "Step", "UnmappedError"),
+    "facade": ("Kernel", "recover", "recover_all", "recover_near"),
     "image.open": ("open",),
     "kallsyms.evidence": ("Check", "CheckId", "Outcome"),
     "kallsyms.symbol_table": ("Location", "Symbol", "SymbolTable"),
-    "kernel.recovery.recover": ("recover", "recover_all"),
-    "kernel.kernel": ("Kernel", "State", "TablePlace"),
-    "kernel.recovery.from_address": ("recover_near",),
+    "kernel.kernel": ("State", "TablePlace"),
     "memory.on_demand": ("Fetched",),
     "memory.memory": ("AddressSpace", "CpuState", "Hints", "Memory"),
     "output.text.symbolize": ("Annotator",),

@@ -11,10 +11,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift import Kernel
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kernel.access.virtual_memory import VirtualMemory
-from kallsift.kernel.kernel import TablePlace
+from kallsift.kernel.kernel import Kernel, TablePlace
 from kallsift.kernel.placement.pointers import Words
 from kallsift.memory.memory import AddressSpace, Memory, Segment
 from tests.output.sample import kernel, table

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import kallsift
 from kallsift import CpuState, Hints, Memory
 from kallsift.cli.options import source as source_options
+from kallsift.kernel.kernel import Kernel
 from kallsift.memory.memory import AddressSpace
 from tests.cli.conftest import Command, Plant
 from tests.output.sample import kernel
@@ -20,7 +20,7 @@ def seen(monkeypatch: pytest.MonkeyPatch, plant: Plant) -> list[Hints]:
     plant(kernel())
     found: list[Hints] = []
 
-    def recover(memory: Memory, **_: object) -> kallsift.Kernel:
+    def recover(memory: Memory, **_: object) -> Kernel:
         found.append(memory.hints)
         return kernel()
 

@@ -7,6 +7,7 @@ import pytest
 
 import kallsift
 from kallsift.budget import MIN_WORK, WORK_RATIO, WorkBudget
+from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.recovery.search import recover, recover_all
 from kallsift.memory.memory import Memory
 from tests.kernel.made_machine import MIB, memory_of
@@ -20,7 +21,7 @@ def memory(content: bytes) -> Memory:
     return memory_of(np.frombuffer(content, np.uint8))
 
 
-def listed(kernel: kallsift.Kernel) -> list[tuple[int, str, str]]:
+def listed(kernel: Kernel) -> list[tuple[int, str, str]]:
     return [(symbol.address, symbol.type, symbol.name) for symbol in kernel.symbols]
 
 

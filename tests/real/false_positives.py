@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kallsift
-from kallsift import Kernel
 from kallsift.addresses import PhysicalAddress
 from kallsift.analysis.address_space.page_table import page_table
 from kallsift.analysis.dynamic.bpf import bpf_programs
@@ -21,7 +20,7 @@ from kallsift.analysis.listings.owned_lines import OwnedLines
 from kallsift.kernel.access.generated_code import GeneratedCode
 from kallsift.kernel.access.list_head import heads_of_image
 from kallsift.kernel.access.virtual_memory import PAGE, VirtualMemory, virtual_memory
-from kallsift.kernel.kernel import TablePlace
+from kallsift.kernel.kernel import Kernel, TablePlace
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words
 from kallsift.modules.hidden_modules import witnessed
 from kallsift.modules.inventory import inventory

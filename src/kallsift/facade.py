@@ -1,0 +1,251 @@
+"""The kernel as its users see it: whatever one asks of it hangs on it, and is found out when it is asked for.
+
+What answers stands in layers above the kernel's own (modules, analysis, output). So this stands above them all, and
+imports each only where it is needed: what a plain recovery does not need is not loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
+
+from kallsift.errors import KallsiftError
+from kallsift.kernel import kernel as kernels
+from kallsift.kernel.recovery import from_address
+from kallsift.kernel.recovery import recover as recovery
+from kallsift.kernel.recovery.search import Progress
+from kallsift.memory.memory import Memory
+from kallsift.memory.on_demand import Fetched
+
+if TYPE_CHECKING:
+    from kallsift.analysis.address_space.layout import Layout
+    from kallsift.analysis.comparison import Comparison
+    from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+    from kallsift.analysis.hypervisor.vcpus import VirtualProcessor
+    from kallsift.analysis.listings.listing import Listing
+    from kallsift.analysis.pointer_tables.pointer_tables import PointerTable
+    from kallsift.analysis.symbol_lookup import Answer, Resolver
+    from kallsift.kernel.access.virtual_memory import VirtualMemory
+    from kallsift.modules.exports.exports import Exports
+    from kallsift.modules.insmod.check import Verdict
+    from kallsift.modules.insmod.kernel_config import Loader
+    from kallsift.modules.inventory import Inventory
+
+Known = TypeVar("Known")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Kernel(kernels.Kernel):
+    """One kernel found in a source, and all that one can ask of it.
+
+    Its own fields are those of `kallsift.kernel.kernel.Kernel`. They, and answers that were given, outlive the source.
+    A property is found out when it is asked for first, then kept. Properties, not cached ones: those a prompt would
+    compute to complete a name.
+    """
+
+    _known: dict[str, Any] = field(default_factory=dict, init=False)
+
+    @classmethod
+    def of(cls, found: kernels.Kernel) -> Kernel:
+        """Return a recovered kernel as one that can be asked."""
+        return cls(**{each.name: getattr(found, each.name) for each in fields(found)})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out of a pickle what was found out: most of it reads on in a memory that is not pickled."""
+        return self.__dict__ | {"_known": {}}
+
+    @property
+    def modules(self) -> Inventory:
+        """All loaded modules, hidden ones too: ``kernel.modules["xfs"].symbols``.
+
+        Raises:
+            KallsiftError: if the kernel does not run, or its list of modules is broken or cannot be found.
+        """
+        from kallsift.modules.inventory import inventory
+
+        return self._once("modules", lambda: inventory(self))
+
+    @property
+    def exports(self) -> Exports:
+        """What the kernel and its modules export: ``kernel.exports.all("printk")``.
+
+        Raises:
+            KallsiftError: if nothing at all is found.
+        """
+        return self._loader.exports
+
+    @property
+    def layout(self) -> Layout:
+        """The regions of its address space: ``kernel.layout.at(0xffff888000000000)``.
+
+        Raises:
+            KallsiftError: if no symbol and no page table tells anything of it.
+        """
+        from kallsift.analysis.address_space.layout import layout
+
+        return self._once("layout", lambda: layout(self))
+
+    @property
+    def dynamic(self) -> Dynamic:
+        """All of ``/proc/kallsyms`` behind ``kernel.symbols``: of modules, BPF, ftrace, kprobes.
+
+        Nothing for images and copies, where nothing runs. ``kernel.dynamic.missing`` says what could not be read.
+        """
+        from kallsift.analysis.dynamic.dynamic_symbols import dynamic_symbols
+
+        return self._once("dynamic", lambda: dynamic_symbols(self))
+
+    @property
+    def resolver(self) -> Resolver:
+        """Names and addresses as the kernel itself looks them up, its modules included."""
+        from kallsift.analysis.symbol_lookup import Resolver
+
+        return self._once("resolver", lambda: Resolver.of(self, self.dynamic))
+
+    @property
+    def virtual_processors(self) -> tuple[VirtualProcessor, ...]:
+        """The processors of the virtual machines that it runs, by what its hypervisor has in memory.
+
+        Raises:
+            KallsiftError: if it does not run.
+        """
+        from kallsift.analysis.hypervisor.vcpus import virtual_processors
+
+        return self._once("virtual_processors", lambda: virtual_processors(self))
+
+    def lookup(self, what: str | SupportsIndex) -> Answer | None:
+        """Look up a name, ``module:name`` or an address as the kernel does; None where nothing known is there.
+
+        A name gives what ``kallsyms_lookup_name`` returns; all built-in symbols of a name are in ``symbols.all()``.
+        """
+        return self.resolver.lookup(what)
+
+    def read(self, virt: int, size: int) -> bytes:
+        """Copy bytes of its virtual memory; of an image, of what is in the file, at the addresses it is linked at.
+
+        Raises:
+            UnmappedError: if any byte is not mapped, or not in the source, or there are too many of them.
+            KallsiftError: if nothing tells how its memory is mapped.
+        """
+        return self._virtual.read(virt, size).tobytes()
+
+    def check(self, ko: str | os.PathLike[str]) -> Verdict:
+        """Tell what loading a module's file into it would do: ``kernel.check("driver.ko").loads``.
+
+        Raises:
+            KallsiftError: if nothing is found that the kernel exports, or the file cannot be read.
+        """
+        from kallsift.modules.insmod.check import check_file
+
+        return check_file(self._loader, Path(ko))[1]
+
+    def symbolize(self, log: str) -> str:
+        """Return a log with what its addresses belong to behind them; for a stream, use an `Annotator`."""
+        from kallsift.output.text.symbolize import Annotator
+
+        annotator = Annotator(self.resolver)
+        lines = log.encode("utf-8", "surrogateescape").splitlines(keepends=True)
+        return b"".join(map(annotator.line, lines)).decode("utf-8", "surrogateescape")
+
+    def pointer_table(self, name: str) -> PointerTable:
+        """Read a table of pointers to functions and judge each entry: ``sys_call_table``, ``idt_table``, any symbol's.
+
+        Raises:
+            KallsiftError: if there is no such table, it cannot be read, or the kernel does not run.
+        """
+        from kallsift.analysis.pointer_tables.pointer_tables import pointer_table
+
+        return self._once(f"table {name}", lambda: pointer_table(self, name))
+
+    def compare(self, other: Kernel | Listing) -> Comparison:
+        """Compare its symbols with those of another kernel, or with a saved listing (`kallsift.listed`).
+
+        Raises:
+            TypeError: if the other is neither, as None, which `kallsift.listed` returns for files that list nothing.
+        """
+        from kallsift.analysis.comparison import compare
+        from kallsift.analysis.listings.listing import Listing
+
+        after = other._listing if isinstance(other, Kernel) else other
+        if not isinstance(after, Listing):
+            raise TypeError(f"a Kernel or a Listing is wanted, not {type(other).__name__}")
+        return compare(self._listing, after)
+
+    @property
+    def _listing(self) -> Listing:
+        from kallsift.analysis.listings.listing import Listing
+
+        return Listing(self.symbols, self.dynamic)
+
+    @property
+    def _loader(self) -> Loader:
+        from kallsift.modules.insmod.kernel_config import loader
+
+        return self._once("loader", lambda: loader(self))
+
+    @property
+    def _virtual(self) -> VirtualMemory:
+        from kallsift.kernel.access.virtual_memory import image_memory, virtual_memory
+
+        if self.memory.image is None:
+            return self._once("virtual", lambda: virtual_memory(self))
+        if not self.is_placed:
+            raise KallsiftError("nothing tells which addresses this image has; read its file by kernel.memory")
+        return self._once("virtual", lambda: image_memory(self))
+
+    def _once(self, name: str, find: Callable[[], Known]) -> Known:
+        """Return what was found out under a name, or find it out now.
+
+        Raises:
+            KallsiftError: if it has to be read from bytes that were left out of a pickle.
+        """
+        if name not in self._known:
+            if not self.memory.segments and self.memory.fetched is None:
+                raise KallsiftError(f"{self.memory.source}: {self.memory.notes[-1]}")
+            self._known[name] = find()
+        known: Known = self._known[name]
+        return known
+
+
+def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
+    """Recover the best kernel of a source: ``kernel.proven`` says whether it is proven.
+
+    Args:
+        memory: what `kallsift.open` returned.
+        progress: called with what is being done, how much of it is done, and how much there is.
+
+    Raises:
+        RecoveryError: if no table could be recovered; names the step that failed.
+        TypeError: if ``memory`` is none, but the name of a file, say.
+    """
+    return Kernel.of(recovery.recover(memory, progress=progress))
+
+
+def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Kernel, ...]:
+    """Recover every kernel of a source, the best one first; of a source that reads on request, the one that runs.
+
+    Raises:
+        RecoveryError: as `recover`.
+        TypeError: as `recover`.
+    """
+    return tuple(map(Kernel.of, recovery.recover_all(memory, progress=progress)))
+
+
+def recover_near(
+    fetched: Fetched, *addresses: int, widest: int = from_address.REACHES[-1], progress: Progress | None = None
+) -> Kernel:
+    """Recover the kernel whose text some addresses are in or near; its memory fetches what it lacks.
+
+    Args:
+        fetched: virtual memory that a function of yours reads.
+        addresses: to start from, beside those that the registers in ``fetched.hints`` give.
+        widest: bytes around the token table that may be read at most.
+        progress: as `recover`.
+
+    Raises:
+        RecoveryError: if none of the addresses leads to a table that could be recovered.
+    """
+    return Kernel.of(from_address.recover_near(fetched, *addresses, widest=widest, progress=progress))
