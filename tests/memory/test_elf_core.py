@@ -267,6 +267,22 @@ def test_a_damaged_header_is_read_by_its_program_headers(bits: Bits, order: Byte
             assert content_of(memory) == joined(ranges)
 
 
+@pytest.mark.parametrize("lost", [range(64, 400), range(32, 400), range(0, 400), range(0, 4096)])
+def test_without_program_headers_pages_show_themselves(lost: range) -> None:
+    chance = np.random.default_rng(1)
+    pages = chance.integers(1, 256, (400, 4096), np.uint8)
+    pages[:, 2048:] = 0
+    content = bytearray(elf([note_program(note(b"CORE", 1, bytes(336))), load(0x100000, pages.tobytes())]))
+    start = len(content) - pages.size
+    assert start % 4096
+    content[lost.start : lost.stop] = bytes(len(lost))
+    memory = open_mapped("dump", np.frombuffer(content, np.uint8))
+    (segment,) = memory.segments
+    assert "headers are lost" in memory.notes[0]
+    assert memory.is_headerless
+    assert segment.read()[start // 4096 * 4096 :].tobytes() == bytes(content[start:])
+
+
 def test_more_program_headers_than_the_header_tells_of_are_read() -> None:
     content = bytearray(elf([load(0x1000, b"a" * 4096), load(0x9000, b"b" * 4096)]))
     struct.pack_into("<H", content, 56, 1)

@@ -7,6 +7,7 @@ of a program header counts here: QEMU writes the virtual one as a copy of it, Li
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from kallsift.errors import SourceError
 from kallsift.memory.claimed import Claimed
 from kallsift.memory.formats import elf_notes
+from kallsift.memory.formats.lost_headers import open_without_headers
 from kallsift.memory.memory import AddressSpace, Memory, Stretch, cut_short, sorted_segments
 from kallsift.memory.reassembled_file import Content, Rearranged, stretch
 from kallsift.memory.remarks import limited, reason
@@ -104,6 +106,8 @@ MAX_FLAGS, MAX_OFFSET, MAX_SECTIONS_BEFORE = 7, 1 << 48, 3
 MIN_COVERED = 0.9
 """Share of the file that the program headers of a whole core tell of."""
 
+HEADERS_LOST = "the ELF program headers are lost: what stands behind them is read as memory in one piece"
+
 FIRST_PROGRAMS = 64
 """Program headers that are looked at first where it is unknown whether there are any."""
 PROGRAM_LIMIT = 1 << 17
@@ -114,6 +118,10 @@ NOTE_BYTES_LIMIT = 1 << 24
 
 class ProcessCoreError(SourceError):
     """A core is that of a user program, whose memory holds no machine."""
+
+
+class SavedKcoreError(SourceError):
+    """A core is a copy of /proc/kcore without physical addresses."""
 
 
 class ProgramError(SourceError):
@@ -165,13 +173,20 @@ def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
     Raises:
         SourceError: if headers are broken, or if this is a program, the core of one, or of /proc/kcore's kind.
     """
-    core, damage = _headers(name, view)
-    notes, remarks = read_notes(view, core)
-    remarks[:0] = damage
-    _refuse_other_cores(name, core, notes)
-    segments, more = _segments(view, core)
-    if not segments:
-        raise SourceError(f"{name}: this ELF core holds no memory{reason(more)}; take the dump again")
+    try:
+        core, damage = _headers(name, view)
+        notes, remarks = read_notes(view, core)
+        remarks[:0] = damage
+        _refuse_other_cores(name, core, notes)
+        segments, more = _segments(view, core)
+        if not segments:
+            raise SourceError(f"{name}: this ELF core holds no memory{reason(more)}; take the dump again")
+    except (ProgramError, ProcessCoreError, SavedKcoreError):
+        raise
+    except SourceError:
+        if (memory := open_without_headers(name, view, release)) is None:
+            raise
+        return replace(memory, container="ELF core", notes=(HEADERS_LOST,))
     remarks += more
     return Memory(
         source=name,
@@ -331,7 +346,7 @@ def _refuse_other_cores(name: str, core: Core, notes: list[elf_notes.Note]) -> N
         )
     everywhere = (1 << core.bits) - 1
     if (loads["physical"] == everywhere).any() or (nowhere and len(loads) > 1):
-        raise SourceError(
+        raise SavedKcoreError(
             f"{name}: is a copy of /proc/kcore (a kernel's virtual memory), made by an old kernel, which does not "
             "tell physical addresses; name /proc/kcore itself, or dump the machine's memory, e.g. with LiME"
         )
