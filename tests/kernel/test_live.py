@@ -76,7 +76,7 @@ def test_a_program_with_tables_of_its_own(
     with pytest.raises(RecoveryError, match=r"^token table: none; try this$"):
         live.recover(source)
     assert len(tried) == views
-    assert tried[-1] is own
+    assert (tried[-1].advice, tried[-1].hints, own.hints) == (own.advice, Hints(cpus), Hints())
     assert all(view.hints.cpus == cpus for view in tried)
 
 
@@ -112,15 +112,23 @@ def test_a_bit_that_means_nothing_is_not_followed(machine: tuple[Memory, int], m
     own = Fetched(lambda address, size: None, physical=fetched_of(memory, AddressSpace.PHYSICAL))
     cpus = (CpuState(0, {"rip": HERE, "cr3": root + 0x5000, "idt_base": IDT}),)
     live.recover_all(Memory("test", "test", AddressSpace.VIRTUAL, (), Hints(cpus), fetched=own))
-    assert tried == [own]
+    assert [each.physical for each in tried] == [own.physical]
+    assert own.hints == Hints()
 
 
 def test_what_the_user_knows_reaches_a_source_that_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
     own = Fetched(lambda address, size: None)
-    monkeypatch.setattr(from_address, "recover_near", lambda fetched, **_: kernel(SYMBOLS))
+    tried: list[Fetched] = []
+
+    def recover_near(fetched: Fetched, **_: object) -> Kernel:
+        tried.append(fetched)
+        return kernel(SYMBOLS)
+
+    monkeypatch.setattr(from_address, "recover_near", recover_near)
     source = Memory("test", "test", AddressSpace.VIRTUAL, (), fetched=own)
     live.recover(source.with_hints(Hints((CpuState(0, {"lstar": HERE}),))))
-    assert own.hints.cpus[0].registers["lstar"] == HERE
+    assert tried[0].hints.cpus[0].registers["lstar"] == HERE
+    assert own.hints == Hints()
 
 
 @pytest.mark.parametrize("first", ["nothing", "doubt"])
@@ -173,3 +181,11 @@ def test_a_found_kernels_memory_reads_on(machine: tuple[Memory, int], monkeypatc
     assert values[[0, 1, 3]].tolist() == [0x0505050501010101, 0x0505050505050505, 0x0202020202020202]
     with pytest.raises(UnmappedError):
         reading.read(FAR + 4090, 10)
+
+
+def test_all_hints_of_a_source_share_what_was_read() -> None:
+    own = Fetched(lambda address, size: bytes(size))
+    other = own.with_hints(Hints((CpuState(0, {"lstar": HERE}),)))
+    other.bytes_at(HERE, 8)
+    assert own.bytes_at(HERE, 8).tobytes() == bytes(8)
+    assert own.bytes_read == other.bytes_read == PAGE

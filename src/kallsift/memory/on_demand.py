@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from copy import copy
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,19 @@ AT_ONCE = 1 << 16
 """Number of bytes in one request, where nothing is known to be missing; a refused request is repeated in halves."""
 
 
+@dataclass
+class _ReadSoFar:
+    """What was read of a source, whoever asked for it.
+
+    Attributes:
+        pages: by their numbers; None for those that are not mapped.
+        size: bytes of all reads.
+    """
+
+    pages: dict[int, NDArray[np.uint8] | None] = field(default_factory=dict)
+    size: int = 0
+
+
 class Fetched:
     """The bytes that were read so far of an address space that is read through a callback.
 
@@ -29,7 +43,6 @@ class Fetched:
         hints: hints about the processors.
         physical: the same machine's physical memory, where it can be read too.
         advice: what to do if no kernel is found.
-        bytes_read: number of bytes that were read.
     """
 
     def __repr__(self) -> str:
@@ -48,9 +61,20 @@ class Fetched:
         """Create an address space of which nothing is read yet."""
         self.source, self.space, self.hints = source, space, hints or Hints()
         self.physical, self.advice = physical, advice
-        self.bytes_read = 0
         self._read = read
-        self._pages: dict[int, NDArray[np.uint8] | None] = {}
+        self._done = _ReadSoFar()
+        self._pages = self._done.pages
+
+    def with_hints(self, hints: Hints) -> Fetched:
+        """Return the same source with other hints; both know what either has read."""
+        other = copy(self)
+        other.hints = hints
+        return other
+
+    @property
+    def bytes_read(self) -> int:
+        """How many bytes were read."""
+        return self._done.size
 
     @property
     def bytes_in_all(self) -> int:
@@ -81,7 +105,7 @@ class Fetched:
         size = (last - first) * PAGE
         data = self._read(first * PAGE, size)
         if data is not None and len(data) == size:
-            self.bytes_read += size
+            self._done.size += size
             pages = np.frombuffer(data, np.uint8).reshape(-1, PAGE)
             self._pages.update(zip(range(first, last), pages, strict=True))
         elif last - first == 1:

@@ -83,7 +83,7 @@ def _recover_fetched(fetched: Fetched, hints: Hints, progress: Progress | None) 
     """The kernel as the processor sees it, or will see it when it leaves the user's program that it is in."""
     from kallsift.kernel.recovery.from_address import recover_near
 
-    fetched.hints = hints
+    fetched = fetched.with_hints(hints)
     for view in (*_kernel_halves(fetched), fetched):
         try:
             return recover_near(view, progress=progress)
