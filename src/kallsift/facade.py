@@ -51,11 +51,11 @@ class Kernel(kernels.Kernel):
     @classmethod
     def of(cls, found: kernels.Kernel) -> Kernel:
         """Return a recovered kernel as one that can be asked."""
-        return cls(**{each.name: getattr(found, each.name) for each in fields(found)})
+        return cls(**{each.name: getattr(found, each.name) for each in fields(found) if each.init})
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out of a pickle what was found out: most of it reads on in a memory that is not pickled."""
-        return self.__dict__ | {"_known": {}}
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin anew: what was found out reads on in a memory that is not pickled."""
+        super().__setstate__(state | {"_known": {}})
 
     @property
     def modules(self) -> Inventory:

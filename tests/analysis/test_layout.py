@@ -8,6 +8,7 @@ import numpy as np
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.analysis.address_space.layout import Layout, Region, layout
+from kallsift.arch.registry import mapping_named
 from kallsift.kallsyms.evidence import Outcome
 from kallsift.kernel.kernel import State, TablePlace
 from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
@@ -82,6 +83,7 @@ def test_random_memory_is_no_harm() -> None:
         ("x86", "2-level", 4),
         ("arm", "short descriptors", 4),
     ):
+        order = ">" if architecture == "s390x" else "<"
         rows = [(IMAGE & (1 << 8 * size) - 1, "T", "_stext"), (IMAGE + 0x800 & (1 << 8 * size) - 1, "T", "_etext")]
         found = layout(
             kernel(
@@ -89,8 +91,8 @@ def test_random_memory_is_no_harm() -> None:
                 size,
                 memory=memory,
                 architecture=architecture,
-                paging=paging,
-                byte_order=">" if architecture == "s390x" else "<",
+                mapping=mapping_named(architecture, paging, order),
+                byte_order=order,
                 page_table_root=0x1000,
                 tables=(TablePlace("names", PhysicalAddress(0x4000), VirtualAddress(IMAGE), 0x100),),
             )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import kallsift
+from kallsift.arch.paging import PagingMode, translate
+from kallsift.arch.registry import MODES, WINDOWS, mapping_named
 from tests.kernel.made_machine import Machine
 
 
@@ -33,3 +37,22 @@ def test_a_pickle_has_the_table_and_not_the_dump(kernel: kallsift.Kernel) -> Non
     assert again.memory.notes == ("its bytes are not here: it was pickled; open the source again to read them",)
     with pytest.raises(kallsift.UnmappedError):
         again.memory.read(again.physical_base, 1)
+
+
+@pytest.mark.parametrize("bits", [0, 1 << 47])
+def test_a_pickle_knows_how_addresses_are_translated(kernel: kallsift.Kernel, bits: int) -> None:
+    assert isinstance(kernel.mapping, PagingMode)
+    kernel = replace(kernel, mapping=kernel.mapping.with_attributes(bits))
+    again = pickle.loads(pickle.dumps(kernel))
+    assert (again.paging, again.attribute_bits) == ("4-level", bits)
+    addresses = np.array([kernel.symbols["init_task"].address], np.uint64)
+    expected = translate(kernel.memory, kernel.mapping, kernel.page_table_root, addresses)
+    found = translate(kernel.memory, again.mapping, again.page_table_root, addresses)
+    assert [column.tolist() for column in found] == [column.tolist() for column in expected]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_each_way_to_translate_addresses_has_a_name_of_its_own(order: str) -> None:
+    for mapping in (*MODES, *WINDOWS):
+        if order in mapping.byte_orders:
+            assert mapping_named(mapping.architecture, mapping.name, order) is mapping

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
+from kallsift.arch.registry import mapping_named
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.kernel import Kernel, State, TablePlace
@@ -59,7 +60,7 @@ def kernel(rows: Sequence[Row] = ROWS, word_size: int = 8, **changes: Any) -> Ke
         physical_base=PhysicalAddress(0x5E00000),
         kaslr_slide=SLIDE,
         page_table_root=PhysicalAddress(0x802A000),
-        paging="4-level",
+        mapping=mapping_named("x86-64", "4-level", "<"),
         memory=memory(),
         distance=0xFFFFFFFF9FA00000 - 0x5E00000,
     )

@@ -52,7 +52,7 @@ def test_what_is_unknown_or_failed_is_said() -> None:
 def test_hostile_strings_are_harmless() -> None:
     evil = "\x1b]0;owned\x07 [red]markup[/] \u202e\n"
     check = Check(CheckId.NAMES, Outcome.PASSED, evil)
-    text = shown(memory(evil, notes=(evil,)), kernel(banner=evil, evidence=(check,), architecture=evil, paging=evil))
+    text = shown(memory(evil, notes=(evil,)), kernel(banner=evil, evidence=(check,), architecture=evil))
     assert "\x1b" not in text
     assert "\x07" not in text
     assert "\u202e" not in text

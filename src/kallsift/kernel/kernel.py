@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
+from typing import Any
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
+from kallsift.arch.paging import Mapping, PagingMode
+from kallsift.arch.registry import mapping_named
 from kallsift.kallsyms.evidence import Check, proven
 from kallsift.kallsyms.recovered_tables import Damage
 from kallsift.kallsyms.symbol_table import SymbolTable
@@ -79,10 +82,9 @@ class Kernel:
         physical_base: the same byte's physical address.
         kaslr_slide: virtual base less the address it was linked at, None if that cannot be known.
         page_table_root: physical address of the kernel's own top-level table.
-        paging: the mode of that table, e.g. ``"4-level"``.
+        mapping: how addresses are translated: by page tables of which mode, by windows; None if nothing is known to.
         role: what it is beside other kernels.
         others: states of the other kernels that were met in the source, None where they were not looked at.
-        attribute_bits: bits among those of addresses in its entries that mark encrypted or shared memory; 0 if none do.
         memory: what it was found in: the source, or the image that was unpacked from it.
         distance: virtual address less address in ``memory`` of each byte of the image, modulo 2^64.
         damage: what its tables lost; empty where nothing was.
@@ -104,12 +106,11 @@ class Kernel:
     physical_base: PhysicalAddress | None
     kaslr_slide: int | None
     page_table_root: PhysicalAddress | None
-    paging: str | None
+    mapping: Mapping | None
     memory: Memory
     distance: int
     damage: tuple[Damage, ...] = ()
     lists: int = 0
-    attribute_bits: int = 0
     is_placed: bool = True
     role: Role = Role.ORDINARY
     others: tuple[State | None, ...] = ()
@@ -122,6 +123,32 @@ class Kernel:
         trust = "proven" if self.proven else "not proven"
         name = printable(f"{release} {self.architecture or 'of unknown architecture'}")
         return f"<Kernel {name}: {self.state.value}{base}, {trust}, {len(self.symbols):,} symbols>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give a pickle the names of what translates addresses: it is made of functions, which none can hold."""
+        mapping = self.mapping
+        named = None if mapping is None else (mapping.architecture, mapping.name, self.byte_order, self.attribute_bits)
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init} | {"mapping": named}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Find what translates addresses again by its names."""
+        if state["mapping"] is not None:
+            *names, attribute_bits = state["mapping"]
+            mapping = mapping_named(*names)
+            if isinstance(mapping, PagingMode):
+                mapping = mapping.with_attributes(attribute_bits)
+            state = state | {"mapping": mapping}
+        self.__dict__.update(state)
+
+    @property
+    def paging(self) -> str | None:
+        """The mode of its page table, e.g. ``"4-level"``; None if nothing is known to map it."""
+        return None if self.mapping is None else self.mapping.name
+
+    @property
+    def attribute_bits(self) -> int:
+        """Bits of addresses in page-table entries that mark encrypted or shared memory; 0 if none do."""
+        return self.mapping.attribute_bits if isinstance(self.mapping, PagingMode) else 0
 
     @property
     def has_memory(self) -> bool:

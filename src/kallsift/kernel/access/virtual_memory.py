@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.arch.paging import Mapping, PagingMode, translate
-from kallsift.arch.registry import mapping_named
+from kallsift.arch.paging import Mapping, translate
 from kallsift.arrays import distinct
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kernel.kernel import Kernel
@@ -174,12 +173,6 @@ class VirtualMemory:
         return text
 
 
-def kernel_mapping(kernel: Kernel) -> Mapping | None:
-    """Return what translates a kernel's addresses; None if that is not known."""
-    mapping = mapping_named(kernel.architecture, kernel.paging, kernel.byte_order)
-    return mapping.with_attributes(kernel.attribute_bits) if isinstance(mapping, PagingMode) else mapping
-
-
 def virtual_memory(kernel: Kernel) -> VirtualMemory:
     """The virtual memory of a kernel that runs.
 
@@ -191,10 +184,9 @@ def virtual_memory(kernel: Kernel) -> VirtualMemory:
         raise KallsiftError("a kernel image has no memory beside itself; name a dump of a machine that runs it")
     if kernel.memory.space is AddressSpace.VIRTUAL:
         return VirtualMemory(kernel.memory, None, None, words)
-    mapping = kernel_mapping(kernel)
-    if mapping is None:
+    if kernel.mapping is None:
         raise KallsiftError(f"nothing tells how this kernel's memory is mapped (its state: {kernel.state.value})")
-    return VirtualMemory(kernel.memory, mapping, kernel.page_table_root, words)
+    return VirtualMemory(kernel.memory, kernel.mapping, kernel.page_table_root, words)
 
 
 def image_memory(kernel: Kernel) -> VirtualMemory:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
-from kallsift.arch.paging import PagingMode
 from kallsift.arch.registry import word_sizes_of
 from kallsift.errors import Step
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome, proven
@@ -212,10 +211,9 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tup
         physical_base=None if base is None else PhysicalAddress(placement.physical(base)),
         kaslr_slide=slide,
         page_table_root=None if placement.root is None else PhysicalAddress(placement.root),
-        paging=placement.mapping.name if placement.mapping else None,
+        mapping=placement.mapping,
         memory=memory,
         distance=placement.distance,
         damage=tables.damage,
         lists=placement.lists,
-        attribute_bits=placement.mapping.attribute_bits if isinstance(placement.mapping, PagingMode) else 0,
     )

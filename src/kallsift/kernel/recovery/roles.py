@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from kallsift.arch.paging import PagingMode
-from kallsift.kernel.access.virtual_memory import kernel_mapping
 from kallsift.kernel.kernel import Kernel, Role, State
 from kallsift.kernel.placement.pointers import PAGE, Words
 from kallsift.memory.memory import AddressSpace
@@ -41,8 +40,7 @@ def crash_memory(kernel: Kernel) -> tuple[int, int] | None:
 
 def ram_end(kernel: Kernel) -> int:
     """Return where a kernel's RAM ends, as its variable ``max_pfn`` (mm/memblock.c) says; 0 where nothing does."""
-    mapping = kernel_mapping(kernel)
-    page = mapping.page_size if isinstance(mapping, PagingMode) else PAGE
+    page = kernel.mapping.page_size if isinstance(kernel.mapping, PagingMode) else PAGE
     return (_variable(kernel, "max_pfn", kernel.symbols.word_size) or 0) * page
 
 
@@ -57,7 +55,7 @@ def may_lack_hole(kernel: Kernel) -> bool:
     if kernel.state is not State.RUNNING or memory.segments[0].start:
         return False
     end = ram_end(kernel)
-    return end > memory.segments[0].end if end else not isinstance(kernel_mapping(kernel), PagingMode)
+    return end > memory.segments[0].end if end else not isinstance(kernel.mapping, PagingMode)
 
 
 def _variable(kernel: Kernel, name: str, width: int, offset: int = 0) -> int | None:

@@ -80,7 +80,7 @@ def unplaced_kernel(memory: Memory, readings: Sequence[Tables]) -> Kernel | None
         physical_base=None,
         kaslr_slide=None,
         page_table_root=None,
-        paging=None,
+        mapping=None,
         memory=memory,
         distance=low - FAR & (1 << 64) - 1,
         is_placed=False,

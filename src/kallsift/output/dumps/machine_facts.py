@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from kallsift.arch.paging import PagingMode, Windows
 from kallsift.errors import KallsiftError
 from kallsift.image.formats.machine_ids import ELF_MACHINES
-from kallsift.kernel.access.virtual_memory import VirtualMemory, kernel_mapping, virtual_memory
+from kallsift.kernel.access.virtual_memory import VirtualMemory, virtual_memory
 from kallsift.kernel.checks.vmcoreinfo import MAX_SIZE, Vmcoreinfo, parse, scattered
 from kallsift.kernel.kernel import Kernel
 from kallsift.memory.formats.core_notes import CoreNotes
@@ -192,7 +192,7 @@ def _rebuilt(kernel: Kernel, virtual: VirtualMemory | None) -> bytes:
     note = find_build_id(kernel, held) if kernel.symbols.find("__start_notes") is not None else None
     if note is not None:
         lines.append(f"BUILD-ID={note.build_id.hex()}")
-    mapping = kernel_mapping(kernel)
+    mapping = kernel.mapping
     lines.append(f"PAGESIZE={PAGE if mapping is None or isinstance(mapping, Windows) else mapping.page_size}")
     if kernel.page_table_root is not None:
         # x86-64 uses this name here too, although its symbol is called otherwise
