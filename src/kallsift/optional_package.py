@@ -1,4 +1,4 @@
-"""Import optional packages once: to look for a module that is not installed takes as long as to unpack many streams."""
+"""Import optional packages once: a search for a missing module takes as long as decompressing many streams."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import Any
 
 ZSTD = ("compression.zstd", "backports.zstd")
-"""Python 3.14 has what the package brings to those before it."""
+"""Modules for zstd: Python's own since 3.14, and that of a package for older versions."""
 
 PACKAGES = {"lz4.frame": "lz4", "lz4.block": "lz4", "pyfwnt": "libfwnt-python"}
-"""What brings a module, where that is called otherwise."""
+"""Names of packages that differ from their module's."""
 
 
 class MissingPackageError(Exception):
@@ -22,7 +22,7 @@ def optional_package(*modules: str) -> Any:
     """Return the first of some modules that is installed.
 
     Raises:
-        MissingPackageError: if none is; names what brings the last one.
+        MissingPackageError: if none is; the text names the package of the last one.
     """
     for module in modules:
         try:

@@ -1,7 +1,7 @@
-"""Go on in a stream of bzip2 behind a damaged block.
+"""Continue in a stream of bzip2 behind a damaged block.
 
-Blocks begin with a mark of 48 bits, at any bit, and each has a checksum. How much one unpacks to depends on its
-content: blocks are filled with what is left once repeated bytes are counted.
+Blocks begin with a mark of 48 bits, at any bit, and each has a checksum. The uncompressed size of a block depends on
+its content: a block is filled with the data that remains after repeated bytes are shortened.
 
 Source: bzip2 1.0.8, decompress.c and compress.c.
 """
@@ -20,19 +20,19 @@ from kallsift.compression.stream_frames import Break, Damage, Rest
 
 BLOCK_MARK, END_MARK, MARK_BITS, CHECKSUM_BITS = 0x314159265359, 0x177245385090, 48, 32
 STREAM_SIZE, LEVEL_SIZE = 4, 100_000
-"""Bytes of a stream's header, and of a block for each level."""
+"""Size of a stream's header in bytes, and size of a block for each level."""
 MIN_FILLED = 0.75
-"""Share of its size that a full block unpacks to at least: of four equal bytes five are made."""
+"""Lowest uncompressed size of a full block, as a share of its size: five bytes stand for four equal ones."""
 MAX_LOST_RATIO = 8
-"""How many times as much as at least blocks are taken to unpack to at most; blank memory packs to next to nothing."""
+"""Highest ratio of lost bytes to the lowest possible number; blank memory is compressed to next to nothing."""
 MAX_PACKED = 4 << 20
-"""Bytes of a packed block, with much to spare."""
+"""Highest size of a compressed block in bytes, with a large margin."""
 BLOCK_COST = 1 << 15
-"""Bytes that could be passed over while a decoder is made."""
+"""Cost of a decoder, as the number of bytes that could be read in that time."""
 
 
 def bzip2_rest(damage: Damage) -> Rest:
-    """Go on at the next block that unpacks."""
+    """Continue at the next block that decompresses."""
     data, done, lost = damage.data, damage.done, 0
     for first, end in _spans(damage):
         if not damage.budget.take("blocks", BLOCK_COST):
@@ -52,15 +52,19 @@ def bzip2_rest(damage: Damage) -> Rest:
 
 
 def _least(data: memoryview, begin: int) -> int:
-    """Return how much a full block of a stream unpacks to at least; its level is the digit in its header."""
+    """Return the lowest uncompressed size of a full block of a stream.
+
+    The level of the stream is the digit in its header.
+    """
     level = data[begin + STREAM_SIZE - 1] - ord("0")
     return int(MIN_FILLED * LEVEL_SIZE * (level if 1 <= level <= 9 else 1))
 
 
 def _spans(damage: Damage) -> Iterator[tuple[int, int]]:
-    """Yield the first bit of what may be a block, and the one behind it: what stands between two marks.
+    """Yield the first bit of each possible block, and the bit behind it.
 
-    Nothing but a header of four bytes stands between the end of a stream and the next one; if more does, that is lost.
+    Such a block stands between two marks. Only a header of four bytes stands between the end of a stream and the next
+    stream; if there is more, it is a lost block.
     """
     data, begin = damage.data, damage.begin
     block_marks, end_marks = (_marks(data, begin, mark) for mark in (BLOCK_MARK, END_MARK))
@@ -77,7 +81,7 @@ def _marks(data: memoryview, begin: int, mark: int) -> Iterator[int]:
     def at(shift: int) -> Iterator[int]:
         size = -(-(MARK_BITS + shift) // 8)
         aligned = mark << (8 * size - MARK_BITS - shift)
-        # all whole bytes of it; the bits before and behind them are compared then
+        # all whole bytes of the mark; the bits before and behind them are compared afterwards
         whole = aligned.to_bytes(size, "big")[bool(shift) : size - bool(shift)]
         mask = ((1 << MARK_BITS) - 1) << (8 * size - MARK_BITS - shift)
         for match in re.finditer(re.escape(whole), data[begin:]):
@@ -89,7 +93,10 @@ def _marks(data: memoryview, begin: int, mark: int) -> Iterator[int]:
 
 
 def _unpacked(data: memoryview, begin: int, end: int) -> bytes | None:
-    """Return what the block between two bits holds, by way of a stream of it alone; None if its checksum is wrong."""
+    """Return the contents of the block between two bits.
+
+    The block is decompressed as a stream of its own. The result is None if its checksum is wrong.
+    """
     first, shift = divmod(begin, 8)
     packed = np.frombuffer(data[first : -(-end // 8) + 1], np.uint8)
     packed = np.append(packed, np.zeros(1, np.uint8))

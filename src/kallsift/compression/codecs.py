@@ -1,7 +1,7 @@
-"""The compressions that kernels come in: each a row, all decoded piece by piece under one ceiling.
+"""Decode the compressions of kernels: one row each, all decoded piece by piece under one ceiling.
 
-Kernels pack themselves by scripts/Makefile.lib (cmd_gzip, cmd_xzkern, cmd_lzma, cmd_bzip2, cmd_lzo, cmd_lz4,
-cmd_zstd22). Bytes behind the end of a stream are usual: some of those commands append the size of what was packed.
+Kernels are compressed by scripts/Makefile.lib (cmd_gzip, cmd_xzkern, cmd_lzma, cmd_bzip2, cmd_lzo, cmd_lz4,
+cmd_zstd22). Bytes behind the end of a stream are usual: some of those commands append the uncompressed size.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from kallsift.errors import ImageError
 from kallsift.optional_package import MissingPackageError
 
 CEILING = 512 << 20
-"""Bytes that one payload may expand to; unpacked kernels with everything built in have about 100 MiB."""
+"""Highest number of bytes that one payload may expand to; kernels with everything built in have about 100 MiB."""
 RATIO = 256
-"""A stream may expand to so many times its own size once it passes `RATIO_FREE` bytes; kernels shrink to a tenth."""
+"""Highest ratio of expansion of a stream beyond `RATIO_FREE` bytes; kernels shrink to a tenth."""
 RATIO_FREE = 64 << 20
 
 CHUNK = 1 << 16
 PIECE = 1 << 20
-"""Bytes that are given to a decoder, and taken from it, at once."""
+"""Number of bytes that a decoder gets (`CHUNK`), and returns, at once."""
 
 IDLE_LIMIT = 4
-"""Calls after which a decoder that neither takes nor gives anything is at an end."""
+"""Number of calls after which a decoder that neither takes nor returns anything is at its end."""
 
 HEADER_SIZE = 32
-"""Bytes by which a stream is recognised."""
+"""Number of bytes by which a stream is recognised."""
 
 Pieces = Generator[bytes, None, int]
-"""Yields what was decoded, in pieces, none of them from more than `CHUNK` bytes; returns the offset behind the end."""
+"""Generator that yields the decoded pieces, each from at most `CHUNK` bytes; it returns the offset behind the end."""
 
 DECODING = 4
-"""How many bytes could be passed over while one is decoded."""
+"""Cost of decoding one byte, as the number of bytes that could be read in that time."""
 
 
 class CodecError(ImageError):
     """A payload cannot be decoded; the text says why.
 
     Attributes:
-        expanded: bytes that were decoded before it was given up.
+        expanded: number of bytes that were decoded before that.
     """
 
     def __init__(self, message: str, expanded: int = 0) -> None:
@@ -59,7 +59,7 @@ class MissingCodecError(CodecError):
 
 
 def _streamed(start: Callable[[], decoders.Started]) -> Callable[[memoryview], Pieces]:
-    """A decoder by way of a decompressor, which ``start`` makes."""
+    """Return a decoder that uses a decompressor from ``start``."""
 
     def pieces(data: memoryview) -> Pieces:
         stream, error = start()
@@ -74,7 +74,7 @@ def _streamed(start: Callable[[], decoders.Started]) -> Callable[[memoryview], P
             except MemoryError as problem:
                 raise CodecError("wants more memory than there is") from problem
             yield piece
-            # some give nothing although they hold input that they have yet to look at
+            # some decoders return nothing although they still have unread input
             idle = 0 if piece or chunk else idle + 1
             if idle > IDLE_LIMIT:
                 raise CodecError("is cut short")
@@ -87,7 +87,10 @@ def _blocks(
     pieces: Callable[[memoryview, decoders.Block, type[Exception]], Pieces],
     start: Callable[[], tuple[decoders.Block, type[Exception]]],
 ) -> Callable[[memoryview], Pieces]:
-    """A decoder of a container of blocks, each of which is unpacked by what ``start`` gives."""
+    """Return a decoder of a container of blocks.
+
+    Each block is decompressed by the function from ``start``.
+    """
 
     def decoded(data: memoryview) -> Pieces:
         try:
@@ -103,11 +106,11 @@ class Codec:
     """One compression.
 
     Attributes:
-        name: as messages call it.
-        patterns: ways in which a stream begins, each in not more than `HEADER_SIZE` bytes; the first is one byte: a
-            search for a set of bytes takes 16 times as long.
-        pieces: decodes the stream at the start of some bytes.
-        transparent: whether what does not repeat stands in the stream as it is.
+        name: name in messages.
+        patterns: possible beginnings of a stream, each of at most `HEADER_SIZE` bytes; each begins with one fixed byte,
+            because a search for a set of bytes takes 16 times as long.
+        pieces: function that decodes the stream at the beginning of some bytes.
+        transparent: True if data that does not repeat stands in the stream as it is.
     """
 
     name: str
@@ -120,7 +123,7 @@ class Codec:
         return any(pattern.match(header) for pattern in self.patterns)
 
     def offsets(self, view: Bytes) -> Iterator[int]:
-        """Yield where streams can begin, ascending."""
+        """Yield the offsets where streams can begin, ascending."""
         yield from merge(*((match.start() for match in pattern.finditer(view.data)) for pattern in self.patterns))
 
 
@@ -129,7 +132,7 @@ def _patterns(*patterns: bytes) -> tuple[re.Pattern[bytes], ...]:
 
 
 _LZMA_SIZES = rb"\0\0[\0-\xff][\0-\x10](?:\xff{8}|[\0-\xff]{3}[\0-\x1f]\0{4})"
-"""Size of the dictionary, and of what was packed, in the header of an LZMA stream."""
+"""Size of the dictionary, and uncompressed size, in the header of an LZMA stream."""
 
 CODECS = (
     Codec("xz", _patterns(rb"\xfd7zXZ\0\0[\0\x01\x04\x0a]"), _streamed(decoders.xz)),
@@ -139,21 +142,21 @@ CODECS = (
     # version 01 in the two upper bits of the flags
     Codec("lz4 frame", _patterns(rb"\x04\x22\x4d\x18[\x40-\x7f][\x40-\x70]"), _streamed(decoders.lz4_frame), True),
     Codec("lz4", _patterns(rb"\x02\x21\x4c\x18"), _blocks(lz4_legacy.pieces, decoders.lz4_block), True),
-    # deflate, no flags that RFC 1952 keeps back, any time, a level and a system that are known
+    # deflate, no flags that RFC 1952 reserves, any time, a level and a system that are known
     Codec(
         "gzip",
         _patterns(rb"\x1f\x8b\x08[\0-\x1f][\0-\xff]{4}[\0\x02\x04][\0-\x0d\xff]"),
         _streamed(decoders.gzip),
     ),
-    # Properties of -lc3 -lp0 -pb2 and of OpenWrt's -lc1 -lp2 -pb2; a dictionary of whole 64 KiB up to 256 MiB; the
-    # size unknown or below 512 MiB.
+    # Properties of -lc3 -lp0 -pb2 and of OpenWrt's -lc1 -lp2 -pb2; a dictionary of a multiple of 64 KiB up to 256 MiB;
+    # the size unknown or below 512 MiB.
     Codec(
         "lzma",
         _patterns(*(properties + _LZMA_SIZES for properties in (rb"\x5d", rb"\x6d"))),
         _streamed(decoders.lzma_alone),
     ),
 )
-"""All compressions, those with the most telling beginnings first."""
+"""All compressions, those with the most distinctive beginnings first."""
 
 TRANSPARENT = tuple(codec for codec in CODECS if codec.transparent)
 
@@ -162,12 +165,12 @@ BY_NAME = {codec.name: codec for codec in CODECS}
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """What a stream held.
+    """The contents of a stream.
 
     Attributes:
         data: the bytes; read-only.
         used: size of the stream itself.
-        problem: why there may be less than there was, e.g. ``"is cut short"``; None for a whole stream.
+        problem: reason why bytes may be missing, e.g. ``"is cut short"``; None for a whole stream.
     """
 
     data: Bytes
@@ -176,13 +179,15 @@ class Decoded:
 
 
 def recognise(view: Bytes) -> Codec | None:
-    """The compression that ``view`` begins with."""
+    """Return the compression that ``view`` begins with; None if there is none."""
     header = view[:HEADER_SIZE].tobytes()
     return next((codec for codec in CODECS if codec.begins(header)), None)
 
 
 def decode(codec: Codec, view: Bytes, budget: WorkBudget) -> Decoded:
-    """The stream that ``view`` begins with; as much of it as can be had, with the reason in `Decoded.problem`.
+    """Decode the stream at the beginning of ``view``, as far as possible.
+
+    If the stream is damaged, `Decoded.problem` has the reason.
 
     Raises:
         CodecError: if nothing can be decoded, or if it is more than the budget, `CEILING` or `RATIO` allows.
@@ -219,7 +224,10 @@ def decode(codec: Codec, view: Bytes, budget: WorkBudget) -> Decoded:
 
 
 def beginning(codec: Codec, view: Bytes) -> bytes:
-    """The first piece of the stream that ``view`` begins with, at most `PIECE` bytes; empty if it is broken."""
+    """Return the first piece of the stream that ``view`` begins with.
+
+    It has at most `PIECE` bytes, and is empty if the stream is broken.
+    """
     try:
         return next(filter(None, codec.pieces(view.data)), b"")
     except (CodecError, MissingPackageError):

@@ -11,9 +11,12 @@ from typing import Protocol
 from kallsift.optional_package import ZSTD, optional_package
 
 MEMORY_LIMIT = 256 << 20
-"""Bytes of memory that an xz or lzma decoder may want; xz -9 takes 65 MiB, the kernel's own scripts 129 MiB."""
+"""Highest number of bytes of memory for an xz or lzma decoder; xz -9 takes 65 MiB, the kernel's own scripts 129 MiB."""
 WINDOW_LOG_LIMIT = 27
-"""Largest window of a zstd stream as a power of two: what its own tool takes unasked, and `zstd --ultra -22` writes."""
+"""Largest window of a zstd stream as a power of two.
+
+It is the default limit of zstd's own tool, and the window that `zstd --ultra -22` writes.
+"""
 
 
 class Decoder(Protocol):
@@ -32,7 +35,7 @@ Started = tuple[Decoder, type[Exception]]
 """A decoder, and the error that it raises."""
 
 Block = Callable[[memoryview, int], bytes]
-"""Unpacks one block, given the most that it may unpack to."""
+"""Function that decompresses one block to at most a number of bytes."""
 
 
 class _Gzip:
@@ -98,7 +101,7 @@ def lz4_frame() -> Started:
 
 
 def lz4_block() -> tuple[Block, type[Exception]]:
-    """Return what unpacks blocks of lz4, and the error that it raises.
+    """Return a function that decompresses blocks of lz4, and the error that it raises.
 
     Raises:
         MissingPackageError: if its package is not installed.
@@ -113,7 +116,7 @@ def lz4_block() -> tuple[Block, type[Exception]]:
 
 
 def lzo_block() -> tuple[Block, type[Exception]]:
-    """Return what unpacks blocks of LZO1X, and the error that it raises.
+    """Return a function that decompresses LZO1X blocks, and the error that it raises.
 
     Raises:
         MissingPackageError: if its package is not installed.

@@ -1,6 +1,6 @@
-"""The legacy format of lz4, which `lz4 -l` writes for kernels: a magic, then blocks behind their sizes.
+"""Decode the legacy format of lz4, which `lz4 -l` writes for kernels: a magic, then blocks behind their sizes.
 
-Format: lz4_Frame_format.md, "Legacy frame". All blocks but the last unpack to 8 MiB. Nothing marks the end.
+Format: lz4_Frame_format.md, "Legacy frame". All blocks but the last decompress to 8 MiB. Nothing marks the end.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Callable, Generator
 MAGIC_SIZE = 4
 BLOCK_SIZE = 8 << 20
 PACKED_LIMIT = BLOCK_SIZE + BLOCK_SIZE // 255 + 16
-"""LZ4_compressBound of a block: what one that cannot be compressed takes."""
+"""LZ4_compressBound of a block: the size of one that cannot be compressed."""
 
 
 def pieces(
     data: memoryview, decode: Callable[[memoryview, int], bytes], error: type[Exception]
 ) -> Generator[bytes, None, int]:
-    """Decodes block by block; returns the offset behind the last.
+    """Decode block by block; return the offset behind the last one.
 
     Args:
-        data: begins with the stream.
-        decode: unpacks one block, given the most that it may unpack to.
-        error: what ``decode`` raises.
+        data: bytes that begin with the stream.
+        decode: function that decompresses one block to at most a number of bytes.
+        error: error that ``decode`` raises.
 
     Raises:
         ValueError: if a block is cut short or damaged; the text says which.
@@ -34,7 +34,7 @@ def pieces(
         if not 0 < size <= PACKED_LIMIT or start > len(data):
             if position == MAGIC_SIZE:
                 raise ValueError(f"is damaged (a block of {size} bytes)")
-            return position  # the end, or the size of the whole, which the kernel's build appends
+            return position  # the end, or the uncompressed size, which the kernel's build appends
         if start + size > len(data):
             if unpacked and len(data) - start < 8:
                 return position

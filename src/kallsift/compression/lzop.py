@@ -1,4 +1,4 @@
-"""lzop's container of LZO1X blocks, as far as kernels, libvirt and dumps use it.
+"""Decode lzop's container of LZO1X blocks, as far as kernels, libvirt and dumps use it.
 
 Format: lzop 1.04, src/lzop.c and src/conf.h; the kernel's own reader is lib/decompress_unlzo.c. All words are
 big-endian.
@@ -13,30 +13,30 @@ from typing import NamedTuple
 MAGIC = b"\x89LZO\0\r\n\x1a\n"
 MAGIC_SIZE = len(MAGIC)
 NEWER_HEADER = 0x0940
-"""The version from which on a header holds the version needed, the level and the upper half of the time."""
+"""Version since which a header has the needed version, the level and the upper half of the time."""
 BLOCK_LIMIT = 256 << 10
-"""lzop writes blocks of so many bytes, and the kernel's reader takes none that are larger."""
+"""Size of lzop's blocks in bytes; the kernel's reader refuses larger ones."""
 
 BLOCK_COST = 1 << 13
-"""Bytes that could be passed over while a block is looked at."""
+"""Cost of one block, as the number of bytes that could be read in that time."""
 
 ADLER_PLAIN, ADLER_PACKED, EXTRA_FIELD, CRC_PLAIN, CRC_PACKED, FILTERED = 0x1, 0x2, 0x40, 0x100, 0x200, 0x800
-"""Flags: which checksums stand before each block, and which fields in the header."""
+"""Flags of the checksums before each block, and of the fields in the header."""
 
 Decode = Callable[[memoryview, int], bytes]
-"""Unpacks one block, given the size it unpacks to."""
+"""Function that decompresses one block to a given size."""
 
 
 class Block(NamedTuple):
     """One block of a stream.
 
     Attributes:
-        begin: offset at which its header begins.
-        start: offset of what is packed.
-        size: bytes that it unpacks to.
-        packed: bytes that it takes; as many where it is stored as it is.
-        adler: the Adler checksum of what is unpacked; None if there is none.
-        crc: the CRC of what is unpacked, likewise.
+        begin: offset of its header.
+        start: offset of its compressed data.
+        size: uncompressed size in bytes.
+        packed: compressed size in bytes; the same as ``size`` where it is stored uncompressed.
+        adler: Adler checksum of the uncompressed data; None if there is none.
+        crc: CRC of the uncompressed data, likewise.
     """
 
     begin: int
@@ -53,12 +53,12 @@ class Block(NamedTuple):
 
 
 def pieces(data: memoryview, decode: Decode, error: type[Exception]) -> Generator[bytes, None, int]:
-    """Decodes block by block; returns the offset behind the end mark.
+    """Decode block by block; return the offset behind the end mark.
 
     Args:
-        data: begins with the stream.
-        decode: unpacks one block.
-        error: what ``decode`` raises.
+        data: bytes that begin with the stream.
+        decode: function that decompresses one block.
+        error: error that ``decode`` raises.
 
     Raises:
         ValueError: if the stream is cut short or damaged; the text says where.
@@ -91,14 +91,14 @@ def block_at(data: memoryview, begin: int, flags: int) -> Block | None:
 
 
 def with_sizes(data: memoryview, begin: int, flags: int, size: int, packed: int) -> Block:
-    """Return the block whose header stands at an offset, with its sizes given.
+    """Return the block whose header stands at an offset, with given sizes.
 
     Raises:
         ValueError: if the header is cut short.
     """
     has_adler, has_crc = bool(flags & ADLER_PLAIN), bool(flags & CRC_PLAIN)
     start = begin + 8 + 4 * (has_adler + has_crc)
-    # a block that cannot be packed is stored, without the checksums of what is packed
+    # a block that cannot be compressed is stored, without the checksums of compressed data
     if packed < size:
         start += 4 * (bool(flags & ADLER_PACKED) + bool(flags & CRC_PACKED))
     adler = _word(data, begin + 8) if has_adler else None
@@ -107,7 +107,7 @@ def with_sizes(data: memoryview, begin: int, flags: int, size: int, packed: int)
 
 
 def unpack(data: memoryview, block: Block, decode: Decode, error: type[Exception]) -> bytes | None:
-    """Return what a block holds; None if it is damaged, as its checksums tell."""
+    """Return the contents of a block; None if it or a checksum is damaged."""
     packed = data[block.start : block.end]
     try:
         unpacked = bytes(packed) if block.packed == block.size else decode(packed, block.size)
@@ -122,7 +122,7 @@ def read_header(data: memoryview) -> tuple[int, int]:
     """Return the offset behind the header, and its flags.
 
     Raises:
-        ValueError: if it is cut short, or tells of a filter.
+        ValueError: if it is cut short, or requires a filter.
     """
     version = int.from_bytes(data[MAGIC_SIZE : MAGIC_SIZE + 2], "big")
     newer = version >= NEWER_HEADER

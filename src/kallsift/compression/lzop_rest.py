@@ -1,7 +1,8 @@
-"""Go on in a stream of lzop behind a damaged block.
+"""Continue in a stream of lzop behind a damaged block.
 
-All blocks but the last one unpack to `BLOCK_LIMIT` bytes, and where one ends the header of the next one stands. If a
-header is damaged itself, the next one is searched, and what stands between the two is a block if it unpacks as one.
+All blocks but the last one decompress to `BLOCK_LIMIT` bytes, and the header of the next block stands at the end of
+each. If a header itself is damaged, the next valid one is searched for. The bytes between the two are a block if they
+decompress as one.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from kallsift.compression.lzop import BLOCK_COST, BLOCK_LIMIT, Block, block_at, 
 from kallsift.compression.stream_frames import Break, Damage, Gap, Piece, Rest
 
 FULL = re.compile(re.escape(BLOCK_LIMIT.to_bytes(4, "big")))
-"""How the header of each block begins but that of the last one."""
+"""Beginning of the header of each block but the last one."""
 MAX_LOST_RATIO = 8
-"""How many times as many blocks as at least are lost at most where damage can have taken more than one."""
+"""Highest ratio of lost blocks to the lowest possible number, where several may be damaged."""
 MAX_PACKED = BLOCK_LIMIT + 24
-"""Bytes that a block takes with its header, at most."""
+"""Highest size of a block with its header in bytes."""
 MAX_BEHIND = 4096
-"""Bytes behind the mark of the end."""
+"""Highest number of bytes behind the end mark."""
 
 
 def lzop_rest(damage: Damage) -> Rest:
-    """Go on at the next block."""
+    """Continue at the next block."""
     data, position, done = damage.data, 0, damage.done
     decode = decoders.lzo_block()
     try:
@@ -60,7 +61,7 @@ def _block_at(data: memoryview, position: int, flags: int) -> Block | None:
 
 
 def _is_header(data: memoryview, position: int, flags: int) -> bool:
-    """Tell whether the header of a block, or the mark of the end, stands at an offset."""
+    """Tell whether the header of a block, or the end mark, stands at an offset."""
     if _is_end(data, position):
         return True
     block = _block_at(data, position, flags)
@@ -72,7 +73,10 @@ def _is_end(data: memoryview, position: int) -> bool:
 
 
 def _next_block(damage: Damage, position: int, flags: int) -> int | None:
-    """Return where the next block is that unpacks and is followed by another one; None if there is none."""
+    """Return the offset of the next block that decompresses; None if there is none.
+
+    Another block, or the end mark, must follow it.
+    """
     data, decode = damage.data, decoders.lzo_block()
     for match in FULL.finditer(data, position):
         block = _block_at(data, match.start(), flags)
@@ -84,7 +88,10 @@ def _next_block(damage: Damage, position: int, flags: int) -> int | None:
 
 
 def _between(data: memoryview, begin: int, end: int, flags: int) -> Iterator[Piece]:
-    """Yield the block between two offsets, whose header is damaged; or a break, if there may be several."""
+    """Yield the block between two offsets, whose header is damaged.
+
+    If there may be several blocks, or it does not decompress, a break is yielded.
+    """
     least = -(-(end - begin) // MAX_PACKED) * BLOCK_LIMIT
     lost = Break(least, MAX_LOST_RATIO * least)
     packed = _with_sizes(data, begin, end, flags)
@@ -95,14 +102,17 @@ def _between(data: memoryview, begin: int, end: int, flags: int) -> Iterator[Pie
     if (unpacked := unpack(data, packed, decode, error)) is not None:
         yield unpacked
     elif unpack(data, packed._replace(adler=None, crc=None), decode, error) is not None:
-        # one block, of which its checksum does not say that it is right
+        # one block whose checksum does not confirm the data
         yield Gap(packed.size)
     else:
         yield lost
 
 
 def _with_sizes(data: memoryview, begin: int, end: int, flags: int) -> Block | None:
-    """Return the block between two offsets, whatever its header says of sizes; None if it cannot be one."""
+    """Return the block between two offsets, without the sizes in its header.
+
+    The result is None if it cannot be one block.
+    """
     for packed in (1, BLOCK_LIMIT):
         block = with_sizes(data, begin, flags, BLOCK_LIMIT, packed)
         size = end - block.start

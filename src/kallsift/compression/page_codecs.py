@@ -1,4 +1,4 @@
-"""The compressions of single pages in kdump files: each unpacks one page, and never to more than its size.
+"""Decompress single pages of kdump files, each to at most the size of a page.
 
 Sources: makedumpfile, diskdump_mod.h (DUMP_DH_COMPRESSED_*); a page is a zlib stream, an LZO1X block, a Snappy block
 without frames, or a zstd frame.
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from kallsift.optional_package import ZSTD, optional_package
 
 Decode = Callable[[memoryview, memoryview], int]
-"""Unpacks a page to where it belongs, and tells how many bytes it has; never more than there is room for.
+"""Function that decompresses a page into a target, and returns the page's size.
 
-Raises the error beside it, or ValueError.
+It never writes more than the target has room for. It raises the error beside it, or ValueError.
 """
 
 Codec = tuple[Decode, type[Exception]]
@@ -27,13 +27,13 @@ def _put(unpacked: bytes, target: memoryview) -> int:
 
 
 def inflate(packed: memoryview, target: memoryview) -> int:
-    """Unpack a page that is a zlib stream, as `Decode`.
+    """Decompress a page that is a zlib stream, as `Decode`.
 
     Raises:
         zlib.error: if it is none.
     """
     stream = zlib.decompressobj()
-    # with room for one byte more, the checksum behind the page is looked at
+    # with room for one byte more, the decoder also checks the checksum behind the page
     unpacked = stream.decompress(packed, len(target) + 1)
     return _put(unpacked, target) if stream.eof else 0
 
@@ -42,7 +42,7 @@ def _lzo() -> Codec:
     lzo = optional_package("lzallright")
 
     def decode(packed: memoryview, target: memoryview) -> int:
-        # what expands to more does so by no more than 255 bytes for one
+        # one byte expands to at most 255, so a page that is too large stays bounded
         return _put(lzo.LZOCompressor.decompress(packed, len(target)), target)
 
     return decode, lzo.LZOError
@@ -75,10 +75,10 @@ CODECS: dict[int, tuple[str, Callable[[], Codec]]] = {
     0x4: ("snappy", _snappy),
     0x20: ("zstd", _zstd),
 }
-"""By the flag in a page's descriptor: the name, and what loads it."""
+"""Codecs by the flag in a page's descriptor: the name, and a function that loads it."""
 
 UNKNOWN: Codec = (lambda _packed, _target: 0), ValueError
-"""What unpacks nothing: for flags that name no codec, or several."""
+"""Codec that decompresses nothing: for flags that name no codec, or several."""
 
 COMPRESSED = sum(CODECS)
-"""The flags that tell of a compression; the others say nothing of how a page is stored."""
+"""Flags of compressions; the others tell nothing about how a page is stored."""

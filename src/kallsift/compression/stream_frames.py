@@ -1,8 +1,8 @@
-"""What can be had of a compressed stream behind the place where it is damaged: of what is packed independently.
+"""Recover the independent parts of a compressed stream behind a damaged place.
 
-How much was lost is known where the format says how much its parts unpack to. Sources: RFC 1952 (ISIZE), RFC 8878
-(frame header), lz4_Frame_format.md of lz4/lz4, xz-file-format.txt of tukaani-project/xz (index). For the others see
-`bzip2_rest.py` and `lzop_rest.py`.
+The number of lost bytes is known where the format stores the uncompressed size of its parts. Sources: RFC 1952 (ISIZE),
+RFC 8878 (frame header), lz4_Frame_format.md of lz4/lz4, xz-file-format.txt of tukaani-project/xz (index). See
+`bzip2_rest.py` and `lzop_rest.py` for the others.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from kallsift.compression.varints import varints
 from kallsift.optional_package import optional_package
 
 MAX_CANDIDATES = 1 << 8
-"""Places that look like the beginning of a part and are tried."""
+"""Highest number of places that look like the beginning of a part and are tried."""
 TRIED = 1 << 16
-"""Bytes that are unpacked to see whether a part begins somewhere."""
+"""Number of bytes that are decompressed to test whether a part begins at a place."""
 MAX_DEFLATE_RATIO = 1032
 MAX_BLOCKS = 1 << 22
 
 
 class Gap(NamedTuple):
-    """Bytes that are lost in the middle of what a stream holds.
+    """Bytes that are lost in the middle of a stream's contents.
 
     Attributes:
-        size: how many.
-        before: how many before them come of the same damaged part, whose checksum says no more than that it is damaged.
+        size: number of lost bytes.
+        before: number of bytes before them that come from the same damaged part; its checksum does not tell which of
+            them are wrong.
     """
 
     size: int
@@ -41,11 +42,11 @@ class Gap(NamedTuple):
 
 
 class Break(NamedTuple):
-    """Bytes that are lost in the middle of what a stream holds, of which the stream does not tell how many.
+    """Bytes that are lost in the middle of a stream's contents, where the stream does not tell how many.
 
     Attributes:
-        least: so many at least.
-        most: more would be unlikely.
+        least: lowest number of lost bytes.
+        most: highest likely number.
     """
 
     least: int
@@ -55,17 +56,17 @@ class Break(NamedTuple):
 Piece = bytes | Gap | Break
 
 Rest = Generator[Piece, None, int]
-"""Yields what is left of a stream, and returns the offset behind it."""
+"""Generator that yields the rest of a stream, and returns the offset behind it."""
 
 
 class Damage(NamedTuple):
-    """Where a stream cannot be unpacked any further.
+    """The place where a stream cannot be decompressed any further.
 
     Attributes:
         data: all bytes.
         begin: offset at which the stream begins.
-        done: bytes that were unpacked of it.
-        budget: what may be spent on the rest.
+        done: number of bytes that were decompressed of it.
+        budget: work that may be spent on the rest.
     """
 
     data: memoryview
@@ -75,16 +76,19 @@ class Damage(NamedTuple):
 
 
 Salvage = Callable[[Damage], Rest]
-"""Gives the rest of a damaged stream.
+"""Function that recovers the rest of a damaged stream.
 
-It gives nothing, and returns the size of all data, where there is nothing that can be had.
+If nothing can be recovered, it yields nothing, and returns the size of all data.
 """
 
 GZIP = re.compile(rb"\x1f\x8b\x08[\0-\x1f].{4}[\0\x02\x04][\0-\x0d\xff]", re.DOTALL)
 
 
 def gzip_rest(damage: Damage) -> Rest:
-    """Go on at the next member, before which the size of the damaged one stands, modulo 2^32."""
+    """Continue at the next member.
+
+    The size of the damaged member stands before it, modulo 2^32.
+    """
     data, begin, done, _ = damage
     for place in _places(GZIP, data, begin + 18):
         size = int.from_bytes(data[place - 4 : place], "little")
@@ -105,7 +109,7 @@ ZSTD = re.compile(rb"\x28\xb5\x2f\xfd")
 
 
 def zstd_rest(damage: Damage) -> Rest:
-    """Go on at the next frame, if the damaged one's header says how much it holds."""
+    """Continue at the next frame, if the damaged one's header has its size."""
     data, begin, done, _ = damage
     size = _zstd_size(data[begin : begin + 18])
     if size is None or size < done:
@@ -119,7 +123,7 @@ def zstd_rest(damage: Damage) -> Rest:
 
 
 def _zstd_size(header: memoryview) -> int | None:
-    """How much a frame holds, as its header says; None where it does not."""
+    """Return the uncompressed size in a frame's header; None if it has none."""
     if len(header) < 18:
         return None
     kind, is_single = header[4] >> 6, bool(header[4] & 0x20)
@@ -136,7 +140,10 @@ LZ4_PLAIN = 1 << 31
 
 
 def lz4_rest(damage: Damage) -> Rest:
-    """Go on at the next block of a frame whose blocks are independent: each but the last is of the same size."""
+    """Continue at the next block of a frame whose blocks are independent.
+
+    Each block but the last has the same size.
+    """
     data, begin, done, _ = damage
     flags, most = data[begin + 4], LZ4_BLOCK_SIZES.get(data[begin + 5] >> 4, 0)
     if not flags & LZ4_INDEPENDENT or not most:
@@ -159,7 +166,7 @@ def lz4_rest(damage: Damage) -> Rest:
             continue
         already = max(0, done - number * most)
         try:
-            # as the first block of a frame, so that its checksum counts
+            # it is decoded as the first block of a frame, so that its checksum is checked
             block = lz4.LZ4FrameDecompressor().decompress(header + bytes(data[start:position]))
         except RuntimeError:
             yield Gap(most - already, already)
@@ -170,18 +177,18 @@ def lz4_rest(damage: Damage) -> Rest:
 
 XZ_HEADER, XZ_FOOTER, XZ_MAGIC = 12, 12, b"YZ"
 XZ_STEP = 1 << 12
-"""Bytes given to the decoder at once: what one of these unpacks to is lost with an error behind it."""
+"""Number of bytes that the decoder gets at once: their contents are lost if an error follows in them."""
 
 
 def xz_rest(damage: Damage) -> Rest:
-    """Go on at the next block, which the index at the end of the stream tells of."""
+    """Continue at the next block, by the index at the end of the stream."""
     data, begin, done, _ = damage
     blocks = _xz_blocks(data, begin)
     ends = list(accumulate(unpacked for _, unpacked in blocks))
     starts = list(accumulate((packed for packed, _ in blocks), initial=begin + XZ_HEADER))
     while ends and done < ends[-1]:
         number = bisect_right(ends, done)
-        # of what an error kept from being given, that before the damage is unpacked again
+        # an error hides decompressed bytes before the damage: they are decompressed again
         already = done - (ends[number - 1] if number else 0)
         decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=1 << 28)
         decoder.decompress(data[begin : begin + XZ_HEADER])
@@ -208,7 +215,10 @@ def xz_rest(damage: Damage) -> Rest:
 
 
 def _xz_blocks(data: memoryview, begin: int) -> list[tuple[int, int]]:
-    """The sizes of a stream's blocks, packed and not; none where the data do not end with that stream."""
+    """Return compressed and uncompressed size of each of a stream's blocks.
+
+    There are none if the data does not end with that stream.
+    """
     end = len(data)
     while end >= 4 and not any(data[end - 4 : end]):
         end -= 4
@@ -228,7 +238,7 @@ def _xz_blocks(data: memoryview, begin: int) -> list[tuple[int, int]]:
 
 
 def _places(pattern: re.Pattern[bytes], data: memoryview, start: int) -> Iterator[int]:
-    """Places from an offset on at which something may begin, `MAX_CANDIDATES` at most."""
+    """Yield at most `MAX_CANDIDATES` offsets at which a part may begin."""
     for count, match in enumerate(pattern.finditer(data, start)):
         if count == MAX_CANDIDATES:
             return

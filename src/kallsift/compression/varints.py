@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 MAX_BITS = 63
-"""Bits of the largest number that either format has."""
+"""Number of bits of the largest number in either format."""
 
 
 def varints(data: Iterable[int]) -> Iterator[int]:
-    """Yield the numbers that follow one another in some bytes, up to one that has no end or is too large."""
+    """Yield adjacent numbers, up to one that has no end or is too large."""
     value = shift = 0
     for byte in data:
         value |= (byte & 0x7F) << shift
