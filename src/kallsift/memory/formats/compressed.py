@@ -1,4 +1,4 @@
-"""Dumps that are compressed as a whole: unpacked into a temporary file, and opened as what they then are."""
+"""Open dumps that are compressed as a whole: decompress them into a temporary file, and open the result."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ MAGICS = (
     (b"\x04\x22\x4d\x18", "lz4"),
     (lzop.MAGIC, "lzop"),
 )
-"""How streams begin, and the compressions' names in `spool`."""
+"""Beginnings of streams, and the compressions' names in `spool`."""
 
 
 def probe(header: bytes) -> bool:
-    """Whether a file that begins with ``header`` is a compressed stream."""
+    """Tell whether a file that begins with ``header`` is a compressed stream."""
     return compression_of(header) is not None
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
-    """The memory in a compressed file; ``release`` is not called, for nothing of the file itself stays in use.
+    """Open the memory in a compressed file.
+
+    ``release`` is not called, because nothing of the file itself stays in use.
 
     Raises:
-        SourceError: if it cannot be unpacked, or is compressed twice; and as for what is in it.
+        SourceError: if it cannot be decompressed, or is compressed twice; or if its contents cannot be opened.
     """
     compression = compression_of(view[: containers.HEADER_SIZE].tobytes())
     assert compression is not None
@@ -48,5 +50,8 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
 
 
 def compression_of(header: bytes) -> str | None:
-    """The compression whose streams begin with ``header``, as a key of `spool.STREAMS`; None if it is none."""
+    """Return the compression of a stream with this beginning; None if there is none.
+
+    The name is a key of `spool.STREAMS`.
+    """
     return next((compression for magic, compression in MAGICS if header.startswith(magic)), None)

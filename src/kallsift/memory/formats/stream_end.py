@@ -1,7 +1,7 @@
-"""Tell where the end of a dump belongs, if a part in the middle is lost and nobody knows how large it is.
+"""Find the offset of the end of a dump, if a part of unknown size is lost before it.
 
-The headers of ELF cores tell the size of the file, those of LiME each other's places. A QEMU stream's records and
-AVML's ranges say themselves where they belong. Raw memory has a size that is divisible by a large power of two.
+The headers of ELF cores tell the size of the file; those of LiME tell each other's offsets. A QEMU stream's records and
+AVML's ranges have addresses of their own. Raw memory has a size that is divisible by a large power of two.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Bytes = NDArray[np.uint8]
 NOBITS = 8
 """Type of ELF sections that take no room in the file (elf(5))."""
 MIN_RAM_UNIT = 1 << 20
-"""Bytes of RAM by which machines differ."""
+"""Smallest unit of a machine's RAM in bytes."""
 
 
 def offset_of_end(head: Bytes, tail: Bytes, possible: range) -> int | None:
     """Return the offset in a dump at which its end belongs; None if nothing tells.
 
     Args:
-        head: the bytes before those that are lost.
-        tail: the bytes behind them, up to the end of the dump.
-        possible: how many may be lost.
+        head: bytes before the lost ones.
+        tail: bytes behind the lost ones, up to the end of the dump.
+        possible: possible numbers of lost bytes.
     """
     header = head[: registry.HEADER_SIZE].tobytes()
     if avml.probe(header) or migration_stream.probe(header):
@@ -46,12 +46,18 @@ def offset_of_end(head: Bytes, tail: Bytes, possible: range) -> int | None:
 
 
 def behind_least(head: Bytes, _tail: Bytes, possible: range) -> int:
-    """Return the first offset at which the end can stand: where it says itself what belongs where."""
+    """Return the lowest offset at which the end can stand.
+
+    It serves formats whose parts have addresses of their own.
+    """
     return len(head) + possible.start
 
 
 def _elf_size(head: Bytes) -> int | None:
-    """Return the size of an ELF core, which its last segment ends with, or a section of names behind it."""
+    """Return the size of an ELF core; None if its headers cannot be read.
+
+    The core ends with its last segment, or with a section of names behind it.
+    """
     header = elf_core.file_header(head[: registry.HEADER_SIZE].tobytes())
     if header is None:
         return None
@@ -74,33 +80,42 @@ def _elf_size(head: Bytes) -> int | None:
 
 
 def _lime_size(head: Bytes, tail: Bytes) -> int | None:
-    """Return the size of a LiME dump: ranges up to the lost bytes, and from the first header behind them to the end."""
+    """Return the size of a LiME dump; None if the lost bytes do not lie in a range.
+
+    It follows from the ranges up to the lost bytes, and from those behind the first header after them.
+    """
     form = next(form for form in lime.FORMATS if head[:4].tobytes() == form.magic)
     end, _ = _end_of_ranges(head, 0, form, lime.RANGE_LIMIT)
     return end + len(tail) - _first_header(tail, form) if end > len(head) else None
 
 
 def _first_header(tail: Bytes, form: RangeFormat) -> int:
-    """Return where the first header stands from which ranges lead to the very end; the size if there is none."""
+    """Return the offset of the first header whose ranges lead to the very end.
+
+    The result is the size if there is no such header.
+    """
     start, left = next_range(tail, 0, form), lime.RANGE_LIMIT
     while start < len(tail) and left:
         end, left = _end_of_ranges(tail, start, form, left)
         if end == len(tail):
             return start
-        # it is that of a dump in the dump
+        # this header belongs to a dump inside of the dump
         start = next_range(tail, start + 1, form)
     return len(tail)
 
 
 def _end_of_ranges(view: Bytes, position: int, form: RangeFormat, limit: int) -> tuple[int, int]:
-    """Return where the ranges end of which one follows the other from an offset on, and what is left of the limit."""
+    """Return the end of adjacent ranges from an offset on, and the rest of the limit."""
     while limit and (found := range_at(view, position, form)) is not None:
         position, limit = found.content + found.size, limit - 1
     return position, limit
 
 
 def _raw_size(possible: range) -> int | None:
-    """Return the roundest of some sizes; None if none is one that RAM has."""
+    """Return the size that is divisible by the largest power of two.
+
+    The result is None if none of the possible sizes is one of RAM.
+    """
     unit = 1 << possible.stop.bit_length()
     while unit >= MIN_RAM_UNIT:
         size = -(-possible.start // unit) * unit

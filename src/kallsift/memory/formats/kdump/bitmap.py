@@ -1,8 +1,7 @@
-"""The bitmaps of a kdump: which pages are in the file, in the order of their descriptors.
+"""Read the bitmaps of a kdump: the pages that are in the file, in the order of their descriptors.
 
-A damaged bit moves all pages behind it to other addresses. But there are two bitmaps, and the descriptors, behind which
-the pages begin, are as many as there are pages. Source: makedumpfile, IMPLEMENTATION and
-write_kdump_pages_and_bitmap_cyclic.
+A damaged bit moves all pages behind it to other addresses. But there are two bitmaps, and as many descriptors as pages;
+the pages begin behind the descriptors. Source: makedumpfile, IMPLEMENTATION and write_kdump_pages_and_bitmap_cyclic.
 """
 
 from __future__ import annotations
@@ -18,12 +17,15 @@ from kallsift.memory.reassembled_file import Content
 
 BITMAP_AT_ONCE = 1 << 20
 EDGE_COST = 1 << 6
-"""Bytes that it takes at most to keep where a run of pages begins or ends."""
+"""Highest number of bytes that it takes to keep the bounds of a run of pages."""
 DESCRIPTORS_SEEN = 1 << 10
-"""Descriptors that are asked where the first page stands: many may lead to one page, the blank one."""
+"""Number of descriptors that are read to find the first page: many may lead to one page, the blank one."""
 
 MAX_DAMAGED = 1 << 12
-"""Pages more or fewer than are described, beyond which it is another writer rather than damage."""
+"""Highest difference between marked and described pages that damage can cause.
+
+Beyond it, the file is from an unknown writer.
+"""
 
 _NONE = np.empty(0, np.int64)
 
@@ -32,18 +34,21 @@ Chosen = Callable[[Bits, Bits], Bits]
 
 READINGS: tuple[Chosen, ...] = (
     lambda _, dumped: dumped,
-    # what is no RAM cannot be in the file
+    # pages that are no RAM cannot be in the file
     lambda ram, dumped: ram & dumped,
-    # where nothing was left out, both are the same
+    # if no page was left out, both are the same
     lambda ram, _: ram,
 )
-"""Which pages are in the file, by the bitmaps of RAM and of these pages."""
+"""Possible sets of pages in the file, by the bitmaps of RAM and of these pages."""
 
 
 def page_runs(
     content: Content, header: Header, budget: WorkBudget
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
-    """The first page and the number of pages of each run in the file, in order, if the budget allows; and remarks."""
+    """Return the first page and the number of pages of each run in the file.
+
+    The runs are in order, as many as the budget allows. The third result are remarks.
+    """
     there = described(content, header)
     chosen, remarks = READINGS[0], list[str]()
     count = marked(content, header, chosen)
@@ -60,12 +65,15 @@ def page_runs(
 
 
 def marked(content: Content, header: Header, chosen: Chosen = READINGS[0]) -> int:
-    """How many pages are in the file by one reading of the bitmaps."""
+    """Return how many pages are in the file by one reading of the bitmaps."""
     return sum(int(np.count_nonzero(bits)) for _, bits in _bits(content, header, chosen))
 
 
 def described(content: Content, header: Header) -> int | None:
-    """How many descriptors there are; None if where the first page stands does not tell."""
+    """Return how many descriptors there are, by the offset of the first page.
+
+    The result is None if that offset does not tell.
+    """
     start = header.descriptors
     data = np.ascontiguousarray(content[start : start + DESCRIPTORS_SEEN * DESCRIPTOR.itemsize])
     rows = data[: len(data) // DESCRIPTOR.itemsize * DESCRIPTOR.itemsize].view(
@@ -77,7 +85,10 @@ def described(content: Content, header: Header) -> int | None:
 
 
 def _bits(content: Content, header: Header, chosen: Chosen) -> Iterator[tuple[int, Bits]]:
-    """Yield a bit for each page, block by block, each with the number of its first page."""
+    """Yield a bit for each page, block by block.
+
+    Each block comes with the number of its first page.
+    """
     for start in range(header.first_page // 8, -(-header.end_page // 8), BITMAP_AT_ONCE):
         end = min(start + BITMAP_AT_ONCE, -(-header.end_page // 8))
         dumped = content[header.bitmap + start : header.bitmap + end]
@@ -92,7 +103,10 @@ def _bits(content: Content, header: Header, chosen: Chosen) -> Iterator[tuple[in
 def _runs(
     blocks: Iterator[tuple[int, Bits]], end: int, budget: WorkBudget
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The first page and the number of pages of each run of bits that are set, if the budget allows."""
+    """Return the first page and the number of pages of each run of set bits.
+
+    The walk ends when the budget is spent.
+    """
     edges: list[NDArray[np.int64]] = []
     before = 0
     for low, bits in blocks:
@@ -106,5 +120,5 @@ def _runs(
     if before:
         edges.append(np.array([end]))
     bounds = np.concatenate(edges) if edges else _NONE
-    # where the last byte of the bitmap is full, its end is an edge already
+    # if the last bit is set, the end of the bitmap was added as an edge
     return bounds[::2], bounds[1::2] - bounds[::2]

@@ -1,6 +1,7 @@
-"""Read the page descriptors of kdumps whose headers cannot be trusted: they give each other away.
+"""Recognise the page descriptors of kdumps whose headers cannot be trusted, by their relations to each other.
 
 Each page begins where the one before it ends, and the first one behind the last descriptor.
+
 Source: makedumpfile, IMPLEMENTATION.
 """
 
@@ -17,13 +18,13 @@ from kallsift.memory.reassembled_file import Content
 from kallsift.optional_package import MissingPackageError
 
 SAMPLE = 64
-"""Descriptors in a row that are asked whether they are any."""
+"""Number of adjacent records that are tested for being descriptors."""
 MIN_LINKED = 0.9
-"""Share of descriptors that lead to where the page before them ends."""
+"""Lowest share of descriptors whose page begins at the end of the page before it."""
 MIN_GAP = 8
-"""Descriptors in a row that lead nowhere: behind these there are none, or a part is missing."""
+"""Number of adjacent unlinked descriptors behind which the table has ended, or a part of it is missing."""
 TRIED_PAGES = 8
-"""Pages that must unpack to show that they stand where they are said to."""
+"""Number of pages that are decompressed to test whether they stand at their descriptors' offsets."""
 
 SIZE = DESCRIPTOR.itemsize
 
@@ -31,23 +32,25 @@ Rows = NDArray[np.void]
 
 
 def rows_at(content: Content, start: int, count: int, order: ByteOrder) -> Rows:
-    """Descriptors from a file offset on, fewer where the file ends before."""
+    """Return descriptors from a file offset on, fewer if the file ends before."""
     data = np.ascontiguousarray(content[start : start + count * SIZE])
     return data[: len(data) // SIZE * SIZE].view(DESCRIPTOR.newbyteorder(order))
 
 
 def can_be_pages(rows: Rows) -> NDArray[np.bool_]:
-    """Tell which descriptors can be of a page, wherever that stands."""
+    """Tell which descriptors can describe a page at any offset."""
     fits: NDArray[np.bool_] = (rows["size"] > 0) & (rows["size"] <= LARGEST_BLOCK) & (rows["flags"] < 2 * COMPRESSED)
     return fits
 
 
 def links(rows: Rows, start: int = 0) -> NDArray[np.bool_]:
-    """Tell of each descriptor whether its page begins where the last one before it ends, or is the blank one again.
+    """Tell which descriptors are linked to the one before them.
+
+    The page of such a descriptor begins at the end of the last page before it, or is the blank page again.
 
     Args:
-        rows: the descriptors, in a row.
-        start: where the first of all descriptors stands; pages stand behind it.
+        rows: adjacent descriptors.
+        start: file offset of the first of all descriptors; pages stand behind it.
     """
     offsets, sizes = rows["offset"].astype(np.uint64), rows["size"].astype(np.uint64)
     linked = can_be_pages(rows) & (offsets > np.uint64(start))
@@ -59,7 +62,10 @@ def links(rows: Rows, start: int = 0) -> NDArray[np.bool_]:
 
 
 def first_gap(linked: NDArray[np.bool_]) -> int | None:
-    """Return the first of several descriptors in a row of which none leads on from the one before; None if all do."""
+    """Return the index of the first of `MIN_GAP` unlinked descriptors in a row.
+
+    The result is None if there are none.
+    """
     if len(linked) < MIN_GAP:
         return None
     gone = np.convolve(~linked, np.ones(MIN_GAP, np.int64), "valid") == MIN_GAP
@@ -71,20 +77,20 @@ def is_table(rows: Rows, start: int) -> bool:
 
 
 def do_unpack(content: Content, rows: Rows, lost: int) -> bool:
-    """Tell whether pages unpack that stand so many bytes before where their descriptors say."""
+    """Tell whether pages decompress that stand ``lost`` bytes before their offsets."""
     sizes = [page_size(content, row, lost) for row in packed_rows(rows)[:TRIED_PAGES]]
-    # of pages that are all stored as they are nothing tells
+    # if no page is compressed, nothing can be tested
     return 2 * sum(size is not None for size in sizes) > len(sizes) or not (sizes or lost)
 
 
 def packed_rows(rows: Rows) -> Rows:
-    """Return the descriptors of pages that are packed, each page once."""
+    """Return the descriptors of compressed pages, each page once."""
     packed = rows[np.isin(rows["flags"] & COMPRESSED, tuple(CODECS))]
     return packed[np.sort(np.unique(packed["offset"], return_index=True)[1])]
 
 
 def page_size(content: Content, row: np.void, lost: int) -> int | None:
-    """Return the bytes of a packed page; None if it does not unpack."""
+    """Return the size of a compressed page in bytes; None if it does not decompress."""
     start, size = int(row["offset"]) - lost, min(int(row["size"]), LARGEST_BLOCK)
     if start < 0:
         return None

@@ -1,4 +1,4 @@
-"""The headers of diskdump and kdump files: where bitmaps, page descriptors, pages and notes are.
+"""Read the headers of diskdump and kdump files: the offsets of bitmaps, page descriptors, pages and notes.
 
 The files are written as C structures, hence in the word size, alignment and byte order of the machine that wrote them.
 Nothing in them tells these, so all combinations are tried, and the one whose fields make sense is taken.
@@ -32,8 +32,11 @@ _FIELDS = (
     "cpus",
 )
 HEADER_OFFSETS = {64: 424, 32: 412}
-"""Where the fields begin, by word size: behind mark, version, the six names that uname() gives, of 65 bytes each (from
-QEMU they are blank), and a time of two words, aligned."""
+"""Offset of the fields by word size in bits.
+
+Before them stand mark, version, the six names of uname(), of 65 bytes each (blank from QEMU), and an aligned time of
+two words.
+"""
 
 
 def _header(start: int) -> np.dtype[np.void]:
@@ -48,10 +51,10 @@ def _header(start: int) -> np.dtype[np.void]:
 
 
 HEADER = {bits: _header(start) for bits, start in HEADER_OFFSETS.items()}
-"""By word size in bits."""
+"""Layout of the main header by word size in bits."""
 
 _SUB_FIELDS = (
-    # name, whether it is a word (else it has the width given), since which version of the header
+    # name, and width; "word" stands for a word of the machine
     ("phys_base", "word"),
     ("dump_level", "u4"),
     ("split", "u4"),
@@ -78,18 +81,18 @@ SUB_HEADERS = (
     (32, _sub_header("u4", False)),  # i386
     (32, _sub_header("u4", True)),  # arm
 )
-"""Word size in bits, and layout."""
+"""Word size in bits, and layout of the sub header."""
 SPLIT_SINCE, VMCOREINFO_SINCE, NOTES_SINCE, PAGES_SINCE = 2, 3, 4, 6
-"""Versions that brought the fields from ``split``, ``vmcoreinfo``, ``notes`` and ``first_page`` on."""
+"""Versions of the format that added the fields from ``split``, ``vmcoreinfo``, ``notes`` and ``first_page`` on."""
 LATEST = 6
 
 DESCRIPTOR = np.dtype([("offset", "u8"), ("size", "u4"), ("flags", "u4"), ("page_flags", "u8")])
-"""Of each page that is in the file, in the order of their numbers."""
+"""Descriptor of a page; there is one for each page in the file, in the order of page numbers."""
 
 ORDERS: tuple[ByteOrder, ByteOrder] = ("<", ">")
 
 INCOMPLETE = 0x8
-"""In the status: there was no room for all pages."""
+"""Bit of the status: there was no room for all pages."""
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 1 << 9, 1 << 18
 MOST_PAGES = 1 << 44
@@ -98,25 +101,25 @@ NOTE_BYTES_LIMIT = 1 << 24
 
 @dataclass(frozen=True)
 class Header:
-    """What the headers say.
+    """The contents of the headers.
 
     Attributes:
         mark: `KDUMP` or `DISKDUMP`.
-        version: of the format.
+        version: version of the format.
         bits: word size of the machine.
-        byte_order: of all words.
-        block_size: bytes of a page.
-        bitmap: where the bitmap of the pages that are in the file begins.
-        bitmap_size: its bytes.
-        has_both: whether that of all RAM stands before it.
-        descriptors: where the page descriptors begin.
-        max_page: number of the last page that there can be, and one more.
-        first_page: of the part of a split dump that this is; 0 if it is the whole.
+        byte_order: byte order of all words.
+        block_size: size of a page in bytes.
+        bitmap: offset of the bitmap of the pages that are in the file.
+        bitmap_size: size of this bitmap in bytes.
+        has_both: True if the bitmap of all RAM stands before it.
+        descriptors: offset of the page descriptors.
+        max_page: highest possible page number, plus one.
+        first_page: first page of this part of a split dump; 0 if it is the whole.
         end_page: number behind the part's last page; `max_page` if it is the whole.
-        split: whether it is a part.
-        incomplete: whether the writer ran out of room.
-        notes: where the ELF notes are, and their size.
-        vmcoreinfo: where the text is, and its size.
+        split: True if this file is a part of a split dump.
+        incomplete: True if the writer ran out of room.
+        notes: offset and size of the ELF notes.
+        vmcoreinfo: offset and size of the text.
     """
 
     mark: bytes
@@ -138,12 +141,15 @@ class Header:
 
 
 def read_header(content: Content) -> Header | None:
-    """The headers of a file; None if they make no sense in any word size and byte order."""
+    """Return the headers of a file.
+
+    The result is None if they make no sense in any word size and byte order.
+    """
     return next(_readings(content), None)
 
 
 def main_header(content: Content) -> Header | None:
-    """What the main header says alone, whatever stands behind it; None if it makes no sense."""
+    """Return the contents of the main header alone; None if it makes no sense."""
     for order in ORDERS:
         for bits, layout in HEADER.items():
             head = record_at(content, 0, layout.newbyteorder(order))
@@ -153,7 +159,7 @@ def main_header(content: Content) -> Header | None:
 
 
 def _readings(content: Content) -> Iterator[Header]:
-    """The ways to read the headers that make sense, the likeliest first."""
+    """Yield the ways to read the headers that make sense, the likeliest first."""
     for order in ORDERS:
         for bits, layout in HEADER.items():
             head = record_at(content, 0, layout.newbyteorder(order))
@@ -162,7 +168,7 @@ def _readings(content: Content) -> Iterator[Header]:
             if head["mark"] == DISKDUMP or head["version"] < 1:
                 yield _described(head, None, bits, order)
                 continue
-            # the width of the time need not be that of a word
+            # the time in the main header need not have the width of a word
             for width, sub_layout in sorted(SUB_HEADERS, key=lambda each: each[0] != bits):
                 sub = record_at(content, int(head["block_size"]), sub_layout.newbyteorder(order))
                 if sub is not None and _agrees(head, sub, len(content)):
@@ -170,7 +176,7 @@ def _readings(content: Content) -> Iterator[Header]:
 
 
 def record_at(content: Content, offset: int, layout: np.dtype[np.void]) -> np.void | None:
-    """One structure of the file; None if it ends before."""
+    """Return one structure of the file; None if the file ends before its end."""
     data: NDArray[np.uint8] = content[offset : offset + layout.itemsize]
     if len(data) < layout.itemsize:
         return None
@@ -183,19 +189,19 @@ def _sensible(head: np.void, size: int) -> bool:
     if not SMALLEST_BLOCK <= block <= LARGEST_BLOCK or block & (block - 1) or not 0 <= head["version"] <= LATEST + 2:
         return False
     bitmap_blocks = int(head["bitmap_blocks"])
-    # the header of a page descriptor follows all of these; a file that is cut short within them is of no use
+    # the page descriptors follow all of these; a file that ends within them is useless
     return bitmap_blocks > 0 and (1 + int(head["sub_header_blocks"]) + bitmap_blocks) * block <= size
 
 
 def _agrees(head: np.void, sub: np.void, size: int) -> bool:
-    """Whether what a sub header says fits into the file, and to the header."""
+    """Tell whether a sub header agrees with the file's size and the main header."""
     version, block = int(head["version"]), int(head["block_size"])
     if version >= PAGES_SINCE:
         most = int(sub["max_page"])
         if int(head["max_page"]) not in (most & 0xFFFFFFFF, min(most, 0xFFFFFFFF)) or most > MOST_PAGES:
             return False
     else:
-        # all that tells the layouts apart: both stand behind the sub header, as a part of it
+        # only this distinguishes the layouts: vmcoreinfo and notes stand within the sub header's blocks
         size = (1 + int(head["sub_header_blocks"])) * block
     for name, since in (("vmcoreinfo", VMCOREINFO_SINCE), ("notes", NOTES_SINCE)):
         start, length = int(sub[name]), int(sub[f"{name}_size"])
@@ -211,7 +217,7 @@ def _described(head: np.void, sub: np.void | None, bits: int, order: ByteOrder) 
     bitmap, size = (1 + int(head["sub_header_blocks"])) * block, int(head["bitmap_blocks"]) * block
     descriptors = bitmap + size
     most = values["max_page"] if values and version >= PAGES_SINCE else int(head["max_page"])
-    # the first half tells what is RAM, the second what is in the file; the oldest files have but one
+    # the first half is the bitmap of RAM, the second that of pages in the file; the oldest files have only one
     has_both = most <= size * 8 // 2
     if has_both:
         size //= 2

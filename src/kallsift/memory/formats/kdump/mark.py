@@ -6,11 +6,11 @@ from operator import eq
 from typing import Literal
 
 KDUMP, DISKDUMP = b"KDUMP   ", b"DISKDUMP"
-"""Marks; an old diskdump has the same headers but another sub header, of registers."""
+"""Marks; an old diskdump has the same headers but another sub header, with registers."""
 MIN_MARK = 5
-"""Bytes of a mark that are left where it is damaged."""
+"""Lowest number of intact bytes of a damaged mark."""
 SIZE_OFFSETS, PAGE_SIZES = (416, 428), frozenset(1 << shift for shift in range(9, 19))
-"""Where a header has the size of a page, on 32 and 64 bits, and which sizes there are."""
+"""Offsets of the page size in the header, on 32 and 64 bits, and possible page sizes."""
 BYTE_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 
 
@@ -20,6 +20,9 @@ def has_mark(header: bytes) -> bool:
 
 
 def may_be_kdump(header: bytes) -> bool:
-    """Tell whether it is worth while to ask on: a file has the mark, or the size of a page, or its header is lost."""
+    """Tell whether a file may be a kdump, so that further tests are worthwhile.
+
+    It has the mark, or a possible page size at its offset, or its header is lost.
+    """
     sizes = {int.from_bytes(header[offset : offset + 4], order) for offset in SIZE_OFFSETS for order in BYTE_ORDERS}
     return has_mark(header) or not any(header) or not sizes.isdisjoint(PAGE_SIZES)

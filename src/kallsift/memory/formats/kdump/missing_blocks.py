@@ -1,8 +1,8 @@
-"""Find where a kdump lacks blocks, and read it with holes there.
+"""Find the places where a kdump lacks blocks, and read the file with holes there.
 
-Behind a block everything stands too early; at the end, by as many bytes as the last page ends behind the file. If
-several blocks are missing, pages between them stand too early by less: they are found one after the other, each by
-pages that unpack so far from where they are said to be.
+Everything behind a missing block stands too early; at the end of the file, by the distance of the last page's end from
+the end of the file. If several blocks are missing, the pages between them stand too early by less. The blocks are found
+one after the other, each by pages that decompress at that distance from their descriptors' offsets.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from kallsift.memory.formats.kdump.header import Header
 from kallsift.memory.reassembled_file import Content, Rearranged
 
 MAX_END_ROWS = 1 << 10
-"""Descriptors of blank pages behind the last one of another page."""
+"""Highest number of descriptors of blank pages behind the last one of another page."""
 GRAIN = 4096
-"""A block that is missing is of whole pages."""
+"""Unit of the size of a missing block."""
 MAX_BLOCKS = 8
-"""Blocks that are missing at most."""
+"""Highest number of missing blocks."""
 MAX_TRIES = 1 << 14
-"""Places at which a page is tried."""
+"""Highest number of offsets at which a page is tried."""
 SPREAD = 16
-"""Pages that are tried where blocks are missing before and behind."""
+"""Number of pages that are tried where blocks may be missing both before and behind."""
 
 
 class Missing(NamedTuple):
-    """A block that is missing: between two offsets in the undamaged file, and how many bytes."""
+    """A missing block: two offsets in the undamaged file between which it lies, and its size in bytes."""
 
     low: int
     high: int
@@ -51,7 +51,10 @@ class Missing(NamedTuple):
 
 
 def without_missing_blocks(content: Content, header: Header, remarks: list[str]) -> Content:
-    """Return a file with blocks that are missing from its descriptors or pages as zeros; ``remarks`` is told of it."""
+    """Return a file with missing blocks of its descriptors or pages as zeros.
+
+    For each block, a remark is appended to ``remarks``.
+    """
     count = _count(content, header)
     if count is None:
         return content
@@ -69,7 +72,10 @@ def without_missing_blocks(content: Content, header: Header, remarks: list[str])
 
 
 def _first_missing(content: Content, header: Header, count: int, behind: int) -> Missing | None:
-    """Return the first block that is missing behind an offset; None if none is, or if nothing tells where."""
+    """Return the first missing block behind an offset.
+
+    The result is None if none is missing, or if its place cannot be found.
+    """
     start, order = header.descriptors, header.byte_order
     rows = rows_at(content, start, count, order)
     last = rows[-MAX_END_ROWS:]
@@ -83,7 +89,10 @@ def _first_missing(content: Content, header: Header, count: int, behind: int) ->
 
 
 def _count(content: Content, header: Header) -> int | None:
-    """Return how many descriptors there are, as the offset of the first page tells; None if it does not."""
+    """Return how many descriptors there are, by the offset of the first page.
+
+    The result is None if that offset does not tell.
+    """
     rows = rows_at(content, header.descriptors, MAX_END_ROWS, header.byte_order)
     offsets = rows["offset"][rows["offset"] > header.descriptors]
     size, rest = divmod(int(offsets.min()) - header.descriptors, SIZE) if len(offsets) else (0, 1)
@@ -101,12 +110,12 @@ def _missing_pages(content: Content, packed: Rows, missing: int) -> Missing | No
 
     Args:
         content: the file.
-        packed: the descriptors of packed pages.
-        missing: how many bytes the file lacks in all.
+        packed: descriptors of compressed pages.
+        missing: number of bytes that the file lacks in all.
     """
     if not do_unpack(content, packed[-TRIED_PAGES:], missing):
         return None
-    # pages that are stored as they are tell nothing: what stands between two that unpack is lost
+    # uncompressed pages cannot be tested: all pages between two that decompress count as lost
     last = _first(packed, lambda some: not _all_unpack(content, 0, some))
     while last < len(packed) and _all_unpack(content, 0, packed[last : last + 1]):
         last += 1
@@ -124,7 +133,7 @@ def _missing_pages(content: Content, packed: Rows, missing: int) -> Missing | No
 
 
 def _first(rows: Rows, is_behind: Callable[[Rows], bool]) -> int:
-    """Return the number of the first of some descriptors that are behind something."""
+    """Return the index of the first descriptor for which ``is_behind`` is true."""
     low, high = 0, len(rows)
     while low < high:
         middle = (low + high) // 2
@@ -133,7 +142,10 @@ def _first(rows: Rows, is_behind: Callable[[Rows], bool]) -> int:
 
 
 def _is_behind(content: Content, low: int, missing: int, rows: Rows) -> bool:
-    """Tell whether pages unpack that stand too early by what is missing behind an offset."""
+    """Tell whether pages decompress that stand ``missing`` bytes too early.
+
+    They must lie behind the missing block, which begins at ``low``.
+    """
     return int(rows["offset"][0]) >= low + missing and _all_unpack(content, missing, rows)
 
 
@@ -142,12 +154,13 @@ def _between(content: Content, packed: Rows, block: range, tries: int) -> tuple[
 
     Args:
         content: the file.
-        packed: their descriptors.
-        block: what is missing if it is but one block.
-        tries: how many are left.
+        packed: descriptors of the pages.
+        block: range of the missing bytes, if they are only one block.
+        tries: number of tries that are left.
 
     Returns:
-        The number of the first of them, by how much they do (0 if there are none), and how many tries are left.
+        The index of the first of these pages, the distance (0 if there are none), and the number of tries that are
+        left.
     """
     numbers = np.unique(np.linspace(0, max(0, len(packed) - TRIED_PAGES), SPREAD).astype(np.int64))
     for number in numbers[: len(packed)].tolist():
@@ -160,7 +173,10 @@ def _between(content: Content, packed: Rows, block: range, tries: int) -> tuple[
 
 
 def _shift(content: Content, rows: Rows, most: int, tries: int) -> tuple[int, int]:
-    """Return by how much some pages stand too early, 0 if that is not found; and how many tries are left."""
+    """Return by how many bytes some pages stand too early, and the rest of the tries.
+
+    The first is 0 if no distance is found.
+    """
     for shift in range(GRAIN, most + 1, GRAIN):
         if not tries:
             break
@@ -175,9 +191,10 @@ def _all_unpack(content: Content, lost: int, rows: Rows) -> bool:
 
 
 def _missing_rows(content: Content, rows: Rows, header: Header) -> Missing | None:
-    """Return the first block that is missing from the descriptors: those behind stand too early, and so do all pages.
+    """Return the first block that is missing from the descriptors.
 
-    How far the pages stand from where the descriptors before the block say tells how much is missing.
+    Descriptors behind it stand too early, and so do all pages. The size of the block is the distance of the pages from
+    the offsets in the descriptors before it.
     """
     start, order, count = header.descriptors, header.byte_order, len(rows)
     front = rows[: _front(links(rows, start))]
@@ -191,12 +208,12 @@ def _missing_rows(content: Content, rows: Rows, header: Header) -> Missing | Non
     if not lost or not is_table(behind[-SAMPLE:], start):
         return None
     last = _front(links(behind, start)[::-1])
-    # one that is cut itself may seem to lead on
+    # a descriptor that is cut itself may seem to be linked, so one more counts as lost on each side
     return Missing(start + max(0, len(front) - 1) * SIZE, end + lost - max(0, last - 1) * SIZE, lost)
 
 
 def _front(linked: NDArray[np.bool_]) -> int:
-    """Return how many descriptors lead from one to the next before some are missing."""
+    """Return how many descriptors are linked before some are missing."""
     gap = first_gap(linked)
-    # if whole descriptors are missing, there is but one that does not
+    # if whole descriptors are missing, only one descriptor is unlinked
     return int(np.argmin(np.append(linked, False))) if gap is None else gap

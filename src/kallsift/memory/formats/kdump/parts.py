@@ -1,7 +1,7 @@
-"""Find the parts of a split kdump, and mend the header of one by those of the others.
+"""Find the parts of a split kdump, and repair the header of one by those of the others.
 
-All parts have the same main header and the same bitmaps; each has the pages between two numbers, which its sub header
-tells. Where that is damaged, the pages of the part are those that no other part has. Source: makedumpfile (--split).
+All parts have the same main header and the same bitmaps. Each has the pages between two numbers, which are in its sub
+header. If that is damaged, the part has the pages that no other part has. Source: makedumpfile (--split).
 """
 
 from __future__ import annotations
@@ -23,15 +23,19 @@ from kallsift.memory.reassembled_file import Content
 
 MAX_PARTS = 1 << 8
 MAX_FILES = 1 << 12
-"""Parts of a split dump, and files of a folder that are looked at for them."""
+"""Highest number of parts of a split dump (`MAX_PARTS`), and of files of a folder that are searched for them."""
 IDENTITY = slice(8, 448)
-"""What is the same in the headers of all parts of a dump: version, names, time, geometry."""
+"""Bytes that are the same in the headers of all parts of a dump: version, names, time, geometry."""
 MAX_HEAD = 1 << 26
-"""Bytes of other files in which the headers and bitmaps are looked for."""
+"""Number of bytes of other files in which the headers and bitmaps are searched for."""
 
 
 def siblings(path: Path, view: NDArray[np.uint8]) -> list[Path]:
-    """All parts of the split dump that a file is one of, in the same folder, itself among them; else none."""
+    """Return all parts of the split dump that a file belongs to.
+
+    They are in the same folder, and include the file itself. The result is empty if the file is no part, or the only
+    one.
+    """
     try:
         others = list(_kdumps(path))
         header = _part_header(view) if others else None
@@ -53,7 +57,7 @@ def siblings(path: Path, view: NDArray[np.uint8]) -> list[Path]:
                 head = np.frombuffer(first, np.uint8)
                 if read_header(head) is not None or not _belongs(head, own, header):
                     continue
-            # of a part that is there twice one will do
+            # if a part is there twice, one copy is enough
             found.setdefault(first[header.block_size : 2 * header.block_size], other)
     except (OSError, SourceError):
         return []
@@ -61,7 +65,10 @@ def siblings(path: Path, view: NDArray[np.uint8]) -> list[Path]:
 
 
 def _part_header(view: NDArray[np.uint8]) -> Header | None:
-    """Return the header of a file; None if it is damaged, as that of a whole dump is that has some of its pages."""
+    """Return the header of a file; None if it is damaged.
+
+    It is damaged too if it is that of a whole dump, but the file has only some of its pages.
+    """
     header = read_header(view)
     is_whole = header is None or header.split or described(view, header) in (None, marked(view, header))
     return header if is_whole else None
@@ -76,7 +83,7 @@ def _kdumps(path: Path) -> Iterator[Path]:
 
 
 def _belongs(content: Content, other: Content, header: Header) -> bool:
-    """Tell whether a file is a part of the same dump as another one whose header is known."""
+    """Tell whether a file is a part of the same dump as another with a known header."""
     bitmaps = slice(header.descriptors - header.bitmap_size, header.descriptors)
     return (
         len(other) >= header.descriptors
@@ -87,7 +94,7 @@ def _belongs(content: Content, other: Content, header: Header) -> bool:
 
 
 def with_damaged_parts(contents: Sequence[Content], headers: Sequence[Header | None]) -> list[Header | None]:
-    """Return the headers of all parts: in place of those that are damaged, what the others tell."""
+    """Return the headers of all parts; damaged ones are derived from the others."""
     model = next((header for header in headers if header is not None and header.split), None)
     known = [header for header in headers if header is not None and header.split]
     mended = list(headers)
@@ -101,7 +108,7 @@ def with_damaged_parts(contents: Sequence[Content], headers: Sequence[Header | N
 
 
 def _gaps(headers: Sequence[Header]) -> Iterator[tuple[int, int]]:
-    """Yield the numbers of pages that no part has, from one to another."""
+    """Yield the ranges of page numbers that no part has."""
     position = 0
     for first, end in sorted((header.first_page, header.end_page) for header in headers):
         if first > position:
@@ -113,7 +120,7 @@ def _gaps(headers: Sequence[Header]) -> Iterator[tuple[int, int]]:
 
 
 def missing_parts(headers: Sequence[Header]) -> str | None:
-    """Return the remark that a split dump lacks parts; None if it has all."""
+    """Return a remark that a split dump lacks parts; None if it has all."""
     if not headers[0].split or not any(_gaps(headers)):
         return None
     page = headers[0].block_size

@@ -1,6 +1,6 @@
-"""kdump and diskdump files, as makedumpfile and QEMU's dump-guest-memory write them: pages packed one by one.
+"""Read kdump and diskdump files of makedumpfile and QEMU's dump-guest-memory, whose pages are compressed one by one.
 
-A bitmap tells which pages are in the file; those that were left out (free, of user space, blank) are not mapped.
+A bitmap marks the pages that are in the file; pages that were left out (free, of user space, blank) are not mapped.
 Sources: makedumpfile, IMPLEMENTATION and write_kdump_pages_and_bitmap_cyclic; QEMU, dump/dump.c.
 """
 
@@ -35,37 +35,41 @@ from kallsift.memory.unreadable import UnreadablePages
 from kallsift.optional_package import MissingPackageError
 
 BLOCK = 1 << 16
-"""Bytes that are decoded at once, or one page if that is larger."""
+"""Number of bytes that are decoded at once, or one page if that is larger."""
 
 CACHE_SIZE = 16 << 20
-"""Bytes of decoded pages that are kept."""
+"""Number of bytes of decoded pages that are kept."""
 
 DESCRIPTORS_AT_ONCE = 1 << 20
 LAST = 1 << 10
-"""Descriptors at the end that tell whether the file has all of its pages, which stand in the same order."""
+"""Number of last descriptors that are read to test whether the file has all pages, which stand in the same order."""
 
 RUN_COST, RUN_SIZE = 1 << 16, 1 << 15
-"""Bytes that could be passed over while a run of pages is looked at in all searches, and more than it takes to keep it;
-machines without their free pages have some ten thousand, and files that are as large."""
+"""Cost of a run of pages in all searches, as the number of bytes that could be read in that time; and bytes to keep it.
+
+Machines without their free pages have some ten thousand runs, and files that are as large.
+"""
 
 Report = Callable[[int, int], None]
-"""Is told from which offset to which bytes of a run cannot be read."""
+"""Function that gets the begin and end of bytes of a run that cannot be read."""
 
 _NONE = np.empty(0, np.int64)
 
 
 def probe(header: bytes) -> bool:
-    """Whether a file that begins with ``header`` is a kdump or diskdump."""
+    """Tell whether a file that begins with ``header`` is a kdump or diskdump."""
     return header.startswith((KDUMP, DISKDUMP))
 
 
 def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
-    """The pages of a kdump as physical memory, decoded when they are read, with what its notes say as hints.
+    """Open the pages of a kdump as physical memory; they are decoded on demand.
+
+    Its notes become hints.
 
     Args:
-        name: the source as messages call it.
-        view: the whole file, shape (size,), uint8, or what takes its place.
-        release: gives the file back.
+        name: name of the source in messages.
+        view: the whole file, shape (size,), uint8, or an object that takes its place.
+        release: function that releases the file.
 
     Raises:
         SourceError: if the headers are broken, or if there is no page at all.
@@ -74,7 +78,7 @@ def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
 
 
 def open_parts(name: str, contents: Sequence[Content], release: Callable[[], None]) -> Memory:
-    """As `open`, all parts of a split dump together.
+    """Open all parts of a split dump together, as `open` does.
 
     Raises:
         SourceError: as `open`, and if they overlap.
@@ -111,10 +115,12 @@ def open_parts(name: str, contents: Sequence[Content], release: Callable[[], Non
 
 
 def _file(name: str, content: Content, header: Header | None) -> tuple[Content, Header, list[str]]:
-    """A file, its header, and remarks, as they were before it was damaged; ``header`` is what is known of it so far.
+    """Return a file, its header, and remarks, as they were before any damage.
+
+    ``header`` is the part of it that is known so far.
 
     Raises:
-        SourceError: if neither the header nor anything else tells what is where.
+        SourceError: if neither the header nor anything else tells the layout of the file.
     """
     if (found := repaired(content, header)) is not None:
         return found
@@ -124,7 +130,7 @@ def _file(name: str, content: Content, header: Header | None) -> tuple[Content, 
 
 
 class _Pages:
-    """The packed pages of one file."""
+    """The compressed pages of one file."""
 
     def __init__(self, name: str, content: Content, header: Header, unreadable: UnreadablePages) -> None:
         self.name, self.content, self.header, self.unreadable = name, content, header, unreadable
@@ -132,28 +138,31 @@ class _Pages:
         self.at_once = max(1, BLOCK // self.page)
         self._layout = DESCRIPTOR.newbyteorder(header.byte_order)
         self._codecs: dict[int, Codec] = {}
-        # whose slices are bytes in any form; those of a memoryview cost least, and there is one for each page
+        # there is a slice for each page, and slices of a memoryview are the cheapest
         self._content: Any = content.data if isinstance(content, np.ndarray) else content
-        # many descriptors lead to one page, the blank one; it has no place until it is found
+        # file offset of the blank page, to which many descriptors lead; None until it is found
         self._zeros: int | None = None
 
     @property
     def held(self) -> int:
-        """How many descriptors the file has room for."""
+        """Number of descriptors that the file has room for."""
         return max(0, len(self.content) - self.header.descriptors) // DESCRIPTOR.itemsize
 
     def descriptors(self, first: int, count: int) -> NDArray[np.void]:
-        """Descriptors from the ``first`` on, fewer where the file ends before; shape (n,)."""
+        """Return descriptors from the ``first`` on, fewer if the file ends; shape (n,)."""
         start = self.header.descriptors + first * DESCRIPTOR.itemsize
         count = max(0, min(count, self.held - first))
         return np.ascontiguousarray(self.content[start : start + count * DESCRIPTOR.itemsize]).view(self._layout)
 
     def block(self, first: int, count: int, report: Report, number: int) -> NDArray[np.uint8]:
-        """Block ``number`` of a run of ``count`` pages, whose first descriptor is the ``first``."""
+        """Return block ``number`` of a run of ``count`` pages.
+
+        The number of the run's first descriptor is ``first``.
+        """
         return self.blocks(first, count, report, number, number + 1)
 
     def blocks(self, first: int, count: int, report: Report, begin: int, end: int) -> NDArray[np.uint8]:
-        """As `block`, from number ``begin`` to ``end``."""
+        """Return the blocks from number ``begin`` to ``end``, as `block` does."""
         low = begin * self.at_once
         rows = self.descriptors(first + low, min(end * self.at_once, count) - low)
         offsets = rows["offset"]
@@ -171,7 +180,10 @@ class _Pages:
         return block
 
     def zeros(self, first: int, low: int, high: int) -> bool:
-        """Whether all pages from offset ``low`` to ``high`` of a run are one that was found to be blank."""
+        """Tell whether a range of a run consists of the page that was found to be blank.
+
+        The range goes from offset ``low`` to ``high``.
+        """
         if self._zeros is None:
             return False
         before = low // self.page
@@ -179,10 +191,12 @@ class _Pages:
         return bool((rows["offset"] == np.uint64(self._zeros)).all())
 
     def _unpack(self, rows: NDArray[np.void], block: NDArray[np.uint8]) -> list[tuple[int, int]]:
-        """Unpack pages, by their descriptors, to where they belong; those that repeat the one before are copied.
+        """Decompress pages into a block, by their descriptors.
+
+        A page that repeats the one before is copied.
 
         Returns:
-            Where in the block pages begin and end that do not unpack; they are zero there.
+            Begin and end of the pages in the block that do not decompress; these are zero.
         """
         page, target, content = self.page, block.data, self._content
         last, blank, was_lost = None, self._zeros, False
@@ -197,7 +211,7 @@ class _Pages:
             elif packing := flags & COMPRESSED:
                 decode, error = self._codecs.get(packing) or self._codec(packing)
                 try:
-                    # a page that does not shrink is stored as it is; what lies behind the end is cut off
+                    # a page that does not shrink is stored uncompressed, so a larger size is cut
                     written = decode(content[offset : offset + min(size, page)], target[place : place + page])
                 except (error, ValueError):
                     written = 0
@@ -213,14 +227,14 @@ class _Pages:
         return lost
 
     def _is_held(self, offset: int) -> bool:
-        """Whether the file has the whole of a page that is stored as it is."""
+        """Tell whether the file has the whole of an uncompressed page."""
         if isinstance(self.content, Rearranged):
             return not any(self.content.gaps(offset, offset + self.page))
         return offset + self.page <= len(self.content)
 
     def _codec(self, packing: int) -> Codec:
         if packing not in CODECS:
-            # no writer's: the descriptor is damaged
+            # no writer uses this flag: the descriptor is damaged
             return UNKNOWN
         compression, load = CODECS[packing]
         try:
@@ -232,7 +246,10 @@ class _Pages:
 
 
 def _stretches(pages: _Pages, cache: Cache, owner: int, budget: WorkBudget) -> tuple[list[Stored], list[str]]:
-    """The runs of pages that a file holds, and remarks on what it lacks; ``owner`` is the first of their numbers."""
+    """Return the runs of pages in a file, and remarks on missing ones.
+
+    ``owner`` is the first of the runs' numbers.
+    """
     header, page = pages.header, pages.page
     starts, counts, remarks = page_runs(pages.content, header, budget)
     firsts = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else _NONE
@@ -264,7 +281,10 @@ def _stretches(pages: _Pages, cache: Cache, owner: int, budget: WorkBudget) -> t
 
 
 def _largest(counts: NDArray[np.int64], budget: WorkBudget) -> NDArray[np.int64]:
-    """The indices of as many runs as the budget allows, of so many pages each: the largest, in their order."""
+    """Return the indices of the largest runs, as many as the budget allows.
+
+    They keep the order of the runs. ``counts`` has the number of pages of each run.
+    """
     allowed = min(budget.work // RUN_COST, budget.output // RUN_SIZE)
     if not budget.take("runs of pages", RUN_COST * len(counts), RUN_SIZE * len(counts), count=len(counts) - allowed):
         budget.take("", RUN_COST * allowed, RUN_SIZE * allowed)
@@ -272,15 +292,15 @@ def _largest(counts: NDArray[np.int64], budget: WorkBudget) -> NDArray[np.int64]
 
 
 def _whole(pages: _Pages, promised: int) -> bool:
-    """Whether the file reaches as far as its last pages."""
+    """Tell whether the file contains its last pages."""
     first = max(0, promised - LAST)
     rows = pages.descriptors(first, promised - first)
-    # a descriptor that is blank is lost, and tells nothing of the end
+    # a blank descriptor is lost, and tells nothing about the end of the file
     return promised <= pages.held and bool((_inside(pages, rows) | (rows["size"] == 0)).all())
 
 
 def _inside(pages: _Pages, rows: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Which descriptors lead to a page in the file, shape (n,)."""
+    """Return which descriptors lead to a page in the file, shape (n,)."""
     size = np.uint64(len(pages.content))
     inside: NDArray[np.bool_] = (
         (rows["offset"] > 0) & (rows["offset"] < size) & (rows["size"] <= size - np.minimum(rows["offset"], size))
@@ -291,7 +311,11 @@ def _inside(pages: _Pages, rows: NDArray[np.void]) -> NDArray[np.bool_]:
 def _present(
     pages: _Pages, starts: NDArray[np.int64], counts: NDArray[np.int64], promised: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The runs without the pages that the file ends before: first page, number of pages, first descriptor of each."""
+    """Return the runs without the pages behind the end of the file.
+
+    Returns:
+        First page, number of pages and first descriptor of each run.
+    """
     kept = [
         np.flatnonzero(_inside(pages, pages.descriptors(first, DESCRIPTORS_AT_ONCE))) + first
         for first in range(0, min(promised, pages.held), DESCRIPTORS_AT_ONCE)
@@ -309,7 +333,7 @@ def _present(
 
 
 def _hints(content: Content, header: Header) -> Hints:
-    """What notes and VMCOREINFO say; what cannot be read is left out."""
+    """Return the hints in the notes and VMCOREINFO; unreadable ones are left out."""
     start, size = header.notes
     found, _ = elf_notes.parse(content[start : start + min(size, NOTE_BYTES_LIMIT)].tobytes(), header.byte_order)
     hints = elf_notes.hints(found, _machine(found, header), header.byte_order, header.bits)
@@ -320,7 +344,7 @@ def _hints(content: Content, header: Header) -> Hints:
 
 
 def _machine(notes: Sequence[elf_notes.Note], header: Header) -> int:
-    """The ELF machine number, which notes alone do not tell: by their sizes; 0 for those that are not read."""
+    """Return the ELF machine number, by the names and sizes of notes; 0 if unknown."""
     if any(note.name == b"QEMU" for note in notes):
         return elf_notes.MACHINE_X86_64
     sizes = {layout.itemsize: machine for machine, layout in elf_notes.PROCESS_STATUS.items()}

@@ -1,8 +1,8 @@
-"""Read kdumps whose headers are damaged by what their other parts say of each other.
+"""Read kdumps with damaged headers, by the relations of their other parts.
 
-The page descriptors give each other away (`descriptors.py`). From where they begin and how many there are follows the
-rest: the bitmap of the pages in the file stands before them and has as many bits; a page that is unpacked tells the
-size of a page. If a whole block is missing, see `missing_blocks.py`.
+The page descriptors are recognised by each other (`descriptors.py`). The rest follows from their offset and number: the
+bitmap of the pages in the file stands before them and has as many set bits; a decompressed page has the size of a page.
+If a whole block is missing, see `missing_blocks.py`.
 
 Source: makedumpfile, IMPLEMENTATION.
 """
@@ -45,21 +45,21 @@ from kallsift.memory.formats.kdump.missing_blocks import without_missing_blocks
 from kallsift.memory.reassembled_file import Content, Rearranged
 
 VMCOREINFO = b"OSRELEASE="
-"""What the text begins with (crash_save_vmcoreinfo_init)."""
+"""Beginning of the text (crash_save_vmcoreinfo_init)."""
 BLOCK_SIZES = (1 << 12, 1 << 14, 1 << 16)
-"""Sizes of pages."""
+"""Possible sizes of a page."""
 GRAIN = 4096
-"""Descriptors begin at a block's bounds, and a block that is missing from a file is of whole pages."""
+"""Alignment of the descriptors, and unit of the size of a missing block."""
 MAX_TABLE_START = 1 << 28
-"""File offset before which descriptors begin: the bitmaps of 4 TiB of memory are as large."""
+"""Highest file offset of the descriptors: the bitmaps of 4 TiB of memory are that large."""
 ROWS = 1 << 16
-"""Descriptors that are looked at together."""
+"""Number of descriptors that are processed together."""
 MAX_CANDIDATES = 1 << 8
-"""Places of `ROWS` at which descriptors may begin that are looked at."""
+"""Highest number of possible beginnings of descriptors that are tested in `ROWS` places."""
 
 
 class Table(NamedTuple):
-    """Where descriptors stand: byte order, file offset, how many, and how many bytes are missing before them."""
+    """A table of descriptors: byte order, file offset, number, and number of bytes that are missing before it."""
 
     order: ByteOrder
     start: int
@@ -68,11 +68,13 @@ class Table(NamedTuple):
 
 
 def repaired(content: Content, header: Header | None) -> tuple[Content, Header, list[str]] | None:
-    """Return a kdump as it was before it was damaged, its header, and remarks; None if that cannot be told.
+    """Return a kdump as it was before it was damaged, its header, and remarks.
+
+    The result is None if the undamaged state cannot be found.
 
     Args:
         content: the file.
-        header: what its headers say; None if that makes no sense.
+        header: contents of its headers; None if they make no sense.
     """
     if header is not None and is_table(
         rows_at(content, header.descriptors, SAMPLE, header.byte_order), header.descriptors
@@ -96,9 +98,10 @@ def repaired(content: Content, header: Header | None) -> tuple[Content, Header, 
 
 
 def is_kdump(content: Content) -> bool:
-    """Tell whether a file without a mark is a kdump: its headers make sense, and lead to descriptors.
+    """Tell whether a file without a mark is a kdump.
 
-    If the first block is lost, the second one tells by itself where descriptors are, as does VMCOREINFO in it.
+    Its headers must make sense, and lead to descriptors. If the first block is lost, a sub header in the second block
+    that leads to VMCOREINFO is enough.
     """
     header = read_header(content)
     if header is not None:
@@ -107,7 +110,7 @@ def is_kdump(content: Content) -> bool:
 
 
 def _has_sub_header(content: Content, start: int) -> bool:
-    """Tell whether the block at an offset leads to VMCOREINFO that stands behind it in the file."""
+    """Tell whether the block at an offset leads to VMCOREINFO behind it in the file."""
     for order in ORDERS:
         for _, layout in SUB_HEADERS:
             sub = record_at(content, start, layout.newbyteorder(order))
@@ -117,7 +120,7 @@ def _has_sub_header(content: Content, start: int) -> bool:
 
 
 def _tables(content: Content) -> Iterator[Table]:
-    """Yield where descriptors may begin, and how many they are."""
+    """Yield the possible tables of descriptors."""
     end = min(len(content), MAX_TABLE_START)
     for low in range(0, end, ROWS * GRAIN):
         data = content[low : min(low + ROWS * GRAIN, end)]
@@ -134,7 +137,10 @@ def _tables(content: Content) -> Iterator[Table]:
 
 
 def _table(content: Content, start: int, order: ByteOrder) -> Table | None:
-    """Return the descriptors that begin at a file offset; None if they do not lead to pages."""
+    """Return the table of descriptors that begins at a file offset.
+
+    The result is None if the descriptors do not lead to pages.
+    """
     count, first = 0, (1 << 63) - 1
     while len(rows := rows_at(content, start + count * SIZE, ROWS, order)):
         linked = links(rows, start)
@@ -147,13 +153,13 @@ def _table(content: Content, start: int, order: ByteOrder) -> Table | None:
     missing = first - start - count * SIZE
     for lost in dict.fromkeys((0, missing)):
         if lost >= 0 and do_unpack(content, rows_at(content, start, min(count, ROWS), order), lost):
-            # where nothing is missing, the first page tells better than damaged descriptors how many there are
+            # if nothing is missing, the first page's offset gives the number better than damaged descriptors
             return Table(order, start, count + missing // SIZE if not lost and not missing % SIZE else count, lost)
     return None
 
 
 def _header(content: Content, table: Table, header: Header | None) -> Header | None:
-    """Return what the header of a file with these descriptors says; None if no bitmap fits to them."""
+    """Return the header of a file with these descriptors; None if no bitmap fits them."""
     rows = rows_at(content, table.start, min(table.length, ROWS), table.order)
     unpacked = (page_size(content, row, table.missing) for row in packed_rows(rows)[:TRIED_PAGES])
     plain = rows["size"][(rows["flags"] & COMPRESSED) == 0].tolist()
@@ -162,7 +168,7 @@ def _header(content: Content, table: Table, header: Header | None) -> Header | N
     if page is None or not size:
         return None
     dumped, ram = (content[end - size : end] for end in (table.start, table.start - size))
-    # no page is in the file that is no RAM; of a bitmap that lacks a part nothing tells which
+    # all pages in the file must be RAM; if a part of a bitmap is missing, nothing tells which part
     if (header is None or size != header.bitmap_size) and (table.missing or (dumped & ~ram).any()):
         return None
     mark = content[: len(KDUMP)].tobytes()
@@ -188,9 +194,10 @@ def _header(content: Content, table: Table, header: Header | None) -> Header | N
 
 
 def _bitmap_size(content: Content, table: Table, page: int) -> int | None:
-    """Return the size of each of the two bitmaps before descriptors, where the second has a bit for each of these.
+    """Return the size of each of the two bitmaps before the descriptors.
 
-    What stands before it is not blank: the last block of the first bitmap is that of the last page of RAM.
+    The second bitmap has one set bit for each descriptor. The bytes before it are not blank: the last block of the
+    first bitmap has the bit of the last page of RAM.
     """
     marked, size, chosen = 0, 0, None
     undamaged = table.start + table.missing
