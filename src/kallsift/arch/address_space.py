@@ -39,7 +39,7 @@ class Bound:
 
 
 class Rule(Enum):
-    """What a page table must map in an area."""
+    """The memory that a page table must map in an area."""
 
     NONE = "anything"
     DIRECT = "physical memory in order, at one distance"

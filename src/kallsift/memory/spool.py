@@ -1,7 +1,7 @@
-"""Streams kept in a temporary file without a name, unpacked where they are compressed, so that they can be mapped.
+"""Keep streams in a temporary file without a name, decompressed if necessary, so that they can be mapped.
 
-The file is gone with the mapping. It lies where TMPDIR says. A stream may expand as far as there is room on that disk
-(half of what is free), but never to more than `RATIO` times its own size once it passes `FREE` bytes.
+The file disappears with the mapping. It lies in the folder TMPDIR. A stream may expand to half of the free space of
+that disk, but beyond `FREE` bytes never to more than `RATIO` times its own size.
 """
 
 from __future__ import annotations
@@ -34,28 +34,31 @@ from kallsift.memory.spool_file import Place, SpoolFile
 from kallsift.optional_package import MissingPackageError
 
 RATIO, FREE = 1024, 1 << 30
-"""Deflate cannot expand to more; memory shrinks to a third, or to a hundredth where most of it is blank."""
+"""Highest ratio of expansion, and the size in bytes to which it does not apply.
+
+Deflate cannot expand more; memory shrinks to a third, or to a hundredth where most of it is blank.
+"""
 CHUNK, PIECE = 1 << 18, 1 << 20
-"""Bytes that are given to a decoder, and taken from it, at once."""
+"""Number of bytes that a decoder gets and returns at once."""
 FIRST_CHUNK = 1 << 9
-"""Bytes that are given to a decoder at first."""
+"""Number of bytes that a decoder gets at first."""
 STREAM_COST = 1 << 15
-"""Bytes that could be passed over while a decoder is made."""
+"""Cost of a new decoder, as the number of bytes that could be read in that time."""
 
 
 MAX_LOST = 1 << 32
-"""Bytes of a hole in the middle of a stream."""
+"""Highest number of bytes of a hole in the middle of a stream."""
 MAX_DAMAGES = 1 << 10
-"""Times that a compressed file is gone on with behind damage."""
+"""Highest number of times that reading a compressed file continues behind damage."""
 
 
 class DamagedError(Exception):
-    """A stream ends too early or cannot be unpacked any further; the text says why.
+    """A stream ends too early or cannot be decompressed any further; the text says why.
 
     Attributes:
         begin: offset at which that stream begins.
-        done: bytes that were unpacked of it.
-        is_final: whether it is not worth while to go on behind it.
+        done: number of bytes that were decompressed of it.
+        is_final: True if it is not worthwhile to continue behind it.
     """
 
     def __init__(self, message: str, begin: int = 0, done: int = 0, is_final: bool = False) -> None:
@@ -64,11 +67,14 @@ class DamagedError(Exception):
 
 
 _Unpack = Callable[[memoryview, WorkBudget], Iterator[bytes]]
-"""Unpacks what some bytes begin with, piece by piece, within a budget."""
+"""Function that decompresses the stream at the beginning of some bytes, piece by piece, within a budget."""
 
 
 def _streams(start: Callable[[], decoders.Started]) -> _Unpack:
-    """Unpacks one stream after the other, each by a decoder that ``start`` makes."""
+    """Return a function that decompresses one stream after the other.
+
+    Each stream gets a decoder from ``start``.
+    """
 
     def pieces(data: memoryview, budget: WorkBudget) -> Iterator[bytes]:
         position = 0
@@ -81,7 +87,7 @@ def _streams(start: Callable[[], decoders.Started]) -> _Unpack:
             while not decoder.eof:
                 chunk = bytes(data[position : position + size]) if decoder.needs_input else b""
                 position += len(chunk)
-                # what lies behind a stream's end is copied by its decoder, so that little is given to one at first
+                # a decoder copies the bytes behind its stream's end, so it gets few bytes at first
                 size = min(2 * size, CHUNK)
                 try:
                     piece = decoder.decompress(chunk, PIECE)
@@ -120,7 +126,7 @@ STREAMS: dict[str, _Unpack] = {
     "lzop": _lzop,
     "zstd": _streams(decoders.zstd),
 }
-"""Compressions by name: each unpacks what some bytes begin with, piece by piece."""
+"""Compressions by name: each function decompresses the beginning of some bytes, piece by piece."""
 
 SALVAGES: dict[str, Salvage] = {
     "gzip": gzip_rest,
@@ -130,22 +136,25 @@ SALVAGES: dict[str, Salvage] = {
     "lzop": lzop_rest,
     "zstd": zstd_rest,
 }
-"""What gives the rest of a damaged stream, where that can be had."""
+"""Functions that return the rest of a damaged stream, where that is possible."""
 
 
 def spooled(
     name: str, compression: str, packed: NDArray[np.uint8], place: Place
 ) -> tuple[NDArray[np.uint8], str | None]:
-    """What a compressed stream holds, mapped read-only, and why that may be less than it once held (None if it is all).
+    """Return the contents of a compressed stream, mapped read-only.
 
     Args:
-        name: the source as messages call it.
+        name: name of the source in messages.
         compression: a key of `STREAMS`.
         packed: the stream, shape (size,), uint8.
-        place: tells where the end belongs if nobody knows how much is lost before it.
+        place: function for the offset of the end if an unknown number of bytes is lost before it.
+
+    Returns:
+        The contents, and the reason why they may be incomplete; None if they are complete.
 
     Raises:
-        SourceError: if nothing can be unpacked, if it is too much, or if a package is missing.
+        SourceError: if nothing can be decompressed, if it is too much, or if a package is missing.
     """
     problem = None
     lost = 0
@@ -181,7 +190,10 @@ def spooled(
 
 
 def _pieces(compression: str, packed: memoryview, budget: WorkBudget) -> Iterator[Piece | DamagedError]:
-    """What a compressed stream holds, behind damage too as far as that can be had; and each error where it is met."""
+    """Yield the contents of a compressed stream, and each error where it occurs.
+
+    Contents behind damage are included as far as they can be recovered.
+    """
     position, salvage = 0, SALVAGES[compression]
     for _ in range(MAX_DAMAGES):
         try:
@@ -204,14 +216,17 @@ def gathered(
     keep: Callable[[int], None] | None = None,
     place: Place | None = None,
 ) -> NDArray[np.uint8] | None:
-    """Pieces one after the other in a temporary file, mapped read-only; None if there is nothing in them.
+    """Store pieces one after the other in a temporary file, and map it read-only.
 
     Args:
-        name: the source as messages call it.
-        pieces: the bytes, and how many are lost between them, which are holes.
-        verb: what the source does with them, as messages say it.
-        keep: is given the file's descriptor before it is closed.
-        place: tells where the end belongs if nobody knows how much is lost before it.
+        name: name of the source in messages.
+        pieces: the bytes; and gaps and breaks, lost bytes between them, which become holes.
+        verb: what the source does with them, for messages.
+        keep: function that gets the file's descriptor before it is closed.
+        place: function for the offset of the end if an unknown number of bytes is lost before it.
+
+    Returns:
+        The bytes; None if there are none.
 
     Raises:
         SourceError: if there are too many of them, or they cannot be written.

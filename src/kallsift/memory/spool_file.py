@@ -1,7 +1,7 @@
-"""Write pieces of a stream into a file, with holes for what is lost between them.
+"""Write pieces of a stream into a file, with holes for the bytes that are lost between them.
 
-Where nobody knows how much is lost, what stands behind is written all the same, and moved to where it belongs at the
-end. If that happens several times, what is between the first and the last of these places is lost too.
+If the number of lost bytes is unknown, the pieces behind are written too, and moved to their offset at the end. If that
+happens several times, the pieces between the first and the last of these places are lost too.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from kallsift.memory.file_mapping import faults_of, map_file
 MOVED_AT_ONCE = 1 << 22
 
 Place = Callable[[NDArray[np.uint8], NDArray[np.uint8], range], int | None]
-"""Tells where the end of a stream belongs, of which a part in the middle is lost; None if nothing tells.
+"""Function that returns the offset of the end of a stream that lacks a part in the middle; None if nothing tells.
 
-Takes the beginning and the end, shape (n,), uint8, and how many bytes may be lost.
+Its arguments are the beginning and the end, shape (n,), uint8, and the possible numbers of lost bytes.
 """
 
 
@@ -30,7 +30,7 @@ class SpoolFile:
     """A file that is written piece by piece.
 
     Attributes:
-        size: bytes of it so far.
+        size: number of bytes in it so far.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -42,7 +42,7 @@ class SpoolFile:
         self._lost = range(0, 1)
 
     def add(self, piece: Piece) -> None:
-        """Write what follows."""
+        """Write the next piece."""
         if isinstance(piece, Break):
             self._break(piece)
         elif isinstance(piece, Gap):
@@ -54,7 +54,10 @@ class SpoolFile:
             self.size += len(piece)
 
     def finish(self, name: str, place: Place | None) -> NDArray[np.uint8] | None:
-        """Put the end where it belongs, or leave it out; return the whole, mapped read-only, None if it is empty."""
+        """Put the end at its offset, or leave it out; return the file as a view.
+
+        The view is read-only, and None if the file is empty.
+        """
         if self._head is not None:
             self._put_end(name, self._head, place)
         self._file.truncate(self.size)
