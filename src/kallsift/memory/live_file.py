@@ -1,4 +1,7 @@
-"""Files whose content changes while they are read, as the memory of a process or of the kernel: read part by part."""
+"""Read files whose content changes while they are read, such as the memory of a process or of the kernel.
+
+Such files are read part by part.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from kallsift.errors import ClosedError
 
 
 class LiveFile:
-    """A file that is open until `close`, and never read behind it: its number can be another file's then.
+    """A file that is open until `close`, and never read afterwards: then its number can be another file's.
 
     Attributes:
-        name: what messages call the source.
+        name: name of the source in messages.
     """
 
     def __init__(self, name: str, path: str) -> None:
@@ -28,7 +31,7 @@ class LiveFile:
 
     @property
     def descriptor(self) -> int:
-        """The number of the open file.
+        """Number of the open file.
 
         Raises:
             ClosedError: if it was closed.
@@ -38,7 +41,7 @@ class LiveFile:
         return self._descriptor
 
     def read_into(self, block: NDArray[np.uint8], offset: int) -> int:
-        """Read what the file has at an offset into a block, and return how many bytes that is.
+        """Read bytes at an offset into a block; return the number of bytes read.
 
         Raises:
             ClosedError: if the file was closed.

@@ -221,7 +221,7 @@ def gathered(
     Args:
         name: name of the source in messages.
         pieces: the bytes; and gaps and breaks, lost bytes between them, which become holes.
-        verb: what the source does with them, for messages.
+        verb: verb for messages, such as "unpacks to".
         keep: function that gets the file's descriptor before it is closed.
         place: function for the offset of the end if an unknown number of bytes is lost before it.
 

@@ -1,1 +1,1 @@
-"""Read what a running kernel has besides its image: loaded modules, and what they and it export."""
+"""Read the loaded modules of a running kernel, and the symbols that the kernel and they export."""

@@ -189,7 +189,7 @@ class Inventory:
         return iter(self.modules)
 
     def __getitem__(self, name: str) -> LoadedModule:
-        """The module of a name, the listed one before others.
+        """Return the module of a name, the listed one before others.
 
         Raises:
             KeyError: if there is none.

@@ -1,7 +1,7 @@
-"""ELF cores of machines, as QEMU's dump-guest-memory, /proc/vmcore and makedumpfile -E write them.
+"""Read ELF cores of machines, as QEMU's dump-guest-memory, /proc/vmcore and makedumpfile -E write them.
 
-Format: System V gABI, chapters 4 ("ELF Header") and 5 ("Program Header"); PN_XNUM, elf(5). Only the physical address
-of a program header counts here: QEMU writes the virtual one as a copy of it, Linux as that of its direct map.
+Format: System V gABI, chapters 4 ("ELF Header") and 5 ("Program Header"); PN_XNUM, elf(5). Only the physical address of
+a program header is used: QEMU copies it to the virtual one, Linux gives that of its direct map.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAGIC = b"\x7fELF"
 CLASSES = {1: 32, 2: 64}
 """Width of a word in bits, by e_ident[EI_CLASS]."""
 BYTE_ORDERS: dict[int, elf_notes.ByteOrder] = {1: "<", 2: ">"}
-"""By e_ident[EI_DATA]."""
+"""Byte order by e_ident[EI_DATA]."""
 
 TYPE_RELOCATABLE, TYPE_EXECUTABLE, TYPE_SHARED, TYPE_CORE = 1, 2, 3, 4
 LOAD, NOTE = 1, 4
@@ -101,19 +101,19 @@ SECTION_HEADER = {
 }
 
 MAX_BEFORE_CONTENT = 1 << 16
-"""Bytes between the last program header and the first of what they tell of: alignment."""
+"""Highest number of bytes between the last program header and the first content: alignment."""
 MAX_FLAGS, MAX_OFFSET, MAX_SECTIONS_BEFORE = 7, 1 << 48, 3
 MIN_COVERED = 0.9
-"""Share of the file that the program headers of a whole core tell of."""
+"""Lowest share of the file that the program headers of a whole core describe."""
 
 HEADERS_LOST = "the ELF program headers are lost: what stands behind them is read as memory in one piece"
 
 FIRST_PROGRAMS = 64
-"""Program headers that are looked at first where it is unknown whether there are any."""
+"""Number of program headers that are read first where it is unknown whether there are any."""
 PROGRAM_LIMIT = 1 << 17
-"""More program headers than any dump has; enough for PN_XNUM to be of use."""
+"""Highest number of program headers: more than any dump has, and enough for PN_XNUM to be of use."""
 NOTE_BYTES_LIMIT = 1 << 24
-"""Bytes of notes that are looked at: a thousand processors need less than one MiB."""
+"""Highest number of bytes of notes that are read: a thousand processors need less than one MiB."""
 
 
 class ProcessCoreError(SourceError):
@@ -129,7 +129,7 @@ class ProgramError(SourceError):
 
 
 class FileHeader(NamedTuple):
-    """What an ELF file begins with: width of a word in bits, byte order, and all fields as `FILE_HEADER` has them."""
+    """An ELF header: width of a word in bits, byte order, and all fields as in `FILE_HEADER`."""
 
     bits: int
     byte_order: elf_notes.ByteOrder
@@ -146,7 +146,10 @@ class Core(NamedTuple):
 
 
 def file_header(header: bytes) -> FileHeader | None:
-    """The ELF header that ``header`` begins with; None if there is none, or not all of it."""
+    """Return the ELF header that ``header`` begins with.
+
+    The result is None if there is none, or not all of it.
+    """
     ident = header[:16].ljust(16, b"\0")
     bits, byte_order = CLASSES.get(ident[4]), BYTE_ORDERS.get(ident[5])
     if not probe(header) or bits is None or byte_order is None or len(header) < FILE_HEADER[bits].itemsize:
@@ -155,20 +158,23 @@ def file_header(header: bytes) -> FileHeader | None:
 
 
 def probe(header: bytes) -> bool:
-    """Whether a file that begins with ``header`` is ELF; `open` tells cores from programs."""
+    """Tell whether a file that begins with ``header`` is ELF.
+
+    `open` distinguishes cores from programs.
+    """
     return header.startswith(MAGIC)
 
 
 def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
-    """The loaded ranges of a machine's core as physical segments, with what its notes say as hints.
+    """Open the loaded ranges of a machine's core as physical segments.
 
-    What a program header promises in memory but not in the file stays a gap. Where two describe the same memory the
-    first wins, and `Memory.notes` says so, as it does for ranges that run past the end of the file.
+    Its notes become hints. Memory that a program header has but the file has not stays a gap. Where two ranges describe
+    the same memory, the first one wins; `Memory.notes` reports this, and ranges that run past the end of the file.
 
     Args:
-        name: the source as messages call it.
-        view: the whole file, shape (size,), uint8, or what takes its place.
-        release: gives the file back.
+        name: name of the source in messages.
+        view: the whole file, shape (size,), uint8, or an object that takes its place.
+        release: function that releases the file.
 
     Raises:
         SourceError: if headers are broken, or if this is a program, the core of one, or of /proc/kcore's kind.
@@ -201,7 +207,9 @@ def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
 
 
 def _headers(name: str, view: Content) -> tuple[Core, list[str]]:
-    """Read the headers, damaged ones too as far as program headers show themselves where there are any; and remarks.
+    """Read the headers, also damaged ones, and return remarks.
+
+    With a damaged ELF header, program headers are found by their own contents.
 
     Raises:
         SourceError: as `read_headers`.
@@ -221,14 +229,15 @@ def _headers(name: str, view: Content) -> tuple[Core, list[str]]:
 
 
 def core_headers(view: Content) -> Core | None:
-    """Return the headers of a core, found without its ELF header but for the machine; None if there are none.
+    """Return the headers of a core, found without its ELF header.
 
-    Each program header tells of a part of the file; the first of these parts begins behind the last program header, and
-    the last one ends with the file. Cores of machines have no others than LOAD and NOTE.
+    Only the machine number is taken from there. Each program header describes a part of the file; the first of these
+    parts begins behind the last program header, and the last one ends with the file. Cores of machines have only the
+    types LOAD and NOTE. The result is None if there are no such headers.
     """
     for bits in CLASSES.values():
         start = FILE_HEADER[bits].itemsize
-        # QEMU from 7.2 on puts section headers before them, two as a rule
+        # QEMU puts section headers before them since 7.2, usually two
         for offset in range(
             start, start + MAX_SECTIONS_BEFORE * SECTION_HEADER[bits].itemsize + 1, SECTION_HEADER[bits].itemsize
         ):
@@ -241,7 +250,10 @@ def core_headers(view: Content) -> Core | None:
 
 
 def _programs_at(view: Content, start: int, layout: np.dtype[np.void]) -> NDArray[np.void]:
-    """Return what can be program headers of a core from a file offset on, shape (n,); most bytes are none at once."""
+    """Return the possible program headers of a core from a file offset on, shape (n,).
+
+    Few are read at first, because most bytes are no program header.
+    """
     limit = FIRST_PROGRAMS
     while True:
         data = np.ascontiguousarray(view[start : start + limit * layout.itemsize])
@@ -256,7 +268,10 @@ def _programs_at(view: Content, start: int, layout: np.dtype[np.void]) -> NDArra
 
 
 def _tell_of_whole_file(programs: NDArray[np.void], start: int, size: int) -> bool:
-    """Return whether program headers at an offset of a file of some size tell of all that follows them."""
+    """Tell whether program headers describe everything behind them.
+
+    They stand at offset ``start`` of a file of ``size`` bytes.
+    """
     offsets, sizes = (programs[field].astype(np.uint64) for field in ("offset", "file_size"))
     held = sizes > 0
     if not (held & (programs["type"] == LOAD)).any():
@@ -267,7 +282,11 @@ def _tell_of_whole_file(programs: NDArray[np.void], start: int, size: int) -> bo
 
 
 def read_headers(name: str, view: Content) -> Core:
-    """Reads the headers, and sees to it that this is a core."""
+    """Read the headers of a core.
+
+    Raises:
+        SourceError: if they are broken, or this is no core; ProgramError if it is a program.
+    """
     ident = view[:16].tobytes().ljust(16, b"\0")
     bits, byte_order = CLASSES.get(ident[4]), BYTE_ORDERS.get(ident[5])
     if bits is None or byte_order is None:
@@ -295,7 +314,7 @@ def read_headers(name: str, view: Content) -> Core:
 def records(
     name: str, view: Content, what: str, offset: int, count: int, layout: np.dtype[np.void]
 ) -> NDArray[np.void]:
-    """``count`` records of the file as a view, shape (count,).
+    """Return ``count`` records of the file as a view, shape (count,).
 
     Raises:
         SourceError: if they run past its end; ``what`` names them.
@@ -309,7 +328,7 @@ def records(
 
 
 def read_notes(view: Content, core: Core) -> tuple[list[elf_notes.Note], list[str]]:
-    """All notes of the core up to a bound, and remarks on what could not be read."""
+    """Return all notes of the core up to a bound, and remarks on unreadable ones."""
     notes: list[elf_notes.Note] = []
     remarks: list[str] = []
     left = NOTE_BYTES_LIMIT
@@ -329,7 +348,7 @@ def read_notes(view: Content, core: Core) -> tuple[list[elf_notes.Note], list[st
 
 
 def _refuse_other_cores(name: str, core: Core, notes: list[elf_notes.Note]) -> None:
-    """Raises for cores whose program headers do not say where in a machine the bytes belong.
+    """Raise an error if the program headers have no physical addresses of a machine.
 
     Linux leaves p_paddr 0 in the core of a program (fs/binfmt_elf.c). In /proc/kcore it is all ones for memory that is
     mapped page by page, and older kernels left it 0 there everywhere (fs/proc/kcore.c).
@@ -353,9 +372,12 @@ def _refuse_other_cores(name: str, core: Core, notes: list[elf_notes.Note]) -> N
 
 
 def _segments(view: Content, core: Core) -> tuple[tuple[Stretch, ...], list[str]]:
-    """The physical segments that the file holds, and remarks on what it lacks or holds twice."""
+    """Return the physical segments in the file, and remarks.
+
+    The remarks are on memory that is missing, or there twice.
+    """
     loads = core.programs[(core.programs["type"] == LOAD) & (core.programs["file_size"] > 0)]
-    # Dumps with paging list the same bytes once for every virtual address; that is nothing to remark on.
+    # Dumps with paging list the same bytes once for every virtual address; this needs no remark.
     columns = (loads[field].tolist() for field in ("physical", "offset", "file_size"))
     ranges = dict.fromkeys(zip(*columns, strict=True))
     claimed = Claimed()
@@ -379,9 +401,10 @@ def _segments(view: Content, core: Core) -> tuple[tuple[Stretch, ...], list[str]
 
 
 def _joined(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Pieces (start, end, file offset) with those made one that follow each other in memory and in the file alike.
+    """Return pieces (start, end, file offset), those joined that adjoin.
 
-    QEMU splits memory where its own blocks end, e.g. between NUMA nodes, which means nothing to the guest's kernel.
+    They must adjoin in memory and in the file. QEMU splits memory where its own blocks end, e.g. between NUMA nodes,
+    which means nothing to the guest's kernel.
     """
     joined: list[tuple[int, int, int]] = []
     for start, end, offset in sorted(pieces):

@@ -1,7 +1,8 @@
-"""Read a file whose headers are lost as the memory that stands behind them, in one piece.
+"""Read a file whose headers are lost as the memory behind them, in one piece.
 
-Nothing tells where that begins, but its pages show themselves: what follows zeros begins with a page more often than
-not. Which addresses it has is told by the kernel in it, as for raw memory that begins anywhere, or lacks its holes.
+Nothing tells the offset of the memory, but its pages can be recognised: the bytes after a run of zeros are the
+beginning of a page more often than not. The kernel in it tells the addresses, as for raw memory that begins anywhere or
+lacks its holes.
 """
 
 from __future__ import annotations
@@ -17,21 +18,27 @@ from kallsift.memory.reassembled_file import Content
 
 PAGE = 4096
 SAMPLES, SAMPLE_SIZE = 16, 1 << 22
-"""Parts of a file that are looked at, and their size."""
+"""Number of parts of a file that are read, and their size in bytes."""
 MIN_ZEROS = 256
-"""Zeros in a row before what may be the beginning of a page."""
+"""Lowest number of zeros in a row before the possible beginning of a page."""
 MIN_BEGINNINGS, MIN_RATIO = 32, 3
-"""Beginnings that agree on where pages begin at least, and how many times as many as on any other offset."""
+"""Lowest number of beginnings that agree on an offset, and lowest ratio to those at any other offset."""
 
 
 def open_without_headers(name: str, view: Content, release: Callable[[], None]) -> Memory | None:
-    """Return the memory in a file whose headers are lost; None if nothing shows where its pages begin."""
+    """Return the memory in a file whose headers are lost.
+
+    The result is None if nothing shows where its pages begin.
+    """
     start = _page_start(view) if isinstance(view, np.ndarray) else None
     return None if start is None else raw.open(name, view[start:], release)
 
 
 def _page_start(view: NDArray[np.uint8]) -> int | None:
-    """Return the offset, modulo the size of a page, at which pages begin; None if nothing shows it."""
+    """Return the offset, modulo the size of a page, at which pages begin.
+
+    The result is None if nothing shows it.
+    """
     counts = np.zeros(PAGE, np.int64)
     for low in range(0, len(view), max(SAMPLE_SIZE, len(view) // SAMPLES)):
         filled = np.flatnonzero(view[low : low + SAMPLE_SIZE])

@@ -100,7 +100,10 @@ Refusal = tuple[int, str]
 
 
 def check_file(loader: Loader, file: Path) -> tuple[ModuleFile | None, Verdict]:
-    """Return the module that a file is, None if it is none, and what loading it would do.
+    """Predict the result of loading a file as a module.
+
+    Returns:
+        The module, None if the file is none; and the loader's expected answer.
 
     Raises:
         SourceError: if the file cannot be read.
