@@ -1,1 +1,1 @@
-"""Find, decode and prove the kallsyms tables. Knows nothing of files."""
+"""Find, decode and prove the kallsyms tables. This package knows nothing of files."""

@@ -1,7 +1,7 @@
-r"""Write names of the kernel as text that is safe to print and reads back: one rule for all commands and files.
+r"""Write names of the kernel as text that is safe to print and can be read back.
 
-Printable ASCII stands for itself, but for the blank and the backslash; every other byte is ``\xNN``. The names
-themselves are Latin-1 here: a character a byte.
+All commands and files use this one rule: printable ASCII stands for itself, except the blank and the backslash; every
+other byte is ``\xNN``. The names themselves are Latin-1 strings here, one character for each byte.
 """
 
 from __future__ import annotations
@@ -10,27 +10,39 @@ import re
 
 ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 PLAIN_NAME = re.compile(r"[!-\[\]-~]*")
-"""Names in which nothing is escaped, as all of real kernels are."""
+"""Matches names in which nothing is escaped; all names of real kernels are such names."""
 PLAIN_TEXT = re.compile(r"[ -\[\]-~]*")
 
 
 def escaped(name: str) -> str:
-    r"""A name as text: ``\xNN`` for a byte that is no printable ASCII character, for blanks and for the backslash."""
+    r"""Return a name as printable text.
+
+    Bytes that are no printable ASCII characters, blanks and backslashes become ``\xNN``.
+    """
     return _escaped(name, PLAIN_NAME)
 
 
 def escaped_text(text: str) -> str:
-    """What a kernel keeps as text, such as a parameter's value: blanks stand for themselves there."""
+    """Return a text of the kernel, such as a parameter's value, as printable text.
+
+    The rule is that of `escaped`, but blanks stand for themselves.
+    """
     return _escaped(text, PLAIN_TEXT)
 
 
 def letter_text(letter: str) -> str:
-    """A symbol's type as text: a question mark, as ``nm`` prints it, for what is no ASCII letter."""
+    """Return a symbol's type as text.
+
+    What is no ASCII letter becomes a question mark, as ``nm`` prints it.
+    """
     return letter if letter.isascii() and letter.isalpha() else "?"
 
 
 def unescaped(text: bytes) -> bytes:
-    r"""The name that a text stands for; ``\x`` without two digits behind it stands for itself."""
+    r"""Return the name that an escaped text stands for.
+
+    A ``\x`` that no two lower-case hexadecimal digits follow stands for itself.
+    """
     return ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), text)
 
 

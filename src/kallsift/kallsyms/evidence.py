@@ -1,4 +1,4 @@
-"""Evidence: what was checked of a recovered kernel, and how each check came out."""
+"""Define the checks of a recovered kernel and their outcomes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from enum import Enum, StrEnum
 
 
 class CheckId(StrEnum):
-    """Name the equations that are checked; the values are what people see (docs/evidence.md has a row for each)."""
+    """Name of an equation that is checked.
+
+    The values are shown to users; docs/evidence.md has a row for each.
+    """
 
     ADDRESS_ORDER = "address order"
     MARKERS = "markers"
@@ -69,24 +72,24 @@ class CheckId(StrEnum):
 
 
 class Outcome(Enum):
-    """How one check came out."""
+    """The outcome of one check."""
 
     PASSED = "passed"
     FAILED = "failed"
     ABSENT = "absent"
-    """The thing to check against is not in this source; says nothing for or against."""
+    """The source has nothing to check against; this speaks neither for nor against the result."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One equation that a true table must fulfil.
+    """One equation that a true table must fulfil, and its outcome.
 
     Attributes:
         name: the equation.
-        outcome: how it came out.
+        outcome: the outcome of the check.
         detail: one sentence with the figures.
         essential: whether the table counts as unproven when this check fails.
-        is_quoted: whether the one line that says why a kernel is not proven has the detail too.
+        is_quoted: whether the line that says why a kernel is not proven quotes the detail too.
     """
 
     name: CheckId
@@ -97,10 +100,10 @@ class Check:
 
     @classmethod
     def that(cls, name: CheckId, holds: bool, detail: str, *, essential: bool = True, is_quoted: bool = False) -> Check:
-        """A check that passed if ``holds``, else failed."""
+        """Return a check that passed if ``holds``, else failed."""
         return cls(name, Outcome.PASSED if holds else Outcome.FAILED, detail, essential, is_quoted)
 
 
 def proven(checks: tuple[Check, ...]) -> bool:
-    """Whether no essential check failed."""
+    """Return whether no essential check failed."""
     return not any(check.essential and check.outcome is Outcome.FAILED for check in checks)

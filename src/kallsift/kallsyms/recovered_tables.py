@@ -1,4 +1,4 @@
-"""Tables: what the recovery of one kernel's symbol table found, before its addresses have their place."""
+"""Hold the tables that were recovered of one kernel, before the addresses are placed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from kallsift.memory.memory import Segment
 
 @dataclass(frozen=True)
 class Row:
-    """One table of a kernel.
+    """The extent of one table.
 
     Attributes:
-        name: as in the kernel's source, without ``kallsyms_``.
-        offset: of its first byte in the segment's data.
-        size: bytes.
+        name: name in the kernel's source, without ``kallsyms_``.
+        offset: offset of the first byte in the segment's data.
+        size: size in bytes.
     """
 
     name: str
@@ -31,30 +31,31 @@ class Row:
 
     @property
     def end(self) -> int:
-        """Offset behind its last byte."""
+        """Offset behind the last byte."""
         return self.offset + self.size
 
 
 class Layout(Enum):
-    """How well the place of the address array is known."""
+    """How certain the location of the address array is."""
 
     USUAL = "usual"
-    """It touches another table."""
+    """The array touches another table."""
     EXACT = "exact"
-    """It lies anywhere; its neighbours are none of it, and the names end where it does."""
+    """The array lies anywhere. The words beside it cannot belong to it, and the names end where the array ends."""
     LOOSE = "loose"
-    """It lies anywhere, and its neighbours or those of the names could go on with it: landmarks must bear it out."""
+    """The array lies anywhere, and it or the names could continue in the bytes beside them: landmarks must confirm
+    it."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What one table lost.
+    """The pages that one table lost.
 
     Attributes:
-        name: the table's.
-        lost: addresses in the source of its pages that are missing, blank, or hold something else.
-        first: address of the first page that it touches.
-        pages: how many pages it touches.
+        name: name of the table.
+        lost: source addresses of its pages that are missing, blank, or hold something else.
+        first: source address of the first page that the table touches.
+        pages: number of pages that the table touches.
     """
 
     name: str
@@ -65,11 +66,11 @@ class Damage:
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """Names without addresses.
+    """A list of names without addresses.
 
     Attributes:
         characters: type letters and names end to end, uint8.
-        bounds: of each symbol in ``characters``, shape (n + 1,), int64.
+        bounds: start of each symbol in ``characters``, and the end of the last one, shape (n + 1,), int64.
     """
 
     characters: NDArray[np.uint8]
@@ -79,31 +80,33 @@ class Listed:
         return len(self.bounds) - 1
 
     def first(self, count: int) -> Listed:
-        """Return the first so many of them."""
+        """Return the list of the first ``count`` names."""
         return Listed(self.characters[: self.bounds[count]], self.bounds[: count + 1])
 
     def same_as(self, other: Listed) -> bool:
-        """Tell whether both are the same names in the same order."""
+        """Tell whether both lists have the same names in the same order."""
         return np.array_equal(self.bounds, other.bounds) and np.array_equal(self.characters, other.characters)
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """One kernel's tables in agreement with each other; addresses still lack their place.
+    """The tables of one kernel, which agree with each other; their addresses are not placed yet.
 
     Attributes:
-        segment: the memory that they lie in; all offsets are into its data.
+        segment: the memory with the tables; all offsets are offsets in its data.
         word_size: bytes of an address.
         byte_order: ``"<"`` or ``">"``.
-        rows: the tables, in the order of their offsets.
+        rows: the extents of the tables, in the order of their offsets.
         array: the table of addresses.
         characters: type letters and names end to end, uint8.
-        bounds: of each symbol in ``characters``, shape (n + 1,), int64; an unknown name is empty, without a letter.
-        checks: the equations and how they came out.
-        known_addresses: shape (n,), bool; None where all entries of the array survive.
-        damage: what each table lost; empty where nothing was.
-        layout: how well the place of the array is known.
-        rivals: names of other kernels that the array may belong to as well, as many as it has words.
+        bounds: start of each symbol in ``characters``, and the end of the last one, shape (n + 1,), int64; an unknown
+            name is empty, without a letter.
+        checks: the equations and their outcomes.
+        known_addresses: whether each address survives, shape (n,), bool; None where all entries of the array survive.
+        damage: the lost pages of each table; empty where none is lost.
+        layout: how certain the location of the array is.
+        rivals: names of other kernels that the array may belong to as well; each has as many names as the array has
+            words.
     """
 
     segment: Segment
@@ -126,36 +129,37 @@ class Tables:
 
     @property
     def places(self) -> tuple[tuple[str, int, int], ...]:
-        """Name, address in the source and size of each table, in the order of their addresses."""
+        """Name, source address and size of each table, in the order of the addresses."""
         return tuple((row.name, self.segment.start + row.offset, row.size) for row in self.rows)
 
     @property
     def array_address(self) -> int:
-        """Where the address array lies in the source."""
+        """Source address of the address array."""
         return self.segment.start + self.array.offset
 
 
 def in_order(*rows: Row) -> tuple[Row, ...]:
-    """Rows by their offsets."""
+    """Return the rows in the order of their offsets."""
     return tuple(sorted(rows, key=lambda row: row.offset))
 
 
 MAX_UNPLACED = 16
-"""Ways to read tables that are kept though nothing tells where they are mapped."""
+"""Highest number of readings of tables that are kept although nothing tells where they are mapped."""
 
 
 @dataclass
 class Attempt:
-    """How far the recovery came: the furthest step reached, for the message when nothing is found.
+    """Progress of a recovery: the furthest step that was reached, for the message when nothing is found.
 
     Attributes:
         step: the step that failed.
-        message: what was found before it, and what was not.
-        damaged: whether tables lie where they usually do, but too much of them is lost: they need not be looked for
+        message: what was found before that step, and what was not found.
+        rank: position of the step among all steps; a higher rank is further.
+        damaged: whether tables lie where they usually do, but are too damaged to read; then they need not be looked for
             elsewhere.
-        has_landmarks: whether a reading of the tables was placed, and things that its symbols name are where they say.
-        budget: what it may cost; None if that is bounded already.
-        unplaced: tables that are in order, but of which nothing tells where they are mapped; `MAX_UNPLACED` at most.
+        has_landmarks: whether a reading of the tables was placed, and landmarks were found where its symbols say.
+        budget: the work that the attempt may cost; None if the work is bounded already.
+        unplaced: consistent tables of which nothing tells where they are mapped; at most `MAX_UNPLACED`.
     """
 
     step: Step = Step.TOKEN_TABLE
@@ -167,10 +171,13 @@ class Attempt:
     unplaced: list[Tables] = field(default_factory=list, repr=False)
 
     def reached(self, rank: int, step: Step, message: str) -> None:
-        """Notes that everything before ``step`` held."""
+        """Record that everything before ``step`` held.
+
+        The record stays as it is if a step of a higher rank was reached before.
+        """
         if rank >= self.rank:
             self.rank, self.step, self.message = rank, step, message
 
     def can_afford(self, what: str, work: int) -> bool:
-        """Take what the next step costs from the budget; tell whether it may be made."""
+        """Take the cost of the next step from the budget; tell whether it may be made."""
         return self.budget is None or self.budget.take(what, work)

@@ -1,4 +1,7 @@
-"""The symbol table: the kernel's own order, duplicates kept, arrays first and Python objects on demand."""
+"""Hold the symbol table of one kernel as arrays, in the kernel's own order and with duplicates.
+
+Python objects for symbols are made on demand only.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,10 @@ class Symbol:
     """One entry of the table.
 
     Attributes:
-        address: as the running kernel has it (per-CPU symbols of x86-64 up to 6.14: the per-CPU offset).
+        address: address in the running kernel (per-CPU symbols of x86-64 up to 6.14: the per-CPU offset).
         type: the letter that ``nm`` and ``/proc/kallsyms`` print.
-        name: without the letter.
-        index: place in the kernel's own order.
+        name: the name without the letter.
+        index: position in the kernel's own order.
     """
 
     address: VirtualAddress
@@ -38,7 +41,7 @@ class Symbol:
 
 @dataclass(frozen=True, repr=False)
 class Location:
-    """An address named by the symbol before it.
+    """An address, given as a symbol and the distance from it.
 
     Attributes:
         symbol: the nearest symbol at or below the address.
@@ -64,10 +67,10 @@ class SymbolTable:
     """All symbols of one kernel.
 
     Attributes:
-        addresses: shape (n,), uint64, in table order (non-decreasing); where one is unknown, that of the last known.
+        addresses: shape (n,), uint64, in table order (non-decreasing); an unknown address repeats the last known one.
         characters: type letter and name of each symbol, end to end without separators, uint8.
-        bounds: shape (n + 1,), int64; symbol i is ``characters[bounds[i]:bounds[i + 1]]``, empty where
-            its name is unknown.
+        bounds: shape (n + 1,), int64; symbol i is ``characters[bounds[i]:bounds[i + 1]]``, empty where its name is
+            unknown.
         word_size: bytes of an address, 4 or 8.
         known_addresses: shape (n,), bool; None where all are known.
     """
@@ -89,40 +92,45 @@ class SymbolTable:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __iter__(self) -> Iterator[Symbol]:
-        """The symbols in the kernel's own order, without those of which something is unknown."""
+        """Yield the symbols in the kernel's own order; skip those that are not whole."""
         return (self.symbol(index) for index in np.flatnonzero(self.whole).tolist())
 
     def same_as(self, other: SymbolTable) -> bool:
-        """Whether both have the same names at the same addresses."""
+        """Tell whether both tables have the same names at the same addresses."""
         return np.array_equal(self.addresses, other.addresses) and self.same_text_as(other)
 
     def same_text_as(self, other: SymbolTable) -> bool:
-        """Whether both have the same names with the same letters in the same order."""
+        """Tell whether both tables have the same letters and names in the same order."""
         return np.array_equal(self.bounds, other.bounds) and np.array_equal(self.characters, other.characters)
 
     def begins(self, other: SymbolTable) -> bool:
-        """Whether the other has the same names at the same addresses, and perhaps more behind them."""
+        """Tell whether the other table begins with all symbols of this one.
+
+        The addresses must be the same too; the other table may have more symbols behind them.
+        """
         count, bounds = len(self), other.bounds[: len(self) + 1]
         characters = other.characters[: bounds[-1]]
         return self.same_as(replace(other, addresses=other.addresses[:count], characters=characters, bounds=bounds))
 
     @cached_property
     def named(self) -> NDArray[np.bool_]:
-        """Whether the name of each symbol is known, shape (n,)."""
+        """Mask of the symbols whose name is known, shape (n,)."""
         result: NDArray[np.bool_] = self.bounds[1:] > self.bounds[:-1]
         return result
 
     @cached_property
     def whole(self) -> NDArray[np.bool_]:
-        """Whether name and address of each symbol are known, shape (n,)."""
+        """Mask of the symbols whose name and address are known, shape (n,)."""
         return self.named if self.known_addresses is None else self.named & self.known_addresses
 
     def symbol(self, index: int) -> Symbol:
-        """Return the symbol at ``index`` of the kernel's own order; from the end if it is negative.
+        """Return the symbol at ``index`` of the kernel's own order.
+
+        A negative index counts from the end.
 
         Raises:
-            IndexError: if there are not so many symbols.
-            KeyError: if its name or its address is unknown.
+            IndexError: if the index is out of range.
+            KeyError: if the symbol's name or address is unknown.
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f"there is no symbol {index} in a table of {len(self)}")
@@ -139,13 +147,14 @@ class SymbolTable:
     def __getitem__(self, key: slice) -> tuple[Symbol, ...]: ...
 
     def __getitem__(self, key: str | SupportsIndex | slice) -> Symbol | tuple[Symbol, ...]:
-        """Return the first symbol of a name, the one at an index, or those of a slice, in the kernel's order.
+        """Return the first symbol of a name, the one at an index, or those of a slice.
 
-        A slice leaves out the symbols of which something is unknown, as iteration does.
+        Symbols are in the kernel's order. A slice leaves out the symbols whose name or address is unknown, as iteration
+        does.
 
         Raises:
-            KeyError: if there is none of that name, or it is unknown.
-            IndexError: if there are not so many symbols.
+            KeyError: if no symbol has that name, or the symbol's name or address is unknown.
+            IndexError: if the index is out of range.
             TypeError: if the key is neither text nor number nor slice.
         """
         if isinstance(key, slice):
@@ -168,16 +177,19 @@ class SymbolTable:
         return isinstance(key, str) and self.find(key) is not None
 
     def all(self, name: str) -> tuple[Symbol, ...]:
-        """Every symbol of that name, in the kernel's order; empty if there is none."""
+        """Return all symbols of a name, in the kernel's order; empty if there is none."""
         return tuple(self.symbol(int(index)) for index in self._matches(name))
 
     def find(self, name: str) -> int | None:
-        """Index of the first symbol of that name whose address is known, or None."""
+        """Return the index of the first symbol of a name with a known address, or None."""
         matches = self._matches(name)
         return int(matches[0]) if len(matches) else None
 
     def beginning(self, text: bytes) -> NDArray[np.int64]:
-        """Indices of the symbols whose names begin with these characters and go on, ascending; shape (n,), int64."""
+        """Return the indices of the symbols whose names begin with a text and go on.
+
+        The indices are ascending; shape (n,), int64.
+        """
         wanted = np.frombuffer(text, np.uint8)
         long = np.flatnonzero((np.diff(self.bounds) > len(wanted) + 1) & self.whole)
         cells = self.characters[self.bounds[long][:, None] + np.arange(1, len(wanted) + 1)]
@@ -185,10 +197,10 @@ class SymbolTable:
         return result
 
     def at(self, address: int) -> Location | None:
-        """The symbol that an address belongs to, and the distance from it, as the kernel's own look-up names it.
+        """Return the symbol that an address belongs to, and the distance from it.
 
-        Of several symbols at one address the first in table order is meant. None below the first symbol, and where the
-        symbol that it belongs to is unknown.
+        This is the symbol that the kernel's own look-up names: of several symbols at one address, the first in table
+        order. None below the first symbol, and where name or address of that symbol is unknown.
         """
         if not 0 <= address < 1 << 64:
             return None
@@ -204,12 +216,12 @@ class SymbolTable:
         return Location(self.symbol(first), address - int(start), size)
 
     def names(self) -> list[str]:
-        """All names in table order, without their letters; empty where unknown."""
+        """Return all names in table order, without their letters; empty where unknown."""
         text, bounds = self._text.decode("latin-1"), self.bounds.tolist()
         return [text[a + 1 : b] for a, b in pairwise(bounds)]
 
     def types(self) -> NDArray[np.uint8]:
-        """The type letters, shape (n,), uint8; ``?`` where unknown."""
+        """Return the type letters, shape (n,), uint8; ``?`` where unknown."""
         result = np.full(len(self), ord("?"), np.uint8)
         result[self.named] = self.characters[self.bounds[:-1][self.named]]
         return result
@@ -261,15 +273,21 @@ class SymbolTable:
 
     @cached_property
     def _sizes(self) -> NDArray[np.uint32]:
-        """Characters of each symbol, its letter included, shape (n,), uint32; kept, since names are looked up often."""
+        """Number of characters of each symbol, its letter included, shape (n,), uint32.
+
+        It is kept because names are looked up often.
+        """
         return np.diff(self.bounds).astype(np.uint32)
 
     def _matches(self, name: str) -> NDArray[np.int64]:
-        """Indices of the symbols called ``name``: those of its length, then those of its characters."""
-        # a character beyond a byte is in no name: as an empty name it matches nothing
+        """Return the indices of the symbols called ``name`` whose address is known.
+
+        Symbols are chosen by their length first, then by their characters.
+        """
+        # names are bytes, so a text with a character above 0xff matches nothing, as the empty name does
         wanted = np.frombuffer(name.encode("latin-1") if name.isascii() or max(name) <= "\xff" else b"", np.uint8)
         alike = np.flatnonzero(self._sizes == len(wanted) + 1)
-        # the last character and one inside leave but few of thousands
+        # comparing the last character and one in the middle leaves few of thousands
         for place in (len(wanted), len(wanted) // 2) if len(wanted) > 1 else ():
             alike = alike[self.characters[self.bounds[alike] + place] == wanted[place - 1]]
         cells = self.characters[self.bounds[alike][:, None] + np.arange(1, len(wanted) + 1)]

@@ -1,7 +1,8 @@
-"""Which runs of digits can be those of a token table, by what stands around them; all runs of a batch at once.
+"""Choose the runs of digits that can be those of a token table, by the bytes around them; a whole batch at once.
 
-Anybody can write digits. But in a token table no string is empty, all characters are those of names, and each string of
-one character stands at that character's own code: text that goes on with other digits, or with zeros, is none.
+Any text can hold digits. But in a token table no string is empty, all characters are characters of names, and each
+string of one character stands at that character's own code. So text that continues with other digits, or with zeros, is
+no token table.
 """
 
 from __future__ import annotations
@@ -15,39 +16,42 @@ from kallsift.kallsyms.format.token_table import CODES, FIRST_DIGIT
 from kallsift.memory.memory import Stretch
 
 LOOKS = (64, 512, 2048)
-"""Bytes from the digits on that are looked at, one after the other: most fail by the first few; a table has more."""
+"""Bytes that are compared from the digits on, in turn: most runs fail by the first few; a table has more than the
+last."""
 
 BATCH = 1 << 20
-"""Bytes that are looked at at once."""
+"""Bytes that are compared at once."""
 
 PASSES = 8
-"""How often each of them is passed over."""
+"""Number of passes over each of these bytes, for the budget."""
 
 MIN_REST = 2 * (CODES - FIRST_DIGIT)
-"""Bytes that the strings from the digits on take at least; no other run of digits is among them."""
+"""Lowest size in bytes of the strings from the digits on; no second run of digits can lie among them."""
 
 _CAN_BE = (np.arange(CODES) > ord(" ")) & (np.arange(CODES) != 0x7F) | (np.arange(CODES) == 0)
 
 
 def may_be_tables(stretch: Stretch, runs: NDArray[np.int64], budget: WorkBudget) -> NDArray[np.bool_]:
-    """Tell which runs of digits can have a token table's strings behind them, shape (n,).
+    """Tell which runs of digits can be part of a token table, shape (n,).
 
     Args:
-        stretch: the memory that holds them.
+        stretch: the memory that holds the runs.
         runs: offsets in it at which the digits start, ascending, shape (n,).
-        budget: what it may cost; runs that are not looked at are none.
+        budget: the work that this may cost; the result is False for runs that it does not allow to compare.
     """
     fits = np.append(np.diff(runs) >= MIN_REST, True)[: len(runs)]
     return _looked_at(stretch, runs, np.full(len(runs), LOOKS[-1]), fits, budget)
 
 
 def may_be_cut(stretch: Stretch, runs: NDArray[np.int64], budget: WorkBudget) -> NDArray[np.bool_]:
-    """Tell which runs of digits can be those of a table of which the pages behind theirs are blank, shape (n,).
+    """Tell which runs can be part of a token table that is cut by a blank page.
+
+    The page behind the one that holds the digits is the blank one. The result has the shape (n,).
 
     Args:
         stretch: as for `may_be_tables`.
-        runs: likewise.
-        budget: likewise.
+        runs: as for `may_be_tables`.
+        budget: as for `may_be_tables`.
     """
     cells = stretch.gather(np.maximum(runs - 2, 0), 2)
     room = PAGE - (runs + stretch.start % PAGE) % PAGE
@@ -59,7 +63,10 @@ def may_be_cut(stretch: Stretch, runs: NDArray[np.int64], budget: WorkBudget) ->
 def _looked_at(
     stretch: Stretch, runs: NDArray[np.int64], room: NDArray[np.int64], fits: NDArray[np.bool_], budget: WorkBudget
 ) -> NDArray[np.bool_]:
-    """Tell which of the runs that fit still do when ever more bytes from them on are looked at, as far as is room."""
+    """Tell which of the runs in ``fits`` pass when more and more bytes are compared.
+
+    At most ``room`` bytes of each run are compared.
+    """
     for size in LOOKS:
         chosen = np.flatnonzero(fits)
         for first in range(0, len(chosen), BATCH // size):
@@ -72,7 +79,10 @@ def _looked_at(
 
 
 def _rows(stretch: Stretch, runs: NDArray[np.int64], room: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    """So many bytes from each run on, shape (n, size); letters, which say nothing, where there is no room for more."""
+    """Return ``size`` bytes from each run on, shape (n, size).
+
+    Where a run has less room, the rest is letters, which contradict nothing.
+    """
     rows = np.full((len(runs), size), ord("x"), np.uint8)
     for row, run, end in zip(rows, runs.tolist(), (runs + room).tolist(), strict=True):
         data = stretch.read(run, end)
@@ -81,13 +91,13 @@ def _rows(stretch: Stretch, runs: NDArray[np.int64], room: NDArray[np.int64], si
 
 
 def _fits(rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Tell which rows begin as the strings from the digits on, as far as they go."""
+    """Tell which rows can be the strings of a token table from the digits on."""
     ends = rows == 0
     number = np.cumsum(ends, axis=1, dtype=np.int16) + np.int16(FIRST_DIGIT)
     inside = number <= CODES - 1
     wrong = ~_CAN_BE[rows]
     wrong[:, 1:] |= ends[:, 1:] & ends[:, :-1]
-    # the number of a character is that of its string; behind a NUL it counts one more
+    # ``number`` is the code of the string that a character belongs to; each NUL begins the next code
     single = ends[:, 2:] & ends[:, :-2]
     wrong[:, 1:-1] |= single & (rows[:, 1:-1] != number[:, 1:-1])
     result: NDArray[np.bool_] = ~(wrong & inside).any(axis=1)

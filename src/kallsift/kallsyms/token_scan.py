@@ -1,8 +1,8 @@
-"""Finds where a token table can be: one vectorised pass over every byte of a memory.
+r"""Find candidates of token tables in one vectorised pass over every byte of a memory.
 
-Every digit is its own token in every kernel, and codes are in ASCII order, so each token table holds the twenty
-bytes ``0\\0 1\\0 ... 9\\0``. Wherever they start, one aligned 64-bit lane lies wholly inside them, and the
-differences of its neighbouring 16-bit parts are a constant: a few array operations a lane find it.
+Every digit is its own token in every kernel, and codes are in ASCII order, so each token table holds the twenty bytes
+``0\0 1\0 2\0 ... 9\0``. Wherever they start, one aligned 64-bit lane lies wholly inside them, and the differences of
+its neighbouring 16-bit parts are a constant. So a few array operations on each lane find them.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from kallsift.arrays import distinct, is_in
 from kallsift.memory.memory import Memory, Segment, Stretch
 
 DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
-"""What stands in every token table, from the token of code 0x30 on."""
+"""Bytes that stand in every token table, from the token of code 0x30 on."""
 
 BLOCK = 1 << 20
-"""Bytes a pass works on at once: its temporaries stay in the processor's cache."""
+"""Bytes that a pass works on at once: its temporaries stay in the processor's cache."""
 
 SMALL = 1 << 16
-"""Bytes up to which it takes longer to hand them to a thread than to look at them."""
+"""Bytes up to which handing them to a thread takes longer than searching them."""
 
 LANE = 8
 
 BATCH = 64 << 20
-"""Bytes given to the threads at once, and the grain of progress."""
+"""Bytes given to the threads at once, and the step between reports of progress."""
 
 _STEP_CHARACTER_FIRST = np.uint64(0x0001_0001_0001_0000)
 _STEP_NUL_FIRST = np.uint64(0x0100_0100_0100_0000)
@@ -40,18 +40,20 @@ _OTHER_BYTES = np.uint64(0x00FF_00FF_00FF_00FF)
 def digit_runs(
     memory: Memory, progress: Callable[[int, int], None] | None = None, first: Iterable[tuple[int, int]] = ()
 ) -> Iterator[tuple[Stretch, NDArray[np.int64]]]:
-    """Where the digits' tokens stand, batch by batch in the order of addresses, each once.
+    """Yield the runs of digits' tokens in batches, in the order of addresses.
+
+    Each run is yielded once. Those in ``first`` come before all others.
 
     Args:
-        memory: what to search.
-        progress: called with bytes done and bytes in all, once all of the memory is searched; holes do not count.
-        first: parts of the memory, each from an address to another, that are looked at before all of it.
+        memory: the memory to search.
+        progress: called with bytes done and bytes in all, while all of the memory is searched; holes do not count.
+        first: address ranges (start, end) of the memory that are searched before all of it.
 
     Yields:
         A stretch of the memory, and the offsets in it at which a digit run starts; shape (n,), ascending, n > 0.
     """
     done, total = 0, memory.stored_size
-    # one that lies across a border is found on both sides, one in a part that comes first once more
+    # a run across a border is found on both sides; a run in a part of ``first`` is found again in the pass over all
     before = following = np.empty(0, np.int64)
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
         for segment, start, end, counts in _batches(memory, first):
@@ -72,9 +74,10 @@ def digit_runs(
 
 
 def packed_runs(memory: Memory) -> Iterator[tuple[int, int]]:
-    """Where digits' tokens seem to stand in what is packed, without unpacking it: from an address to another.
+    """Yield address ranges in packed data that seem to hold digits' tokens.
 
-    Parts of them suffice, and where packing took them apart they are missed.
+    Nothing is unpacked for it: part of the digits in the packed bytes suffices. Digits that packing took apart are
+    missed.
     """
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
         for stretch in memory.segments:
@@ -90,7 +93,10 @@ def packed_runs(memory: Memory) -> Iterator[tuple[int, int]]:
 
 
 def _batches(memory: Memory, first: Iterable[tuple[int, int]]) -> Iterator[tuple[Stretch, int, int, bool]]:
-    """The parts ``first`` of a memory, then all of it, in batches: a stretch, two offsets in it, whether it is all."""
+    """Yield the ranges ``first`` of a memory, then all of it, in batches.
+
+    Each batch is a stretch, two offsets in it, and whether it belongs to the pass over all of the memory.
+    """
     for low, high in first:
         for segment in memory.between(max(0, low), min(high, 1 << 64)):
             begin, end = max(0, low - segment.start), min(high - segment.start, segment.size)
@@ -103,11 +109,14 @@ def _batches(memory: Memory, first: Iterable[tuple[int, int]]) -> Iterator[tuple
 
 
 def _lanes(threads: ThreadPoolExecutor, segment: Stretch, start: int, end: int) -> NDArray[np.int64]:
-    """`_digit_lanes` of all blocks from one offset to another; ascending, each once, shape (n,)."""
+    """Return the runs that `_digit_lanes` finds between two offsets of a segment.
+
+    They are offsets in the segment; ascending, each once, shape (n,).
+    """
     if end - start <= min(SMALL, BLOCK):
         lane = _digit_lanes(segment, end, start)
         return distinct(lane + start) if len(lane) else lane
-    # read by the threads, which may have to decode it
+    # the threads read the blocks, because reading may mean decoding
     blocks = range(start, end, BLOCK)
     lanes = threads.map(partial(_digit_lanes, segment, end), blocks)
     found = [block + some for block, some in zip(blocks, lanes, strict=True) if len(some)]
@@ -115,7 +124,10 @@ def _lanes(threads: ThreadPoolExecutor, segment: Stretch, start: int, end: int) 
 
 
 def _digit_lanes(segment: Stretch, end: int, start: int) -> NDArray[np.int64]:
-    """Offsets in the block at ``start`` at which digit runs would begin, were the lanes that look like part of one."""
+    """Return where digit runs would begin, by the lanes that look like part of one.
+
+    One block is searched. The results are relative to its ``start``.
+    """
     stop = min(start + BLOCK, end)
     if segment.blank(start, stop):
         return np.empty(0, np.int64)
@@ -123,7 +135,7 @@ def _digit_lanes(segment: Stretch, end: int, start: int) -> NDArray[np.int64]:
     skipped = -block.ctypes.data % LANE
     low = start
     if skipped:
-        # where lanes are not aligned to blocks, one lies across each border
+        # where blocks do not start at a lane, one lane lies across each border
         low = max(0, start - LANE)
         block = segment.read(low, stop + LANE)
         skipped = -block.ctypes.data % LANE
@@ -147,7 +159,7 @@ def _digit_lanes(segment: Stretch, end: int, start: int) -> NDArray[np.int64]:
 
 
 def _whole_runs(segment: Stretch, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of the starts at which the whole run of digits stands."""
+    """Return those of the starts at which the whole run of digits stands."""
     starts = starts[(starts >= 0) & (starts <= segment.size - len(DIGITS))]
     cells = segment.gather(starts, len(DIGITS))
     result: NDArray[np.int64] = starts[(cells == np.frombuffer(DIGITS, np.uint8)).all(axis=1)]

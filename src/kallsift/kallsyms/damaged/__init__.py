@@ -1,1 +1,1 @@
-"""Recover what is left of tables some of whose pages are lost or overwritten."""
+"""Recover the symbols that survive in tables of which some pages are lost or overwritten."""

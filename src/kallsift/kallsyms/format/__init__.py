@@ -1,1 +1,1 @@
-"""Decode and check each of the tables that kallsyms consists of."""
+"""Decode and check each of the kallsyms tables."""

@@ -1,8 +1,8 @@
-"""Address encodings: how an array of raw words becomes addresses, as rows of one table.
+"""Decode arrays of raw words into addresses, by each encoding that kernels have used, and find such arrays.
 
 Source: scripts/kallsyms.c and kernel/kallsyms.c of 2.6.12 to 7.3. Addresses never decrease in any release, so each
-encoding makes of raw words numbers that rise in a true array. Base-relative words also pass as self-relative
-ones; the smallest step tells them apart, for some symbols always share an address.
+encoding maps raw words to numbers that never fall in a true array. Words relative to relative_base can also pass as
+self-relative ones; the smallest step tells them apart, because some symbols always share an address.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from kallsift.kallsyms.format.token_table import MAX_PADDING
 Words = NDArray[np.unsignedinteger]
 
 WordFormat = tuple[int, str]
-"""Bytes of an address, and ``"<"`` or ``">"``."""
+"""Size of an address in bytes, and the byte order, ``"<"`` or ``">"``."""
 
 MAX_PLACES = 32
-"""Starts that are tried at each end of a run longer than the array."""
+"""Highest number of starts that are tried at each end of a run that is longer than the array."""
 
 MAX_RUNS = 1024
-"""Runs that arrays are looked for in, the shortest first: those with the fewest words that are none of an array's."""
+"""Highest number of runs that are searched for arrays, the shortest first: they have the fewest foreign words."""
 
 MAX_WINDOWS = 512
-"""Arrays that are tried out of one run."""
+"""Highest number of arrays that are tried out of one run."""
 
 BEHIND_INDEX = 4
-"""Bytes of an entry of arrays that lie behind the token index: releases that put them there, and have seqs_of_names,
-have no other."""
+"""Size in bytes of an entry of arrays that lie behind the token index: releases that put the array there, and have
+seqs_of_names, have no other size."""
 
 NEXT_STEP = 1 << 24
-"""Bytes from one of the last symbols to the next at most, where a word may be either an offset or a base."""
+"""Highest step in bytes from one of the last symbols to the next, where a word may be either an offset or a base."""
 
 LARGEST_SPACE = 53
 """Bits of the largest addresses of kernels: s390x with five levels (arch/s390/boot/startup.c)."""
 
 ABSURD_STEP = 1 << 28
-"""More than two neighbouring symbols of one image are ever apart."""
+"""A distance in bytes that two neighbouring symbols of one image never exceed."""
 
 _SIGN = np.uint32(1 << 31)
 
@@ -50,11 +50,11 @@ class Encoding:
     """One way of storing addresses.
 
     Attributes:
-        name: as it is shown to people.
+        name: name that is shown to users.
         entry_size: bytes of an entry; 0 stands for the word size.
         anchor: what an entry is relative to: ``"nothing"``, ``"relative_base"`` or ``"place"`` (its own address).
         key: maps raw words (shape (n,)) to numbers that never fall in a true array, shape (n,).
-        typical: whether words whose steps all fit can be of this encoding and of no other.
+        typical: tells, of words whose steps all fit, whether they can be of this encoding and of no other.
         decode: maps raw words and the anchor's address to addresses modulo 2^64, shape (n,), uint64.
     """
 
@@ -66,7 +66,10 @@ class Encoding:
     decode: Callable[[Words, int], NDArray[np.uint64]]
 
     def order(self, words: Words) -> NDArray[np.bool_]:
-        """Whether each step to the next of some raw words, shape (n,), fits, shape (n - 1,)."""
+        """Tell which steps between neighbouring raw words fit the encoding.
+
+        The words have the shape (n,), the result the shape (n - 1,).
+        """
         return _rises(self.key(words))
 
 
@@ -80,7 +83,10 @@ def _grows(words: Words) -> bool:
 
 
 def _percpu_key(words: Words) -> Words:
-    """Per-CPU offsets first (not negative), then -1 - (address - base), as one rising sequence."""
+    """Map per-CPU offsets and offsets from the base to one rising sequence.
+
+    Per-CPU offsets are not negative and come first; the other words are -1 - (address - base).
+    """
     return np.where(words < _SIGN, words, ~words + _SIGN).astype(np.uint32)
 
 
@@ -90,7 +96,7 @@ def _percpu_decode(words: Words, base: int) -> NDArray[np.uint64]:
 
 
 def _self_relative_key(words: Words) -> NDArray[np.int64]:
-    """Each address, counted from that of the first word."""
+    """Return each address, counted from the address of the first word."""
     signed = words.astype(np.uint32).view(np.int32).astype(np.int64)
     return signed + 4 * np.arange(len(words), dtype=np.int64)
 
@@ -110,7 +116,7 @@ ENCODINGS = (
         typical=lambda words: bool((np.diff(_self_relative_key(words)) == 0).any()),
         decode=_self_relative_decode,
     ),
-    Encoding(  # 4.6 to 6.14 without, 6.15 to 6.19 everywhere
+    Encoding(  # 4.6 to 6.14 without KALLSYMS_ABSOLUTE_PERCPU, 6.15 to 6.19 everywhere
         name="offset from relative_base",
         entry_size=4,
         anchor="relative_base",
@@ -142,12 +148,12 @@ class AddressArray:
     """An array that can be the table of addresses.
 
     Attributes:
-        offset: of the first entry in the segment's data.
-        encoding: how its words are to be read.
+        offset: offset of the first entry in the segment's data.
+        encoding: the encoding of its words.
         words: the raw entries, shape (n,), unsigned, native byte order.
-        relative_base_offset: where the base stands in the segment's data; None where the encoding has none, or where
-            the base was not found.
-        relative_base: its value; None likewise.
+        relative_base_offset: offset of the base in the segment's data; None where the encoding has none, or where the
+            base was not found.
+        relative_base: the base; None if the encoding has none, or if its value is unknown.
     """
 
     offset: int
@@ -158,20 +164,19 @@ class AddressArray:
 
     @property
     def size(self) -> int:
-        """Bytes of the array."""
+        """Size of the array in bytes."""
         return self.words.nbytes
 
     @property
     def adrift(self) -> bool:
-        """Whether its base is needed and unknown."""
+        """Whether the array needs a base that is unknown."""
         return self.encoding.anchor == "relative_base" and self.relative_base is None
 
     def addresses(self, place: int) -> NDArray[np.uint64]:
-        """The symbols' addresses, shape (n,), uint64.
+        """Return the symbols' addresses, shape (n,), uint64.
 
         Args:
-            place: address of the array itself, in the space that the answer is wanted in; only self-relative words
-                need it.
+            place: address of the array itself, in the address space of the result; only self-relative words need it.
         """
         anchor = place if self.encoding.anchor == "place" else self.relative_base or 0
         return self.encoding.decode(self.words, anchor)
@@ -179,11 +184,11 @@ class AddressArray:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Neighbouring words each of whose steps fits one encoding: an array can be any part of it.
+    """A run of neighbouring words, each of whose steps fits one encoding; an array can be any part of it.
 
     Attributes:
-        offset: of the first word in the segment's data.
-        encoding: the one that they fit.
+        offset: offset of the first word in the segment's data.
+        encoding: the encoding that the steps fit.
         words: the raw words, unsigned, native byte order.
     """
 
@@ -192,22 +197,22 @@ class Run:
     words: Words
 
     def array(self, index: int, count: int) -> AddressArray:
-        """The array of ``count`` words from the word ``index`` on."""
+        """Return the array of ``count`` words from the word ``index`` on."""
         return AddressArray(self.offset + index * self.words.itemsize, self.encoding, self.words[index : index + count])
 
 
 def find_runs(
     data: NDArray[np.uint8], low: int, high: int, word_size: int, byte_order: str, least: int
 ) -> Iterator[Run]:
-    """The longest runs of words in ``data[low:high]``, of at least ``least`` words.
+    """Yield the longest runs of words in ``data[low:high]``, encoding by encoding.
 
     Args:
         data: the segment's bytes.
-        low: where to begin, at a multiple of the word size in memory.
-        high: where to end.
+        low: start of the search, at a multiple of the word size in memory.
+        high: end of the search.
         word_size: bytes of an address.
         byte_order: ``"<"`` or ``">"``.
-        least: words of a run at least.
+        least: lowest number of words of a run.
     """
     low, high = max(0, low), min(high, len(data))
     for encoding in ENCODINGS:
@@ -229,20 +234,20 @@ def find_runs(
 def find_arrays(
     data: NDArray[np.uint8], low: int, high: int, count: int, words: WordFormat, table_starts: Sequence[int] = ()
 ) -> Iterator[AddressArray]:
-    """Find arrays of ``count`` entries whose steps all fit one encoding, and their bases.
+    """Yield arrays of ``count`` entries whose steps all fit one encoding, with bases.
 
     Args:
         data: the segment's bytes.
-        low: where to begin, at a multiple of the word size in memory.
-        high: where to end.
-        count: entries of the array.
+        low: start of the search, at a multiple of the word size in memory.
+        high: end of the search.
+        count: number of entries of the array.
         words: size and byte order of an address.
         table_starts: offsets of the other tables, which are aligned as the base is.
     """
     word_size, byte_order = words
     low = max(0, low)
     for run in find_runs(data, low, high, word_size, byte_order, count):
-        # up to 6.19 a table starts at a multiple of the word size, since then of four
+        # up to 6.19 a table starts at a multiple of the word size, since 7.0 at a multiple of four
         stride = 1 if run.encoding.anchor == "place" else word_size // run.words.itemsize
         first = -((run.offset - low) // run.words.itemsize) % stride
         places = range(first, len(run.words) - count + 1, stride)
@@ -257,11 +262,15 @@ def find_arrays(
 
 
 def windows(runs: Sequence[Run], counts: Sequence[int]) -> Iterator[tuple[AddressArray, bool, bool]]:
-    """Arrays out of runs of unknown neighbours, of as many words as one of the counts says, the likeliest first.
+    """Yield arrays that can be parts of the runs, the likeliest first.
 
-    Padding before an array and noise around it may go on in order. So the likeliest array leaves out nothing but
-    zeros and words absurdly far away from it, and takes in none of them. The second value is whether it begins where
-    only such words stand before it, the third whether it ends so.
+    Each has as many words as one of ``counts``. Nothing is known of the bytes around an array: padding before it and
+    noise on both sides may continue in order. So the likeliest array leaves out only zeros and words that are absurdly
+    far away from it, and contains none of these.
+
+    Yields:
+        An array; whether only such words stand before it in its run; whether it ends where such words begin or the run
+        ends.
     """
     runs = sorted(runs, key=lambda run: len(run.words))[:MAX_RUNS]
     candidates = [_windows(number, run, np.array(sorted(set(counts)), np.int64)) for number, run in enumerate(runs)]
@@ -273,17 +282,21 @@ def windows(runs: Sequence[Run], counts: Sequence[int]) -> Iterator[tuple[Addres
 
 
 def _windows(number: int, run: Run, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The parts of a run that are tried, shape (6, n): its number, first word, words, ends that fit, words left out."""
+    """Return the parts of a run that are tried, shape (6, n).
+
+    The rows are: the run's number, index of the first word, number of words, whether the beginning fits, whether the
+    end fits, number of words of the run that are left out.
+    """
     zeros, jump, high = _plausible(run)
     spare = len(run.words) - counts
     counts, spare = counts[spare >= 0], spare[spare >= 0]
     edge = np.arange(MAX_PLACES)
-    # the likeliest first, then those at both ends of the run
+    # the likeliest beginnings, then those at both ends of the run
     first = np.stack((high - counts, np.full_like(counts, jump)), axis=1)
     places = np.concatenate((first, np.broadcast_to(edge, (len(counts), MAX_PLACES)), spare[:, None] - edge), axis=1)
     sizes, left = np.broadcast_to(counts[:, None], places.shape), np.broadcast_to(spare[:, None], places.shape)
     inside = (places >= 0) & (places <= left)
-    # each once; sorted by hand, for NumPy's own unique hashes, which such regular numbers defeat
+    # keep each part once; np.unique is avoided because it hashes, which is slow for such regular numbers
     keys = np.sort(sizes[inside] * len(run.words) + places[inside])
     counts, places = np.divmod(keys[np.diff(keys, prepend=-1) > 0], len(run.words))
     begins, ends = (places <= zeros) | (places == jump), places + counts == high
@@ -293,10 +306,11 @@ def _windows(number: int, run: Run, counts: NDArray[np.int64]) -> NDArray[np.int
 
 
 def _plausible(run: Run) -> tuple[int, int, int]:
-    """Where the array can begin: at any word up to the first number, or at the second; and where it ends, the third.
+    """Return where an array can begin in a run, and where it ends.
 
-    Zeros before it may be padding or its own. Words beyond an absurd step among the first or last ones are none of it,
-    but for what may be offsets into the per-CPU area: zeros before the step.
+    The results are indices of words. The array can begin at any word up to the first result (-1 for none), or at the
+    second; it ends at the third. Zeros before it may be padding or its own. Words beyond an absurd step among the first
+    or last ones do not belong to it, except zeros before the step, which may be offsets into the per-CPU area.
     """
     words = run.words
     edge = min(MAX_PLACES, len(words) // 4)
@@ -312,13 +326,15 @@ def _plausible(run: Run) -> tuple[int, int, int]:
 def with_bases(
     data: NDArray[np.uint8], array: AddressArray, words: WordFormat, table_starts: Sequence[int] = ()
 ) -> Iterator[AddressArray]:
-    """The array as it is if it needs no base; else with the word behind it, with the one before it, and with none.
+    """Yield an array with each base that it can have; as it is if it needs none.
+
+    The bases are: the word behind the array, the word before it, and none.
 
     Args:
         data: the segment's bytes.
-        array: what needs a base.
-        words: as `find_arrays`.
-        table_starts: as `find_arrays`.
+        array: the array that needs a base.
+        words: as for `find_arrays`.
+        table_starts: as for `find_arrays`.
     """
     if array.encoding.anchor != "relative_base":
         yield array
@@ -332,10 +348,10 @@ def with_bases(
 
 
 def _is_address(word: int, word_size: int) -> bool:
-    """Whether a word can be the base of a kernel's addresses; 0 is what a loader has yet to fill in.
+    """Tell whether a word can be the base of a kernel's addresses.
 
-    Addresses of 64 bits lie at the lower end of all that there are, at the upper one, or low in a region that the upper
-    byte chooses (PowerPC, LoongArch, MIPS).
+    0 is no base: a loader has yet to fill it in. Addresses of 64 bits lie at the lower end of the address space, at the
+    upper end, or low in a region that the upper byte chooses (PowerPC, LoongArch, MIPS).
     """
     if word_size == 4 or not word:
         return word != 0
@@ -343,9 +359,10 @@ def _is_address(word: int, word_size: int) -> bool:
 
 
 def _goes_on(array: AddressArray, following: NDArray[np.uint8], byte_order: str) -> bool:
-    """Whether bytes behind an array are more of its entries: then it begins later, and they are no base.
+    """Tell whether the bytes behind an array are more of its entries.
 
-    One entry alone says nothing: the base of a kernel that is linked low can be a little above its last offset.
+    Then the array begins later, and these bytes are no base. One entry alone says nothing: the base of a kernel that is
+    linked low can be a little above its last offset.
     """
     if len(following) <= array.words.itemsize:
         return False
@@ -357,7 +374,7 @@ def _goes_on(array: AddressArray, following: NDArray[np.uint8], byte_order: str)
 
 
 def word_at(data: NDArray[np.uint8], offset: int, size: int, byte_order: str) -> int:
-    """The word at ``offset``, 0 where the data end before it does."""
+    """Return the word at ``offset``; 0 if the data end before the word does."""
     word = data[offset : offset + size].tobytes()
     return int.from_bytes(word, "little" if byte_order == "<" else "big") if len(word) == size else 0
 
@@ -365,9 +382,9 @@ def word_at(data: NDArray[np.uint8], offset: int, size: int, byte_order: str) ->
 def _with_base(
     data: NDArray[np.uint8], array: AddressArray, words: WordFormat, table_starts: Sequence[int]
 ) -> Iterator[AddressArray]:
-    """Yield the array with the base behind it, then without a value where the first word behind it is zero.
+    """Yield the array with the base behind it; without a value if that word is zero.
 
-    An image's loader may fill it in, and a page of a dump may be lost.
+    The word is zero where an image's loader fills it in later, or where the page of a dump is lost.
     """
     word_size, byte_order = words
     places = _base_offsets(array, word_size, table_starts)
@@ -380,7 +397,7 @@ def _with_base(
         ):
             yield replace(array, relative_base_offset=offset, relative_base=base)
             break
-    # an array that takes in the word behind it, which is the base, would have zeros behind it as well
+    # an array that is too long by one word, the base, would have zeros behind it as well; its last step is absurd
     last = array.encoding.decode(array.words[-2:], 0)
     end = places[0]
     if (
@@ -392,11 +409,11 @@ def _with_base(
 
 
 def _base_offsets(array: AddressArray, word_size: int, table_starts: Sequence[int]) -> list[int]:
-    """Where the base can stand behind an array, the nearest first.
+    """Return the offsets behind an array at which its base can stand, nearest first.
 
-    One directive aligns all tables. ``.align n`` is n bytes for some assemblers and 2^n for others (scripts/kallsyms.c
-    up to 4.20; GNU as, "Align"), so any power of two from the word size up to `MAX_PADDING` that the starts of all
-    tables have in common can be meant.
+    One directive aligns all tables. ``.align n`` means n bytes for some assemblers and 2^n for others
+    (scripts/kallsyms.c up to 4.20; GNU as, "Align"). So the alignment can be any power of two from the word size up to
+    `MAX_PADDING` that divides the distances between the starts of all tables.
     """
     end = array.offset + array.size
     places = [end + -end % word_size]

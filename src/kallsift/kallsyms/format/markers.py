@@ -1,4 +1,8 @@
-"""Words that can be the markers of a name stream: offsets of every 256th entry, so each is a step above the last."""
+"""Find runs of words that can be the markers of a name stream, by the size of each step.
+
+Markers are the offsets of every 256th entry, so each lies at least 2 * 256 and at most 256 * `MAX_ENTRY` bytes above
+the last.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +13,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 GROUP = 256
-"""Entries between two markers."""
+"""Number of entries between two markers."""
 
 MAX_ENTRY = 2 + 1024
-"""Bytes of an entry at most: two of length, and twice the codes of the longest name (512 characters since 6.1)."""
+"""Highest size of an entry in bytes: two bytes of length, and twice the codes of the longest name (512 characters since
+6.1)."""
 
 MAX_RUNS = 8
-"""Runs that are tried, the longest first."""
+"""Highest number of runs that are tried, the longest first."""
 
 FEW = 8
-"""Markers that are looked at in all runs at once; few runs have more."""
+"""Number of markers that are compared in all runs at once; few runs have more."""
 
 MAX_TRIMMED = 3
-"""Ends of a run that are tried: the first words of the table behind the markers can look like more of them."""
+"""Highest number of ends that are tried of a run: the first words of the table behind the markers can look like more of
+them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Markers:
-    """Marker candidates: a run of steps that offsets of every 256th entry can have.
+    """Marker candidates: a run of words whose steps offsets of every 256th entry can have.
 
     Attributes:
-        offset: of the first marker in the segment's data.
+        offset: offset of the first marker in the segment's data.
         width: bytes of a marker, 4 or 8.
         values: shape (n,), int64, strictly increasing from 0.
     """
@@ -40,21 +46,24 @@ class Markers:
 
     @property
     def size(self) -> int:
-        """Bytes of all markers."""
+        """Size of all markers in bytes."""
         return len(self.values) * self.width
 
 
 def find_markers(
     data: NDArray[np.uint8], low: int, high: int, byte_order: str, most: int = MAX_RUNS
 ) -> Iterator[Markers]:
-    """Runs in ``data[low:high]`` that can be markers, the longest first, of equal ones those nearest to ``high``.
+    """Yield runs in ``data[low:high]`` that can be markers, the longest first.
+
+    Of runs with equally many markers, those nearest to ``high`` come first. Each run is yielded with up to
+    `MAX_TRIMMED` ends.
 
     Args:
         data: the segment's bytes.
-        low: where to begin; markers lie at multiples of four from it.
-        high: where to end.
-        byte_order: of the token index.
-        most: runs that are tried.
+        low: start of the search; markers lie at multiples of four from it.
+        high: end of the search.
+        byte_order: byte order of the token index.
+        most: highest number of runs that are tried.
     """
     runs: list[tuple[int, int, int, NDArray[np.uint64]]] = []
     for width in (4, 8):
@@ -69,7 +78,10 @@ def find_markers(
 
 
 def _marker_runs(words: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where runs of two markers and more can begin, and how many words each has; shapes (n,)."""
+    """Return the starts of runs of two markers or more, and their lengths.
+
+    Both are indices of words, shapes (n,).
+    """
     least, span = words.dtype.type(2 * GROUP), words.dtype.type(GROUP * MAX_ENTRY - 2 * GROUP)
     if len(words) < 2:
         return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -83,7 +95,7 @@ def _marker_runs(words: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.int64],
         going = going[words[last] - words[last - 1] - least <= span]
         counts[going] += 1
     for run in going.tolist():
-        # no two of them overlap, for each begins with a zero
+        # runs do not overlap, because each begins with a zero
         size = 2 * FEW
         while True:
             part = words[starts[run] : starts[run] + size]

@@ -19,13 +19,13 @@ from kallsift.kallsyms.format.name_stream import Names
 from kallsift.kallsyms.format.token_table import CODES, TokenTable
 
 MAX_EXCEPTIONS = 0.01
-"""Share of neighbouring codes, and of tokens, above which the names follow another rule and are not damaged."""
+"""Share of neighbouring codes above which the names are taken to follow another rule and not to be damaged."""
 
 MIN_EXCEPTIONS = 8
-"""Tokens, and pairs of codes, that may break the rule in small tables before they count as following another one."""
+"""Number of tokens, and of pairs of codes, that may break the rule in small tables before another rule is assumed."""
 
 CHUNK = 1 << 15
-"""Codes that are looked at at once; keeps the temporary arrays in the cache."""
+"""Number of codes that are checked at once; it keeps the temporary arrays in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +33,11 @@ class Merges:
     """The pairs that the generator merged.
 
     Attributes:
-        left: shape (256,), int16; the first code of the pair that each code stands for, itself for a character.
-        right: shape (256,), int16; the second one.
-        rank: shape (256,), int16; characters have 0, and what was merged later has more.
-        merged: shape (256, 256), int16; the rank of what a pair of codes became, 0 for none.
-        empty: shape (256,), bool; codes without a token, which no name has.
+        left: shape (256,), int16; the first code of the pair that each code stands for; a character stands for itself.
+        right: shape (256,), int16; the second code of that pair.
+        rank: shape (256,), int16; 0 for characters; a pair that was merged later has a higher rank.
+        merged: shape (256, 256), int16; the rank of the code that a pair of codes became; 0 for none.
+        empty: shape (256,), bool; codes without a token, which no name uses.
         strange: codes whose token is no pair of earlier ones.
     """
 
@@ -50,7 +50,7 @@ class Merges:
 
 
 def compression_check(data: NDArray[np.uint8], names: Names, tokens: TokenTable) -> Check:
-    """Check that each name is the one encoding of its text.
+    """Check that each name is the only encoding of its text.
 
     Args:
         data: the segment's bytes.
@@ -81,7 +81,7 @@ def compression_check(data: NDArray[np.uint8], names: Names, tokens: TokenTable)
 
 
 def token_merges(tokens: TokenTable) -> Merges:
-    """Find the pair of codes that each token was made of."""
+    """Find the pair of codes that the generator made each token of."""
     text = tokens.strings.tobytes()
     bounds = tokens.starts.tolist()
     strings = [text[bounds[code] : bounds[code + 1] - 1] for code in range(CODES)]
@@ -105,10 +105,10 @@ def token_merges(tokens: TokenTable) -> Merges:
 
 
 def _encoded(string: bytes, pairs: dict[tuple[int, int], int]) -> list[int]:
-    """Encode a text with the pairs that are known, those with the highest code first."""
+    """Encode a text with the known pairs, those with the highest code first."""
     codes = list(string)
     while len(codes) > 1:
-        # the highest code was given first, and of equal pairs the leftmost is replaced first
+        # the generator gives the highest code first, and replaces the leftmost of equal pairs first
         best = max((pairs.get(pair, -1), -place) for place, pair in enumerate(pairwise(codes)))
         if best[0] < 0:
             break
@@ -117,20 +117,20 @@ def _encoded(string: bytes, pairs: dict[tuple[int, int], int]) -> list[int]:
 
 
 def canonical_pairs(merges: Merges) -> NDArray[np.bool_]:
-    """Tell which pairs of neighbouring codes the generator can leave, shape (256, 256), bool.
+    """Tell which pairs of neighbouring codes the generator can leave.
 
-    A pair is what it leaves if, on the way back through all merges along the seam, no merge across it would have come
-    before those that made its two sides.
+    The merges along the seam of a pair are undone, the last one first. The generator leaves the pair if no merge across
+    the seam would have come before those that made its two sides. The result has the shape (256, 256), bool.
     """
     left, right, rank, merged = merges.left, merges.right, merges.rank, merges.merged.ravel()
     result: NDArray[np.bool_] = (merged == 0) & ~(merges.empty[:, None] | merges.empty[None, :]).ravel()
-    # characters that were not merged at once stay apart
+    # a pair of two characters needs no walk: it is left if it was not merged
     first, second = np.nonzero((rank[:, None] > 0) | (rank[None, :] > 0))
     active = first * CODES + second
     keep = result[active]
     active, first, second = active[keep], first[keep], second[keep]
     while len(active):
-        # the side that was merged last is undone; what is as old on the left came first
+        # undo the side that was merged last; of two sides of the same rank, the left one was merged first
         older, newer = rank.take(second), rank.take(first)
         undo_first = newer > older
         limit = np.where(undo_first, newer, older + 1)
@@ -145,7 +145,10 @@ def canonical_pairs(merges: Merges) -> NDArray[np.bool_]:
 
 
 def _broken_pairs(data: NDArray[np.uint8], names: Names, canonical: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Offsets of codes that the generator would not leave before the next one of the same name."""
+    """Return the offsets of codes that the generator would not leave.
+
+    That is, not before the code that follows in the same name.
+    """
     codes = data[names.offset : names.end]
     broken = ~canonical.ravel()
     found: list[NDArray[np.int64]] = []
@@ -153,7 +156,7 @@ def _broken_pairs(data: NDArray[np.uint8], names: Names, canonical: NDArray[np.b
         part = codes[low : low + CHUNK + 1].astype(np.uint16)
         pairs = part[:-1] << 8
         pairs |= part[1:]
-        # no such number is out of bounds, and this way none is looked at twice
+        # all pairs are in bounds; mode "wrap" avoids the check of each index
         found.append(np.flatnonzero(broken.take(pairs, mode="wrap")) + (low + names.offset))
     places = np.concatenate(found) if found else np.empty(0, np.int64)
     entries = np.searchsorted(names.starts, places, "right") - 1

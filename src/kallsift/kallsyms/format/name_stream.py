@@ -1,8 +1,9 @@
-"""The name stream and its markers: ``markers[k]`` is exactly the offset of entry ``256 * k`` in the stream.
+"""Read the name stream and prove it by its markers: ``markers[k]`` is the offset of entry ``256 * k`` in the stream.
 
-An entry is a length and that many token codes. The length is one byte, or, since 6.1 (commit 73bbb94466fd), two where
-the first has its top bit set: seven low bits, then eight high ones. Which of the two rules holds, where the stream
-starts, how wide a marker is and how many entries there are all follow from the equation.
+An entry is a length and that many token codes. The length is one byte, or, since 6.1 (73bbb94466fd, 'kallsyms: support
+"big" kernel symbols'), two bytes where the first has its top bit set: seven low bits, then eight high ones. The
+equation tells which of the two rules holds, where the stream starts, how wide a marker is and how many entries there
+are.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from kallsift.lanes import LANE, lanes, writable_lanes
 from kallsift.threads import in_threads
 
 MAX_SYMBOLS = 1 << 24
-"""Entries at most: seqs_of_names stores an index in three bytes. Far above any kernel, it bounds hostile tables."""
+"""Highest number of entries: seqs_of_names stores an index in three bytes. It is far above any kernel and bounds the
+work on hostile tables."""
 
 LIKELY_LAST_GROUP = GROUP * 129
-"""Bytes that the entries behind the last marker take at most, where lengths are one byte."""
+"""Highest size in bytes of the entries behind the last marker, where lengths are one byte."""
 
 GROUPS_TRIED = 3
-"""Groups that a stream's start must fit before all are walked: some starts in a hundred fit one by chance."""
+"""Number of groups that must fit from a start before all are walked: some starts in a hundred fit one by chance."""
 
 MAX_STARTS = 8
-"""Starts that are followed: a true stream leaves one."""
+"""Highest number of starts that are followed; a true stream leaves one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +38,9 @@ class Names:
     """Entries of a name stream.
 
     Attributes:
-        offset: of the first entry in the segment's data.
-        starts: offsets of each entry's first code in the segment's data, shape (n,), int64.
-        lengths: codes of each entry, shape (n,), int64.
+        offset: offset of the first entry in the segment's data.
+        starts: offset of each entry's first code in the segment's data, shape (n,), int64.
+        lengths: number of codes of each entry, shape (n,), int64.
     """
 
     offset: int
@@ -52,18 +54,18 @@ class Names:
 
     @property
     def size(self) -> int:
-        """Bytes of the stream."""
+        """Size of the stream in bytes."""
         return self.end - self.offset
 
 
 @dataclass(frozen=True, eq=False)
 class Stream(Names):
-    """A name stream that its markers prove, but for how many entries the last group has.
+    """A name stream that its markers prove; only the number of entries in the last group is unknown.
 
     Attributes:
-        least: how many entries it has at least; at most as many as ``starts``.
-        markers: those that prove it.
-        trimmed: whether words that could be markers go on behind those.
+        least: lowest number of entries that it can have; ``starts`` has the highest.
+        markers: the markers that prove it.
+        trimmed: whether the words behind these markers could be markers too.
     """
 
     least: int
@@ -71,31 +73,35 @@ class Stream(Names):
     trimmed: bool
 
     def same_as(self, other: Stream) -> bool:
-        """Whether both read the same bytes as the same entries: without a long name, both rules of length do."""
+        """Tell whether both streams read the same bytes as the same entries.
+
+        Without a long name, both rules of length give the same entries.
+        """
         return self.markers.offset == other.markers.offset and np.array_equal(self.starts, other.starts)
 
     def counted(self, count: int) -> Names:
-        """The stream of ``count`` entries."""
+        """Return the stream of ``count`` entries."""
         return Names(self.offset, self.starts[:count], self.lengths[:count])
 
     def counts(self) -> range:
-        """How many entries it can have."""
+        """Return the range of the number of entries that the stream can have."""
         return range(self.least, len(self.starts) + 1)
 
 
 def find_streams(
     data: NDArray[np.uint8], candidates: Sequence[Markers], low: int, high: int, least: int | None = None
 ) -> Iterator[Stream]:
-    """Name streams that markers prove and whose first entry lies in ``data[low:high]``.
+    """Yield the streams that markers prove and that begin in ``data[low:high]``.
 
-    Raises nothing: a wrong candidate dies where its equation fails.
+    A wrong candidate is dropped where its equation fails; nothing is raised.
 
     Args:
         data: the segment's bytes.
-        candidates: what can be markers, two of them at least in each.
-        low: where to begin.
-        high: where to end.
-        least: how many of them must hold, the first ones, where they may go on into something else; None for all.
+        candidates: marker candidates, each with two markers at least.
+        low: start of the range in which the first entry can lie.
+        high: end of that range.
+        least: number of markers, from the first on, that must hold, where the words behind them may be something else;
+            None for all.
     """
     if low >= high or not candidates:
         return
@@ -113,7 +119,7 @@ def find_streams(
             starts = np.flatnonzero(sizes[:room] == int(values[1]))
             for group in range(1, groups):
                 starts = starts[walked[starts + values[group]] - starts == values[group + 1]]
-            # where all entries are alike, each of them fits: the first one then
+            # where all entries are equal, each of them fits; then the first one is right
             for start in dict.fromkeys([*starts[::-1][:MAX_STARTS].tolist(), *starts[:MAX_STARTS].tolist()]):
                 stream = _whole_stream(data, markers, low + start, two_byte_lengths, least)
                 if stream and not any(stream.same_as(other) for other in found):
@@ -122,7 +128,10 @@ def find_streams(
 
 
 def entry_sizes(region: NDArray[np.uint8], two_byte_lengths: bool) -> tuple[NDArray[np.int32] | int, NDArray[np.int32]]:
-    """Bytes of the length, and codes behind it, of the entry that would begin at each byte of a region."""
+    """Return the sizes of the entry that would begin at each byte of a region.
+
+    They are the bytes of the length, and the number of codes behind it.
+    """
     length = region.astype(np.int32)
     if not two_byte_lengths:
         return 1, length
@@ -132,9 +141,10 @@ def entry_sizes(region: NDArray[np.uint8], two_byte_lengths: bool) -> tuple[NDAr
 
 
 def landing(region: NDArray[np.uint8], two_byte_lengths: bool) -> NDArray[np.int32]:
-    """Where a walk of 256 entries from each byte of a region ends (its length, where it leaves the region).
+    """Return where a walk of 256 entries from each byte of a region ends.
 
-    Walks of 2, 4, ... 256 entries by composing each with itself, all starting bytes at once.
+    The result is the region's length where the walk leaves the region. Walks of 2, 4, ... 256 entries are made by
+    composing each with itself, from all bytes at once.
     """
     outside = len(region)
     ends = np.arange(outside + 1, dtype=np.int32)
@@ -147,7 +157,10 @@ def landing(region: NDArray[np.uint8], two_byte_lengths: bool) -> NDArray[np.int
 
 
 def is_group(data: bytes, two_byte_lengths: bool) -> bool:
-    """Tell whether 256 entries fill some bytes: as `landing` does for one start, which is much less work."""
+    """Tell whether exactly 256 entries fill ``data``.
+
+    This does what `landing` does, but for one start, which is much less work.
+    """
     place, end = 0, len(data)
     for _ in range(GROUP):
         if place >= end or not (length := data[place]):
@@ -163,7 +176,10 @@ def is_group(data: bytes, two_byte_lengths: bool) -> bool:
 def _whole_stream(
     data: NDArray[np.uint8], markers: Markers, offset: int, two_byte_lengths: bool, least: int | None
 ) -> Stream | None:
-    """The stream from ``offset`` on, if its groups of 256 entries end where the next marker says."""
+    """Return the stream from ``offset`` on if its groups end at the markers.
+
+    Each group of 256 entries must end where the next marker says.
+    """
     groups = markers.values + offset
     if groups[-1] >= len(data):
         if least is None:
@@ -192,7 +208,7 @@ def _whole_stream(
             return None
         markers, trimmed = replace(markers, values=markers.values[:proved]), True
         groups, starts, lengths = groups[:proved], starts[:, :proved], lengths[:, :proved]
-    # the last group may hold fewer
+    # the last group may hold fewer than 256 entries
     ends = (starts + lengths)[:, -1]
     valid = np.minimum.accumulate((lengths[:, -1] > 0) & (ends <= len(data)))
     before_last = (len(groups) - 1) * GROUP
@@ -203,9 +219,10 @@ def _whole_stream(
 
 
 def find_num_syms(data: NDArray[np.uint8], names: int, count: int, byte_order: str) -> int | None:
-    """Offset of a word that holds ``count``, with nothing but padding between it and the names; None if there is none.
+    """Return the offset of the word before the names that holds ``count``, or None.
 
-    Every release puts num_syms directly before the names; its width (a long up to 4.19, then 32 bits) does not matter.
+    Only padding may lie between the word and the names. Every release puts num_syms directly before the names; its
+    width (a long up to 4.19, then 32 bits) does not matter.
     """
     wanted = np.array([count], f"{byte_order}u4").tobytes()
     for offset in range(names - 4, max(-1, names - 4 - MAX_PADDING), -4):
@@ -218,20 +235,20 @@ def find_num_syms(data: NDArray[np.uint8], names: int, count: int, byte_order: s
 
 
 def is_padding(data: NDArray[np.uint8], start: int, end: int) -> bool:
-    """Whether ``data[start:end]`` is what an assembler puts between two tables."""
+    """Tell whether ``data[start:end]`` can be the padding between two tables."""
     return 0 <= end - start < MAX_PADDING and not data[start:end].any()
 
 
 def expand(
     data: NDArray[np.uint8], names: Names, tokens: TokenTable, chunk: int = 1 << 13
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """All entries with their codes replaced by tokens.
+    """Return the characters of all entries: each code is replaced by its token.
 
     Args:
         data: the segment's bytes.
         names: the proved stream.
         tokens: the proved token table.
-        chunk: entries worked on at once; the temporary arrays of so many stay in the processor's cache.
+        chunk: number of entries that are expanded at once; their temporary arrays stay in the processor's cache.
 
     Returns:
         The characters end to end, uint8, and the bounds of each entry, shape (n + 1,), int64.
@@ -255,7 +272,10 @@ def expand(
 def _token_texts(
     codes: NDArray[np.uint8], tokens: TokenTable, first_lanes: NDArray[np.uint64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the tokens of some codes end to end, and where each ends, shape (n,); what each begins with is given."""
+    """Return the tokens of some codes end to end, and the end of each, shape (n,).
+
+    ``first_lanes`` are the first eight bytes of each token.
+    """
     indices = codes.astype(np.intp)
     sizes = tokens.lengths.take(indices)
     ends = np.cumsum(sizes)
@@ -263,7 +283,7 @@ def _token_texts(
     text = np.empty(int(ends[-1]) + LANE, np.uint8)
     written = writable_lanes(text)
     every_lane = lanes(tokens.strings)
-    # what a lane writes behind its token is written again: deep lanes come first, then tokens in their order
+    # a lane writes beyond its token; later writes correct that: deep lanes come first, then tokens in their order
     for depth in range((int(tokens.lengths.max()) - 1) // LANE * LANE, 0, -LANE):
         deep = np.flatnonzero(sizes > depth)
         written[places[deep] + depth] = every_lane[tokens.starts[indices[deep]] + depth]

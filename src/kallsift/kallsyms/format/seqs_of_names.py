@@ -1,8 +1,8 @@
-"""seqs_of_names: a permutation of the symbols that sorts them by name (6.2 and later, and 6.1.42 and later).
+"""Read seqs_of_names: a permutation of the symbols that sorts them by name (6.2 and later, and 6.1.42 and later).
 
-Three bytes an entry, big-endian on every machine; four bytes in the machine's order in 6.1.42 to 6.1.59. Names sort
-as unsigned bytes without the type letter, equal ones by address. Clang LTO kernels up to 6.10 compared them cut at the
-first ``.`` or at ``.llvm.``.
+An entry has three bytes, big-endian on every machine; in 6.1.42 to 6.1.59 it has four bytes in the machine's order.
+Names are sorted as unsigned bytes without the type letter, equal names by address. Kernels of Clang's LTO up to 6.10
+cut the names at the first ``.`` or at ``.llvm.`` before they compared them.
 """
 
 from __future__ import annotations
@@ -20,30 +20,31 @@ from kallsift.lanes import LANE, lanes
 from kallsift.threads import in_threads
 
 SAMPLED = 16
-"""Entries that are looked at everywhere before all are at few places."""
+"""Number of entries that are read at every candidate place, before all entries are read at few places."""
 
 MAX_PLACES = 64
-"""Places that are looked at more closely than that."""
+"""Highest number of places at which all entries are read."""
 
 CUTS = (b"", b".llvm.", b".")
-"""What names can be cut at: nothing, or what Clang LTO kernels up to 6.10 do."""
+"""Marks at which names can be cut: none, or those of Clang LTO kernels up to 6.10."""
 
 
 SEQUENCE = 3
 """Bytes of an entry, the highest first in every byte order, in 6.4 and later."""
 
 SAMPLE = 64
-"""Entries, spread over all, that are looked at where pages are lost, and before all are."""
+"""Number of entries, spread over all, that are read where pages are lost, and before all are read."""
 
 EDGE = 8
-"""As many of the first and of the last ones besides: they tell a permutation from what begins some entries further."""
+"""Number of the first and of the last entries that are read besides: they tell a permutation from one that begins some
+entries further."""
 
 
 COMPARED = 1 << 14
-"""Names that are compared with the next ones at once: their arrays stay in the processor's cache."""
+"""Number of names that are compared with the next ones at once: their arrays stay in the processor's cache."""
 
 _FIRST_BYTES = np.array([(1 << 64) - (1 << 64 - 8 * size) for size in range(LANE + 1)], np.uint64)
-"""Masks of the first 0 to 8 bytes of eight, the first one the highest."""
+"""Masks of the first 0 to 8 bytes of a 64-bit lane, the first byte being the highest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ class Sequences:
     """A permutation of the symbols, found in memory.
 
     Attributes:
-        offset: of the first entry in the segment's data.
+        offset: offset of the first entry in the segment's data.
         entry_size: bytes of an entry, 3 or 4.
         order: shape (n,), int64; ``order[r]`` is the index of the r-th symbol by name.
     """
@@ -62,16 +63,16 @@ class Sequences:
 
     @property
     def size(self) -> int:
-        """Bytes of all entries."""
+        """Size of all entries in bytes."""
         return len(self.order) * self.entry_size
 
 
 def find_sequences(data: NDArray[np.uint8], ends: list[int], count: int, byte_order: str) -> Sequences | None:
-    """The permutation that follows one of the tables that end at ``ends``, or None.
+    """Return the permutation that follows a known table, or None.
 
     Args:
         data: the segment's bytes.
-        ends: offsets behind the tables that are known.
+        ends: offsets behind the known tables.
         count: number of symbols.
         byte_order: ``"<"`` or ``">"``.
     """
@@ -83,7 +84,10 @@ def find_sequences(data: NDArray[np.uint8], ends: list[int], count: int, byte_or
 
 
 def _likely_sequences(data: NDArray[np.uint8], end: int, count: int, byte_order: str) -> list[tuple[int, int]]:
-    """Where behind a table a permutation can begin by its first entries, and their size, in the order of the places."""
+    """Return the places behind a table at which a permutation can begin.
+
+    They are judged by the first entries. Each is an offset and the size of an entry, in the order of the offsets.
+    """
     found: list[tuple[int, int]] = []
     for entry_size in (3, 4):
         offsets = np.arange(end, min(end + MAX_PADDING, len(data) - count * entry_size + 1))
@@ -99,19 +103,21 @@ def _likely_sequences(data: NDArray[np.uint8], end: int, count: int, byte_order:
 
 
 def scan_sequences(data: NDArray[np.uint8], low: int, high: int, counts: range, byte_order: str) -> Iterator[Sequences]:
-    """Permutations of any of ``counts`` symbols in ``data[low:high]``, at multiples of four bytes from ``low``.
+    """Yield the permutations of any of ``counts`` symbols in ``data[low:high]``.
+
+    They lie at multiples of four bytes from ``low``.
 
     Args:
         data: the segment's bytes.
-        low: where to begin.
-        high: where to end.
-        counts: how many symbols there can be.
+        low: start of the search.
+        high: end of the search.
+        counts: the numbers of symbols that are possible.
         byte_order: ``"<"`` or ``">"``.
     """
     for entry_size in (3, 4):
         places = np.arange(low, high - counts.start * entry_size + 1, 4)
         previous: NDArray[np.int64] | None = None
-        # the first ones, and some of all: numbers in order, of which there are tables, begin with small ones as well
+        # the first entries, and a sample of all: tables of ascending numbers begin with small numbers as well
         sampled = [*range(min(counts.start, SAMPLED)), *range(SAMPLED, counts.start, max(1, counts.start // SAMPLED))]
         for entry in sampled:
             value = _entries(data, places + entry * entry_size, entry_size, byte_order)
@@ -124,14 +130,14 @@ def scan_sequences(data: NDArray[np.uint8], low: int, high: int, counts: range, 
             most = min(counts.stop - 1, (high - place) // entry_size)
             order = _entries(data, place + np.arange(most) * entry_size, entry_size, byte_order)
             highest = np.maximum.accumulate(order)
-            # where the last name is the last symbol, one entry less is a permutation as well
+            # where the last name is that of the last symbol, the table without its last entry is a permutation as well
             for count in range(most, counts.start - 1, -1):
                 if highest[count - 1] == count - 1 and np.bincount(order[:count]).max() == 1:
                     yield Sequences(place, entry_size, order[:count])
 
 
 def _entries(data: NDArray[np.uint8], places: NDArray[np.int64], entry_size: int, byte_order: str) -> NDArray[np.int64]:
-    """The entry at each of the places."""
+    """Return the entry at each of the places."""
     significant_first = range(entry_size) if entry_size == 3 or byte_order == ">" else range(entry_size)[::-1]
     value = np.zeros(len(places), np.int64)
     for byte in significant_first:
@@ -142,9 +148,9 @@ def _entries(data: NDArray[np.uint8], places: NDArray[np.int64], entry_size: int
 def _permutation(
     data: NDArray[np.uint8], offset: int, count: int, entry_size: int, byte_order: str
 ) -> NDArray[np.int64] | None:
-    """The entries from ``offset`` on if they are a permutation, else None.
+    """Return the entries from ``offset`` on if they are a permutation, else None.
 
-    Most candidates fail on their first few entries, and others, as a table of addresses, on some of all.
+    Most candidates fail on their first few entries; others, such as a table of addresses, fail on a sample of all.
     """
     for sampled in (np.arange(min(count, SAMPLE)), np.arange(0, count, max(1, count // SAMPLE))):
         some = _entries(data, offset + sampled * entry_size, entry_size, byte_order)
@@ -156,14 +162,14 @@ def _permutation(
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """What is left of a permutation.
+    """The surviving part of a permutation.
 
     Attributes:
-        offset: of the first entry in the segment's data.
+        offset: offset of the first entry in the segment's data.
         entry_size: bytes of an entry, 3 or 4.
         order: shape (n,), int64; ``order[r]`` is the index of the r-th symbol by name, -1 where it is lost.
         rank: shape (n,), int64; the rank of each symbol, -1 where it is lost.
-        strange: entries on pages that are not blank, and yet can be none.
+        strange: number of entries on pages that are not blank which cannot be right.
     """
 
     offset: int
@@ -174,22 +180,28 @@ class Ranks:
 
     @property
     def known(self) -> int:
-        """How many entries survive."""
+        """Number of entries that survive."""
         return int(np.count_nonzero(self.order >= 0))
 
     def without(self, lost: NDArray[np.bool_]) -> Ranks:
-        """With those entries, shape (n,), lost too."""
+        """Return the permutation with the entries in the mask ``lost`` lost too.
+
+        Args:
+            lost: shape (n,).
+        """
         order, rank = np.where(lost, -1, self.order), self.rank.copy()
         rank[self.order[lost & (self.order >= 0)]] = -1
         return replace(self, order=order, rank=rank)
 
 
 def find_ranks(data: NDArray[np.uint8], pages: Pages, end: int, count: int, byte_order: str) -> Ranks | None:
-    """What is left of the permutation that follows a table; None if too little is, or it is none.
+    """Return the surviving part of the permutation that follows a table, or None.
+
+    None if too little survives, or if there is no permutation.
 
     Args:
         data: the segment's bytes.
-        pages: the lost ones.
+        pages: the lost pages.
         end: offset behind the table before it.
         count: number of symbols.
         byte_order: ``"<"`` or ``">"``.
@@ -206,14 +218,17 @@ def find_ranks(data: NDArray[np.uint8], pages: Pages, end: int, count: int, byte
 def ranks_at(
     data: NDArray[np.uint8], pages: Pages, offset: int, entry_size: int, count: int, byte_order: str
 ) -> Ranks | None:
-    """What is left of the permutation that begins exactly at an offset; None if too little is, or it is none."""
+    """Return the surviving part of the permutation at an offset, or None.
+
+    None if too little survives, or if there is no permutation.
+    """
     if offset + count * entry_size > len(data):
         return None
     places = offset + np.arange(count, dtype=np.int64) * entry_size
     order = _entries(data, places, entry_size, byte_order)
     intact = pages.intact(places, places + entry_size)
     number = pages.number(places)
-    # a page of something else has entries that are none
+    # a page that was overwritten has entries that are too high
     foreign = np.zeros(len(pages.lost), np.bool_)
     foreign[number[intact & (order >= count)]] = True
     strange = intact & foreign[number]
@@ -223,7 +238,7 @@ def ranks_at(
     order = np.where(intact, order, -1)
     times = np.bincount(order[intact], minlength=count)
     doubled = intact & (times[np.maximum(order, 0)] > 1)
-    # a page that stands twice is one at most
+    # of a page whose entries stand twice, one copy at most is right
     copied = np.bincount(number[doubled], minlength=len(pages.lost)) * 2 > np.bincount(
         number, minlength=len(pages.lost)
     )
@@ -240,11 +255,14 @@ def ranks_at(
 def may_be_permuted(
     data: NDArray[np.uint8], pages: Pages, starts: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Whether some entries from each start on, the first and the last ones among them, are numbers below each count."""
+    """Tell which starts can begin a permutation, by a sample of its entries.
+
+    Some entries from each start on, the first and the last ones among them, must be lower than the start's count.
+    """
     ends = starts + counts * SEQUENCE
-    # so many entries can be there at most, by the pages that are: few of them hold more than one that is looked at
+    # bound how many sampled entries can survive by the pages that do; few pages hold more than one sampled entry
     there = pages.count_left(starts, ends)
-    # where no page is, as mostly, the edges are not asked
+    # mostly no page survives; then the edges need not be counted
     going = np.flatnonzero((ends <= len(data)) & (there > 0))
     low, high, edge = starts[going], ends[going], EDGE * SEQUENCE
     most = there[going] * (1 + SAMPLE * PAGE // np.maximum(counts[going] * SEQUENCE, 1))
@@ -265,14 +283,15 @@ def may_be_permuted(
 
 
 def sorted_by_name(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> bool:
-    """Whether the permutation sorts the names, whole or cut as LTO kernels cut them."""
+    """Tell whether the permutation sorts the names, whole or cut as in LTO kernels."""
     return name_cut(order, characters, bounds) is not None
 
 
 def names_out_of_order(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> list[str]:
-    """Names that a permutation puts behind others that they belong before, by the cut that leaves fewest.
+    """Return the names that a permutation puts behind names that belong after them.
 
-    One at a time: for tables that `sorted_by_name` denies.
+    The cut that leaves fewest such names is used. This compares one name at a time, for tables that fail
+    `sorted_by_name`.
     """
     text, places = characters.tobytes(), bounds.tolist()
     names = [text[places[index] + 1 : places[index + 1]] for index in order.tolist()]
@@ -286,12 +305,14 @@ def names_out_of_order(order: NDArray[np.int64], characters: NDArray[np.uint8], 
 
 
 def name_cut(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> bytes | None:
-    """What the names are cut at before the permutation sorts them: one of `CUTS`; None if it does not sort them.
+    """Return the mark at which names are cut so that the permutation sorts them.
+
+    One of `CUTS`; None if the permutation does not sort the names by any of them.
 
     Args:
         order: the permutation, shape (n,).
         characters: type letters and names end to end.
-        bounds: shape (n + 1,), of each symbol in ``characters``.
+        bounds: start of each symbol in ``characters``, and the end of the last one, shape (n + 1,).
     """
     starts, ends = bounds[:-1] + 1, bounds[1:]
     for mark in CUTS:
@@ -301,7 +322,7 @@ def name_cut(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: ND
 
 
 def read_order(data: NDArray[np.uint8], count: int, byte_order: str) -> NDArray[np.int64] | None:
-    """The permutation that a whole table holds, shape (count,); None if it is none.
+    """Return the permutation that a whole table holds, shape (count,), or None.
 
     Args:
         data: the table's bytes.
@@ -314,7 +335,7 @@ def read_order(data: NDArray[np.uint8], count: int, byte_order: str) -> NDArray[
 
 
 def _cut(text: bytes, mark: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The ends of the names, moved to the first ``mark`` in each."""
+    """Return the ends of the names, moved to the first ``mark`` in each."""
     places, place = [], text.find(mark)
     while place >= 0:
         places.append(place)
@@ -327,9 +348,9 @@ def _cut(text: bytes, mark: bytes, starts: NDArray[np.int64], ends: NDArray[np.i
 def _sorted(
     order: NDArray[np.int64], characters: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> bool:
-    """Whether names are non-decreasing in this order, and equal ones in the order of their indices.
+    """Tell whether names never fall in this order, and equal ones rise by index.
 
-    Compares eight bytes of many neighbours at once, then the next eight of those that are still equal.
+    Eight bytes of many neighbours are compared at once, then the next eight of those that are still equal.
     """
     eights = lanes(characters, ">")
 
@@ -343,8 +364,11 @@ def _sorted(
 def _are_sorted(
     order: NDArray[np.int64], eights: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> bool:
-    """As `_sorted`, of names that begin and end at some places of what ``eights`` are the lanes of."""
-    # which names are equal to the next one, as far as they were compared
+    """Do the work of `_sorted` for one chunk.
+
+    ``eights`` are the lanes of the characters; the names begin and end at ``starts`` and ``ends`` in them.
+    """
+    # mask of the names that equal the next one in the first ``depth`` bytes
     equal, depth = np.ones(len(order) - 1, np.bool_), 0
     while True:
         left = np.clip(ends - starts - depth, 0, LANE)

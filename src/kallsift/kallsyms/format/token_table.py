@@ -1,7 +1,7 @@
-"""The token table and its index: 256 strings, and 256 16-bit numbers which are exactly their offsets.
+"""Find and prove the token table by its index: 256 strings, and 256 16-bit numbers that are exactly their offsets.
 
-Holds in every release since 2.6.10 (scripts/kallsyms.c); the equation is practically unique, also fixes the byte
-order, and gives the table's start even where the bytes before it are not zero.
+This holds in every release since 2.6.10 (scripts/kallsyms.c). The equation is practically unique. It also gives the
+byte order, and the table's start even where the bytes before the table are not zero.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ FIRST_DIGIT = ord("0")
 CODES = 256
 INDEX_SIZE = 2 * CODES
 MAX_TABLE = 1 << 16
-"""Bytes of a token table at most: the index holds 16-bit offsets."""
+"""Highest size of a token table in bytes: the index holds 16-bit offsets."""
 
 MAX_PADDING = 256
-"""What tables are aligned to at most, so the bytes between two neighbours: .align 8 where the assembler takes it for
-a power of two (arm64 and others, up to 4.20)."""
+"""Highest alignment of a table in bytes, so also a bound of the padding between two neighbours: .align 8 where the
+assembler takes it for a power of two (arm64 and others, up to 4.20)."""
 
 ALIGNMENT = 4
-"""Of every table, in bytes, at least."""
+"""Lowest alignment of a table in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +34,13 @@ class TokenTable:
     """A token table that its index proves.
 
     Attributes:
-        offset: of the first string in its segment's data.
-        index_offset: of the index in its segment's data; None if it is lost.
-        starts: shape (257,), int64; token k is ``strings[starts[k]:starts[k + 1] - 1]``, a NUL behind it.
+        offset: offset of the first string in its segment's data.
+        index_offset: offset of the index in its segment's data; None if it is lost.
+        starts: shape (257,), int64; token k is ``strings[starts[k]:starts[k + 1] - 1]``, with a NUL behind it.
         strings: the table's bytes, uint8.
-        byte_order: ``"<"`` or ``">"``, as the index shows it.
-        known: shape (256,), bool, the tokens whose bytes survive; None where all do.
-        stored: whether it stands there at all; where names are not compressed, each code is a token of its own.
+        byte_order: byte order of the index, ``"<"`` or ``">"``.
+        known: shape (256,), bool, mask of the tokens whose bytes survive; None where all do.
+        stored: whether the table is in memory at all; where names are not compressed, each code is a token of its own.
     """
 
     offset: int
@@ -53,7 +53,7 @@ class TokenTable:
 
     @property
     def size(self) -> int:
-        """Bytes of the table, the last NUL included."""
+        """Size of the table in bytes, the last NUL included."""
         return len(self.strings) if self.stored else 0
 
     @property
@@ -63,17 +63,19 @@ class TokenTable:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Characters of each token, shape (256,)."""
+        """Number of characters of each token, shape (256,)."""
         return np.diff(self.starts) - 1
 
 
 def token_tables(segment: Segment, digits: int, within: int | None = None) -> Iterator[TokenTable]:
-    """The token tables whose digits stand at offset ``digits`` of the segment (one, unless the bytes are contrived).
+    """Yield the token tables whose digits stand at offset ``digits`` of the segment.
+
+    There is one at most, unless the bytes are contrived.
 
     Args:
-        segment: the memory that holds the digits.
+        segment: the memory with the digits.
         digits: offset of the digits' tokens.
-        within: how far from the table its index can lie, in bytes; None where only padding is between them.
+        within: highest distance between the table and its index, in bytes; None where only padding is between them.
     """
     low = max(0, digits - MAX_TABLE)
     data = segment.data[low : digits + MAX_TABLE]
@@ -98,7 +100,7 @@ def token_tables(segment: Segment, digits: int, within: int | None = None) -> It
 
 
 def _stand_for_themselves(strings: NDArray[np.uint8], starts: NDArray[np.int64]) -> bool:
-    """Whether the strings have characters of names only, each of which is a token of its own."""
+    """Tell whether all characters can be in names, and each is a token of its own."""
     names_can_have = (strings > ord(" ")) & (strings != 0x7F) | (strings == 0)
     if not names_can_have.all():
         return False
@@ -107,15 +109,14 @@ def _stand_for_themselves(strings: NDArray[np.uint8], starts: NDArray[np.int64])
 
 
 def lone_token_tables(segment: Segment, digits: int, within: int) -> Iterator[TokenTable]:
-    """The token table around the digits at offset ``digits`` where no index follows it.
+    """Yield the token tables around digits whose index may lie apart from the table.
 
-    The index is looked for elsewhere; without one, the table is proved only by its letters, and yielded once for each
-    byte order.
+    If no index is found, only the letters prove the table, and it is yielded once for each byte order.
 
     Args:
-        segment: the memory that holds the digits.
+        segment: the memory with the digits.
         digits: offset of the digits' tokens.
-        within: how far from the table the index can lie, in bytes.
+        within: highest distance between the table and its index, in bytes.
     """
     place = _counted_strings(segment, digits)
     if place is None:
@@ -129,14 +130,17 @@ def lone_token_tables(segment: Segment, digits: int, within: int) -> Iterator[To
         strings = segment.data[start:end]
         starts = np.concatenate(([0], np.flatnonzero(strings == 0) + 1))
         if (np.diff(starts) == 1).any():
-            # no kernel has empty tokens: a part of the table is blank, and those behind it are not the ones they seem
+            # no kernel has empty tokens: a part of the table is blank, so the tokens behind it are numbered wrong
             return
         for byte_order in "<>":
             yield TokenTable(start, None, starts, strings, byte_order)
 
 
 def _counted_strings(segment: Segment, digits: int) -> tuple[int, int] | None:
-    """Start and end of the 256 strings around the digits, if in them the letters stand for themselves."""
+    """Return start and end of the 256 strings around the digits, or None.
+
+    The letters among them must stand for themselves.
+    """
     low = max(0, digits - MAX_TABLE)
     data = segment.data[low : digits + MAX_TABLE]
     origin = digits - low
@@ -152,7 +156,7 @@ def _counted_strings(segment: Segment, digits: int) -> tuple[int, int] | None:
     if not ((np.diff(starts)[own] == 2).all() and np.array_equal(data[starts[own]], own + FIRST_DIGIT)):
         return None
     start = int(before[0]) + 1 if len(before) > FIRST_DIGIT else 0
-    # what stands before the table can end without a zero, but hardly with characters of names
+    # the bytes before the table need not end with a zero, but hardly end with characters of names
     strings = data[start : int(after[-1]) + 1]
     strange = np.flatnonzero((strings != 0) & ((strings <= ord(" ")) | (strings >= 0x7F)))
     if len(strange) and int(strange[-1]) < origin - start:
@@ -164,7 +168,10 @@ def _counted_strings(segment: Segment, digits: int) -> tuple[int, int] | None:
 
 
 def _index_places(region: NDArray[np.uint8], known: int) -> Iterator[tuple[int, str]]:
-    """Where an index can begin whose last entry lies ``known`` above that of the first digit, and its byte order."""
+    """Yield the places at which an index can begin, each with its byte order.
+
+    Its last entry must lie ``known`` above that of the first digit.
+    """
     for odd in (0, 1):
         raw = region[odd:].tobytes()
         for byte_order in "<>":
@@ -176,6 +183,6 @@ def _index_places(region: NDArray[np.uint8], known: int) -> Iterator[tuple[int, 
 
 
 def moved(tokens: TokenTable, distance: int) -> TokenTable:
-    """Return the token table as a segment that begins ``distance`` bytes lower has it."""
+    """Return the token table for a segment that begins ``distance`` bytes lower."""
     index = None if tokens.index_offset is None else tokens.index_offset + distance
     return replace(tokens, offset=tokens.offset + distance, index_offset=index)

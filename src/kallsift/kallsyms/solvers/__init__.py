@@ -1,1 +1,1 @@
-"""Find the tables that belong together: one solver for each way in which they lie."""
+"""Find tables that belong together; there is one solver for each way in which they can lie in memory."""

@@ -1,7 +1,7 @@
-"""The solver for tables that lie as every release so far puts them: each touches another one.
+"""Find tables that lie as every release so far puts them: each table touches another one.
 
-A chain of generators, each of which extends a candidate or lets it die where its equation fails. Where nothing comes
-out, `kallsift.kallsyms.solvers.scattered` looks for the tables in any order and at any distance.
+A chain of generators works on candidates: each generator extends a candidate, or drops it where its equation fails. If
+nothing is found, `kallsift.kallsyms.solvers.scattered` looks for the tables in any order and at any distance.
 """
 
 from __future__ import annotations
@@ -33,23 +33,24 @@ from kallsift.kallsyms.recovered_tables import Attempt, Row, Tables, in_order
 from kallsift.memory.memory import Segment
 
 MARKERS_WITHIN = 2 << 20
-"""How far before the token table the markers begin at most, in bytes: seqs_of_names lies between them in 6.1 to 6.3."""
+"""Highest distance in bytes between the markers' start and the token table: seqs_of_names lies between them in 6.1 to
+6.3."""
 
 TYPE_LETTERS = np.frombuffer(b"ABDRTVWabdrtvw?GgSsNnCcIiUu-", np.uint8)
-"""Letters that nm prints, and so the first character of each entry."""
+"""Letters that nm prints; each entry begins with one of them."""
 
 STREAM_PASSES = 24
-"""How often all bytes in which a stream of names can begin are passed over."""
+"""Number of passes over all bytes in which a stream of names can begin, for the budget."""
 
 COUNT_SIZE = 4
-"""Bytes of num_syms that are looked at: it is as wide as a word up to 4.19, but no kernel needs more."""
+"""Bytes of num_syms that are read: it is as wide as a word up to 4.19, but no kernel needs more than 32 bits."""
 
 PAGE = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class _Listing:
-    """Names that are proved, and where their tables lie."""
+    """Names that are proved, and the extents of their tables."""
 
     names: Names
     rows: tuple[Row, ...]
@@ -64,14 +65,14 @@ def recover_tables(
     attempt: Attempt,
     markers: Sequence[Markers] | None = None,
 ) -> Iterator[Tables]:
-    """All ways in which tables around a token table agree; mostly one.
+    """Yield all ways in which tables around a token table agree; mostly one.
 
     Args:
-        segment: the memory that holds the token table.
+        segment: the memory with the token table.
         tokens: the proved token table.
-        word_sizes: bytes of an address, those to try in this order.
-        attempt: is told how far it came.
-        markers: those of the names, where there is no token table; None to look for them before it.
+        word_sizes: sizes of an address in bytes, in the order in which they are tried.
+        attempt: the record of the furthest step that was reached.
+        markers: the markers of the names, where there is no token table; None to look for them before it.
     """
     here = _here(segment, tokens)
     if tokens.stored:
@@ -89,7 +90,7 @@ def recover_tables(
             checked = threads.submit(compression_check, segment.data, listing.names, tokens)
             arrays = [entry for size in word_sizes for entry in _address_arrays(segment, tokens, listing, size)]
             codes = checked.result()
-        # a base that is there before one that has to be found, and what lies closest
+        # arrays whose base was found come first, then those that lie closest to a table
         arrays.sort(key=lambda entry: entry[:2])
         by_name: dict[int | None, Check] = {}
         for _, _, word_size, array in arrays:
@@ -98,7 +99,7 @@ def recover_tables(
                 continue
             rows = in_order(*listing.rows, *token_rows(tokens), *array_rows(array, word_size))
             sequences = find_sequences(segment.data, [row.end for row in rows], count, tokens.byte_order)
-            # the same one for most arrays
+            # most arrays have the same permutation, so it is checked once
             place = None if sequences is None else sequences.offset
             if place not in by_name:
                 by_name[place] = sequences_check(sequences, characters, bounds)
@@ -124,18 +125,18 @@ def assemble(
 
 
 def order_check(array: AddressArray) -> Check:
-    """Return the address array's proof."""
+    """Return the check of the address array, which its search has proved."""
     detail = f"{len(array.words)} entries never decrease as {array.encoding.name}"
     return Check.that(CheckId.ADDRESS_ORDER, True, detail)
 
 
 def sequences_rows(sequences: Sequences | None) -> tuple[Row, ...]:
-    """Return where the permutation lies, if there is one."""
+    """Return the extent of the permutation, if there is one."""
     return () if sequences is None else (Row("seqs_of_names", sequences.offset, sequences.size),)
 
 
 def token_rows(tokens: TokenTable) -> tuple[Row, ...]:
-    """Where the token table and its index lie."""
+    """Return the extents of the token table and its index."""
     if not tokens.stored:
         return ()
     table = Row("token_table", tokens.offset, tokens.size)
@@ -145,7 +146,7 @@ def token_rows(tokens: TokenTable) -> tuple[Row, ...]:
 
 
 def array_rows(array: AddressArray, word_size: int) -> tuple[Row, ...]:
-    """Where the array and its base lie."""
+    """Return the extents of the array and its base."""
     row = Row("addresses" if array.encoding.name == "absolute" else "offsets", array.offset, array.size)
     if array.relative_base_offset is None:
         return (row,)
@@ -153,19 +154,22 @@ def array_rows(array: AddressArray, word_size: int) -> tuple[Row, ...]:
 
 
 def aligned_starts(rows: Sequence[Row]) -> list[int]:
-    """Offsets of the tables that begin where the assembler aligned them; a count may be the end of a wider word."""
+    """Return the offsets of the tables whose start the assembler aligned.
+
+    That leaves out num_syms, which may be the end of a wider word.
+    """
     return [row.offset for row in rows if row.name != "num_syms"]
 
 
 def index_check(tokens: TokenTable) -> Check:
-    """The token table's proof."""
+    """Return the check of the token table, which its index has proved."""
     if not tokens.stored:
         return Check(CheckId.TOKEN_INDEX, Outcome.ABSENT, "the names are not compressed")
     return Check.that(CheckId.TOKEN_INDEX, True, f"256 offsets equal the starts of 256 strings ({tokens.size} bytes)")
 
 
 def markers_check(markers: Markers) -> Check:
-    """The name stream's proof."""
+    """Return the check of the name stream, which its markers have proved."""
     return Check.that(
         CheckId.MARKERS,
         True,
@@ -176,9 +180,10 @@ def markers_check(markers: Markers) -> Check:
 def expand_checked(
     segment: Segment, tokens: TokenTable, names: Names, attempt: Attempt, least: int | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], Check] | None:
-    """Characters, bounds and the check of the letters; None if an entry lacks its letter or its name.
+    """Return the characters, the bounds and the check of the type letters of a stream.
 
-    Where at least ``least`` of the entries are wanted, it is those before the first such one.
+    None if an entry lacks its letter or its name. With ``least``, the entries before the first such one are returned,
+    if there are at least so many.
     """
     characters, bounds = expand(segment.data, names, tokens)
     letters = np.isin(characters[np.minimum(bounds[:-1], len(characters) - 1)], TYPE_LETTERS)
@@ -193,7 +198,7 @@ def expand_checked(
 
 
 def _here(segment: Segment, tokens: TokenTable) -> str:
-    """What messages begin with."""
+    """Return the beginning of messages about these tables."""
     place = segment.start + tokens.offset
     return f"{'token table' if tokens.stored else 'end of the markers of plain names'} at {place:#x}"
 
@@ -201,13 +206,16 @@ def _here(segment: Segment, tokens: TokenTable) -> str:
 def _listings(
     segment: Segment, tokens: TokenTable, attempt: Attempt, candidates: Sequence[Markers] | None
 ) -> Iterator[_Listing]:
-    """Markers before the token table, and the name streams directly before them, each with its count."""
+    """Yield name streams that touch markers before the token table.
+
+    Each stream comes with its markers and its count.
+    """
     data = segment.data
     here = _here(segment, tokens)
     high = tokens.offset - (segment.start + tokens.offset) % 8 + 8
     low = high - min(high // 8 * 8, MARKERS_WITHIN)
     for markers in find_markers(data, low, high, tokens.byte_order) if candidates is None else candidates:
-        # the stream ends where the markers begin, its last group is of unknown size
+        # the stream ends where the markers begin; the size of its last group is unknown
         last_start = markers.offset - int(markers.values[-1])
         first = max(0, last_start - LIKELY_LAST_GROUP - MAX_PADDING)
         room = last_start - first + int(markers.values[min(len(markers.values) - 1, GROUPS_TRIED)])
@@ -230,23 +238,29 @@ def _listings(
                     attempt.reached(2, Step.NAMES, message)
                     continue
                 found.append(_Listing(names, tuple(rows), num_syms, markers_check(markers)))
-        # both equations before one: a stream that begins inside the names can touch the markers by chance
+        # streams that two equations prove come first: one that begins inside the names can touch the markers by chance
         yield from sorted(found, key=lambda listing: listing.num_syms.outcome is not Outcome.PASSED)
 
 
 def _address_arrays(
     segment: Segment, tokens: TokenTable, listing: _Listing, word_size: int
 ) -> Iterator[tuple[bool, int, int, AddressArray]]:
-    """Arrays that fit and touch a table: behind the token index (6.4 and later) or before the names (earlier).
+    """Yield arrays that fit and touch a table.
 
-    Each with whether its base is lost, the gap between it and the table, and the word size.
+    They lie behind the token index (6.4 and later) or before the names (earlier).
+
+    Yields:
+        Whether the array's base is lost, the gap between the array and the table, the word size, and the array.
     """
     data, count = segment.data, len(listing.names.starts)
     rows = (*listing.rows, *token_rows(tokens))
     room = count * word_size + 2 * MAX_PADDING + 16
 
     def gap(array: AddressArray) -> int | None:
-        """Padding between the array and the nearest table that it touches; None where it touches none."""
+        """Return the padding between the array and the nearest table that it touches.
+
+        None if it touches none, or overlaps one.
+        """
         last = array_rows(array, word_size)[-1].end
         if any(array.offset < row.end and row.offset < last for row in rows):
             return None
@@ -266,7 +280,7 @@ def _address_arrays(
 
 
 def blank_page(segment: Segment, offset: int, size: int) -> int | None:
-    """Address of the first page of zeros that reaches into a table; None if there is none.
+    """Return the address of the first page of zeros in a table; None if there is none.
 
     A page that a dump lacks is often filled with zeros, and leading zeros are in order under most encodings.
     """
@@ -277,7 +291,7 @@ def blank_page(segment: Segment, offset: int, size: int) -> int | None:
 
 
 def sequences_check(sequences: Sequences | None, characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> Check:
-    """Whether the permutation sorts the names."""
+    """Check that the permutation sorts the names."""
     if sequences is None:
         return Check(CheckId.SEQS_OF_NAMES, Outcome.ABSENT, "no permutation follows a table (normal up to 6.1)")
     if sorted_by_name(sequences.order, characters, bounds):

@@ -1,8 +1,9 @@
-"""Tables from before 2.6.10: addresses, their number, and names with a NUL behind each.
+"""Find tables from before 2.6.10: addresses, their number, and names with a NUL behind each.
 
-Since 2.5.54 a name is a byte that says how many characters it shares with the one before, and the rest of it; before
-that it is whole (kernel/kallsyms.c, scripts/kallsyms.c of those releases). No letters are stored: what these kernels
-printed in their place they found out from sections and exports. They are unknown, and printed as ``?``.
+Since 2.5.54 a name is stored as a byte that says how many characters it shares with the name before, and the rest of
+it; before that release it is stored whole (kernel/kallsyms.c, scripts/kallsyms.c of those releases). No type letters
+are stored: these kernels derived the letters that they printed from sections and exports. So the letters are unknown
+here, and printed as ``?``.
 """
 
 from __future__ import annotations
@@ -22,30 +23,30 @@ from kallsift.kallsyms.solvers.identifier_regions import BLOCK
 from kallsift.memory.memory import Memory, Segment
 
 LEAST, MOST = 256, 1 << 18
-"""Symbols of a table at least and at most; kernels of that time had some ten thousand."""
+"""Lowest and highest number of symbols of a table; kernels of that time had some ten thousand."""
 
 MAX_NAME = 128
-"""Characters of a name at most, the NUL included (KSYM_NAME_LEN)."""
+"""Highest size of a name in bytes, the NUL included (KSYM_NAME_LEN)."""
 
 AROUND = 2 * BLOCK + MAX_PADDING
-"""Bytes before and behind the beginning of a region of names in which they can begin."""
+"""Bytes before and behind the beginning of a region of names in which the names can begin."""
 
 ABSOLUTE = next(encoding for encoding in ENCODINGS if encoding.name == "absolute")
 GRAPHIC = (np.arange(256) > ord(" ")) & (np.arange(256) < 0x7F)
-"""Which bytes names can have."""
+"""Mask of the bytes that names can have."""
 
 
 def recover_early(memory: Memory, low: int, word_sizes: Sequence[int], attempt: Attempt) -> Iterator[Tables]:
-    """All tables whose names begin where a region of names does.
+    """Yield all tables whose names begin where a region of names does.
 
-    Each word that can be their number is held against what stands before it, then against what stands behind it; both
-    take no longer than what is there is long.
+    Each word that can be the number of symbols is compared with the addresses before it, then with the names behind it.
+    The work is bounded by the bytes around the word.
 
     Args:
         memory: the source.
         low: address at which the region begins.
-        word_sizes: bytes of an address, those to try in this order.
-        attempt: is told how far it came.
+        word_sizes: sizes of an address in bytes, in the order in which they are tried.
+        attempt: the record of the furthest step that was reached.
     """
     for size in word_sizes:
         near = memory.around(low, AROUND + MAX_PADDING + LEAST * size, AROUND)
@@ -65,13 +66,16 @@ def recover_early(memory: Memory, low: int, word_sizes: Sequence[int], attempt: 
 
 
 def _counts(near: Segment, low: int, size: int, byte_order: str) -> Iterator[tuple[int, int]]:
-    """Words from ``low`` on that can be the number of symbols, for words in order stand before it; with addresses."""
+    """Yield words from ``low`` on that can be the number of symbols, with addresses.
+
+    Before such a word stand words in order.
+    """
     first = -near.start % size
     raw = near.data[first : first + (len(near.data) - first) // size * size]
     words = np.frombuffer(raw.tobytes(), f"{byte_order}u{size}").astype(np.uint64)
     if not len(words):
         return
-    # what pads the addresses is zero, and then a step down, but no step that counts
+    # padding behind the addresses is zero; the step down to it must not end the order
     index = np.arange(len(words))
     real = np.maximum.accumulate(np.where(words != 0, index, 0))
     breaks = np.append(0, np.flatnonzero(words[1:] < words[:-1]) + 1)
@@ -85,7 +89,7 @@ def _counts(near: Segment, low: int, size: int, byte_order: str) -> Iterator[tup
 
 
 def _array(data: NDArray[np.uint8], num_syms: int, count: int, size: int, byte_order: str) -> AddressArray | None:
-    """The addresses before a count, with nothing but zeros between; None if they are not in order."""
+    """Return the addresses before a count, with only zeros between; None if unordered."""
     end = num_syms
     while end > max(0, num_syms - MAX_PADDING) and not data[end - size : end].any():
         end -= size
@@ -93,7 +97,7 @@ def _array(data: NDArray[np.uint8], num_syms: int, count: int, size: int, byte_o
     if start < 0:
         return None
     words = np.frombuffer(data[start:end].tobytes(), f"{byte_order}u{size}")
-    # the last of them first: what is no array ends there
+    # the last words are compared first: they suffice to drop what is no array
     held = LEAST
     while ABSOLUTE.order(words[-held:]).all():
         if held >= count:
@@ -104,10 +108,14 @@ def _array(data: NDArray[np.uint8], num_syms: int, count: int, size: int, byte_o
 
 
 def _listings(data: NDArray[np.uint8], start: int, count: int) -> Iterator[tuple[str, int, list[bytes], int]]:
-    """The ways to read so many names behind a place: how they are stored, where they begin, what they are, their end.
+    """Yield the ways to read ``count`` names behind a place.
 
-    There is one at most. Stems begin with a byte of zero, for there is no name before the first, and go on with numbers
-    that are no larger than the name before is long; the letters that strings begin with are larger than most names.
+    Real tables can be read in one way at most. Stems begin with a zero byte, because there is no name before the first,
+    and every later number is at most the length of the name before; the letters that strings begin with are larger
+    numbers than most names are long.
+
+    Yields:
+        The name of the form, the offset at which the names begin, the names, and the offset behind them.
     """
     zeros = int(np.argmax(np.append(data[start : start + MAX_PADDING + 1], 1) != 0))
     if zeros and (found := _stems(data, start + zeros - 1, count)):
@@ -145,7 +153,7 @@ def _tables(
 
 
 def _strings(data: NDArray[np.uint8], start: int, count: int) -> tuple[list[bytes], int] | None:
-    """So many names, each whole, and where they end; None if there are not."""
+    """Return ``count`` names that are stored whole, and their end, or None."""
     text = data[start : start + count * MAX_NAME]
     nuls = np.flatnonzero(text == 0)[:count]
     if len(nuls) < count:
@@ -158,7 +166,10 @@ def _strings(data: NDArray[np.uint8], start: int, count: int) -> tuple[list[byte
 
 
 def _stems(data: NDArray[np.uint8], start: int, count: int) -> tuple[list[bytes], int] | None:
-    """So many names, each behind the number of characters it shares with the one before; None if there are not."""
+    """Return ``count`` names that are stored as stems, and their end, or None.
+
+    Each name stands behind the number of characters that it shares with the name before.
+    """
     text = data[start : start + count * (MAX_NAME + 1)].tobytes()
     names: list[bytes] = []
     place, before = 0, b""

@@ -1,6 +1,6 @@
-"""Where names can stand that no token table stands for: parts of a memory that are dense in characters of identifiers.
+"""Find regions that can hold names without a token table: they are dense in characters of identifiers.
 
-Of use only where no token table leads to a kernel, for it takes another pass over all bytes.
+This takes another pass over all bytes, so it is used only where no token table leads to a kernel.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ BLOCK = 2048
 
 BATCH = 16 << 20
 LEAST_BLOCKS = 3
-"""Blocks of a region at least: a kernel's names take more."""
+"""Lowest number of blocks of a region: a kernel's names take more."""
 
 DENSE = 0.7
-"""Part of a block that must be characters of identifiers; the rest is what separates names."""
+"""Share of a block that must be characters of identifiers; the rest separates names."""
 
 SAMPLED, LIKELY = 16, 0.6
-"""One byte of so many is looked at first, and all of a block only where that part of these are such characters."""
+"""Step between the bytes of a block that are sampled first, and the share of identifier characters among them from
+which on the whole block is counted."""
 
 MAX_REGIONS = 1 << 14
 
 IDENTIFIER = np.isin(
     np.arange(256), np.frombuffer(b"0123456789_.$ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", np.uint8)
 )
-"""Which bytes are characters of names."""
+"""Mask of the bytes that are characters of names."""
 
 
 def name_regions(memory: Memory) -> Iterator[tuple[int, int]]:
-    """Regions that can hold names, as addresses of their beginnings and ends, to a block; `MAX_REGIONS` at most.
+    """Yield the address ranges that can hold names, rounded to blocks.
 
-    Those of more than two batches, as no kernel's names are, come in parts.
+    There are `MAX_REGIONS` at most. A region of more than two batches, which no kernel's names need, comes in parts.
     """
     found = 0
     for stretch in memory.segments:
@@ -46,7 +47,7 @@ def name_regions(memory: Memory) -> Iterator[tuple[int, int]]:
         after = 0
         for low in stretch.steps(BATCH):
             if first is not None and low > after:
-                # nothing but zeros stands between
+                # only zeros lie between the last batch and this one
                 if stretch.start + after - first >= LEAST_BLOCKS * BLOCK:
                     yield first, stretch.start + after
                     found += 1
@@ -75,7 +76,10 @@ def name_regions(memory: Memory) -> Iterator[tuple[int, int]]:
 
 
 def _dense(data: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which blocks are dense in characters of identifiers; the last one is none if it is not whole."""
+    """Tell which blocks are dense in characters of identifiers.
+
+    An incomplete block at the end is not dense.
+    """
     whole = len(data) // BLOCK
     blocks = data[: whole * BLOCK].reshape(whole, BLOCK)
     dense = np.zeros(-(-len(data) // BLOCK), np.bool_)

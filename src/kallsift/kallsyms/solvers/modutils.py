@@ -1,7 +1,7 @@
 """Read the section that modutils' kallsyms wrote into kernels of 2.4: a header, sections, symbols, and strings.
 
-Format: modutils 2.4, include/kallsyms.h (struct kallsyms_header, kallsyms_section, kallsyms_symbol). Addresses stand
-there as they are; type letters do not, and are printed as ``?``.
+Format: modutils 2.4, include/kallsyms.h (struct kallsyms_header, kallsyms_section, kallsyms_symbol). Addresses are
+stored whole; type letters are not stored, and are printed as ``?``.
 """
 
 from __future__ import annotations
@@ -26,31 +26,35 @@ MIN_SYMBOLS, MAX_SYMBOLS = 256, 1 << 18
 MAX_SECTIONS = 1 << 12
 MAX_STRINGS = 64 << 20
 MAX_NAME = 1024
-"""Characters of a name; those of longer ones are none."""
+"""Highest number of characters of a name; the section is not read if one is longer."""
 
 MAX_SECTION_SYMBOLS = 1 << 14
-"""Symbols at the beginnings of sections that are looked at; a section of no size has all of its symbols there."""
+"""Highest number of symbols at the beginnings of sections that are compared with the sections' names; all symbols of an
+empty section lie there."""
 
 SECTION_COST = 1 << 24
 """Bytes that are passed over while a section is read, mostly its strings."""
 
 MAX_HEADERS = 64
-"""Places that look like a header of each kind that are followed."""
+"""Highest number of header candidates of each kind that are followed."""
 
 BATCH = 1 << 18
-"""Bytes that are looked at at once: what is made of them stays in the processor's cache."""
+"""Bytes that are searched at once: the temporary arrays stay in the processor's cache."""
 
 BEFORE, AFTER = 1 << 12, 96 << 20
-"""Bytes around a header that are looked at: the section, and padding before it."""
+"""Bytes before and behind a header that are read: padding before the section, and the section."""
 
 ABSOLUTE = next(encoding for encoding in ENCODINGS if encoding.name == "absolute")
 
 _SHAPES = {4: (44, 16, 12), 8: (56, 24, 24)}
-"""Bytes of the header, of a section's entry and of a symbol's, by those of a long."""
+"""Sizes of the header, of a section's entry and of a symbol's entry, by the size of a long."""
 
 
 def _magic(size: int, byte_order: Literal["<", ">"]) -> dict[int, int]:
-    """Return the bytes of a header that are the same in all, by their offsets: those that are no zeros first."""
+    """Return the bytes that are the same in all headers of one kind, by their offsets.
+
+    Those that are not zero come first.
+    """
     header, section, symbol = _SHAPES[size]
     wanted: dict[int, int] = {}
     for place, number in ((0, header), (12, header), (16, section), (28, symbol)):
@@ -67,7 +71,7 @@ _HEADER_INTS = 9
 
 @dataclass(frozen=True, eq=False)
 class SpacedArray(AddressArray):
-    """Addresses that stand in entries of something else.
+    """Addresses that stand in entries with other fields.
 
     Attributes:
         stride: bytes from one entry to the next.
@@ -77,20 +81,22 @@ class SpacedArray(AddressArray):
 
     @property
     def size(self) -> int:
-        """Bytes of all entries."""
+        """Size of all entries in bytes."""
         return len(self.words) * self.stride
 
 
 def recover_modutils(
     memory: Memory, word_sizes: Sequence[int], attempt: Attempt, budget: WorkBudget
 ) -> Iterator[Tables]:
-    """Yield the tables of all sections whose headers hold: each number in one follows from the others.
+    """Yield the tables of all sections whose headers are consistent.
+
+    A header is consistent if each of its numbers follows from the others.
 
     Args:
         memory: the source.
-        word_sizes: bytes of an address, those to try in this order.
-        attempt: is told how far it came.
-        budget: what it may cost.
+        word_sizes: sizes of an address in bytes, in the order in which they are tried.
+        attempt: the record of the furthest step that was reached.
+        budget: the work that this may cost.
     """
     found = list(_headers(memory, budget))
     for size in word_sizes:
@@ -106,9 +112,9 @@ def recover_modutils(
 
 
 def _headers(memory: Memory, budget: WorkBudget) -> Iterator[tuple[int, tuple[int, str]]]:
-    """Yield the addresses at which headers can stand by the sizes that they name, each with word size and byte order.
+    """Yield the addresses at which headers can stand, with word size and byte order.
 
-    At most `MAX_HEADERS` of each kind.
+    The sizes that a header names are compared. There are at most `MAX_HEADERS` of each kind.
     """
     found: Counter[tuple[int, str]] = Counter()
     for stretch in memory.segments:
@@ -127,7 +133,10 @@ def _headers(memory: Memory, budget: WorkBudget) -> Iterator[tuple[int, tuple[in
 
 
 def _can_hold_header(block: NDArray[np.uint8]) -> bool:
-    """Tell whether bytes stand anywhere that all kinds of headers have nearly in common: two sizes and a section's."""
+    """Tell whether a block can hold a header of any kind.
+
+    The bits that the sizes in all kinds have in common are compared: two sizes of the header, and one of a section.
+    """
     is_header = (block & 0xEB) == 0x28
     if not is_header.any():
         return False
@@ -136,7 +145,10 @@ def _can_hold_header(block: NDArray[np.uint8]) -> bool:
 
 
 def _tables(segment: Segment, offset: int, size: int, byte_order: str) -> Tables | None:
-    """Return the tables behind a header; None if its numbers do not fit each other, or lead to no names."""
+    """Return the tables behind a header, or None.
+
+    None if the numbers of the header do not fit each other, or lead to no names.
+    """
     data, (header_size, section_size, symbol_size) = segment.data, _SHAPES[size]
     ints = np.frombuffer(data[offset : offset + 4 * _HEADER_INTS].tobytes(), f"{byte_order}u4").astype(np.int64)
     if len(ints) < _HEADER_INTS:
@@ -164,7 +176,7 @@ def _tables(segment: Segment, offset: int, size: int, byte_order: str) -> Tables
     starts = heads[:, :size].copy().view(long)[:, 0]
     own_names = heads[:, 2 * size : 2 * size + 4].copy().view(f"{byte_order}u4")[:, 0].astype(np.int64)
     number = section_of // section_size
-    # each section is listed as a symbol as well, which ld's map does not have
+    # each section is listed as a symbol as well; these symbols are dropped, because ld's map does not have them
     at_start = np.flatnonzero(addresses == starts[number])[:MAX_SECTION_SYMBOLS].tolist()
     own = [i for i in at_start if _text(strings, int(names[i])) == _text(strings, int(own_names[number[i]]))]
     kept = np.delete(np.arange(count), own)
@@ -197,7 +209,10 @@ def _text(strings: NDArray[np.uint8], start: int) -> bytes:
 def _expanded(
     strings: NDArray[np.uint8], starts: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
-    """Return ``?`` and the name of each symbol end to end, and their bounds; None if one is no name."""
+    """Return ``?`` and the name of each symbol end to end, and the bounds, or None.
+
+    None if one of the symbols has no proper name.
+    """
     ends = np.flatnonzero(strings == 0)
     if not len(ends) or (starts >= len(strings)).any() or starts.max() > ends[-1]:
         return None

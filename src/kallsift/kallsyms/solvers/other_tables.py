@@ -1,7 +1,7 @@
-"""Other kernels' tables near a token table: an array of addresses may be theirs.
+"""Find other kernels' tables near a token table: an array of addresses may belong to them.
 
-Nothing in an array says which names belong to it but how many they are. One that touches the tables of another kernel
-is that kernel's, and one with as many words as another kernel has names may be.
+Nothing but the number of names tells which names an array belongs to. An array that touches the tables of another
+kernel belongs to that kernel, and an array with as many words as another kernel has names may belong to it.
 """
 
 from __future__ import annotations
@@ -22,33 +22,38 @@ from kallsift.kallsyms.token_scan import DIGITS
 from kallsift.memory.memory import Segment
 
 MAX_OTHERS = 8
-"""Other token tables that are followed, those nearest to the own one first."""
+"""Highest number of other token tables that are followed, the nearest first."""
 
 MAX_DIGITS = 64
-"""Places with all digits that are looked at for them."""
+"""Highest number of runs of all digits at which other token tables are looked for."""
 
 MAX_READINGS = 8
-"""Ways to read the tables around one of them."""
+"""Highest number of ways to read the tables around one of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class OtherTables:
-    """What other kernels have near a token table.
+    """Tables of other kernels near a token table.
 
     Attributes:
         arrays: offset and end of each array of addresses that touches other tables than the own ones.
-        listings: the least number of names of each other kernel, and as many of them as there can be.
+        listings: for each other kernel, the lowest number of its names, and the longest list of names that it can have.
     """
 
     arrays: tuple[tuple[int, int], ...]
     listings: tuple[tuple[int, Listed], ...]
 
     def claim(self, array: AddressArray) -> bool:
-        """Tell whether an array is, in part at least, that of other tables."""
+        """Tell whether an array overlaps an array of other tables."""
         return any(array.offset < high and low < array.offset + array.size for low, high in self.arrays)
 
     def rivals(self, count: int, own: Listed) -> tuple[Listed, ...]:
-        """Return the other names, as many as an array has words, that it may belong to as well as to the own ones."""
+        """Return other kernels' names that an array may belong to as well.
+
+        Args:
+            count: number of words of the array, and so of the names.
+            own: the own names, which are left out.
+        """
         counted = (names.first(count) for least, names in self.listings if least <= count <= len(names))
         return tuple(names for names in counted if not names.same_as(own))
 
@@ -64,12 +69,12 @@ def other_tables(
     """Find what other kernels have near a token table.
 
     Args:
-        segment: the memory that holds it.
-        bounds: offsets from and to which others are looked for.
+        segment: the memory with the token table.
+        bounds: start and end offset of the search.
         tokens: the own token table.
         stream: the own names.
         streams: all streams of names that markers prove there.
-        word_sizes: bytes of an address.
+        word_sizes: sizes of an address in bytes.
     """
     arrays: list[tuple[int, int]] = []
     listings: list[tuple[int, Listed]] = []
@@ -87,7 +92,7 @@ def other_tables(
 
 
 def _other_tokens(segment: Segment, bounds: tuple[int, int], own: TokenTable) -> Iterator[TokenTable]:
-    """Yield the other token tables of the same byte order, the nearest first, each once."""
+    """Yield the other token tables of the same byte order once, the nearest first."""
     low, high = bounds
     places = _places(segment.data[low:high]) + low
     seen = {own.offset}

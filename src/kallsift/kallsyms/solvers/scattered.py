@@ -1,8 +1,9 @@
-"""The solver for tables in any order, at any distance from each other, between any neighbours.
+"""Find tables in any order, at any distance from each other, between any neighbours.
 
-Nothing is assumed of where a table lies but that it is within `WITHIN` of the token table. What adjacency says in
-`kallsift.kallsyms.solvers.adjacent` must follow from the tables themselves here: the count is a word that some table of
-the right size bears out, an array ends where its order does. Slower, so it is asked last.
+Only one thing is assumed of the location of a table: it lies within `WITHIN` bytes of the token table. What
+`kallsift.kallsyms.solvers.adjacent` takes from adjacency must follow from the tables themselves here: the count is a
+word that some table of the right size confirms, and an array ends where its order does. This is slower, so it is tried
+last.
 """
 
 from __future__ import annotations
@@ -43,29 +44,29 @@ from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.memory.memory import Segment
 
 WITHIN = 16 << 20
-"""How far from the token table another table lies at most, in bytes."""
+"""Highest distance of another table from the token table, in bytes."""
 
 LEAST_MARKERS = 3
-"""Fewer fit too many streams by chance where nothing says where to look."""
+"""Lowest number of markers: fewer fit too many streams by chance where nothing says where to look."""
 
 MAX_RUNS = 16
-"""Runs of words that are followed as markers, the longest first."""
+"""Highest number of runs of words that are followed as markers, the longest first."""
 
 BLOCK = 4 << 20
-"""Bytes at whose each a stream is tried at once."""
+"""Bytes in which the starts of streams are searched at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Listing:
-    """Names of which there are as many as a word says.
+    """Names whose number stands as a word in memory.
 
     Attributes:
         names: the stream.
-        ends: whether it is known that there are no more.
-        counts: where words hold that count, those nearest to the names first.
+        ends: whether it is known that there are no more names.
+        counts: offsets of the words that hold the count, those nearest to the names first.
         sequences: the permutation that sorts the names, if there is one.
         characters: type letters and names end to end.
-        bounds: of each symbol in ``characters``.
+        bounds: start of each symbol in ``characters``, and the end of the last one.
         letters: the check of the type letters.
     """
 
@@ -78,21 +79,24 @@ class _Listing:
     letters: Check
 
     def count_offset(self, array: AddressArray, taken: list[Row]) -> int | None:
-        """Where the count stands: where symbols put it, else nearest to the names; never in a table."""
+        """Return the offset of the count, or None.
+
+        It is the offset that the symbols give, else the one nearest to the names; never one in a table.
+        """
         free = self.counts
         for low, high in ((array.offset, array.offset + array.size), *((row.offset, row.end) for row in taken)):
             free = free[(free + COUNT_SIZE <= low) | (free >= high)]
         if self._own is not None and len(free) > 1:
             first, second = array.addresses(array.offset)[list(self._own)].view(np.int64).tolist()
             wanted = self.names.offset + second - first
-            # a big-endian count as wide as a word has its lower half behind
+            # the lower half of a big-endian count of 64 bits is four bytes behind its start
             named = free[(free == wanted) | (free == wanted + COUNT_SIZE)]
             free = named if len(named) else free
         return int(free[0]) if len(free) else None
 
     @cached_property
     def _own(self) -> tuple[int, int] | None:
-        """The symbols that name the names and the count, if any."""
+        """Indices of the symbols ``kallsyms_names`` and ``kallsyms_num_syms``, or None."""
         table = SymbolTable(np.zeros(len(self.bounds) - 1, np.uint64), self.characters, self.bounds, 8)
         names, count = table.find("kallsyms_names"), table.find("kallsyms_num_syms")
         return None if names is None or count is None else (names, count)
@@ -100,7 +104,7 @@ class _Listing:
 
 @dataclass(frozen=True, eq=False)
 class _Surroundings:
-    """What the tables are looked for in: ``data[low:high]``, and the same as words of four bytes."""
+    """The part ``data[low:high]`` in which the tables are looked for, and the same as words of four bytes."""
 
     data: NDArray[np.uint8]
     low: int
@@ -111,7 +115,10 @@ class _Surroundings:
 def recover_anywhere(
     segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
 ) -> Iterator[Tables]:
-    """As `kallsift.kallsyms.solvers.adjacent.recover_tables`, wherever the tables lie."""
+    """Yield the tables around a token table, at any distance from it.
+
+    Arguments are those of `kallsift.kallsyms.solvers.adjacent.recover_tables`.
+    """
     here = f"token table at {segment.start + tokens.offset:#x}"
     attempt.reached(1, Step.NAMES, f"{here}, but no markers around it fit a name stream")
     around = _surroundings(segment, tokens)
@@ -130,12 +137,12 @@ def recover_anywhere(
             if word_size not in runs:
                 found = find_runs(data, around.low, around.high, word_size, tokens.byte_order, stream.least)
                 runs[word_size] = list(found)
-        # the likeliest for each size before what is less likely for one
+        # the likeliest arrays of all word sizes come before less likely ones of any
         ranked = merge(*(_ranked(runs[size], size, list(listings)) for size in word_sizes), key=lambda entry: entry[:2])
         for loose, _, word_size, array, begins in ranked:
             listing = listings[len(array.words)]
             if loose and listing.sequences is None and stream.trimmed:
-                # nothing says how many there are: the names may be damaged behind these
+                # nothing confirms the count: the names may be damaged behind these
                 continue
             names, sequences = listing.names, listing.sequences
             rows = [
@@ -151,7 +158,7 @@ def recover_anywhere(
             place = listing.count_offset(array, taken)
             if place is None:
                 continue
-            # asked only here: most token tables come to no array
+            # computed only here, because most token tables lead to no array
             others = others or other_tables(segment, (around.low, around.high), tokens, stream, streams, word_sizes)
             if others.claim(array):
                 continue
@@ -159,7 +166,7 @@ def recover_anywhere(
             rows.append(Row("num_syms", place, COUNT_SIZE))
             count = f"the count {len(array.words)} stands at {segment.start + place:#x}"
             num_syms = Check.that(CheckId.NUM_SYMS, True, count)
-            # many arrays can be those of one listing
+            # many arrays can belong to one listing, so its check is kept
             if (codes := checked_codes.get(len(array.words))) is None:
                 codes = checked_codes[len(array.words)] = compression_check(data, listing.names, tokens)
             checks = (index_check(tokens), markers_check(markers), num_syms, listing.letters, codes)
@@ -170,7 +177,7 @@ def recover_anywhere(
                     segment, word_size, tokens, based_rows, based, listing.characters, listing.bounds,
                     (*checks, order_check(based), by_name),
                 )  # fmt: skip
-                # a base behind it ends it, even where half of that would go on in order
+                # a base behind the array ends it, even where half of the base would continue the order
                 ends = based.relative_base_offset is not None and array.offset < based.relative_base_offset
                 exact = listing.ends and (not loose or (begins and ends and not based.adrift))
                 yield replace(tables, layout=Layout.EXACT if exact else Layout.LOOSE, rivals=rivals)
@@ -179,13 +186,17 @@ def recover_anywhere(
 def _ranked(
     runs: list[Run], word_size: int, counts: Sequence[int]
 ) -> Iterator[tuple[bool, int, int, AddressArray, bool]]:
-    """Arrays out of runs after whether they are loose, rank and word size; and whether they begin where they can."""
+    """Yield the arrays in runs, the likeliest first.
+
+    Yields:
+        Whether the array is loose, its rank, the word size, the array, and whether it begins where it can.
+    """
     for rank, (array, begins, ends) in enumerate(windows(runs, counts)):
         yield not (begins and ends), rank, word_size, array, begins
 
 
 def _surroundings(segment: Segment, tokens: TokenTable) -> _Surroundings:
-    # eight bytes are what a table is aligned to at least where its entries are as wide
+    # a table whose entries have eight bytes is aligned to eight at least
     low = max(0, tokens.offset - WITHIN)
     low += -(segment.start + low) % 8
     high = min(tokens.offset + WITHIN, len(segment.data))
@@ -194,9 +205,9 @@ def _surroundings(segment: Segment, tokens: TokenTable) -> _Surroundings:
 
 
 def _streams(around: _Surroundings, tokens: TokenTable) -> list[Stream]:
-    """The streams that markers prove, those that most markers prove first."""
+    """Return the streams that markers prove, those with most markers first."""
     data, low, high = around.data, around.low, around.high
-    # markers that go on into something else are cut where they stop to hold
+    # the longest run of each start suffices: `find_streams` cuts it where the markers stop to hold
     longest = {
         (markers.offset, markers.width): markers
         for markers in reversed(list(find_markers(data, low, high, tokens.byte_order, MAX_RUNS)))
@@ -217,9 +228,10 @@ def _streams(around: _Surroundings, tokens: TokenTable) -> list[Stream]:
 def _listings(
     segment: Segment, around: _Surroundings, tokens: TokenTable, stream: Stream, attempt: Attempt
 ) -> Iterator[_Listing]:
-    """The stream with each count that stands somewhere as a word, and a permutation of that many where there is one.
+    """Yield the stream with each count that stands somewhere as a word.
 
-    The stream ends before the next table at the latest. A permutation that sorts the names leaves no other count.
+    With it comes a permutation of that many symbols if there is one. The stream ends before the next table at the
+    latest. If a permutation sorts the names, its count is the only one.
     """
     known = [row.offset for row in token_rows(tokens)] + [stream.markers.offset]
     room = min((offset for offset in known if offset > stream.offset), default=len(segment.data))
@@ -245,7 +257,10 @@ def _listings(
 
 
 def _standing(around: _Surroundings, stream: Stream, counts: range) -> dict[int, NDArray[np.int64]]:
-    """The places of the words that hold each of the counts, those nearest to the names first."""
+    """Return the offsets of the words that hold each count.
+
+    Those nearest to the names come first.
+    """
     hits = np.flatnonzero((around.words >= counts.start) & (around.words < counts.stop))
     places = hits.astype(np.int64) * COUNT_SIZE + around.low
     order = np.lexsort((np.abs(places - stream.offset), around.words[hits]))

@@ -1,7 +1,7 @@
-"""Recover the tables around a token table once, however often the same bytes are read at other addresses.
+"""Recover the tables around a token table once, even if the same bytes are read at several addresses.
 
 A source in which no kernel proves itself is read as a machine's memory, as an image in a file, and in several layouts
-of its RAM: the bytes around a token table are the same in all of these.
+of its RAM. The bytes around a token table are the same in all of these.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from kallsift.kallsyms.solvers.adjacent import recover_tables
 from kallsift.memory.memory import Segment
 
 MAX_KEPT = 4
-"""Windows whose tables are kept: the first one, that of another alignment, and those of two layouts."""
+"""Highest number of windows whose tables are kept: the first one, that of another alignment, and those of two
+layouts."""
 
 
 @dataclass(eq=False)
 class _Found:
-    """Tables that were found so far, and what finds the others.
+    """Tables that were found so far, and the search that finds the others.
 
     Attributes:
-        segment: the window, which is kept so that no other one takes its place in the computer's memory.
+        segment: the window; it is kept so that no other window can get the same place in this computer's memory.
         search: yields the tables that nobody has asked for yet.
-        tables: those that somebody has.
+        tables: the tables that somebody has asked for.
     """
 
     segment: Segment
@@ -49,8 +50,8 @@ class _Found:
 class SharedTables:
     """The tables of windows that were searched.
 
-    Alignments and pages are all that addresses have a say in, so windows of the same bytes whose addresses differ by
-    whole pages have the same tables.
+    Only alignments and pages depend on addresses. So windows of the same bytes whose addresses differ by whole pages
+    have the same tables.
     """
 
     def __init__(self) -> None:
@@ -59,7 +60,10 @@ class SharedTables:
     def recover(
         self, segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
     ) -> Iterator[Tables]:
-        """As `recover_tables`; who asks first is told how far it came."""
+        """Yield tables as `recover_tables`, from an earlier search if there was one.
+
+        Only the ``attempt`` of the first call records the furthest step.
+        """
         same_bytes = segment.data.ctypes.data, segment.size, tokens.offset
         key = (*same_bytes, segment.start % PAGE, tuple(word_sizes))
         if key not in self._found:

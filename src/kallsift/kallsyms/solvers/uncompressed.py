@@ -1,6 +1,6 @@
-"""Tables whose names are not compressed: a length, a type letter, the name itself (OpenWrt's KALLSYMS_UNCOMPRESSED).
+"""Find tables whose names are not compressed: a length, a type letter, the name (OpenWrt's KALLSYMS_UNCOMPRESSED).
 
-Everything but the token table and its index is as in other kernels, so all equations but theirs hold: each code is a
+All other tables but the token table and its index are as in other kernels, so all their equations hold: each code is a
 token that stands for itself.
 """
 
@@ -21,13 +21,14 @@ WINDOW = 4096
 """Bytes in which a chain of entries is looked for."""
 
 WINDOWS = 8
-"""Windows of a region at most; names of more than 127 characters, whose length takes two bytes, break a chain."""
+"""Number of windows that are tried in a long region; a name of more than 127 characters, whose length takes two bytes,
+breaks a chain."""
 
 CHAIN = 32
-"""Entries in a row that each begin with a length and a letter."""
+"""Number of entries in a row that must each begin with a length and a letter."""
 
 LEAST_BYTES = 16
-"""Different bytes that there are at least in a window; memory that is filled with one letter is a chain as well."""
+"""Lowest number of different bytes in a window; memory that is filled with one letter is a chain as well."""
 
 BEHIND = 16 << 10
 """Bytes behind the names in which their markers end."""
@@ -36,13 +37,16 @@ AROUND = 4 << 20
 """Bytes before and behind the names in which the other tables lie."""
 
 MAX_MARKERS = 8
-"""Markers that are tried for each byte order."""
+"""Highest number of marker candidates that are tried for each byte order."""
 
 _IS_LETTER = np.isin(np.arange(CODES), TYPE_LETTERS)
 
 
 def holds_entries(data: NDArray[np.uint8]) -> bool:
-    """Whether somewhere in a region of names lengths lead to lengths, each with a type letter behind it."""
+    """Tell whether a region of names holds a chain of entries anywhere.
+
+    In a chain each length leads to the next one, and a type letter stands behind each length.
+    """
     step = max(WINDOW, len(data) // WINDOWS)
     return any(_holds_chain(data[max(0, end - WINDOW) : end]) for end in range(len(data), 0, -step))
 
@@ -61,14 +65,14 @@ def _holds_chain(window: NDArray[np.uint8]) -> bool:
 def recover_uncompressed(
     memory: Memory, low: int, high: int, word_sizes: Sequence[int], attempt: Attempt
 ) -> Iterator[Tables]:
-    """All tables whose names end where a region of names does.
+    """Yield all tables whose names end where a region of names does.
 
     Args:
         memory: the source.
         low: address at which the region begins.
         high: address at which it ends.
-        word_sizes: bytes of an address, those to try in this order.
-        attempt: is told how far it came.
+        word_sizes: sizes of an address in bytes, in the order in which they are tried.
+        attempt: the record of the furthest step that was reached.
     """
     segment = memory.around(low, AROUND, high - low + AROUND)
     end = high - segment.start
@@ -85,7 +89,10 @@ def recover_uncompressed(
 
 
 def _identity(offset: int, byte_order: str) -> TokenTable:
-    """A token table that stands nowhere, at the place where one would follow: each code stands for itself."""
+    """Return a token table in which each code stands for itself.
+
+    It is not in memory; ``offset`` is where a token table would follow.
+    """
     strings = np.zeros(2 * CODES, np.uint8)
     strings[::2] = np.arange(CODES)
     return TokenTable(offset, None, 2 * np.arange(CODES + 1, dtype=np.int64), strings, byte_order, stored=False)
