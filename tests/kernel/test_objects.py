@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.arch.paging import PagingMode, translate
+from kallsift.arch.paging import PagingMode, Windows, translate
 from kallsift.arch.registry import MODES, WINDOWS, mapping_named
 from tests.kernel.made_machine import Machine
 
@@ -44,6 +44,7 @@ def test_a_pickle_knows_how_addresses_are_translated(kernel: kallsift.Kernel, bi
     assert isinstance(kernel.mapping, PagingMode)
     kernel = replace(kernel, mapping=kernel.mapping.with_attributes(bits))
     again = pickle.loads(pickle.dumps(kernel))
+    assert again.mapping is not None
     assert (again.paging, again.attribute_bits) == ("4-level", bits)
     addresses = np.array([kernel.symbols["init_task"].address], np.uint64)
     expected = translate(kernel.memory, kernel.mapping, kernel.page_table_root, addresses)
@@ -53,6 +54,7 @@ def test_a_pickle_knows_how_addresses_are_translated(kernel: kallsift.Kernel, bi
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_each_way_to_translate_addresses_has_a_name_of_its_own(order: str) -> None:
-    for mapping in (*MODES, *WINDOWS):
+    known: tuple[PagingMode | Windows, ...] = (*MODES, *WINDOWS)
+    for mapping in known:
         if order in mapping.byte_orders:
             assert mapping_named(mapping.architecture, mapping.name, order) is mapping
