@@ -9,6 +9,7 @@ from kallsift.errors import SourceError
 from kallsift.memory.formats import avml as reader
 from kallsift.memory.formats import registry as containers
 from kallsift.memory.memory import Memory
+from kallsift.optional_package import MissingPackageError
 from tests.memory.writers.avml import avml, blocks
 
 CHANCE = np.random.default_rng(5)
@@ -122,9 +123,9 @@ def test_a_broken_chunk_header_costs_its_chunk(number: int, place: int, value: i
 
 
 def test_without_its_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise ImportError(name)
+    def missing(*modules: str) -> None:
+        raise MissingPackageError(modules[0])
 
-    monkeypatch.setattr(reader, "import_module", missing)
-    with pytest.raises(SourceError, match=r"pip install 'kallsift\[images\]'"):
+    monkeypatch.setattr(reader, "optional_package", missing)
+    with pytest.raises(SourceError, match=r"package cramjam; pip install 'kallsift\[images\]'"):
         read(avml([(0, CONTENT)]))

@@ -9,6 +9,7 @@ here, and printed as ``?``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,22 @@ AROUND = 2 * BLOCK + MAX_PADDING
 ABSOLUTE = next(encoding for encoding in ENCODINGS if encoding.name == "absolute")
 GRAPHIC = (np.arange(256) > ord(" ")) & (np.arange(256) < 0x7F)
 """Mask of the bytes that names can have."""
+
+
+class Listing(NamedTuple):
+    """One reading of the names behind their number.
+
+    Attributes:
+        form: how they are stored: ``stems`` or ``strings``.
+        start: offset of the first byte.
+        texts: the names.
+        end: offset behind the last byte.
+    """
+
+    form: str
+    start: int
+    texts: list[bytes]
+    end: int
 
 
 def recover_early(memory: Memory, low: int, word_sizes: Sequence[int], attempt: Attempt) -> Iterator[Tables]:
@@ -62,7 +79,7 @@ def recover_early(memory: Memory, low: int, word_sizes: Sequence[int], attempt: 
                     here = f"{count} words in order at {segment.start + array.offset:#x} and their number"
                     attempt.reached(2, Step.NAMES, f"{here}, but the names behind it can be read in more than one way")
                 elif listings:
-                    yield _tables(segment, num_syms, array, *listings[0], size, byte_order)
+                    yield _tables(segment, (size, byte_order), num_syms, array, listings[0])
 
 
 def _counts(near: Segment, low: int, size: int, byte_order: str) -> Iterator[tuple[int, int]]:
@@ -107,41 +124,33 @@ def _array(data: NDArray[np.uint8], num_syms: int, count: int, size: int, byte_o
     return None
 
 
-def _listings(data: NDArray[np.uint8], start: int, count: int) -> Iterator[tuple[str, int, list[bytes], int]]:
+def _listings(data: NDArray[np.uint8], start: int, count: int) -> Iterator[Listing]:
     """Yield the ways to read ``count`` names behind a place.
 
     Real tables can be read in one way at most. Stems begin with a zero byte, because there is no name before the first,
     and every later number is at most the length of the name before; the letters that strings begin with are larger
     numbers than most names are long.
-
-    Yields:
-        The name of the form, the offset at which the names begin, the names, and the offset behind them.
     """
     zeros = int(np.argmax(np.append(data[start : start + MAX_PADDING + 1], 1) != 0))
     if zeros and (found := _stems(data, start + zeros - 1, count)):
-        yield "stems", start + zeros - 1, *found
+        yield Listing("stems", start + zeros - 1, *found)
     if found := _strings(data, start + zeros, count):
-        yield "strings", start + zeros, *found
+        yield Listing("strings", start + zeros, *found)
 
 
 def _tables(
-    segment: Segment,
-    num_syms: int,
-    array: AddressArray,
-    form: str,
-    start: int,
-    texts: list[bytes],
-    end: int,
-    size: int,
-    byte_order: str,
+    segment: Segment, word_format: tuple[int, str], num_syms: int, array: AddressArray, listing: Listing
 ) -> Tables:
+    """Return the tables of addresses, their number and one reading of the names."""
+    size, byte_order = word_format
+    texts, form = listing.texts, listing.form
     count = len(texts)
     bounds = np.concatenate(([0], np.cumsum([len(text) + 1 for text in texts]))).astype(np.int64)
     characters = np.frombuffer(b"".join(b"?" + text for text in texts), np.uint8)
     rows = (
         Row("addresses", array.offset, array.size),
         Row("num_syms", num_syms, size),
-        Row("names", start, end - start),
+        Row("names", listing.start, listing.end - listing.start),
     )
     checks = (
         Check.that(CheckId.NUM_SYMS, True, f"the count {count} stands between the addresses and the names"),

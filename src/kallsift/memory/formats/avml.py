@@ -12,9 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib import import_module
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +27,7 @@ from kallsift.memory.lazy_segment import Cache, Stored
 from kallsift.memory.memory import AddressSpace, Memory, Packed, Stretch, cut_short, sorted_segments
 from kallsift.memory.remarks import limited, reason
 from kallsift.memory.unreadable import UnreadablePages
+from kallsift.optional_package import MissingPackageError, optional_package
 
 MAGIC = b"AVML"
 FORM = RangeFormat(MAGIC, 2, "<", IDENTIFIER)
@@ -56,7 +55,10 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     Raises:
         SourceError: if there is no memory at all, or if a package is missing.
     """
-    cramjam = _cramjam(name)
+    try:
+        optional_package("cramjam")
+    except MissingPackageError as error:
+        raise SourceError(f"{name}: AVML needs the package {error}; pip install 'kallsift[images]'") from error
     notes: list[str] = []
     runs: list[Run] = []
     claimed = Claimed()
@@ -74,7 +76,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     if not runs:
         raise SourceError(f"{name}: the AVML dump holds no memory{reason(notes)}; take it again")
     unreadable = UnreadablePages(MAX_CHUNK)
-    stored = partial(_stored, view, cramjam=cramjam, cache=Cache(), unreadable=unreadable)
+    stored = partial(_stored, view, cache=Cache(), unreadable=unreadable)
     segments: list[Stretch] = [stored(start, chunks, owner) for owner, (start, chunks) in enumerate(runs)]
     return Memory(
         name,
@@ -156,26 +158,17 @@ def _stored(
     start: int,
     chunks: list[Chunk],
     owner: int,
-    cramjam: Any,
     cache: Cache,
     unreadable: UnreadablePages,
 ) -> Stored:
     bounds = np.concatenate(([0], np.cumsum([chunk.size for chunk in chunks]))).astype(np.int64)
-
-    def unpacked(start: int, end: int, size: int) -> NDArray[np.uint8] | None:
-        data = np.empty(size, np.uint8)
-        try:
-            written = cramjam.snappy.decompress_into(IDENTIFIER + view[start:end].tobytes(), data)
-        except cramjam.DecompressionError:
-            return None
-        return data if written == size else None
 
     broken = np.zeros(len(chunks), np.bool_)
 
     def decode(number: int) -> NDArray[np.uint8]:
         data = None
         if not broken[number]:
-            data = unpacked(chunks[number].start, chunks[number].end, chunks[number].size)
+            data = _unpacked(view[chunks[number].start : chunks[number].end], chunks[number].size)
         if data is None:
             # it is not tried again
             broken[number] = True
@@ -189,7 +182,7 @@ def _stored(
             return np.zeros(int(bounds[end] - bounds[first]), np.uint8)
         # unless a range ends between them
         if all(one.end == other.start for one, other in pairwise(some)):
-            data = unpacked(some[0].start, some[-1].end, int(bounds[end] - bounds[first]))
+            data = _unpacked(view[some[0].start : some[-1].end], int(bounds[end] - bounds[first]))
             if data is not None:
                 return data
         return np.concatenate([decode(number) for number in range(first, end)])
@@ -210,8 +203,12 @@ def _stored(
     )
 
 
-def _cramjam(name: str) -> Any:
+def _unpacked(packed: NDArray[np.uint8], size: int) -> NDArray[np.uint8] | None:
+    """Decompress adjacent chunks to ``size`` bytes; None if they are damaged."""
+    cramjam = optional_package("cramjam")
+    data = np.empty(size, np.uint8)
     try:
-        return import_module("cramjam")
-    except ImportError as error:
-        raise SourceError(f"{name}: AVML needs the package cramjam; pip install 'kallsift[images]'") from error
+        written = cramjam.snappy.decompress_into(IDENTIFIER + packed.tobytes(), data)
+    except cramjam.DecompressionError:
+        return None
+    return data if written == size else None
