@@ -73,6 +73,10 @@ def first_gap(linked: NDArray[np.bool_]) -> int | None:
 
 
 def is_table(rows: Rows, start: int) -> bool:
+    """Tell whether adjacent records are page descriptors.
+
+    At least the share `MIN_LINKED` of them must be linked, as `links` tells.
+    """
     return len(rows) > 1 and float(links(rows, start).mean()) >= MIN_LINKED
 
 
