@@ -42,12 +42,12 @@ def test_a_pickle_has_the_table_and_not_the_dump(kernel: kallsift.Kernel) -> Non
 @pytest.mark.parametrize("bits", [0, 1 << 47])
 def test_a_pickle_knows_how_addresses_are_translated(kernel: kallsift.Kernel, bits: int) -> None:
     assert isinstance(kernel.mapping, PagingMode)
-    kernel = replace(kernel, mapping=kernel.mapping.with_attributes(bits))
-    again = pickle.loads(pickle.dumps(kernel))
+    mapping = kernel.mapping.with_attributes(bits)
+    again = pickle.loads(pickle.dumps(replace(kernel, mapping=mapping)))
     assert again.mapping is not None
     assert (again.paging, again.attribute_bits) == ("4-level", bits)
     addresses = np.array([kernel.symbols["init_task"].address], np.uint64)
-    expected = translate(kernel.memory, kernel.mapping, kernel.page_table_root, addresses)
+    expected = translate(kernel.memory, mapping, kernel.page_table_root, addresses)
     found = translate(kernel.memory, again.mapping, again.page_table_root, addresses)
     assert [column.tolist() for column in found] == [column.tolist() for column in expected]
 
