@@ -1,4 +1,4 @@
-"""What is left of a damaged address array, at the places beside other tables where every release has it."""
+"""Recover the surviving part of a damaged address array, beside the tables that every release puts it next to."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from kallsift.kallsyms.format.token_table import INDEX_SIZE, TokenTable
 from kallsift.memory.memory import Segment
 
 ALIGNMENTS = {4: (16, 4), 8: (256, 8, 4)}
-"""What tables are aligned to, in bytes, by the word size: to a word, to two to the power of that where the assembler
-reads it so (up to 4.20), to four since 7.0 (scripts/kallsyms.c)."""
+"""Possible alignments of tables in bytes, by the word size: to a word; to two to the power of that, where the assembler
+reads it so (up to 4.20); to four since 7.0 (scripts/kallsyms.c)."""
 
 FAR = 1 << 48
-"""Where an array is thought to be when its addresses are put in order: none of them may wrap around zero."""
+"""Assumed address of an array while the order of its addresses is checked: so none of them can wrap around zero."""
 
 LEAST_LEFT = 0.25
-"""Part of the entries that must survive."""
+"""Lowest share of the entries that must survive."""
 
 Place = TypeVar("Place", int, NDArray[np.int64])
 
@@ -34,12 +34,13 @@ class Left:
     """An address array of which some entries are lost.
 
     Attributes:
-        array: the array; lost entries hold the word before them.
-        known: shape (n,), bool.
+        array: the array; a lost entry repeats the word before it.
+        known: shape (n,), bool, mask of the entries that survive.
         word_size: bytes of an address.
         after: offset behind the array and its base.
         newer: whether it lies behind the token index, as in 6.4 and later.
-        strange: numbers of pages that are not blank, and yet hold words in no order, or something in place of padding.
+        strange: numbers of pages that are not blank, but hold words out of order, or other bytes than padding behind
+            the array.
     """
 
     array: AddressArray
@@ -50,18 +51,21 @@ class Left:
     strange: NDArray[np.int64]
 
     def pages(self, among: Pages) -> NDArray[np.int64]:
-        """The page of each entry, shape (n,)."""
+        """Return the page of each entry, shape (n,)."""
         entries = np.arange(len(self.known), dtype=np.int64)
         return among.number(self.array.offset + entries * self.array.words.itemsize)
 
     def less(self, unknown: NDArray[np.bool_]) -> Left:
-        """Without those entries, shape (n,)."""
+        """Return the array without the entries in the mask ``unknown``, shape (n,)."""
         known = self.known & ~unknown
         words = _filled(self.array.encoding, self.array.words, known)
         return replace(self, array=replace(self.array, words=words), known=known)
 
     def rows(self, among: Pages) -> NDArray[np.int64]:
-        """The row of neighbouring pages that each entry is in, shape (n,); -1 where it is unknown."""
+        """Return the row of neighbouring pages that each entry is in.
+
+        Shape (n,); -1 where the entry is unknown.
+        """
         pages = self.pages(among)
         numbers, rows = pages_in_rows(self.array.encoding.key(self.array.words), self.known, pages)
         row = np.full(len(among.lost), -1)
@@ -78,19 +82,19 @@ def arrays_left(
     num_syms: int | None,
     word_size: int,
 ) -> Iterator[Left]:
-    """Arrays of which enough entries survive and are in order, those with most first.
+    """Yield arrays of which enough entries survive in order, the most complete first.
 
     Args:
-        segment: the memory that they lie in.
-        pages: those of it that are lost.
+        segment: the memory with the tables.
+        pages: its lost pages.
         tokens: the token table.
         names: offset of the name stream.
-        count: entries of the array.
+        count: number of entries of the array.
         num_syms: offset of the count; None if it is lost.
         word_size: bytes of an address.
     """
     alignment = table_alignment(segment, tokens, names, word_size)
-    # nothing but padding is behind the array and its base, as far as is known
+    # only padding lies between the array with its base and this offset, as far as is known
     behind = names if num_syms is None else num_syms
     num_syms = names - alignment if num_syms is None else num_syms
     order = tokens.byte_order
@@ -114,7 +118,10 @@ def arrays_left(
 def _behind_index(
     segment: Segment, pages: Pages, tokens: TokenTable, alignment: int, count: int, word_size: int
 ) -> Iterator[Left]:
-    """Arrays directly behind the index, as in 6.4 and later; its size is a multiple of every alignment."""
+    """Yield arrays directly behind the token index, as in 6.4 and later.
+
+    The index needs no padding behind it: its size is a multiple of every alignment.
+    """
     index = tokens.index_offset
     if index is None:
         index = aligned_up(segment.start, tokens.offset + tokens.size, alignment)
@@ -127,7 +134,10 @@ def _behind_index(
 
 
 def _before_permutation(segment: Segment, pages: Pages, tokens: TokenTable, count: int, word_size: int) -> list[Left]:
-    """Arrays there of which only the end is known, by what follows it, if no two fit that begin at different places."""
+    """Return arrays before seqs_of_names, where only the end of the array is known.
+
+    Nothing is returned if arrays with different beginnings fit.
+    """
     found: list[Left] = []
     for place in permutation_places(segment, pages, tokens, count):
         for encoding in ENCODINGS:
@@ -144,7 +154,7 @@ def _before_permutation(segment: Segment, pages: Pages, tokens: TokenTable, coun
 
 
 def table_alignment(segment: Segment, tokens: TokenTable, names: int, word_size: int) -> int:
-    """What the tables are aligned to, in bytes, as far as those known show it."""
+    """Return the alignment of the tables in bytes, as far as the known ones show it."""
     known = [names, tokens.offset] + ([] if tokens.index_offset is None else [tokens.index_offset])
     return next(a for a in (*ALIGNMENTS[word_size], 1) if all((segment.start + offset) % a == 0 for offset in known))
 
@@ -160,7 +170,10 @@ def _left(
     byte_order: str,
     behind: int | None = None,
 ) -> Iterator[Left]:
-    """The array at an offset, if enough of it is left; ``behind`` is where the table begins that follows it, if any."""
+    """Yield the array at an offset if enough of it survives.
+
+    ``behind`` is the offset of the table that follows the array; None if no table is known to follow.
+    """
     size = encoding.entry_size or word_size
     raw = segment.data[offset : offset + count * size]
     if len(raw) < count * size:
@@ -198,7 +211,10 @@ def _left(
 
 
 def _filled(encoding: Encoding, words: Words, known: NDArray[np.bool_]) -> Words:
-    """The words, with the address before it repeated by each that is not known, so that the order of all holds."""
+    """Return the words with each unknown one replaced, so that the order of all holds.
+
+    An unknown word gets the address of the last known word before it.
+    """
     count = len(words)
     source = np.maximum.accumulate(np.where(known, np.arange(count), -1))
     source[source < 0] = int(np.argmax(known))
@@ -209,16 +225,19 @@ def _filled(encoding: Encoding, words: Words, known: NDArray[np.bool_]) -> Words
 
 
 def _amiss(segment: Segment, pages: Pages, end: int, following: int | None) -> NDArray[np.int64]:
-    """Pages of what is there between the end of an array or its base and what follows, and yet is no padding."""
+    """Return the pages with other bytes than padding behind an array or its base.
+
+    The bytes from ``end`` to the table that follows are checked.
+    """
     between = np.arange(end, end if following is None else min(following, len(segment.data)))
     return pages.number(between[pages.intact(between, between + 1) & (segment.data[between] != 0)])
 
 
 def aligned_up(start: int, offset: Place, alignment: int) -> Place:
-    """The first place from an offset on whose address is a multiple of the alignment."""
+    """Return the first offset from ``offset`` on whose address is aligned."""
     return offset + -(start % alignment + offset) % alignment
 
 
 def aligned_down(start: int, offset: int, alignment: int) -> int:
-    """The last place up to an offset whose address is a multiple of the alignment."""
+    """Return the last offset up to ``offset`` whose address is aligned."""
     return offset - (start + offset) % alignment

@@ -1,8 +1,8 @@
-"""Which addresses are sure where pages hold something else: pages in a row, and those that exports bear out.
+"""Choose the addresses that can be trusted where some pages are overwritten, by long rows of pages and by exports.
 
-Where pages are lost around it, a page of addresses that is a copy of another is in order. Pages in a row are what they
-were if there are enough of them, or if pointers agree with any: exports whose own addresses are there lead to known
-symbols, or known exports to symbols whose addresses are.
+Where pages around it are lost, a page of addresses that is a copy of another page is in order too. Pages in a row hold
+what they did if the row is long enough, or if pointers agree with an entry in it: exports with trusted addresses that
+lead to symbols in the row, or exports in the row that lead to symbols with trusted addresses.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from kallsift.kallsyms.damaged.page_map import Pages
 from kallsift.memory.memory import Segment
 
 ROW = 3
-"""Pages in a row that need no other proof: two can be copies of two neighbours."""
+"""Number of pages in a row that need no other proof: two pages can be copies of two neighbours."""
 
 LEAST = 2
-"""Pointers at least that must lead from pages in a row, or to them, as their names say: none does by chance."""
+"""Lowest number of pointers that must lead from pages in a row, or to them, as their names say: none does by chance."""
 
 PER_CPU = 1 << 31
-"""What lies below that in the address space can be an offset into the per-CPU area."""
+"""Addresses below this can be offsets into the per-CPU area."""
 
 
 def in_long_rows(left: Left, pages: Pages) -> Left:
-    """The addresses on pages that are enough in a row."""
+    """Return the array with only the addresses on pages that are in long rows."""
     rows = left.rows(pages)
     _, first = np.unique(left.pages(pages)[left.known], return_index=True)
     return left.less(np.bincount(rows[left.known][first])[rows] < ROW)
@@ -36,18 +36,19 @@ def in_long_rows(left: Left, pages: Pages) -> Left:
 def borne_out_by_pointers(
     segment: Segment, byte_order: str, pages: Pages, left: Left, sure: Left, names: Sequence[bytes], *, doubtful: bool
 ) -> Left:
-    """What is sure of an array, and what else of it lies in rows of pages with which pointers agree.
+    """Return the array with its trusted addresses and those that pointers confirm.
 
-    If nothing else shows that pages hold something else, those too that no pointers contradict.
+    Pointers confirm or contradict whole rows of pages. If nothing else shows that pages are overwritten, addresses are
+    also kept where no pointers contradict them.
 
     Args:
-        segment: the memory that holds the symbols.
+        segment: the memory with the symbols.
         byte_order: ``"<"`` or ``">"``.
-        pages: those of it that are lost.
+        pages: its lost pages.
         left: the array.
-        sure: what is sure of it.
-        names: of all symbols; empty where unknown.
-        doubtful: whether pages are seen to hold something else.
+        sure: the array with only its trusted addresses.
+        names: names of all symbols; empty where unknown.
+        doubtful: whether some pages are seen to be overwritten.
     """
     doubted = left.known & ~sure.known
     if not doubted.any():
@@ -59,7 +60,7 @@ def borne_out_by_pointers(
     rows = left.rows(pages)
     exports, symbols = pointers.pairs(names)
     if not doubtful:
-        # those of the per-CPU area have another address as well
+        # symbols of the per-CPU area have other addresses as well, so pointers to them say nothing
         counted = addresses[symbols] >= PER_CPU
         exports, symbols = exports[counted], symbols[counted]
     right = pointers.leads_to[exports] == addresses[symbols].astype(pointers.leads_to.dtype)

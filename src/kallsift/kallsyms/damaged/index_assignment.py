@@ -1,6 +1,6 @@
-"""Entries that walks alone leave unsure, or do not tell the index of, as far as other tables confirm them.
+"""Assign indices to entries that walks leave uncertain, as far as other tables confirm them.
 
-That is the order of names, and, of pointers that are named after what they lead to, the pointers.
+The other tables are the order of names, and the targets of pointers that are named after what they point to.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from kallsift.kallsyms.format.markers import GROUP
 from kallsift.kallsyms.format.seqs_of_names import Ranks
 
 CONFIRMED = 2
-"""Names of a walk that must lie between their neighbours in the order of names before the rest of it is believed."""
+"""Number of names of a walk that must lie between their neighbours in the order of names before the rest is trusted."""
 
 UNEVEN = 3
-"""How much longer or shorter entries of a part of a stream are than those of all."""
+"""Highest ratio, in either direction, of the entry size in one part of a stream to that in the whole stream."""
 
 MOST_READ = 1 << 30
-"""Ranks that are read at most to place walks: some seconds' worth."""
+"""Highest number of ranks that are read to place walks: some seconds' worth."""
 
 ROUNDS = 4
-"""How often walks that could not be placed are tried again, once others are."""
+"""Highest number of rounds in which walks are tried again, once others are placed."""
 
 MANY = 4
-"""A page one of so many of whose names contradicts the order of names does not hold its own."""
+"""A page is taken to be overwritten if one of this many of its names contradicts the order of names."""
 
 
 class _Confirming:
-    """Heads and ends that grow while names are confirmed."""
+    """Heads and ends of entries, which grow while names are confirmed."""
 
     def __init__(self, tables: TablesLeft, ranks: Ranks, entries: Entries, *, doubtful: bool) -> None:
         self.tables, self.ranks, self.doubtful = tables, ranks, doubtful
@@ -52,9 +52,9 @@ class _Confirming:
         return texts(*self.tables.expanded(heads, ends))
 
     def order(self, waiting: list[NDArray[np.int64]]) -> NameOrder | None:
-        """The order of all names, those of walks included that wait for their place.
+        """Return the order of all names, including those of the waiting walks.
 
-        Where names of pointers wait, the pointers are found as well.
+        If names of pointers wait, the pointers are searched too.
         """
         names = self.names(self.heads, self.ends)
         walks = [self.names(walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]) for walk in waiting]
@@ -67,21 +67,24 @@ class _Confirming:
         return NameOrder.of(self.ranks, names, self._others(names, walks))
 
     def _others(self, names: list[bytes], walks: list[list[bytes]]) -> Iterable[bytes]:
-        """Names of walks of which the index is unknown; what foreign pages hold may be no names, or there twice."""
+        """Return names of walks of which the index is unknown.
+
+        Overwritten pages may hold no names, or names that are there twice.
+        """
         others = chain.from_iterable(walks)
         if not self.doubtful:
             return others
         return () if 2 * np.count_nonzero(self.heads >= 0) > len(self.heads) else {*others}.difference(names)
 
     def place(self, order: NameOrder, walk: NDArray[np.int64]) -> int | None:
-        """Finds the index of a walk's first entry that is not unsure, and takes all from that on."""
+        """Find the index of a walk's first certain entry; take the entries from it on."""
         places, stops = walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]
         known = np.flatnonzero(self.heads >= 0)
         after = int(np.searchsorted(self.heads[known], places[0]))
         low = int(known[after - 1]) + 1 if after else 0
         high = int(known[after]) - 1 if after < len(known) else len(self.heads) - 1
         if len(known):
-            # from the nearest one known, as many bytes an entry as elsewhere, or up to so many times as many or few
+            # the distance from the nearest known entry bounds the index; entries may be UNEVEN times longer or shorter
             near = int(known[max(0, after - 1)])
             apart = int((places[0] - self.heads[near]) / self.entry_size)
             least, most = sorted((apart // UNEVEN, apart * UNEVEN))
@@ -105,12 +108,13 @@ class _Confirming:
         places: NDArray[np.int64],
         stops: NDArray[np.int64],
     ) -> NDArray[np.bool_]:
-        """Which entries of a walk to take: those of pages that are borne out.
+        """Tell which entries of a walk to take: those on pages that are confirmed.
 
-        A walk can lead from a true page on to one of something else, where no ranks are left to contradict it. What
-        bears out a page is names that are told, or ranks that rise and fall as its names do; but rising all along, as
-        in a section sorted by name, those of another page of that do as well. If nothing else shows that pages hold
-        something else, it is enough that ranks are there at all, or that the walk comes to a page where they are.
+        A walk can lead from a true page on to an overwritten one, where no ranks are left to contradict it. A page is
+        confirmed by names that other tables confirm, or by ranks that rise and fall as its names do. Ranks that only
+        rise, as in a section sorted by name, prove nothing: those of another page of the section rise as well. If
+        nothing else shows that pages are overwritten, it is enough that the page has ranks at all, or that the walk
+        comes to a page that has.
         """
         begins, ends = (pages_in_segment(self.start, cells) for cells in (places, stops - 1))
         numbers = np.arange(int(ends.max()) + 1)
@@ -130,12 +134,15 @@ class _Confirming:
         return fine[begins] & fine[ends]
 
     def told(self, order: NameOrder, indices: NDArray[np.int64], names: list[bytes]) -> NDArray[np.bool_]:
-        """Which names other tables confirm at their indices."""
+        """Tell which names other tables confirm at their indices."""
         confirmed = order.confirmed(indices, names)
         return confirmed if self.pointers is None else confirmed | self.pointers.holds(indices, names)
 
     def place_parts(self, order: NameOrder, walk: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int | None]]:
-        """A walk and where it is placed; if foreign pages can lie in one that is not, its parts."""
+        """Yield a walk and the index that it is placed at, or its parts.
+
+        A walk that cannot be placed is cut if it can contain overwritten pages.
+        """
         first = self.place(order, walk) if len(walk) > UNSURE_OF_ANY + 1 else None
         parts = halves(walk, self.start) if self.doubtful and first is None else ()
         if parts:
@@ -144,7 +151,10 @@ class _Confirming:
             yield walk, first
 
     def confirm(self, order: NameOrder, indices: NDArray[np.int64], places: NDArray[np.int64]) -> None:
-        """Takes the entries of a walk into a certain one, from where enough of them are confirmed."""
+        """Take the entries of a walk that leads to a certain entry.
+
+        They are taken from where enough of them are confirmed.
+        """
         if not len(indices) or indices[-1] + 1 >= len(self.heads) or self.heads[indices[-1] + 1] < 0:
             return
         stops = np.append(places[1:], self.heads[indices[-1] + 1])
@@ -153,19 +163,24 @@ class _Confirming:
         self.heads[indices[enough]], self.ends[indices[enough]] = places[enough], stops[enough]
 
     def leave_out(self, contradicting: NDArray[np.int64]) -> None:
-        """Leaves out names that contradict their order, and all on pages of which many do: these hold something else,
-        where no marker tells, or it pointed to where an entry ends by chance."""
+        """Leave out names that contradict their order, and pages with many of them.
+
+        Such pages are overwritten, although no marker tells so, or a marker pointed to the end of an entry by chance.
+        """
         there = np.flatnonzero(self.heads >= 0)
         pages = pages_in_segment(self.start, self.heads[there])
         wrong = np.isin(there, contradicting)
         many = np.bincount(pages[wrong], minlength=int(pages.max(initial=0)) + 1) * MANY >= np.bincount(pages)
-        # of a proven name it is the rank that is wrong
+        # if a proven name contradicts the order, its rank is wrong
         out = many[pages] | (wrong & ~self.proven[there])
         self.heads[there[out]] = self.ends[there[out]] = -1
 
 
 def asks_addresses(tables: TablesLeft, entries: Entries) -> bool:
-    """Tell whether pointers are looked for, and so addresses asked: names of pointers wait for their place."""
+    """Tell whether names of pointers wait for their place.
+
+    Only then are pointers searched, so only then do the names depend on the addresses.
+    """
     walks = ((walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]) for walk in entries.adrift)
     return tables.ranks is not None and any(name_pointers(texts(*tables.expanded(*walk))) for walk in walks)
 
@@ -173,15 +188,17 @@ def asks_addresses(tables: TablesLeft, entries: Entries) -> bool:
 def with_confirmed(
     tables: TablesLeft, entries: Entries, *, doubtful: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Heads and ends of all entries, with those that other tables confirm, without those that contradict the order.
+    """Return the heads and ends of all entries that other tables leave or confirm.
+
+    Entries that contradict the order of names are left out.
 
     Args:
-        tables: what is left of the tables; without ranks nothing is confirmed or contradicted.
-        entries: the certain ones, and the walks that are not.
-        doubtful: whether pages hold something else, so that walks may lead over them.
+        tables: the surviving parts of the tables; without ranks nothing is confirmed or contradicted.
+        entries: the certain entries, and the walks that are uncertain.
+        doubtful: whether some pages are overwritten, so that walks may lead over them.
 
     Returns:
-        Heads and ends, None where the certain ones contradict that order.
+        Heads and ends; None where the certain entries contradict the order of names.
     """
     if tables.ranks is None:
         return entries.heads, entries.ends

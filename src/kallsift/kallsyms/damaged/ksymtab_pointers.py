@@ -1,7 +1,8 @@
-"""What pointers that are symbols say of names whose index is unsure: what lies at `__ksymtab_X` leads to X.
+"""Check names of uncertain index by pointers that are symbols: the word at `__ksymtab_X` points to X.
 
 Where all exports lie in one section sorted by name, as in 7.1 and later, their ranks in seqs_of_names rise with their
-indices, one by one, and any index is as good as the next one; but only at one do pointers lead to the right symbols.
+indices, one by one, so the ranks fit any index as well as the next one. The pointers lead to the right symbols at one
+index only.
 """
 
 from __future__ import annotations
@@ -19,48 +20,49 @@ from kallsift.kallsyms.format.address_table import Words
 from kallsift.memory.memory import Segment
 
 LEADING = ((b"__ksymtab_", b""), (b"__tracepoint_ptr_", b"__tracepoint_"))
-"""What names of pointers begin with, and what those of their targets begin with in its stead: entries of the export
-table (include/linux/export-internal.h), whose first field is a pointer, and of that of tracepoints
-(include/linux/tracepoint.h), which have no other."""
+"""Prefixes of the names of pointers, and the prefixes of their targets' names: entries of the export table
+(include/linux/export-internal.h), whose first field is a pointer, and of the table of tracepoints
+(include/linux/tracepoint.h), which have no other field."""
 
 _TARGETS = dict(LEADING)
 _POINTER = re.compile(b"|".join(map(re.escape, _TARGETS)))
 
 DISTANCE = 4
-"""Bytes of a pointer that is relative to its own place, as on most machines since 4.19 (commit 7290d5809571); on others
-it is a word."""
+"""Bytes of a pointer that is relative to its own address, as on most machines since 4.19 (commit 7290d5809571); on
+others a pointer is a word."""
 
 FIELDS = (1, 2, 3)
-"""Fields of an entry, all of one size; an export's second one leads to its name, and, since 5.4, a third to its
-namespace."""
+"""Possible numbers of fields of an entry, all of one size; the second field of an export leads to its name, and, since
+5.4, a third to its namespace."""
 
 LEAST = 16
-"""Pointers at least that must lead to the right symbols."""
+"""Lowest number of pointers that must lead to the right symbols."""
 
 AGREEING = 0.9
-"""Part of them that do: a name can have another symbol that is lost, and per-CPU ones have several addresses."""
+"""Lowest share of the pointers that must agree: a name can have another symbol that is lost, and per-CPU symbols have
+several addresses."""
 
 STRAY = 3
-"""Neighbouring pointers that lead elsewhere, and show names between which something else stands; fewer are chance."""
+"""Number of neighbouring pointers that lead elsewhere and so show foreign bytes among the names; fewer are chance."""
 
 TRIED = 4
-"""Runs of pointers that are looked for in memory."""
+"""Highest number of runs of pointers that are looked for in memory."""
 
 NEIGHBOURS = 8
-"""Known pointers of each run, all of which must be there."""
+"""Number of known pointers of each run, all of which must be found."""
 
 MOST_PLACES = 4
-"""Places of a run that all known pointers are looked up for; a true one is at one place alone."""
+"""Highest number of places of a run at which all known pointers are checked; a true run has one place only."""
 
 
 @dataclass(frozen=True, eq=False)
 class NamedPointers:
-    """What the word at each symbol's address leads to, as if it were a pointer.
+    """The addresses that the words at symbols' addresses point to, read as if each were a pointer.
 
     Attributes:
-        targets: address of each name that one known symbol has.
-        leads_to: shape (n,), the addresses, modulo the size of a pointer.
-        there: shape (n,), whether that word was read.
+        targets: address of each name that exactly one known symbol has.
+        leads_to: shape (n,), the addresses pointed to, modulo the size of a pointer.
+        there: shape (n,), whether the word was read.
     """
 
     targets: dict[bytes, int]
@@ -78,16 +80,19 @@ class NamedPointers:
         known: NDArray[np.bool_],
         likely: NDArray[np.bool_] | None = None,
     ) -> NamedPointers | None:
-        """The pointers of the kernel whose symbols those are; None if too few are known, or they lie elsewhere.
+        """Find the pointers of the kernel that has these symbols.
+
+        None if too few are known, or if they do not lie in the segment.
 
         Args:
             segment: memory in which the symbols lie as far from one another as their addresses do.
             byte_order: ``"<"`` or ``">"``.
             word_size: bytes of an address.
-            names: of all symbols; empty where unknown.
-            addresses: of all symbols, shape (n,).
-            known: which of the addresses are known, shape (n,).
-            likely: those where pointers are read as well, though they may be others.
+            names: names of all symbols; empty where unknown.
+            addresses: addresses of all symbols, shape (n,).
+            known: mask of the known addresses, shape (n,).
+            likely: mask of the addresses at which pointers are read, those included that may be wrong; None for
+                ``known``.
         """
         targets = _addresses_of_single(names, addresses, known)
         numbers, wanted = _wanted(names, targets)
@@ -106,7 +111,7 @@ class NamedPointers:
             for shift in _shifts(words, addresses[numbers], wanted, relative=relative):
                 leads_to, there = _read(words, addresses, shift, relative=relative)
                 there &= known if likely is None else likely
-                # an image's loader may have yet to add to all of them
+                # an image's loader may still have to add the same number to all of them
                 added = (leads_to[numbers] - wanted.astype(words.dtype))[there[numbers]]
                 values, counts = np.unique(added, return_counts=True)
                 if len(added) and counts.max() >= max(LEAST, AGREEING * len(added)):
@@ -114,7 +119,10 @@ class NamedPointers:
         return None
 
     def holds(self, indices: NDArray[np.int64], names: Sequence[bytes]) -> NDArray[np.bool_]:
-        """Whether each name is that of a pointer, and the one at its index leads to the right symbol."""
+        """Tell which names are those of pointers that lead to the right symbol.
+
+        The pointer at the name's index is read.
+        """
         numbers, wanted = _wanted(names, self.targets)
         result = np.zeros(len(names), np.bool_)
         at = indices[numbers]
@@ -122,14 +130,16 @@ class NamedPointers:
         return result
 
     def pairs(self, names: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which symbols are pointers, and to which ones their names say that they lead, both shape (m,).
+        """Return the symbols that are pointers, and the symbols that their names mean.
+
+        Both are indices, shape (m,).
 
         Args:
-            names: of all symbols; empty where unknown.
+            names: names of all symbols; empty where unknown.
         """
         there = self.there.tolist()
         wanted = [(number, target) for number, target in _pointer_names(names) if target and there[number]]
-        # only those that are led to are looked for among all names
+        # only targets of pointers are looked up among all names
         sought = {target for _, target in wanted}
         sought_at = [(name, number) for number, name in enumerate(names) if name in sought]
         times = Counter(name for name, _ in sought_at)
@@ -139,12 +149,14 @@ class NamedPointers:
         return pointers, symbols
 
     def first_index(self, names: Sequence[bytes], low: int, high: int) -> int | None:
-        """The index of the first of some neighbouring names; None where no pointers tell.
+        """Return the index of the first of some neighbouring names, or None.
+
+        None where pointers do not tell it.
 
         Args:
-            names: of neighbouring symbols; empty where unknown.
+            names: names of neighbouring symbols; empty where unknown.
             low: the lowest index that the first of them can have.
-            high: the highest that the last of them can have.
+            high: the highest index that the last of them can have.
         """
         numbers, wanted = _wanted(names, self.targets)
         slots = low + np.flatnonzero(self.there[low : high + 1])
@@ -164,13 +176,13 @@ class NamedPointers:
 
 
 def name_pointers(names: Sequence[bytes]) -> bool:
-    """Whether enough of some names are those of pointers."""
+    """Tell whether enough of some names are those of pointers."""
     return len(_pointer_names(names)) >= LEAST
 
 
 def _pointer_names(names: Sequence[bytes]) -> list[tuple[int, bytes]]:
-    """Return the number of each name that is a pointer's, and the name of what that leads to."""
-    # a search of one text takes a small part of the time of as many questions; no token, so no name, holds a NUL
+    """Return the positions of names that are pointers', and their targets' names."""
+    # one search in a joined text is much faster than a test of each name; no token, so no name, holds a NUL
     lengths = np.fromiter(map(len, names), np.int64, len(names))
     starts = np.concatenate(([0], np.cumsum(lengths + 1)))
     matches = list(_POINTER.finditer(b"\0".join(names)))
@@ -197,7 +209,10 @@ def _addresses_of_single(
 
 
 def _wanted(names: Sequence[bytes], targets: dict[bytes, int]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Which of some names are those of pointers, and where these lead to, as far as that is known."""
+    """Return the positions of names that are pointers', and their targets' addresses.
+
+    Pointers with an unknown target are left out.
+    """
     found = [(number, targets[target]) for number, target in _pointer_names(names) if target in targets]
     return np.array([number for number, _ in found], np.int64), np.array([target for _, target in found], np.uint64)
 
@@ -205,7 +220,10 @@ def _wanted(names: Sequence[bytes], targets: dict[bytes, int]) -> tuple[NDArray[
 def _shifts(
     words: Words, addresses: NDArray[np.uint64], wanted: NDArray[np.uint64], *, relative: bool
 ) -> Iterator[int]:
-    """How far from their addresses, modulo 2^64, pointers can lie among words, by some of them that are neighbours."""
+    """Yield differences, modulo 2^64, between offsets of words and their addresses.
+
+    Some neighbouring pointers are searched among the words; each place at which all fit gives a difference.
+    """
     size = words.itemsize
     for start in np.unique(np.linspace(0, len(addresses) - NEIGHBOURS, TRIED).astype(np.int64)).tolist():
         part = slice(start, start + NEIGHBOURS)
@@ -227,7 +245,10 @@ def _shifts(
 def _read(
     words: Words, addresses: NDArray[np.uint64], shift: int, *, relative: bool
 ) -> tuple[Words, NDArray[np.bool_]]:
-    """What the word at each address leads to, and whether there is one; zeros may be of a page that is lost."""
+    """Return the address that the word at each address points to, and if it was read.
+
+    Words beyond the segment are not read, nor zeros, which may stand on a page that is lost.
+    """
     places = addresses + np.uint64(shift)
     there = (places < len(words) * words.itemsize) & (places % words.itemsize == 0)
     found = words[np.where(there, places // words.itemsize, 0).astype(np.int64)]

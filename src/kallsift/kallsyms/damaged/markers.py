@@ -1,4 +1,4 @@
-"""What is left of damaged markers, and where the name stream begins that most of them speak for."""
+"""Recover the surviving part of damaged markers, and the start of the name stream that most of them confirm."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from kallsift.kallsyms.format.name_stream import LIKELY_LAST_GROUP, entry_sizes,
 from kallsift.kallsyms.format.token_table import MAX_PADDING
 
 LEAST = 4
-"""Neighbouring markers at least in a piece of them."""
+"""Lowest number of neighbouring markers in a piece."""
 
 LONG = 16
-"""Neighbouring markers that are no others by chance."""
+"""Number of neighbouring markers that cannot be other words by chance."""
 
 MOST_RUNS = 3
-"""Runs that are followed, those with most markers first."""
+"""Highest number of runs that are followed, those with most markers first."""
 
 VOTERS = 48
-"""Groups that are asked where the stream begins."""
+"""Approximate number of groups that vote on the start of the stream."""
 
 LEAST_VOTES = 3
 
 LEAST_SHARE = 8
-"""One of so many voters at least must agree: with a fourth of the pages lost every other one does."""
+"""One of this many voters at least must agree; with a fourth of the pages lost, every other one does."""
 
 LARGEST = 1 << 28
-"""Bytes of a name stream at most, and so a marker's value."""
+"""Highest size of a name stream in bytes, and so of a marker's value."""
 
 WIDEST_GROUP = 8192
-"""Bytes of a group that are reckoned with where its marker is lost; true ones have some 3,000."""
+"""Highest size of a group in bytes that is assumed where its marker is lost; true groups have some 3,000."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +42,12 @@ class MarkersLeft:
     """A run of markers, some of them lost.
 
     Attributes:
-        offset: of the first that survives, in the segment's data.
+        offset: offset of the first survivor in the segment's data.
         width: bytes of a marker.
-        places: of each survivor, counted in markers from the first survivor, shape (k,), int64.
-        values: of each survivor, shape (k,), int64.
-        before: markers that can have been lost directly before the first survivor.
-        after: markers that can have been lost directly behind the last survivor.
+        places: position of each survivor, counted in markers from the first survivor, shape (k,), int64.
+        values: value of each survivor, shape (k,), int64.
+        before: highest number of markers that can have been lost directly before the first survivor.
+        after: highest number of markers that can have been lost directly behind the last survivor.
     """
 
     offset: int
@@ -64,13 +64,16 @@ class MarkersLeft:
 
     @property
     def counts(self) -> range:
-        """How many entries there can be."""
+        """Range of the possible numbers of entries."""
         last = int(self.places[-1])
         first = 0 if self.values[0] == 0 else 1
         return range((last + first) * GROUP + 1, (last + 1 + self.after + (self.before if first else 0)) * GROUP + 1)
 
     def numbers(self, count: int) -> NDArray[np.int64] | None:
-        """The number of each survivor among all markers of ``count`` entries; None if that cannot be told."""
+        """Return the number of each survivor among all markers of ``count`` entries.
+
+        None if it cannot be told.
+        """
         if self.values[0] == 0:
             return self.places
         if self.after:
@@ -78,7 +81,10 @@ class MarkersLeft:
         return self.places + (-(-count // GROUP) - 1 - int(self.places[-1]))
 
     def last_group(self, data: NDArray[np.uint8], pages: Pages, offset: int, two_byte_lengths: bool) -> int | None:
-        """How many entries there are if the last group ends where the markers begin; None if that is lost too."""
+        """Return the number of entries, by a walk from the last marker to its group's end.
+
+        None if a byte of the last group is lost too, or if the group does not end where the markers begin.
+        """
         if self.after or self.values[0] != 0:
             return None
         place, entries = offset + int(self.values[-1]), 0
@@ -92,7 +98,10 @@ class MarkersLeft:
 
 
 def markers_left(data: NDArray[np.uint8], pages: Pages, low: int, high: int, byte_order: str) -> list[MarkersLeft]:
-    """Runs of markers with lost pages in them, in ``data[low:high]``, those of which most survive first."""
+    """Return runs of markers in ``data[low:high]``, some of whose pages are lost.
+
+    Those of which most markers survive come first.
+    """
     found: list[MarkersLeft] = []
     for width in (4, 8):
         words = np.frombuffer(data[low : low + (high - low) // width * width].tobytes(), f"{byte_order}u{width}")
@@ -114,7 +123,7 @@ def markers_left(data: NDArray[np.uint8], pages: Pages, low: int, high: int, byt
 
 
 def _pieces(rises: NDArray[np.bool_], there: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Where neighbouring words begin and end all of which are there, and rise."""
+    """Return start and end of neighbouring words that are all intact and rise."""
     fits = there[1:] & there[:-1] & rises
     edges = np.flatnonzero(np.diff(np.concatenate(([False], fits, [False])).astype(np.int8)))
     return [(int(a), int(b) + 1) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a + 1 >= LEAST]
@@ -123,7 +132,10 @@ def _pieces(rises: NDArray[np.bool_], there: NDArray[np.bool_]) -> list[tuple[in
 def _foreign(
     pieces: list[tuple[int, int]], words: NDArray[np.unsignedinteger], numbers: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """The pages before and behind long pieces that begin or end exactly where these do: something else is there."""
+    """Return the pages around long pieces that begin or end at page borders.
+
+    These pages, before or behind the piece, are overwritten, because the markers do not continue on them.
+    """
     found = []
     for first, end in pieces:
         if end - first < LONG:
@@ -138,7 +150,10 @@ def _foreign(
 def _runs(
     pieces: list[tuple[int, int]], words: NDArray[np.unsignedinteger], there: NDArray[np.bool_]
 ) -> Iterator[list[tuple[int, int]]]:
-    """Pieces between which all words are lost, and which rise from one to the next as markers do."""
+    """Yield lists of pieces between which all words are lost.
+
+    The words rise from one piece to the next as markers do.
+    """
     run: list[tuple[int, int]] = []
     for piece in pieces:
         if run:
@@ -158,7 +173,7 @@ def _gathered(
 ) -> MarkersLeft:
     first, last = run[0][0], run[-1][1]
     if words[first] != 0 and first and words[first - 1] == 0 and there[first - 1] and words[first] >= 2 * GROUP:
-        # a first step that no piece has: zero stands before the first marker that survives
+        # zero stands before the first survivor: it is the first marker, though no piece has a step of that size
         first -= 1
         run = [(first, run[0][1]), *run[1:]]
     places = np.concatenate([np.arange(a, b) for a, b in run])
@@ -168,7 +183,10 @@ def _gathered(
 
 
 def stream_starts(data: NDArray[np.uint8], pages: Pages, markers: MarkersLeft) -> Iterator[tuple[int, bool]]:
-    """Where the stream begins for which most groups end at their next markers, and whether lengths take two bytes."""
+    """Yield the start of the stream for which most groups end at their next markers.
+
+    With it comes whether lengths take two bytes. Nothing is yielded if too few groups agree.
+    """
     values, places = markers.values, markers.places
     pairs = np.flatnonzero(np.diff(places) == 1)
     pairs = pairs[:: max(1, len(pairs) // VOTERS)]

@@ -1,4 +1,4 @@
-"""Names of the entries that are known, as far as their tokens are."""
+"""Expand the known entries of a name stream to names, as far as their tokens are known."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ def expand_known(
     two_byte_lengths: bool,
     tokens: TokenTable,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Characters and bounds of all entries; those that are unknown, or have an unknown code, are empty.
+    """Return the characters and bounds of all entries.
+
+    Entries that are unknown, or have an unknown code, are empty.
 
     Args:
         data: the segment's bytes.
         heads: offset of each entry's length, shape (n,); -1 where unknown.
-        ends: offset behind its last code, likewise.
+        ends: offset behind its last code, shape (n,); -1 where unknown.
         two_byte_lengths: whether a length may take two bytes.
         tokens: the token table.
     """
@@ -47,13 +49,13 @@ def expand_known(
 
 
 def texts(characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> list[bytes]:
-    """The names without their letters; empty where unknown."""
+    """Return the names without their letters; empty where unknown."""
     text, limits = characters.tobytes(), bounds.tolist()
     return [text[a + 1 : b] for a, b in pairwise(limits)]
 
 
 def _codes(names: Names) -> NDArray[np.int64]:
-    """Where each code of each name stands."""
+    """Return the offset of each code of each name."""
     ends = np.cumsum(names.lengths)
     places: NDArray[np.int64] = np.arange(int(ends[-1])) + np.repeat(
         names.starts - (ends - names.lengths), names.lengths

@@ -1,7 +1,7 @@
-"""Name streams some of whose pages are lost: where they begin, how many entries they have, and what markers are left.
+"""Find name streams of which some pages are lost: start, number of entries, and surviving markers.
 
-The markers that survive are asked first; where none does, the count before the names is, if addresses bear it out; and
-where that is lost as well, the addresses themselves.
+The surviving markers are used first. If none survives, the count before the names is used, if addresses confirm it. If
+the count is lost as well, the addresses alone are used.
 """
 
 from __future__ import annotations
@@ -29,26 +29,27 @@ from kallsift.kallsyms.solvers.adjacent import COUNT_SIZE, MARKERS_WITHIN
 from kallsift.memory.memory import Segment
 
 WITHIN = 16 << 20
-"""How far from the token table another table lies at most, in bytes."""
+"""Highest distance of another table from the token table, in bytes."""
 
 MARKER = 4
-"""Bytes of a marker, where none is left to show it: as many since 4.20 (commit 80ffbaa5b1bd)."""
+"""Bytes of a marker that are assumed if no marker survives: the size since 4.20 (commit 80ffbaa5b1bd)."""
 
 
 @dataclass(frozen=True, eq=False)
 class StreamLeft:
-    """Where the names begin, how many there are, and what is known of their markers.
+    """The extent of a damaged name stream, its number of entries, and its surviving markers.
 
     Attributes:
-        offset: of the first entry, or, if nothing tells that, of the lost page that it lies on.
-        count: entries.
-        count_offset: where that stands; None if it is lost.
+        offset: offset of the first entry, or, if nothing tells that, of the lost page that it lies on.
+        count: number of entries.
+        count_offset: offset of the word with the count; None if it is lost.
         two_byte_lengths: whether a length may take two bytes.
         marked: whether any marker survives.
-        numbers: of the markers that do, shape (k,).
+        numbers: numbers of the surviving markers, shape (k,).
         values: those markers, shape (k,).
         width: bytes of a marker.
-        end: where the markers begin, or, if none survives, would if nothing lay between them and the token table.
+        end: offset at which the markers begin; if none survives, the offset at which they would begin if nothing lay
+            between them and the token table.
     """
 
     offset: int
@@ -63,12 +64,12 @@ class StreamLeft:
 
     @property
     def size(self) -> int:
-        """Bytes of the stream at most."""
+        """Highest possible size of the stream in bytes."""
         return self.end - self.offset
 
     @property
     def markers(self) -> int:
-        """How many markers there are, lost ones included."""
+        """Number of markers, lost ones included."""
         return -(-self.count // GROUP)
 
     @property
@@ -80,7 +81,7 @@ class StreamLeft:
 def marked_streams(
     segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], pages: Pages, attempt: Attempt
 ) -> Iterator[StreamLeft]:
-    """Name streams for which enough of the markers' groups speak."""
+    """Yield the name streams that enough of the markers' groups confirm."""
     low = max(0, tokens.offset - MARKERS_WITHIN)
     low += -(segment.start + low) % 8
     for markers in markers_left(segment.data, pages, low, tokens.offset, tokens.byte_order):
@@ -107,14 +108,14 @@ def marked_streams(
 
 
 def _first_page_lost(pages: Pages, names: int) -> bool:
-    """Whether the page is lost that the count before the names stands on."""
+    """Tell whether the page with the count before the names is lost."""
     return not bool(pages.intact(np.array([names - COUNT_SIZE]), np.array([names]))[0])
 
 
 def _array_counts(
     segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], pages: Pages, markers: MarkersLeft, offset: int
 ) -> Iterator[tuple[int, None]]:
-    """Counts that the address array says, nowhere else written."""
+    """Yield the counts that the address array allows, each with None for its offset."""
     for size in word_sizes:
         for count in array_counts(segment, pages, tokens, offset, markers.counts, size):
             yield count, None
@@ -128,7 +129,7 @@ def counted_streams(
     firsts: NDArray[np.uint8],
     letters: NDArray[np.bool_],
 ) -> Iterator[StreamLeft]:
-    """Name streams for which nothing speaks but the count before them."""
+    """Yield the name streams that only the count before them and other tables show."""
     low = max(0, tokens.offset - WITHIN)
     low += -(segment.start + low) % 4
     for place, offset, count in unmarked_streams(
@@ -148,10 +149,13 @@ def uncounted_streams(
     firsts: NDArray[np.uint8],
     letters: NDArray[np.bool_],
 ) -> Iterator[StreamLeft]:
-    """The name stream of as many entries as the addresses behind the token index, where only one number fits these."""
+    """Yield the name stream whose number of entries only the addresses tell.
+
+    The addresses behind the token index must allow exactly one number.
+    """
     counts = range(GROUP, min(MAX_SYMBOLS, tokens.offset // ENTRY_SIZES.start) + 1)
     told = (array_counts(segment, pages, tokens, tokens.offset, counts, size) for size in word_sizes)
-    # the token table stands for the names, whose place is unknown yet
+    # the offset of the token table stands in for that of the names, which is unknown yet
     streams = (
         _unmarked(tokens.offset, count, None, _unmarked_end(segment, tokens, tokens.offset, count, word_sizes[0]))
         for count in dict.fromkeys(chain.from_iterable(told))
@@ -166,7 +170,7 @@ def uncounted_streams(
 
 
 def _unmarked_end(segment: Segment, tokens: TokenTable, names: int, count: int, word_size: int) -> int:
-    """Where the lost markers begin if nothing lies between them and the token table."""
+    """Return the offset of the lost markers, if they touch the token table."""
     alignment = table_alignment(segment, tokens, names, word_size)
     return aligned_down(segment.start, tokens.offset - -(-count // GROUP) * MARKER, alignment)
 
@@ -179,7 +183,10 @@ def _unmarked(offset: int, count: int, count_offset: int | None, end: int) -> St
 def _borne_out(
     segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], pages: Pages, stream: StreamLeft
 ) -> StreamLeft | None:
-    """The stream if an array bears its count out, which is cheaper to see than to read the names; else None."""
+    """Return the stream if an array of addresses confirms its count, else None.
+
+    This is cheaper than to read the names.
+    """
     for size in word_sizes:
         for left in arrays_left(segment, pages, tokens, stream.offset, stream.count, stream.count_offset, size):
             if not bears_out(segment, tokens, pages, stream, left):
@@ -194,11 +201,12 @@ def _borne_out(
 
 
 def bears_out(segment: Segment, tokens: TokenTable, pages: Pages, stream: StreamLeft, left: Left) -> bool:
-    """Whether nothing but blank pages is amiss in an array of as many entries, and in the permutation of as many.
+    """Tell whether an array and a permutation confirm the number of entries.
 
-    If a count stands before the names, other pages may be amiss, for next to no other count leaves half a permutation.
-    Without a permutation an array bears the count out only where it ends before it: one that begins at a known place
-    could end anywhere.
+    They confirm it if all their pages that are not blank are in order. If a count stands before the names, other pages
+    may be out of order, because hardly any wrong count leaves half a permutation. Without a permutation an array
+    confirms the count only if the array ends before the count: an array that begins at a known place could end
+    anywhere.
     """
     if np.count_nonzero(left.known) * 2 < stream.count:
         return False
@@ -213,7 +221,10 @@ def bears_out(segment: Segment, tokens: TokenTable, pages: Pages, stream: Stream
 def _count(
     data: NDArray[np.uint8], pages: Pages, markers: MarkersLeft, offset: int, two_byte_lengths: bool, byte_order: str
 ) -> tuple[int, int | None] | None:
-    """How many entries there are, and where that stands, if it still does."""
+    """Return the number of entries and the offset of the word that holds it.
+
+    None if the number cannot be told; the offset is None if the word is lost.
+    """
     counts = markers.counts
     for place in range(offset - COUNT_SIZE, max(-1, offset - MAX_PADDING - COUNT_SIZE), -4):
         if not pages.intact(np.array([place]), np.array([place + 4]))[0]:
@@ -223,13 +234,16 @@ def _count(
             return value, place
         if value:
             break
-    # the count is lost, or something else is there: the last group ends where the markers begin
+    # the count is lost or overwritten, but the last group ends where the markers begin
     last = markers.last_group(data, pages, offset, two_byte_lengths)
     return None if last is None else (last, None)
 
 
 def ranks_left(segment: Segment, tokens: TokenTable, pages: Pages, stream: StreamLeft, left: Left) -> Ranks | None:
-    """What is left of seqs_of_names where the release that has the other tables so puts it."""
+    """Return the surviving part of seqs_of_names, or None.
+
+    It is read where the release puts it that has the other tables in this order.
+    """
     if left.newer:
         places = [left.after]
     elif stream.marked:

@@ -1,7 +1,7 @@
-"""Pages of an array in order that hold something else: each breaks the order in itself, or with those around it.
+"""Find overwritten pages of an ordered array: each is out of order in itself, or with the pages around it.
 
-A page out of the same array, or of some other that rises, is in order in itself. Where two pages contradict each other
-and nothing else does, either can be the foreign one, so that neither is believed.
+A page out of the same array, or of another one that rises, is in order in itself. If two pages contradict each other
+and nothing else does, either can be the overwritten one, so neither is trusted.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDE = 4
-"""From one page to the next an array rises by less than one of so many parts of what it does within each: a page
-that belongs elsewhere leaves out as much as a page holds."""
+"""From one page to the next an array rises by less than the WIDE-th part of its rise within each of the two pages: a
+page that belongs elsewhere leaves out as much as a page holds."""
 
 
 Keys = NDArray[np.int64] | NDArray[np.unsignedinteger]
 
 
 def pages_out_of_order(keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The pages that do not hold what they did, as far as order shows it.
+    """Return the pages that are overwritten, as far as the order shows it.
 
     Args:
-        keys: shape (n,), which never fall in a whole array.
-        known: shape (n,), which of them are left.
-        pages: shape (n,), the page that each lies on, never falling.
+        keys: shape (n,); they never fall in a whole array.
+        known: shape (n,), mask of the keys that survive.
+        pages: shape (n,), the page of each key, never falling.
     """
     first, last, numbers = _edges(keys, known, pages)
     there = np.flatnonzero(known)
@@ -41,10 +41,11 @@ def pages_out_of_order(keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.i
 def pages_in_rows(
     keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The pages that have known keys, and the row that each is in, both shape (m,).
+    """Return the pages that have known keys, and the row that each belongs to.
 
-    Rows are of neighbours that go on at each other, and of pages on and between which keys rise in even steps. A copy
-    of a page that is lost itself is in order, but in a row of its own if the pages beside it are lost as well.
+    Both have the shape (m,). A row consists of neighbouring pages that continue each other, or on and between which
+    keys rise in even steps. A copy of a lost page of the array is in order, but is a row of its own if the pages beside
+    it are lost as well.
     """
     first, last, numbers = _edges(keys, known, pages)
     beside, joins = _steps(first, last, numbers)
@@ -52,7 +53,7 @@ def pages_in_rows(
     begins = np.flatnonzero(np.diff(pages[there], prepend=-1))
     low, high = there[begins], there[np.append(begins, len(there))[1:] - 1]
     steps = np.diff(keys[there], prepend=keys[there[:1]]).astype(np.int64)
-    # the step to a page's first key is that from another page
+    # the step to a page's first key comes from another page, so it is replaced by the next step
     steps[begins] = steps[np.minimum(begins + 1, len(steps) - 1)]
     least, most = np.minimum.reduceat(steps, begins), np.maximum.reduceat(steps, begins)
     even = (least[1:] == most[1:]) & (least[1:] == most[:-1]) & (least[:-1] == most[:-1]) & (least[1:] > 0)
@@ -61,7 +62,10 @@ def pages_in_rows(
 
 
 def _edges(keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.int64]) -> tuple[Keys, Keys, NDArray[np.int64]]:
-    """The first and the last key left on each page where any is, and the pages."""
+    """Return the first and the last known key of each page, and the pages.
+
+    Pages without a known key are left out.
+    """
     there = np.flatnonzero(known)
     begins = np.flatnonzero(np.diff(pages[there], prepend=-1))
     ends = np.append(begins, len(there))[1:] - 1
@@ -69,7 +73,10 @@ def _edges(keys: Keys, known: NDArray[np.bool_], pages: NDArray[np.int64]) -> tu
 
 
 def _certain(first: Keys, last: Keys) -> NDArray[np.bool_]:
-    """Which pages are in each of the longest chains of pages in order, by their first and last keys."""
+    """Tell which pages are in all of the longest chains of pages in order.
+
+    The pages are given by their first and last keys.
+    """
     size = len(first)
     if (first[1:] >= last[:-1]).all():
         return np.ones(size, np.bool_)
@@ -86,7 +93,10 @@ def _certain(first: Keys, last: Keys) -> NDArray[np.bool_]:
 
 
 def _joined(first: Keys, last: Keys, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which pages go on where a page beside them ends, or have none beside them, nor go on at one that is not."""
+    """Tell which pages continue a neighbouring page, or contradict none.
+
+    A page passes if it joins a page beside it. It also passes if it has no page beside it and joins none further away.
+    """
     beside, joins = _steps(first, last, numbers)
     alone = np.ones(len(numbers), np.bool_)
     alone[1:] &= ~(beside | joins)
@@ -97,6 +107,9 @@ def _joined(first: Keys, last: Keys, numbers: NDArray[np.int64]) -> NDArray[np.b
 
 
 def _steps(first: Keys, last: Keys, numbers: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whether each page but the last has the next one beside it, and whether that goes on where it ends."""
+    """Tell which pages have the next one as neighbour, and which of the next continue.
+
+    Both masks are for all pages but the last. A page continues another if the step between them is small.
+    """
     rises = last - first
     return np.diff(numbers) == 1, first[1:] - last[:-1] <= np.minimum(rises[1:], rises[:-1]) // WIDE

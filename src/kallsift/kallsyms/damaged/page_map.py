@@ -1,4 +1,4 @@
-"""Pages that a source lost: blank ones, and those that turn out to hold something else."""
+"""Record which pages of a source are lost: blank ones, and those that turn out to be overwritten."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from kallsift.memory.memory import Segment
 
 PAGE_BITS = 12
 PAGE = 1 << PAGE_BITS
-"""The grain in which memory is lost; larger pages lose several at once."""
+"""Bytes in which memory is lost; of larger pages several of these are lost at once."""
 
 
 def pages_in_segment(start: int, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The page of each offset in the data of a segment from address ``start`` on, counted from the first it touches."""
+    """Return the page of each offset in the data of a segment.
+
+    The segment begins at address ``start``. Pages are counted from the first that it touches.
+    """
     numbers: NDArray[np.int64] = (offsets + start % PAGE) >> PAGE_BITS
     return numbers
 
 
 def page_begin(offset: int, first: int) -> int:
-    """Where the page of an offset begins, if one begins at ``first``."""
+    """Return the start of the page of an offset, if one page begins at ``first``."""
     return offset - (offset - first) % PAGE
 
 
 @dataclass(frozen=True, eq=False)
 class Pages:
-    """Which pages of a part of a segment are lost.
+    """The lost pages of a part of a segment.
 
     Attributes:
-        first: offset in the segment's data of the first page, at most a page below 0 (a page can begin before it).
-        lost: shape (n,), bool, of each page.
+        first: offset in the segment's data of the first page, at most a page below 0 (a page can begin before the
+            data).
+        lost: shape (n,), bool, whether each page is lost.
     """
 
     first: int
@@ -40,7 +44,7 @@ class Pages:
 
     @classmethod
     def blank(cls, segment: Segment, low: int, high: int) -> Pages:
-        """The pages that touch ``data[low:high]``; blank ones are lost."""
+        """Return the pages that touch ``data[low:high]``; blank ones are lost."""
         first = low - (segment.start + low) % PAGE
         count = -(-(high - first) // PAGE)
         lost = np.zeros(count, np.bool_)
@@ -56,29 +60,29 @@ class Pages:
         return cls(first, lost)
 
     def without(self, more: NDArray[np.int64]) -> Pages:
-        """With those pages, counted from the first, lost too."""
+        """Return the pages with the pages ``more``, counted from the first, lost too."""
         lost = self.lost.copy()
         lost[more] = True
         return Pages(self.first, lost)
 
     def number(self, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The page of each offset, counted from the first."""
+        """Return the page of each offset, counted from the first page."""
         numbers: NDArray[np.int64] = (offsets - self.first) >> PAGE_BITS
         return np.minimum(np.maximum(numbers, 0), len(self.lost) - 1)
 
     def intact(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether no byte of each ``data[low:high]`` is lost; shapes (n,)."""
+        """Tell of each ``data[low:high]`` whether none of its pages is lost; shapes (n,)."""
         before = self._lost_before
         result: NDArray[np.bool_] = before[self.number(high - 1) + 1] == before[self.number(low)]
         return result
 
     def count_left(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many pages of each ``data[low:high]`` are not lost; shapes (n,)."""
+        """Return the number of intact pages of each ``data[low:high]``; shapes (n,)."""
         before, first, end = self._lost_before, self.number(low), self.number(high - 1) + 1
         result: NDArray[np.int64] = end - first - (before[end] - before[first])
         return result
 
     @cached_property
     def _lost_before(self) -> NDArray[np.int64]:
-        """How many pages are lost before each page, and before the end, shape (n + 1,)."""
+        """Number of lost pages before each page, and before the end, shape (n + 1,)."""
         return np.concatenate(([0], np.cumsum(self.lost)))

@@ -1,4 +1,4 @@
-"""What is left of one kernel's tables: pieces that fit together, before names are given their places."""
+"""Hold the surviving parts of one kernel's tables, before names are assigned to indices."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from kallsift.memory.memory import Segment
 
 @dataclass(frozen=True, eq=False)
 class TablesLeft:
-    """Tables of which pages are lost.
+    """Tables of which some pages are lost.
 
     Attributes:
-        segment: the memory that they lie in; what it lacks is zero.
+        segment: the memory with the tables; bytes that it lacks are zero.
         tokens: the token table.
-        stream: where the names lie.
+        stream: the extent of the names.
         addresses: the address array.
-        ranks: what is left of seqs_of_names; None if there is none.
+        ranks: the surviving part of seqs_of_names; None if there is none.
     """
 
     segment: Segment
@@ -36,11 +36,14 @@ class TablesLeft:
 
     @classmethod
     def of(cls, segment: Segment, tokens: TokenTable, pages: Pages, stream: StreamLeft, addresses: Left) -> TablesLeft:
-        """The tables with their permutation, as far as its pages are not lost."""
+        """Return the tables with the surviving part of their permutation."""
         return cls(segment, tokens, stream, addresses, ranks_left(segment, tokens, pages, stream, addresses))
 
     def expanded(
         self, heads: NDArray[np.int64], ends: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Characters and bounds of the entries between heads and ends, as `expand_known` gives them."""
+        """Return the characters and bounds of the entries between heads and ends.
+
+        They are as `expand_known` gives them.
+        """
         return expand_known(self.segment.data, heads, ends, self.stream.two_byte_lengths, self.tokens)

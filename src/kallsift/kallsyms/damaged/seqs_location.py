@@ -1,5 +1,8 @@
-"""Where seqs_of_names lies, and so the addresses before it, where the end of the token table and the index are lost, as
-in 6.4 and later: it is a permutation, and from no other place are all its entries different numbers below the count."""
+"""Find seqs_of_names, and so the addresses before it, where the token table's end and the index are lost.
+
+This is the order of tables in 6.4 and later. seqs_of_names is a permutation: only from its true start on are all
+entries different numbers below the count.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,20 @@ from kallsift.kallsyms.format.token_table import ALIGNMENT, INDEX_SIZE, MAX_TABL
 from kallsift.memory.memory import Segment
 
 BETWEEN = 16
-"""Bytes of the base and of padding between the addresses and the permutation at most."""
+"""Highest number of bytes between the addresses and the permutation: the base and padding."""
 
 MOST = 512
-"""Places that are looked at closely: of a lost page each third one, where an end of the permutation is lost as well."""
+"""Highest number of places that are checked closely; on a lost page every third place passes if an end of the
+permutation is lost as well."""
 
 
 def permutation_places(segment: Segment, pages: Pages, tokens: TokenTable, count: int) -> list[int]:
-    """Where the permutation can begin, in the segment's data.
+    """Return the offsets in the segment's data at which the permutation can begin.
 
     Args:
-        segment: the memory that the tables lie in.
-        pages: those of it that are lost.
-        tokens: what is left of the token table, and no index.
+        segment: the memory with the tables.
+        pages: its lost pages.
+        tokens: the surviving part of the token table, without an index.
         count: number of symbols.
     """
     data = segment.data
@@ -32,7 +36,7 @@ def permutation_places(segment: Segment, pages: Pages, tokens: TokenTable, count
     low = behind + count * BEHIND_INDEX
     low += -(segment.start + low) % ALIGNMENT
     places = np.arange(low, min(low + MAX_TABLE, len(data) - count * SEQUENCE + 1), ALIGNMENT)
-    # the index ends where the addresses begin, and something of it is lost
+    # the index ends where the addresses begin, and a part of it is lost
     arrays = places - count * BEHIND_INDEX
     places = places[~pages.intact(arrays - BETWEEN - INDEX_SIZE, arrays)]
     places = places[may_be_permuted(data, pages, places, np.full(len(places), count))]

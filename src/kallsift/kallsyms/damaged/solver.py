@@ -1,7 +1,7 @@
-"""The solver for tables some of whose pages are lost: every symbol whose own bytes survive, and no wrong one.
+"""Recover tables of which some pages are lost: every symbol whose own bytes survive, and no wrong one.
 
-Where pages are blank, or hold something else, equations still hold for what is left: groups of names between markers
-that survive, the order of the addresses left, the place of a table beside its neighbours as each release has it.
+Where pages are blank or overwritten, equations still hold for the rest: for groups of names between surviving markers,
+for the order of the surviving addresses, and for the location of a table beside its neighbours in each release.
 """
 
 from __future__ import annotations
@@ -43,19 +43,21 @@ from kallsift.kallsyms.solvers.adjacent import (
 from kallsift.memory.memory import Segment
 
 ROUNDS = 4
-"""How often pages that turn out to hold something else are left out, and all is tried again."""
+"""Highest number of rounds in which overwritten pages are left out and the stream is read again."""
 
 
 def recover_damaged(
     segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
 ) -> Iterator[Tables]:
-    """As `kallsift.kallsyms.solvers.adjacent.recover_tables`, with pages missing; what is not known is left unknown.
+    """Yield the tables around a token table although pages are lost.
+
+    What is lost is left unknown. See `kallsift.kallsyms.solvers.adjacent.recover_tables` for undamaged tables.
 
     Args:
         segment: the memory around the token table; memory that the source lacks is zero in it.
         tokens: the token table; its index may be lost.
-        word_sizes: bytes of an address, those to try in this order.
-        attempt: is told how far it came.
+        word_sizes: sizes of an address in bytes, in the order in which they are tried.
+        attempt: the record of the furthest step that was reached.
     """
     here = f"token table at {segment.start + tokens.offset:#x}"
     low, high = max(0, tokens.offset - WITHIN), min(len(segment.data), tokens.offset + WITHIN)
@@ -64,7 +66,7 @@ def recover_damaged(
     firsts = _first_characters(tokens)
     letters = np.zeros(256, np.bool_)
     letters[TYPE_LETTERS] = True
-    # an entry whose first code is unknown is one all the same
+    # an entry whose first code is unknown can be a true entry
     letters[0] = tokens.known is not None
     found = False
 
@@ -79,7 +81,7 @@ def recover_damaged(
         arrays = (
             left
             for size in word_sizes
-            # a page that names share with addresses may be doubted for no more than that another is foreign
+            # not ``lost``: a page of names and addresses may be in it only because another page is overwritten
             for left in arrays_left(segment, pages, tokens, stream.offset, stream.count, stream.count_offset, size)
         )
         for left in arrays:
@@ -90,7 +92,7 @@ def recover_damaged(
             found = True
             tables = TablesLeft.of(segment, tokens, lost, stream, left)
             assembled = _assemble(tables, lost, solver)
-            # where nothing is lost, it is not damage that kept the tables from being found
+            # where nothing is lost, damage is not why the tables were not found
             if any(one.lost for one in assembled.damage) or tokens.index_offset is None or tokens.known is not None:
                 attempt.has_landmarks = False
                 yield assembled
@@ -110,7 +112,7 @@ def recover_damaged(
 
 
 def _first_characters(tokens: TokenTable) -> NDArray[np.uint8]:
-    """The first character of each token; of those that are empty or unknown, zero."""
+    """Return the first character of each token; zero for empty or unknown tokens."""
     firsts = tokens.strings[np.minimum(tokens.starts[:-1], tokens.size - 1)]
     return firsts if tokens.known is None else np.where(tokens.known, firsts, 0).astype(np.uint8)
 
@@ -122,7 +124,7 @@ def _entries(
     firsts: NDArray[np.uint8],
     letters: NDArray[np.bool_],
 ) -> tuple[Entries, Pages]:
-    """The entries left, and all lost pages, those included that turned out to hold something else."""
+    """Return the surviving entries, and all lost pages, overwritten ones included."""
     for _ in range(ROUNDS):
         entries, suspects = reenter(
             data, pages, stream.offset, stream.numbers, stream.values, stream.count, firsts, letters,
@@ -135,9 +137,10 @@ def _entries(
 
 
 def _is_worse(left: Left, placed: Left) -> bool:
-    """Tell whether an array is another reading of one that has its place, and has more pages against it.
+    """Tell whether an array is another reading of one that has its place, but worse.
 
-    What is in order under one encoding is out of order under the others but by chance, page by page.
+    It is worse if more pages contradict it. What is in order under one encoding is out of order under the others except
+    by chance, page by page.
     """
     return (
         left.array.offset == placed.array.offset
@@ -148,13 +151,13 @@ def _is_worse(left: Left, placed: Left) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _KnownNames:
-    """Names that are sure.
+    """Names that are certain.
 
     Attributes:
         heads: offset of each entry's length in the segment's data, shape (n,); -1 where unknown.
-        ends: offset behind its last code, likewise.
+        ends: offset behind its last code, shape (n,); -1 where unknown.
         characters: letters and names end to end.
-        bounds: of each symbol in ``characters``, shape (n + 1,).
+        bounds: start of each symbol in ``characters``, and the end of the last one, shape (n + 1,).
     """
 
     heads: NDArray[np.int64]
@@ -170,11 +173,13 @@ class _KnownNames:
 
 @dataclass(frozen=True, eq=False)
 class _NameSolver:
-    """Names of one stream, whichever array of addresses belongs to it: what all arrays have in common is done once.
+    """The names of one stream, for all arrays of addresses that may belong to it.
+
+    Work that all arrays have in common is done once.
 
     Attributes:
-        blank: the pages that are lost for sure.
-        entries: what names there are, sure or not.
+        blank: the pages that are lost for certain.
+        entries: the entries of the stream, certain or not.
         possible: shape (256,), whether an entry can begin with each code.
     """
 
@@ -185,7 +190,10 @@ class _NameSolver:
     _found: dict[tuple[object, ...], _KnownNames | None] = field(default_factory=dict)
 
     def proven(self, tables: TablesLeft) -> Entries:
-        """Return the entries of proven pages, and walks over all others; as `proven_entries`."""
+        """Return the entries of proven pages, and walks over all others.
+
+        See `proven_entries`; it is called once.
+        """
         if not self._proven:
             data, stream = tables.segment.data, tables.stream
             self._proven.append(
@@ -196,7 +204,11 @@ class _NameSolver:
         return self._proven[0]
 
     def known(self, tables: TablesLeft, *, doubtful: bool) -> _KnownNames | None:
-        """Return the names that other tables confirm, as `with_confirmed`; where doubtful, those of proven pages."""
+        """Return the names that other tables confirm, by `with_confirmed`.
+
+        If ``doubtful``, only the entries of proven pages are taken as certain at first; otherwise the result is None if
+        the certain names contradict their order.
+        """
         entries = self.proven(tables) if doubtful else self.entries
         ranks, array = tables.ranks, tables.addresses.array
         key: tuple[object, ...] = (doubtful, ranks and (ranks.offset, ranks.entry_size))
@@ -211,11 +223,11 @@ class _NameSolver:
 
 
 def _assemble(tables: TablesLeft, pages: Pages, solver: _NameSolver) -> Tables:
-    """The tables with every name that is sure.
+    """Return the tables with every name that is certain.
 
     Args:
-        tables: what is left of them.
-        pages: those that are lost for sure, and the ones that turned out to hold something else.
+        tables: the surviving parts of the tables.
+        pages: the pages that are lost for certain, and those that turned out to be overwritten.
         solver: the names.
     """
     segment, tokens, stream, left, ranks = tables.segment, tables.tokens, tables.stream, tables.addresses, tables.ranks
@@ -224,12 +236,12 @@ def _assemble(tables: TablesLeft, pages: Pages, solver: _NameSolver) -> Tables:
     names = None if doubtful else solver.known(tables, doubtful=False)
     doubtful, sure = names is None, in_long_rows(left, pages)
     if names is None:
-        # where one page holds something else, each may
+        # if one page is overwritten, each may be
         names = solver.known(replace(tables, addresses=sure), doubtful=True)
         assert names is not None
     heads, ends, bounds = names.heads, names.ends, names.bounds
     lost = pages.lost.copy()
-    # a page between two that hold something else was lost as well, until its names had their place
+    # a page between two overwritten ones was taken as lost until its names were placed
     lost[pages.number(heads[heads >= 0])] = False
     lost[left.strange] = True
     foreign = int(np.count_nonzero(lost & ~blank.lost))
@@ -282,7 +294,7 @@ def _ranks_check(ranks: Ranks | None) -> Check:
 
 
 def _damage(segment: Segment, pages: Pages, rows: tuple[Row, ...]) -> Iterator[Damage]:
-    """The pages that each table lost."""
+    """Yield the pages that each table lost."""
     for row in rows:
         first, last = pages.number(np.array([row.offset, max(row.offset, row.end - 1)]))
         numbers = np.flatnonzero(pages.lost[first : last + 1]) + first

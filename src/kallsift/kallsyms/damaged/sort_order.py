@@ -1,4 +1,4 @@
-"""What seqs_of_names says of a name whose index is unsure: it must lie between names whose ranks are lower and higher.
+"""Check names of uncertain index by seqs_of_names: a name must lie between names of lower and of higher ranks.
 
 Among all indices that neighbouring names can have, only the true one puts all of them where their ranks say.
 """
@@ -16,33 +16,36 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.format.seqs_of_names import Ranks
 
 NARROW = 16
-"""Ranks between two known names at most that one between them is confirmed by: more than one in 10,000 others are not
-there by chance."""
+"""Highest difference of ranks between two known names that confirm a name between them: by chance fewer than one in
+10,000 other names lies there."""
 
 LEAST_RANKED = 16
-"""Neighbouring names whose ranks survive; fewer are in order by chance."""
+"""Lowest number of neighbouring names with surviving ranks; fewer are in order by chance."""
 
 CLEAR = 3
-"""Names at least that are where they cannot be if the neighbours' index is any other."""
+"""Lowest number of names that must be misplaced at every other index of the neighbours."""
 
 SAMPLE = 48
-"""Names that are tried with all indices, before all names are with those that are left."""
+"""Number of names that are tried at all indices, before all names are tried at the remaining ones."""
 
 NEIGHBOURS = 96
-"""Neighbours by name that are tried next: between them stands what tells places in sections sorted by name apart."""
+"""Number of neighbours by name that are tried next: names between them tell indices in sections sorted by name
+apart."""
 
 MAX_CELLS = 1 << 20
-"""Ranks that are looked at at once."""
+"""Number of ranks that are compared at once."""
 
 MOST_OUT_OF_ORDER = 0.01
-"""Part of the names that may contradict the order, and are left out; more, and it is not their order."""
+"""Highest share of the names that may contradict the order and are left out; with more, it is not the order of these
+names."""
 
 KEYS: tuple[Callable[[bytes], bytes], ...] = (
     lambda name: name,
     lambda name: name.split(b".llvm.")[0],
     lambda name: name.split(b".")[0],
 )
-"""What names are sorted by: themselves, or, in Clang LTO kernels up to 6.10, what is left when they are cut."""
+"""Keys by which names are sorted: the names themselves, or, in Clang LTO kernels up to 6.10, the names cut at a
+mark."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +53,13 @@ class NameOrder:
     """Known names in their order.
 
     Attributes:
-        ranks: what is left of seqs_of_names.
-        key: what names are sorted by.
-        sorted_keys: of the known names whose ranks are known, ascending.
+        ranks: the surviving part of seqs_of_names.
+        key: the key by which names are sorted.
+        sorted_keys: keys of the known names whose ranks are known, ascending.
         sorted_ranks: their ranks, shape (k,).
-        below: shape (n,), how many known names have a lower rank than each rank.
-        all_keys: of all names of which the text is known, those included whose index is not, ascending.
-        contradicting: indices of known names that cannot both be right with their neighbours in that order.
+        below: shape (n,), the number of known names that have a lower rank than each rank.
+        all_keys: keys of all names whose text is known, those of unknown index included, ascending.
+        contradicting: indices of known names that cannot be right together with their neighbours in that order.
     """
 
     ranks: Ranks
@@ -69,17 +72,17 @@ class NameOrder:
 
     @classmethod
     def of(cls, ranks: Ranks, names: Sequence[bytes], others: Iterable[bytes] = ()) -> NameOrder | None:
-        """The order of known names; None if the ranks are not their order.
+        """Return the order of known names; None if the ranks are not their order.
 
         Args:
-            ranks: what is left of seqs_of_names.
-            names: of all symbols; empty where unknown.
-            others: those of which the index is unknown.
+            ranks: the surviving part of seqs_of_names.
+            names: names of all symbols; empty where unknown.
+            others: names of which the index is unknown.
         """
         count = len(ranks.order)
         indices = ranks.order[ranks.order >= 0]
         there = np.array([index for index in indices.tolist() if names[index]], np.int64)
-        # where no name is known yet, any order is that of all
+        # where no name is known yet, no order is contradicted
         least = len(there) * (1 - MOST_OUT_OF_ORDER)
         best: tuple[NDArray[np.int64], list[bytes], Callable[[bytes], bytes]] | None = None
         for key in KEYS:
@@ -92,7 +95,7 @@ class NameOrder:
             return None
         kept, keys, key = best
         own = ranks.rank[kept]
-        # those that are in order already come first, for then sorting is hardly more than merging
+        # the names that are in order already come first, so that sorting costs little more than merging
         is_kept = np.zeros(len(names), np.bool_)
         is_kept[kept] = True
         rest = compress(names, (~is_kept).tolist())
@@ -101,18 +104,18 @@ class NameOrder:
         return cls(ranks, key, keys, own, below, known, np.setdiff1d(there, kept, assume_unique=True))
 
     def _limits(self, names: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """How many known names are lower than each name, and how many are not higher."""
+        """Return the numbers of known names below, and not above, each name."""
         keys = _keys(names, self.key)
         lower = np.array([bisect_left(self.sorted_keys, key) for key in keys], np.int64)
         upper = np.array([bisect_right(self.sorted_keys, key) for key in keys], np.int64)
         return lower, upper
 
     def confirmed(self, indices: NDArray[np.int64], names: Sequence[bytes]) -> NDArray[np.bool_]:
-        """Whether each name lies between known names that have almost the rank of its index.
+        """Tell whether each name lies between known names of almost its index's rank.
 
         Args:
-            indices: of the symbols that names are proposed for, shape (m,), none of them known.
-            names: those names; empty where unknown.
+            indices: indices of the symbols that names are proposed for, shape (m,), none of them known.
+            names: the proposed names; empty where unknown.
         """
         rank = self.ranks.rank[indices]
         lower, upper = self._limits(names)
@@ -125,13 +128,15 @@ class NameOrder:
         return fits
 
     def first_index(self, names: Sequence[bytes], low: int, high: int, most: int) -> tuple[int | None, int]:
-        """The index of the first of some neighbouring names, None where their ranks do not tell; and the ranks read.
+        """Return the index of the first of some neighbouring names, and the ranks read.
+
+        The index is None where the ranks do not tell it. The second value is the number of ranks that were read.
 
         Args:
-            names: of neighbouring symbols; empty where unknown.
+            names: names of neighbouring symbols; empty where unknown.
             low: the lowest index that the first of them can have.
-            high: the highest that the last of them can have.
-            most: ranks that are read at most.
+            high: the highest index that the last of them can have.
+            most: highest number of ranks that are read.
         """
         firsts = np.arange(low, high - len(names) + 2)
         numbers = np.flatnonzero([bool(name) for name in names])
@@ -148,7 +153,7 @@ class NameOrder:
             misplaced, ranked = self._misplaced(firsts, by_name[part], *(limit[part] for limit in limits))
             close = misplaced < CLEAR
             firsts, misplaced, ranked = firsts[close], misplaced[close], ranked[close]
-        # an index where too few ranks are known says nothing
+        # an index at which too few ranks are known proves nothing
         firsts, misplaced = firsts[ranked >= LEAST_RANKED], misplaced[ranked >= LEAST_RANKED]
         if not len(firsts):
             return None, read
@@ -159,7 +164,10 @@ class NameOrder:
         return int(firsts[best]), read
 
     def contradicts(self, names: Sequence[bytes], first: int) -> bool:
-        """Whether any of some neighbouring names, empty where unknown, is where it cannot be if the first is there."""
+        """Tell whether ranks contradict some neighbouring names at a given first index.
+
+        Names that are unknown are empty.
+        """
         misplaced, _ = self._misplaced(
             np.array([first]), *self._by_name(names, np.flatnonzero([bool(name) for name in names]))
         )
@@ -168,7 +176,10 @@ class NameOrder:
     def _by_name(
         self, names: Sequence[bytes], numbers: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """The numbers of some names in the order of these, and what `_misplaced` asks of each."""
+        """Return the numbers of some names in the order of the names.
+
+        With them come the other arguments of `_misplaced`.
+        """
         by_name = np.array(sorted(numbers.tolist(), key=lambda number: self.key(names[number])), np.int64)
         ordered = [names[number] for number in by_name.tolist()]
         lower, upper = self._limits(ordered)
@@ -186,16 +197,16 @@ class NameOrder:
         first: NDArray[np.int64],
         last: NDArray[np.int64],
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """How many names are where they cannot be for each index of the first one, and of how many the rank is known.
+        """Return the number of misplaced names, and of known ranks, for each first index.
 
         Args:
-            firsts: the indices to try.
-            by_name: names in their order, counted from the first one.
-            lower: how many known names are lower than each of them.
-            upper: how many known names are not higher.
-            first: place of each name among all that are known, be their index known or not; between two ranks lie as
-                many at least.
-            last: place of the last one of its equals.
+            firsts: the indices of the first name to try.
+            by_name: numbers of the names, counted from the first one, in the order of the names.
+            lower: number of known names that are lower than each name.
+            upper: number of known names that are not higher than each name.
+            first: position of each name among all names of known text, whether their index is known or not; at least as
+                many ranks lie between two names as positions.
+            last: position of the last name that equals it.
         """
         counts = np.zeros((2, len(firsts)), np.int64)
         steps = np.arange(len(by_name))[:, None]
@@ -204,7 +215,7 @@ class NameOrder:
             rank = self.ranks.rank[firsts[column : column + width] + by_name[:, None]]
             known = rank >= 0
             below = self.below[np.maximum(rank, 0)]
-            # before each name the highest rank so far, and the last of the name's equals that has it
+            # for each name, the highest rank of the names before it, and the number of the name that has this rank
             highest = np.full_like(rank, -1)
             np.maximum.accumulate(rank[:-1], axis=0, out=highest[1:])
             risen = np.full_like(rank, -1)
@@ -217,17 +228,20 @@ class NameOrder:
 
 
 def _keys(names: Sequence[bytes], key: Callable[[bytes], bytes]) -> list[bytes]:
-    """Return what names are sorted by."""
+    """Return the keys that names are sorted by."""
     return list(names) if key is KEYS[0] else [key(name) for name in names]
 
 
 def _in_order(indices: NDArray[np.int64], keys: list[bytes], least: float) -> tuple[NDArray[np.int64], list[bytes]]:
-    """Those of the names whose keys rise; fewer than ``least`` where that is of no use."""
+    """Return those of the names whose keys rise, with their keys.
+
+    The work stops when fewer than ``least`` are left, because these are of no use.
+    """
     while len(indices) >= least:
         falls = np.array([a > b for a, b in pairwise(keys)], np.bool_)
         if not falls.any():
             break
-        # of two that contradict each other either can be wrong
+        # of two names that contradict each other, either can be wrong
         fine = ~(np.append(falls, False) | np.append(False, falls))
         indices, keys = indices[fine], [key for key, kept in zip(keys, fine.tolist(), strict=True) if kept]
     return indices, keys

@@ -1,6 +1,6 @@
-"""Name streams all of whose markers are lost: the count stands before the names, and a walk begins behind it.
+"""Find name streams of which all markers are lost: the count stands before the names, and a walk begins behind it.
 
-This alone proves nothing. The address array, whose place follows from the count, must bear it out.
+This alone proves nothing. The address array, whose location follows from the count, must confirm it.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from kallsift.kallsyms.format.markers import GROUP
 from kallsift.kallsyms.format.name_stream import MAX_SYMBOLS, entry_sizes
 
 LEAST_ENTRIES = 6
-"""Entries of a walk from behind the count, before the first lost page."""
+"""Lowest number of entries of a walk from behind the count, before the first lost page."""
 
 TRIED_ENTRIES = 256
-"""As many entries are walked to tell the likeliest counts from others."""
+"""Highest number of entries that are walked to tell the likeliest counts from others."""
 
 MOST_WALKS = 1 << 16
-"""Walks that go on beyond their first entries; a kernel leaves some thousands."""
+"""Highest number of walks that go on beyond their first entries; a kernel leaves some thousands."""
 
 MOST = 32
-"""Counts that are followed, those first whose walks have the likeliest entries."""
+"""Highest number of counts that are followed; those whose walks have the likeliest entries come first."""
 
 ENTRY_SIZES = range(6, 32)
-"""Bytes of an entry on average, with its marker and whatever else lies between the names and the token table."""
+"""Possible average sizes of an entry in bytes, with its marker and other data between the names and the token table."""
 
 TELLING = 32
-"""Entries from which on their size on average is worth a word."""
+"""Lowest number of entries whose average size is compared."""
 
 APART = 1.5
-"""Powers of two by which that may be off: seqs_of_names can lie before the token table as well."""
+"""Highest deviation of that size, as a power of two: seqs_of_names can lie before the token table as well."""
 
 
 def unmarked_streams(
@@ -43,14 +43,16 @@ def unmarked_streams(
     firsts: NDArray[np.uint8],
     letters: NDArray[np.bool_],
 ) -> list[tuple[int, int, int]]:
-    """Offset of the count, offset of the first entry, and count, the likeliest first.
+    """Return candidates of streams by a count that a walk follows, the likeliest first.
+
+    Each is the offset of the count, the offset of the first entry, and the count.
 
     Args:
         data: the segment's bytes.
-        pages: the lost ones.
-        low: where to begin, at a multiple of four.
+        pages: its lost pages.
+        low: start of the search, at a multiple of four.
         tokens: offset of the token table.
-        byte_order: of the token index.
+        byte_order: byte order of the token index.
         firsts: shape (256,), the first character of each token.
         letters: shape (256,), whether an entry can begin with a character.
     """
@@ -59,7 +61,7 @@ def unmarked_streams(
     counts = words.astype(np.int64)
     chosen = (counts >= GROUP) & (counts < MAX_SYMBOLS)
     places, counts = places[chosen], counts[chosen]
-    # padding behind the count: names begin with a length, which is not zero
+    # there may be four bytes of padding behind the count; names begin with a length, which is not zero
     found: list[tuple[float, int, int, int]] = []
     for gap in (4, 8):
         starts = places + gap
@@ -70,7 +72,7 @@ def unmarked_streams(
         fits &= pages.intact(places, places + gap + 1)
         own, first, count = places[fits], starts[fits], counts[fits]
         steps, sizes = _walked(data, pages, first, tokens, firsts, letters)
-        # if all entries were as long as the first ones, how far the stream would be from ending at the token table
+        # if all entries were as long as the first ones: the ratio of the stream's size to its room, as a power of two
         apart = np.abs(np.log2(np.maximum(sizes, 1) / np.maximum(steps, 1) * count / (tokens - first)))
         enough = (steps >= LEAST_ENTRIES) & ((apart <= APART) | (steps < TELLING))
         found += zip(
@@ -88,7 +90,10 @@ def _walked(
     firsts: NDArray[np.uint8],
     letters: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many entries can follow each start, up to a lost page, and their bytes; 0 where another end comes."""
+    """Return the number of entries from each start up to a lost page, and their bytes.
+
+    The number is 0 where the walk ends for another reason.
+    """
     steps, sizes = np.zeros(len(starts), np.int64), np.zeros(len(starts), np.int64)
     going, place = np.arange(len(starts)), starts.copy()
     for number in range(TRIED_ENTRIES):
@@ -97,10 +102,10 @@ def _walked(
         head, length = _sizes(data, place)
         stop = place + head + length
         inside = (length > 0) & (stop < end)
-        # where an entry leads out of the stream, its own bytes are what must be lost
+        # where an entry would lead out of the stream, its own first bytes must be lost
         whole = pages.intact(place, np.where(inside, stop, place + 2))
         entry = inside & whole & letters[firsts[data[np.minimum(place + head, end)]]]
-        # a walk that comes to a lost page has done what it could
+        # a walk that ends at a lost page keeps its entries; any other end makes it worthless
         steps[going[~entry & whole]] = 0
         steps[going[entry]] += 1
         sizes[going[entry]] = stop[entry] - starts[going[entry]]
@@ -111,8 +116,11 @@ def _walked(
 
 
 def _sizes(data: NDArray[np.uint8], places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Bytes of the length, and codes behind it, of the entry at each place."""
+    """Return the sizes of the entry at each place.
+
+    They are the bytes of the length, and the number of codes behind it.
+    """
     pairs = data[(places[:, None] + np.arange(2)).ravel()]
-    # no length of the shorter rule has its top bit set
+    # this holds for both rules: under the rule of one byte no length has its top bit set
     head, length = entry_sizes(pairs, two_byte_lengths=True)
     return np.broadcast_to(head, len(pairs))[::2].astype(np.int64), length[::2].astype(np.int64)

@@ -1,7 +1,8 @@
-"""Where a name stream begins of which neither the first page nor any marker survives.
+"""Find the start of a name stream of which neither the first page nor any marker survives.
 
-From the page lost at its end on, walks lead from each lost page down to the one before it. Where no walk does, what
-lies there is none of the stream, which then begins on the lost page above; as many entries must fit between.
+The search goes from the lost page at the stream's end towards lower offsets, from one walk between two lost pages to
+the walk before it. Bytes that no walk covers do not belong to the stream, which then begins on the lost page behind
+them. The size of the lost entries must fit the number of entries.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from kallsift.kallsyms.damaged.stream_by_count import ENTRY_SIZES
 from kallsift.kallsyms.damaged.stream_walk import FIRST_WHOLE, following_entries, walks_adrift
 
 UNLIKE = 0.1
-"""How far the lost entries' size may be from that of the others, all in all."""
+"""Highest deviation of the entries' average size, over all of the stream, from that of the surviving entries."""
 
 
 def stream_begin(
@@ -25,13 +26,15 @@ def stream_begin(
     firsts: NDArray[np.uint8],
     letters: NDArray[np.bool_],
 ) -> int | None:
-    """Offset of the lost page on which the first entry lies; None if nothing shows it.
+    """Return the offset of the lost page with the first entry, or None.
+
+    None if nothing shows it.
 
     Args:
         data: the segment's bytes.
-        pages: the lost ones.
+        pages: its lost pages.
         end: offset that the stream does not reach beyond.
-        count: its entries.
+        count: number of entries of the stream.
         firsts: shape (256,), the first character of each token.
         letters: shape (256,), whether an entry can begin with a character.
     """
@@ -41,7 +44,7 @@ def stream_begin(
     walks = [walk + low for walk in walks_adrift(following, pages, low, np.empty(0, np.int64), len(region))]
     above, entries, size = end, 0, 0
     for walk in reversed(walks):
-        # between two walks of a stream all is lost but parts of entries
+        # between two walks of a stream all pages are lost; only parts of entries survive there
         if not _all_lost(pages, int(walk[-1]) + FIRST_WHOLE, above):
             break
         above, entries, size = int(walk[0]), entries + len(walk) - 1, size + int(walk[-1] - walk[0])
@@ -55,6 +58,9 @@ def stream_begin(
 
 
 def _all_lost(pages: Pages, low: int, high: int) -> bool:
-    """Whether all pages are lost from the one of an offset on, to the one before another's."""
+    """Tell whether all pages from that of ``low`` on, up to that of ``high``, are lost.
+
+    The page of ``high`` itself need not be lost.
+    """
     first, last = pages.number(np.array([low, high]))
     return bool(pages.lost[first] and pages.lost[first:last].all())

@@ -1,9 +1,10 @@
-"""Names out of a damaged stream: it is entered again at every marker that survives, and behind each lost page.
+"""Read entries out of a damaged stream, from every surviving marker on and behind each lost page.
 
-Forwards from a marker every entry is certain up to the first lost byte. Backwards from a marker, to the page lost
-before it, the entry that a length begins is not: a walk from any byte soon falls into step with the true one. So of
-the walks from the bytes behind the lost page that reach the marker the longest is taken, without its first entries,
-of which fewer than `UNSURE` could be there by chance, and only from where no other long one differs.
+Forwards from a marker every entry is certain up to the first lost byte. Backwards from a marker, to the lost page
+before it, it is not known at which byte an entry begins. But a walk from any byte soon falls into step with the true
+entries. So of the walks that begin behind the lost page and reach the marker, the longest is taken. Its first entries
+are left out, of which fewer than `UNSURE` could be there by chance, and it is believed only from where no other long
+walk differs.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from kallsift.kallsyms.format.markers import GROUP, MAX_ENTRY
 from kallsift.kallsyms.format.name_stream import entry_sizes
 
 FIRST_WHOLE = 130
-"""Behind a lost page an entry begins within so many bytes: no entry of one length byte takes more."""
+"""Bytes behind a lost page within which an entry begins: no entry of one length byte takes more."""
 
 UNSURE = 7
-"""Entries at the begin of a walk that are not believed without other proof."""
+"""Number of entries at the beginning of a walk that are not believed without other proof."""
 
 UNSURE_OF_ANY = 15
-"""As many where an entry may begin with any letter, not only with those of its neighbours."""
+"""The same number where an entry may begin with any letter, not only with those of its neighbours."""
 
 RIVAL = 3
-"""Entries that a walk must have of its own to cast doubt on a longer one."""
+"""Lowest number of entries that a walk must have of its own to make a longer one uncertain."""
 
 NEIGHBOURS = 3
-"""Groups before and behind one whose letters its entries begin with."""
+"""Number of groups before and behind a group whose first letters its entries may have."""
 
 DOUBLINGS = 20
-"""Walks of two to this power entries at most."""
+"""Walks have two to this power entries at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +45,15 @@ class Entries:
 
     Attributes:
         heads: offset of each entry's length in the segment's data, shape (n,), int64; -1 where unknown.
-        ends: offset behind its last code, likewise.
-        proven: shape (n,), which of them groups that end at their markers bear out: their pages hold what they did.
-        pages: shape (m,), the pages that such groups lie on, counted as `Pages` does.
-        unsure: walks from behind a lost page into a certain entry, as indices, in their order; none is certain.
+        ends: offset behind its last code, shape (n,), int64; -1 where unknown.
+        proven: shape (n,), mask of the entries on pages that groups prove which end at their markers: these pages are
+            not overwritten.
+        pages: shape (m,), mask of the pages that such groups prove, counted as `Pages` does.
+        unsure: indices of uncertain entries, for each walk from behind a lost page into a certain entry, in their
+            order.
         unsure_heads: offsets of those entries' lengths.
-        adrift: offsets of the lengths of neighbouring entries between two lost pages, the end of the last one behind
-            them; nothing says which they are, and the first `UNSURE_OF_ANY` are unsure besides.
+        adrift: for each walk between two lost pages, offsets of the lengths of its entries, and the end of the last
+            one; the indices of these entries are unknown, and the first `UNSURE_OF_ANY` are uncertain besides.
     """
 
     heads: NDArray[np.int64]
@@ -74,25 +77,26 @@ def reenter(
     two_byte_lengths: bool,
     end: int,
 ) -> tuple[Entries, NDArray[np.int64]]:
-    """All entries that can be told from a stream some of whose pages are lost.
+    """Return all entries that can be read from a stream with lost pages.
 
     Args:
         data: the segment's bytes.
-        pages: which of its pages are lost.
-        offset: of the first entry.
-        known: numbers of the markers that survive, ascending, shape (k,).
+        pages: its lost pages.
+        offset: offset of the first entry.
+        known: numbers of the surviving markers, ascending, shape (k,).
         values: those markers, shape (k,).
-        count: entries of the stream.
+        count: number of entries of the stream.
         firsts: shape (256,), the first character of each token.
         letters: shape (256,), whether an entry can begin with a character.
         two_byte_lengths: whether a length may take two bytes.
         end: offset that the stream does not reach beyond.
 
     Returns:
-        The entries, and the pages that are blank nowhere and yet cannot be what they were, counted from the first;
-        where there are any, no more than the entries behind markers.
+        The entries, and the pages that are not blank but must be overwritten, counted from the first; if there are any,
+        the
+        entries are only those behind markers.
     """
-    # one byte more: the last entry can end exactly there
+    # one byte more, because the last entry can end exactly at ``end``
     region = data[offset : end + 1]
     following = following_entries(region, pages, offset, letters[firsts], two_byte_lengths)
     # the first marker is zero, whether it survives or not
@@ -103,7 +107,7 @@ def reenter(
     groups = list(whole_groups(data, offset, end, markers, heads, following))
     proving = proving_pages(pages, offset, groups, heads)
     suspects = suspected_pages(pages, offset, markers, broken, groups, proving)
-    # what a marker says the index of, and not only entries that were counted
+    # entries whose index a marker gives, and not only the number of entries counted
     indexed = np.isin(np.arange(count) // GROUP, list(markers))
     for first, last in groups:
         indexed[first:last] = True
@@ -120,7 +124,7 @@ def reenter(
             continue
         walk, certain = _backwards(fitting, low, value, UNSURE)
         if not len(walk):
-            # a letter that no neighbour has: any will do, if longer walks bear it out
+            # no neighbour has such a letter: any letter is allowed, but more entries are uncertain then
             walk, certain = _backwards(following, low, value, UNSURE_OF_ANY)
         indices = number * GROUP - np.arange(len(walk), 0, -1)
         free = (indices >= 0) & (heads[np.maximum(indices, 0)] < 0)
@@ -148,7 +152,10 @@ def _with_local_letters(
     firsts: NDArray[np.uint8],
     two_byte_lengths: bool,
 ) -> NDArray[np.int64]:
-    """As `following_entries`, but an entry must begin with a letter that certain ones around it begin with."""
+    """Return `following_entries` only for entries whose letter occurs around them.
+
+    The letters are those of certain entries in the same group and its neighbours.
+    """
     groups = len(boundaries)
     if not groups:
         return following
@@ -171,7 +178,10 @@ def _with_local_letters(
 def following_entries(
     region: NDArray[np.uint8], pages: Pages, offset: int, letters: NDArray[np.bool_], two_byte_lengths: bool
 ) -> NDArray[np.int64]:
-    """Where the entry that begins at each byte ends, shape (n + 1,); n where none can begin there."""
+    """Return the end of the entry that begins at each byte of a region.
+
+    The result has the shape (n + 1,); it is n where no entry can begin.
+    """
     outside = len(region)
     head, length = entry_sizes(region, two_byte_lengths)
     place = np.arange(outside)
@@ -190,11 +200,13 @@ def _forwards(
     anchors: dict[int, int],
     heads: NDArray[np.int64],
 ) -> dict[int, int]:
-    """Walks from each marker to where the next lost byte, or the next marker, is; finds lost markers on the way.
+    """Walk from each marker to the next lost byte or marker; find lost markers.
+
+    The entries are written to ``heads``, markers that were found to ``anchors``.
 
     Returns:
-        The markers from which a walk comes to where it cannot, and that place: something on the way is not what it was,
-        and as nothing says where, nothing is believed from such a marker to the next one.
+        The markers from which a walk comes to a wrong place, and that place: some page on the way is overwritten. As
+        nothing tells which, no entry from such a marker to the next surviving one is believed.
     """
     outside, source, broken = len(following) - 1, 0, dict[int, int]()
     walks = dict(zip(anchors, _group_walks(following, [*anchors.values()]), strict=True))
@@ -211,7 +223,7 @@ def _forwards(
         whole = len(walk) == last - number * GROUP
         following_marker = anchors.get(number + 1)
         if not whole and pages.intact(*(np.array([place + offset + more]) for more in (0, FIRST_WHOLE)))[0]:
-            # no byte is lost here, so one before it is not what it was
+            # no byte is lost here, so a page before it is overwritten
             broken[source] = place
             continue
         if whole and following_marker is not None and following_marker != place:
@@ -231,9 +243,9 @@ def _forwards(
 
 
 def _group_walks(following: NDArray[np.int64], starts: list[int]) -> NDArray[np.int64]:
-    """Return the entries of a group from each start on, and where it ends, shape (n, GROUP + 1).
+    """Return the entries of a group from each start on, and its end.
 
-    From where no entry can begin on it is where all lead that lead nowhere.
+    Shape (n, GROUP + 1). Where no entry can begin, the rest is the number of bytes of the region.
     """
     places = np.empty((GROUP + 1, len(starts)), np.int64)
     places[0] = np.minimum(starts, len(following) - 1)
@@ -243,12 +255,13 @@ def _group_walks(following: NDArray[np.int64], starts: list[int]) -> NDArray[np.
 
 
 def _walked(following: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Whether a walk from each byte from ``low`` on comes to ``high``, and its entries before that, or before it ends.
+    """Tell which of the walks from ``low`` on reach ``high``, and count their entries.
 
-    Shapes (high - low + 1,); walks of 2, 4, 8 ... entries by composing each with itself, all at once.
+    There is a walk from each byte. The entries are those before ``high``, or before the walk ends elsewhere. Shapes
+    (high - low + 1,). Walks of 2, 4, 8 ... entries are made by composing each with itself, all at once.
     """
     size = high - low
-    # behind the byte at high one for all that leads elsewhere
+    # the index behind that of ``high`` stands for all walks that lead elsewhere
     inner = following[low:high] - low
     reached = np.append(np.where(inner <= size, inner, size + 1), [size, size + 1])
     steps = np.ones(size + 2, np.int64)
@@ -264,7 +277,10 @@ def _walked(following: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[
 
 
 def _last_lost(pages: Pages, offset: int, value: int) -> int:
-    """Where the last lost page before a marker ends, relative to the stream; 0 if there is none."""
+    """Return the end of the last lost page before a marker, relative to the stream.
+
+    0 if there is none.
+    """
     page = int(pages.number(np.array([value + offset - 1]))[0])
     lost = np.flatnonzero(pages.lost[: page + 1])
     return max(0, (int(lost[-1]) + 1) * PAGE + pages.first - offset) if len(lost) else 0
@@ -273,7 +289,10 @@ def _last_lost(pages: Pages, offset: int, value: int) -> int:
 def walks_adrift(
     following: NDArray[np.int64], pages: Pages, offset: int, boundaries: NDArray[np.int64], size: int
 ) -> Iterator[NDArray[np.int64]]:
-    """The longest walk between each two lost pages between which no marker points; its first entries are unsure."""
+    """Yield the longest walk between each two lost pages without a marker in between.
+
+    Its first entries are uncertain.
+    """
     first, last = pages.number(np.array([offset, offset + size]))
     lost = np.flatnonzero(pages.lost[first : last + 1]) + first
     gaps = np.flatnonzero(np.diff(lost) > 1)
@@ -289,14 +308,17 @@ def walks_adrift(
             continue
         whole = longest_walk(following, low, high)
         if pages.intact(whole[-1:] + offset, whole[-1:] + offset + FIRST_WHOLE)[0]:
-            # no byte is lost where it ends, so its last page is not what it was, nor what reaches into that
+            # no byte is lost where the walk ends, so its last page is overwritten; drop the entries that reach into it
             whole = whole[whole <= page_begin(int(whole[-1]), pages.first - offset)]
         if len(whole) > 2 * UNSURE_OF_ANY:
             yield whole
 
 
 def longest_walk(following: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
-    """Of the walks from one of the first bytes behind ``low`` the longest: its entries, and where it leads nowhere."""
+    """Return the longest of the walks from the first bytes behind ``low``.
+
+    The result is the offsets of its entries, and the offset at which it leads nowhere.
+    """
     _, steps = _walked(following, low, high)
     walk = [low + int(np.argmax(steps[: min(FIRST_WHOLE, high - low)]))]
     while (place := int(following[walk[-1]])) != len(following) - 1:
@@ -310,12 +332,15 @@ def _backwards(
     high: int,
     unsure: int,
 ) -> tuple[NDArray[np.int64], int]:
-    """The longest walk from behind a lost page to a marker, and the number of its first certain entry.
+    """Return the longest walk from a lost page to a marker.
+
+    The second value is the number, in the walk, of its first certain entry.
 
     Args:
-        low: where the lost page ends.
-        high: where the marker points.
-        unsure: how many of its first entries are not certain.
+        following: the end of the entry that begins at each byte.
+        low: offset at which the lost page ends.
+        high: offset that the marker gives.
+        unsure: number of the walk's first entries that are never certain.
     """
     arrives, steps = _walked(following, low, high)
     begins = low + np.flatnonzero(arrives[: min(FIRST_WHOLE, high - low)])

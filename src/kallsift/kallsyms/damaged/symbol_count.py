@@ -1,5 +1,8 @@
-"""How many symbols there are where neither their count nor the last names survive, as in 6.4 and later: the addresses
-behind the token index end where their order does, and seqs_of_names, which follows them, holds no higher number."""
+"""Find the number of symbols where neither their count nor the last names survive, as is possible in 6.4 and later.
+
+The addresses behind the token index end where their order does, and seqs_of_names, which follows them, holds no number
+that is as high as the count.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +18,25 @@ from kallsift.kallsyms.format.token_table import INDEX_SIZE, TokenTable
 from kallsift.memory.memory import Segment
 
 BEHIND = 8
-"""Words behind an array that can go on in its order: its base, and padding."""
+"""Highest number of words behind an array that can continue its order: its base, and padding."""
 
 MOST = 12
-"""Counts that are followed."""
+"""Highest number of counts that are followed."""
 
 
 def array_counts(
     segment: Segment, pages: Pages, tokens: TokenTable, names: int, counts: range, word_size: int
 ) -> Iterator[int]:
-    """Counts that the array behind the token index, and the permutation behind that, can have, the highest first.
+    """Yield the counts that fit the array behind the token index, the highest first.
+
+    The permutation behind the array must fit the count too.
 
     Args:
-        segment: the memory that they lie in.
-        pages: those of it that are lost.
+        segment: the memory with the tables.
+        pages: its lost pages.
         tokens: the token table; without its index nothing is found.
         names: offset of the name stream.
-        counts: those to try.
+        counts: the counts to try.
         word_size: bytes of an address.
     """
     if tokens.index_offset is None:
@@ -49,7 +54,7 @@ def array_counts(
             continue
         breaks = np.flatnonzero(there[1:] & there[:-1] & ~encoding.order(words))
         high = int(breaks[0]) + 1 if len(breaks) else most
-        # the end can lie anywhere in what is lost before the first word out of order
+        # the end can lie anywhere in the lost words before the first word out of order
         known = np.flatnonzero(there[: max(0, high - BEHIND)])
         low = int(known[-1]) + 1 if len(known) else 0
         tried = np.arange(max(counts.start, low), min(counts.stop, high + 1))[::-1]

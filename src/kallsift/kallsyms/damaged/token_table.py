@@ -1,7 +1,7 @@
-"""Token tables of which a part is lost: the index tells where each token was, or, before the loss, the count of them.
+"""Recover token tables of which a part is lost, by the index, or by counting the tokens before the loss.
 
-An index is found by itself: the tokens of the ten digits have one character each, so their offsets rise in steps of
-two, and in no place but an index do 256 numbers rise from zero with those of small letters doing so as well.
+An index is recognised by itself: the tokens of the ten digits have one character each, so their offsets rise in steps
+of two. Only in an index do 256 numbers rise from zero in such a way, with the same steps for small letters.
 """
 
 from __future__ import annotations
@@ -27,24 +27,27 @@ from kallsift.kallsyms.token_scan import DIGITS, LANE
 from kallsift.memory.memory import Segment, Stretch
 
 BLOCK = 1 << 18
-"""Bytes that are looked at at once: what is made of them stays in the processor's cache."""
+"""Bytes that are searched at once: the temporary arrays stay in the processor's cache."""
 
 LEAST_KNOWN = 16
-"""Tokens that must survive: fewer end where the index says by chance."""
+"""Lowest number of tokens that must survive: fewer can end where the index says by chance."""
 
 DIGIT_CODES = slice(FIRST_DIGIT, FIRST_DIGIT + 10)
 LETTER_CODES = slice(ord("a"), ord("z") + 1)
 
 LEAST_LETTERS = 16
-"""Small letters that names have; those of a kernel have all."""
+"""Lowest number of small letters that must be tokens of one character; in a kernel all are."""
 
 _STEPS = {"<": np.uint64(0x0002_0002_0002_0000), ">": np.uint64(0x0200_0200_0200_0000)}
-"""By what the four numbers of a lane, read with the lower byte first, differ from the ones before: the digits have two
-lanes, in one of which at least no lower byte overflows."""
+"""Differences between neighbouring 16-bit numbers in a lane of the digits' offsets, by byte order; numbers are read
+with the lower byte first. The digits fill two lanes, and in at least one of them no lower byte overflows."""
 
 
 def token_indices(stretch: Stretch, budget: WorkBudget) -> Iterator[tuple[int, str]]:
-    """Yield where indices stand in a stretch of memory, and their byte orders, as many as the budget allows."""
+    """Yield the offsets of indices in a stretch of memory, and their byte orders.
+
+    The budget bounds the work.
+    """
     last: dict[str, int] = {}
     for start in stretch.steps(BLOCK, -stretch.start % LANE):
         before = min(start, INDEX_SIZE)
@@ -60,7 +63,7 @@ def token_indices(stretch: Stretch, budget: WorkBudget) -> Iterator[tuple[int, s
                 continue
             hits = before + LANE * np.flatnonzero(is_hit)
             for place in _indices(data, hits, byte_order, budget).tolist():
-                # one that lies across a border is found on both sides
+                # an index across a border of blocks is found on both sides
                 if start - before + place > last.get(byte_order, -1):
                     last[byte_order] = start - before + place
                     yield start - before + place, byte_order
@@ -69,13 +72,16 @@ def token_indices(stretch: Stretch, budget: WorkBudget) -> Iterator[tuple[int, s
 def _indices(
     data: NDArray[np.uint8], lanes: NDArray[np.int64], byte_order: str, budget: WorkBudget
 ) -> NDArray[np.int64]:
-    """Return where indices begin in whose offsets of the digits one of some lanes can stand, ascending, shape (n,)."""
+    """Return the offsets at which indices begin, by lanes of the digits' offsets.
+
+    Ascending, shape (n,).
+    """
     places = distinct((lanes[:, None] - 2 * np.arange(FIRST_DIGIT, FIRST_DIGIT + 7)).ravel())
     places = places[(places >= 0) & (places <= len(data) - INDEX_SIZE)]
     places = places[(data[places] == 0) & (data[places + 1] == 0)]
     if not budget.take("tables of numbers", 2 * INDEX_SIZE * len(places), count=len(places)):
         return np.empty(0, np.int64)
-    # most of them are other tables of numbers
+    # most candidates are other tables of numbers, and fail in their first part
     for size in (INDEX_SIZE // 8, INDEX_SIZE):
         cells = np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(data, size)[places])
         index = cells.view(f"{byte_order}u2").astype(np.int64)
@@ -89,12 +95,14 @@ def _indices(
 
 
 def table_before(segment: Segment, place: int, byte_order: str) -> TokenTable | None:
-    """What is left of the token table before an index; None if too little is, or nothing is lost.
+    """Return the surviving part of the token table before an index, or None.
+
+    None if too little survives, or if nothing is lost.
 
     Args:
-        segment: the memory that holds both; what it lacks is zero.
+        segment: the memory with both; bytes that it lacks are zero.
         place: offset of the index.
-        byte_order: of the index.
+        byte_order: byte order of the index.
     """
     data = segment.data
     index = np.frombuffer(data[place : place + INDEX_SIZE].tobytes(), f"{byte_order}u2").astype(np.int64)
@@ -111,7 +119,10 @@ def table_before(segment: Segment, place: int, byte_order: str) -> TokenTable | 
 
 
 def _starts(data: NDArray[np.uint8], low: int, place: int, index: NDArray[np.int64]) -> Iterator[int]:
-    """Where the table can begin: as its end, before the index, or the digits in it say."""
+    """Yield the offsets at which the table can begin.
+
+    They follow from its end, before the index, and from the digits in it.
+    """
     behind = np.flatnonzero(data[max(low, place - MAX_PADDING) : place])
     if len(behind):
         last = max(low, place - MAX_PADDING) + int(behind[-1])
@@ -126,7 +137,10 @@ def _starts(data: NDArray[np.uint8], low: int, place: int, index: NDArray[np.int
 def _as_indexed(
     data: NDArray[np.uint8], pages: Pages, start: int, place: int, index: NDArray[np.int64], byte_order: str
 ) -> tuple[TokenTable, int]:
-    """The table from a start on, with those tokens known that are on pages all of whose tokens fit; and how many."""
+    """Return the token table from a start on, and the number of its known tokens.
+
+    Tokens are known on pages on which all intact tokens fit the index.
+    """
     zeros = np.flatnonzero(data[start + int(index[-1]) : place] == 0)
     last = int(zeros[0]) if len(zeros) else 1
     starts = np.append(index, index[-1] + last + 1)
@@ -146,10 +160,12 @@ def _as_indexed(
 
 
 def cut_token_tables(segment: Segment, digits: int) -> Iterator[TokenTable]:
-    """The token table around digits where a page behind them is blank, once for each byte order.
+    """Yield the token table around digits that is cut by a blank page behind them.
+
+    It is yielded once for each byte order.
 
     Args:
-        segment: the memory that holds the digits.
+        segment: the memory with the digits.
         digits: offset of the digits' tokens.
     """
     low = max(0, digits - MAX_TABLE)
@@ -166,7 +182,7 @@ def cut_token_tables(segment: Segment, digits: int) -> Iterator[TokenTable]:
     if len(after) == CODES - FIRST_DIGIT or len(before) < FIRST_DIGIT or (np.diff(after) == 1).any():
         return
     start = int(before[0]) + 1 if len(before) > FIRST_DIGIT else 0
-    # what stands before the table can end without a zero, but hardly with characters of names
+    # the bytes before the table need not end with a zero, but hardly end with characters of names
     strings = data[start:origin]
     strange = np.flatnonzero((strings != 0) & ((strings <= ord(" ")) | (strings >= 0x7F)))
     start += int(strange[-1]) + 1 if len(strange) else 0
@@ -175,7 +191,7 @@ def cut_token_tables(segment: Segment, digits: int) -> Iterator[TokenTable]:
     ends = np.flatnonzero(strings == 0) + 1
     if len(ends) != FIRST_DIGIT + len(after) or (np.diff(np.append(0, ends)) == 1).any():
         return
-    # an unknown token is empty: one zero more stands for all of them
+    # unknown tokens are empty: one more zero stands for each
     starts = np.append(np.append(0, ends), np.arange(CODES - len(ends)) + len(strings) + 1)
     known = np.arange(CODES) < len(ends)
     codes = np.arange(FIRST_DIGIT, len(ends))

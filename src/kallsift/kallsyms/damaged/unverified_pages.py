@@ -1,7 +1,7 @@
-"""Entries of a stream of which some pages hold something else: those of proven pages, and walks over the others.
+"""Read a stream of which some pages are overwritten: entries of proven pages, and walks over the others.
 
-A page that no group proves may be a true one between two that are foreign. What it holds is read without asking where
-it belongs, and the order of names has to tell that.
+A page that no group proves may be a true page between two overwritten ones. Its entries are read without knowledge of
+their indices; the order of names must tell these.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def proven_entries(
     letters: NDArray[np.bool_],
     two_byte_lengths: bool,
 ) -> Entries:
-    """The entries that are proven, and walks adrift over all pages that are neither proven nor blank.
+    """Return the proven entries, and walks over the pages neither proven nor blank.
 
     Args:
         data: the segment's bytes.
-        blank: the pages that are lost for sure.
-        entries: those that were found, proven or not.
-        offset: of the first entry.
+        blank: the pages that are lost for certain.
+        entries: the entries that were found, proven or not.
+        offset: offset of the first entry.
         end: offset that the stream does not reach beyond.
         letters: shape (256,), whether an entry can begin with each code.
         two_byte_lengths: whether a length may take two bytes.
@@ -54,7 +54,10 @@ def proven_entries(
 
 
 def _doubtful_runs(settled: NDArray[np.bool_], first: int, size: int) -> Iterator[tuple[int, int]]:
-    """Where neighbouring pages that are not settled begin and end, relative to the stream."""
+    """Yield start and end of runs of pages that are not settled.
+
+    Both are relative to the stream.
+    """
     edges = np.flatnonzero(np.diff(np.concatenate(([True], settled, [True])).astype(np.int8)))
     for begin, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
         low, high = max(0, begin * PAGE + first), min(size, stop * PAGE + first)
@@ -63,27 +66,29 @@ def _doubtful_runs(settled: NDArray[np.bool_], first: int, size: int) -> Iterato
 
 
 def _walks(following: NDArray[np.int64], low: int, high: int, first: int) -> Iterator[NDArray[np.int64]]:
-    """Walks over a run of pages, without those pages on which they lead nowhere."""
+    """Yield walks over a run of pages, without the pages on which they lead nowhere."""
     while low < high:
         inner = np.append(np.minimum(following[low:high] - low, high - low), high - low)
         walk = longest_walk(inner, 0, high - low) + low
         page = page_begin(int(walk[-1]), first)
         whole = walk[-1] + FIRST_WHOLE >= high
         if not whole:
-            # nor is what reaches into that page
+            # entries that reach into that page are dropped as well
             walk = walk[walk <= page]
         if len(walk) > 2 * UNSURE_OF_ANY:
             yield walk
-        # from something else a walk can have led into a page as it leads into nothing
+        # the walk may have entered that page from an overwritten one, so the page is tried again from its start
         low = high if whole else page if low < page else page + PAGE
 
 
 def halves(walk: NDArray[np.int64], start: int) -> tuple[NDArray[np.int64], ...]:
-    """A walk cut at the page in its middle, or nothing if it lies on one page; what lies on both is in neither.
+    """Return the two parts of a walk, cut at the page in its middle.
+
+    Nothing is returned if it lies on one page. An entry on both sides of the cut is in neither part.
 
     Args:
         walk: offsets of entries in a segment's data.
-        start: address of the segment, which says where pages begin.
+        start: address of the segment, by which pages begin.
     """
     pages = pages_in_segment(start, walk)
     if pages[0] == pages[-1]:
@@ -94,12 +99,12 @@ def halves(walk: NDArray[np.int64], start: int) -> tuple[NDArray[np.int64], ...]
 
 
 def ranks_in_order(ranks: Ranks, names: Sequence[bytes], start: int) -> Ranks:
-    """What is left of a permutation less the pages of it that proven names show to hold something else.
+    """Return the permutation without the pages that proven names show as overwritten.
 
     Args:
-        ranks: what is left of seqs_of_names.
-        names: of all symbols; empty where they are not proven.
-        start: address of the segment, which says where pages begin.
+        ranks: the surviving part of seqs_of_names.
+        names: names of all symbols; empty where they are not proven.
+        start: address of the segment, by which pages begin.
     """
     known = ranks.order >= 0
     known[known] = [bool(names[index]) for index in ranks.order[known].tolist()]
@@ -111,7 +116,7 @@ def ranks_in_order(ranks: Ranks, names: Sequence[bytes], start: int) -> Ranks:
         if mark and mark not in text:
             continue
         own = [name.partition(mark)[0] for name in there] if mark else there
-        # hardly more than merging, for most are in order
+        # sorting costs little more than merging, because most names are in order
         number = {name: number for number, name in enumerate(dict.fromkeys(sorted(own)))}
         numbers = np.zeros(len(known), np.int64)
         numbers[known] = [number[name] for name in own]

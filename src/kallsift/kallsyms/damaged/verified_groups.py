@@ -1,7 +1,7 @@
-"""Which pages of a name stream hold what they did: those of groups of names that lead from one marker to the next.
+"""Prove pages of a name stream by groups of names that lead from one marker to the next.
 
-What no such group shows can be a page of something else that goes on as names do: walks fall into step on any piece of
-a name stream.
+A page that no such group proves can be an overwritten one that continues as names do: a walk falls into step on any
+piece of a name stream.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from kallsift.kallsyms.format.markers import GROUP
 from kallsift.kallsyms.format.name_stream import is_padding
 
 LEAST_ENTRIES = 16
-"""Entries of such a group that must begin on a page: the last one of few can end at the marker by chance."""
+"""Lowest number of entries of such a group that must begin on a page: the last one of few can end at the marker by
+chance."""
 
 
 def whole_groups(
@@ -27,7 +28,10 @@ def whole_groups(
     heads: NDArray[np.int64],
     following: NDArray[np.int64],
 ) -> Iterator[tuple[int, int]]:
-    """Indices of the entries from one marker on, and before the next one, or the end, that they lead to."""
+    """Yield ranges of entries that lead from one marker to the next, or to the end.
+
+    Each range is the index of the first entry and the index behind the last one.
+    """
     numbers = sorted(markers)
     for number, after in zip(numbers, [*numbers[1:], None], strict=True):
         first, last = number * GROUP, len(heads) if after is None else after * GROUP
@@ -41,7 +45,7 @@ def whole_groups(
 def proving_pages(
     pages: Pages, offset: int, groups: Iterable[tuple[int, int]], heads: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """The pages that enough entries of whole groups begin on, shape of all pages."""
+    """Tell which pages enough entries of whole groups begin on; a mask of all pages."""
     proving = np.zeros(len(pages.lost), np.bool_)
     for first, last in groups:
         numbers, entries = np.unique(pages.number(heads[first:last] + offset), return_counts=True)
@@ -57,10 +61,11 @@ def suspected_pages(
     groups: Iterable[tuple[int, int]],
     proving: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """Pages on which walks go wrong, or groups do not end at the next marker, though none of their bytes is blank.
+    """Return the pages that seem overwritten: walks go wrong, but nothing is blank.
 
-    Unless a group that does end there shows that they are whole; if such groups show all of them to be, one does by
-    chance, and none is believed.
+    A walk goes wrong if it breaks off or its group does not end at the next marker. Pages are not suspected if a group
+    that ends at its marker proves them. But if such groups prove all pages of a wrong walk, one of them ends there by
+    chance, and none of them is believed.
     """
     whole = {first // GROUP for first, _ in groups}
     ends = {number: markers[number + 1] for number in markers if number not in whole and number + 1 in markers}
