@@ -81,7 +81,7 @@ def attempt(module: Container, content: bytes) -> str:
 
 def container_trials(container: str, seed: int) -> Trials:
     """Damaged files of a container."""
-    module = cast(Container, import_module(f"kallsift.memory.{container}"))
+    module = cast(Container, import_module(f"kallsift.memory.formats.{container}"))
     samples = [sample() for sample in SAMPLES[container]]
 
     def content(number: int, chance: random.Random) -> bytes:

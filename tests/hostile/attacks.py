@@ -20,9 +20,11 @@ from backports import zstd
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.token_scan import DIGITS
+from kallsift.memory.formats import elf_core
 from kallsift.memory.formats.avml_frames import IDENTIFIER
+from tests.image.builders import lzop
 from tests.kernel.made_machine import MIB, Machine
-from tests.memory.writers import hyperv
+from tests.memory.writers import hyperv, xen
 from tests.memory.writers.kdump import Kdump, kdump
 
 PAGE = 4096
@@ -179,6 +181,41 @@ def empty_promises(size: int) -> bytes:
     return struct.pack("<4sIQQ8x", b"AVML", 2, 0, count * 65536 - 1) + IDENTIFIER + chunk * count + bytes(8)
 
 
+def many_headers(count: int, size: int) -> bytes:
+    """An ELF core whose program headers lead to the same bytes, each to other addresses."""
+    content = b"\xaa" * size
+    programs = np.zeros(count, elf_core.PROGRAM_HEADER[64])
+    behind = 64 + programs.nbytes + 64
+    programs["type"], programs["offset"] = elf_core.LOAD, behind
+    programs["physical"] = np.arange(count, dtype=np.uint64) * np.uint64(2 * size)
+    programs["file_size"] = programs["memory_size"] = size
+    fields = (4, 62, 1, 0, 64, 64 + programs.nbytes, 0, 64, 56, 0xFFFF, 64, 1, 0)
+    header = b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + struct.pack("<HHIQQQIHHHHHH", *fields)
+    section = struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 0, 0, count, 0, 0)
+    return header + programs.tobytes() + section + content
+
+
+def tiny_lime(count: int) -> bytes:
+    """A LiME dump whose ranges hold one byte each."""
+    return b"".join(struct.pack("<4sIQQ8xB", b"EMiL", 1, 2 * number, 2 * number, 7) for number in range(count))
+
+
+def apart(count: int) -> bytes:
+    """A dump of Xen's of pages none of which is beside another."""
+    return xen.core([(2 * number, b"\xaa" * PAGE) for number in range(count)], [])
+
+
+def damaged_bzip2(size: int) -> bytes:
+    """A stream of bzip2 in which nothing but the marks of blocks follows."""
+    return bz2.compress(b"x" * 100) + b"BZh9" + repeated(struct.pack(">QQ", 0x314159265359 << 16, 1), size)
+
+
+def tiny_lzop(size: int) -> bytes:
+    """A stream of lzop whose blocks hold one byte each, and then nothing but headers of full blocks."""
+    blocks, headers = struct.pack(">IIB", 1, 1, 7), struct.pack(">II", 1 << 18, 9)
+    return lzop(b"x", 0)[:-4] + repeated(blocks, size // 2) + repeated(headers, size // 2)
+
+
 DIGIT_RUNS = DIGITS * 65_537
 TABLES = token_table() * 258
 
@@ -218,6 +255,13 @@ ATTACKS: dict[str, Attack] = {
     "Hyper-V with 256 MiB of keys": Attack(partial(many_keys, 256 * MIB)),
     "AVML with chunks of a byte": Attack(partial(tiny_chunks, 16 << 20)),
     "AVML with ranges of a byte": Attack(partial(tiny_ranges, 64 * MIB)),
+    "ELF of 131,072 headers of a page": Attack(partial(many_headers, 131_072, PAGE)),
+    "ELF of 2,000 headers of 64 MiB": Attack(partial(many_headers, 2_000, 64 * MIB)),
+    "ELF of 131,072 headers of 64 MiB": Attack(partial(many_headers, 131_072, 64 * MIB)),
+    "LiME with ranges of a byte": Attack(partial(tiny_lime, 65_536)),
+    "Xen's, with pages apart": Attack(partial(apart, 16_384)),
+    "bzip2 of nothing but marks": Attack(partial(damaged_bzip2, 8 * MIB)),
+    "lzop of blocks of a byte": Attack(partial(tiny_lzop, 8 * MIB)),
     "AVML with empty promises": Attack(partial(empty_promises, 64 * MIB)),
 }
 """By name, as the issue that asked for each has it, and some near it."""

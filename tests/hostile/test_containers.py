@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 
 from kallsift.budget import MIN_OUTPUT, MIN_WORK, OUTPUT_RATIO
 from kallsift.errors import SourceError
-from kallsift.memory import spool
+from kallsift.memory import run_budget, spool
 from kallsift.memory.formats import avml, avml_frames
 from kallsift.memory.formats import registry as containers
 from kallsift.memory.formats.hyperv import key_value_store
-from kallsift.memory.formats.kdump import reader as kdump
 from kallsift.memory.memory import Memory
 from kallsift.memory.reassembled_file import Rearranged
 from kallsift.optional_package import optional_package
 from tests.kernel.made_machine import MIB
 
-from .attacks import empty_promises, many_keys, scattered_kdump, tiny_chunks, tiny_ranges
+from .attacks import (
+    apart,
+    empty_promises,
+    many_headers,
+    many_keys,
+    scattered_kdump,
+    tiny_chunks,
+    tiny_lime,
+    tiny_ranges,
+)
 
 
 def opened(content: bytes) -> Memory:
@@ -34,10 +44,26 @@ def most(content: bytes, cost: int) -> int:
 def test_runs_of_a_kdump() -> None:
     content = scattered_kdump(40_000)
     memory = opened(content)
-    count = most(content, kdump.RUN_SIZE)
+    count = most(content, run_budget.RUN_SIZE)
     assert 0.9 * count < len(memory.segments) <= count
     assert memory.read(0, 4096).tobytes() == b"\xaa" * 4096
     assert f"left out: {40_000 - len(memory.segments):,} runs of pages" in memory.notes[-1]
+
+
+def test_headers_of_an_elf_core_that_lead_to_the_same_bytes() -> None:
+    for content in (many_headers(40_000, 4096), many_headers(500, MIB)):
+        memory = opened(content)
+        assert memory.size <= 2 * len(content) + MIB
+        assert "ranges of the same bytes" in memory.notes[-1]
+        assert memory.read(0, 4096).tobytes() == b"\xaa" * 4096
+
+
+@pytest.mark.parametrize("write", [partial(tiny_lime, 40_000), partial(apart, 4_000)])
+def test_ranges_of_other_containers(write: Callable[[], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_budget, "RUN_SIZE", MIN_OUTPUT // 1000)
+    memory = opened(write())
+    assert 900 < len(memory.segments) <= 2000
+    assert "ranges of memory" in memory.notes[-1]
 
 
 def test_chunks_of_an_avml_dump(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -311,13 +311,15 @@ def many(count: int) -> bytes:
 
 
 def test_more_program_headers_than_their_field_holds() -> None:
-    assert len(read(many(70_000)).segments) == 70_000
+    memory = read(many(70_000))
+    assert f"{70_000 - len(memory.segments):,} ranges of memory" in memory.notes[-1]
 
 
 def test_number_of_program_headers_is_bounded_and_so_is_time() -> None:
     assert "more than any dump has" in refusal(many(elf_core.PROGRAM_LIMIT + 1))
     begin = time.process_time()
-    assert len(read(many(elf_core.PROGRAM_LIMIT)).segments) == elf_core.PROGRAM_LIMIT
+    memory = read(many(elf_core.PROGRAM_LIMIT))
+    assert f"{elf_core.PROGRAM_LIMIT - len(memory.segments):,} ranges of memory" in memory.notes[-1]
     assert time.process_time() - begin < 20
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 
 import kallsift
 from kallsift.budget import MIN_OUTPUT
+from kallsift.memory import run_budget
 from kallsift.memory.formats.kdump import header as kdump_header
 from kallsift.memory.formats.kdump import reader as kdump
 from tests.memory.builders import ByteOrder, note
@@ -249,7 +250,7 @@ def test_of_billions_of_runs_the_largest_are_there(monkeypatch: pytest.MonkeyPat
     content = writer.kdump(
         {number: page(number) for number in (*range(0, 99, 2), 100, 101, 102, 103, *range(105, 300, 2))}
     )
-    monkeypatch.setattr(kdump, "RUN_SIZE", MIN_OUTPUT // 40)
+    monkeypatch.setattr(run_budget, "RUN_SIZE", MIN_OUTPUT // 40)
     memory = open_bytes(kdump, content)
     assert 1 <= len(memory.segments) <= 41
     assert memory.read(100 * 4096, 4 * 4096).tobytes() == b"".join(page(number) for number in range(100, 104))

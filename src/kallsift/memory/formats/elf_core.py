@@ -13,13 +13,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory.claimed import Claimed
 from kallsift.memory.formats import elf_notes
 from kallsift.memory.formats.lost_headers import open_without_headers
 from kallsift.memory.memory import AddressSpace, Memory, Stretch, cut_short, sorted_segments
-from kallsift.memory.reassembled_file import Content, Rearranged, stretch
+from kallsift.memory.reassembled_file import Content, Rearranged, stored_size_of, stretch
 from kallsift.memory.remarks import limited, reason
+from kallsift.memory.run_budget import largest_segments
 from kallsift.memory.unreadable import UnreadablePages
 
 MAGIC = b"\x7fELF"
@@ -380,7 +382,9 @@ def _segments(view: Content, core: Core) -> tuple[tuple[Stretch, ...], list[str]
     # Dumps with paging list the same bytes once for every virtual address; this needs no remark.
     columns = (loads[field].tolist() for field in ("physical", "offset", "file_size"))
     ranges = dict.fromkeys(zip(*columns, strict=True))
-    claimed = Claimed()
+    claimed, used = Claimed(), Claimed()
+    budget = WorkBudget.of(stored_size_of(view))
+    again = 0
     pieces: list[tuple[int, int, int]] = []
     remarks: list[str] = []
     for start, offset, size in ranges:
@@ -391,13 +395,19 @@ def _segments(view: Content, core: Core) -> tuple[tuple[Stretch, ...], list[str]
             continue
         if present < size:
             remarks.append(cut_short(range_name, present, size))
+        again += present - sum(high - low for low, high in used.claim(offset, offset + present)) if present else 0
+        if again > len(view):
+            # the same bytes in many places are no memory, but work
+            budget.leave_out("ranges of the same bytes")
+            continue
         free = claimed.claim(start, start + present) if present else []
         pieces.extend((low, high, offset + low - start) for low, high in free)
         repeated = present - sum(high - low for low, high in free)
         if repeated:
             remarks.append(f"{range_name} repeats {repeated} bytes of ranges before it: those were kept")
-    segments = (stretch(view, low, offset, offset + high - low) for low, high, offset in _joined(pieces))
-    return sorted_segments(segments), remarks
+    segments = [stretch(view, low, offset, offset + high - low) for low, high, offset in _joined(pieces)]
+    kept = sorted_segments(largest_segments(segments, budget))
+    return kept, remarks + ([budget.left_out] if budget.left_out else [])
 
 
 def _joined(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

@@ -11,11 +11,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory.claimed import Claimed
+from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.formats.range_headers import SIZE, Range, RangeFormat, next_range, range_at
 from kallsift.memory.memory import AddressSpace, Memory, Segment, cut_short, sorted_segments
 from kallsift.memory.remarks import limited, reason
+from kallsift.memory.run_budget import largest_segments
 
 MAGIC = 0x4C694D45
 VERSION = 1
@@ -61,7 +64,9 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
             segments.append(Segment(found.start, data))
         elif len(data):
             notes.append(f"{what} overlaps others before it, and is left out")
-    kept = sorted_segments(segments)
+    budget = WorkBudget.of(stored_size(view))
+    kept = sorted_segments(largest_segments(segments, budget))
+    notes += [budget.left_out] if budget.left_out else []
     if not kept:
         raise SourceError(f"{name}: the LiME dump ends before any memory{reason(notes)}; copy it again")
     return Memory(

@@ -31,6 +31,7 @@ from kallsift.memory.formats.kdump.repair import repaired
 from kallsift.memory.lazy_segment import Cache, Stored
 from kallsift.memory.memory import AddressSpace, Hints, Memory, sorted_segments
 from kallsift.memory.reassembled_file import Content, Rearranged, stored_size_of
+from kallsift.memory.run_budget import largest_runs
 from kallsift.memory.unreadable import UnreadablePages
 from kallsift.optional_package import MissingPackageError
 
@@ -43,12 +44,6 @@ CACHE_SIZE = 16 << 20
 DESCRIPTORS_AT_ONCE = 1 << 20
 LAST = 1 << 10
 """Number of last descriptors that are read to test whether the file has all pages, which stand in the same order."""
-
-RUN_COST, RUN_SIZE = 1 << 16, 1 << 15
-"""Cost of a run of pages in all searches, as the number of bytes that could be read in that time; and bytes to keep it.
-
-Machines without their free pages have some ten thousand runs, and files that are as large.
-"""
 
 Report = Callable[[int, int], None]
 """Function that gets the begin and end of bytes of a run that cannot be read."""
@@ -257,7 +252,7 @@ def _stretches(pages: _Pages, cache: Cache, owner: int, budget: WorkBudget) -> t
     if header.incomplete or not _whole(pages, promised):
         starts, counts, firsts = _present(pages, starts, counts, promised)
         remarks += [f"the kdump is cut short: {int(counts.sum())} of {promised} pages present"]
-    chosen = _largest(counts, budget)
+    chosen = largest_runs(counts, budget, "runs of pages")
     starts, counts, firsts = starts[chosen], counts[chosen], firsts[chosen]
     if len(starts) and (int(starts[-1]) + int(counts[-1])) * page > 1 << 64:
         raise SourceError(f"{pages.name}: pages lie behind the end of all addresses; the file is damaged")
@@ -278,17 +273,6 @@ def _stretches(pages: _Pages, cache: Cache, owner: int, budget: WorkBudget) -> t
         for number, (start, count, first) in enumerate(rows)
     ]
     return stretches, remarks
-
-
-def _largest(counts: NDArray[np.int64], budget: WorkBudget) -> NDArray[np.int64]:
-    """Return the indices of the largest runs, as many as the budget allows.
-
-    They keep the order of the runs. ``counts`` has the number of pages of each run.
-    """
-    allowed = min(budget.work // RUN_COST, budget.output // RUN_SIZE)
-    if not budget.take("runs of pages", RUN_COST * len(counts), RUN_SIZE * len(counts), count=len(counts) - allowed):
-        budget.take("", RUN_COST * allowed, RUN_SIZE * allowed)
-    return np.sort(np.argsort(-counts, kind="stable")[:allowed])
 
 
 def _whole(pages: _Pages, promised: int) -> bool:
