@@ -36,7 +36,10 @@ def arrow_table(table: SymbolTable) -> Any:
 
 
 def _columns(table: SymbolTable) -> dict[str, Any]:
-    """Return what is known whole, as iteration over the table yields it; names as a list."""
+    """Return the columns of all symbols that iteration yields.
+
+    Names are a list.
+    """
     rows = np.flatnonzero(table.whole)
     names = table.names()
     return {
@@ -48,7 +51,7 @@ def _columns(table: SymbolTable) -> dict[str, Any]:
 
 
 def _package(name: str) -> Any:
-    """Import what makes a table.
+    """Import the package that makes a table.
 
     Raises:
         KallsiftError: if it is not installed.

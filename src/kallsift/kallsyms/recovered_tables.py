@@ -36,7 +36,7 @@ class Row:
 
 
 class Layout(Enum):
-    """How certain the location of the address array is."""
+    """Certainty of the location of the address array."""
 
     USUAL = "usual"
     """The array touches another table."""

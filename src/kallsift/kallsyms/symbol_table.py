@@ -54,7 +54,10 @@ class Location:
     size: int | None
 
     def __str__(self) -> str:
-        """As the kernel writes it, safe to print; a size that nothing bounds is left out."""
+        """Return the location as the kernel writes it, safe to print.
+
+        The size is left out if there is none.
+        """
         size = "" if self.size is None else f"/{self.size:#x}"
         return f"{escaped(self.symbol.name)}+{self.offset:#x}{size}"
 
@@ -88,7 +91,7 @@ class SymbolTable:
         return f"<SymbolTable: {len(self):,} symbols of {8 * self.word_size} bits>"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out of a pickle what follows from the fields."""
+        """Return the fields for a pickle, without the cached values that follow from them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __iter__(self) -> Iterator[Symbol]:
@@ -167,11 +170,11 @@ class SymbolTable:
         return self.symbol(found)
 
     def __reversed__(self) -> Iterator[Symbol]:
-        """The symbols of iteration, the last one first."""
+        """Yield the symbols of iteration, the last one first."""
         return (self.symbol(index) for index in np.flatnonzero(self.whole)[::-1].tolist())
 
     def __contains__(self, key: object) -> bool:
-        """Whether there is a symbol of that name, or this very symbol."""
+        """Tell whether there is a symbol of that name, or this very symbol."""
         if isinstance(key, Symbol):
             return 0 <= key.index < len(self) and bool(self.whole[key.index]) and self.symbol(key.index) == key
         return isinstance(key, str) and self.find(key) is not None
@@ -227,10 +230,12 @@ class SymbolTable:
         return result
 
     def to_numpy(self) -> dict[str, NDArray[Any]]:
-        """Return the columns as arrays of one length: a row for each symbol that iteration yields.
+        """Return the columns as arrays of one length, a row for each symbol.
+
+        The rows are those symbols that iteration yields.
 
         Returns:
-            ``address``, uint64; ``type``, U1, the letters; ``name``, StringDType; ``index``, int64, the place in the
+            ``address``, uint64; ``type``, U1, the letters; ``name``, StringDType; ``index``, int64, the position in the
             kernel's own order: it skips the symbols of which something is unknown.
         """
         from kallsift.kallsyms.data_frames import numpy_columns

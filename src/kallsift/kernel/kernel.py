@@ -1,4 +1,4 @@
-"""Kernel: what was recovered of one kernel, with the evidence for it."""
+"""Hold one kernel as it was recovered, with the evidence for it."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from kallsift.memory.memory import AddressSpace, Memory, printable
 
 
 class State(Enum):
-    """What a kernel in the dump is."""
+    """The state of a kernel that was found in a source."""
 
     RUNNING = "running"
-    """Its own page table maps it, and its data point into memory outside its image."""
+    """Its own page table maps it, and its data point to memory outside its image."""
     STALE = "stale copy"
-    """It ran: its words were relocated or point into memory outside the image. Nothing says that it still does."""
+    """It ran: its words were relocated, or point to memory outside the image. Nothing shows that it still runs."""
     IMAGE = "image file"
-    """As the linker made it: a kernel image, or the copy of one that a machine's memory holds."""
+    """It is as the linker made it: a kernel image, or the copy of one in a machine's memory."""
     GUEST = "nested guest"
-    """It runs in a virtual machine, of the machine whose memory this is."""
+    """It runs in a virtual machine on the machine whose memory this is."""
     TABLES = "tables alone"
-    """Nothing tells where its tables are mapped, and so nothing of it but these was seen."""
+    """Nothing tells where its tables are mapped, so only the tables themselves were found."""
     PANICKED = "panicked"
     """It panicked, and its capture kernel runs instead of it."""
 
 
 class Role(Enum):
-    """What a kernel that ran is beside others, by its own variables."""
+    """The role of a kernel that ran beside other kernels, by its own variables."""
 
     ORDINARY = "ordinary"
-    """Nothing says that it ended, or that it runs for another one."""
+    """Nothing shows that it ended, or that it runs for another kernel."""
     PANICKED = "panicked"
     """It panicked."""
     CAPTURE = "capture kernel"
     """It was started to save the memory of a kernel that panicked (kdump)."""
     REPLACED = "replaced"
-    """It has started another kernel in its place (kexec)."""
+    """It started another kernel in its place (kexec)."""
 
 
 @dataclass(frozen=True, repr=False)
 class TablePlace:
-    """Where one of the kernel's tables lies.
+    """The location of one of the kernel's tables.
 
     Attributes:
         name: the table's name in the kernel source without ``kallsyms_``, e.g. ``token_table``.
         physical: address of its first byte in the source.
-        virtual: the same where the image is mapped.
-        size: bytes.
+        virtual: address of its first byte where the image is mapped.
+        size: size in bytes.
     """
 
     name: str
@@ -71,27 +71,28 @@ class Kernel:
 
     Attributes:
         symbols: the whole built-in table in the kernel's own order.
-        evidence: every check, and how it came out.
-        state: running or not.
+        evidence: all checks and their outcomes.
+        state: whether it runs, and what it is otherwise.
         byte_order: ``"<"`` or ``">"``.
-        architecture: e.g. ``x86-64``; None if no page table or image header told.
-        banner: the ``Linux version ...`` line, None if not found.
+        architecture: e.g. ``x86-64``; None if neither a page table nor an image header told it.
+        banner: the ``Linux version ...`` line; None if it was not found.
         encoding: name of the address encoding, e.g. ``"self-relative"``.
-        tables: places of the tables, in the order of their addresses.
+        tables: locations of the tables, in the order of their addresses.
         virtual_base: address of ``_text`` (or ``_stext``) in the running kernel.
-        physical_base: the same byte's physical address.
-        kaslr_slide: virtual base less the address it was linked at, None if that cannot be known.
+        physical_base: physical address of the same byte.
+        kaslr_slide: virtual base less the address that it was linked at; None if that is unknown.
         page_table_root: physical address of the kernel's own top-level table.
-        mapping: how addresses are translated: by page tables of which mode, by windows; None if nothing is known to.
-        role: what it is beside other kernels.
-        others: states of the other kernels that were met in the source, None where they were not looked at.
-        memory: what it was found in: the source, or the image that was unpacked from it.
+        mapping: the translation of addresses, by page tables of one mode or by windows; None if it is unknown.
+        role: its role beside other kernels.
+        others: states of the other kernels that were found in the source; None for one that was not examined.
+        memory: the memory in which it was found: the source, or the image that was unpacked from it.
         distance: virtual address less address in ``memory`` of each byte of the image, modulo 2^64.
-        damage: what its tables lost; empty where nothing was.
+        damage: the lost pages of its tables; empty where none is lost.
         is_placed: whether anything tells where it is mapped; if not, ``distance`` leads to no byte of ``memory``, and
             the addresses of ``tables`` are guesses.
-        left_out: what was left out when the search had cost as much as its source is worth; None if nothing was.
-        lists: lists that run from its image through other memory and back, not all, if many: what shows it alive.
+        left_out: the work that was left out because the search had used its budget; None if nothing was left out.
+        lists: number of lists that run from its image through other memory and back, which shows it alive; not all are
+            counted if there are many.
     """
 
     symbols: SymbolTable
@@ -125,13 +126,16 @@ class Kernel:
         return f"<Kernel {name}: {self.state.value}{base}, {trust}, {len(self.symbols):,} symbols>"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give a pickle the names of what translates addresses: it is made of functions, which none can hold."""
+        """Return the state for a pickle, with names in place of the mapping.
+
+        A mapping is made of functions, which a pickle cannot hold.
+        """
         mapping = self.mapping
         named = None if mapping is None else (mapping.architecture, mapping.name, self.byte_order, self.attribute_bits)
         return {each.name: getattr(self, each.name) for each in fields(self) if each.init} | {"mapping": named}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Find what translates addresses again by its names."""
+        """Restore the state from a pickle; find the mapping by its names."""
         if state["mapping"] is not None:
             *names, attribute_bits = state["mapping"]
             mapping = mapping_named(*names)
@@ -142,31 +146,41 @@ class Kernel:
 
     @property
     def paging(self) -> str | None:
-        """The mode of its page table, e.g. ``"4-level"``; None if nothing is known to map it."""
+        """Mode of its page table, e.g. ``"4-level"``; None if no mapping is known."""
         return None if self.mapping is None else self.mapping.name
 
     @property
     def attribute_bits(self) -> int:
-        """Bits of addresses in page-table entries that mark encrypted or shared memory; 0 if none do."""
+        """Address bits in page-table entries that mark encrypted or shared memory.
+
+        0 if there are none.
+        """
         return self.mapping.attribute_bits if isinstance(self.mapping, PagingMode) else 0
 
     @property
     def has_memory(self) -> bool:
-        """Whether the memory is there that the kernel had beside its image, mapped as it had it."""
+        """Whether the kernel's memory beside its image is there, and mapped as it was."""
         return self.memory.image is None and self.state in (State.RUNNING, State.GUEST, State.PANICKED)
 
     @property
     def has_readable_tables(self) -> bool:
-        """Whether no page of its tables turned out to be unreadable, be it after they were proven."""
+        """Whether all pages of its tables are readable, also those read after the proof."""
         return all(self.memory.is_readable(table.physical, table.size) for table in self.tables)
 
     def place(self, address: int) -> int:
-        """Return where an address of its memory lies: the same, or the offset in the file where that is an image's."""
+        """Return the location of an address of its memory in the source.
+
+        This is the address itself, or the offset in the file if the memory is an image's.
+        """
         image = self.memory.image
         return address if image is None or self.memory.space is not AddressSpace.FILE else address + image.skipped
 
     @property
     def proven(self) -> bool:
-        """Whether every essential check passed, and the kernel is the running one or the source is its image."""
+        """Whether the kernel is proven.
+
+        It is proven if every essential check passed or was absent, and if it is the running kernel, or the source is
+        its image.
+        """
         wanted = State.RUNNING if self.memory.image is None else State.IMAGE
         return self.state is wanted and proven(self.evidence)

@@ -43,7 +43,7 @@ def unmarked_streams(
     firsts: NDArray[np.uint8],
     letters: NDArray[np.bool_],
 ) -> list[tuple[int, int, int]]:
-    """Return candidates of streams by a count that a walk follows, the likeliest first.
+    """Return candidates of streams by a count that a walk follows, likeliest first.
 
     Each is the offset of the count, the offset of the first entry, and the count.
 

@@ -58,9 +58,9 @@ def stream_begin(
 
 
 def _all_lost(pages: Pages, low: int, high: int) -> bool:
-    """Tell whether all pages from that of ``low`` on, up to that of ``high``, are lost.
+    """Tell whether all pages from that of ``low`` up to that of ``high`` are lost.
 
-    The page of ``high`` itself need not be lost.
+    The page of ``high`` itself need not be lost. The page of ``low`` must be.
     """
     first, last = pages.number(np.array([low, high]))
     return bool(pages.lost[first] and pages.lost[first:last].all())

@@ -1,1 +1,1 @@
-"""Read what a placed kernel holds: memory, lists, texts, sections, types."""
+"""Read the contents of a placed kernel: memory, lists, strings, sections, types."""

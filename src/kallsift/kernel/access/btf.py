@@ -1,7 +1,7 @@
-"""BTF: the types that a kernel carries of itself, as far as structures and their members go.
+"""Read BTF, the types that a kernel describes in its own image, as far as structures and their members are concerned.
 
-Format: Documentation/bpf/btf.rst and include/uapi/linux/btf.h of the kernel. Types have no index; each says by its kind
-and its count of members how long it is.
+Format: Documentation/bpf/btf.rst and include/uapi/linux/btf.h of the kernel. Types have no index; the length of each
+follows from its kind and its number of members.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from kallsift.kernel.kernel import Kernel
 MAGIC = 0xEB9F
 HEADER = 24
 MAX_SIZE = 1 << 26
-"""Bytes of all types at most; a kernel has some 6 MB of them."""
+"""Highest size of all types in bytes; a kernel has some 6 MB of them."""
 
 MAX_TYPE_SIZE = 1 << 32
-"""Bytes of a single type at most."""
+"""Highest size of a single type in bytes."""
 
 MAX_UNNAMED = 256
-"""Structures without a name inside of one that are followed at most."""
+"""Highest number of unnamed structures inside of one structure that are followed."""
 
 MAX_SAME = 64
-"""Places among the strings where a name is looked for at most; kernels have each string once."""
+"""Highest number of places among the strings at which a name is found; kernels have each string once."""
 
 MAX_DEPTH = 32
-"""Types that are followed from one to the next at most, through names, qualifiers and arrays."""
+"""Highest number of types that are followed from one to the next, through names, qualifiers and arrays."""
 
 INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT = range(1, 12)
 FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(12, 20)
@@ -43,17 +43,17 @@ NAMES_FOR = (TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG)
 """Kinds that stand for another type."""
 
 WORDS = 3
-"""Words of four bytes that each type has: name, kind and count, size or type."""
+"""Number of 32-bit words that each type has: name, kind and count, size or type."""
 
 FIXED = {INT: 1, ARRAY: 3, VAR: 1, DECL_TAG: 1}
-"""Words behind these, by kind."""
+"""Number of words behind these, by kind."""
 
 EACH = {STRUCT: 3, UNION: 3, ENUM: 2, FUNC_PROTO: 2, DATASEC: 3, ENUM64: 3}
-"""Words behind these for each member, by kind."""
+"""Number of words behind these for each member, by kind."""
 
 
 class BtfError(KallsiftError):
-    """There are no types, or they make no sense."""
+    """Raised where types are absent or invalid."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Member:
     """A member of a structure.
 
     Attributes:
-        offset: from the structure's beginning, in bytes; of a bit field that of the byte that it begins in.
+        offset: offset from the structure's beginning, in bytes; for a bit field, of the byte in which it begins.
         type: number of its type.
     """
 
@@ -74,8 +74,8 @@ class Struct:
     """A structure or union.
 
     Attributes:
-        size: bytes.
-        members: by name; those of members without a name count as its own.
+        size: size in bytes.
+        members: members by name; members of an unnamed member count as its own.
     """
 
     size: int
@@ -98,17 +98,17 @@ class Btf:
 
     @cached_property
     def _places(self) -> NDArray[np.int64]:
-        """Where each type that is there as a whole begins in ``words``; type 0 is void and has no place."""
+        """Index in ``words`` of each complete type; the entry of void, type 0, is unused."""
         kinds, counts = (self.words >> np.uint32(24)).astype(np.uint8) & np.uint8(0x1F), self.words & np.uint32(0xFFFF)
         fixed, each = np.zeros(32, np.uint32), np.zeros(32, np.uint32)
         fixed[list(FIXED)], each[list(EACH)] = list(FIXED.values()), list(EACH.values())
         sizes = each[kinds] * counts + fixed[kinds] + np.uint32(WORDS)
-        # a type that began one word earlier would have its kind here; of a view single items are taken quickly
+        # the kind is in a type's second word, hence the shift by one; single items of a memoryview are read quickly
         steps, places, place, last = memoryview(sizes[1:]), [0], 0, len(self.words) - WORDS
         while place <= last:
             places.append(place)
             place += steps[place]
-        # the last one may not be there as a whole
+        # the last type may be incomplete
         return np.array(places if place <= len(self.words) else places[:-1], np.int64)
 
     def _kind(self, number: int) -> int:
@@ -120,7 +120,7 @@ class Btf:
         return self._kind(number) in (STRUCT, UNION)
 
     def _third(self, number: int) -> int:
-        """A type's size, or the number of the type that it is made of."""
+        """Return a type's size, or the number of the type that it refers to."""
         return int(self.words[self._places[number] + 2])
 
     def _name(self, offset: int) -> str:
@@ -128,7 +128,7 @@ class Btf:
         return self.strings[offset : max(offset, end)].decode("latin-1")
 
     def struct(self, name: str) -> Struct | None:
-        """The first structure or union of that name that has members, None if there is none."""
+        """Return the first structure or union of a name, or None."""
         wanted = f"\0{name}\0".encode("latin-1", "replace")
         names: list[int] = []
         place = self.strings.find(wanted)
@@ -140,22 +140,25 @@ class Btf:
         return next((self._struct(number, set()) for number in found), None)
 
     def struct_of(self, number: int) -> Struct | None:
-        """The structure that a type is, or is an array of; None if it is something else."""
+        """Return the structure that a type is, or is an array of.
+
+        None if it is something else.
+        """
         number = self.resolved(number)
         if self._kind(number) == ARRAY:
             number = self.resolved(int(self.words[self._places[number] + WORDS]))
         return self._struct(number, set()) if self._is_struct(number) else None
 
     def length(self, number: int) -> int:
-        """How many elements an array has; 1 for what is none."""
+        """Return the number of elements of an array; 1 for other types."""
         number = self.resolved(number)
         return int(self.words[self._places[number] + WORDS + 2]) if self._kind(number) == ARRAY else 1
 
     def size(self, number: int, depth: int = 0) -> int:
-        """Bytes of a type; 0 where it has none.
+        """Return the size of a type in bytes; 0 where it has none.
 
         Raises:
-            BtfError: if its types lead nowhere, or to more than `MAX_TYPE_SIZE`.
+            BtfError: if its types do not exist, do not end, or take more than `MAX_TYPE_SIZE` bytes.
         """
         number = self.resolved(number)
         kind = self._kind(number)
@@ -171,7 +174,7 @@ class Btf:
         return self._third(number) if kind in (INT, STRUCT, UNION, ENUM, FLOAT, ENUM64) else 0
 
     def resolved(self, number: int) -> int:
-        """The type that a name or a qualified type stands for.
+        """Return the type that a name or a qualified type stands for.
 
         Raises:
             BtfError: if it stands for nothing.
@@ -183,14 +186,17 @@ class Btf:
         raise BtfError(f"the names from type {number} on do not end")
 
     def _struct(self, number: int, seen: set[int]) -> Struct:
-        """A structure; ``seen`` are those without a name around it, none of which can be in another of them again."""
+        """Return a structure with its members.
+
+        ``seen`` are the unnamed structures around it; none of them can be inside of it again.
+        """
         seen.add(number)
         place = int(self._places[number])
         info = int(self.words[place + 1])
         records = self.words[place + WORDS : place + WORDS + 3 * (info & 0xFFFF)].reshape(-1, 3)
         members: dict[str, Member] = {}
         for name, kind, position in records.tolist():
-            # with the flag, the upper byte is a bit field's width
+            # if the structure's flag is set, the upper byte is a bit field's width
             offset = (position & 0xFFFFFF if info >> 31 else position) // 8
             if name:
                 members.setdefault(self._name(name), Member(offset, kind))
@@ -201,10 +207,10 @@ class Btf:
 
 
 def parse(data: NDArray[np.uint8], word_size: int) -> Btf:
-    """Reads the types that begin with their header.
+    """Read types that begin with their header.
 
     Raises:
-        BtfError: if they do not.
+        BtfError: if there is no header, or its sizes exceed the data.
     """
     order = "<" if len(data) > HEADER and data[0] == MAGIC & 0xFF else ">"
     if len(data) < HEADER or int(data[:2].view(f"{order}u2")[0]) != MAGIC:
@@ -218,7 +224,7 @@ def parse(data: NDArray[np.uint8], word_size: int) -> Btf:
 
 
 def kernel_types(kernel: Kernel, memory: VirtualMemory) -> Btf:
-    """The types of a running kernel.
+    """Return the types of a running kernel.
 
     Raises:
         BtfError: if it has none, or they cannot be read.

@@ -1,4 +1,4 @@
-"""Code that a running kernel made: it lies outside of the image, where the page table lets it be executed."""
+"""Tell which addresses are code that a running kernel generated: executable pages outside of its image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.kernel import Kernel
 
 MAX_CODE = 1 << 26
-"""Bytes of one piece of code at most."""
+"""Highest size of one piece of code in bytes."""
 
 IMAGE_BEGINS, IMAGE_ENDS = ("_text", "_stext"), "_end"
 
@@ -27,10 +27,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class GeneratedCode:
-    """Tells what may be such code, and what functions are.
+    """Tells generated code from other addresses, and knows the starts of functions.
 
     Attributes:
-        kernel: that runs.
+        kernel: the running kernel.
         memory: its virtual memory.
         functions: starts of functions that the kernel's own table does not have (modules'), shape (n,), uint64.
     """
@@ -41,7 +41,10 @@ class GeneratedCode:
 
     @cached_property
     def image(self) -> range:
-        """The addresses of the kernel's image, or of its text where the table names nothing else."""
+        """The addresses of the kernel's image.
+
+        They are those of its text if the table has no other names.
+        """
         symbols = self.kernel.symbols
         tables = self.kernel.tables
         letters = symbols.types()
@@ -53,7 +56,7 @@ class GeneratedCode:
         return range(min(begins, default=int(own.min(initial=tables_end))), max(last, tables_end))
 
     def is_executable(self, addresses: Addresses) -> Mask:
-        """Which addresses, shape (n,), are mapped as code outside of the image."""
+        """Tell which addresses, shape (n,), are mapped as code outside of the image."""
         memory = self.memory
         addresses = memory.words.wrap(addresses)
         inside = addresses - np.uint64(self.image.start) < np.uint64(len(self.image))
@@ -64,7 +67,12 @@ class GeneratedCode:
         return np.asarray(mapped & ~inside)
 
     def is_code(self, starts: Addresses, ends: Addresses) -> Mask:
-        """Which stretches, each from a start to behind its last byte, shapes (n,), are code outside of the image."""
+        """Tell which ranges of addresses are code outside of the image.
+
+        Args:
+            starts: first addresses, shape (n,).
+            ends: the addresses behind the last bytes, shape (n,).
+        """
         sizes = self.memory.words.wrap(ends - starts)
         good = (sizes > 0) & (sizes <= np.uint64(MAX_CODE)) & (ends > starts)
         indices = np.flatnonzero(good)
@@ -72,17 +80,19 @@ class GeneratedCode:
         return np.asarray(good)
 
     def is_function(self, addresses: Addresses) -> Mask:
-        """Which addresses, shape (n,), are where a symbol of the kernel's or of a module's is."""
+        """Tell which addresses, shape (n,), are those of symbols of the kernel or modules."""
         return np.asarray(is_in(addresses, self.kernel.symbols.addresses) | is_in(addresses, self.functions))
 
 
 def has_function(kernel: Kernel, name: str, *, is_weak: bool = False) -> bool:
-    """Whether a kernel has a function, by its table; of one that lost names, whether it may have.
+    """Tell whether a kernel has a function, by its table.
+
+    For a table that lost names the answer is always True, because the kernel may have it.
 
     Args:
-        kernel: whose table is asked.
-        name: of the function.
-        is_weak: whether the default that an architecture can replace counts as well.
+        kernel: the kernel with the table.
+        name: name of the function.
+        is_weak: whether a default that an architecture can replace counts as well.
     """
     if kernel.damage:
         return True

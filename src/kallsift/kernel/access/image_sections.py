@@ -1,6 +1,7 @@
-"""The parts of a kernel's image, by the symbols that its linker script puts around them.
+"""Find the parts of a kernel's image by the symbols that its linker script puts around them.
 
-Where only text is listed, the kernel's own resources name the rest: ``/proc/iomem`` prints them as ``Kernel data``.
+Where only text is listed, the kernel's own resources give some parts: ``/proc/iomem`` prints them, as ``Kernel data``
+for example.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ BOUNDARIES: tuple[tuple[str, str, str], ...] = (
 """Name, first symbol and the symbol behind the last byte (include/asm-generic/sections.h and vmlinux.lds.h)."""
 
 PER_CPU = ("__per_cpu_start", "__per_cpu_end", "__per_cpu_load")
-"""Where per-CPU symbols are offsets (x86-64 up to 6.14), the third is the template's address."""
+"""Symbols of the per-CPU area where per-CPU symbols are offsets (x86-64 up to 6.14); the third is the template's
+address."""
 
 RESOURCES = {"text": "Kernel code", "rodata": "Kernel rodata", "data": "Kernel data", "bss": "Kernel bss"}
-"""What ``struct resource`` calls parts of the image: its first members are start and last address and the name.
+"""Names of parts of the image in ``struct resource``, whose first members are start, last address and name.
 
-On some architectures code or data are meant to include what is only read.
-"""
+On some architectures the code or the data include the read-only data."""
 
 MAX_PLACES = 8
 
@@ -56,7 +57,7 @@ class Section:
     """A part of an image.
 
     Attributes:
-        name: what it holds.
+        name: name of its contents.
         start: its first address.
         end: the address behind it.
         basis: the symbols, or the resource, that bound it.
@@ -69,7 +70,12 @@ class Section:
 
 
 def sections(kernel: Kernel, memory: VirtualMemory | None) -> tuple[Section, ...]:
-    """The parts of an image that are not empty; those of a kernel that does not run as it was linked."""
+    """Return the parts of an image that are not empty.
+
+    Args:
+        kernel: the kernel with the image.
+        memory: its virtual memory, for its resources; None to use symbols only.
+    """
     found = {section.name: section for section in _bounded_by_symbols(kernel)}
     if memory is not None:
         for name, resource in RESOURCES.items():
@@ -80,7 +86,7 @@ def sections(kernel: Kernel, memory: VirtualMemory | None) -> tuple[Section, ...
 
 
 def address_of(kernel: Kernel, name: str) -> int | None:
-    """The address of the first symbol of that name; None without one."""
+    """Return the address of the first symbol of a name; None without one."""
     index = kernel.symbols.find(name)
     return None if index is None else int(kernel.symbols.addresses[index])
 
@@ -97,13 +103,16 @@ def _bounded_by_symbols(kernel: Kernel) -> Iterator[Section]:
 
 
 def _resource(kernel: Kernel, memory: VirtualMemory, resource: str) -> Section | None:
-    """The part that a resource of the kernel's names; None where none does, or its bounds are not of the image."""
+    """Return the part that one of the kernel's resources gives, or None.
+
+    None if there is no such resource, or if its bounds are not in the image.
+    """
     words = memory.words
     window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
     for place in places_of(window, b"\0" + resource.encode() + b"\0", MAX_PLACES):
         address = place + 1 + kernel.distance & words.mask
         for pointer in pointers_between(window, words, address, address).places[:MAX_PLACES].tolist():
-            # addresses of physical memory can be wider than those of the kernel
+            # physical addresses can be wider than virtual ones
             for size in {words.size, 8}:
                 try:
                     at = pointer + kernel.distance & words.mask

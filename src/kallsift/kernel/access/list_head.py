@@ -1,4 +1,4 @@
-"""The kernel's circular lists (``struct list_head``): walked with bounds, found where no symbol names their heads."""
+"""Walk the kernel's circular lists (``struct list_head``) with bounds, and find lists whose heads no symbol names."""
 
 from __future__ import annotations
 
@@ -14,37 +14,38 @@ from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, list_heads
 
 BATCH = 1 << 14
-"""Heads of lists that are followed at once."""
+"""Number of list heads that are followed at once."""
 
 
 BELOW_LINEAR = 64 << 20
-"""How far below the linear map of 32-bit kernels their modules can lie, in bytes; on arm it is 16 MiB."""
+"""Highest distance in bytes of modules below the linear map of 32-bit kernels; on arm it is 16 MiB."""
 
 
 MOSTLY = 4
-"""For each member of a list that is not as it should be there are at least so many that are, where some are damaged."""
+"""Lowest ratio of good members to bad ones in a list that is accepted although some members are damaged."""
 
 MANY = 64
-"""Members from which on it decides nothing which one of all in a circle is taken for the head."""
+"""Number of members from which on a circle is refused for all its nodes: then it hardly matters which node is the
+head."""
 
 MAX_MEMBERS = 1 << 16
-"""Members of a list at most."""
+"""Highest number of members of a list."""
 
 DATA = "init_task"
-"""Data of every kernel: whether a table names data at all."""
+"""Data symbol of every kernel: shows whether a table has data symbols at all."""
 
 
 class ListError(KallsiftError):
-    """A list leads nowhere, or its links do not agree."""
+    """Raised where a list leads nowhere, or its links do not agree."""
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A list's members.
+    """The members of a list.
 
     Attributes:
         nodes: addresses of their links, in the list's order, shape (n,), uint64.
-        problems: what is wrong with the list, a line each.
+        problems: the faults of the list, a line each.
     """
 
     nodes: NDArray[np.uint64]
@@ -53,12 +54,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Recognition:
-    """What a list is recognised by where the kernel's table names only its text.
+    """The tests that recognise a list where the kernel's table has text symbols only.
 
     Attributes:
-        first: which addresses, shape (n,), can be of such a list's first member.
-        member: whether one is of a member.
-        together: whether these, shape (n,), can be all members; asked last.
+        first: tells which addresses, shape (n,), can be those of such a list's first member.
+        member: tells whether an address is that of a member.
+        together: tells whether addresses, shape (n,), can be all members; it is called last.
     """
 
     first: Callable[[NDArray[np.uint64]], NDArray[np.bool_]]
@@ -67,10 +68,12 @@ class Recognition:
 
 
 def members(memory: VirtualMemory, head: int, most: int) -> NDArray[np.uint64]:
-    """The addresses of a list's members, whose links must agree both ways; shape (n,), uint64.
+    """Return the addresses of a list's members; shape (n,), uint64.
+
+    The links of each member must agree both ways.
 
     Raises:
-        ListError: if they do not, or there are more than ``most``.
+        ListError: if links do not agree, or there are more than ``most`` members.
     """
     nodes: list[int] = []
     size = memory.words.size
@@ -88,12 +91,12 @@ def members(memory: VirtualMemory, head: int, most: int) -> NDArray[np.uint64]:
 
 
 def reachable(memory: VirtualMemory, head: int, most: int) -> Found:
-    """The members of a list; of a broken one, those that links lead to from either end.
+    """Return the members of a list; of a broken one, those reachable from either end.
 
-    Where one member is damaged, or the way past it, these are all others.
+    If one member, or one link, is damaged, these are all other members.
 
     Raises:
-        ListError: if there are more than ``most``.
+        ListError: if there are more than ``most`` members.
     """
     size = memory.words.size
     try:
@@ -129,7 +132,10 @@ def _link(memory: VirtualMemory, address: int) -> int:
 
 
 def _lowest(kernel: Kernel) -> int:
-    """The lowest address that the kernel's own memory can have; of 32 bits, modules lie below the linear map."""
+    """Return the lowest address that the kernel's own memory can have.
+
+    In 32-bit kernels, modules lie below the linear map.
+    """
     if kernel.symbols.word_size == 8:
         return kernel.tables[0].virtual >> 63 << 63
     linear = kernel.memory.segments[0].start + kernel.distance & 0xFFFF_FFFF
@@ -137,10 +143,12 @@ def _lowest(kernel: Kernel) -> int:
 
 
 def heads_of_image(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
-    """Heads in the image whose first member points back at them: of lists that are not empty, and of few things else.
+    """Yield the list heads in the image whose first member points back at them.
+
+    These are the heads of lists that are not empty, and few other things.
 
     Yields:
-        Addresses of heads and of their first members, shapes (n,) and (n,), some at a time.
+        Addresses of heads and of their first members, shapes (n,) and (n,), in batches.
     """
     words = memory.words
     window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
@@ -154,10 +162,13 @@ def heads_of_image(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[NDAr
 
 
 def list_named(kernel: Kernel, memory: VirtualMemory, symbol: str, recognition: Recognition) -> Found:
-    """The members of the list that a symbol names; none where the kernel has no such list.
+    """Return the members of the list that a symbol names.
+
+    Without the symbol, the list is recognised if the table has no data symbols. The result is empty if the kernel has
+    no such list.
 
     Raises:
-        ListError: if it has more members than any.
+        ListError: if it has more members than `MAX_MEMBERS`.
     """
     index = kernel.symbols.find(symbol)
     if index is not None:
@@ -167,9 +178,10 @@ def list_named(kernel: Kernel, memory: VirtualMemory, symbol: str, recognition: 
 
 
 def recognised(kernel: Kernel, memory: VirtualMemory, recognition: Recognition, most: int) -> Found | None:
-    """The first list of the image that is recognised, else the one that mostly is; None where nothing looks like it.
+    """Return the first list of the image that is recognised as a whole.
 
-    Nor is one found that is empty.
+    Otherwise the list with most good members is returned, if they are enough; None where no list looks like it. A list
+    that is empty is never found.
     """
     best: tuple[int, Found] | None = None
     refused: set[int] = set()

@@ -1,4 +1,4 @@
-"""Texts in a kernel's image."""
+"""Search for strings in a kernel's image."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from itertools import islice
 from kallsift.memory.memory import Segment
 
 TEXT_PART = 1 << 20
-"""Bytes in which a text is looked for at once."""
+"""Bytes that are searched for a string at once."""
 
 
 def places_of(window: Segment, wanted: bytes, most: int) -> Iterator[int]:
-    """Addresses of a text, ``most`` at most, looked for in parts, since a window is large."""
+    """Yield the addresses of a string, at most ``most``.
+
+    The window is searched in parts, because it is large.
+    """
     return islice(_places(window, wanted), most)
 
 
 def _places(window: Segment, wanted: bytes) -> Iterator[int]:
-    # most of a window is zeros, in which a search for what begins or ends with NUL stops at every byte
+    # most of a window is zeros: a search for a string that begins or ends with NUL would stop there at every byte
     core = wanted.strip(b"\0")
     before = wanted.index(core)
     for start in range(0, len(window.data), TEXT_PART):

@@ -1,4 +1,4 @@
-"""A running kernel's virtual memory, read through its own page table."""
+"""Read the virtual memory of a running kernel through its own page table."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from kallsift.memory.memory import AddressSpace, Memory
 PAGE = 4096
 
 MAX_READ = 1 << 28
-"""Bytes read at once at most."""
+"""Highest number of bytes that are read at once."""
 
 BLOCK = 512
-"""Pages that are translated at once: those that one page of entries maps cost hardly more than one of them."""
+"""Pages that are translated at once: all pages that one page of entries maps cost hardly more than one of them."""
 
 FEW_BLOCKS = 32
-"""Blocks that addresses which are asked for at once lie in, at most, to be translated by blocks."""
+"""Highest number of blocks in which the addresses of one request may lie to be translated by blocks."""
 
 MAX_KNOWN = 1 << 10
-"""Blocks of which is kept where their pages lie."""
+"""Highest number of blocks whose translation is kept."""
 
 MAX_STRING = 4096
-"""Characters of a string at most."""
+"""Highest number of characters of a string."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,21 +38,24 @@ class VirtualMemory:
     """The virtual memory of one kernel.
 
     Attributes:
-        memory: what holds it.
-        mapping: how addresses are translated; None where the memory's own are virtual.
+        memory: the memory that holds it.
+        mapping: the translation of addresses; None if the addresses of ``memory`` are virtual.
         root: physical address of the page table; None where there is none.
-        words: how the kernel's words are read.
+        words: size and byte order of the kernel's words.
     """
 
     memory: Memory
     mapping: Mapping | None
     root: int | None
     words: Words
-    # where blocks of pages lie: lists and strings come back to them
+    # translations of blocks are kept, because lists and strings return to the same pages
     _known: dict[int, tuple[NDArray[np.uint64], NDArray[np.bool_]]] = field(default_factory=dict, repr=False)
 
     def physical(self, addresses: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """Where virtual addresses lie in the memory, shape (n,), and which of them are mapped."""
+        """Return the addresses in the memory of virtual ones, and which are mapped.
+
+        Both have the shape (n,).
+        """
         addresses = self.words.wrap(addresses)
         numbers, pages = np.divmod(addresses // PAGE, np.uint64(BLOCK))
         wanted = distinct(numbers)
@@ -64,7 +67,7 @@ class VirtualMemory:
         return physical + addresses % PAGE, mapped
 
     def _translated(self, addresses: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """The same, each for itself."""
+        """Translate each address by itself, without the kept blocks."""
         if self.mapping is None:
             return addresses, np.ones(len(addresses), np.bool_)
         return translate(self.memory, self.mapping, self.root, addresses)
@@ -72,7 +75,7 @@ class VirtualMemory:
     def values(
         self, addresses: NDArray[np.uint64], dtype: np.dtype[np.unsignedinteger] | None = None
     ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """The numbers at many addresses, each within one page; by default words.
+        """Return the numbers at many addresses, each within one page; by default words.
 
         Returns:
             The numbers, shape (n,), uint64, and a mask of those that could be read (the others are 0).
@@ -83,7 +86,7 @@ class VirtualMemory:
         return values, held & mapped
 
     def value(self, address: int, size: int | None = None) -> int:
-        """One number within one page, by default a word.
+        """Return one number within one page, by default a word.
 
         Raises:
             UnmappedError: if it cannot be read.
@@ -93,7 +96,7 @@ class VirtualMemory:
         return int.from_bytes(self.memory.read(self._place(address & self.words.mask), size).tobytes(), order)
 
     def _place(self, address: int) -> int:
-        """Where one byte lies in the memory.
+        """Return the address in the memory of one virtual address.
 
         Raises:
             UnmappedError: if nothing maps it.
@@ -105,7 +108,10 @@ class VirtualMemory:
         return int(physical[page]) + address % PAGE
 
     def _block(self, number: int) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """Where the pages of a block lie, shape (`BLOCK`,), and which of them are mapped."""
+        """Return the addresses of a block's pages, and which of them are mapped.
+
+        Both have the shape (`BLOCK`,).
+        """
         if number not in self._known:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
@@ -114,7 +120,7 @@ class VirtualMemory:
         return self._known[number]
 
     def read(self, address: int, size: int) -> NDArray[np.uint8]:
-        """Bytes, shape (size,), uint8.
+        """Return the bytes from an address on, shape (size,), uint8.
 
         Raises:
             UnmappedError: if any of them is not mapped, or there are more than `MAX_READ`.
@@ -136,7 +142,7 @@ class VirtualMemory:
             raise UnmappedError(first + int(np.argmin(mapped)) * PAGE, PAGE)
         breaks = np.flatnonzero(np.diff(physical) != np.uint64(PAGE)) + 1
         runs = zip([0, *breaks.tolist()], [*breaks.tolist(), count], strict=True)
-        # the first and the last page need not be there as a whole
+        # the first and the last page may be incomplete in the memory, so only the wanted bytes are read
         parts = []
         for low, high in runs:
             begin = address - first if low == 0 else 0
@@ -145,7 +151,7 @@ class VirtualMemory:
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def first_missing(self, address: int, size: int) -> int | None:
-        """Return the first address of ``[address, address + size)`` that cannot be read; None if all can be."""
+        """Return the first address of a range that cannot be read; None if all can be."""
         while size > 0:
             physical, mapped = self._block(address // PAGE // BLOCK)
             page, offset = address // PAGE % BLOCK, address % PAGE
@@ -159,7 +165,7 @@ class VirtualMemory:
         return None
 
     def string(self, address: int, most: int = MAX_STRING) -> bytes:
-        """The characters before the next NUL, ``most`` at most.
+        """Return the characters before the next NUL, at most ``most``.
 
         Raises:
             UnmappedError: if they cannot be read.
@@ -174,10 +180,10 @@ class VirtualMemory:
 
 
 def virtual_memory(kernel: Kernel) -> VirtualMemory:
-    """The virtual memory of a kernel that runs.
+    """Return the virtual memory of a running kernel.
 
     Raises:
-        KallsiftError: if it does not run, or nothing is known that maps it.
+        KallsiftError: if the source is an image without other memory, or nothing is known that maps the kernel.
     """
     words = Words(kernel.symbols.word_size, kernel.byte_order)
     if kernel.memory.image is not None:
@@ -190,7 +196,10 @@ def virtual_memory(kernel: Kernel) -> VirtualMemory:
 
 
 def image_memory(kernel: Kernel) -> VirtualMemory:
-    """The image of a kernel alone, at the addresses of its symbols: for images, and for copies that nothing maps."""
+    """Return the image of a kernel alone, at the addresses of its symbols.
+
+    This is for images, and for copies that no page table maps.
+    """
     words = Words(kernel.symbols.word_size, kernel.byte_order)
     by = kernel.tables[0].virtual - kernel.tables[0].physical
     segments = tuple(

@@ -1,1 +1,1 @@
-"""Hold a kernel against what its image, its source and the processors say of it."""
+"""Check a kernel against its image, its source and the registers of the processors."""

@@ -1,6 +1,6 @@
-"""What processors' registers say of a kernel: evidence for it or against it, and places to look for it from.
+"""Check a kernel against the registers of the processors.
 
-Registers come from a container or from the user. None is believed: each is held against the recovered table.
+Registers come from a container or from the user. None is trusted: each is compared with the recovered table.
 """
 
 from __future__ import annotations
@@ -22,36 +22,39 @@ ROOTS = {"cr3": ("x86-64", "x86"), "ttbr1": ("arm64",)}
 """Registers with a page table's physical address, and the architectures that have them."""
 
 ENTRIES = {"lstar": "SYSCALL", "vbar": "exceptions"}
-"""Registers with the virtual address of code in the kernel, and what enters there."""
+"""Registers with the virtual address of an entry point of the kernel, and the events that enter there."""
 
 POSITIONS = ("lstar", "vbar", "rip", "pc")
 """Registers that hold an address in the kernel's text, unless a user's program was interrupted."""
 
 REGISTER_CHECKS = frozenset({CheckId.CR3, CheckId.TTBR1, CheckId.LSTAR, CheckId.VBAR, CheckId.IDT})
-"""Names of the checks of what processors' registers say."""
+"""Names of the checks of processors' registers."""
 
 KERNEL_HALF = 1 << 63
 MOST_GATES = 32
-"""Interrupt gates that are looked at: those of exceptions, which every kernel fills in."""
+"""Number of interrupt gates that are read: those of exceptions, which every kernel fills in."""
 
 MOST_ENTRIES = 4096
-"""Bytes in front of a register's address within which the symbol that holds it must begin."""
+"""Highest distance in bytes from a symbol to a register's address behind it."""
 
 
 def processor_checks(memory: Memory, tables: Tables, placement: Placement) -> Iterator[Check]:
-    """Whether the processors' registers, where the source or the user gives them, agree with a placed table."""
+    """Check that the processors' registers agree with a placed table.
+
+    Registers come from the source or from the user.
+    """
     yield from _root_checks(memory, tables, placement)
     yield from _entry_checks(memory, placement)
     yield from _gate_check(memory, placement)
 
 
 def _values(hints: Hints, name: str) -> dict[int, int]:
-    """The register's value by processor, where it is not zero."""
+    """Return the values of a register that are not zero, by processor."""
     return {cpu.number: cpu.registers[name] for cpu in hints.cpus if cpu.registers.get(name)}
 
 
 def _root_checks(memory: Memory, tables: Tables, placement: Placement) -> Iterator[Check]:
-    """Whether the page tables in registers map the image at the same place."""
+    """Check that the page tables in registers map the image at the same place."""
     given = False
     place = np.array([tables.array_address], np.uint64)
     virtual = placement.words.wrap(place + np.uint64(placement.distance))
@@ -72,8 +75,8 @@ def _root_checks(memory: Memory, tables: Tables, placement: Placement) -> Iterat
         attributes = placement.mapping.attribute_bits if isinstance(placement.mapping, PagingMode) else 0
         for value in values.values():
             value &= ~attributes
-            # with page-table isolation the user's half lies one page above the kernel's; PAE's top tables are 32 bytes;
-            # above the address of TTBR1 stands the address space's number
+            # with page-table isolation the user's table lies a page above the kernel's; PAE's top tables have 32 bytes;
+            # the bits above the address in TTBR1 are the address space's number (ASID)
             for root in (value & ~0xFFF, value & ~0x1FFF, value & ~0x1F, value & 0xFFFF_FFFF_F000):
                 physical, mapped = translate(memory, placement.mapping, root, virtual)
                 if mapped[0] and physical[0] == place[0]:
@@ -86,7 +89,10 @@ def _root_checks(memory: Memory, tables: Tables, placement: Placement) -> Iterat
 
 
 def _entry_checks(memory: Memory, placement: Placement) -> Iterator[Check]:
-    """Whether registers that hold the address of an entry point name a symbol, or a place shortly behind one."""
+    """Check that registers with the address of an entry point name a symbol.
+
+    Except for LSTAR, the address can also lie shortly behind a symbol.
+    """
     symbols = placement.symbols
     for name, what in ENTRIES.items():
         for value in sorted(set(_values(memory.hints, name).values())):
@@ -99,7 +105,7 @@ def _entry_checks(memory: Memory, placement: Placement) -> Iterator[Check]:
 
 
 def _gate_check(memory: Memory, placement: Placement) -> Iterator[Check]:
-    """Whether the interrupt descriptor table's gates lead to symbols."""
+    """Check that the gates of the interrupt descriptor table lead to symbols."""
     for base in sorted(set(_values(memory.hints, "idt_base").values())):
         handlers = gates(memory, placement, base)
         if handlers is None:
@@ -117,14 +123,17 @@ def _gate_check(memory: Memory, placement: Placement) -> Iterator[Check]:
 
 
 def _is_unmapped(memory: Memory, placement: Placement, address: int) -> bool:
-    """Whether the page table that maps an image maps nothing at an address."""
+    """Tell whether the page table that maps an image does not map an address."""
     if memory.space is not AddressSpace.PHYSICAL or placement.mapping is None:
         return False
     return not translate(memory, placement.mapping, placement.root, np.array([address], np.uint64))[1][0]
 
 
 def gates(memory: Memory, placement: Placement, base: int) -> NDArray[np.uint64] | None:
-    """The handlers of exceptions in the interrupt descriptor table at a virtual address; None if it cannot be read."""
+    """Return the handlers of exceptions in an interrupt descriptor table, or None.
+
+    None if the table at the virtual address ``base`` cannot be read.
+    """
     size = x86.gate_size(placement.words.size) * MOST_GATES
     address = np.array([base], np.uint64)
     if memory.space is AddressSpace.PHYSICAL:

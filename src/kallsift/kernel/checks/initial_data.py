@@ -1,4 +1,4 @@
-"""Tell from its data whether a kernel image has run.
+"""Check by its data whether a kernel image has run.
 
 ``jiffies_64`` is built to be 300 seconds before 2^32 (include/linux/jiffies.h, INITIAL_JIFFIES), and counts from the
 first timer interrupt on. Where it is not listed, lists tell: no linker makes one that leads out of the image.
@@ -20,22 +20,26 @@ WRAP = 1 << 32
 SECONDS = 300
 
 USUAL_HZ = frozenset({24, 32, 48, 64, 100, 128, 200, 250, 256, 300, 500, 512, 1000, 1024, 1200})
-"""Timer interrupts in a second (HZ in kernel/Kconfig.hz, arch/alpha/Kconfig, arch/arm/Kconfig and arch/mips/Kconfig).
-Patched kernels may have others, but no kernel counts to 300 times one of these by more than chance."""
+"""Usual numbers of timer interrupts in a second (HZ in kernel/Kconfig.hz, arch/alpha/Kconfig, arch/arm/Kconfig and
+arch/mips/Kconfig). Patched kernels may have others, but no kernel counts to 300 times one of these except by chance."""
 
 MAX_HZ = 10_000
 MAX_JIFFIES = 1 << 40
-"""More than a machine counts in its life: what is there is no counter."""
+"""A number that no machine's counter reaches: a higher value is no counter."""
 
 MIN_ELEMENTS = 64
-"""Lists of one element outside the image that only the image of a kernel that ran has; others have some by chance."""
+"""Lowest number of lists of one element outside the image that shows that a kernel ran; other images have some by
+chance."""
 
 DATA_ROOM = 16 << 20
-"""How far .bss reaches behind the image, and what lies before its first symbol, in bytes."""
+"""Bytes behind the image that .bss takes at most, and bytes before its first symbol."""
 
 
 def initial_data_check(kernel: Kernel) -> Check:
-    """Check that the data of a flat image are as the linker made them; absent where the image has none that tell."""
+    """Check that the data of a flat image are as the linker made them.
+
+    The check is absent where nothing in the image tells.
+    """
     words = Words(kernel.symbols.word_size, kernel.byte_order)
     count = _jiffies(kernel, words)
     if count is not None:
@@ -55,7 +59,10 @@ def initial_data_check(kernel: Kernel) -> Check:
 
 
 def _jiffies(kernel: Kernel, words: Words) -> int | None:
-    """Return what ``jiffies_64`` holds; None where it is not there, or what is there cannot be it."""
+    """Return the value of ``jiffies_64``, or None.
+
+    None where it is not there, or where the value cannot be that of the counter.
+    """
     for symbol in kernel.symbols.all(COUNTER):
         place = np.array([symbol.address - kernel.distance & words.mask], np.uint64)
         values, is_there = kernel.memory.words(place, np.dtype(f"{words.byte_order}u8"))
@@ -66,7 +73,10 @@ def _jiffies(kernel: Kernel, words: Words) -> int | None:
 
 
 def _elements(kernel: Kernel, words: Words) -> int:
-    """Count lists of one element outside of the image; only of images at addresses that begin as no number does."""
+    """Count lists of one element outside of the image.
+
+    Only images of 64-bit kernels at high addresses are searched: no ordinary number looks like such an address.
+    """
     window = kernel.memory.segments[0]
     assert isinstance(window, Segment)
     start = window.start + kernel.distance & words.mask
@@ -75,6 +85,6 @@ def _elements(kernel: Kernel, words: Words) -> int:
     image = range(max(0, start - DATA_ROOM), start + len(window.data) + DATA_ROOM)
     everywhere = range(0, words.mask + 1)
     heads = list_heads(window, words, image, everywhere)
-    # some instructions come in pairs, and look like addresses
+    # some pairs of instructions look like addresses
     heads = outside_of(heads, code_ranges(kernel.symbols, kernel.distance, words))
     return single_elements(kernel.memory, heads, words, image, everywhere)

@@ -1,10 +1,10 @@
-"""Exports: words of an image that say where a symbol lies and, beside that, what it is called.
+"""Find exports: pairs of words in an image that give the address and the name of a symbol.
 
 A kernel that loads modules has a table of what it exports to them. Its entries (``struct kernel_symbol``,
-include/linux/export.h) begin alike in every release: where the symbol is, then where its name is; since 4.19 some
-architectures have offsets from their own place for both. That shows which name belongs to which address, as nothing
-else does in images of kernels up to 6.10, or without data symbols. The entries need not be found as a table: each
-proves itself.
+include/linux/export.h) begin alike in every release: the symbol's address, then the address of its name; since 4.19
+some architectures store both as offsets from their own address. In images of kernels up to 6.10, or without data
+symbols, nothing else shows which name belongs to which address. The entries need not be found as a table: each proves
+itself.
 """
 
 from __future__ import annotations
@@ -19,36 +19,40 @@ from kallsift.kernel.placement.pointers import Words
 from kallsift.memory.memory import Segment
 
 MAX_EXPORTS = 4096
-"""Entries that are looked at, taken from the whole image; real ones have up to 20,000."""
+"""Highest number of entries that are compared, taken from the whole image; real images have up to 20,000."""
 
 MAX_PAIRS = 1 << 20
-"""Words beside what can be a pointer to a name that are taken from one image at most."""
+"""Highest number of word pairs with a possible pointer to a name that are taken from one image."""
 
 MAX_NAME = 512
-"""Characters of a name at most, as the kernel has it."""
+"""Highest number of characters of a name, as in the kernel."""
 
 CHUNK = 1 << 20
-"""Words worked on at once; bounds the temporary arrays."""
+"""Number of words that are compared at once; it bounds the temporary arrays."""
 
 _LETTERS = np.zeros(256, np.bool_)
 _LETTERS[np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz", np.uint8)] = True
-"""What a name in C begins with."""
+"""Mask of the characters with which a name in C begins."""
 
 
 @dataclass(frozen=True)
 class Exports:
-    """What an image exports.
+    """The exports of an image.
 
     Attributes:
-        names: of each export.
-        addresses: of each, where the image is mapped.
+        names: name of each export.
+        addresses: virtual address of each export.
     """
 
     names: tuple[str, ...]
     addresses: NDArray[np.uint64]
 
     def compared(self, symbols: SymbolTable) -> tuple[int, int]:
-        """How many of them a table has by this name at this address, and how many by this name only elsewhere."""
+        """Return how many exports a symbol table confirms, and how many it contradicts.
+
+        It confirms an export if it has a symbol of this name at this address, and contradicts it if it has the name
+        only elsewhere.
+        """
         order = np.argsort(symbols.addresses, kind="stable")
         ascending = symbols.addresses[order]
         first = np.searchsorted(ascending, self.addresses, "left").tolist()
@@ -64,12 +68,12 @@ class Exports:
 
 
 def find_exports(window: Segment, words: Words, distance: int) -> Exports:
-    """What an image exports, by pointers or by offsets from their own place.
+    """Find the exports of an image, by pointers or by offsets from their own address.
 
     Args:
         window: the image.
-        words: how to read it.
-        distance: virtual address less place of each of its bytes.
+        words: size and byte order of its words.
+        distance: virtual address less address in the window of each of its bytes.
     """
     pointers = pairs(window, words, distance, relative=False)[1:]
     offsets = pairs(window, Words(4, words.byte_order), distance, relative=True)[1:]
@@ -87,16 +91,16 @@ def find_exports(window: Segment, words: Words, distance: int) -> Exports:
 def pairs(
     window: Segment, words: Words, distance: int, *, relative: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
-    """Words whose next one says where a name is.
+    """Return the words that are followed by the address of a name.
 
     Args:
         window: the image.
-        words: how to read it.
-        distance: virtual address less place of each of its bytes.
-        relative: whether words are distances from their own place.
+        words: size and byte order of its words.
+        distance: virtual address less address in the window of each of its bytes.
+        relative: whether words are offsets from their own address.
 
     Returns:
-        Offsets in the window's data of the words and of the names, and the addresses that the words name.
+        Offsets in the window's data of the words and of the names, and the addresses that the words give.
     """
     size, data = words.size, window.data
     skipped = -window.start % size

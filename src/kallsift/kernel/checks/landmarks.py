@@ -1,4 +1,4 @@
-"""Landmarks: symbols that name things we can see must point at them."""
+"""Check that symbols of recognisable things, the landmarks, point at these things."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NEAR = 24 << 20
 
 PAGE = 4096
 PAGED = ("x86-64", "x86", "arm64")
-"""Architectures whose linker scripts begin the sections of initial code at a page: of use where only text is listed."""
+"""Architectures whose linker scripts align the section of initial code to a page: of use where only text is listed."""
 
 
 def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Iterator[Check]:
-    """Checks that the banner, the BTF header and the tables themselves lie where the symbols say."""
+    """Check that the banner, the BTF header and the tables lie where the symbols say."""
     symbols = placement.symbols
     text = read_banner(memory, symbols, placement)
     if "linux_banner" not in symbols:
@@ -43,7 +43,7 @@ def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Ite
         place = placement.physical(symbols.symbol(btf).address)
         header = _read(memory, place, BTF_HEADER)
         empty = "__stop_BTF" in symbols and symbols["__stop_BTF"].address == symbols.symbol(btf).address
-        # where the banner is in its place, zeros are what became of the types
+        # where the banner is in its place, zeros mean that the types were erased
         erased = text is not None and len(header) == BTF_HEADER and not header.strip(b"\0")
         if erased or (not empty and _lost(memory, tables, place)):
             yield Check(CheckId.START_BTF, Outcome.ABSENT, "the types are lost")
@@ -63,21 +63,27 @@ def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Ite
 
 
 def _lost(memory: Memory, tables: Tables, address: int) -> bool:
-    """Whether an address is on a page that is lost, where others are, or on one that tables lost."""
+    """Tell whether an address is on a lost page.
+
+    A page is lost if it is blank while pages of the tables are lost, or if the tables lost it.
+    """
     page = address // PAGE * PAGE
     blank = bool(tables.damage) and not _read(memory, page, PAGE).strip(b"\0")
     return blank or any(page in one.lost for one in tables.damage)
 
 
 def _own_names(tables: Tables, symbols: SymbolTable, placement: Placement) -> Iterator[Check]:
-    """Since 6.11 (and 6.10.7) the tables' own names are in the table."""
+    """Check the symbols ``kallsyms_*`` of the tables themselves.
+
+    They are in the table since 6.11 (and 6.10.7).
+    """
     right: list[str] = []
     wrong: list[str] = []
     for name, place, _ in tables.places:
         index = symbols.find(f"kallsyms_{name}")
         if index is not None:
             at = placement.physical(symbols.symbol(index).address)
-            # a big-endian count as wide as a word has its lower half behind
+            # the lower half of a big-endian count of 64 bits is four bytes behind its start
             (right if at == place or (name == "num_syms" and at == place - 4) else wrong).append(name)
     if right or wrong:
         yield Check.that(
@@ -93,7 +99,10 @@ def _own_names(tables: Tables, symbols: SymbolTable, placement: Placement) -> It
 
 
 def read_banner(memory: Memory, symbols: SymbolTable, placement: Placement) -> str | None:
-    """The banner line that ``linux_banner`` is, or, up to 2.6.9, points at; None without that symbol or that text."""
+    """Return the banner that ``linux_banner`` is or, up to 2.6.9, points at; or None.
+
+    None without that symbol or that text.
+    """
     index = symbols.find("linux_banner")
     if index is None:
         return None
@@ -103,7 +112,10 @@ def read_banner(memory: Memory, symbols: SymbolTable, placement: Placement) -> s
 
 
 def nearest_banner(memory: Memory, around: int) -> str | None:
-    """The banner nearest to an address, for tables without data symbols; shown, never used as proof."""
+    """Return the banner nearest to an address, for tables without data symbols.
+
+    It is shown, never used as proof.
+    """
     window = memory.window(around, NEAR, NEAR)
     text = window.data.tobytes()
     places: list[int] = []

@@ -1,10 +1,11 @@
-"""Page tables of processes: which copy of an image the machine's processes run in.
+"""Check by the page tables of processes in which copy of an image the machine's processes run.
 
-The page table in an image can be a copy's or a forger's. Those of processes are others: each has the kernel's half of
-the address space too, on most architectures, and must map the same image at the same place. They are reached from
-init_task (init/init_task.c), the head of the list of all processes. Where fields stand in task_struct and mm_struct is
-found by what must be true of them: a list of tasks leads from names to names, ``mm`` and ``active_mm`` are alike in a
-process that has memory of its own, and ``mm->pgd`` leads to a table that maps the kernel.
+The page table in an image can be that of a copy or of a forger. The page tables of processes are independent of it: on
+most architectures each has the kernel's half of the address space too, and must map the same image at the same place.
+They are reached from init_task (init/init_task.c), the head of the list of all processes. The offsets of fields in
+task_struct and mm_struct are inferred from what must be true of them: a list of tasks leads from names to names, ``mm``
+and ``active_mm`` are equal in a process that has memory of its own, and ``mm->pgd`` leads to a table that maps the
+kernel.
 """
 
 from __future__ import annotations
@@ -28,41 +29,41 @@ from kallsift.kernel.placement.pointers import AFTER, BEFORE, PAGE
 from kallsift.memory.memory import Memory
 
 IDLE = b"swapper"
-"""How the names of idle tasks begin; init_task is the first processor's."""
+"""Beginning of the names of idle tasks; init_task is the first processor's."""
 
 NAME_SIZE = 16
 """TASK_COMM_LEN: bytes of a task's name, with a NUL at the end."""
 
 TASK_SIZE = 16 << 10
-"""Bytes of a task_struct at most; most have 10 KiB."""
+"""Highest size of a task_struct in bytes; most have 10 KiB."""
 
 MAX_IDLE = 16
-"""Names of idle tasks that are followed where no symbol names init_task."""
+"""Highest number of names of idle tasks that are followed where no symbol names init_task."""
 
 MAX_TASKS = 1 << 15
-"""Processes that are followed at most."""
+"""Highest number of processes that are followed."""
 
 MAX_SAMPLE = 64
-"""Processes whose page tables are looked at."""
+"""Number of processes whose page tables are read."""
 
 MM_REACHES = ((0, 256), (-4096, 4096))
-"""Bytes around the links of the list of tasks within which ``mm`` stands: right behind them, but where the fields of
-structures are shuffled."""
+"""Ranges of bytes, relative to the links of the list of tasks, in which ``mm`` stands: right behind them, or, where the
+fields of structures are shuffled, around them."""
 
 MM_SIZE = 1024
 """Bytes of an mm_struct within which ``pgd`` stands."""
 
 WITNESSES = ("token_table", "names")
-"""Tables of which a copy of an image has the same bytes, one of which every image has."""
+"""Tables of which a copy of an image has the same bytes; every image has one of them."""
 
 WITNESS_SIZE = 512
 """Bytes of them that are compared."""
 
 NO_TABLE = np.uint64((1 << 64) - 1)
-"""Stands where no table can be."""
+"""Stands for an address that can be no table."""
 
 TABLE_ALIGNMENT = 32
-"""Bytes at a multiple of which a top table begins; of PAE it has as many, of all others more."""
+"""Lowest alignment of a top-level table in bytes: that of PAE; all others have more."""
 
 
 class Tasks(NamedTuple):
@@ -70,8 +71,8 @@ class Tasks(NamedTuple):
 
     Attributes:
         head: address of the list's links in init_task.
-        nodes: addresses of the links in all other processes, and what is wrong with the list.
-        name: how far behind the links a process' name stands.
+        nodes: addresses of the links in all other processes, and the faults of the list.
+        name: offset of a process' name from the links.
     """
 
     head: int
@@ -82,12 +83,13 @@ class Tasks(NamedTuple):
 def processes_check(memory: Memory, tables: Tables, placement: Placement) -> Check:
     """Check that the page tables of processes map an image where it lies.
 
-    Absent where that cannot be asked: no process is found, their list is broken, or their tables have no kernel.
+    The check is absent if it cannot be made: no process is found, their list is broken, or their tables do not map a
+    kernel.
 
     Args:
         memory: physical memory.
         tables: the tables of the image.
-        placement: with the page table that maps it.
+        placement: the placement, with the page table that maps the image.
     """
     mapping = placement.mapping
     if not isinstance(mapping, PagingMode):
@@ -110,10 +112,11 @@ def processes_check(memory: Memory, tables: Tables, placement: Placement) -> Che
 
 
 def lacks_processes(kernel: Kernel) -> bool:
-    """Tell whether a kernel of x86-64 that lists ``init_task`` leads to no process: a copy of an image, no machine.
+    """Tell whether a kernel of x86-64 that lists ``init_task`` leads to no process.
 
-    The image holds what maps it, and what was copied beside it some of its lists. Every process's page table maps the
-    kernel there, which is not so everywhere.
+    Then it is a copy of an image, and no machine runs it. The image holds its page tables, and memory that was copied
+    beside it some of its lists. On x86-64 every process's page table maps the kernel, which is not so on all
+    architectures.
     """
     is_told = kernel.architecture == "x86-64" and kernel.symbols.find("init_task") is not None
     return is_told and all(
@@ -126,7 +129,7 @@ def _absent(detail: str) -> Check:
 
 
 def task_lists(virtual: VirtualMemory, tables: Tables, placement: Placement) -> Iterator[Tasks]:
-    """The lists of an image that can be the one of all processes."""
+    """Yield the lists of an image that can be the list of all processes."""
     words = placement.words
     for place in _idle_names(virtual.memory, tables, placement):
         window = virtual.memory.around(place, TASK_SIZE, TASK_SIZE)
@@ -151,7 +154,7 @@ def task_lists(virtual: VirtualMemory, tables: Tables, placement: Placement) -> 
 
 
 def _idle_names(memory: Memory, tables: Tables, placement: Placement) -> Iterator[int]:
-    """Physical addresses of the names of idle tasks in the image."""
+    """Yield the physical addresses of the names of idle tasks in the image."""
     symbols = placement.symbols.all("init_task")
     try:
         if symbols:
@@ -173,7 +176,7 @@ def _idle_names(memory: Memory, tables: Tables, placement: Placement) -> Iterato
 
 
 def _named(virtual: VirtualMemory, address: int) -> bool:
-    """Whether a task's name can stand at an address: printable characters and a NUL."""
+    """Tell whether a task's name can stand at an address: printable text and a NUL."""
     try:
         name, end, _ = virtual.read(address, NAME_SIZE).tobytes().partition(b"\0")
     except UnmappedError:
@@ -186,7 +189,11 @@ def _sample(nodes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _tables_of(virtual: VirtualMemory, placement: Placement, mapping: PagingMode, tasks: Tasks) -> NDArray[np.uint64]:
-    """Physical addresses of what can be top tables of processes, shape (n,): a row for each place of ``pgd``."""
+    """Return the physical addresses of possible top-level tables of processes.
+
+    There is a row for each possible offset of ``pgd``, with a column for each address space. `NO_TABLE` stands where
+    none can be.
+    """
     width = placement.words.size
     for low, high in MM_REACHES:
         steps = np.arange(low // width, high // width).astype(np.int64) * width
@@ -194,7 +201,7 @@ def _tables_of(virtual: VirtualMemory, placement: Placement, mapping: PagingMode
         values = virtual.values(cells.reshape(-1))[0].reshape(cells.shape)
         mine, active = values[:, :-1], values[:, 1:]
         usable = np.where((mine >= PAGE) & mapping.translatable(mine.reshape(-1)).reshape(mine.shape), mine, 0)
-        # a kernel's thread has none, and borrows another's
+        # a kernel thread has no ``mm``, and borrows another's ``active_mm``
         columns = ((usable == mine) & ((mine == 0) | (mine == active))).all(axis=0) & (mine != 0).any(axis=0)
         spaces = distinct(mine[:, columns])
         spaces = spaces[spaces != 0]
@@ -211,13 +218,16 @@ def _tables_of(virtual: VirtualMemory, placement: Placement, mapping: PagingMode
 def _counted(
     memory: Memory, tables: Tables, placement: Placement, mapping: PagingMode, candidates: NDArray[np.uint64]
 ) -> tuple[int, int]:
-    """How many tables of processes map this image, and how many a copy; of the place of ``pgd`` where most map one."""
+    """Return how many processes' tables map this image, and how many map a copy.
+
+    The numbers are those of the offset of ``pgd`` at which most tables map one of them.
+    """
     place, size = next((place, size) for name, place, size in tables.places if name in WITNESSES)
     wanted = memory.around(place, 0, min(size, WITNESS_SIZE)).data.tobytes()
     roots = distinct(candidates[candidates != NO_TABLE])
     physical, mapped = walk(memory, mapping, roots, np.full(len(roots), placement.virtual(place), np.uint64))
     for other in distinct(physical[mapped & (physical != np.uint64(place))]).tolist():
-        # on some architectures a process' table has nothing of the kernel, and what it has there is something else
+        # on some architectures a process' table does not map the kernel, but something else at the same address
         mapped[physical == np.uint64(other)] = _held(memory, other, wanted)
     best = (0, 0)
     for row in candidates:

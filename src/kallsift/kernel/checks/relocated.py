@@ -1,7 +1,8 @@
-"""Tell memory that was cut out of a machine from an image in a file: a kernel that ran is not as the linker made it.
+"""Tell memory that was cut out of a machine from an image in a file, by whether the kernel in it has run.
 
-Its data say so, where they are there. Text and read-only data of a kernel that ran have nothing that does: no page
-table, no lists. But a kernel that chose its own address (KASLR) has all its pointers there, and no file has.
+The kernel's data tell this, if they are there. Text and read-only data of a kernel that ran do not: they have no page
+table and no lists. But a kernel that chose its own address (KASLR) has relocated all pointers in them, which no file
+has.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from kallsift.kernel.recovery.unplaced import likely_architecture
 from kallsift.memory.memory import AddressSpace
 
 MAX_HEAD = 2 << 20
-"""Bytes of code before ``_stext``, at most, where the table does not list what the image begins with."""
+"""Highest number of bytes of code before ``_stext`` where the table does not list the image's beginning."""
 
 
 def as_built(kernel: Kernel) -> Kernel:
-    """Return a kernel as it is, unless it is taken for an image in a file and shows that it ran, or that it moved.
+    """Return a kernel unchanged unless it is taken for an image but ran or moved.
 
-    Asked where no header gives the address that the image is linked at. Where it lies is asked of architectures whose
-    kernels are linked at one address in nearly all configurations, and only where the data do not tell.
+    Such a kernel becomes a stale copy. The check is made where no header gives the address that the image is linked at.
+    The kernel's address is compared only on architectures whose kernels are linked at one address in nearly all
+    configurations, and only where the data do not tell.
     """
     memory = kernel.memory
     if kernel.state is not State.IMAGE or not kernel.is_placed or memory.space is not AddressSpace.FILE:
@@ -44,7 +46,10 @@ def as_built(kernel: Kernel) -> Kernel:
 
 
 def _moved(kernel: Kernel) -> tuple[str | None, int | None]:
-    """Return what says that a kernel is not where one is linked, None where nothing does; and its slide, if known."""
+    """Return the evidence that a kernel is not at its link address, and its slide.
+
+    The evidence is None where there is none; the slide is None where it is unknown.
+    """
     symbols = kernel.symbols
     architecture = kernel.architecture or _named_architecture(symbols)
     if architecture is None or symbols.word_size not in word_sizes_of(architecture):
@@ -54,7 +59,7 @@ def _moved(kernel: Kernel) -> tuple[str | None, int | None]:
     if name is None or architecture not in LINK_RULES:
         return None, None
     address = symbols[name].address
-    # up to there it may be code before _stext
+    # without the listed symbol, up to MAX_HEAD bytes of code may lie before _stext
     first = address if name == listed else address & -MAX_HEAD
     if LINK_RULES[architecture](first):
         return None, 0

@@ -1,6 +1,7 @@
-"""VMCOREINFO: what a kernel writes about itself for crash tools, as ``KEY=VALUE`` lines.
+"""Read VMCOREINFO, the text that a kernel writes about itself for crash tools, and check a kernel against it.
 
-In a note of the container, or in memory at a page's start (kernel/vmcore_info.c; a page of its own since 4.13).
+The text has ``KEY=VALUE`` lines. It is in a note of the container, or in memory at the start of a page
+(kernel/vmcore_info.c; a page of its own since 4.13).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PAGE = 4096
 MAX_FOUND = 64
 
 BATCH = 16 << 20
-"""Bytes of memory looked at at once."""
+"""Bytes of memory that are searched at once."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Vmcoreinfo:
     """One VMCOREINFO text.
 
     Attributes:
-        origin: ``"note"``, or the physical address it was found at.
+        origin: ``"note"``, or the physical address at which it was found.
         values: the lines' values by key; the first of each key counts.
     """
 
@@ -40,7 +41,7 @@ class Vmcoreinfo:
     values: Mapping[str, str]
 
     def symbol(self, name: str) -> int | None:
-        """The address that ``SYMBOL(name)`` gives, None if it is absent or malformed."""
+        """Return the address that ``SYMBOL(name)`` gives; None if absent or malformed."""
         return _address(self.values.get(f"SYMBOL({name})"))
 
     @property
@@ -54,7 +55,10 @@ def _address(text: str | None) -> int | None:
 
 
 def parse(text: bytes, origin: str) -> Vmcoreinfo | None:
-    """Reads a text; None if it does not begin as each VMCOREINFO does or has no page size near its start."""
+    """Read a text; None if it is no VMCOREINFO.
+
+    It must begin as each VMCOREINFO does and have a page size near its start.
+    """
     text = text[:MAX_SIZE].split(b"\0", 1)[0]
     if not text.startswith(START) or b"\nPAGESIZE=" not in text[:512]:
         return None
@@ -62,7 +66,7 @@ def parse(text: bytes, origin: str) -> Vmcoreinfo | None:
 
 
 def _values(text: bytes) -> dict[str, str]:
-    """The first value of each key, up to a NUL."""
+    """Return the first value of each key, up to a NUL."""
     values: dict[str, str] = {}
     for line in text[:MAX_SIZE].split(b"\0", 1)[0].decode("latin-1").replace("\r\n", "\n").split("\n"):
         key, equals, value = line.partition("=")
@@ -72,12 +76,15 @@ def _values(text: bytes) -> dict[str, str]:
 
 
 def vmcoreinfo_check(memory: Memory, tables: Tables, placement: Placement) -> tuple[Vmcoreinfo | None, Check]:
-    """The VMCOREINFO that speaks of this kernel, and whether it agrees."""
+    """Return the VMCOREINFO of this kernel, if there is one, and the check of it."""
     symbols = placement.symbols
     own_places = {f"kallsyms_{name}": place for name, place, _ in tables.places}
 
     def agrees(name: str, address: int) -> bool | None:
-        """Whether a symbol's address is that; some keys give the pointer that the symbol holds (mem_section)."""
+        """Tell whether a symbol has this address; None if the table has no such symbol.
+
+        Some keys give the pointer that the symbol holds instead (mem_section).
+        """
         if name in own_places:
             return placement.physical(address) == own_places[name]
         own = [symbol.address for symbol in symbols.all(name)]
@@ -111,7 +118,11 @@ def vmcoreinfo_check(memory: Memory, tables: Tables, placement: Placement) -> tu
 
 
 def _vmcoreinfos(memory: Memory, placement: Placement) -> Iterator[Vmcoreinfo]:
-    """The note's; then the one that the kernel points at, or, where no symbol names it, all that memory holds."""
+    """Yield the VMCOREINFO texts that can be this kernel's.
+
+    The note's text comes first. Then comes the one that the kernel points at, or, where no symbol names it, all in
+    memory.
+    """
     if note := noted(memory):
         yield note
     pointer = placement.symbols.find("vmcoreinfo_data")
@@ -122,12 +133,15 @@ def _vmcoreinfos(memory: Memory, placement: Placement) -> Iterator[Vmcoreinfo]:
 
 
 def noted(memory: Memory) -> Vmcoreinfo | None:
-    """The one in the container's note."""
+    """Return the text in the container's note, or None."""
     return None if memory.hints.vmcoreinfo is None else Vmcoreinfo("note", _values(memory.hints.vmcoreinfo))
 
 
 def _pointed(memory: Memory, placement: Placement, pointer: int) -> Vmcoreinfo | None:
-    """The one that the kernel's variable ``vmcoreinfo_data``, at the virtual address ``pointer``, points at."""
+    """Return the text that the variable ``vmcoreinfo_data`` points at, or None.
+
+    ``pointer`` is the virtual address of the variable.
+    """
     if placement.mapping is None:
         return None
     place = np.array([placement.physical(pointer)], np.uint64)
@@ -137,7 +151,7 @@ def _pointed(memory: Memory, placement: Placement, pointer: int) -> Vmcoreinfo |
 
 
 def scattered(memory: Memory) -> Iterator[Vmcoreinfo]:
-    """The texts that stand at the start of a page anywhere in memory; at most `MAX_FOUND`."""
+    """Yield the texts at the start of a page anywhere in memory; at most `MAX_FOUND`."""
     wanted = np.uint64(int.from_bytes(START[:8], "little"))
     found = 0
     for segment in memory.segments:

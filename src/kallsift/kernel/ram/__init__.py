@@ -1,1 +1,1 @@
-"""Find how the RAM of a machine lies in a file that does not say it."""
+"""Find the physical addresses of a machine's RAM in a file that does not give them."""

@@ -1,8 +1,9 @@
-"""The RAM of a machine as its firmware told the kernel, where the kernel's tree of resources is lost.
+"""Find the RAM of a machine as its firmware told the kernel, where the kernel's tree of resources is lost.
 
-A PC's kernel keeps the firmware's list, e820, in several tables, and every kernel logs what it took over. Each is found
-by what must be true of it: ranges in order that do not overlap, and that fit the file together. Those that several
-agree on come first. None is believed for that alone: a kernel must be proven in the RAM as it lays it out.
+A PC's kernel keeps the firmware's list, e820, in several tables, and every kernel logs the ranges that it took over.
+Each list is found by what must be true of it: its ranges are in order, do not overlap, and fit the file together. Lists
+that several sources agree on come first. This alone is no proof: a kernel must be proven in the RAM as the list lays it
+out.
 
 Sources: Linux, arch/x86/include/asm/e820/types.h (struct e820_table, its types), arch/x86/kernel/e820.c (what it logs,
 which types are RAM, that page 0 is taken away from it), mm/mm_init.c (ranges of memblock in the log).
@@ -31,30 +32,34 @@ RAM_TYPES = (1, 128)
 """E820_TYPE_RAM, and _RESERVED_KERN, which kernels made of RAM that holds the boot loader's data."""
 MAX_TYPE = 255
 SOFT_RESERVED = 0xEFFFFFFF
-"""The types have small numbers, but for this one."""
+"""The only type that is not a small number."""
 
 ANCHOR = 1 << 20
-"""Where each PC's RAM goes on behind what its firmware and display adapter have: an entry of each table begins here."""
+"""Address at which the RAM of every PC continues behind the range of its firmware and display adapter: an entry of each
+table begins here."""
 
 LOGGED = re.compile(
     rb"(?:BIOS-e820: (?P<firmware>)|node +[0-9]{1,4}: )"
     rb"\[mem 0x([0-9a-f]{8,16})-0x([0-9a-f]{8,16})\](?: +(?P<ram>usable|System RAM)(?![ -~]))?"
 )
 LOGGED_MARK = b"[mem 0x"
-"""What all such lines have."""
+"""Text that all such lines have."""
 LEAD, LINE = 12, 80
-"""Bytes before the mark, and from the lead on, that hold what `LOGGED` is about."""
+"""Bytes before the mark, and from the mark on, that can hold a match of `LOGGED`."""
 MAX_GAP = 1 << 14
-"""Bytes between two lines of one list: those of other ranges lie between them."""
+"""Highest distance in bytes between two lines of one list: lines of other ranges lie between them."""
 
 MAX_PLACES = 1 << 16
-"""Places that are looked at, for each of the two; a machine has some hundreds."""
+"""Highest number of places that are examined, for tables and for log lines each; a machine has some hundreds."""
 MAX_LISTS = 1 << 8
-"""Lists that are read, for each of the two; a machine has some dozens."""
+"""Highest number of lists that are read, for tables and for log lines each; a machine has some dozens."""
 
 
 def firmware_maps(ram: Segment) -> Iterator[RamMap]:
-    """Ways to lay out bare RAM as such lists have it, first those that are exactly as large as it is."""
+    """Yield ways to lay out bare RAM by the firmware's lists.
+
+    Those that are exactly as large as the RAM come first.
+    """
     tellers: dict[Ranges, list[str]] = defaultdict(list)
     for teller, lists in (("e820 tables", _tables(ram)), ("the kernel's log lines", _logged(ram))):
         for ranges in {each for own in islice(lists, MAX_LISTS) for each in (own, _without_first_page(own))}:
@@ -67,12 +72,18 @@ def firmware_maps(ram: Segment) -> Iterator[RamMap]:
 
 
 def _without_first_page(ranges: Ranges) -> Ranges:
-    """The ranges as kernels on a PC take them over: page 0 is the firmware's, whatever that says."""
+    """Return the ranges as kernels on a PC take them over.
+
+    Page 0 belongs to the firmware, whatever the firmware says.
+    """
     return frozenset((max(first, PAGE), last) for first, last in ranges if last >= PAGE)
 
 
 def _tables(ram: Segment) -> Iterator[Ranges]:
-    """The RAM that each table says there is: all of its entries, and as many as the number in front of it says."""
+    """Yield the RAM that each table lists.
+
+    For each table there are two lists: all of its entries, and as many as the number in front of it says.
+    """
     width = ENTRY.itemsize
     places: list[int] = []
     for low in ram.steps(BATCH):
@@ -105,7 +116,10 @@ def _entries(ram: Segment, low: int, high: int) -> np.ndarray[tuple[int], np.dty
 
 
 def _in_order(entries: np.ndarray[tuple[int], np.dtype[np.void]], step: int, anchor: np.void) -> int:
-    """How many entries go on from one, upwards (1) or downwards (-1): in order, none empty, of types that there are."""
+    """Return the number of entries that continue a table up (1) or down (-1).
+
+    They must be in order, not empty, and of known types.
+    """
     limit = np.uint64(MAX_ADDRESS)
     sane = (entries["start"] < limit) & (entries["size"] != 0) & (entries["size"] <= limit)
     sane &= ((entries["type"] > 0) & (entries["type"] <= MAX_TYPE)) | (entries["type"] == SOFT_RESERVED)
@@ -117,7 +131,7 @@ def _in_order(entries: np.ndarray[tuple[int], np.dtype[np.void]], step: int, anc
 
 
 def _logged(ram: Segment) -> Iterator[Ranges]:
-    """The RAM that each list of lines in a log says there is, whoever keeps a copy of the log."""
+    """Yield the RAM that each list of lines in a log gives, in any copy of the log."""
     own: list[tuple[int, int]] = []
     last_place, last_kind = 0, False
     for place, firmware, first, last in _lines(ram):
@@ -132,7 +146,11 @@ def _logged(ram: Segment) -> Iterator[Ranges]:
 
 
 def _lines(ram: Segment) -> Iterator[tuple[int, bool, int, int]]:
-    """Lines about RAM: where they stand, whether the firmware told them, first and last address."""
+    """Yield the lines of the log about RAM.
+
+    Yields:
+        The offset of the line, whether it is from the firmware, the first and the last address of the range.
+    """
     seen = 0
     for low in ram.steps(BATCH):
         text = ram.read(max(0, low - LEAD), low + BATCH + LINE).tobytes()

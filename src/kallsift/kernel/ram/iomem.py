@@ -1,12 +1,12 @@
-"""The RAM of a machine as its kernel's own tree of resources has it: what /proc/iomem calls ``System RAM``.
+"""Find the RAM of a machine as its kernel's own tree of resources has it: ``System RAM`` in /proc/iomem.
 
-LiME writes just these ranges, and in its mode ``raw`` one right after the other without a word on where they belong.
-Hypervisors write all RAM that they gave to a machine, without the hole below 4 GiB; then these ranges tell how large
-the RAM behind it is. Their ``struct resource`` lie in RAM themselves. Nothing needs to be known of the kernel to find
-them: their flags are the same everywhere, they share their name, and together they fit the file.
+LiME writes just these ranges, and in its mode ``raw`` one right after the other without their addresses. Hypervisors
+write all RAM that they gave to a machine, without the hole below 4 GiB; then these ranges tell how large the RAM behind
+the hole is. The ``struct resource`` of the ranges lie in RAM themselves. They are found without knowledge of the
+kernel: their flags are the same everywhere, they share their name, and together they fit the file.
 
-Sources: Linux, include/linux/ioport.h (struct resource, its flags), e820.c of x86 and setup.c of arm64
-(which make them); LiME, main.c (which it writes: children of ``iomem_resource``, by their name).
+Sources: Linux, include/linux/ioport.h (struct resource, its flags), e820.c of x86 and setup.c of arm64 (which make
+them); LiME, main.c (which it writes: children of ``iomem_resource``, by their name).
 """
 
 from __future__ import annotations
@@ -31,31 +31,32 @@ HOTPLUG_FLAGS = 0x06000000
 """IORESOURCE_SYSRAM_MERGEABLE and _DRIVER_MANAGED, which RAM that was added later can have."""
 
 SHAPES = tuple((Words(size, order), address) for size, address in ((8, 8), (4, 8), (4, 4)) for order in ("<", ">"))
-"""How a kernel's words are read, and bytes of a physical address: with PAE and LPAE it is wider than a word."""
+"""Formats of a kernel's words, each with the bytes of a physical address: with PAE and LPAE it is wider than a word."""
 
 FOUR_GIB = 4 << 30
 MAX_ADDRESS = 1 << 52
 MAX_FLAGS = FLAGS[0] | HOTPLUG_FLAGS
-"""Those with all that are allowed; words that are greater have other bits besides."""
+"""All flags that are allowed; greater words have other bits besides."""
 MAX_WORDS = 1 << 16
-"""Words with such flags that are looked at; a machine has some dozens."""
+"""Highest number of words with such flags that are examined; a machine has some dozens."""
 MAX_RANGES = 1 << 10
-"""Ranges of one machine."""
+"""Highest number of ranges of one machine."""
 MAX_MAPS = 4
-"""Ways to divide the RAM that are given at most; a machine has one."""
+"""Highest number of ways to divide the RAM that are yielded; a machine has one."""
 BATCH = 1 << 24
-"""Bytes that are looked at at once."""
+"""Bytes that are searched at once."""
 
 
 class RamMap(NamedTuple):
-    """Where the RAM in a file belongs.
+    """The physical addresses of the RAM in a file.
 
     Attributes:
-        pieces: its parts in the order of their addresses, which is that of the file.
-        hole: whether these are all RAM around the hole below 4 GiB, rather than the ranges alone.
+        pieces: its parts in the order of their addresses, which is the order in the file.
+        hole: whether the pieces are all RAM around the hole below 4 GiB, rather than the ranges alone.
         missing: bytes of the RAM that the file lacks at its end.
-        name: virtual address of the ranges' name, which is `NAME` if this is right; None if the ranges have none.
-        teller: what in the memory has them, as messages call it.
+        name: virtual address of the ranges' name, where `NAME` stands if the map is right; None if the ranges have
+            none.
+        teller: source of the ranges in the memory, as messages call it.
     """
 
     pieces: tuple[Piece, ...]
@@ -66,7 +67,10 @@ class RamMap(NamedTuple):
 
 
 def ram_maps(ram: Segment) -> Iterator[RamMap]:
-    """Ways to lay out bare RAM as resources in it have it, first those that are exactly as large as it is."""
+    """Yield ways to lay out bare RAM by the resources in it.
+
+    Those that are exactly as large as the RAM come first.
+    """
     places = {byte_order: _flags(ram, byte_order) for byte_order in ("<", ">")}
     found = {
         each.pieces: each for words, address in SHAPES for each in _maps(ram, places[words.byte_order], words, address)
@@ -75,10 +79,13 @@ def ram_maps(ram: Segment) -> Iterator[RamMap]:
 
 
 def _maps(ram: Segment, flags: NDArray[np.int64], words: Words, address: int) -> Iterator[RamMap]:
-    """What the resources of one shape say whose flags stand at those offsets, told apart by their names."""
+    """Yield the maps that resources of one shape give, one for each of their names.
+
+    ``flags`` are the offsets of their flags.
+    """
     fields = {"start": address, "end": address, "name": words.size, "flags": words.size}
     layout = np.dtype([(name, f"{words.byte_order}u{size}") for name, size in fields.items()])
-    # the half of a wide word that was looked for stands behind the other if the byte order is big-endian
+    # the flags were found in the lower half of a word, which is behind the upper half if the byte order is big-endian
     before = layout.itemsize - (words.size if words.byte_order == "<" else 4)
     starts = flags - before
     starts = starts[(starts >= 0) & (starts <= ram.size - layout.itemsize)]
@@ -94,7 +101,10 @@ def _maps(ram: Segment, flags: NDArray[np.int64], words: Words, address: int) ->
 
 
 def fitted(ranges: set[tuple[int, int]], size: int) -> RamMap | None:
-    """The map that ranges (first and last address) make of ``size`` bytes of RAM; None if they do not fit it."""
+    """Return the map that ranges make of ``size`` bytes of RAM, or None.
+
+    Ranges are first and last addresses. None if they do not fit the size.
+    """
     pieces = _pieces(ranges) if len(ranges) <= MAX_RANGES else ()
     total = pieces[-1].offset + pieces[-1].size if pieces else 0
     if total >= size:
@@ -106,7 +116,10 @@ def fitted(ranges: set[tuple[int, int]], size: int) -> RamMap | None:
 
 
 def _pieces(ranges: set[tuple[int, int]]) -> tuple[Piece, ...]:
-    """Ranges (first and last address) one after the other; none if any overlap."""
+    """Return ranges one after the other; nothing if any overlap.
+
+    Ranges are first and last addresses.
+    """
     pieces: list[Piece] = []
     offset = 0
     for start, end in sorted(ranges):
@@ -118,8 +131,10 @@ def _pieces(ranges: set[tuple[int, int]]) -> tuple[Piece, ...]:
 
 
 def _around_hole(ranges: tuple[Piece, ...], size: int) -> tuple[Piece, ...]:
-    """The RAM in front of the hole below 4 GiB and that behind it, which is all at the end of so much RAM, and all in
-    use; none if the ranges do not fit that."""
+    """Return the RAM before the hole below 4 GiB and the RAM behind it.
+
+    The last range must be all RAM behind the hole. Nothing is returned if the ranges do not fit that.
+    """
     if not ranges or ranges[-1].address != FOUR_GIB:
         return ()
     below = size - ranges[-1].size
@@ -130,7 +145,10 @@ def _around_hole(ranges: tuple[Piece, ...], size: int) -> tuple[Piece, ...]:
 
 
 def _flags(ram: Segment, byte_order: str) -> NDArray[np.int64]:
-    """The offsets of words of 4 bytes that are the flags of RAM; addresses of RAM are multiples of 4, so these are."""
+    """Return the offsets of 32-bit words that are the flags of RAM.
+
+    Addresses of struct resource are multiples of 4, so only such offsets are compared.
+    """
     wanted = np.array(FLAGS, f"{byte_order}u4").view(np.uint32)
     kept = ~np.array(HOTPLUG_FLAGS, f"{byte_order}u4").view(np.uint32)
     found: list[NDArray[np.int64]] = []

@@ -1,10 +1,12 @@
-"""Bare RAM of a machine whose RAM is not in one piece: bare .vmem, memory files of Firecracker and Cloud Hypervisor,
-files behind a guest's memory, and what LiME writes as ``raw``.
+"""Try layouts of bare RAM that is not in one piece at physical addresses.
 
-What lies behind a hole stands in the file where the hole would be. A kernel in front of it is found all the same, but
-its lists run into memory that is elsewhere; behind it, not even its page table maps it where it lies. So the ranges
-that the kernel's own resources name are tried, or where those are lost what the firmware told the kernel, then the
-layouts that machines have, one after the other, and only a kernel that is proven there shows that one is right.
+Such files are bare .vmem, memory files of Firecracker and Cloud Hypervisor, files behind a guest's memory, and LiME's
+``raw`` format.
+
+In them, the RAM behind a hole stands where the hole would be. A kernel in front of the hole is found all the same, but
+its lists run into memory that is elsewhere; a kernel behind the hole is not mapped even by its own page table where it
+lies. So the ranges of the kernel's own resources are tried, or, if those are lost, the firmware's ranges, then the
+layouts that machines have. Only a kernel that is proven in a layout shows that the layout is right.
 """
 
 from __future__ import annotations
@@ -22,18 +24,18 @@ from kallsift.memory.memory import AddressSpace, Memory, Segment
 from kallsift.memory.ram_layouts import LAYOUTS, Piece
 
 MAX_TOLD = 8
-"""Parts that the evidence lists; a machine with UEFI has some dozens."""
+"""Highest number of parts that the evidence lists; a machine with UEFI has some dozens."""
 
 
 class Arrangement(NamedTuple):
     """A way to lay out bare RAM.
 
     Attributes:
-        check: what is to be said of it where a kernel is proven there.
+        check: the check for the evidence of a kernel that is proven there.
         pieces: the parts of the file.
-        memory: the memory that comes of it.
-        told: whether something in the memory has the parts, rather than what is known of machines.
-        name: virtual address of the text `NAME` where a kernel's resources have the parts; None where they do not.
+        memory: the memory in this layout.
+        told: whether the parts come from the memory itself, rather than from known machines.
+        name: virtual address of the text `NAME` if a kernel's resources give the parts; None otherwise.
     """
 
     check: Check
@@ -43,12 +45,15 @@ class Arrangement(NamedTuple):
     name: int | None = None
 
     def address(self, offset: int) -> int:
-        """Physical address of what stands at an offset of the file."""
+        """Return the physical address of an offset of the file."""
         piece = next(piece for piece in self.pieces if piece.offset <= offset < piece.offset + piece.size)
         return piece.address + offset - piece.offset
 
     def named_by(self, kernel: Kernel) -> bool:
-        """Whether a kernel that was found in it can be the one whose resources have it."""
+        """Tell whether the resources of a kernel found in this layout can give it.
+
+        True for a layout that no resources give.
+        """
         if self.name is None:
             return True
         try:
@@ -59,7 +64,10 @@ class Arrangement(NamedTuple):
 
 
 def arrangements(memory: Memory) -> Iterator[Arrangement]:
-    """Ways to lay out so much RAM in several parts; none unless the memory is one run of bytes from address 0."""
+    """Yield ways to lay out the RAM in several parts.
+
+    Nothing is yielded unless the memory is one run of bytes from address 0.
+    """
     if memory.space is not AddressSpace.PHYSICAL or memory.image or len(memory.segments) != 1:
         return
     (ram,) = memory.segments
@@ -83,7 +91,7 @@ def arrangements(memory: Memory) -> Iterator[Arrangement]:
 
 
 def placed(memory: Memory, kernel: Kernel | None) -> Memory:
-    """A memory at its true addresses, where a kernel in it shows that the source's are others."""
+    """Return a memory at its true addresses, as a running kernel in it shows them."""
     if kernel is None or kernel.state is not State.RUNNING or kernel.memory.image is not None:
         return memory
     return replace(kernel.memory, hints=memory.hints)

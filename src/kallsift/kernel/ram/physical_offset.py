@@ -1,8 +1,8 @@
-"""Memory whose places are not its physical addresses: a guest's inside of its host's, RAM that follows something else
-in a file, RAM whose first address nothing tells.
+"""Find by how much addresses in a memory differ from physical addresses: the displacement.
 
-A kernel in such memory ran, but none of its page tables maps it where it lies. All of its physical addresses are off
-by the same number, the displacement, and the page table tells which: its entries must lead to the tables again.
+Such memory is a guest's inside of its host's, RAM behind something else in a file, or RAM whose first address is
+unknown. A kernel in it ran, but none of its page tables maps it where it lies. All of its physical addresses differ by
+the same number, and the page table gives this number: its entries must lead to the kernel's tables again.
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ from kallsift.memory.memory import Memory
 MASK = (1 << 64) - 1
 
 MAX_TEXTS = 8
-"""VMCOREINFO texts that are asked where the page table is."""
+"""Highest number of VMCOREINFO texts that are searched for the page table's address."""
 
 BATCH = 1 << 18
-"""Places that are tried at once."""
+"""Number of places that are tried at once."""
 
 MAX_PHYSICAL = {"x86-64": 1 << 46}
-"""Where no machine has RAM at this address or above: higher bits of entries are attributes that are not known."""
+"""Address from which on no machine has RAM: higher bits of entries are attributes that are not known."""
 
 MAX_DISPLACEMENTS = 16
-"""Displacements given at most: where a page table is intact, there is one."""
+"""Highest number of displacements that are yielded: an intact page table has one."""
 
 
 def displacements(memory: Memory, kernel: Kernel) -> Iterator[int]:
-    """Candidates for place less physical address, modulo 2^64, never 0: `MAX_DISPLACEMENTS` at most, often none."""
+    """Yield candidates for address in the memory less physical address, modulo 2^64.
+
+    They are never 0; there are `MAX_DISPLACEMENTS` at most, often none.
+    """
     given: set[int] = {0}
     for found in _candidates(memory, kernel):
         if found not in given:
@@ -63,7 +66,10 @@ def _candidates(memory: Memory, kernel: Kernel) -> Iterator[int]:
 
 
 def _roots(memory: Memory, kernel: Kernel) -> Iterator[int]:
-    """Places of the kernel's own page table: a symbol names it; where only text is listed, a VMCOREINFO does."""
+    """Yield the addresses in the memory of the kernel's own page table.
+
+    A symbol names it; where only text is listed, a VMCOREINFO text does.
+    """
     named: list[int] = [symbol.address for name in ROOT_SYMBOLS for symbol in kernel.symbols.all(name)]
     if not named:
         texts = (info.symbol("swapper_pg_dir") for info in islice(scattered(memory), MAX_TEXTS))
@@ -75,9 +81,9 @@ def _roots(memory: Memory, kernel: Kernel) -> Iterator[int]:
 def _by_page_table(
     memory: Memory, mode: PagingMode, root: int, address: NDArray[np.uint64], place: int
 ) -> Iterator[int]:
-    """The displacements with which a page table maps ``address`` to ``place``.
+    """Yield the displacements with which a page table maps ``address`` to ``place``.
 
-    Wherever the second table may lie, it gives the displacement: every page of the memory is tried as that table.
+    The location of the second-level table gives the displacement, and every page of the memory is tried as that table.
     """
     if not mode.translatable(address)[0]:
         return
