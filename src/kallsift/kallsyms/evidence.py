@@ -68,6 +68,7 @@ class CheckId(StrEnum):
     SIBLING_SYMBOLS = "sibling symbols"
     EXPORTS_TWICE = "exports twice"
     BTF_FUNCTIONS = "BTF functions"
+    NAMED_POINTERS = "named pointers"
     FUNCTION_STARTS = "function starts"
 
 

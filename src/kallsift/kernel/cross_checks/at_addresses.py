@@ -53,21 +53,42 @@ def compare(names: Names, symbols: SymbolTable, addresses: NDArray[np.uint64], k
         addresses: shape (n,), uint64.
         keys: of the names that something has there, shape (n,), uint64.
     """
-    first = np.searchsorted(symbols.addresses, addresses)
-    last = len(symbols) - 1
-    here = (first <= last) & (symbols.addresses[np.minimum(first, last)] == addresses)
-    there = np.where(here, first, -1)
-    index = np.full(len(addresses), -1, np.int64)
-    left = np.flatnonzero(here)
-    for step in range(ALIASES):
-        others = np.minimum(first[left] + step, last)
-        same = names.keys[others] == keys[left]
-        index[left[same]] = others[same]
-        left = left[~same & (symbols.addresses[others] == addresses[left])]
-        if not len(left):
-            break
-    index = np.where((index >= 0) & (symbols.addresses[np.maximum(index, 0)] == addresses), index, -1)
+    there = first_at(symbols, addresses)
+    index = named_at(names, symbols, there, keys)
     known = index >= 0
     rest = np.flatnonzero(~known)
     known[rest] = is_among(keys[rest], names.ascending)
     return Comparison(index, there, known)
+
+
+def first_at(symbols: SymbolTable, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the index of the first symbol that has each address, -1 where none has; shape (n,)."""
+    first = np.searchsorted(symbols.addresses, addresses)
+    last = len(symbols) - 1
+    here = (first <= last) & (symbols.addresses[np.minimum(first, last)] == addresses)
+    return np.where(here, first, -1)
+
+
+def named_at(
+    names: Names, symbols: SymbolTable, there: NDArray[np.int64], keys: NDArray[np.uint64]
+) -> NDArray[np.int64]:
+    """Return the index of the symbol of some name among those of one address; shape (n,), -1 where there is none.
+
+    Args:
+        names: of the table.
+        symbols: the table.
+        there: as `first_at` returns it.
+        keys: of the names, shape (n,), uint64.
+    """
+    last = len(symbols) - 1
+    index = np.full(len(there), -1, np.int64)
+    left = np.flatnonzero(there >= 0)
+    for step in range(ALIASES):
+        if not len(left):
+            break
+        others = np.minimum(there[left] + step, last)
+        left, others = (part[symbols.addresses[others] == symbols.addresses[there[left]]] for part in (left, others))
+        same = names.keys[others] == keys[left]
+        index[left[same]] = others[same]
+        left = left[~same]
+    return index

@@ -17,6 +17,7 @@ class Source(Enum):
     SIBLINGS = "sibling symbols"
     EXPORTS = "exports twice"
     BTF = "BTF functions"
+    POINTERS = "named pointers"
     STARTS = "function starts"
 
 

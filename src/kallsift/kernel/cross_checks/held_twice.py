@@ -10,6 +10,7 @@ from kallsift.kernel.cross_checks.exports import export_finding
 from kallsift.kernel.cross_checks.findings import Finding, summary
 from kallsift.kernel.cross_checks.function_starts import start_finding
 from kallsift.kernel.cross_checks.name_keys import Names
+from kallsift.kernel.cross_checks.named_pointers import pointer_finding
 from kallsift.kernel.cross_checks.siblings import sibling_finding
 from kallsift.kernel.placement.placement import Placement
 from kallsift.memory.memory import Memory
@@ -34,8 +35,9 @@ def held_twice(memory: Memory, placement: Placement) -> tuple[Check, ...]:
         lambda: sibling_finding(names, symbols),
         lambda: export_finding(memory, placement, names),
         lambda: btf_finding(memory, placement, names),
+        lambda: pointer_finding(memory, placement, names),
     )
-    siblings, exports, types = in_threads(lambda question: question(), questions)
+    siblings, exports, types, pointers = in_threads(lambda question: question(), questions)
     starts = start_finding(memory, placement, names, siblings.addresses)
-    findings = (siblings, exports, types, starts)
+    findings = (siblings, exports, types, pointers, starts)
     return (*(finding.check for finding in findings), summary(findings, len(symbols)))

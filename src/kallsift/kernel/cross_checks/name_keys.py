@@ -32,26 +32,50 @@ HEAD = 4
 PREFIXES = (
     b"__pfx_",
     b"__ksymtab_",
+    b"__SCT__tp_func_",
+    b"__SCK__tp_func_",
     b"__SCT__",
     b"__SCK__",
     b"__tracepoint_",
     b"__traceiter_",
+    b"__probestub_",
+    b"__tpstrtab_",
     b"__bpf_trace_tp_map_",
+    b"__bpf_trace_",
+    b"__event_enter_",
+    b"__event_exit_",
+    b"__event_",
+    b"event_enter_",
+    b"event_exit_",
+    b"event_class_",
+    b"event_",
+    b"trace_event_raw_event_",
+    b"trace_event_fields_",
+    b"trace_event_type_funcs_",
+    b"trace_raw_output_",
+    b"perf_trace_",
+    b"__TRACE_SYSTEM_",
+    b"TRACE_SYSTEM_",
     b"__syscall_meta_",
     b"__p_syscall_meta_",
+    b"types_",
+    b"args_",
     b"__x64_sys_",
     b"__ia32_sys_",
     b"__setup_str_",
     b"__setup_",
+    b"__param_str_",
+    b"__param_",
     b"_kbl_addr_",
+    b"_eil_addr_",
     b"__kstrtab_",
     b"__kstrtabns_",
     b"__flags_",
 )
 """What makes a name one of a family; of two that one name begins with, the longer one comes first."""
 
-BEFORE_NAMES = (b"__pfx_", b"__ksymtab_", b"_kbl_addr_", b"__kstrtab_", b"__kstrtabns_", b"__flags_")
-"""Those of them that stand before another symbol's name: padding before functions, exports, NOKPROBE_SYMBOL."""
+BEFORE_NAMES = (b"__pfx_", b"__ksymtab_", b"_kbl_addr_", b"_eil_addr_", b"__kstrtab_", b"__kstrtabns_", b"__flags_")
+"""Those of them that stand before another symbol's name: padding, exports, NOKPROBE_SYMBOL, ALLOW_ERROR_INJECTION."""
 
 COLD = b".cold"
 """What GCC calls the part of a function that it moves to where unlikely code is, behind the function's name."""
@@ -64,6 +88,8 @@ BOUNDS = (
     b"__start___kflagstab",
     b"__start_BTF",
     b"__stop_BTF",
+    b"__start_mcount_loc",
+    b"__stop_mcount_loc",
     b"_stext",
     b"_etext",
 )
@@ -74,7 +100,7 @@ _FACTOR = np.uint64(0xD6E8FEB86659FD93)
 _SHIFT = np.uint64(32)
 _ONES = np.uint64(0x0101010101010101)
 _HIGH = np.uint64(0x8080808080808080)
-_MASKS = np.array([(1 << 8 * size) - 1 for size in range(LANE + 1)], np.uint64)
+MASKS = np.array([(1 << 8 * size) - 1 for size in range(LANE + 1)], np.uint64)
 """The lowest 0 to 8 characters of eight."""
 _LENGTHS = np.array([0, *(len(prefix) for prefix in PREFIXES)], np.int64)
 _BEFORE_NAMES = np.array([False, *(prefix in BEFORE_NAMES for prefix in PREFIXES)])
@@ -109,7 +135,7 @@ def _keys_of(text: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[
             active, places, left = active[on], places[on], left[on]
         if not len(active):
             return keys
-        part = text[places] & _MASKS.take(np.minimum(left, LANE))
+        part = text[places] & MASKS.take(np.minimum(left, LANE))
         keys[active] = _mixed(keys[active], part)
         places, left = places + LANE, left - LANE
 
@@ -124,9 +150,7 @@ def keys_of_strings(text: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDAr
         part = text[np.minimum(places, len(text) - 1)]
         ended = (part - _ONES) & ~part & _HIGH
         # the lowest of these bits is that of the first NUL
-        part = part & np.where(
-            ended > 0, ((ended & (~ended + np.uint64(1))) >> np.uint64(7)) - np.uint64(1), _MASKS[-1]
-        )
+        part = part & np.where(ended > 0, ((ended & (~ended + np.uint64(1))) >> np.uint64(7)) - np.uint64(1), MASKS[-1])
         some = part > 0
         keys[active[some]] = _mixed(keys[active[some]], part[some])
         on = ended == 0
@@ -142,7 +166,7 @@ def families(text: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDArray[np.
         found = np.flatnonzero(heads == np.uint32(int.from_bytes(prefix[:HEAD], "little")))
         for depth in range(HEAD, len(prefix), LANE):
             part = prefix[depth : depth + LANE]
-            same = text[starts[found] + depth] & _MASKS[len(part)]
+            same = text[starts[found] + depth] & MASKS[len(part)]
             found = found[same == np.uint64(int.from_bytes(part, "little"))]
         result[found[result[found] == 0]] = number
     return result
@@ -215,7 +239,7 @@ class Names:
         """Indices of the names that end with `COLD` and are longer, ascending."""
         assert self.ends is not None
         long = self.ends - self.starts > len(COLD)
-        same = self.text[np.maximum(self.ends - len(COLD), 0)] & _MASKS[len(COLD)]
+        same = self.text[np.maximum(self.ends - len(COLD), 0)] & MASKS[len(COLD)]
         return np.flatnonzero(long & (same == np.uint64(int.from_bytes(COLD, "little"))))
 
     def without_end(self, indices: NDArray[np.int64], size: int) -> NDArray[np.uint64]:

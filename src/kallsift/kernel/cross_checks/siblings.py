@@ -50,16 +50,23 @@ class Rule:
 
 RULES = (
     Rule(b"__SCT__", b"__SCK__", mutual=True),
+    Rule(b"__SCT__tp_func_", b"__SCK__tp_func_", mutual=True),
     Rule(b"__traceiter_", b"__tracepoint_"),
+    Rule(b"__probestub_", b"__traceiter_", mutual=True),
+    Rule(b"__tpstrtab_", b"__tracepoint_"),
+    Rule(b"trace_event_fields_", b"trace_event_raw_event_"),
+    Rule(b"trace_event_type_funcs_", b"trace_raw_output_"),
+    Rule(b"__event_enter_", b"event_enter_", mutual=True),
+    Rule(b"__TRACE_SYSTEM_", b"TRACE_SYSTEM_", mutual=True),
     Rule(b"__bpf_trace_tp_map_", b"__tracepoint_"),
     Rule(b"__p_syscall_meta_", b"__syscall_meta_", mutual=True),
     Rule(b"__x64_sys_", b"__ia32_sys_", mutual=True),
     Rule(b"__setup_str_", b"__setup_"),
 )
-"""Made by DEFINE_STATIC_CALL, DEFINE_TRACE, SYSCALL_DEFINE and __setup."""
+"""Made by DEFINE_STATIC_CALL, DEFINE_TRACE, TRACE_EVENT, TRACE_DEFINE_ENUM, SYSCALL_DEFINE and __setup."""
 
-OF_PLAIN_NAMES = (b"__ksymtab_", b"_kbl_addr_")
-"""What stands before another symbol's name, made by EXPORT_SYMBOL and NOKPROBE_SYMBOL."""
+OF_PLAIN_NAMES = (b"__ksymtab_", b"_kbl_addr_", b"_eil_addr_")
+"""What stands before another symbol's name, made by EXPORT_SYMBOL, NOKPROBE_SYMBOL and ALLOW_ERROR_INJECTION."""
 
 
 def sibling_finding(names: Names, symbols: SymbolTable) -> Finding:
