@@ -1,7 +1,8 @@
 """Function starts: what the kernel's code calls more than once is a function, and the table has a symbol there.
 
 Where it has none, and the next symbol before or behind that is called by nothing lies a power of two away, one bit of
-that symbol's address was changed. And no function begins between two instructions.
+that symbol's address was changed. What ftrace takes for a function needs one call only, and none if it begins at a
+multiple of some bytes, as all do, and the symbol beside it does not. And no function begins between two instructions.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct, is_in_ascending
 from kallsift.errors import UnmappedError
 from kallsift.kernel.cross_checks.call_targets import CALLS, UNITS, call_targets
 from kallsift.kernel.cross_checks.findings import Finding, Source
+from kallsift.kernel.cross_checks.ftrace_sites import Sites, traced_functions
 from kallsift.kernel.cross_checks.name_keys import Names
 from kallsift.kernel.placement.placement import Placement
 from kallsift.memory.memory import Memory
@@ -64,25 +67,35 @@ def start_finding(memory: Memory, placement: Placement, names: Names, confirmed:
         return Finding.none(Source.STARTS, len(symbols), "the kernel's code is not there as a whole")
     targets, calls = call_targets(architecture, code, placement.words.byte_order, start)
     offsets = (symbols.addresses[first:last] - np.uint64(start)).astype(np.int64)
+    sites = traced_functions(memory, placement, names, (start, stop), offsets)
     sure = targets[calls >= MIN_CALLS]
     place = np.searchsorted(offsets, sure)
     listed = offsets[np.minimum(place, len(offsets) - 1)] == sure if len(offsets) else np.zeros(len(sure), np.bool_)
     if len(sure) < MIN_TARGETS or np.count_nonzero(~listed) > MAX_EXCEPTIONS * len(sure):
         return Finding.none(Source.STARTS, len(symbols), "the kernel's code does not call what its symbols name")
     called = nothing.copy()
-    inside = np.searchsorted(sure, offsets)
-    called[first:last] = sure[np.minimum(inside, len(sure) - 1)] == offsets
-    broken = _moved(offsets, targets, sure[~listed])
+    called[first:last] = is_in_ascending(offsets, sure) | is_in_ascending(offsets, sites.named)
+    # ftrace knows a function there: one call is enough
+    missing = distinct(np.concatenate((sure[~listed], sites.unnamed[is_in_ascending(sites.unnamed, targets)])))
+    known = distinct(np.concatenate((targets, sites.named)))
     details = [
-        (first + index, f"{names.string(first + index).decode('latin-1')} is called at {start + target:#x}")
-        for index, target in broken
+        (first + index, f"{_name(names, first + index)} is called at {start + target:#x}")
+        for index, target in _moved(offsets, known, missing)
     ]
     details += [
-        (index, f"{names.string(index).decode('latin-1')} at {symbols.addresses[index]:#x} is between two instructions")
+        (first + index, f"{_name(names, first + index)} is beside a function at {start + begin:#x}")
+        for index, begin in _misaligned(offsets, names.cold - first, sites)
+    ]
+    details += [
+        (index, f"{_name(names, index)} at {symbols.addresses[index]:#x} is between two instructions")
         for index in _between_instructions(placement, first, last, UNITS.get(architecture, 1)).tolist()
     ]
     count, first_detail = len({index for index, _ in details}), min(details, default=(0, ""))[1]
     return Finding(Source.STARTS, nothing, called, count, first_detail)
+
+
+def _name(names: Names, index: int) -> str:
+    return names.string(index).decode("latin-1")
 
 
 def _between_instructions(placement: Placement, first: int, last: int, unit: int) -> NDArray[np.int64]:
@@ -95,13 +108,33 @@ def _between_instructions(placement: Placement, first: int, last: int, unit: int
     return np.flatnonzero(odd) + first
 
 
-def _moved(offsets: NDArray[np.int64], targets: NDArray[np.int64], missing: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Symbols that nothing calls, one bit away from calls without a symbol, each with where these lead.
+def _misaligned(offsets: NDArray[np.int64], parts: NDArray[np.int64], sites: Sites) -> list[tuple[int, int]]:
+    """Symbols where no function begins by its alignment, one bit away from one without a symbol, each with that.
 
     Args:
         offsets: of the symbols, ascending.
-        targets: of all calls, ascending.
-        missing: those of them that are sure and where no symbol is.
+        parts: indices of those that are no functions but parts of them.
+        sites: the functions that ftrace has.
+    """
+    size = sites.alignment
+    unnamed = sites.unnamed[sites.unnamed % size == 0]
+    found = []
+    for step in (-1, 0):
+        index = np.clip(np.searchsorted(offsets, unnamed) + step, 0, len(offsets) - 1)
+        distance = np.abs(offsets[index] - unnamed)
+        near = (offsets[index] % size > 0) & (distance < size) & (distance & (distance - 1) == 0)
+        near &= ~is_in_ascending(index, parts)
+        found += list(zip(index[near].tolist(), unnamed[near].tolist(), strict=True))
+    return found
+
+
+def _moved(offsets: NDArray[np.int64], known: NDArray[np.int64], missing: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Symbols that are no known functions, one bit away from calls without a symbol, each with where these lead.
+
+    Args:
+        offsets: of the symbols, ascending.
+        known: where calls lead and where ftrace knows a function with a symbol, ascending.
+        missing: functions where no symbol is.
     """
     found = []
     for target in missing.tolist():
@@ -110,9 +143,9 @@ def _moved(offsets: NDArray[np.int64], targets: NDArray[np.int64], missing: NDAr
             if not 0 <= index < len(offsets):
                 continue
             distance = abs(int(offsets[index]) - target)
-            place = int(np.searchsorted(targets, offsets[index]))
-            is_called = place < len(targets) and targets[place] == offsets[index]
-            if not is_called and not distance & (distance - 1):
+            place = int(np.searchsorted(known, offsets[index]))
+            is_known = place < len(known) and known[place] == offsets[index]
+            if not is_known and not distance & (distance - 1):
                 found.append((index, target))
                 break
     return found

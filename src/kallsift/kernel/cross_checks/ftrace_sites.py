@@ -1,0 +1,148 @@
+"""Where ftrace can hook in: the linker's list of these places has one at the beginning of each function.
+
+``__mcount_loc`` (include/asm-generic/vmlinux.lds.h) holds the address of each such place, which lies a few bytes before
+or behind the function's, as many in all functions of a kernel. It is among what the kernel gives back when it has
+booted. A weak function that another one replaces keeps its place, but has no symbol.
+
+Where no symbol names the list, it is looked for behind the code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.arrays import distinct
+from kallsift.errors import UnmappedError
+from kallsift.kernel.cross_checks.name_keys import Names
+from kallsift.kernel.placement.placement import Placement
+from kallsift.memory.memory import Memory
+
+MIN_SITES = 1024
+"""Places that make a list worth believing."""
+
+MAX_SIZE = 1 << 21
+"""Bytes of the list at most."""
+
+WITHIN = 24 << 20
+"""How far behind the code a list that no symbol names ends at most, in bytes."""
+
+STRIDE = 64
+"""Words from one to the next that are looked at to find such a list."""
+
+MAX_DISTANCE = 16
+"""Bytes between a function's beginning and its place at most."""
+
+MIN_SHARE = 0.02
+"""Share of the places that have a distance to their functions before it is one of this kernel's."""
+
+MIN_COVERED = 0.97
+"""Share of the places that must be at a function by one of these distances."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """Functions that ftrace can hook into, as offsets in the code, each ascending.
+
+    Attributes:
+        named: those at which a symbol is.
+        unnamed: where the others can begin.
+    """
+
+    named: NDArray[np.int64]
+    unnamed: NDArray[np.int64]
+
+    @property
+    def alignment(self) -> int:
+        """The power of two that functions begin at multiples of, but for some in a hundred."""
+        size = 1
+        while size < MAX_DISTANCE and np.count_nonzero(self.named % (2 * size)) < 0.01 * len(self.named):
+            size *= 2
+        return size
+
+
+NO_SITES = Sites(np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+def traced_functions(
+    memory: Memory, placement: Placement, names: Names, code: tuple[int, int], offsets: NDArray[np.int64]
+) -> Sites:
+    """Return the functions that the list of places tells of; none where there is no list.
+
+    Args:
+        memory: what holds the image.
+        placement: where it lies.
+        names: of its symbols.
+        code: virtual addresses of its beginning and its end.
+        offsets: of the symbols in the code, ascending, shape (n,).
+    """
+    words = _listed(memory, placement, names, code)
+    if words is None or len(offsets) < MIN_SITES:
+        return NO_SITES
+    places = (distinct(words[(words >= code[0]) & (words < code[1])]) - np.uint64(code[0])).astype(np.int64)
+    if len(places) < MIN_SITES or len(places) < len(words) // 2:
+        return NO_SITES
+    last = len(offsets) - 1
+    behind = np.searchsorted(offsets, places, "right")
+    below = places - offsets[np.maximum(behind - 1, 0)]
+    above = places - offsets[np.minimum(behind, last)]
+    usual = [
+        distance
+        for distance in range(-MAX_DISTANCE, MAX_DISTANCE + 1)
+        if np.count_nonzero((below == distance) | (above == distance)) >= MIN_SHARE * len(places)
+    ]
+    named = np.zeros(len(places), np.bool_)
+    begin = places.copy()
+    for distance in usual:
+        found = ~named & ((below == distance) | (above == distance))
+        begin[found] -= distance
+        named |= found
+    if np.count_nonzero(named) < MIN_COVERED * len(places):
+        return NO_SITES
+    rest = places[~named]
+    unnamed = distinct(np.concatenate([np.empty(0, np.int64), *(rest - distance for distance in usual)]))
+    return Sites(distinct(begin[named]), unnamed)
+
+
+def _listed(memory: Memory, placement: Placement, names: Names, code: tuple[int, int]) -> NDArray[np.uint64] | None:
+    """The words of the list; None if there is none."""
+    low, high = names.find(b"__start_mcount_loc"), names.find(b"__stop_mcount_loc")
+    if low is None or high is None:
+        return _searched(memory, placement, code)
+    start, stop = (int(placement.symbols.addresses[index]) for index in (low, high))
+    if not 0 < stop - start <= MAX_SIZE:
+        return None
+    try:
+        data = np.ascontiguousarray(memory.read(placement.physical(start), stop - start))
+    except UnmappedError:
+        return None
+    size = placement.words.size
+    return data[: len(data) // size * size].view(placement.words.dtype).astype(np.uint64)
+
+
+def _searched(memory: Memory, placement: Placement, code: tuple[int, int]) -> NDArray[np.uint64] | None:
+    """The run of words behind the code that has most addresses in it; None if it is short."""
+    words = placement.words
+    place = placement.physical(code[1])
+    parts = [
+        segment.read(max(place - segment.start, 0), min(place + WITHIN - segment.start, segment.size))
+        for segment in memory.segments
+        if segment.start < place + WITHIN and segment.end > place
+    ]
+    best = np.empty(0, np.uint64)
+    for part in parts:
+        values = np.ascontiguousarray(part)[: len(part) // words.size * words.size].view(words.dtype)
+        some = values[::STRIDE]
+        # functions that only run at boot lie behind the code
+        likely = (some >= code[0]) & (some - code[0] < WITHIN + code[1] - code[0])
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], likely, [False])).astype(np.int8))).reshape(-1, 2)
+        if not len(edges):
+            continue
+        inside = np.concatenate(([0], np.cumsum((some >= code[0]) & (some < code[1]))))
+        first, behind = edges[np.argmax(inside[edges[:, 1]] - inside[edges[:, 0]])].tolist()
+        run = values[max(first - 1, 0) * STRIDE : behind * STRIDE]
+        if len(run) > len(best):
+            best = run.astype(np.uint64)
+    return best if len(best) >= MIN_SITES else None

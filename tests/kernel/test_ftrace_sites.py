@@ -1,0 +1,110 @@
+"""Ftrace's list of functions: a symbol beside a function that it has and the table lacks is never proven."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from kallsift.kallsyms.evidence import Outcome
+from kallsift.kernel.cross_checks.findings import Source
+from tests.kernel.twice import ARRAY, BASE, PADDING, STEP, Twice, function, put, twice
+
+STARTS = Source.STARTS.value
+
+COUNT, SITES = 1400, 0xC_0000
+"""Functions, and where the list of them is in the image."""
+
+WEAK = COUNT * STEP + 0x4000
+"""Where the weak functions without symbols are."""
+
+MOVED = 701
+"""The function whose address is changed."""
+
+NAMES = ("__start_mcount_loc", "__stop_mcount_loc")
+
+
+def begin(number: int) -> int:
+    """The offset of a function."""
+    return number * STEP + PADDING
+
+
+@lru_cache
+def traced(distance: int = 0, *, calls: int = 2, listed: bool = True, order: str = "<") -> Twice:
+    """A kernel with a list of so many bytes behind each function's beginning, and so many calls of `MOVED`."""
+    kernel = twice(COUNT, relative=False, padded=False, order=order)
+    data = kernel.data.copy()
+    places = [BASE + begin(number) + distance for number in range(COUNT)]
+    # a weak function that another one replaces has no symbol
+    places += [BASE + WEAK + 0x100 * number for number in range(8)]
+    put(data, SITES, *places, size=8, order=order)
+    for place in (begin(MOVED - 1) + 8, begin(MOVED - 1) + 16)[calls:]:
+        data[place : place + 5] = 0
+    bounds = (BASE + SITES, BASE + SITES + 8 * len(places))
+    rows = [*kernel.rows, *((address, "D", name) for address, name in zip(bounds, NAMES, strict=True))]
+    return replace(kernel, rows=tuple(sorted(row for row in rows if listed or row[2] not in NAMES)), data=data)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("distance", [-8, 0, 4, 12])
+def test_an_untouched_kernel_contradicts_itself_nowhere(distance: int, listed: bool, order: str) -> None:
+    check = traced(distance, calls=0, listed=listed, order=order).checks()[STARTS]
+    assert check.outcome is Outcome.PASSED
+    # the one that nothing calls as well
+    assert check.detail.startswith(f"0 names and {COUNT:,} addresses")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("bit", range(4))
+def test_a_symbol_where_no_function_can_begin_is_contradicted(bit: int, listed: bool) -> None:
+    """Nothing calls it, and ftrace has a function beside it."""
+    kernel = traced(calls=0, listed=listed)
+    assert kernel.moved(function(MOVED), 1 << bit).failed() == {STARTS}
+    assert kernel.moved(function(MOVED), -1 << bit).failed() == {STARTS}
+
+
+@pytest.mark.parametrize("bit", [4, 5])
+def test_one_call_of_what_ftrace_has_is_enough(bit: int) -> None:
+    changed = traced(calls=1).moved(function(MOVED), 1 << bit)
+    assert changed.failed() == {STARTS}
+    assert f"{function(MOVED)} is called at" in changed.checks()[STARTS].detail
+    assert twice(COUNT, padded=False).moved(function(MOVED), 1 << bit).failed() == {STARTS}
+
+
+def test_what_neither_calls_nor_alignment_tell_contradicts_nothing() -> None:
+    """It can be a weak function, beside one that ftrace cannot hook into."""
+    assert traced(calls=0).moved(function(MOVED), 32).failed() == set()
+
+
+@pytest.mark.parametrize(("name", "distance"), [("small.cold", 4), ("small", 5)])
+def test_something_small_before_a_weak_function_contradicts_nothing(name: str, distance: int) -> None:
+    kernel = traced()
+    row = (BASE + WEAK - distance, "t", name)
+    assert replace(kernel, rows=tuple(sorted([*kernel.rows, row]))).failed() == set()
+    # one bit away, and no part of a function
+    row = (BASE + WEAK - 4, "t", "small")
+    assert replace(kernel, rows=tuple(sorted([*kernel.rows, row]))).failed() == {STARTS}
+
+
+def test_without_the_list_one_call_is_not_enough() -> None:
+    kernel = traced(calls=1)
+    for low, high in ((0, 1 << 15), (0, 1 << 10)):
+        data = kernel.data.copy()
+        data[SITES + low : SITES + high] = np.random.default_rng(2).integers(0, 256, high - low)
+        changed = replace(kernel, data=data).moved(function(MOVED), 32)
+        # the list as a whole, or its first part, is memory that the kernel gave back
+        assert (STARTS in changed.failed()) == (high == 1 << 10)
+
+
+def test_words_that_are_no_functions_are_no_list() -> None:
+    """Return addresses, for example, that lie anywhere in functions."""
+    kernel = traced(calls=0)
+    data = kernel.data.copy()
+    places = np.sort(np.random.default_rng(3).integers(0, ARRAY, COUNT))
+    put(data, SITES, *(BASE + place for place in places.tolist()), size=8)
+    changed = replace(kernel, data=data)
+    assert changed.moved(function(MOVED), 4).failed() == set()
+    assert f"{COUNT - 1:,} addresses" in changed.checks()[STARTS].detail
