@@ -156,10 +156,10 @@ besides, see one symbol in some thousand.
 
 COLUMNS = """\
 | kernel | bits of | flips | no line changed | noticed | of the changed | tables | name codes | siblings | exports | \
-BTF | function starts | not noticed |
-|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"""
+BTF | named pointers | function starts | not noticed |
+|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"""
 
-TWICE = ("name codes", "sibling symbols", "exports twice", "BTF functions", "function starts")
+TWICE = ("name codes", "sibling symbols", "exports twice", "BTF functions", "named pointers", "function starts")
 """Checks of what the kernel holds twice, in the order of the columns."""
 
 OF_TABLES = ("seqs_of_names", "type letters", "damage", "address order", "markers", "num_syms")
