@@ -111,11 +111,12 @@ def stored_parts(data: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
     Args:
         data: shape (size,), uint8.
     """
-    mapping, first = _mapping_of(data) or (None, 0)
-    if mapping is None or mapping.stored is None or data.strides != (1,):
+    owner, root = _owner_of(data)
+    if not isinstance(owner, FileMapping) or owner.stored is None or data.strides != (1,):
         yield 0, len(data)
         return
-    for low, high in (mapping.stored - first).clip(0, len(data)).tolist():
+    first = _address(data) - _address(root)
+    for low, high in (owner.stored - first).clip(0, len(data)).tolist():
         if low < high:
             yield low, high
 
@@ -130,14 +131,17 @@ def _mapping_of(data: NDArray[np.uint8]) -> tuple[FileMapping, int] | None:
 
     The result is None if they are no view of a file.
     """
-    root: object = data
-    while isinstance(root, np.ndarray) and isinstance(root.base, np.ndarray):
-        root = root.base
-    if not isinstance(root, np.ndarray):
-        return None
-    # the base of an array is the object that it was made from, or a memoryview of that object
-    owner = root.base.obj if isinstance(root.base, memoryview) else root.base
+    owner, root = _owner_of(data)
     return (owner, _address(data) - _address(root)) if isinstance(owner, FileMapping) else None
+
+
+def _owner_of(data: NDArray[np.uint8]) -> tuple[object, NDArray[np.uint8]]:
+    """Return what the bytes of an array belong to, and the array of all of it."""
+    root = data
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    # the base of an array is the object that it was made from, or a memoryview of that object
+    return root.base.obj if isinstance(root.base, memoryview) else root.base, root
 
 
 def _address(data: NDArray[np.uint8]) -> int:
