@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import struct
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+
+from tests.image.builders import lzop
 from tests.memory.builders import Program, elf, lime, load, note, notes
 from tests.memory.writers import avml, hyperv, kdump, libvirt, qemu, virtualbox, vmware, xen
 
@@ -39,6 +43,15 @@ def _avml() -> bytes:
 
 def _wrapped() -> bytes:
     return gzip.compress(_lime(), mtime=0)
+
+
+def _wrapped_bzip2() -> bytes:
+    noise = np.random.default_rng(1).integers(0, 256, 150_000, np.uint8).tobytes()
+    return bz2.compress(lime([(0x1000, noise), (1 << 32, _WORDS)]), 1)
+
+
+def _wrapped_lzop() -> bytes:
+    return lzop(lime([(0x1000, _WORDS * 150), (1 << 32, _WORDS)]))
 
 
 def _qemu_stream() -> bytes:
@@ -110,7 +123,7 @@ SAMPLES: dict[str, tuple[Callable[[], bytes], ...]] = {
     "xen_core": (_xen,),
     "lime": (_lime,),
     "avml": (_avml,),
-    "compressed": (_wrapped,),
+    "compressed": (_wrapped, _wrapped_bzip2, _wrapped_lzop),
     "qemu.migration_stream": (_qemu_stream, _qemu_flat),
     "libvirt_save": (_libvirt_save, _libvirt_gzip),
     "vmware": (_vmware,),

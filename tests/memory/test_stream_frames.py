@@ -230,3 +230,14 @@ def test_checksums_of_lzop_tell_of_a_block_that_unpacks_to_something_else() -> N
     assert not memory.is_readable(1 << 18, 1)
     assert memory.is_readable(0, 1 << 18)
     assert memory.is_readable(2 << 18, 1 << 18)
+
+
+def test_a_hole_at_the_very_end_behind_missing_blocks_of_lzop() -> None:
+    packed = lzop(RAM[: 4 * MIB])
+    offsets = _block_offsets(packed)
+    content = bytearray(packed[: offsets[5] + 9] + packed[offsets[8] - 100 :])
+    content[-200:-100] = bytes(100)
+    memory = _read(bytes(content))
+    assert memory.segments[0].size == 4 * MIB
+    assert not memory.is_readable(15 << 18, 1)
+    assert memory.read(14 << 18, 4096).tobytes() == RAM[14 << 18 :][:4096]

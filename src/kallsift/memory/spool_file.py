@@ -79,6 +79,7 @@ class SpoolFile:
         self._file.truncate()
 
     def _put_end(self, name: str, head: int, place: Place | None) -> None:
+        self._file.truncate(self.size)
         self._file.flush()
         data = map_file(name, self._file.fileno(), self.size) if head < self.size else None
         start = place(data[:head], data[head:], self._lost) if data is not None and place is not None else None
