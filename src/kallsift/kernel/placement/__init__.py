@@ -1,1 +1,1 @@
-"""Find where a kernel's image is mapped, and prove it."""
+"""Find the addresses at which a kernel's image is mapped, and prove them."""

@@ -18,46 +18,48 @@ from kallsift.kernel.placement.pointers import PAGE, Words, pointers_between
 from kallsift.memory.memory import Segment
 
 MIN_STRINGS = 24
-"""Distinct pointers to strings, more than at any other distance, that prove one."""
+"""Number of distinct pointers to strings, more than at any other distance, that prove a distance."""
 
 CLEARLY = 1.2
-"""How many times as many strings must be met as at the best of the other distances."""
+"""Lowest ratio of the strings that are met to those at the best of the other distances."""
 
 NEAR = 1024
-"""Bytes that alignment can be wrong by at most."""
+"""Highest error in bytes that a wrong alignment can cause."""
 
 NEIGHBOURS = np.array(
     [shift for shift in (*range(-3, 4), *range(-NEAR, NEAR + 1, 4), *(PAGE * n for n in range(-16, 17))) if shift],
     np.int64,
 )
-"""Other distances, less the tested one: by odd headers, by alignment, and by pages. None of them may do as well."""
+"""Other distances, less the tested one: as odd headers, wrong alignment, and wrong pages would cause. None of them may
+do as well."""
 
 PAGE_NEIGHBOURS = NEIGHBOURS[NEIGHBOURS % PAGE == 0]
-"""Those of them that a page table leaves open. A kernel that ran has tables of places in functions, a few bytes behind
-each one's start (``__mcount_loc``, patchable entries): where no data are listed, more words meet those than symbols."""
+"""Those of them that a page table leaves open. A kernel that ran has tables of addresses in functions, a few bytes
+behind each function's start (``__mcount_loc``, patchable entries): if no data are listed, more words meet those than
+symbols."""
 
 SAMPLE = 1 << 14
-"""Distinct pointers that are looked at, taken from the whole image."""
+"""Highest number of distinct pointers that are compared, taken from the whole image."""
 
 FEW = 1 << 10
-"""Those of them that all neighbours are tried with, to find the one that does best."""
+"""Number of them with which all neighbours are tried, to find the neighbour that does best."""
 
 LETTERS = np.zeros(256, np.bool_)
 LETTERS[0x20:0x7F] = True
-"""Characters that messages and names are made of."""
+"""Mask of the characters that messages and names are made of."""
 
 LENGTH = 3
-"""Characters that a string must begin with."""
+"""Number of such characters with which a string must begin."""
 
 
 @dataclass(frozen=True)
 class StringCount:
-    """How many distinct pointers lead to strings.
+    """Numbers of distinct pointers that lead to strings.
 
     Attributes:
-        pointers: those into the image, or a sample of them.
-        hits: those of them that lead to the first character of a string.
-        others: the most that would at one of the other distances.
+        pointers: number of pointers into the image, or of a sample of them.
+        hits: number of those that lead to the first character of a string.
+        others: the highest number that would at one of the other distances.
     """
 
     pointers: int
@@ -66,23 +68,23 @@ class StringCount:
 
     @property
     def proves(self) -> bool:
-        """Whether the distance alone explains them."""
+        """Whether only this distance explains the pointers."""
         return self.hits >= MIN_STRINGS + CLEARLY * self.others
 
     @property
     def disproves(self) -> bool:
-        """Whether another distance explains them."""
-        # the best of so many others does somewhat better by chance
+        """Whether another distance explains the pointers."""
+        # the best of so many other distances does somewhat better by chance
         return self.others >= 4 * MIN_STRINGS + 2 * self.hits
 
 
 def count_strings(window: Segment, words: Words, distance: int) -> StringCount:
-    """Count the pointers of an image that lead to the beginning of a string at some distance.
+    """Count the pointers that lead to the beginning of a string at some distance.
 
     Args:
         window: the image.
-        words: how to read it.
-        distance: virtual address less place of each byte.
+        words: size and byte order of its words.
+        distance: virtual address less address in the source of each byte.
     """
     low = window.start + distance & words.mask
     high = min(low + len(window.data), words.mask)
@@ -97,8 +99,8 @@ def count_strings(window: Segment, words: Words, distance: int) -> StringCount:
 def is_best_for_symbols(values: NDArray[np.uint64], own: Targets, neighbours: NDArray[np.int64] = NEIGHBOURS) -> bool:
     """Return whether no neighbour of a distance lets more words equal symbols.
 
-    Symbols are aligned and often follow each other at equal steps: at a wrong distance, too, many words equal one.
-    Bit 0 may be set in pointers to code, at the distance or at its neighbour: words with and without it count.
+    Symbols are aligned and often follow each other at equal steps, so many words equal a symbol at a wrong distance,
+    too. Bit 0 may be set in pointers to code, at the distance or at its neighbour: words with and without it count.
 
     Args:
         values: distinct words of the image within the symbols' range, ascending.
@@ -113,14 +115,17 @@ def is_best_for_symbols(values: NDArray[np.uint64], own: Targets, neighbours: ND
 
     few = values[:: len(values) // FEW + 1]
     near = _near_hits(few, targets)
-    # a byte away pointers to code lead to symbols as well
+    # one byte away, pointers to code lead to symbols as well
     shifts = [shift for shift in neighbours.tolist() if abs(shift) != 1]
     trials = [int(near[NEAR + shift]) if abs(shift) <= NEAR else hits(few, shift) for shift in shifts]
     return hits(values, shifts[int(np.argmax(trials))]) <= hits(values, 0)
 
 
 def _near_hits(values: NDArray[np.uint64], targets: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """How many values equal one of the distinct, ascending targets at each shift from -`NEAR` to `NEAR`."""
+    """Return the number of hits at each shift of the values from -`NEAR` to `NEAR`.
+
+    A hit is a value that equals one of the distinct, ascending targets.
+    """
     near = np.uint64(NEAR)
     first = np.searchsorted(targets, np.maximum(values, near) - near)
     counts = np.searchsorted(targets, np.minimum(values, ~near) + near, "right") - first
@@ -131,7 +136,7 @@ def _near_hits(values: NDArray[np.uint64], targets: NDArray[np.uint64]) -> NDArr
 
 
 def string_check(count: StringCount) -> Check:
-    """Return what the strings say of a distance."""
+    """Return the check of a distance by the strings."""
     detail = f"{count.hits} of {count.pointers} distinct pointers lead to the beginning of a string"
     detail += f", at most {count.others} at other distances"
     if count.proves:
@@ -142,7 +147,10 @@ def string_check(count: StringCount) -> Check:
 
 
 def _count(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> int:
-    """Count the offsets at which a string begins, behind a NUL and with some letters; those outside are none."""
+    """Count the offsets at which a string begins, behind a NUL and with some letters.
+
+    Offsets outside of the data do not count.
+    """
     inside = offsets[(offsets > 0) & (offsets < len(data) - LENGTH)]
     begins = data[inside - 1] == 0
     for index in range(LENGTH):
@@ -151,7 +159,10 @@ def _count(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> int:
 
 
 def beginnings(data: NDArray[np.uint8], length: int) -> NDArray[np.int64]:
-    """Return the offsets at which strings of at least ``length`` letters begin behind a NUL, ascending, shape (n,)."""
+    """Return the offsets at which strings of at least ``length`` letters begin.
+
+    They stand behind a NUL; ascending, shape (n,).
+    """
     if len(data) <= length:
         return np.empty(0, np.int64)
     ends = len(data) - length

@@ -1,4 +1,4 @@
-"""Find candidates for the distance of a kernel image: the address of each of its bytes less their place in the source.
+"""Find candidates for the distance of a kernel image: virtual address less address in the source of each byte.
 
 A candidate is a guess. `kallsift.kernel.placement.distance_checks` tests it by things that would not hold at another
 distance.
@@ -33,36 +33,36 @@ from kallsift.kernel.placement.window_facts import WindowFacts
 from kallsift.memory.memory import AddressSpace, Memory, Segment
 
 FIRST_SYMBOLS = ("_text", "_stext", "stext", "_start")
-"""What names the first byte of a flat image."""
+"""Names of the first byte of a flat image."""
 
 BANNER = b"Linux version "
 
 MAX_BANNERS = 16
-"""Banners that are tried: an image has one or two (``linux_banner`` and ``linux_proc_banner``)."""
+"""Highest number of banners that are tried: an image has one or two (``linux_banner`` and ``linux_proc_banner``)."""
 
 MIN_AGREEING = 2
-"""Names of tables that must agree on a distance before it is tried."""
+"""Number of names of tables that must agree on a distance before it is tried."""
 
 MIN_VOTES = 16
-"""Pointers and symbols that must agree on a distance before it is tried."""
+"""Number of pointers and symbols that must agree on a distance before it is tried."""
 
 MAX_SELF_POINTERS, MAX_EMPTY_HEADS = 64, 8
-"""Distances at which words point at themselves, and those of empty heads of lists, that are looked at."""
+"""Highest numbers of distances that are taken from words that point at themselves, and from empty heads of lists."""
 
 RUNNER_UP = 4
-"""How many times as many list heads as for a distance that is tried another one may have."""
+"""A distance is tried if no other distance has more than this many times as many list heads."""
 
 SAMPLE = 64
-"""Pointers whose distances to all symbols are counted."""
+"""Number of pointers whose distances to all symbols are counted."""
 
 MAX_STRINGS = 1 << 17
-"""Strings whose distances to pointers are counted; real images have some 100,000."""
+"""Highest number of strings whose distances to pointers are counted; real images have some 100,000."""
 
 MIN_LETTERS = 6
-"""Characters that a string must begin with to be counted."""
+"""Number of characters with which a string must begin to be counted."""
 
 MAX_SAMPLED = 1 << 20
-"""Words that are looked at to find the region that most lie in."""
+"""Highest number of words that are sampled to find the region that most lie in."""
 
 REGION_BITS = 26
 """Bits of an address inside of a region as large as an image."""
@@ -71,16 +71,16 @@ PAGE = 4096
 
 
 class Origin(Enum):
-    """What speaks for a distance."""
+    """The source of a candidate distance."""
 
     IMAGE = "image"
-    """Much of the image's own content, which would be otherwise at another distance."""
+    """Much of the image's own content, which would not fit at another distance."""
     CLAIM = "claim"
-    """A header, which may speak of something else."""
+    """A header, which may describe something else."""
     LANDMARK = "landmark"
     """One symbol that lies where it says: one equation finds one unknown, but proves nothing."""
     ASSUMPTION = "assumption"
-    """Nothing: most images are so."""
+    """No evidence: most images are so."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ class Candidate:
     """A distance that is worth a test.
 
     Attributes:
-        distance: virtual address less place in the source, modulo 2^64.
+        distance: virtual address less address in the source, modulo 2^64.
         reason: the check that says where it comes from.
-        origin: what speaks for it.
+        origin: the kind of its source.
     """
 
     distance: int
@@ -99,14 +99,20 @@ class Candidate:
 
 
 def given_candidates(memory: Memory) -> Iterator[Candidate]:
-    """Yield what the source's own headers say: nothing else is asked where it proves itself."""
+    """Yield the distance that the source's own headers give.
+
+    Nothing else is tried if this distance is proven.
+    """
     if memory.space is AddressSpace.VIRTUAL:
         given = "the image's headers give" if memory.image is not None else "the source has"
         yield Candidate(0, Check.that(CheckId.VIRTUAL_ADDRESSES, True, f"{given} virtual addresses"), Origin.CLAIM)
 
 
 def self_pointer_distances(facts: WindowFacts) -> list[tuple[int, int]]:
-    """Return the distances of whole pages at which many words point at themselves, and how many, the most first."""
+    """Return the distances at which many words point at themselves, and their numbers.
+
+    The distances are whole pages; those with most words come first.
+    """
     window, words = facts.window, facts.words
 
     def find() -> Votes:
@@ -117,7 +123,10 @@ def self_pointer_distances(facts: WindowFacts) -> list[tuple[int, int]]:
 
 
 def empty_head_distances(facts: WindowFacts) -> list[tuple[int, int]]:
-    """Return the distances at which pairs of words are empty heads of lists, and how many, the most first."""
+    """Return the distances at which pairs of words are empty heads, and their numbers.
+
+    The distances with most heads of lists come first.
+    """
     window, words = facts.window, facts.words
 
     def find() -> Votes:
@@ -128,14 +137,20 @@ def empty_head_distances(facts: WindowFacts) -> list[tuple[int, int]]:
 
 
 def self_pointer_candidates(facts: WindowFacts) -> Iterator[Candidate]:
-    """Yield the distances of whole pages at which many words point at themselves, as empty list heads do."""
+    """Yield the distances at which many words point at themselves.
+
+    The heads of empty lists do so. The distances are whole pages.
+    """
     for distance, votes in self_pointer_distances(facts):
         detail = f"{votes} words point at themselves at a distance of {distance:#x}"
         yield Candidate(distance, Check.that(CheckId.SELF_POINTERS, True, detail))
 
 
 def image_candidates(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[Candidate]:
-    """Yield the distances of a kernel image that need not lie at a page of its source, the likeliest first."""
+    """Yield the distances of a kernel image, the likeliest first.
+
+    The image need not lie at a page of its source.
+    """
     words = facts.words
     if memory.image is not None and memory.image.base is not None:
         detail = f"a header of the image gives the base {memory.image.base:#x}"
@@ -152,21 +167,24 @@ def image_candidates(memory: Memory, tables: Tables, facts: WindowFacts) -> Iter
 
 
 def unplaced_symbols(tables: Tables, array_virtual: int = 0) -> SymbolTable:
-    """Return the symbols of tables whose place is not known: self-relative ones count from ``array_virtual``."""
+    """Return the symbols of tables that are not placed.
+
+    Self-relative addresses count from ``array_virtual``.
+    """
     words = Words(tables.word_size, tables.byte_order)
     addresses = words.wrap(tables.array.addresses(array_virtual))
     return SymbolTable(addresses, tables.characters, tables.bounds, tables.word_size, tables.known_addresses)
 
 
 def is_self_relative(tables: Tables) -> bool:
-    """Return whether all addresses move with the place of the tables, as since 7.0."""
+    """Return whether all addresses move with the location of the tables, as since 7.0."""
     return tables.array.encoding.anchor == "place"
 
 
 def landmark_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate]:
-    """Yield distances at which the tables and the banner lie where their own symbols say."""
+    """Yield distances at which the tables and the banner lie where symbols say."""
     if is_self_relative(tables):
-        return  # these symbols move with the distance, and so agree with each one
+        return  # these symbols move with the distance, so they agree with every distance
     symbols, words = unplaced_symbols(tables), facts.words
     named = [
         (symbols.symbol(index).address - place & words.mask, name)
@@ -208,14 +226,14 @@ def _first_byte_candidates(memory: Memory, tables: Tables, words: Words) -> Iter
 
 
 def pointer_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate]:
-    """Yield the distances at which most pointers of an image would equal self-relative symbols.
+    """Yield the distance at which most pointers would equal self-relative symbols.
 
-    Every difference of a pointer and a symbol is a vote; the right one is the only one that many pointers share.
+    Every difference of a pointer and a symbol is a vote; only the right difference is shared by many pointers.
     """
     if not is_self_relative(tables):
         return
     words = facts.words
-    # counted from the array, wherever that lies
+    # these addresses count from the array, whose address is unknown
     symbols = distinct(unplaced_symbols(tables).addresses)
     pointers = facts.once_aligned("likely pointers", lambda: _likely_pointers(facts.window, facts.words))
     if not len(symbols) or not len(pointers):
@@ -235,10 +253,10 @@ def pointer_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate
 
 
 def string_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate]:
-    """Yield the distance at which most pointers of an image would lead to the beginnings of strings.
+    """Yield the distance at which most pointers would lead to beginnings of strings.
 
-    Every difference of a pointer and a string is a vote, as in `pointer_candidates`. It is what is left where data
-    with list heads are mapped apart from the tables (execute in place), or are not there.
+    Every difference of a pointer and a string is a vote, as in `pointer_candidates`. This is the last way, for images
+    whose data with list heads are mapped apart from the tables (execute in place), or are not there.
     """
     window, words = facts.window, facts.words
     pointers = facts.once_aligned("likely pointers", lambda: _likely_pointers(facts.window, facts.words))
@@ -262,7 +280,7 @@ def string_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate]
 
 
 def _sampled_strings(window: Segment) -> NDArray[np.uint64]:
-    """Return the offsets at which strings begin, `MAX_STRINGS` of them at most."""
+    """Return the offsets at which strings begin; at most `MAX_STRINGS`."""
     strings = beginnings(window.data, MIN_LETTERS).astype(np.uint64)
     return strings[:: len(strings) // MAX_STRINGS + 1].copy()
 
@@ -270,27 +288,29 @@ def _sampled_strings(window: Segment) -> NDArray[np.uint64]:
 def _can_share_image(
     addresses: NDArray[np.uint64], pointers: NDArray[np.uint64], window: Segment, words: Words
 ) -> bool:
-    """Return whether half of some symbols lie as near to pointers, ascending, as any distance would need it.
+    """Return whether half of the symbols lie near enough to the pointers.
 
-    Most readings of tables are wrong, and have addresses elsewhere: counting votes for them would take long.
+    Near enough is what any distance requires. Most readings of tables are wrong and have addresses elsewhere; counting
+    votes for them would take long. The pointers are ascending.
     """
     if not len(pointers):
         return False
-    # what a pointer leads to lies in the window, as the tables do, and symbols lie in the image around these
+    # targets of pointers lie in the window, as the tables do, and symbols lie in the image around the tables
     low = words.wrap(pointers[:1] - np.uint64(BEFORE + len(window.data)))
     span = pointers[-1] - pointers[0] + np.uint64(BEFORE + AFTER + 2 * len(window.data))
     return 2 * int(np.count_nonzero(words.wrap(addresses - low) < span)) >= len(addresses)
 
 
 def _likely_pointers(window: Segment, words: Words) -> NDArray[np.uint64]:
-    """Return the distinct words of an image in the 64 MiB of the address space that most words lie in.
+    """Return the distinct words of an image that are probably pointers.
 
-    Only those beside another one, or beside a small number: structures have these, machine code seldom.
+    They lie in the 64 MiB of the address space that most words lie in. Only words beside another such word, or beside a
+    small number, are returned: structures have these, machine code seldom.
     """
     skipped = -window.start % words.size
     raw = np.ascontiguousarray(window.data[skipped:][: (len(window.data) - skipped) // words.size * words.size])
     values = raw.view(words.dtype)
-    # each value once: padding of code repeats itself
+    # count each value once, because padding of code repeats itself
     region = distinct(values[:: len(values) // MAX_SAMPLED + 1].astype(np.uint64)) >> np.uint64(REGION_BITS)
     region = region[(region != 0) & (region != np.uint64(words.mask >> REGION_BITS))]
     if not len(region):

@@ -1,4 +1,4 @@
-"""Where tables lie that nothing else places, by what a source says of the machine: VMCOREINFO and LSTAR.
+"""Place tables that nothing else places by what a source says of the machine: VMCOREINFO and LSTAR.
 
 Such a number is one equation for one unknown: it places the tables, and proves nothing.
 """
@@ -17,23 +17,24 @@ from kallsift.memory.memory import AddressSpace, Memory
 WORD = (1 << 64) - 1
 
 ENTRIES = {"lstar": ("entry_SYSCALL_64", "system_call"), "vbar": ("vectors",)}
-"""Registers, and the symbols at whose addresses they are: where system calls enter x86-64, since 4.3 and before
-(arch/x86/entry/entry_64.S), and exceptions arm64 (arch/arm64/kernel/entry.S)."""
+"""Registers, and the symbols at the addresses that they hold: the entry of system calls of x86-64, since 4.3 and before
+(arch/x86/entry/entry_64.S), and of exceptions of arm64 (arch/arm64/kernel/entry.S)."""
 
 MAX_TEXTS = 8
-"""VMCOREINFO texts in memory that are asked."""
+"""Highest number of VMCOREINFO texts in memory that are read."""
 
 MIN_AGREEING = 2
-"""Symbols of a text that must agree on a base: one alone may hold a pointer's value in place of an address."""
+"""Number of symbols of a text that must agree on a base: a single one may give a pointer's value in place of an
+address."""
 
 
 @dataclass(frozen=True)
 class GivenBase:
-    """What is to be added to the addresses of tables that are not placed.
+    """The number that must be added to the addresses of unplaced tables.
 
     Attributes:
-        base: modulo 2^64.
-        reason: what it follows from, a clause.
+        base: the number, modulo 2^64.
+        reason: the source of the number, a clause.
     """
 
     base: int
@@ -41,11 +42,11 @@ class GivenBase:
 
 
 def given_base(memory: Memory, symbols: SymbolTable) -> GivenBase | None:
-    """Return where tables lie by what the source says; None if it says nothing of them.
+    """Return the base of tables by what the source says; None if it says nothing.
 
     Args:
         memory: the source, with its hints.
-        symbols: at addresses that count from the tables.
+        symbols: the symbols, at addresses that count from the tables.
     """
     texts = [text] if (text := noted(memory)) else []
     if memory.space is AddressSpace.PHYSICAL and memory.image is None:

@@ -1,8 +1,8 @@
-"""What a kernel maps beside the windows of its processor, by page tables that no register and often no symbol names.
+"""Find page tables that map a kernel's memory besides its processor's windows; no register names them, symbols seldom.
 
-The top table is known by its content: it is in the image, each of its entries leads to a table, and most lead to one
-that is empty. What shape the tables have, and which bits of an entry are a page's number, must be such that lists run
-from the image through what they map, and back from both ends.
+The top table is recognised by its content: it is in the image, each of its entries leads to a table, and most lead to
+one that is empty. The format of the tables, and the bits of an entry that are a page's number, must be such that lists
+run from the image through the memory that they map, and back from both ends.
 """
 
 from __future__ import annotations
@@ -24,30 +24,32 @@ from kallsift.memory.memory import Memory, Segment
 SYMBOL = "swapper_pg_dir"
 
 LEAST_LISTS = 2
-"""Lists that prove a way to read the tables: each by two equations between words as wide as addresses. A module alone
-is in the list of modules, and in that of those with tables of BUG()."""
+"""Lowest number of lists that prove a way to read the tables: each list does so by two equations between words as wide
+as addresses. A single module is in two lists: that of modules, and that of modules with tables of BUG()."""
 
 MAX_ROOTS = 16
-"""Top tables of each shape that are tried; an image has one, and processes' tables look alike only in part."""
+"""Highest number of top tables of each format that are tried; an image has one, and those of processes look alike only
+in part."""
 
 MAX_PLACES = 1 << 10
-"""Places of which a few entries look like those of a top table that are looked at as a whole, for each shape."""
+"""Highest number of places, for each format, at which all entries of a top table are read because a few look right."""
 
 MAX_HEADS = 1 << 18
-"""Heads of lists that are followed through one top table; of more, some of each part of the memory."""
+"""Highest number of heads of lists that are followed through one top table; of more, a sample over all of the
+memory."""
 
 MAX_FOLLOWED = 1 << 20
-"""Heads after which no further top tables are tried."""
+"""Number of heads after which no further top tables are tried."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Heads:
-    """What can be heads of lists, by where they lie in virtual memory.
+    """Words that can be heads of lists, with their virtual addresses.
 
     Attributes:
         own: addresses of the heads, shape (n,), uint64.
-        firsts: what they point to first, shape (n,).
-        lasts: and last, shape (n,).
+        firsts: addresses of their first members, shape (n,).
+        lasts: addresses of their last members, shape (n,).
     """
 
     own: NDArray[np.uint64]
@@ -61,7 +63,10 @@ class _Heads:
         return _Heads(self.own[keep], self.firsts[keep], self.lasts[keep])
 
     def closed(self, memory: Memory, words: Words, mode: PagingMode, root: int) -> int:
-        """How many of the lists lead back to their heads from both ends, counted by their first members."""
+        """Return the number of lists that lead back to their heads from both ends.
+
+        Lists are counted by their first members.
+        """
         places = words.wrap(np.concatenate((self.firsts + np.uint64(words.size), self.lasts)))
         physical, mapped = walk(memory, mode, np.full(len(places), root, np.uint64), places)
         values, held = memory.words(physical, words.dtype)
@@ -70,11 +75,13 @@ class _Heads:
 
 
 def with_mapped_segments(memory: Memory, placement: Placement, window: Segment) -> Placement:
-    """The placement of a running kernel with the tables that it has beside the windows that map its image, if any.
+    """Return the placement of a running kernel with its page tables, if it has any.
+
+    These are tables beside the windows that map its image.
 
     Args:
         memory: physical memory.
-        placement: with what maps the image.
+        placement: the placement, with the mapping of the image.
         window: the image.
     """
     windows, words = placement.mapping, placement.words
@@ -107,7 +114,7 @@ def with_mapped_segments(memory: Memory, placement: Placement, window: Segment) 
 
 
 def _heads(memory: Memory, placement: Placement, window: Segment, linear: range) -> _Heads:
-    """Words of the image that can begin heads of lists through an address range."""
+    """Return words of the image that can be heads of lists through an address range."""
     words = placement.words
     found = list_heads(window, words, range(0, 0), linear)
     lasts, held = memory.words(found.places + np.uint64(words.size), words.dtype)
@@ -118,10 +125,12 @@ def _heads(memory: Memory, placement: Placement, window: Segment, linear: range)
 def _roots(
     memory: Memory, placement: Placement, window: Segment, shape: PagingMode
 ) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """Where a kernel's own top table of a shape can be: where a symbol names it, else wherever one looks like it.
+    """Yield the possible addresses of a kernel's own top table of one format.
+
+    They are those of a symbol, else all places at which a table looks like it.
 
     Yields:
-        Its physical address, and which of its entries do not lead to an empty table.
+        Its physical address, and a mask of the entries that do not lead to an empty table.
     """
     named = [placement.physical(symbol.address) for symbol in placement.symbols.all(SYMBOL)]
     width, shift = shape.entry.itemsize, shape.shifts[0]
@@ -139,7 +148,7 @@ def _roots(
             continue
         tables, times = np.unique(entries, return_counts=True)
         used = entries != tables[np.argmax(times)]
-        # entries for addresses that are not the kernel's are empty
+        # entries for addresses outside of the kernel's half lead to the empty table
         if not 0 < 2 * np.count_nonzero(used) < count or (used & ~own).any():
             continue
         if memory.words(shape.target(tables, 0), np.dtype("u1"))[1].all():
@@ -147,14 +156,16 @@ def _roots(
 
 
 def _reached(memory: Memory, heads: _Heads, shape: PagingMode, root: int, used: NDArray[np.bool_]) -> _Heads:
-    """The heads both of whose members tables of a shape map somewhere, whatever in their entries tells where.
+    """Return the heads whose two members are mapped by tables of one format.
+
+    The bits that hold the page's number do not matter for that.
 
     Args:
         memory: physical memory.
-        heads: of lists.
-        shape: of the tables.
-        root: where the top table is.
-        used: which of its entries do not lead to an empty table.
+        heads: heads of lists.
+        shape: format of the tables.
+        root: address of the top table.
+        used: mask of the entries that do not lead to an empty table.
     """
     keep = np.ones(len(heads), np.bool_)
     for members in (heads.firsts, heads.lasts):

@@ -1,4 +1,4 @@
-"""What maps a kernel's image where it lies, and whether that kernel is the one that runs: its lists close."""
+"""Find the page table that maps a kernel's image where it lies, and prove by its lists that this kernel runs."""
 
 from __future__ import annotations
 
@@ -41,23 +41,26 @@ from kallsift.kernel.placement.pointers import (
 from kallsift.memory.memory import Memory, Segment
 
 LEAST_OWN = 3
-"""Pointers to functions that there are at least beside a running kernel's lists, more than by chance."""
+"""Lowest number of pointers to functions beside a running kernel's lists, more than by chance."""
 
 LEAST_ELEMENTS = 64
-"""Lists of one element outside the image that only the image of a kernel that ran has."""
+"""Lowest number of lists of one element outside the image that only the image of a kernel that ran has."""
 
 MAX_RIVALS = 64
-"""Page tables that map an image where it lies, of which the best is looked for, by a sample of lists."""
+"""Highest number of page tables, of those that map an image where it lies, that are compared by a sample of lists."""
 
 MAX_FINALISTS = 4
-"""Those of them that are compared by all lists."""
+"""Number of the best of them that are compared by all lists."""
 
 DATA_ROOM = 16 << 20
-"""How far data reach above and below the text, in bytes."""
+"""Highest distance of data above and below the text, in bytes."""
 
 
 def _image(tables: Tables, placement: Placement, own: Targets) -> range:
-    """The virtual addresses that an image covers; where only text is listed, with room for the data."""
+    """Return the virtual addresses that an image covers.
+
+    Where only text is listed, there is room for the data.
+    """
     low, high = placement.virtual(tables.places[0][1]), placement.virtual(tables.places[-1][1] + tables.places[-1][2])
     room = 0 if "linux_banner" in placement.symbols else DATA_ROOM
     return range(max(0, min(low, int(own.addresses[0])) - room), max(high, int(own.addresses[-1])) + room + 1)
@@ -66,21 +69,21 @@ def _image(tables: Tables, placement: Placement, own: Targets) -> range:
 def with_mapping(
     memory: Memory, tables: Tables, placement: Placement, window: Segment, own: Targets, *, is_running_only: bool
 ) -> Placement:
-    """The placement with what maps the tables where they lie, and the lists that close through it.
+    """Return the placement with the mapping of the tables, and the lists that close.
 
     Args:
         memory: physical memory.
-        tables: what was placed.
-        placement: where.
+        tables: the placed tables.
+        placement: their placement.
         window: the image.
         own: its symbols.
-        is_running_only: whether nothing more is to be found out of an image that does not run.
+        is_running_only: whether less is to be found out of an image that does not run.
     """
     words, distance, image = placement.words, placement.distance, _image(tables, placement, own)
     places = np.array([place for _, place, _ in tables.places], np.uint64)
     data_listed = "linux_banner" in placement.symbols
     linear = _linear(memory, placement, image)
-    # in most layouts of bare RAM nothing maps the tables, and no lists are followed
+    # lists are searched only on demand: in most layouts of bare RAM nothing maps the tables
     found_heads = cache(lambda: list_heads(_part(window, image, placement), words, image, linear))
     best: tuple[int, int | None, Mapping, str] | None = None
     candidates = _fitting(memory, tables, placement, places)
@@ -88,7 +91,7 @@ def with_mapping(
         heads = found_heads()
         closed = closed_lists(memory, heads, words, distance, mapping, root)
         lists = len(closed.places) if data_listed or _own_lists(memory, closed, placement, own) else 0
-        # without lists only the table that a symbol names is worth a word: others come about by chance
+        # without lists only a table that a symbol names is reported: others can fit by chance
         if (lists >= LEAST_LISTS or origin in ROOT_SYMBOLS) and (best is None or lists > best[0]):
             best = (lists, root, mapping, origin)
         if lists >= ENOUGH_LISTS:
@@ -98,7 +101,7 @@ def with_mapping(
     if best is None or best[0] < LEAST_LISTS:
         if is_running_only:
             return placement
-        # some instructions come in pairs, and look like addresses
+        # some pairs of instructions look like addresses
         data = outside_of(found_heads(), placement.code_ranges)
         elements = single_elements(memory, data, words, image, _held(memory, linear, image))
         placement = replace(placement, ran=elements >= LEAST_ELEMENTS)
@@ -127,7 +130,10 @@ def with_mapping(
 
 
 def _with_attributes(memory: Memory, placement: Placement, mapping: Mapping) -> tuple[Mapping, tuple[Check, ...]]:
-    """Return what maps the image with the attribute bits of its entries that no address has, and what tells them."""
+    """Return the mapping with the attribute bits of its entries, and their checks.
+
+    Attribute bits are bits of entries that are no part of an address.
+    """
     if not isinstance(mapping, PagingMode):
         return mapping, ()
     told = []
@@ -148,7 +154,7 @@ def _with_attributes(memory: Memory, placement: Placement, mapping: Mapping) -> 
 def _fitting(
     memory: Memory, tables: Tables, placement: Placement, places: NDArray[np.uint64]
 ) -> Iterator[tuple[str, int | None, Mapping]]:
-    """Those of the candidates that map all tables where they lie."""
+    """Yield those of the candidates that map all tables where they lie."""
     virtual = placement.words.wrap(places + np.uint64(placement.distance))
     end = memory.segments[-1].end
     for origin, root, mapping in _mappings(memory, tables, placement):
@@ -162,10 +168,10 @@ def _fitting(
 def _furthest(
     memory: Memory, placement: Placement, heads: Pointers, candidates: list[tuple[str, int | None, Mapping]]
 ) -> tuple[str, int | None, Mapping]:
-    """The candidate through which most lists close.
+    """Return the candidate through which most lists close.
 
-    Where the image itself lies is mapped alike by the tables of processes, by those that it booted with, and by those
-    of another size of pages at a level that is not needed there.
+    Several tables map the image itself alike: those of processes, those that it booted with, and the same table read
+    with another size of pages at a level that is not needed there.
     """
     if len(candidates) == 1:
         return candidates[0]
@@ -184,9 +190,9 @@ def _furthest(
 
 
 def _entries_from(memory: Memory, candidate: tuple[str, int | None, Mapping], start: int) -> int:
-    """How many entries of a top table are in use from the one for an address on.
+    """Return the number of used entries of a top table, from that of an address on.
 
-    The table that 32-bit kernels boot with lacks what is mapped behind all RAM since, and no list need run there.
+    The table that 32-bit kernels boot with lacks what is mapped behind all RAM later, and lists need not run there.
     """
     _, root, mapping = candidate
     if root is None or not isinstance(mapping, PagingMode):
@@ -199,10 +205,10 @@ def _entries_from(memory: Memory, candidate: tuple[str, int | None, Mapping], st
 
 
 def _linear(memory: Memory, placement: Placement, image: range) -> range:
-    """Virtual addresses of memory that lists can run through.
+    """Return the virtual addresses of memory that lists can run through.
 
-    What a kernel of 64 bits in the upper half of all addresses allocates lies there too; images of 32 bits lie in the
-    linear map of all memory.
+    A 64-bit kernel in the upper half of the address space allocates memory in this half only; images of 32-bit kernels
+    lie in the linear map of all memory.
     """
     if placement.words.size == 8:
         return range(image.start >> 63 << 63, 1 << 64)
@@ -211,7 +217,10 @@ def _linear(memory: Memory, placement: Placement, image: range) -> range:
 
 
 def _held(memory: Memory, linear: range, image: range) -> range:
-    """The addresses that name memory where no table tells: of images at low addresses, those of the memory itself."""
+    """Return the addresses that can be those of memory if no page table tells.
+
+    For images at low addresses these are the addresses of the memory itself.
+    """
     return linear if linear.stop <= 1 << 32 or image[-1] >> 56 else range(0, memory.segments[-1].end)
 
 
@@ -220,9 +229,10 @@ def _history(placement: Placement) -> str:
 
 
 def _own_lists(memory: Memory, closed: Pointers, placement: Placement, own: Targets) -> bool:
-    """Whether structures with lists use functions of this kernel, rather than those of another copy beside it.
+    """Tell whether structures with lists use functions of this kernel.
 
-    Where only text is listed, nothing tells whose the data are. Kernels of MIPS copy themselves before they run.
+    They may use those of another copy beside it: where only text is listed, nothing else tells whose the data are.
+    Kernels of MIPS copy themselves before they run.
     """
     around = words_around(memory, closed.places, placement.words)
     inside = (around >= own.addresses[0]) & (around - np.uint64(1) <= own.addresses[-1])
@@ -231,7 +241,7 @@ def _own_lists(memory: Memory, closed: Pointers, placement: Placement, own: Targ
 
 
 def _part(window: Segment, image: range, placement: Placement) -> Segment:
-    """As much of the image as a window holds."""
+    """Return the part of the image that a window holds."""
     start = placement.virtual(window.start)
     if start > image.stop:  # the window reaches below address 0
         start -= placement.words.mask + 1
@@ -241,14 +251,17 @@ def _part(window: Segment, image: range, placement: Placement) -> Segment:
 
 
 def _mappings(memory: Memory, tables: Tables, placement: Placement) -> Iterator[tuple[str, int | None, Mapping]]:
-    """What can map the image: the table that a symbol names, else any page of the image; and what needs no table."""
+    """Yield what can map the image.
+
+    These are the table that a symbol names, else any page of the image; then the windows, which need no table.
+    """
     yield from _roots(memory, tables, placement)
     for mapping in windows(tables.word_size, tables.byte_order):
         yield "the processor itself", None, mapping
 
 
 def _roots(memory: Memory, tables: Tables, placement: Placement) -> Iterator[tuple[str, int, PagingMode]]:
-    """Top-level tables that can be the kernel's own."""
+    """Yield top-level tables that can be the kernel's own."""
     symbols, words, array = placement.symbols, placement.words, tables.array_address
     candidates = modes(tables.word_size, tables.byte_order)
     named = False
@@ -270,7 +283,7 @@ def _roots(memory: Memory, tables: Tables, placement: Placement) -> Iterator[tup
         wanted = np.full(len(pages), array + placement.distance & words.mask, np.uint64)
         physical, mapped = walk(memory, mode, pages, wanted)
         if not mapped.any() and mode.architecture == ENCRYPTING:
-            # which bit marks encrypted memory is told by the table that is looked for
+            # only the table that is searched tells which bit marks encrypted memory, so all possible bits are ignored
             possible = mode.with_attributes(bits_beyond(memory.segments[-1].end))
             physical, mapped = walk(memory, possible, pages, wanted)
         for page in pages[mapped & (physical == np.uint64(array))]:

@@ -1,4 +1,4 @@
-"""A placement: where a kernel's image is mapped, and what is known of that."""
+"""Describe a placement: the addresses at which a kernel's image is mapped, and the evidence for them."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from kallsift.kernel.placement.pointers import (
 )
 
 CHANCE = 1.5
-"""How many times more words than by chance equal symbols before they prove anything."""
+"""Lowest ratio of words that equal symbols to those that would by chance, before they prove anything."""
 
 LEAST_LISTS = 8
-"""Lists through memory outside the image that only a running kernel has."""
+"""Lowest number of lists through memory outside the image that only a running kernel has."""
 
 CODE = (("_stext", "_etext"), ("_sinittext", "_einittext"))
-"""Symbols at the beginnings and the ends of machine code."""
+"""Symbols at the beginning and the end of machine code."""
 
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """A kernel's symbols with their addresses, and what is known of its mapping.
+    """A kernel's symbols with their addresses, and its mapping.
 
     Attributes:
         symbols: the table with its addresses.
-        distance: virtual address less place in the source of each byte of the image, modulo 2^64.
-        words: how the kernel's words are read.
-        mapping: what maps the image; None if nothing is known to.
-        root: physical address of the page table that does; None if none does.
-        lists: lists that run through memory outside the image and close.
-        ran: whether the image's data show that it ran, looked for only where it does not.
-        checks: evidence for all of it.
-        hits: distinct words of the image that equal symbols.
+        distance: virtual address less address in the source of each byte of the image, modulo 2^64.
+        words: size and byte order of the kernel's words.
+        mapping: the mapping of the image; None if none is known.
+        root: physical address of its page table; None if there is none.
+        lists: number of lists that run through memory outside the image and close.
+        ran: whether the image's data show that it ran; determined only if it does not run.
+        checks: the evidence.
+        hits: number of distinct words of the image that equal symbols.
         code_bit: whether bit 0 is set in the image's pointers to code.
         has_strings: whether pointers lead to the strings of the image.
     """
@@ -57,39 +57,42 @@ class Placement:
     has_strings: bool = False
 
     def with_checks(self, *checks: Check) -> Placement:
-        """The same with more evidence."""
+        """Return the same placement with more evidence."""
         return replace(self, checks=(*self.checks, *checks))
 
     @property
     def running(self) -> bool:
-        """Whether the image is mapped and its lists close."""
+        """Whether the image is mapped and enough of its lists close."""
         return self.mapping is not None and self.lists >= LEAST_LISTS
 
     @property
     def code_ranges(self) -> list[tuple[int, int]]:
-        """As `code_ranges` has them."""
+        """The ranges of machine code, see `code_ranges`."""
         return code_ranges(self.symbols, self.distance, self.words)
 
     def physical(self, virtual: int) -> int:
-        """The place of a byte of the image."""
+        """Return the address in the source of a byte of the image."""
         return virtual - self.distance & self.words.mask
 
     def virtual(self, physical: int) -> int:
-        """The virtual address of a byte of the image."""
+        """Return the virtual address of a byte of the image."""
         return physical + self.distance & self.words.mask
 
 
 def code_ranges(symbols: SymbolTable, distance: int, words: Words) -> list[tuple[int, int]]:
-    """Return address in the source and size of an image's stretches of machine code, as far as symbols tell."""
+    """Return source address and size of an image's ranges of machine code.
+
+    They are known as far as symbols tell.
+    """
     known = [(symbols[low].address, symbols[high].address) for low, high in CODE if low in symbols and high in symbols]
     return [(low - distance & words.mask, high - low) for low, high in known if high > low]
 
 
 def is_near(addresses: NDArray[np.uint64], words: Words, anchor: int) -> NDArray[np.bool_]:
-    """Whether addresses can be of the image that ``anchor`` is in.
+    """Tell which addresses can belong to the image that ``anchor`` is in.
 
-    Others are absolute values or offsets into the per-CPU area. And objects that a kernel allocates point at
-    themselves too, through the direct map: far from the image's addresses.
+    Others are absolute values or offsets into the per-CPU area. Or they are objects that a kernel allocates: these
+    point at themselves too, through the direct map, far from the image's addresses.
     """
     low = np.uint64(anchor - BEFORE & words.mask)
     return np.asarray(words.wrap(addresses - low) < np.uint64(BEFORE + AFTER))

@@ -3,7 +3,7 @@
 On processors with two instruction sets, bit 0 of a pointer to code chooses the shorter one: on arm a kernel that is
 built with CONFIG_THUMB2_KERNEL (Arm Architecture Reference Manual, "BX"), on MIPS one of microMIPS (MIPS Architecture
 for Programmers, volume II-B, "ISA mode"). nm clears the bit, so such pointers are one more than the symbol. Whether an
-image's pointers have it is measured.
+image's pointers have the bit set is measured.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ CODE_LETTERS = np.frombuffer(b"TtWwi?", np.uint8)
 """Letters that nm prints for functions; up to 2.6.9 no table has letters."""
 
 MIN_MARKED = 16
-"""Distinct pointers with bit 0 that must be one more than a function before the bit is taken for a mark."""
+"""Number of distinct pointers with bit 0 that must be one more than a function before the bit is taken for a mark."""
 
 CHANCE = 1.5
-"""How many times more of them than by chance."""
+"""Lowest ratio of these to those by chance."""
 
 SHIFTS = (0x40, 0x1000, 0x2340, 0x10000)
-"""By how much pointers are shifted to count how many equal a symbol by chance; even, so that bit 0 stays."""
+"""Shifts of pointers, to count how many equal a symbol by chance; even, so that bit 0 stays."""
 
 ODD = np.uint64(1)
 
@@ -35,10 +35,10 @@ Addresses = NDArray[np.uint64]
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What pointers of an image can lead to.
+    """Possible targets of an image's pointers.
 
     Attributes:
-        addresses: of its symbols, ascending, shape (n,), uint64.
+        addresses: addresses of its symbols, ascending, shape (n,), uint64.
         code: those of functions, ascending, shape (m,), uint64.
     """
 
@@ -51,12 +51,12 @@ class Targets:
 
 @dataclass(frozen=True)
 class Hits:
-    """How many distinct words of an image equal a symbol.
+    """Numbers of distinct words of an image that equal a symbol.
 
     Attributes:
-        count: of those that do.
-        by_chance: how many would by chance, the mean over shifted tables.
-        distinct: of all words that were asked about.
+        count: number of words that do.
+        by_chance: number of words that would by chance, the mean over shifted tables.
+        distinct: number of all words that were compared.
         code_bit: whether bit 0 is set in pointers to code.
     """
 
@@ -71,20 +71,22 @@ def targets(symbols: SymbolTable, chosen: NDArray[np.bool_]) -> Targets:
 
     Args:
         symbols: the table.
-        chosen: which of them, shape (n,).
+        chosen: mask of the symbols, shape (n,).
     """
     code = chosen & np.isin(symbols.types(), CODE_LETTERS)
-    # mostly they are in order already
+    # a stable sort is fast here, because the addresses are mostly in order already
     every, functions = (np.sort(symbols.addresses[mask], kind="stable") for mask in (chosen, code))
     return Targets(every, functions)
 
 
 def hits_on_symbols(values: Addresses, own: Targets, code_bit: bool | None = None) -> Hits:
-    """Count the distinct words that equal a symbol's address, or are one more than a function's where that is usual.
+    """Count the distinct words that equal a symbol's address.
+
+    Where the code bit is used, words that are one more than a function's address count as well.
 
     Args:
         values: words of the image within the symbols' range.
-        own: what they can lead to.
+        own: the possible targets.
         code_bit: whether bit 0 is set in pointers to code; None to measure it.
     """
     if not len(own):
@@ -103,7 +105,7 @@ def leads_to_symbol(values: Addresses, own: Targets, code_bit: bool) -> NDArray[
 
     Args:
         values: words of the image, shape (n,).
-        own: what they can lead to.
+        own: the possible targets.
         code_bit: whether bit 0 is set in pointers to code.
     """
     hits = is_in_ascending(values, own.addresses)
@@ -111,11 +113,13 @@ def leads_to_symbol(values: Addresses, own: Targets, code_bit: bool) -> NDArray[
 
 
 def has_code_bit(values: Addresses, own: Targets) -> bool:
-    """Tell whether bit 0 is set in pointers to code: more words are one more than a function than equal one.
+    """Tell whether bit 0 is set in pointers to code.
+
+    It is if more words are one more than a function than equal one.
 
     Args:
         values: distinct words of the image within the symbols' range, ascending.
-        own: what they can lead to.
+        own: the possible targets.
     """
     before = values[values & ODD != 0] - ODD
     marked = np.count_nonzero(is_in_ascending(before, own.code))

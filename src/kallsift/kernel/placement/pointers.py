@@ -1,8 +1,8 @@
-"""Pointers in a kernel's image: they tell where the image is mapped, and whether it lives.
+"""Find pointers in a kernel's image: they tell where the image is mapped, and whether the kernel runs.
 
-An empty list head points at itself, so the most frequent difference between a word and its own place is the distance
-from physical to virtual addresses, whatever the architecture. Words that equal symbols prove the symbols' addresses.
-A list that runs through memory outside the image and comes back is one that a running kernel made.
+An empty list head points at itself, so the most frequent difference between a word and its own address is the distance
+from physical to virtual addresses, on every architecture. Words that equal symbols prove the symbols' addresses. Only a
+running kernel makes a list that runs through memory outside the image and comes back.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from kallsift.memory.memory import Memory, Segment
 from kallsift.threads import in_threads
 
 BEFORE, AFTER = 32 << 20, 64 << 20
-"""How far an image reaches below and above its tables at most, in bytes."""
+"""Highest reach of an image below and above its tables, in bytes."""
 
 PAGE = 4096
 CHUNK = 1 << 20
 LIST_BATCH = 1 << 14
-"""Words that are followed at once, taken from the whole image."""
+"""Number of words that are followed at once, taken from the whole image."""
 
 AROUND = 64
-"""Words before and behind a place that can be of the same structure."""
+"""Number of words before and behind an address that can belong to the same structure."""
 
 VAIN_BATCHES = 8
-"""Batches without any list after which no further ones are followed."""
+"""Number of batches without any list after which no further ones are followed."""
 
 ENOUGH_LISTS = 64
-"""Lists after which no further ones are followed."""
+"""Number of lists after which no further ones are followed."""
 
 MAX_POINTERS = 1 << 21
-"""Words taken from one image at most; real ones have half a million."""
+"""Highest number of words that are taken from one image; real images have half a million."""
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Words:
-    """How words of an image are to be read.
+    """Size and byte order of the words of an image.
 
     Attributes:
         size: bytes of a word.
@@ -56,12 +56,12 @@ class Words:
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:
-        """As NumPy has it."""
+        """NumPy's type of a word."""
         return np.dtype(f"{self.byte_order}u{self.size}")
 
     @property
     def int_dtype(self) -> np.dtype[np.unsignedinteger]:
-        """The kernel's numbers of 32 bits, as NumPy has them."""
+        """NumPy's type of the kernel's 32-bit numbers."""
         return np.dtype(f"{self.byte_order}u4")
 
     @property
@@ -70,16 +70,16 @@ class Words:
         return (1 << 8 * self.size) - 1
 
     def wrap(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """Values modulo the size of the address space."""
+        """Return values modulo the size of the address space."""
         return values if self.size == 8 else values & np.uint64(self.mask)
 
 
 @dataclass(frozen=True, eq=False)
 class Pointers:
-    """Words of an image that were chosen.
+    """Words that were chosen of an image.
 
     Attributes:
-        places: address of each in the source, shape (n,), uint64, ascending.
+        places: address of each word in the source, shape (n,), uint64, ascending.
         values: the words, shape (n,), uint64.
     """
 
@@ -103,11 +103,11 @@ Chosen = TypeVar("Chosen", bound=Pointers)
 
 @dataclass(frozen=True, eq=False)
 class Votes:
-    """Numbers that are there often.
+    """Numbers that are frequent.
 
     Attributes:
         values: the numbers, shape (n,), uint64.
-        counts: how often each is there, shape (n,).
+        counts: the frequency of each, shape (n,).
     """
 
     values: NDArray[np.uint64]
@@ -115,20 +115,26 @@ class Votes:
 
     @classmethod
     def of(cls, values: NDArray[np.uint64], least: int) -> Votes:
-        """Count the numbers that are there at least ``least`` times."""
+        """Count the numbers that occur at least ``least`` times."""
         return cls(*frequent(values, least))
 
     def moved(self, by: int, words: Words) -> Votes:
-        """Return the same for numbers that are ``by`` higher, modulo the address space."""
+        """Return the votes for numbers that are ``by`` higher, modulo the address space."""
         return Votes(words.wrap(self.values + np.uint64(by % (1 << 64))), self.counts)
 
     def most_frequent(self, most: int) -> list[tuple[int, int]]:
-        """Return the most frequent numbers and how often each is there, of several the highest first."""
+        """Return the most frequent numbers and their counts.
+
+        Of equally frequent numbers the highest comes first.
+        """
         best = np.lexsort((self.values, self.counts))[::-1][:most]
         return list(zip(self.values[best].tolist(), self.counts[best].tolist(), strict=True))
 
     def lowest_most_frequent(self) -> list[tuple[int, int]]:
-        """Return the most frequent number, of several the lowest, and how often it is there; none of none."""
+        """Return the most frequent number and its count, as a list of one.
+
+        Of several such numbers the lowest is returned. The list is empty if there are no numbers.
+        """
         best = np.lexsort((self.values, -self.counts))[:1]
         return list(zip(self.values[best].tolist(), self.counts[best].tolist(), strict=True))
 
@@ -136,9 +142,10 @@ class Votes:
 def _choose(
     window: Segment, words: Words, chosen: Callable[[int, NDArray[np.unsignedinteger]], NDArray[np.intp]]
 ) -> Pointers:
-    """The aligned words at the indices that ``chosen`` gives for each chunk, `MAX_POINTERS` of them at most.
+    """Return the aligned words at the indices that ``chosen`` gives for each chunk.
 
-    It is called by several threads, with the address of a chunk and its words in native byte order.
+    There are `MAX_POINTERS` at most. ``chosen`` is called by several threads, with the address of a chunk and its words
+    in native byte order.
     """
     whole = len(window.data) - (skipped := -window.start % words.size)
     whole -= whole % words.size
@@ -161,10 +168,13 @@ def _choose(
 
 
 def self_pointers(window: Segment, words: Words) -> Pointers:
-    """The words whose distance from their own place is one of whole pages: self-pointers, and some by chance."""
+    """Return the words whose distance from their own address is whole pages.
+
+    These are self-pointers, and some words by chance.
+    """
     page = words.dtype.newbyteorder("=").type(PAGE - 1)
     skipped = -window.start % words.size
-    # all chunks begin at the same place in a page
+    # all chunks begin at the same offset in a page
     own = np.arange(CHUNK // words.size, dtype=page.dtype) * page.dtype.type(words.size)
     own = own + page.dtype.type(window.start + skipped & PAGE - 1) & page
 
@@ -175,9 +185,10 @@ def self_pointers(window: Segment, words: Words) -> Pointers:
 
 
 def list_head_distances(window: Segment, words: Words, least: int = 16) -> Votes:
-    """Count the distances at which pairs of words are empty list heads, which need be of no whole pages.
+    """Count the distances at which pairs of words are empty list heads.
 
-    Both words of an empty head (``struct list_head``, include/linux/types.h) hold the address of the first one.
+    The distances need not be whole pages. Both words of an empty head (``struct list_head``, include/linux/types.h)
+    hold the address of the first one.
 
     Returns:
         The distances modulo the address space that at least ``least`` heads have.
@@ -191,13 +202,16 @@ def list_head_distances(window: Segment, words: Words, least: int = 16) -> Votes
 
 
 def distances(pointers: Pointers, words: Words, least: int = 16) -> Votes:
-    """Count the distances of whole pages from place to value, modulo the address space, of at least ``least`` words."""
+    """Count the distances of whole pages from address to value.
+
+    Distances are modulo the address space; at least ``least`` words must have one.
+    """
     distance = words.wrap(pointers.values - pointers.places)
     return Votes.of(distance[distance & np.uint64(PAGE - 1) == 0], least)
 
 
 def pointers_between(window: Segment, words: Words, low: int, high: int) -> Pointers:
-    """The words from ``low`` to ``high``."""
+    """Return the words from ``low`` to ``high``."""
     word = words.dtype.newbyteorder("=").type
     lowest, span = word(low), word(min(high - low, words.mask))
 
@@ -208,7 +222,10 @@ def pointers_between(window: Segment, words: Words, low: int, high: int) -> Poin
 
 
 def outside_of(pointers: Chosen, ranges: Iterable[tuple[int, int]]) -> Chosen:
-    """Drop the words that lie in ranges of the source, each given by its address and its size in bytes."""
+    """Drop the words that lie in ranges of the source.
+
+    Each range is an address and a size in bytes.
+    """
     keep = np.ones(len(pointers.places), np.bool_)
     for start, size in ranges:
         keep &= pointers.places - np.uint64(start) >= np.uint64(max(0, size))
@@ -216,13 +233,15 @@ def outside_of(pointers: Chosen, ranges: Iterable[tuple[int, int]]) -> Chosen:
 
 
 def list_heads(window: Segment, words: Words, image: range, linear: range) -> ListHeads:
-    """Words that can begin a list's head: they and their neighbours are aligned and point outside of the image.
+    """Return words that can begin a list's head.
+
+    They and the words behind them are aligned and point outside of the image.
 
     Args:
         window: the image.
-        words: how to read it.
+        words: size and byte order of its words.
         image: its virtual addresses.
-        linear: virtual addresses of what can be allocated.
+        linear: virtual addresses of memory that can be allocated.
     """
     word = words.dtype.newbyteorder("=").type
     aligned, low, size = word(words.size - 1), word(image.start), word(min(image.stop - image.start, words.mask))
@@ -234,7 +253,7 @@ def list_heads(window: Segment, words: Words, image: range, linear: range) -> Li
     def chosen(_: int, chunk: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
         points = chunk - first <= span
         points &= chunk & aligned == 0
-        # hardly any words are left to be asked more
+        # the other conditions are tested for few words only, which is cheaper
         pairs = np.flatnonzero(points[:-1] & points[1:])
         return pairs[(chunk[pairs] - low >= size) & (chunk[pairs + 1] - low >= size)]
 
@@ -245,13 +264,14 @@ def list_heads(window: Segment, words: Words, image: range, linear: range) -> Li
 
 
 def single_elements(memory: Memory, heads: ListHeads, words: Words, image: range, linear: range) -> int:
-    """How many distinct places outside of the image its lists of one element point at, whatever maps these.
+    """Return the number of distinct elements of the image's lists of one element.
 
-    Both pointers of such a list are the same. A linker makes none of them; other words that come in pairs seldom look
-    like addresses: like the image's own, or, where those begin with a byte of zeros, like memory that there is.
+    The elements lie outside of the image; no mapping is needed. Both pointers of such a list are the same. A linker
+    makes no such list, and other equal pairs of words seldom look like addresses. An address looks like the image's own
+    addresses, or, if these begin with a zero byte, like an address of existing memory.
     """
     pairs = heads.lasts == heads.values
-    # few words come in pairs: only their neighbours are read
+    # only the neighbours of equal pairs are read, which are few
     places, values = heads.places[pairs], heads.values[pairs]
     before, _ = memory.words(places - np.uint64(words.size), words.dtype)
     after, _ = memory.words(places + np.uint64(2 * words.size), words.dtype)
@@ -271,16 +291,18 @@ def closed_lists(
     root: int | None,
     enough: int = ENOUGH_LISTS,
 ) -> Pointers:
-    """Heads of lists whose first element, outside of the image, points back at the head in the image; not all, if many.
+    """Return heads of lists whose first element points back at the head.
+
+    The elements lie outside of the image. Not all lists are followed if there are many.
 
     Args:
         memory: physical memory.
-        heads: words of the image, as `list_heads` has them.
-        words: how to read memory.
-        distance: from physical to virtual addresses of the image.
-        mapping: how addresses are translated.
+        heads: words of the image, from `list_heads`.
+        words: size and byte order of the kernel's words.
+        distance: virtual address less physical address of the image.
+        mapping: the translation of addresses.
         root: physical address of the page table; None for windows.
-        enough: lists after which no further ones are followed.
+        enough: number of lists after which no further ones are followed.
     """
     chosen = np.flatnonzero(mapping.translatable(heads.values))
     batches = -(-len(chosen) // LIST_BATCH)
@@ -297,7 +319,10 @@ def closed_lists(
 
 
 def words_around(memory: Memory, places: NDArray[np.uint64], words: Words) -> NDArray[np.uint64]:
-    """The distinct words beside some places: mostly of the structures that these are part of."""
+    """Return the distinct words around some addresses.
+
+    Mostly they belong to the structures at these addresses.
+    """
     steps = np.arange(-AROUND, AROUND + 1).astype(np.int64) * words.size
     cells = distinct(places[:, None] + steps.astype(np.uint64)[None, :])
     values, held = memory.words(cells, words.dtype)

@@ -1,4 +1,4 @@
-"""Another base for a kernel image: where somebody who knows better says that its first byte lies."""
+"""Move a kernel to another base: the address of its first byte, as the user gives it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kallsift.kernel.placement.pointers import Words
 
 
 def image_base(kernel: Kernel) -> VirtualAddress:
-    """The address of the first byte of the image that a kernel was found in.
+    """Return the address of the first byte of the image that a kernel was found in.
 
     Segments that are linked elsewhere do not count, such as x86-64's per-CPU area at 0 (arch/x86/kernel/vmlinux.lds.S
     up to 6.14).
@@ -27,12 +27,13 @@ def image_base(kernel: Kernel) -> VirtualAddress:
 
 
 def rebased(kernel: Kernel, base: int) -> Kernel:
-    """Move a kernel so that the first byte of its image is at ``base``; of tables alone, the first symbol of the text.
+    """Move a kernel so that the first byte of its image is at ``base``.
 
-    What was found elsewhere, or nowhere, is not proven there.
+    Of tables alone, the first symbol of the text is moved there. A kernel is not proven at a base that it was not found
+    at.
 
     Raises:
-        KallsiftError: if the kernel has proved where it lies in memory that ran, or the base is no address of its.
+        KallsiftError: if the kernel has proved where it lies in memory that ran, or the base is not a possible address.
     """
     words = Words(kernel.symbols.word_size, kernel.byte_order)
     if kernel.memory.image is None and kernel.proven:

@@ -1,7 +1,7 @@
-"""The base of an address array where its word is lost, or a loader has yet to fill it in: pointers tell it.
+"""Find the base of an address array whose word is lost, or is yet to be filled in by a loader, by the image's pointers.
 
 Many words of an image are addresses of symbols. The base is itself an address in the image, mostly that of its first
-symbol, so among such words it is the one from which most others lie as far as symbols do.
+symbol. So of such words, the base is the one at which the offsets of most other words are those of symbols.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from kallsift.kernel.placement.window_facts import WindowFacts
 from kallsift.memory.memory import Memory
 
 ALIGNMENT = 1 << 12
-"""Bytes at whose multiples images begin."""
+"""Alignment of the beginning of images in bytes."""
 
 MAX_BASES = 4096
 SAMPLE = 2048
-"""Words that each base is tried with."""
+"""Number of words with which each base is tried."""
 
 LEAST = 0.1
-"""Part of them that must lie where symbols do; where addresses are low numbers, most words are none."""
+"""Lowest share of them that must be addresses of symbols; where addresses are low numbers, most words are none."""
 
 CLEAR = 2
-"""How many times as many as for any other base."""
+"""Lowest ratio of this share to that of any other base."""
 
 BEYOND = 16 << 20
-"""How far below its tables an image can begin, and above them end, in bytes."""
+"""Highest reach of an image below and above its tables, in bytes."""
 
 
 def with_base(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[tuple[Tables, Check]]:
-    """The tables with the base that the image's words agree on; nothing where they do not.
+    """Yield the tables with the base that the image's words agree on, if they do.
 
     Args:
-        memory: what the tables lie in.
-        tables: whose array lacks its base.
-        facts: the image.
+        memory: the memory with the tables.
+        tables: the tables, whose array lacks its base.
+        facts: facts of the image.
     """
     window, words = facts.window, facts.words
     given = [] if memory.image is None or memory.image.base is None else [memory.image.base]
@@ -74,7 +74,7 @@ def with_base(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[tu
 
 
 def _share(offsets: NDArray[np.uint64], sample: NDArray[np.uint64], base: int, words: Words) -> float:
-    """Which part of the sample lies at a symbol if offsets count from ``base``."""
+    """Return the share of the sample that are symbols if offsets count from ``base``."""
     wanted = words.wrap(sample - np.uint64(base))
     at = np.minimum(np.searchsorted(offsets, wanted), len(offsets) - 1)
     return float(np.mean(offsets[at] == wanted))

@@ -1,8 +1,8 @@
-"""Finds where a kernel's image is mapped.
+"""Find the distance at which a kernel's image is mapped, from addresses in the source to virtual addresses.
 
-The candidates for the distance from places in the source to virtual addresses come from the image's own pointers; a
-candidate holds if the kernel's own page table, or what its processor maps without one, maps its tables at that
-distance. The direct map's alias of the same bytes never does, for nothing in an image points at its alias.
+Candidates for the distance come from the image's own pointers. A candidate holds if the kernel's own page table, or a
+window of its processor, maps its tables at that distance. The direct map's alias of the same bytes never holds, because
+nothing in an image points at its alias.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ from kallsift.kernel.placement.window_facts import SharedWindows, WindowFacts
 from kallsift.memory.memory import AddressSpace, Memory
 
 LEAST_HITS = 32
-"""Distinct pointers more than by chance that must equal symbols before they prove anything."""
+"""Number of distinct pointers, more than by chance, that must equal symbols before they prove anything."""
 
 
 def placements(
     memory: Memory, tables: Tables, shared: SharedWindows, *, is_running_only: bool = False
 ) -> Iterator[Placement]:
-    """The ways in which a kernel's image can be mapped, the likeliest first.
+    """Yield the ways in which a kernel's image can be mapped, the likeliest first.
 
     Args:
         memory: the source.
-        tables: what is to be placed.
-        shared: what is known of the windows around tables.
-        is_running_only: whether only kernels that run are of use; of the others less is found out then.
+        tables: the tables to place.
+        shared: facts of the windows around tables.
+        is_running_only: whether only kernels that run are wanted; less is found out of others then.
 
     Yields:
-        One placement for each distance that something in the source or its headers speaks for. In an image,
-        pointers to strings decide, where there are any.
+        One placement for each distance that something in the source or its headers suggests. In an image, pointers to
+        strings decide, if there are any.
     """
     words = Words(tables.word_size, tables.byte_order)
     facts = shared.facts(memory.around(tables.array_address, BEFORE, AFTER), words)
@@ -79,7 +79,7 @@ def placements(
             tried.add(candidate.distance)
             found = _placed(memory, tables, facts, candidate, is_running_only=is_running_only)
             if found is not None and (memory.image is None or found.has_strings):
-                # data that are mapped apart from the tables have strings of their own
+                # the strings may belong to data that are mapped apart from the tables, so landmarks must agree
                 is_proven |= memory.image is None or not landmarks or found.distance in landmarks
                 yield found
             elif found is not None:
@@ -90,13 +90,16 @@ def placements(
 
 
 def _ways(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[Iterator[Candidate]]:
-    """Where candidates come from: each is asked only if what those before it gave is but a guess."""
+    """Yield the sources of candidates.
+
+    Each is tried only if the candidates of those before it are only guesses.
+    """
     yield given_candidates(memory)
     if memory.space is AddressSpace.VIRTUAL and memory.image is None:
         return
     yield self_pointer_candidates(facts)
     yield image_candidates(memory, tables, facts)
-    if memory.image is not None and tables.layout is Layout.USUAL:  # these take longer: not for each table of a dump
+    if memory.image is not None and tables.layout is Layout.USUAL:  # too slow for each table of a dump
         yield pointer_candidates(tables, facts)
         yield string_candidates(tables, facts)
 
@@ -104,7 +107,7 @@ def _ways(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[Iterat
 def _placed(
     memory: Memory, tables: Tables, facts: WindowFacts, candidate: Candidate, *, is_running_only: bool
 ) -> Placement | None:
-    """The placement at one distance; None if the image speaks against it."""
+    """Return the placement at one distance; None if the image contradicts it."""
     distance, window, words = candidate.distance, facts.window, facts.words
     symbols = unplaced_symbols(tables, tables.array_address + distance & words.mask)
     own = targets(symbols, is_near(symbols.addresses, words, tables.array_address + distance))
@@ -132,7 +135,10 @@ def _strings(facts: WindowFacts, distance: int) -> StringCount:
 
 
 def _in_image(tables: Tables, facts: WindowFacts, placement: Placement, candidate: Candidate) -> Placement | None:
-    """The placement in a kernel image; None if what it points at lies elsewhere, or nothing at all speaks for it."""
+    """Return the placement in a kernel image, or None.
+
+    None if its pointers lead elsewhere, or if nothing at all confirms it.
+    """
     strings = string_check(_strings(facts, candidate.distance))
     if strings.outcome is Outcome.FAILED:
         return None
@@ -145,7 +151,7 @@ def _in_image(tables: Tables, facts: WindowFacts, placement: Placement, candidat
     if any(one.distance == candidate.distance for one in self_pointer_candidates(facts)):
         return placement  # headers gave the distance, and empty lists agree with them
     landmarks = [one.distance for one in landmark_candidates(tables, facts)]
-    # the one that the distance was found by says nothing more of it
+    # the landmark by which the distance was found proves nothing more
     if landmarks.count(candidate.distance) > (candidate.origin is Origin.LANDMARK):
         return placement
     if candidate.origin is Origin.ASSUMPTION:
@@ -155,13 +161,15 @@ def _in_image(tables: Tables, facts: WindowFacts, placement: Placement, candidat
 
 
 def _confirmed(facts: WindowFacts, own: Targets, tables: Tables, *, is_mapped: bool) -> tuple[Hits, Check | None]:
-    """How many words of the image equal symbols, and whether they do; None if they do not, and must.
+    """Count the words of the image that equal symbols, and return the check.
+
+    The check is None if they do not, although they must.
 
     Args:
-        facts: the image.
+        facts: facts of the image.
         own: the image's symbols.
-        tables: where the symbols are from.
-        is_mapped: whether it lies in memory that is mapped by pages; a kernel that ran there has such words.
+        tables: the tables with the symbols.
+        is_mapped: whether the image lies in memory that is mapped by pages; a kernel that ran there has such words.
     """
     offset, size = tables.array_address - facts.window.start, tables.array.size
     name = "pointers to symbols", offset, size, is_mapped
@@ -173,11 +181,11 @@ def _confirmed(facts: WindowFacts, own: Targets, tables: Tables, *, is_mapped: b
 
 
 def _hits(facts: WindowFacts, own: Targets, array: range, *, is_mapped: bool) -> tuple[Hits, Check | None]:
-    """Return the same as `_confirmed`, of an array that lies in a range of the source."""
+    """Return the result of `_confirmed` for an array at a range of the source."""
     words = facts.words
     low, high = int(own.addresses[0]), min(int(own.addresses[-1]) + 1, words.mask)
     found = pointers_between(facts.window, words, low, high)
-    # the table of addresses would confirm itself
+    # the table of addresses is left out, because it would confirm itself
     foreign = found.places - np.uint64(array.start) >= np.uint64(len(array))
     values = distinct(found.values[foreign])
     hits = hits_on_symbols(values, own)

@@ -1,7 +1,7 @@
-"""Work out what the bytes around some tables tell once, however often these bytes are read at other addresses.
+"""Keep facts of the bytes around tables, so that each is found once even if the bytes are read at several addresses.
 
 A source in which no kernel proves itself is read as a machine's memory, as an image in a file, and in several layouts
-of its RAM. Words and their offsets are the same in all of these; where they lie is all that differs.
+of its RAM. Words and their offsets are the same in all of these; only their addresses differ.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from kallsift.kernel.placement.pointers import Words
 from kallsift.memory.memory import Segment
 
 MAX_KEPT = 2
-"""Windows whose facts are kept: that of the tables that are followed, and one of other bounds."""
+"""Highest number of windows whose facts are kept: that of the tables that are followed, and one of other bounds."""
 
 MAX_ARRAYS = 8
-"""Arrays, such as the addresses of symbols, for which a fact is kept."""
+"""Highest number of arrays, such as the addresses of symbols, for which a fact is kept."""
 
 Fact = TypeVar("Fact")
 
 
 @dataclass(eq=False)
 class _Known:
-    """What is known of some bytes, which are kept so that no others take their place in the computer's memory."""
+    """The facts of some bytes; the bytes are kept so that no others can get their place in this computer's memory."""
 
     window: Segment
     facts: dict[Hashable, Any] = field(default_factory=dict)
@@ -36,11 +36,11 @@ class _Known:
 
 @dataclass(frozen=True, eq=False)
 class WindowFacts:
-    """What is known of the image around some tables.
+    """The facts of the image around some tables.
 
     Attributes:
         window: the image.
-        words: how to read it.
+        words: size and byte order of its words.
     """
 
     window: Segment
@@ -48,11 +48,11 @@ class WindowFacts:
     _known: _Known
 
     def once(self, name: Hashable, find: Callable[[], Fact]) -> Fact:
-        """Return a fact of the bytes, found when it is asked for first.
+        """Return a fact of the bytes; it is found at the first call.
 
         Args:
-            name: of the fact, with all that it depends on but for the bytes and their addresses.
-            find: finds it; what it returns may depend on addresses only as far as the name tells.
+            name: name of the fact, with all that it depends on except the bytes and their addresses.
+            find: finds the fact; its result may depend on addresses only as far as the name tells them.
         """
         facts = self._known.facts
         if name not in facts:
@@ -60,12 +60,18 @@ class WindowFacts:
         return cast("Fact", facts[name])
 
     def once_aligned(self, name: Hashable, find: Callable[[], Fact], alignment: int | None = None) -> Fact:
-        """Return a fact of the words at multiples of ``alignment``, their own size if it is None; as `once`."""
+        """Return a fact of the words at multiples of ``alignment``, as `once`.
+
+        The default alignment is the size of a word.
+        """
         step = alignment or self.words.size
         return self.once((name, self.words, step, self.window.start % step), find)
 
     def once_of(self, name: Hashable, arrays: tuple[NDArray[np.uint64], ...], find: Callable[[], Fact]) -> Fact:
-        """Return a fact of the words that depends on some arrays as well, as `once_aligned`; that of few is kept."""
+        """Return a fact of the words that depends on some arrays too, as `once_aligned`.
+
+        The fact is kept for the last `MAX_ARRAYS` arrays.
+        """
         kept: list[tuple[tuple[NDArray[np.uint64], ...], Fact]] = self.once_aligned(("of arrays", name), list)
         for others, fact in kept:
             if all(map(np.array_equal, arrays, others)):
@@ -76,13 +82,13 @@ class WindowFacts:
 
 
 class SharedWindows:
-    """The windows that facts are known of."""
+    """The windows of which facts are known."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[int, int], _Known] = OrderedDict()
 
     def facts(self, window: Segment, words: Words) -> WindowFacts:
-        """Return what is known of a window, read as words of one kind."""
+        """Return the facts of a window, read as words of one kind."""
         key = window.data.ctypes.data, window.size
         if key not in self._known:
             self._known[key] = _Known(window)

@@ -1,8 +1,8 @@
-"""Measure how wide a kernel's words are: two readings of one table, of 4 and of 8 bytes a word, can both be in order.
+"""Measure the width of a kernel's words: readings of one table with words of 4 and of 8 bytes can both be in order.
 
-A pointer of 64 bits lies at a multiple of 8, and its upper half is the same in all pointers to an image. Pointers of
-32 bits lie at any multiple of 4, beside anything. So the lower halves of the symbols' addresses, looked for in the
-image, tell which it is, whatever the reading says.
+A pointer of 64 bits lies at a multiple of 8, and its upper half is the same in all pointers to an image. Pointers of 32
+bits lie at any multiple of 4, beside any other data. So the lower halves of the symbols' addresses, searched in the
+image, tell the width, whatever the reading assumes.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ WORD_SIZES = (8, 4)
 """Bytes of a word, the likelier first."""
 
 MIN_POINTERS = 64
-"""Distinct pointers to symbols that tell how wide words are; fewer can be chance."""
+"""Lowest number of distinct pointers to symbols that tell the width of words; fewer can be chance."""
 
 CLEAR = 1.5
-"""How many times more of them must speak for one width than for the other."""
+"""Lowest ratio of the pointers for one width to those for the other."""
 
 SYSTEM_CALL = b"_sys_"
-"""What an architecture's names of system calls go on with."""
+"""Common part of an architecture's names of system calls, behind the architecture's own mark."""
 
 MIN_SYSTEM_CALLS = 64
-"""Those that are named in kernels of the architecture at least; real ones have over 300."""
+"""Lowest number of such names in kernels of the architecture; real kernels have over 300."""
 
 LOW_ADDRESSES = 1 << 32
-"""What addresses of 64-bit kernels lie above, but for those of architectures that are big-endian (s390x, sparc64)."""
+"""Addresses of 64-bit kernels are not below this, except on big-endian architectures (s390x, sparc64)."""
 
 
 @dataclass(frozen=True)
 class WordVotes:
-    """Distinct pointers of an image to its symbols, by what they can be.
+    """Numbers of distinct pointers of an image to its symbols, by width.
 
     Attributes:
-        wide: those that are the lower half of a word of 8 bytes whose upper half is the most frequent one.
+        wide: pointers that are the lower half of a word of 8 bytes whose upper half is the most frequent one.
         narrow: all others.
     """
 
@@ -65,13 +65,13 @@ class WordVotes:
 
 
 def word_votes(memory: Memory, tables: Tables, placement: Placement, shared: SharedWindows) -> WordVotes:
-    """Count the pointers that speak for each width.
+    """Count the pointers for each width.
 
     Args:
-        memory: what the tables lie in.
+        memory: the memory with the tables.
         tables: one reading of them.
-        placement: where that is mapped.
-        shared: what is known of the windows around tables.
+        placement: its placement.
+        shared: facts of the windows around tables.
     """
     symbols, window = placement.symbols, memory.around(tables.array_address, BEFORE, AFTER)
     facts = shared.facts(window, Words(4, placement.words.byte_order))
@@ -87,28 +87,28 @@ def word_votes(memory: Memory, tables: Tables, placement: Placement, shared: Sha
 def _all_votes(facts: WindowFacts, tables: Tables, placement: Placement, own: Targets) -> WordVotes:
     """Return the votes of the data, or, where they are too few, of the code as well."""
     window, words = facts.window, facts.words
-    # counted from the first of them, so that it does not matter where their lower halves begin again at 0
+    # count addresses from the first symbol, so that it does not matter where their lower halves wrap to 0
     first = int(own.addresses[0]) & ~1
     own = Targets(own.addresses - np.uint64(first), own.code - np.uint64(first))
     low = first & words.mask
     pointers = pointers_between(window, words, low, low + int(own.addresses[-1]) + 1)
     pointers = Pointers(pointers.places, words.wrap(pointers.values - np.uint64(low)))
     pointers = outside_of(pointers, [(tables.array_address, tables.array.size)])
-    # instructions hold addresses of 32 bits in both kinds of kernels; but not every table says where they are
+    # instructions hold 32-bit addresses in both kinds of kernels, but not every table tells where the code is
     data = outside_of(pointers, placement.code_ranges)
     votes = _votes(window, words, placement, data, own)
     return votes if votes.word_size is not None else _votes(window, words, placement, pointers, own)
 
 
 def _votes(window: Segment, words: Words, placement: Placement, pointers: Pointers, own: Targets) -> WordVotes:
-    """The votes of some words of four bytes.
+    """Return the votes of some words of four bytes.
 
     Args:
         window: the image.
-        words: how to read it.
-        placement: where it is mapped.
-        pointers: the words, counted from the first symbol.
-        own: what they can lead to, counted likewise.
+        words: size and byte order of these words.
+        placement: the placement of the image.
+        pointers: the words, less the first symbol's address.
+        own: their possible targets, less the same address.
     """
     values = pointers.values
     beside = _upper_halves(window, words, placement, pointers.places)
@@ -129,9 +129,12 @@ def _votes(window: Segment, words: Words, placement: Placement, pointers: Pointe
 
 
 def named_word_size(symbols: SymbolTable) -> int | None:
-    """Return the bytes of a word of the architecture whose system calls the symbols name; None where none are named."""
+    """Return the word size of the architecture whose system calls the symbols name.
+
+    None where none are named.
+    """
     text = symbols.characters.tobytes()
-    # kernels of x86-64 name the system calls of x86 as well
+    # the first match counts: kernels of x86-64 name the system calls of x86 as well
     for architecture, mark in NAME_MARKS.items():
         if mark.endswith(SYSTEM_CALL) and text.count(mark) >= MIN_SYSTEM_CALLS:
             return next(iter(word_sizes_of(architecture)))
@@ -139,13 +142,15 @@ def named_word_size(symbols: SymbolTable) -> int | None:
 
 
 def word_size_check(memory: Memory, tables: Tables, placement: Placement, shared: SharedWindows) -> Check:
-    """Tell whether a reading's words are as wide as the image's pointers, and its addresses as such a kernel's.
+    """Check that a reading's words are as wide as the image's pointers.
+
+    Its addresses must also be possible in a kernel of that width.
 
     Args:
-        memory: what the tables lie in.
+        memory: the memory with the tables.
         tables: one reading of them.
-        placement: where that is mapped.
-        shared: what is known of the windows around tables.
+        placement: its placement.
+        shared: facts of the windows around tables.
     """
     votes, size = word_votes(memory, tables, placement, shared), placement.words.size
     if votes.word_size is not None:
@@ -164,7 +169,10 @@ def word_size_check(memory: Memory, tables: Tables, placement: Placement, shared
 
 
 def _upper_halves(window: Segment, words: Words, placement: Placement, places: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """The other half of the word of 8 bytes that each place is the lower half of; -1 where it is none."""
+    """Return the upper half of the 8-byte word at each place that is a lower half.
+
+    -1 where the place is no lower half.
+    """
     lower, step = (0, 4) if words.byte_order == "<" else (4, -4)
     virtual = places + np.uint64(placement.distance & (1 << 64) - 1)
     offsets = (places - np.uint64(window.start)).astype(np.int64) + step
@@ -176,7 +184,7 @@ def _upper_halves(window: Segment, words: Words, placement: Placement, places: N
 
 
 def _most_frequent(values: NDArray[np.int64]) -> int:
-    """The most frequent value; -2, which is none, where there are none."""
+    """Return the most frequent value; -2, which no word is, if there are no values."""
     if not len(values):
         return -2
     found, counts = np.unique(values, return_counts=True)

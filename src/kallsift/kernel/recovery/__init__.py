@@ -1,1 +1,1 @@
-"""Lead from a memory to its kernels: search, candidates, and which of them runs."""
+"""Recover kernels from a memory: search for tables, judge the candidates, and tell which kernel runs."""

@@ -1,8 +1,8 @@
-"""Find kernel images in bytes that no header explains: they begin at any offset, even an odd one.
+"""Find kernel images in a file that no header explains: they can begin at any offset, even an odd one.
 
 Bytes of a file in front of an image (a loader's header, a partition) shift it against the file's own offsets. The token
-table tells the shift modulo a word, for it is aligned in every image; words that point at themselves tell it modulo a
-page. An image without the bytes in front of it is like any other.
+table tells the shift modulo a word, because it is aligned in every image; words that point at themselves tell it modulo
+a page. Without the bytes in front of it, the image is like any other.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from kallsift.kernel.recovery.candidates import SharedWork, best_at, word_sizes
 from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
 
 MAX_HEADER = 1 << 16
-"""Bytes in front of an image at most for all of them to be its header; above, they are other files."""
+"""Highest number of bytes in front of an image that count as its header; if there are more, they are other files."""
 
 MAX_DISTANCES = 3
 MAX_TABLES = 4
 
 FIRST_SYMBOLS = ("_text", "_stext", "stext", "_start")
-"""What names the first byte of a flat image, or one of its first page."""
+"""Names of the first byte of a flat image, or of one in its first page."""
 
 
 def flat_image(memory: Memory) -> Memory | None:
-    """Take a source for a kernel image as it lies in a file; None if it cannot be one.
+    """Return a source as a kernel image in a file; None if it cannot be one.
 
-    That is a file without a header of its own, or a flat image that headers around it name.
+    It can be one if it is a file without a header of its own, or a flat image that headers around it name.
     """
     if len(memory.segments) != 1 or not isinstance(memory.segments[0], Segment):
         return None
@@ -53,17 +53,22 @@ def flat_image(memory: Memory) -> Memory | None:
 
 
 def is_file(memory: Memory) -> bool:
-    """Tell whether a source without a header passes for a file; larger ones are dumps of machines."""
+    """Tell whether a source without a header passes for a file.
+
+    Larger sources are taken for dumps of machines.
+    """
     return memory.is_headerless and memory.size <= FLAT_LIMIT
 
 
 def doubted(kernel: Kernel, memory: Memory, is_copy: bool = False) -> Kernel:
-    """Say of an image that lies in ``memory`` that it may be a copy, if the memory may be a machine's.
+    """Add to an image's evidence that it may be a copy in a machine's memory.
+
+    Nothing is added if ``memory`` cannot be a machine's.
 
     Args:
         kernel: the image's kernel.
         memory: the source.
-        is_copy: whether something in the source speaks for another kernel.
+        is_copy: whether something in the source suggests another kernel.
     """
     if memory.image is not None or (is_file(memory) and not is_copy):
         return kernel
@@ -72,7 +77,7 @@ def doubted(kernel: Kernel, memory: Memory, is_copy: bool = False) -> Kernel:
 
 
 def holds_other_banner(memory: Memory, image: Memory) -> bool:
-    """Tell whether a kernel's banner stands in a file outside of the image that was unpacked from it."""
+    """Tell whether a file holds a banner outside of the image unpacked from it."""
     if not is_file(memory) or image.image is None:
         return False
     start, end = image.image.offset, image.image.end
@@ -85,7 +90,10 @@ def holds_other_banner(memory: Memory, image: Memory) -> bool:
 
 
 def without_headers(memory: Memory) -> Memory | None:
-    """The file behind an image's headers, as one flat image; None if the headers put nothing elsewhere."""
+    """Return the file behind an image's headers, as one flat image.
+
+    None if the headers move no part of it.
+    """
     if memory.image is None or memory.image.whole is None:
         return None
     facts = ImageFacts((memory.container,), memory.image.offset, memory.image.architecture)
@@ -93,16 +101,18 @@ def without_headers(memory: Memory) -> Memory | None:
 
 
 def image_around(memory: Memory, place: int, tokens: TokenTable, shared: SharedWork) -> Kernel | None:
-    """The best kernel of an image that begins anywhere before its token table; None if there is none.
+    """Return the best kernel of an image around a token table; None if there is none.
+
+    The image can begin anywhere before the token table.
 
     Args:
-        memory: as `flat_image` has it.
+        memory: the file, from `flat_image`.
         place: address of the token table in it.
         tokens: the token table.
-        shared: what was found out of the bytes around it.
+        shared: work on the same bytes that was done before.
     """
     if memory.segments[0].start:
-        # the image's beginning is known: it lies at an address already
+        # the beginning of the image is known, because the image has an address
         return None
     best: Kernel | None = None
     for cut in _cuts(memory, place, tokens, shared):
@@ -115,7 +125,7 @@ def image_around(memory: Memory, place: int, tokens: TokenTable, shared: SharedW
 
 
 def cut_before(memory: Memory, size: int) -> Memory:
-    """The same flat image without its first bytes, the next one at address 0."""
+    """Return a flat image without its first bytes; the next byte is at address 0."""
     segment = memory.segments[0]
     assert isinstance(segment, Segment)
     assert memory.image is not None
@@ -126,7 +136,10 @@ def cut_before(memory: Memory, size: int) -> Memory:
 
 
 def _cuts(memory: Memory, place: int, tokens: TokenTable, shared: SharedWork) -> Iterator[int]:
-    """How many bytes stand in front of the image, the likeliest first; each once."""
+    """Yield the number of bytes that can stand in front of the image.
+
+    The likeliest number comes first; each is yielded once.
+    """
     given: set[int] = set()
     # tables are aligned to a word of eight bytes or of four
     phases = dict.fromkeys((place % 8, place % 4, place % 4 + 4))
@@ -151,7 +164,10 @@ def _surrounded(memory: Memory, place: int, tokens: TokenTable) -> tuple[Segment
 
 
 def _beginning(tables: Tables, distance: int) -> int:
-    """Where the image begins that is mapped at ``distance``, to a page of its own."""
+    """Return the offset of the beginning of the image that is mapped at ``distance``.
+
+    It is rounded down to the image's own pages.
+    """
     words = Words(tables.word_size, tables.byte_order)
     shift = -distance % PAGE
     virtual = tables.array_address + distance & words.mask
@@ -164,7 +180,7 @@ def _beginning(tables: Tables, distance: int) -> int:
 
 
 def _lowest(tables: Tables, near: NDArray[np.uint64], addresses: NDArray[np.uint64]) -> int:
-    """Address of the first byte of the image as symbols have it."""
+    """Return the address of the first byte of the image by its symbols."""
     symbols = SymbolTable(addresses, tables.characters, tables.bounds, tables.word_size, tables.known_addresses)
     named = [symbol.address for name in FIRST_SYMBOLS for symbol in symbols.all(name)]
     return min(named) if named else int(near.min()) if len(near) else 0

@@ -1,7 +1,4 @@
-"""Candidates: what the tables around one token table can be, each placed and held against what it says of itself.
-
-The best of them is the kernel.
-"""
+"""Judge the candidates around one token table: place each, check it, and return the best as the kernel."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ Solver = Callable[[Segment, TokenTable, Sequence[int], Attempt], Iterator[Tables
 """Finds all tables around a token table for words of some sizes."""
 
 MAX_CANDIDATES = 256
-"""Ways to read one token table's surroundings that are followed at most."""
+"""Highest number of ways to read one token table's surroundings that are followed."""
 
 PLACEMENT_COST = BEFORE + AFTER
 """Bytes that are passed over to place one of them."""
@@ -44,11 +41,11 @@ PLACEMENT_COST = BEFORE + AFTER
 
 @dataclass(frozen=True, eq=False)
 class SharedWork:
-    """What one recovery finds out once, however often it reads the same bytes.
+    """Work that one recovery does once, even if it reads the same bytes several times.
 
     Attributes:
-        tables: those around token tables.
-        windows: what is known of the images around tables.
+        tables: the tables around token tables.
+        windows: facts of the images around tables.
     """
 
     tables: SharedTables = field(default_factory=SharedTables)
@@ -56,20 +53,26 @@ class SharedWork:
 
 
 def placement_cost(memory: Memory) -> int:
-    """Return how many bytes of a memory are passed over to place what is around one token table."""
+    """Return the bytes that are passed over to place what is around one token table."""
     return min(PLACEMENT_COST, memory.stored_size)
 
 
 def best_at(
     memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, shared: SharedWork
 ) -> Kernel | None:
-    """The best of the kernels that one token table can belong to; None if its landmarks contradict all of them."""
+    """Return the best of the kernels that one token table can belong to.
+
+    None if landmarks contradict all of them.
+    """
     found = shared.tables.recover(segment, tokens, word_sizes(memory), attempt)
     return best_of(memory, found, attempt, shared)
 
 
 def running_at(memory: Memory, segment: Segment, tokens: TokenTable, shared: SharedWork) -> Kernel | None:
-    """Return the best of the kernels that one token table can belong to and that run; no others are judged."""
+    """Return the best of the running kernels that a token table can belong to.
+
+    Other kernels are not judged.
+    """
     attempt = Attempt()
     found = shared.tables.recover(segment, tokens, word_sizes(memory), attempt)
     return best_of(memory, found, attempt, shared, is_running_only=True)
@@ -83,14 +86,17 @@ def best_of(
     *,
     is_running_only: bool = False,
 ) -> Kernel | None:
-    """The best of the kernels that some tables can be; None if landmarks contradict all of them.
+    """Return the best of the kernels that some tables can be.
+
+    None if landmarks contradict all of them.
 
     Args:
         memory: the source.
         candidates: the tables, the likeliest first.
-        attempt: is told how far they came; its budget bounds how many are placed behind the first.
-        shared: what is found out once.
-        is_running_only: whether only kernels that run are of use.
+        attempt: the record of the furthest step that was reached; its budget bounds how many tables are placed after
+            the first.
+        shared: work that is done once.
+        is_running_only: whether only kernels that run are wanted.
     """
     ranking = Ranking(memory.hints.word_size)
     scattered = Readings(memory)
@@ -101,7 +107,7 @@ def best_of(
         elif not attempt.can_afford("ways to read tables", cost):
             break
         if not _is_wanted(memory, tables, attempt) or (tables.array.adrift and ranking.has_proven(tables.word_size)):
-            # a base that is there goes before one that has to be found
+            # an array whose base was read is preferred to one whose base must be found
             continue
         if tables.layout is Layout.LOOSE and scattered.unmistakable:
             break
@@ -116,7 +122,7 @@ def best_of(
             if not placement.running and len(word_sizes(memory)) > 1:
                 landmarks = (*landmarks, word_size_check(memory, tables, placement, shared.windows))
             if not proven(landmarks):
-                # addresses that point past what we can see are wrong: better none than these
+                # a symbol that misses its landmark shows that the addresses are wrong; no result is better than a wrong one
                 failed = next(check for check in landmarks if check.outcome is Outcome.FAILED)
                 attempt.reached(5, Step.LANDMARKS, f"{found}, but {failed.name} {failed.detail}")
                 continue
@@ -137,7 +143,7 @@ def best_of(
 
 
 def _is_wanted(memory: Memory, tables: Tables, attempt: Attempt) -> bool:
-    """Whether tables have the byte order that a user gives, if any."""
+    """Tell whether tables have the byte order that a user gives, if any."""
     given = memory.hints.byte_order
     if given is None or tables.byte_order == given:
         return True
@@ -146,39 +152,42 @@ def _is_wanted(memory: Memory, tables: Tables, attempt: Attempt) -> bool:
 
 
 def surrounded(memory: Memory, near: Segment, tokens: TokenTable) -> tuple[Segment, TokenTable]:
-    """As much of the memory as an image takes around a token table, and the table in it."""
+    """Return the part of the memory that an image around a token table can take.
+
+    With it comes the token table at its offset there.
+    """
     whole = memory.around(near.start + tokens.offset, BEFORE, AFTER)
     return whole, moved(tokens, near.start - whole.start)
 
 
 def word_sizes(memory: Memory) -> Sequence[int]:
-    """The word sizes to try: all, unless a header says which architecture an image is of."""
+    """Return the word sizes to try: all, unless a header gives the architecture."""
     known = word_sizes_of(memory.image.architecture if memory.image else None)
     return sorted(known, reverse=True) or WORD_SIZES
 
 
 def pointed_at(kernel: Kernel) -> bool:
-    """Whether words of the image equal symbols."""
+    """Tell whether words of the image equal symbols."""
     return any(
         check.name == CheckId.POINTERS_TO_SYMBOLS and check.outcome is Outcome.PASSED for check in kernel.evidence
     )
 
 
 def _inhabited(memory: Memory, tables: Tables, placement: Placement) -> tuple[Check, ...]:
-    """Whether processes run in this copy of the image; asked where it seems to run."""
+    """Check that processes run in this copy of the image, if it seems to run."""
     if memory.image is not None or memory.space is AddressSpace.VIRTUAL or not placement.running:
         return ()
     return (processes_check(memory, tables, placement),)
 
 
 def _state(memory: Memory, placement: Placement, slide: int | None, inhabited: tuple[Check, ...]) -> State:
-    """What the kernel is, as far as its image tells, and the processes that it knows."""
+    """Return the state of a kernel, by its image and the processes that it knows."""
     if memory.image is not None:
         return State.IMAGE
     if not proven(inhabited):
         return State.STALE
     if placement.running or memory.space is AddressSpace.VIRTUAL:
-        # what virtual addresses lead to, and points to itself through them, is no copy
+        # a kernel that virtual addresses lead to, and that points to itself through them, is no copy
         return State.RUNNING
     return State.STALE if placement.ran or slide else State.IMAGE
 

@@ -1,7 +1,8 @@
-"""A kernel from little more than an address in its text, in memory that costs something to read.
+"""Recover a kernel from an address in its text, with few reads, where reading memory is expensive.
 
-From the address that a processor's register gives, upwards to the token table and then as far around it as the tables
-reach. Nothing else is read but what landmarks need, so a debugger or an introspection tool is asked for some megabytes.
+The search goes from the address that a processor's register gives upwards to the token table, and then as far around
+the token table as the other tables need. Besides that only landmarks are read, so a debugger or an introspection tool
+has to read some megabytes only.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from kallsift.kernel.recovery.search import Progress, recover
 from kallsift.memory.on_demand import PAGE, Fetched
 
 STEP = 1 << 20
-"""Bytes that the search goes on by."""
+"""Bytes of one step of the search."""
 
 FARTHEST = 96 << 20
-"""How far from the given address the token table is looked for, in bytes; the kernel's text has some tens of MiB."""
+"""Highest distance in bytes of the token table from the given address; the kernel's text has some tens of MiB."""
 
 WIDEST_GAP = 32 << 20
 """Bytes without a mapped page behind which nothing of the same image is expected."""
 
 REACHES = (5 << 20, 20 << 20, 64 << 20)
-"""How far around the token table the others are looked for, one after the other, in bytes."""
+"""Distances in bytes around the token table in which the other tables are searched, in turn."""
 
 OVERLAP = 2 * MAX_TABLE + INDEX_SIZE
 LANDMARKS = ("linux_banner", "__start_BTF")
@@ -40,19 +41,19 @@ LANDMARKS = ("linux_banner", "__start_BTF")
 def recover_near(
     fetched: Fetched, *addresses: int, widest: int = REACHES[-1], progress: Progress | None = None
 ) -> Kernel:
-    """The kernel whose text some addresses are in, or lie near to.
+    """Recover the kernel whose text contains some addresses, or lies near them.
 
     Args:
         fetched: virtual memory of the machine.
-        addresses: to start from, beside those that the registers in ``fetched.hints`` give.
-        widest: bytes around the token table that may be read at most.
-        progress: called with what is being done, how much of it is done, and how much there is.
+        addresses: addresses to start from, before those that the registers in ``fetched.hints`` give.
+        widest: highest distance in bytes around the token table that may be read.
+        progress: called with the name of the step, the work done, and the work in all.
 
     Returns:
-        The kernel; its memory fetches what it lacks.
+        The kernel; its memory fetches the bytes that it lacks.
 
     Raises:
-        RecoveryError: if none of the addresses leads to a table that could be recovered; names the step that failed.
+        RecoveryError: if no address leads to a table that could be recovered; it names the step that failed.
     """
     failure = RecoveryError(Step.TOKEN_TABLE, "no address in the kernel is known; give LSTAR, VBAR or IDT")
     for address in dict.fromkeys((*addresses, *anchors(fetched))):
@@ -66,7 +67,7 @@ def recover_near(
 
 
 def anchors(fetched: Fetched) -> Iterator[int]:
-    """Addresses in the kernel's text that the processors' registers give, the surest first."""
+    """Yield addresses in the kernel's text that registers give, the surest first."""
     for name in POSITIONS:
         for cpu in fetched.hints.cpus:
             if (value := cpu.registers.get(name, 0)) >= KERNEL_HALF:
@@ -103,7 +104,10 @@ def _recover_from(fetched: Fetched, address: int, widest: int, progress: Progres
 
 
 def _token_tables(fetched: Fetched, address: int, progress: Progress | None) -> Iterator[int]:
-    """Places of token tables, those above the address first: read-only data follow the text."""
+    """Yield the addresses of token tables, those above the given address first.
+
+    Read-only data follow the text.
+    """
     for low in _steps(fetched, address // STEP * STEP, progress):
         hand = fetched.in_hand(low - OVERLAP, low + STEP)
         for segment, runs in digit_runs(hand):
@@ -118,7 +122,10 @@ def _token_tables(fetched: Fetched, address: int, progress: Progress | None) -> 
 
 
 def _steps(fetched: Fetched, start: int, progress: Progress | None) -> Iterator[int]:
-    """Parts of the address space of `STEP` bytes each that hold something, upwards from a place and then downwards."""
+    """Yield the address ranges of `STEP` bytes that hold something.
+
+    The search goes upwards from ``start``, then downwards.
+    """
     done = 0
     for steps in (np.arange(0, FARTHEST, STEP), np.arange(-STEP, -FARTHEST, -STEP)):
         missing = 0
@@ -137,7 +144,10 @@ def _steps(fetched: Fetched, start: int, progress: Progress | None) -> Iterator[
 
 
 def _with_landmarks(fetched: Fetched, kernel: Kernel) -> Kernel:
-    """The kernel with what its landmarks and registers tell, which may lie outside of what was read."""
+    """Return the kernel with the evidence of its landmarks and registers.
+
+    These may lie outside of the bytes that were read before.
+    """
     wanted: list[int] = [symbol.address for name in LANDMARKS for symbol in kernel.symbols.all(name)]
     wanted += [cpu.registers.get("idt_base", 0) for cpu in fetched.hints.cpus]
     for address in wanted:

@@ -1,8 +1,9 @@
-"""Rank token tables by the empty list heads around them, of which a kernel's image has many in more than one place.
+"""Rank token tables by the empty list heads around them, of which a kernel's image has many in several large pages.
 
-An empty head points at itself, so all of an image have the same distance from where they lie to where they are mapped.
-Whoever writes memory knows what he writes, but not where it lies: his heads agree in what is contiguous for certain, a
-large page, and from one to the next by chance. Heads of what the kernel allocates agree as well, but all over memory.
+An empty head points at itself, so all heads of an image have the same distance from address in the source to virtual
+address. Somebody who forges heads knows what he writes, but not at which physical address it will lie: his heads agree
+within a large page, which is contiguous for certain, but from one page to the next only by chance. Heads in memory that
+the kernel allocates agree as well, but are spread over all memory.
 """
 
 from __future__ import annotations
@@ -24,28 +25,31 @@ FRAME = 2 << 20
 """Bytes of a large page."""
 
 MIN_HEADS = 8
-"""Empty heads in a frame that show a distance."""
+"""Number of empty heads in a frame that show a distance."""
 
 FRAME_PASSES = 8
-"""How often the bytes of a frame are passed over."""
+"""Number of passes over the bytes of a frame, for the budget."""
 
 FORMS = tuple(Words(size, byte_order) for size in WORD_SIZES for byte_order in "<>")
 
 Distance = tuple[Words, int]
 
 HeadRank = tuple[int, int]
-"""Frames around an address whose heads have one distance, and, less than zero, how far the nearest of them is."""
+"""Number of frames around an address whose heads have one distance, and the distance to the nearest of them,
+negated."""
 
 NO_HEADS = (0, 0)
 
 
 def head_ranks(memory: Memory, addresses: Sequence[int], budget: WorkBudget) -> list[HeadRank]:
-    """Return the rank of each of some addresses by heads around it that have one distance, as memory elsewhere has not.
+    """Return the rank of each address by the list heads around it.
+
+    The heads must have one distance, and it must not occur over more memory than an image takes.
 
     Args:
         memory: the source.
-        addresses: of token tables.
-        budget: what it may cost; frames that are not looked at have no heads.
+        addresses: addresses of token tables.
+        budget: the work that this may cost; frames that are not searched have no heads.
     """
     frames: dict[Distance, list[int]] = defaultdict(list)
     for number in sorted({number for address in addresses for number in _around(address)}):
@@ -68,7 +72,10 @@ def _around(address: int) -> range:
 
 
 def _rank(numbers: NDArray[np.int64], address: int) -> HeadRank:
-    """Rank an address by the numbers of frames, ascending, in which heads have one distance."""
+    """Rank an address by the frames in which heads have one distance.
+
+    ``numbers`` are the numbers of these frames, ascending.
+    """
     around = _around(address)
     low, high = np.searchsorted(numbers, [around.start, around.stop]).tolist()
     if low == high:

@@ -1,7 +1,7 @@
-"""Whether a kernel in memory that is not at its addresses is a guest of another one: a guest is not its host.
+"""Check that a kernel whose memory is not at its own addresses is not a guest of another kernel.
 
 Such a kernel may be all that was recovered, because the host's tables are damaged. But the processors' registers lead
-to the machine's kernel, and outside of a guest's RAM its host's banner is left.
+to the machine's kernel, and outside of a guest's RAM its host's banner remains.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from kallsift.kernel.recovery.search_order import processor_places
 from kallsift.memory.memory import Memory, printable
 
 TOP_TABLES = {"cr3": ("x86-64",), "ttbr1": ("arm64",)}
-"""Registers with the physical address of a top table, and the architectures whose tables can be told by their looks."""
+"""Registers with the physical address of a top-level table, and the architectures whose tables can be recognised."""
 
 BATCH = 16 << 20
 
 MAX_SHOWN = 60
-"""Characters of a banner that are shown."""
+"""Highest number of characters of a banner that are shown."""
 
 
 def host_check(source: Memory, kernel: Kernel, displacement: int) -> Check | None:
-    """Return what says that a kernel is not the machine's but a guest of its; None if nothing does.
+    """Return the check that shows a kernel as a guest; None if nothing does.
 
     Args:
         source: the memory of the machine, at its addresses.
-        kernel: found in the same memory at other addresses.
+        kernel: a kernel that was found in the same memory at other addresses.
         displacement: address in ``source`` less physical address of the kernel's memory.
     """
     failed = [c.name for c in kernel.evidence if c.name in REGISTER_CHECKS and c.outcome is Outcome.FAILED]
@@ -51,7 +51,10 @@ def host_check(source: Memory, kernel: Kernel, displacement: int) -> Check | Non
 
 
 def _leads_to_kernel(source: Memory) -> bool:
-    """Whether registers lead to something in the source at its addresses: to code, or at least to a top table."""
+    """Tell whether registers lead to a kernel in the source at its addresses.
+
+    They do if they lead to code, or at least to a top-level table.
+    """
     if processor_places(source):
         return True
     end = source.segments[-1].end
@@ -68,7 +71,10 @@ def _leads_to_kernel(source: Memory) -> bool:
 
 
 def _is_top_table(memory: Memory, mode: PagingMode, root: int) -> bool:
-    """Whether the kernel's half of a top table leads to memory wherever it leads to."""
+    """Tell whether all used entries of a top-level table lead to memory.
+
+    Only the kernel's half is read.
+    """
     count = 1 << mode.virtual_bits - mode.shifts[0]
     first = count // 2 if mode.signed else 0
     places = np.uint64(root) + np.arange(first, count, dtype=np.uint64) * np.uint64(mode.entry.itemsize)
@@ -79,7 +85,10 @@ def _is_top_table(memory: Memory, mode: PagingMode, root: int) -> bool:
 
 
 def _foreign_banners(source: Memory, kernel: Kernel, displacement: int) -> Iterator[tuple[int, str]]:
-    """Other kernels' banners outside of a kernel's RAM; anywhere, where nothing tells how much it has."""
+    """Yield other kernels' banners outside of a kernel's RAM.
+
+    If nothing tells how much RAM it has, banners of other releases are searched everywhere.
+    """
     ram = ram_end(kernel)
     inside = range(displacement, displacement + ram)
     wanted = np.uint32(int.from_bytes(BANNER[:4], "little"))
@@ -92,7 +101,7 @@ def _foreign_banners(source: Memory, kernel: Kernel, displacement: int) -> Itera
                 if place in inside:
                     continue
                 banner = _banner(source, place)
-                # where nothing tells how much RAM it has, its own banner stands in files and logs of its too
+                # if its amount of RAM is unknown, its own banner may also stand in its own files and logs
                 if banner and (ram or _release(banner) != _release(kernel.banner or "")):
                     yield place, banner
 

@@ -1,6 +1,6 @@
-"""Readings: of several ways to read tables whose places no release tells, the one that the image bears out.
+"""Choose among readings of tables whose location no release tells: the image confirms one of them.
 
-Where tables lie anywhere, more than one count, array and base can be in order. What else the image holds decides:
+Where tables lie anywhere, more than one count, array and base can be in order. Other content of the image decides:
 things that symbols name, words that equal symbols, and exports, which tell the name that belongs to an address.
 """
 
@@ -18,19 +18,20 @@ from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words
 from kallsift.memory.memory import Memory
 
 LANDMARKS = frozenset({CheckId.LINUX_BANNER, CheckId.KALLSYMS_SYMBOLS, CheckId.VMCOREINFO, CheckId.EXPORTS})
-"""Checks that see a symbol's address in something else than the tables."""
+"""Checks that compare a symbol's address with something else than the tables."""
 
 NEARLY = 0.9
-"""Part of the pointers to symbols of one reading with which another is borne out nearly as well."""
+"""Lowest share of the best reading's pointers to symbols with which another reading is almost as well confirmed."""
 
 HALF = 0.5
-"""The same of its exports."""
+"""Lowest share of its exports, likewise."""
 
 LEAST_EXPORTS = 16
-"""Exports of names that the table has before they say anything; real kernels have thousands."""
+"""Lowest number of exports whose names the table has before they prove anything; real kernels have thousands."""
 
 MOST = 0.75
-"""Part of them that must agree: a table that is off by one has some of them, for neighbours share addresses."""
+"""Lowest share of them that must agree: a table that is off by one has some of them, because neighbours share
+addresses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +39,10 @@ class Reading:
     """One way to read the tables.
 
     Attributes:
-        tables: what was read.
-        placement: where that is mapped.
-        landmarks: what was seen where symbols say.
-        exports: how many of the image's agree with it.
+        tables: the tables in this reading.
+        placement: their placement.
+        landmarks: the checks of things that symbols name.
+        exports: number of the image's exports that agree with it.
     """
 
     tables: Tables
@@ -51,17 +52,17 @@ class Reading:
 
     @property
     def weight(self) -> int:
-        """How well pointers and exports bear it out."""
+        """Number of pointers and exports that confirm it."""
         return self.placement.hits + self.exports
 
     @property
     def borne_out(self) -> bool:
-        """Whether pointers, and where the array could lie otherwise a landmark as well, show that it is where it is."""
+        """Whether pointers and, where the array could lie elsewhere, a landmark confirm it."""
         return CheckId.POINTERS_TO_SYMBOLS in self._passed and (self._exact or bool(self._passed & LANDMARKS))
 
     @property
     def unmistakable(self) -> bool:
-        """Whether the array and the names end together, and landmarks show that they belong to each other."""
+        """Whether array and names end together, and landmarks show that they match."""
         return self.borne_out and self._exact and bool(self._passed & LANDMARKS) and proven(self.landmarks)
 
     @property
@@ -73,9 +74,9 @@ class Reading:
         return {check.name for check in (*self.placement.checks, *self.landmarks) if check.outcome is Outcome.PASSED}
 
     def rivals(self, other: Reading) -> bool:
-        """Whether it says otherwise than another one, and is borne out nearly as well.
+        """Tell whether it differs from another reading, and is almost as well confirmed.
 
-        One that stops short of the end that names and addresses have in common says nothing else.
+        A reading that stops before the common end of names and addresses does not differ.
         """
         symbols, others = self.placement.symbols, other.placement.symbols
         alike = symbols.begins(others) if other._exact else symbols.same_as(others)
@@ -87,7 +88,7 @@ class Reading:
 
 
 class Readings:
-    """All ways to read one kernel's tables that were found so far."""
+    """All readings of one kernel's tables that were found so far."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -95,7 +96,7 @@ class Readings:
         self._exports: dict[tuple[Words, int], Exports] = {}
 
     def add(self, tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> bool:
-        """Takes another one into account if the image bears it out."""
+        """Keep a further reading if the image confirms it; tell whether it does."""
         exports = self._image_exports(tables, placement)
         if placement.code_bit:
             exports = replace(exports, addresses=without_code_bit(exports.addresses, placement.symbols))
@@ -112,16 +113,19 @@ class Readings:
 
     @property
     def unmistakable(self) -> bool:
-        """Whether one of them leaves nothing to those that are less exact."""
+        """Whether one of them makes those that are less exact unnecessary."""
         return any(reading.unmistakable for reading in self._found)
 
     def clearest(self) -> Reading | None:
-        """The one that is borne out best; if another does hardly worse, it is not proven. None if there is none."""
+        """Return the reading that is confirmed best, or None.
+
+        It is not proven if another one is almost as well confirmed. None if there is no reading.
+        """
         given = self._memory.hints.word_size
         wanted = [reading for reading in self._found if given in (None, reading.tables.word_size)]
         if not wanted:
             return None
-        # a base that is there before one that has to be found
+        # an array whose base was read is preferred to one whose base had to be found
         best = max(wanted, key=lambda reading: (reading.weight, not reading.tables.array.adrift))
         rivals = sum(reading.rivals(best) for reading in self._found)
         if not rivals:
@@ -138,9 +142,9 @@ class Readings:
 
 
 def _names_check(tables: Tables, placement: Placement, landmarks: tuple[Check, ...], exports: Exports) -> Check:
-    """Return whether something shows that an array belongs to its names, and not to those of another kernel nearby.
+    """Check that an array belongs to its names, and not to those of a kernel nearby.
 
-    Words that equal addresses say nothing of that, and in two builds of one kernel most names agree.
+    Words that equal addresses do not show that, and in two builds of one kernel most names agree.
     """
     passed = {check.name for check in landmarks if check.outcome is Outcome.PASSED}
     symbols = placement.symbols

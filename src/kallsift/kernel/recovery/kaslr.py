@@ -1,4 +1,4 @@
-"""The KASLR slide: by how much a kernel runs above the addresses it was linked at."""
+"""Compute the KASLR slide: the distance of a running kernel from the addresses that it was linked at."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from kallsift.kernel.placement.placement import Placement
 from kallsift.memory.memory import Memory
 
 FARTHEST = 1 << 30
-"""No kernel that says nothing of its slide moves farther; a greater distance means another configuration."""
+"""Highest slide of a kernel that does not state it; a greater distance means another configuration."""
 
 
 def kaslr_slide(memory: Memory, placement: Placement, info: Vmcoreinfo | None) -> int | None:
-    """The slide, None if it cannot be known.
+    """Return the slide; None if it cannot be known.
 
     Args:
-        memory: what the kernel was found in.
-        placement: where.
-        info: what the kernel says of itself.
+        memory: the memory in which the kernel was found.
+        placement: its placement.
+        info: the kernel's VMCOREINFO, if there is one.
     """
     if memory.image is not None:
         return 0

@@ -1,7 +1,8 @@
-"""Rank digits of token tables by the markers before them, and by the names before those: cheap to ask, dear to forge.
+"""Rank digits of token tables by the markers and names before them, which are cheap to check and expensive to forge.
 
-Anybody on a machine can write ascending words into memory by the page. But markers of n groups stand behind 256 n
-names, and before these their number: who forges that for as many as a kernel has needs as much memory as its names.
+Anybody on a machine can write ascending words into memory by the page. But behind markers of n groups there must be 256
+n names, and before these their number. Whoever forges that for as many names as a kernel has needs as much memory as
+the names take.
 """
 
 from __future__ import annotations
@@ -25,31 +26,31 @@ BLOCK = MARKERS_WITHIN
 """Bytes whose markers are counted together."""
 
 MAX_DIGITS = 2 * MAX_TABLE
-"""Bytes from the beginning of a token table to its digits at most, and what may stand before it."""
+"""Highest distance in bytes from the beginning of a token table, and of what may stand before it, to its digits."""
 
 BLOCK_COST = 4
-"""How often the bytes of a block are passed over."""
+"""Number of passes over the bytes of a block, for the budget."""
 
 LAST_GROUP = 1 << 15
-"""Bytes that the names behind the last marker take at most: 256 of 128 bytes."""
+"""Highest size in bytes of the names behind the last marker: 256 names of 128 bytes."""
 
 MAX_NUMBERS = 8
-"""Words that can be the number of names, of those before one run of markers, that are followed."""
+"""Highest number of words before one run of markers that are followed as the possible number of names."""
 
 SAMPLED_GROUPS = 4
-"""Groups of names that are walked through, the first one and others that nobody can foretell."""
+"""Number of groups of names that are walked through: the first one and others that nobody can foretell."""
 
 Rank = tuple[int, int]
-"""Markers that have names before them, and words that can be markers; more of either is better."""
+"""Number of markers that have names before them, and number of words that can be markers; more of either is better."""
 
 
 @dataclass(eq=False)
 class MarkerRanking:
-    """What stands before digits, block by block of memory; each block is looked at once.
+    """Ranks of what stands before digits; each block of memory is read once.
 
     Attributes:
-        memory: what is searched.
-        budget: what that may cost.
+        memory: the memory that is searched.
+        budget: the work that this may cost.
     """
 
     memory: Memory
@@ -57,7 +58,10 @@ class MarkerRanking:
     _blocks: dict[tuple[int, str], Rank] = field(default_factory=dict)
 
     def rank(self, address: int) -> Rank:
-        """Return the best rank of markers before digits at an address, in whichever byte order."""
+        """Return the best rank, in either byte order, of markers before an address.
+
+        The address is that of digits.
+        """
         blocks = range(max(0, address - MARKERS_WITHIN - MAX_DIGITS) // BLOCK, address // BLOCK + 1)
         return max(self._of_block(block, byte_order) for block in blocks for byte_order in "<>")
 
@@ -81,10 +85,12 @@ class MarkerRanking:
         return (count if has_names else 0, count)
 
     def _has_names(self, start: int, markers: Markers, byte_order: str) -> bool:
-        """Whether as many names stand before markers as these are of, as far as some groups of them tell.
+        """Tell whether as many names stand before markers as the markers require.
+
+        Some of the groups of names are checked.
 
         Raises:
-            UnmappedError: if the memory lacks what must stand there.
+            UnmappedError: if the memory lacks bytes of them.
         """
         end = start + markers.offset - int(markers.values[-1])
         low = max(0, end - LAST_GROUP)
@@ -98,25 +104,30 @@ class MarkerRanking:
         return False
 
     def _is_group(self, names: int, start: int, end: int) -> bool:
-        """Whether 256 names fill the bytes between two offsets in the names: by either rule of lengths."""
+        """Tell whether 256 names fill the bytes between two offsets in the names.
+
+        Either rule of lengths is accepted.
+        """
         data = self.memory.read(names + start, end - start).tobytes()
         return any(is_group(data, two_byte_lengths) for two_byte_lengths in (True, False))
 
 
 def _unforeseen(end: int, count: int) -> list[int]:
     """Return numbers below an end that whoever made the memory cannot foretell."""
-    # `numpy.random` takes longer to import than all this takes
+    # importing `numpy.random` would take longer than this
     return [int.from_bytes(os.urandom(8)) % end for _ in range(count)]
 
 
 def _beginnings(before: NDArray[np.uint8], groups: int, skipped: int, byte_order: str) -> Iterator[int]:
-    """Yield where names can begin: behind a word that can be the number of names in so many groups, and padding.
+    """Yield the offsets at which names can begin.
+
+    They stand behind a word that can be the number of names in so many groups, and padding.
 
     Args:
-        before: bytes in which they begin.
-        groups: of names.
+        before: bytes in which the names begin.
+        groups: number of groups of names.
         skipped: bytes before the first word.
-        byte_order: of the words.
+        byte_order: byte order of the words.
     """
     words = before[skipped:][: (len(before) - skipped) // 4 * 4].view(f"{byte_order}u4")
     numbers = np.flatnonzero((words > GROUP * (groups - 1)) & (words <= GROUP * groups))
@@ -128,7 +139,10 @@ def _beginnings(before: NDArray[np.uint8], groups: int, skipped: int, byte_order
 
 
 def _aligned(stretch: Stretch, low: int) -> tuple[int, NDArray[np.uint8]]:
-    """Return what a stretch holds of a block from its first word of eight bytes on, and the address of that."""
+    """Return the address and the bytes of a stretch's part of a block.
+
+    They begin at the first address that is a multiple of 8.
+    """
     start = max(low, stretch.start)
     start += -start % 8
     data = stretch.read(max(0, start - stretch.start), max(0, low + BLOCK - stretch.start))

@@ -1,6 +1,6 @@
-"""Other kernels of a source than the first that proves itself: those that could be the one that runs, and how many.
+"""Find other kernels of a source beside the first proven one: those that could be the running one, and their number.
 
-What is asked here takes next to no time beside a recovery; a search through all of the source does.
+Nothing here searches all of the source, so it costs little beside a recovery.
 """
 
 from __future__ import annotations
@@ -19,27 +19,29 @@ from kallsift.kernel.recovery.roles import crash_memory, role_of
 from kallsift.memory.memory import Memory, Segment, sorted_segments
 
 NEAR = 2 * MAX_TABLE
-"""Bytes below and above its digits that hold a token table with the index behind it."""
+"""Bytes below and above its digits that contain a token table with the index behind it."""
 
 MAX_RUNS = 64
-"""Places with all digits that are followed."""
+"""Highest number of places with all digits that are followed."""
 
 TokenRows = tuple[str, frozenset[tuple[int, int]]]
-"""Byte order of a token table and its index, and where both lie: address and size of each."""
+"""Byte order of a token table and its index, and address and size of each."""
 
 
 def with_role(kernel: Kernel) -> Kernel:
-    """Return a kernel that runs with its role, others as they are."""
+    """Return a running kernel with its role; return others unchanged."""
     runs = kernel.state is State.RUNNING and kernel.memory.image is None
     return replace(kernel, role=role_of(kernel)) if runs else kernel
 
 
 def beside_others(kernel: Kernel, met: list[Kernel]) -> Kernel:
-    """Return the kernel that runs, of a proven one and of those that it leads to, with the states of the others.
+    """Return the running kernel, with the states of the other kernels.
+
+    It is chosen from a proven kernel and those that it leads to.
 
     Args:
-        kernel: the first that proved itself.
-        met: kernels that were found before, among others this one.
+        kernel: the first kernel that proved itself.
+        met: kernels that were found before, this one included.
     """
     kernel = with_role(kernel)
     places = copies(kernel)
@@ -60,13 +62,16 @@ def beside_others(kernel: Kernel, met: list[Kernel]) -> Kernel:
 
 
 def _tokens_of(kernel: Kernel) -> int:
-    """Where a kernel's token table lies, or what comes first of its tables."""
+    """Return the address of a kernel's token table, or of its first table."""
     return next((table for table in kernel.tables if table.name == "token_table"), kernel.tables[0]).physical
 
 
 def tables_at(memory: Memory, low: int, high: int | None = None) -> Iterator[tuple[Segment, TokenTable]]:
-    """The token tables whose digits lie from an address to another, or as near behind it as in a table that begins
-    there, each with what is near it."""
+    """Yield the token tables whose digits lie in an address range.
+
+    Each comes with its surroundings. Without ``high``, the range ends where the digits of a table that begins at
+    ``low`` can lie at most.
+    """
     high = low + NEAR if high is None else high
     parts = [
         Segment(max(low, held.start), held.read(max(0, low - held.start), max(0, high - held.start)))
@@ -80,7 +85,7 @@ def tables_at(memory: Memory, low: int, high: int | None = None) -> Iterator[tup
 
 
 def _token_rows(kernel: Kernel) -> TokenRows:
-    """Return address and size of a kernel's token table and of its index, and their byte order."""
+    """Return byte order, addresses and sizes of a kernel's token table and index."""
     rows = [(table.physical, table.size) for table in kernel.tables if table.name in ("token_table", "token_index")]
     return kernel.byte_order, frozenset(rows)
 
@@ -88,7 +93,10 @@ def _token_rows(kernel: Kernel) -> TokenRows:
 def _within(
     memory: Memory, recovered: Mapping[TokenRows, Kernel], low: int, high: int | None = None
 ) -> Iterator[Kernel]:
-    """Yield the kernels of `tables_at` whose tables lie as usual; what was made of a token table before counts."""
+    """Yield the kernels of `tables_at` whose tables lie as usual.
+
+    A kernel that was recovered from the same token table before is not recovered again.
+    """
     for near, tokens in tables_at(memory, low, high):
         rows = frozenset((near.start + row.offset, row.size) for row in token_rows(tokens))
         kernel = recovered.get((tokens.byte_order, rows))

@@ -1,7 +1,7 @@
-"""Rank the readings of one kernel's tables that are in order, each a kernel with the evidence for it.
+"""Rank the readings of one kernel's tables that are in order; each is a kernel with the evidence for it.
 
-A reading counts by what it proved. Another word size is another reading: where nothing tells which of two it is, either
-is told as what it is.
+A reading counts by what it proves. Another word size is another reading: if nothing tells which of two word sizes is
+right, the kernel is not called proven.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ Merit = tuple[bool, bool, int, int, int]
 
 
 class Ranking:
-    """Keep the best reading for each word size."""
+    """Keeps the best reading for each word size."""
 
     def __init__(self, word_size: int | None = None) -> None:
-        """Start without any.
+        """Start without readings.
 
         Args:
-            word_size: bytes of a word as a user gives it, which decides between two; None if nobody does.
+            word_size: bytes of a word that a user gives, which decides between two; None if no user does.
         """
         self._given = word_size
         self._best: dict[int, tuple[Merit, Kernel]] = {}
 
     def add(self, kernel: Kernel, hits: int) -> bool:
-        """Take one more reading into account; tell whether it leaves nothing to any other.
+        """Keep one more reading if it is the best; tell whether no other one is needed.
 
         Args:
             kernel: the reading.
-            hits: its distinct pointers to symbols, for readings that nothing else tells apart.
+            hits: its distinct pointers to symbols, for readings that nothing else distinguishes.
         """
         size, merit = kernel.symbols.word_size, (*_merit(kernel), hits)
         if size not in self._best or merit > self._best[size][0]:
@@ -40,13 +40,14 @@ class Ranking:
         return kernel.proven and is_seen(kernel) and _has_known_words(kernel) and self._given in (None, size)
 
     def has_proven(self, word_size: int) -> bool:
-        """Tell whether a reading with words of so many bytes is proven."""
+        """Tell whether a reading with this word size is proven."""
         return word_size in self._best and self._best[word_size][1].proven
 
     def best(self) -> Kernel | None:
-        """The best reading, of the word size that was given if one was; None if there is none.
+        """Return the best reading, or None.
 
-        It is not proven if one of another word size is borne out as well.
+        If a word size was given, only readings of that size count. The reading is not proven if one of another word
+        size is equally well confirmed.
         """
         if not self._best or (self._given is not None and self._given not in self._best):
             return None
@@ -65,17 +66,23 @@ class Ranking:
 
 
 def is_seen(kernel: Kernel) -> bool:
-    """Whether things that symbols name were seen where they say: an array that begins one entry later lacks that."""
+    """Tell whether landmarks were found where symbols say.
+
+    They are missing for an array that begins one entry too late.
+    """
     return any(check.name in LANDMARKS and check.outcome is Outcome.PASSED for check in kernel.evidence)
 
 
 def _has_known_words(kernel: Kernel) -> bool:
-    """Whether something tells how wide words are, or no other width was asked for."""
+    """Tell whether the word size is known, or no other word size was possible."""
     return not any(check.name == CheckId.WORD_SIZE and check.outcome is Outcome.ABSENT for check in kernel.evidence)
 
 
 def _merit(kernel: Kernel) -> tuple[bool, bool, int, int]:
-    """What counts, in this order: a proof, a kernel that runs, the checks that passed, and those that did not fail."""
+    """Return the merits of a kernel, the most important first.
+
+    They are: a proof, a running kernel, the number of checks that passed, and the number of those that failed, negated.
+    """
     outcomes = [check.outcome for check in kernel.evidence]
     passed, failed = outcomes.count(Outcome.PASSED), outcomes.count(Outcome.FAILED)
     return kernel.proven, kernel.state is State.RUNNING, passed, -failed

@@ -1,4 +1,7 @@
-"""Recovery from any source: one that fetches its bytes, from near a register on; one that changes, twice if need be."""
+"""Recover kernels from any source, also from one that fetches its bytes on demand or one that changes.
+
+A source that fetches its bytes is searched from a register's address on; one that changes is read twice if need be.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +23,23 @@ from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory
 from kallsift.memory.on_demand import PAGE, Fetched
 
 HIGHEST = 1 << 52
-"""Physical addresses lie below it."""
+"""Physical addresses lie below this."""
 
 LA57 = 1 << 12
 """Bit of CR4: page tables have five levels."""
 
 OTHER_HALF = 0x1000
-"""Bit of CR3 that tells a process's two tables apart where user's programs see no kernel (page-table isolation)."""
+"""Bit of CR3 that distinguishes a process's two tables where user programs see no kernel (page-table isolation)."""
 
 
 def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
-    """As `kallsift.kernel.recovery.search.recover`, from sources that live as well.
+    """Recover the running kernel, from live sources as well.
+
+    See `kallsift.kernel.recovery.search.recover`.
 
     Raises:
-        RecoveryError: if no table could be recovered; names the step that failed.
-        TypeError: if ``memory`` is none, but the name of a file, say.
+        RecoveryError: if no table could be recovered; it names the step that failed.
+        TypeError: if ``memory`` is no memory, but the name of a file, say.
     """
     _require_memory(memory)
     if memory.fetched is not None:
@@ -43,7 +48,9 @@ def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
 
 
 def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Kernel, ...]:
-    """As `kallsift.kernel.recovery.search.recover_all`; of a source that fetches its bytes, the kernel that runs.
+    """Recover all kernels; of a source that fetches its bytes, the running one only.
+
+    See `kallsift.kernel.recovery.search.recover_all`.
 
     Raises:
         RecoveryError: as `recover`.
@@ -55,17 +62,20 @@ def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Ke
 
 
 def _require_memory(memory: object) -> None:
-    """Say early what an opened memory was mistaken for.
+    """Reject early what was passed in place of an opened memory.
 
     Raises:
-        TypeError: if it is none.
+        TypeError: if it is no `Memory`.
     """
     if not isinstance(memory, Memory):
         raise TypeError(f"a Memory is wanted, not {type(memory).__name__}: with kallsift.open(SOURCE) as memory: ...")
 
 
 def _looked_at(memory: Memory, look: Callable[[Memory], tuple[Kernel, ...]]) -> tuple[Kernel, ...]:
-    """What is found; where nothing is that proves itself, a source that changes is looked at once more."""
+    """Return what ``look`` finds; look again at a source that changes.
+
+    It is read a second time if no kernel proved itself.
+    """
     try:
         kernels = look(memory)
         memory.check_files()
@@ -80,7 +90,10 @@ def _looked_at(memory: Memory, look: Callable[[Memory], tuple[Kernel, ...]]) -> 
 
 
 def _recover_fetched(fetched: Fetched, hints: Hints, progress: Progress | None) -> Kernel:
-    """The kernel as the processor sees it, or will see it when it leaves the user's program that it is in."""
+    """Recover the kernel that the processor sees.
+
+    If the processor runs a user's program, this is the kernel that it will see when it leaves the program.
+    """
     from kallsift.kernel.recovery.from_address import recover_near
 
     fetched = fetched.with_hints(hints)
@@ -94,22 +107,29 @@ def _recover_fetched(fetched: Fetched, hints: Hints, progress: Progress | None) 
 
 
 def _kernel_halves(fetched: Fetched) -> Iterator[Fetched]:
-    """The virtual memory that processors will see when they enter the kernel, where they are in a user's program."""
+    """Yield the virtual memory that processors will see when they enter the kernel.
+
+    This is for processors that run a user's program.
+    """
     if fetched.physical is None:
         return
     for cpu in fetched.hints.cpus:
         for mode, root in _kernel_tables(cpu):
             half = through_tables(fetched.physical, mode, root, fetched.hints.cpus)
-            # what is no table of the kernel's hardly maps these
+            # a table that is not the kernel's hardly maps these addresses
             if any(half.fetch(place, place + 1) for place in _mapped_in_kernel(cpu)):
                 yield half
 
 
 def _kernel_tables(cpu: CpuState) -> Iterator[tuple[PagingMode, int]]:
-    """Page tables that a processor may use in the kernel while a stub shows less: their kind, and the top one's place.
+    """Yield the page tables that a processor may use in the kernel.
 
-    On x86-64 that of a user's program, if it has one of its own, lies right above the kernel's. On arm64 QEMU's stub
-    shows a program nothing of the kernel's, although its table is in use.
+    They may map more than a stub shows. On x86-64, if a user's program has a table of its own, it lies right above the
+    kernel's. On arm64 QEMU's stub shows nothing of the kernel while a program runs, although the kernel's table is in
+    use.
+
+    Yields:
+        The mode of the tables, and the address of the top-level table.
     """
     root = cpu.registers.get("cr3", 0)
     if root & OTHER_HALF:
@@ -120,18 +140,18 @@ def _kernel_tables(cpu: CpuState) -> Iterator[tuple[PagingMode, int]]:
 
 
 def _mapped_in_kernel(cpu: CpuState) -> Iterator[int]:
-    """Addresses in registers that are mapped whenever the kernel runs."""
+    """Return the addresses in registers that are mapped whenever the kernel runs."""
     values = (cpu.registers.get(name, 0) for name in (*POSITIONS, "idt_base"))
     return (value for value in values if value >= KERNEL_HALF)
 
 
 def through_tables(physical: Fetched, mode: PagingMode, root: int, cpus: tuple[CpuState, ...]) -> Fetched:
-    """Virtual memory by page tables in physical memory that somebody else reads.
+    """Return virtual memory by page tables in physical memory read on demand.
 
     Args:
         physical: the physical memory.
-        mode: how addresses are translated.
-        root: physical address of the top table.
+        mode: the translation of addresses.
+        root: physical address of the top-level table.
         cpus: the processors' registers.
     """
     pages = Stored(0, PAGE, HIGHEST, lambda number: physical.bytes_at(number * PAGE, PAGE).copy(), Cache(1 << 20))

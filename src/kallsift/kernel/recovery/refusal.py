@@ -1,4 +1,4 @@
-"""Say what was recognised of a source in which no symbol table was found."""
+"""Describe a source in which no symbol table was found."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import re
 from kallsift.memory.memory import Memory, Segment, printable
 
 MARK = b"kallsyms_"
-"""What strings of every kernel with a table of its symbols begin with: names of functions and of exports."""
+"""Beginning of strings in every kernel with a symbol table: names of functions and of exports."""
 
 _VERSION = re.compile(rb"Linux version [0-9][!-~]{0,63}")
-"""The beginning of linux_banner (init/version.c)."""
+"""Matches the beginning of linux_banner (init/version.c)."""
 
 
 def recognised(memory: Memory) -> str | None:
-    """Return what kernel a file holds, and why it has no table; None where no banner tells.
+    """Return the kernel that a file holds, and why it has no table, as a text.
+
+    None if there is no banner.
 
     Args:
         memory: an image that was unpacked, or a file without a header.

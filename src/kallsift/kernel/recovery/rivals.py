@@ -1,8 +1,8 @@
-"""Several kernels of one source that seem to run: which of them does, and how that is told.
+"""Tell which one of several kernels of a source that seem to run does run.
 
-A proof that an image is mapped where it lies is no proof that no other one is. What the processors' registers and the
-processes' page tables say has been heard by then; what a kernel's variables say of its end is heard here, and last the
-lists: memory that a kernel no longer cares for is overwritten. Where nothing tells, none of them is proven.
+A proof that an image is mapped where it lies does not exclude that another one is. The processors' registers and the
+processes' page tables were checked before. Here a kernel's variables tell whether it ended, and last its lists: memory
+that a kernel no longer uses is overwritten. If nothing tells, none of the kernels is proven.
 """
 
 from __future__ import annotations
@@ -19,26 +19,29 @@ from kallsift.kernel.kernel import Kernel, Role, State
 from kallsift.memory.memory import AddressSpace, Segment
 
 ALIGNMENT = 2 << 20
-"""Images are loaded at multiples of it, so that copies of one lie at the same distance from such a place."""
+"""Alignment in bytes of loaded images, so copies of a table lie at the same offset from a multiple of it."""
 
 PAGE = 4096
 MAX_COPIES = 16
 MORE_LISTS = 2
-"""How many times as many lists close in a kernel that goes on as in one that ended, for as many that are followed."""
+"""Ratio of the closed lists of a running kernel to those of one that ended, for the same number that is followed."""
 
 TOKENS = "token_table"
 
 
 def is_inhabited(kernel: Kernel) -> bool:
-    """Return whether page tables of processes show that a kernel is the one of its copies that runs."""
+    """Return whether page tables of processes show which copy of a kernel runs.
+
+    True if this copy is the one.
+    """
     return any(check.name == CheckId.PROCESSES and check.outcome is Outcome.PASSED for check in kernel.evidence)
 
 
 def copies(kernel: Kernel) -> tuple[int, ...]:
-    """Return where other copies of a kernel's token table lie in its memory, as far as that takes no time.
+    """Return the addresses of other copies of a kernel's token table in its memory.
 
-    A copy that page tables could map at the same addresses lies at the same distance from a page's start. Where
-    processes show which copy runs, only places of images that a loader could have chosen are looked at.
+    Only a fast search is made. A copy that page tables could map at the same addresses lies at the same offset in a
+    page. If processes show which copy runs, only addresses of images that a loader could have chosen are compared.
     """
     if kernel.memory.image is not None or kernel.memory.space is not AddressSpace.PHYSICAL:
         return ()
@@ -49,11 +52,11 @@ def copies(kernel: Kernel) -> tuple[int, ...]:
     wanted = kernel.memory.around(table.physical, 0, table.size).data
     found: list[int] = []
     for segment in kernel.memory.segments:
-        # what is packed would have to be unpacked as a whole
+        # a packed segment would have to be unpacked as a whole
         if not isinstance(segment, Segment):
             continue
         first = segment.start + (table.physical - segment.start) % step
-        # a hole of a sparse file holds none
+        # only stored parts are searched: a hole of a sparse file holds no copy
         parts = [
             np.arange(
                 first + -(-(segment.start + low - first) // step) * step, segment.start + high, step, dtype=np.uint64
@@ -79,7 +82,10 @@ def _holds(kernel: Kernel, place: int, wanted: bytes) -> bool:
 
 
 def settled(kernels: Sequence[Kernel]) -> list[Kernel]:
-    """Return the kernels with at most one of those that seem to run left as proven, and how that was told."""
+    """Return the kernels with at most one proven running kernel left among them.
+
+    The evidence of the others tells why they do not count as running.
+    """
     result = _with_notes_of_panicked(kernels)
     rivals = [number for number, kernel in enumerate(result) if _claims(kernel)]
     if rivals:
@@ -96,9 +102,9 @@ def settled(kernels: Sequence[Kernel]) -> list[Kernel]:
 
 
 def _with_notes_of_panicked(kernels: Sequence[Kernel]) -> list[Kernel]:
-    """Return the kernels; a note of the one that panicked says nothing against its capture kernel.
+    """Return the kernels; drop a panicked one's note as evidence on its capture kernel.
 
-    What holds the note was given it by the first kernel: a hypervisor by the device ``vmcoreinfo``, or a vmcore.
+    The first kernel gave the note to what holds it: to a hypervisor by the device ``vmcoreinfo``, or to a vmcore.
     """
     noted = any(
         kernel.role is Role.PANICKED and kernel.memory.hints.vmcoreinfo is not None and _agrees(kernel)
@@ -116,7 +122,10 @@ def _with_notes_of_panicked(kernels: Sequence[Kernel]) -> list[Kernel]:
 
 
 def _agrees(kernel: Kernel) -> bool:
-    """Return whether a VMCOREINFO text agrees with a kernel: the note's, where there is one."""
+    """Return whether a VMCOREINFO text agrees with a kernel.
+
+    If there is a note, its text counts.
+    """
     return any(check.name == CheckId.VMCOREINFO and check.outcome is Outcome.PASSED for check in kernel.evidence)
 
 
@@ -129,14 +138,17 @@ def _claims(kernel: Kernel) -> bool:
 
 
 def _left_for_capture_kernel(kernel: Kernel) -> Kernel:
-    """A kernel that panicked, beside its capture kernel, which need not be proven."""
+    """Return a panicked kernel as such, because its capture kernel runs.
+
+    The capture kernel need not be proven. Other kernels are returned unchanged.
+    """
     if kernel.role is not Role.PANICKED or not _runs(kernel):
         return kernel
     return replace(kernel, state=State.PANICKED, evidence=(*kernel.evidence, _ended("its capture kernel runs")))
 
 
 def _left_by_processors(kernel: Kernel) -> Kernel:
-    """A kernel that seems to run, but for the registers, beside one that they lead to."""
+    """Return a kernel as not running if the registers lead to another one."""
     failed = any(check.name in REGISTER_CHECKS and check.outcome is Outcome.FAILED for check in kernel.evidence)
     if not _runs(kernel) or not failed:
         return kernel
@@ -145,7 +157,11 @@ def _left_by_processors(kernel: Kernel) -> Kernel:
 
 
 def _told(kernels: Sequence[Kernel]) -> Iterator[tuple[int, State, Check]]:
-    """What is to be said of several kernels that seem to run: number, state, and why."""
+    """Yield the number, the state and the check of each kernel that is decided on.
+
+    Args:
+        kernels: kernels that seem to run.
+    """
     numbers = range(len(kernels))
     left = {number for number in numbers if kernels[number].role in (Role.ORDINARY, Role.CAPTURE)}
     if left and len(left) < len(kernels):

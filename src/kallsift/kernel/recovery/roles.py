@@ -1,8 +1,8 @@
-"""What became of a kernel that ran, by its own variables: whether it panicked, or was started to save one that did.
+"""Read from its own variables what became of a kernel: whether it panicked, or was started to save one that did.
 
 kernel/panic.c: ``panic_cpu`` is -1 until a processor panics (since 4.5). kernel/crash_dump.c: ``elfcorehdr_addr`` is -1
-but in a capture kernel (kdump), to which the command line gives it. kernel/kexec_core.c: ``crashk_res`` is the memory
-that waits for a capture kernel; ``kexec_in_progress`` (since 3.13) tells that another kernel is started.
+except in a capture kernel (kdump), to which the command line gives it. kernel/kexec_core.c: ``crashk_res`` is the
+memory that is reserved for a capture kernel; ``kexec_in_progress`` (since 3.13) tells that another kernel is started.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_PROCESSORS = 1 << 16
 
 
 def role_of(kernel: Kernel) -> Role:
-    """Return what a kernel's own variables say became of it; ordinary where they are not listed."""
+    """Return the role of a kernel by its own variables; ordinary if none is listed."""
     address = _variable(kernel, "elfcorehdr_addr", 8)
     if address not in (None, 0, NONE_YET):
         return Role.CAPTURE
@@ -32,22 +32,29 @@ def role_of(kernel: Kernel) -> Role:
 
 
 def crash_memory(kernel: Kernel) -> tuple[int, int] | None:
-    """Return from where to where a kernel keeps memory for its capture kernel; None if it keeps none."""
+    """Return the range of memory that a kernel reserves for its capture kernel.
+
+    None if it reserves none.
+    """
     width = 8 if kernel.symbols.word_size == 8 or kernel.paging in ("PAE", "LPAE") else 4
     start, last = (_variable(kernel, "crashk_res", width, field * width) for field in (0, 1))
     return (start, last + 1) if start is not None and last is not None and start < last else None
 
 
 def ram_end(kernel: Kernel) -> int:
-    """Return where a kernel's RAM ends, as its variable ``max_pfn`` (mm/memblock.c) says; 0 where nothing does."""
+    """Return the end of a kernel's RAM by its variable ``max_pfn`` (mm/memblock.c).
+
+    0 if nothing tells.
+    """
     page = kernel.mapping.page_size if isinstance(kernel.mapping, PagingMode) else PAGE
     return (_variable(kernel, "max_pfn", kernel.symbols.word_size) or 0) * page
 
 
 def may_lack_hole(kernel: Kernel) -> bool:
-    """Return whether a kernel's RAM can have holes that its memory lacks: bare RAM, less than the kernel knows.
+    """Return whether a kernel's RAM can have holes that its memory lacks.
 
-    Where nothing tells how much that is, a kernel counts that no page table maps: nothing has shown yet how RAM lies.
+    It can if its memory is bare RAM that ends before the kernel's RAM does. If nothing tells where that ends, it can if
+    no page table maps the kernel: nothing has shown yet how the RAM lies.
     """
     memory = kernel.memory
     if memory.space is not AddressSpace.PHYSICAL or memory.image is not None or len(memory.segments) != 1:
@@ -59,7 +66,7 @@ def may_lack_hole(kernel: Kernel) -> bool:
 
 
 def _variable(kernel: Kernel, name: str, width: int, offset: int = 0) -> int | None:
-    """The number in the image that a symbol names; None if it is not listed or not there."""
+    """Return a number in the image at a symbol; None if it is not listed or not there."""
     index = kernel.symbols.find(name)
     if index is None:
         return None

@@ -1,4 +1,4 @@
-"""From a memory to its kernels: tables found, placed, checked against all that the source says of itself."""
+"""Recover the kernels of a memory: find tables, place them, and check them against the whole source."""
 
 from __future__ import annotations
 
@@ -39,51 +39,51 @@ from kallsift.kernel.recovery.token_search import NEAR, TokenSearch
 from kallsift.kernel.recovery.unplaced import is_seamless, unplaced_kernel
 from kallsift.memory.memory import Memory, Segment
 
-# What is asked only where the usual tables lead to no proven kernel is imported where it is asked: to import all of it
-# takes as long as to recover an undamaged kernel.
+# Modules that are needed only if the usual tables lead to no proven kernel are imported where they are used: to import
+# all of them takes as long as to recover an undamaged kernel.
 if TYPE_CHECKING:
     from kallsift.kernel.ram.layout_candidates import Arrangement
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with the name of the step, the work done, and the work in all."""
 
 MIN_FALLBACKS = 2
-"""Token tables around which damaged or scattered tables are looked for, whatever is left of the budget."""
+"""Number of token tables around which damaged or scattered tables are searched, even if the budget is spent."""
 
 MAX_FALLBACK_COST = 1 << 32
-"""Bytes that may be passed over to try all ways to read the tables around one: a damaged kernel's have two or three,
-each of which takes less than 1 << 27."""
+"""Highest number of bytes that may be passed over to try all ways to read the tables around one token table: a damaged
+kernel's have two or three, each of which takes less than 1 << 27."""
 
 FALLBACK_COST, LONE_COST, CUT_COST, IN_FILE_COST = 1 << 30, 1 << 27, 1 << 20, 1 << 25
-"""Bytes that could be passed over while damaged or scattered tables are looked for around a token table, the index of
-one that stands alone, what is left of one, and the beginning of an image around one."""
+"""Bytes that could be passed over to search for damaged or scattered tables around a token table, for the index of one
+without an index, for the rest of a damaged one, and for the beginning of an image around one."""
 
 PASSES = 32
-"""How often all bytes of a small source could be passed over meanwhile."""
+"""Number of times that all bytes of a small source could be passed over meanwhile."""
 
 MAX_HARDER = 64
-"""Token tables that are followed further though no tables around them are as usual."""
+"""Highest number of token tables that are followed further although no usual tables are around them."""
 
 WITH_NAMES = 2
-"""Rank of an attempt that came as far as names that markers prove."""
+"""Rank of an attempt that reached names that markers prove."""
 
 MAX_STREAMS = 64
-"""Regions of names, each with its length, that are followed where there is no token table."""
+"""Highest number of regions of plain names with lengths that are followed where there is no token table."""
 
 
 def recover(memory: Memory, *, progress: Progress | None = None, budget: WorkBudget | None = None) -> Kernel:
-    """The running kernel; the search ends as soon as it has proved itself.
+    """Recover the running kernel; the search ends as soon as it is proven.
 
     Args:
         memory: physical memory.
-        progress: is told how far the search came.
-        budget: what the search may cost; None for what a source of its size may.
+        progress: called with the progress of the search.
+        budget: the work that the search may cost; None for the default of a source of this size.
 
     Returns:
         The running kernel, or, if none can be shown to run, the best candidate, with another state.
 
     Raises:
-        RecoveryError: if no table could be recovered; names the step that failed.
+        RecoveryError: if no table could be recovered; it names the step that failed.
     """
     found: list[Kernel] = []
     failed: list[Attempt] = []
@@ -92,7 +92,7 @@ def recover(memory: Memory, *, progress: Progress | None = None, budget: WorkBud
     for kernel in map(as_built, _kernels(memory, failed, budget, progress, likely_ranges(memory), met)):
         if kernel.proven:
             kernel = _with_all_ram(memory, kernel)
-            # where it was laid out anew, the others' addresses are of another layout
+            # if the RAM was laid out anew, the addresses of the others belong to another layout
             chosen = beside_others(kernel, met if kernel.memory is memory else [])
             if chosen.proven:
                 return chosen
@@ -105,21 +105,27 @@ def recover(memory: Memory, *, progress: Progress | None = None, budget: WorkBud
 def recover_all(
     memory: Memory, *, progress: Progress | None = None, budget: WorkBudget | None = None
 ) -> tuple[Kernel, ...]:
-    """Every kernel whose table is whole, running ones first; `Kernel.left_out` says if the budget was spent before.
+    """Recover every kernel whose table is whole, running ones first.
+
+    `Kernel.left_out` tells what was left out if the budget was spent before the end.
 
     Raises:
         RecoveryError: as `recover`.
     """
     failed: list[Attempt] = []
     budget = budget or WorkBudget.of(memory.stored_size)
-    # the kernel that runs first: what is left of the budget is for the others
+    # find the running kernel first, so that the others get what is left of the budget
     kernels = map(as_built, _kernels(memory, failed, budget, progress, likely_ranges(memory)))
     found = [with_role(_with_all_ram(memory, kernel)) for kernel in kernels]
     return _ranked(memory, settled(found), failed, budget)
 
 
 def _ranked(memory: Memory, kernels: list[Kernel], failed: list[Attempt], budget: WorkBudget) -> tuple[Kernel, ...]:
-    """Proven kernels first; if there is none, the others say which table could not be recovered: it may be the one."""
+    """Return the kernels, proven ones first.
+
+    If none is proven, their evidence names the table that came furthest and could not be recovered: it may be the
+    running kernel's.
+    """
     furthest = max(failed, key=lambda attempt: attempt.rank, default=Attempt())
     if not kernels:
         alone = [unplaced_kernel(memory, attempt.unplaced) for attempt in failed]
@@ -142,10 +148,17 @@ def _kernels(
     first: Iterable[tuple[int, int]] = (),
     met: list[Kernel] | None = None,
 ) -> Iterator[Kernel]:
-    """Kernels whose tables lie as usual, in the order of `TokenSearch`; then those that take longer.
+    """Yield kernels whose tables lie as usual, in `TokenSearch`'s order; then others.
 
-    What lies in the ranges ``first`` comes before all others.
-    ``failed`` is told of token tables that led to none, ``met`` of kernels as soon as they are found.
+    The others take longer to recover.
+
+    Args:
+        memory: the source.
+        failed: a list to which attempts are added of token tables that led to no kernel.
+        budget: the work that this may cost.
+        progress: called with the progress of the search.
+        first: address ranges that are searched before all others.
+        met: a list to which kernels are added as soon as they are found.
     """
     scanned = (lambda done, total: progress("searching for token tables", done, total)) if progress else None
     harder: list[tuple[Segment, TokenTable, Attempt]] = []
@@ -170,7 +183,7 @@ def _kernels(
                 yield kernel
         else:
             harder.append((near, tokens, attempt))
-    # those that came furthest, and of these the ones that were found first
+    # those that came furthest come first; the sort is stable, so of equal ones those that were found first
     harder.sort(key=lambda each: -each[2].rank)
     if len(harder) > MAX_HARDER:
         budget.leave_out("token tables without the tables around them", len(harder) - MAX_HARDER)
@@ -189,7 +202,7 @@ def _kernels(
             or _displaced(memory, *surrounded(memory, near, tokens), kernel, hosted, shared)
             or kernel
         )
-    # what lies behind a gap that is no multiple of pages is not even placed, unless something says how large it is
+    # tables behind a gap that is no multiple of pages are not even placed, unless the gap's size is known
     named = [way for way in ways if way.told]
     for each in tuple(harder if named else ()):
         if kernel := _laid_out(named, *each[:2], shared):
@@ -204,7 +217,7 @@ def _kernels(
     tried = 0
     for near, tokens, attempt in chain.from_iterable(source() for source in sources):
         if any(map(is_seamless, attempt.unplaced)):
-            # nothing of them is lost, and none lies elsewhere: what lacks is what would tell where they are mapped
+            # no part of these tables is lost or elsewhere; only their mapping is unknown
             failed.append(attempt)
             continue
         cost = min(FALLBACK_COST, PASSES * memory.stored_size)
@@ -214,18 +227,18 @@ def _kernels(
         tried += 1
         if progress:
             progress("looking at damaged tables", tried, 0)
-        # the cost above is of all that follows, unless it is contrived
+        # the cost above covers all that follows, unless the tables are contrived
         attempt.budget = WorkBudget(MAX_FALLBACK_COST, MAX_FALLBACK_COST)
         from kallsift.kallsyms.damaged.solver import recover_damaged
         from kallsift.kallsyms.solvers.scattered import WITHIN, recover_anywhere
 
-        # of a table that is partly lost the begin may be missing, but then its index is not
+        # the beginning of a partly lost table may be missing, but then its index is there
         anchor = tokens.offset if tokens.index_offset is None else tokens.index_offset
         whole = memory.around(near.start + anchor, WITHIN, WITHIN)
         there = moved(tokens, near.start - whole.start)
         kernel = _best_read(memory, whole, there, attempt, recover_damaged, shared)
         if kernel is None and tokens.known is None:
-            # what seems to be damaged may lie elsewhere, but then nothing else may speak for damage
+            # tables that seem damaged may lie elsewhere, but then they are accepted only if they are proven
             elsewhere = Attempt(budget=attempt.budget) if attempt.damaged else attempt
             kernel = _best_read(memory, *surrounded(memory, near, tokens), elsewhere, recover_anywhere, shared)
             if attempt.damaged and kernel is not None and not kernel.proven:
@@ -243,7 +256,7 @@ def _kernels(
 
 
 def _flat(memory: Memory) -> Memory | None:
-    """Return a source as a file in which an image may lie; None if it is none."""
+    """Return a source as a file in which an image may lie; None if it is no such file."""
     from kallsift.kernel.recovery.bare_image import flat_image
 
     return flat_image(memory)
@@ -257,15 +270,15 @@ def _bare(
     budget: WorkBudget,
     shared: SharedWork,
 ) -> Iterator[Kernel]:
-    """Yield kernels that lie in a file as they were built, wherever in it.
+    """Yield kernels that lie in a file as they were built, at any offset.
 
     Args:
         memory: the source.
-        bare: token tables with what was made of them: kernels of image files that are not proven.
-        harder: other token tables; those that lead to a kernel here are taken out.
-        flat: the source as a file; None if a kernel runs in it, since then an image in its memory is but a copy.
-        budget: what it may cost.
-        shared: what was found out of the bytes around them.
+        bare: token tables with their kernels: unproven kernels of image files.
+        harder: other token tables; those that lead to a kernel here are removed.
+        flat: the source as a file; None if a kernel runs in it, because then an image in its memory is only a copy.
+        budget: the work that this may cost.
+        shared: work on the same bytes that was done before.
     """
     from kallsift.image.embedded import bare_headers
     from kallsift.kernel.recovery.bare_image import doubted, without_headers
@@ -279,7 +292,7 @@ def _bare(
     for near, tokens, kernel in bare:
         image = _in_file(flat, near.start + tokens.offset, tokens, headers, budget, shared)
         yield doubted(image, memory) if image and (image.proven or memory.is_headerless) else kernel
-    # what ran is no file: it may be RAM of which firmware tells where it belongs
+    # an image that ran is no file: the source may be RAM whose addresses its firmware tells
     told = cache(lambda: [way for way in _arrangements(memory) if way.told])
     for each in tuple(harder):
         near, tokens, _ = each
@@ -302,14 +315,17 @@ def _in_file(
     budget: WorkBudget,
     shared: SharedWork,
 ) -> Kernel | None:
-    """Return the kernel of an image that lies in a file, behind a header of its own or none; None without a file."""
+    """Return the kernel of an image that lies in a file, or None.
+
+    The image can have a header of its own or none. None without a file.
+    """
     if flat is None or not budget.take("token tables in a file", min(IN_FILE_COST, flat.stored_size)):
         return None
     from kallsift.image.unpack import bare_at
     from kallsift.kernel.recovery.bare_image import image_around
 
     for inner in bare_at(flat, place, headers, budget):
-        # as it is judged in a file of its own
+        # judge it as if it were in a file of its own
         if kernel := next((kernel for kernel in _kernels(inner, [], budget, None) if kernel.is_placed), None):
             return kernel
     return image_around(flat, place, tokens, shared)
@@ -318,8 +334,11 @@ def _in_file(
 def _best_read(
     memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver, shared: SharedWork
 ) -> Kernel | None:
-    """Return the best kernel of a token table, read as that of an image file where a machine's memory shows none."""
-    # a flat image is of no other architecture than the memory that it is made of: the tables are the same
+    """Return the best kernel of a token table.
+
+    It is read as that of an image file if a machine's memory shows none.
+    """
+    # the tables are the same for the memory and its flat image, because both have the same architecture
     readings = iter(tee(solver(segment, tokens, word_sizes(memory), attempt)))
     return _best_of(memory, lambda _: next(readings), attempt, shared)
 
@@ -327,7 +346,10 @@ def _best_read(
 def _best_of(
     memory: Memory, find: Callable[[Memory], Iterator[Tables]], attempt: Attempt, shared: SharedWork
 ) -> Kernel | None:
-    """Return the best kernel of some tables, read as those of an image file where a machine's memory shows none."""
+    """Return the best kernel of some tables.
+
+    They are read as those of an image file if a machine's memory shows none.
+    """
     kernel = best_of(memory, find(memory), attempt, shared)
     if not memory.is_headerless or (kernel and (kernel.proven or kernel.state is not State.IMAGE)):
         return kernel
@@ -339,7 +361,10 @@ def _best_of(
 
 
 def _without_tokens(memory: Memory, failed: list[Attempt], budget: WorkBudget, shared: SharedWork) -> Iterator[Kernel]:
-    """Kernels whose names are stored as they are, as up to 2.6.9 and by OpenWrt; then those that lie compressed."""
+    """Yield kernels whose names are stored plain, then those that lie compressed.
+
+    Names are stored plain up to 2.6.9 and by OpenWrt.
+    """
     from kallsift.kallsyms.solvers.before_2_6_10 import recover_early
     from kallsift.kallsyms.solvers.identifier_regions import name_regions
     from kallsift.kallsyms.solvers.modutils import recover_modutils
@@ -356,7 +381,7 @@ def _without_tokens(memory: Memory, failed: list[Attempt], budget: WorkBudget, s
     for low, high in name_regions(memory):
         kernel = _best_of(memory, partial(recover_early, low=low, word_sizes=sizes, attempt=attempt), attempt, shared)
         if kernel and not pointed_at(kernel):
-            # numbers in order, how many there are and as many strings alone are no proof
+            # numbers in order, their count and as many strings are no proof without pointers
             kernel = None
         if kernel is None and streams < MAX_STREAMS and holds_entries(memory.around(low, 0, high - low).data):
             streams += 1
@@ -375,13 +400,13 @@ def _without_tokens(memory: Memory, failed: list[Attempt], budget: WorkBudget, s
             failed.append(attempt)
     if attempt.rank:
         failed.append(attempt)
-    # a table that is there but damaged is worth more than the tables of another kernel, even of the same build
+    # a damaged table in the source is worth more than the whole tables of a packed copy, even of the same build
     if not found and memory.image is None and max((one.rank for one in failed), default=0) < WITH_NAMES:
         yield from _packed(memory, failed, budget)
 
 
 def _packed(memory: Memory, failed: list[Attempt], budget: WorkBudget) -> Iterator[Kernel]:
-    """Yield kernels that lie in a source packed, as a firmware or a flash chip has them."""
+    """Yield kernels that lie compressed in a source, as in firmware or a flash chip."""
     from kallsift.image.unpack import payloads
     from kallsift.kernel.recovery.bare_image import doubted, holds_other_banner
 
@@ -398,9 +423,10 @@ def _arrangements(memory: Memory) -> tuple[Arrangement, ...]:
 
 
 def _with_all_ram(memory: Memory, kernel: Kernel) -> Kernel:
-    """A running kernel in memory with its true addresses, where it lies in front of a hole that the source leaves out.
+    """Return a running kernel in memory with its true addresses.
 
-    It is mapped where it lies there, but what lies behind the hole is not.
+    A kernel in front of a hole that the source leaves out is mapped where it lies, but the memory behind the hole is
+    not.
     """
     if kernel.memory is not memory or not kernel.proven or not may_lack_hole(kernel):
         return kernel
@@ -417,7 +443,7 @@ def _with_all_ram(memory: Memory, kernel: Kernel) -> Kernel:
 
 
 def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable, shared: SharedWork) -> Kernel | None:
-    """The kernel if the memory is bare RAM, in the first of the ways to lay it out in which it is proven."""
+    """Return the kernel in the first layout of RAM in which it is proven, or None."""
     for arrangement in ways:
         place = near.start + tokens.offset
         there = Segment(near.start + arrangement.address(place) - place, near.data)
@@ -431,17 +457,18 @@ def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable, sh
 def _displaced(
     memory: Memory, segment: Segment, tokens: TokenTable, kernel: Kernel, hosted: bool, shared: SharedWork
 ) -> Kernel | None:
-    """A kernel that no page table maps where it lies, in memory with its true addresses; None if that has none.
+    """Return a kernel in memory with its true addresses, or None.
 
-    It must have many lists: a few close within a copy of a kernel's image and what was beside it.
+    In the source no page table maps it where it lies. It must have many lists: a few close within a copy of a kernel's
+    image and the memory beside it.
 
     Args:
         memory: the source.
-        segment: where the kernel was found.
+        segment: the memory in which the kernel was found.
         tokens: its token table.
-        kernel: what was made of it without that.
-        hosted: whether another kernel runs, without a displacement: then this one is its guest.
-        shared: what was found out of the bytes around the token table.
+        kernel: the kernel as recovered without a displacement.
+        hosted: whether another kernel runs without a displacement: then this one is its guest.
+        shared: work on the bytes around the token table that was done before.
     """
     from kallsift.kernel.ram.physical_offset import displacements
     from kallsift.kernel.recovery.hosts import host_check
@@ -450,7 +477,7 @@ def _displaced(
         shift = _shift(memory, displacement)
         memory_there = memory.moved(shift)
         if hosted:
-            # what the container says of the machine is about the host
+            # the container's hints on the machine are about the host
             memory_there = replace(memory_there, hints=replace(memory.hints, cpus=(), vmcoreinfo=None))
         there = Segment(segment.start + shift, segment.data)
         found = best_at(memory_there, there, tokens, Attempt(), shared)
@@ -468,13 +495,16 @@ def _displaced(
 
 
 def _shift(memory: Memory, displacement: int) -> int:
-    """Return how far up a displaced memory belongs: of the numbers equal modulo 2^64, the one that keeps its end."""
+    """Return the number to add to a displaced memory's addresses.
+
+    Of the numbers equal modulo 2^64, it is the one that keeps the memory's end within the address space.
+    """
     up = -displacement % (1 << 64)
     return up if memory.segments[-1].end + up <= 1 << 64 else up - (1 << 64)
 
 
 def _lone(memory: Memory, places: list[int], budget: WorkBudget) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
-    """The token tables among places with digits that no index follows."""
+    """Yield the token tables among places with digits that no index follows."""
     for place in places:
         from kallsift.kallsyms.solvers.scattered import WITHIN
 
@@ -488,9 +518,9 @@ def _lone(memory: Memory, places: list[int], budget: WorkBudget) -> Iterator[tup
 def _partly_lost(
     memory: Memory, places: list[int], budget: WorkBudget
 ) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
-    """The token tables of which only a part is left: those before an index, and those around digits.
+    """Yield token tables of which a part survives: before an index, or around digits.
 
-    Looked for where no other kernel runs: it takes a pass over all memory.
+    They are searched where no other kernel runs, because it takes a pass over all memory.
     """
     parts = chain(_before_indices(memory, budget), _around_digits(memory, places, budget))
     yield from ((near, tokens, Attempt()) for near, tokens in parts)

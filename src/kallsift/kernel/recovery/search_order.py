@@ -1,8 +1,7 @@
-"""Where in physical memory a kernel probably lies, by what the source says of the machine, or by what stands in it
-packed: where to look first.
+"""Choose the parts of physical memory to search first, where a kernel probably lies.
 
-Nothing is proven by it, and what is found elsewhere counts as much. But a dump whose blocks have to be decoded need not
-be decoded as a whole.
+The source's hints on the machine, and digits in packed data, tell these parts. They prove nothing, and what is found
+elsewhere counts as much. But a dump whose blocks have to be decoded need not be decoded as a whole.
 """
 
 from __future__ import annotations
@@ -24,22 +23,25 @@ from kallsift.kernel.placement.pointers import AFTER, BEFORE
 from kallsift.memory.memory import AddressSpace, CpuState, Memory
 
 OTHER_TABLE = 0x1000
-"""Bit of CR3 that tells a program's table from the kernel's, with page-table isolation."""
+"""Bit of CR3 that distinguishes a program's table from the kernel's, with page-table isolation."""
 
 X86_64_TEXT = 0xFFFF_FFFF_8000_0000
-"""Where x86-64 maps physical address 0 of an image that was not moved (__START_KERNEL_map)."""
+"""Virtual address of physical address 0 in an x86-64 image that was not moved (__START_KERNEL_map)."""
 
 WORD = (1 << 64) - 1
 
 MOST_PROCESSORS = 8
-"""Processors that are asked."""
+"""Highest number of processors whose registers are used."""
 
 MOST_PACKED = 1 << 10
-"""Places in what is packed that are followed."""
+"""Highest number of places in packed data that are followed."""
 
 
 def likely_ranges(memory: Memory) -> Iterator[tuple[int, int]]:
-    """Parts of physical memory, each from an address to another, around places of the kernel's text or its tables."""
+    """Yield address ranges of physical memory around the kernel's text or tables.
+
+    The ranges are guesses.
+    """
     if memory.space is not AddressSpace.PHYSICAL or memory.image is not None:
         return
     places = [*processor_places(memory), *_of_vmcoreinfo(memory.hints.vmcoreinfo)]
@@ -48,12 +50,15 @@ def likely_ranges(memory: Memory) -> Iterator[tuple[int, int]]:
 
 
 def processor_places(memory: Memory) -> tuple[int, ...]:
-    """Return places of the code that processors' registers point at, through the page tables that these use."""
+    """Return the physical addresses of the code that processors' registers point at.
+
+    They are translated by the page tables that the processors use.
+    """
     return tuple(place for cpu in memory.hints.cpus[:MOST_PROCESSORS] for place in _of_processor(memory, cpu))
 
 
 def _of_processor(memory: Memory, cpu: CpuState) -> Iterator[int]:
-    """Where the code lies that a processor's registers point at, through the page table that it uses."""
+    """Yield the physical addresses of code that one processor's registers point at."""
     addresses = [value for name in POSITIONS if (value := cpu.registers.get(name, 0)) >= KERNEL_HALF]
     base = cpu.registers.get("idt_base", 0)
     for register, architectures in ROOTS.items():
@@ -75,7 +80,7 @@ def _of_processor(memory: Memory, cpu: CpuState) -> Iterator[int]:
 
 
 def _of_vmcoreinfo(text: bytes | None) -> Iterator[int]:
-    """Where x86-64's text begins."""
+    """Yield the physical address of x86-64's text."""
     info = parse(text, "note") if text else None
     start = info.symbol("_stext") if info else None
     moved = info.values.get("NUMBER(phys_base)", "") if info else ""

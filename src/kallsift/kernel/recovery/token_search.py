@@ -1,10 +1,9 @@
-"""Search a memory for token tables, those first that are cheap to test and hard to fake.
+"""Search a memory for token tables, first those that are cheap to test and hard to fake.
 
-Anybody on a machine can write token tables into memory, but no more of what stands around a kernel's than memory has
-room for: markers of as many names, and these (see `MarkerRanking`). So digits behind many of both are followed as soon
-as they are found, for a part of the budget; the others wait until all memory is searched, the best rank first. Where
-there are more of them than the budget pays for, those with the most list heads of an image around them come before all
-others (see `head_ranking`).
+Anybody on a machine can write token tables into memory. But markers and names as around a kernel's table take as much
+memory as the kernel's (see `MarkerRanking`). So digits behind many markers with names are followed as soon as they are
+found, for a part of the budget; the others wait until all memory is searched, the best rank first. If there are more of
+them than the budget pays for, those with the most list heads of an image around them come first (see `head_ranking`).
 """
 
 from __future__ import annotations
@@ -21,31 +20,31 @@ from kallsift.kernel.recovery.marker_ranking import MarkerRanking, Rank
 from kallsift.memory.memory import Memory, Segment
 
 NEAR = 2 * MAX_TABLE
-"""Bytes below and above its digits that hold a token table with the index behind it."""
+"""Bytes below and above its digits that contain a token table with the index behind it."""
 
 EAGER_RANK = (16, 0)
-"""Rank from which on digits do not wait: so many markers with names before them."""
+"""Rank from which on digits do not wait: the number of markers with names before them."""
 
 TOKEN_TABLE_COST = 2 * NEAR
 """Bytes that are passed over for one token table."""
 
 ATTEMPT_COST = 1 << 23
-"""Bytes that could be passed over while markers are looked for before a token table; names cost more by themselves."""
+"""Bytes that could be passed over to search markers before a token table; names are paid for separately."""
 
 EAGER_PARTS = 8
-"""What part of the budget is for token tables that are followed as soon as they are found, as 1 of so many."""
+"""Divisor of the budget: the share for token tables that are followed as soon as they are found."""
 
 CHOICE_PARTS = 2
-"""What part of the budget is for telling which digits are followed, and in what order, likewise."""
+"""Divisor of the budget: the share for choosing and ordering the digits that are followed."""
 
 HEAD_PARTS = 2
-"""What part of the budget is for list heads around those that wait, likewise."""
+"""Divisor of the budget: the share for list heads around those that wait."""
 
 PASSES = 16
-"""How often all bytes of a small memory could be passed over meanwhile."""
+"""Number of times that all bytes of a small memory could be passed over meanwhile."""
 
 MAX_WAITING = 1 << 12
-"""Token tables that wait at most, those of the best rank."""
+"""Highest number of token tables that wait; those of the best rank are kept."""
 
 
 @dataclass(eq=False)
@@ -53,9 +52,9 @@ class TokenSearch:
     """The token tables of a memory.
 
     Attributes:
-        memory: what is searched.
-        budget: what that may cost.
-        scanned: told how many bytes of how many are searched.
+        memory: the memory that is searched.
+        budget: the work that this may cost.
+        scanned: called with the bytes done and the bytes in all.
         first: parts of the memory that are searched before all of it.
         lone: addresses of digits with a token table's strings, but no index that fits them.
         cut: addresses of digits behind whose page nothing stands.
@@ -69,12 +68,15 @@ class TokenSearch:
     cut: list[int] = field(default_factory=list)
 
     def tables(self) -> Iterator[tuple[Segment, TokenTable]]:
-        """Yield the token tables with their index, each with what is near it; as many as the budget allows."""
+        """Yield the token tables with an index, and their surroundings.
+
+        The budget bounds their number.
+        """
         waiting: list[tuple[Rank, int]] = []
         choice = self.budget.share(CHOICE_PARTS)
         ranking = MarkerRanking(self.memory, choice)
         cost = TOKEN_TABLE_COST + min(ATTEMPT_COST, PASSES * self.memory.stored_size)
-        # to place what is around one costs more than to find it
+        # placing the tables around a token table costs more than finding it
         whole_cost = cost + placement_cost(self.memory)
         eager = WorkBudget(self.budget.work // EAGER_PARTS, self.budget.output)
         for stretch, runs in digit_runs(self.memory, self.scanned, self.first):
@@ -101,7 +103,10 @@ class TokenSearch:
                 yield from self._tables_at(address)
 
     def _by_heads(self, waiting: list[tuple[Rank, int]]) -> list[tuple[Rank, int]]:
-        """Return token tables in the order in which they are followed where not all can be: by what is around them."""
+        """Return waiting token tables ordered by the list heads around them.
+
+        This is for tables of which not all can be followed.
+        """
         from kallsift.kernel.recovery.head_ranking import head_ranks
 
         ranks = head_ranks(self.memory, [address for _, address in waiting], self.budget.share(HEAD_PARTS))

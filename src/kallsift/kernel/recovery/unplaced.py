@@ -1,8 +1,8 @@
 """Make kernels of tables that are whole, but of which nothing tells where they are mapped: tables alone.
 
-They hold their addresses themselves (absolute, or base and offset), or, since 7.0, how far these are from each other.
-The latter, and offsets whose base is lost, are counted from where the linker of the architecture puts ``_text``.
-Nothing of such a kernel is called proven, and none of its addresses leads to a byte of the source.
+Tables hold their addresses (absolute, or as base and offsets), or, since 7.0, only the distances between them. In the
+latter case, and if the base is lost, addresses are counted from where the architecture's linker puts ``_text``. Such a
+kernel is never proven, and none of its addresses leads to a byte of the source.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from kallsift.kernel.placement.word_size import named_word_size
 from kallsift.memory.memory import Memory
 
 MIN_MARKS = 4
-"""Names with an architecture's mark that tell it; real kernels have some hundreds."""
+"""Number of names with an architecture's mark that tell the architecture; real kernels have some hundreds."""
 
 WORD = 8
-"""What tables are aligned to at most since 6.2, in bytes."""
+"""Highest alignment of tables since 6.2, in bytes."""
 
 FAR = 1 << 60
-"""Above all physical addresses and offsets of files."""
+"""A number above all physical addresses and offsets of files."""
 
 
 def unplaced_kernel(memory: Memory, readings: Sequence[Tables]) -> Kernel | None:
-    """Return the kernel that some tables are of which nothing tells where they lie; None where there are none.
+    """Return the kernel of tables that nothing places, or None.
 
     Args:
-        memory: what the tables were found in.
-        readings: the ways to read them; the best one is taken, and others that say otherwise are counted.
+        memory: the memory in which the tables were found.
+        readings: the ways to read them; the best one is taken, and others with other results are counted.
     """
     given = memory.hints.word_size
     whole = [
@@ -88,10 +88,10 @@ def unplaced_kernel(memory: Memory, readings: Sequence[Tables]) -> Kernel | None
 
 
 def is_seamless(tables: Tables) -> bool:
-    """Tell whether tables that are in order leave no room between them, so that no page of them is lost.
+    """Tell whether no page of some tables can be lost because no gap is between them.
 
-    As since 6.2 (scripts/kallsyms.c, "kallsyms_seqs_of_names"): a permutation sorts the names, and each table begins
-    where the one before it ends, so that the array of addresses has its place as well.
+    This can be told since 6.2 (scripts/kallsyms.c, "kallsyms_seqs_of_names"): a permutation sorts the names, and each
+    table begins where the one before it ends, so the array of addresses has its place as well.
     """
     passed = {check.name for check in tables.checks if check.outcome is Outcome.PASSED}
     is_tight = all(0 <= after.offset - before.end < WORD for before, after in pairwise(tables.rows))
@@ -104,7 +104,10 @@ def is_seamless(tables: Tables) -> bool:
 
 
 def likely_architecture(symbols: SymbolTable) -> str | None:
-    """Return the architecture that many names speak of, as those of system calls do; None where none do."""
+    """Return the architecture that many names tell, such as those of system calls.
+
+    None if none do.
+    """
     text = symbols.characters.tobytes()
     counts = {name: text.count(mark) for name, mark in NAME_MARKS.items()}
     best = max(counts, key=lambda name: counts[name])
@@ -112,10 +115,10 @@ def likely_architecture(symbols: SymbolTable) -> str | None:
 
 
 def _rank(memory: Memory, tables: Tables) -> tuple[bool, bool, bool, bool, int]:
-    """Return what makes one reading better than another.
+    """Return the rank of a reading; the best one has the highest.
 
-    Its words are as wide as those of the architecture, its base is there and in no other table, it is plausible, and
-    nothing is left over.
+    The criteria are: its words are as wide as those of the architecture, its base is known, its tables do not overlap,
+    its addresses are plausible, and few bytes are left over.
     """
     sizes = word_sizes_of(memory.image.architecture if memory.image else None)
     named = named_word_size(unplaced_symbols(tables))
@@ -125,19 +128,25 @@ def _rank(memory: Memory, tables: Tables) -> tuple[bool, bool, bool, bool, int]:
 
 
 def _is_plausible(tables: Tables) -> bool:
-    """Whether the addresses but for those of per-CPU symbols and absolute values lie in an image's reach."""
+    """Tell whether most addresses lie within the reach of one image, at a usual place.
+
+    Per-CPU symbols and absolute values may lie elsewhere.
+    """
     addresses = np.sort(unplaced_symbols(tables).addresses)
     middle = int(addresses[len(addresses) // 2])
     near = np.abs((addresses - np.uint64(middle)).view(np.int64)) < 1 << 30
-    # as those of 64-bit kernels are, but for big-endian ones (s390x, sparc64) none of them below 4 GiB
+    # 64-bit kernels lie above 4 GiB, except big-endian ones (s390x, sparc64)
     is_high = tables.word_size == 4 or is_self_relative(tables) or tables.byte_order == ">" or middle >> 32 != 0
-    # kernels lie at the lower end, at the upper one, or low in a region that the upper byte chooses
+    # kernels lie at either end of the address space, or low in a region that the upper byte chooses
     usual = tables.word_size == 4 or middle >> 48 in (0, 0xFFFF) or (middle >> 32) & 0xFF_FFFF < 0x100
     return bool(near.mean() > 0.5) and is_high and usual
 
 
 def _loose_bytes(tables: Tables) -> int:
-    """Count bytes right behind the array and its base that are neither zero nor of another table."""
+    """Count bytes behind the array and its base that are neither zero nor a table's.
+
+    The bytes of one word are compared.
+    """
     end = max(row.end for row in tables.rows if row.name in ("addresses", "offsets", "relative_base"))
     if any(row.offset <= end < row.end for row in tables.rows):
         return 0
@@ -145,12 +154,15 @@ def _loose_bytes(tables: Tables) -> int:
 
 
 def _first_symbol(symbols: SymbolTable) -> int | None:
-    """Return the index of the symbol at the beginning of the text, None where the table names none."""
+    """Return the index of the symbol at the beginning of the text, or None."""
     return next((index for name in FIRST_SYMBOLS if (index := symbols.find(name)) is not None), None)
 
 
 def _symbols(memory: Memory, tables: Tables) -> tuple[SymbolTable, str]:
-    """Return the symbols at the best addresses that are known, and how these are."""
+    """Return the symbols at the best addresses that are known, and their origin.
+
+    The origin is a clause for a message.
+    """
     if not is_self_relative(tables) and not tables.array.adrift:
         return unplaced_symbols(tables), f"they are as the table holds them ({tables.array.encoding.name})"
     relative = unplaced_symbols(tables)
@@ -179,6 +191,9 @@ def _symbols(memory: Memory, tables: Tables) -> tuple[SymbolTable, str]:
 
 
 def _signature(memory: Memory, tables: Tables) -> int:
-    """Return a number that two readings share if they have the same names at the same addresses."""
+    """Return a number that two readings share if they have the same symbols.
+
+    These are the same names at the same addresses.
+    """
     symbols, _ = _symbols(memory, tables)
     return hash((tables.word_size, symbols.addresses.tobytes(), symbols.characters.tobytes(), symbols.bounds.tobytes()))
