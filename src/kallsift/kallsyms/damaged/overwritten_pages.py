@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDE = 4
-"""From one page to the next an array rises by less than the WIDE-th part of its rise within each of the two pages: a
-page that belongs elsewhere leaves out as much as a page holds."""
+"""Divisor of the rise within a page: from one page to the next an array rises by less than this part of its rise within
+each of the two. A page that belongs elsewhere leaves out as much as a page holds."""
 
 
 Keys = NDArray[np.int64] | NDArray[np.unsignedinteger]

@@ -72,7 +72,7 @@ def unmarked_streams(
         fits &= pages.intact(places, places + gap + 1)
         own, first, count = places[fits], starts[fits], counts[fits]
         steps, sizes = _walked(data, pages, first, tokens, firsts, letters)
-        # if all entries were as long as the first ones: the ratio of the stream's size to its room, as a power of two
+        # how far, as a power of two, the stream's end would be from the token table if all entries were like the first
         apart = np.abs(np.log2(np.maximum(sizes, 1) / np.maximum(steps, 1) * count / (tokens - first)))
         enough = (steps >= LEAST_ENTRIES) & ((apart <= APART) | (steps < TELLING))
         found += zip(

@@ -364,7 +364,7 @@ def _sorted(
 def _are_sorted(
     order: NDArray[np.int64], eights: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> bool:
-    """Do the work of `_sorted` for one chunk.
+    """Tell of one chunk of the order what `_sorted` tells of all.
 
     ``eights`` are the lanes of the characters; the names begin and end at ``starts`` and ``ends`` in them.
     """

@@ -90,7 +90,7 @@ def recover_tables(
             checked = threads.submit(compression_check, segment.data, listing.names, tokens)
             arrays = [entry for size in word_sizes for entry in _address_arrays(segment, tokens, listing, size)]
             codes = checked.result()
-        # arrays whose base was found come first, then those that lie closest to a table
+        # arrays whose base was read come first, then those that lie closest to a table
         arrays.sort(key=lambda entry: entry[:2])
         by_name: dict[int | None, Check] = {}
         for _, _, word_size, array in arrays:

@@ -207,7 +207,7 @@ def _surroundings(segment: Segment, tokens: TokenTable) -> _Surroundings:
 def _streams(around: _Surroundings, tokens: TokenTable) -> list[Stream]:
     """Return the streams that markers prove, those with most markers first."""
     data, low, high = around.data, around.low, around.high
-    # the longest run of each start suffices: `find_streams` cuts it where the markers stop to hold
+    # the longest run of each start suffices: `find_streams` cuts it where its markers no longer hold
     longest = {
         (markers.offset, markers.width): markers
         for markers in reversed(list(find_markers(data, low, high, tokens.byte_order, MAX_RUNS)))

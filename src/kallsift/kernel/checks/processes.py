@@ -60,7 +60,7 @@ WITNESS_SIZE = 512
 """Bytes of them that are compared."""
 
 NO_TABLE = np.uint64((1 << 64) - 1)
-"""Stands for an address that can be no table."""
+"""An address at which no table can be."""
 
 TABLE_ALIGNMENT = 32
 """Lowest alignment of a top-level table in bytes: that of PAE; all others have more."""

@@ -1,1 +1,1 @@
-"""Names and addresses held against what the kernel keeps of them a second time, one module for each source."""
+"""Compare names and addresses with second copies that the kernel keeps of them, one module for each source."""

@@ -1,4 +1,4 @@
-"""Names that something beside the table has at some addresses, compared with those that the table has there."""
+"""Compare names that another source has at some addresses with the names that the table has there."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.cross_checks.name_keys import Names, is_among
 
 ALIASES = 16
-"""Symbols of one address that are compared with a name at most."""
+"""Highest number of symbols at one address that are compared with a name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """How names at addresses compare with a table.
+    """The result of a comparison of names at addresses with a table.
 
     Attributes:
-        index: of the symbol that has the name at the address, -1 where none does; shape (n,), int64.
-        there: of the first symbol that has the address, -1 where none has; shape (n,), int64.
+        index: index of the symbol that has the name at the address, -1 where none does; shape (n,), int64.
+        there: index of the first symbol that has the address, -1 where none has; shape (n,), int64.
         known: whether some symbol has the name, there or elsewhere; shape (n,), bool.
     """
 
@@ -30,17 +30,23 @@ class Comparison:
 
     @property
     def agree(self) -> NDArray[np.bool_]:
-        """Which of them the table has; shape (n,)."""
+        """Mask of the names that the table has at their addresses; shape (n,)."""
         return np.asarray(self.index >= 0)
 
     @property
     def displaced(self) -> NDArray[np.bool_]:
-        """Which of the names the table has elsewhere only: an address is wrong; shape (n,)."""
+        """Mask of the names that the table has elsewhere only; shape (n,).
+
+        One of the addresses is wrong.
+        """
         return np.asarray((self.index < 0) & self.known)
 
     @property
     def renamed(self) -> NDArray[np.bool_]:
-        """Which of the addresses the table has, but not by this name, which it has nowhere; shape (n,)."""
+        """Mask of the addresses that the table has with another name only; shape (n,).
+
+        The table has the name that was compared nowhere.
+        """
         return np.asarray((self.index < 0) & ~self.known & (self.there >= 0))
 
 
@@ -48,10 +54,10 @@ def compare(names: Names, symbols: SymbolTable, addresses: NDArray[np.uint64], k
     """Compare names at addresses with those of a table.
 
     Args:
-        names: of the table.
+        names: names of the table.
         symbols: the table, with all names and addresses.
-        addresses: shape (n,), uint64.
-        keys: of the names that something has there, shape (n,), uint64.
+        addresses: addresses to compare, shape (n,), uint64.
+        keys: keys of the names that another source has there, shape (n,), uint64.
     """
     there = first_at(symbols, addresses)
     index = named_at(names, symbols, there, keys)
@@ -62,7 +68,10 @@ def compare(names: Names, symbols: SymbolTable, addresses: NDArray[np.uint64], k
 
 
 def first_at(symbols: SymbolTable, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return the index of the first symbol that has each address, -1 where none has; shape (n,)."""
+    """Return the index of the first symbol at each address; shape (n,).
+
+    -1 where there is none.
+    """
     first = np.searchsorted(symbols.addresses, addresses)
     last = len(symbols) - 1
     here = (first <= last) & (symbols.addresses[np.minimum(first, last)] == addresses)
@@ -72,13 +81,15 @@ def first_at(symbols: SymbolTable, addresses: NDArray[np.uint64]) -> NDArray[np.
 def named_at(
     names: Names, symbols: SymbolTable, there: NDArray[np.int64], keys: NDArray[np.uint64]
 ) -> NDArray[np.int64]:
-    """Return the index of the symbol of some name among those of one address; shape (n,), -1 where there is none.
+    """Return the index of the symbol of a given name at each address; shape (n,).
+
+    -1 where there is none.
 
     Args:
-        names: of the table.
+        names: names of the table.
         symbols: the table.
-        there: as `first_at` returns it.
-        keys: of the names, shape (n,), uint64.
+        there: index of the first symbol at each address, from `first_at`.
+        keys: keys of the names, shape (n,), uint64.
     """
     last = len(symbols) - 1
     index = np.full(len(there), -1, np.int64)

@@ -1,8 +1,8 @@
-"""BTF: the kernel's types have the names of its functions once more, each of which the table of symbols must have.
+"""Compare the names of functions among the kernel's types (BTF) with the symbols, which must have each of them.
 
-pahole writes a BTF_KIND_FUNC for functions of vmlinux's own symbol table (Documentation/bpf/btf.rst), without what a
-compiler appended to their names. resolve_btfids adds some that no symbol has (``_impl``, since 7.1), so a missing name
-counts only where a symbol that no function's name fits could be what became of it.
+pahole writes a BTF_KIND_FUNC for functions of vmlinux's own symbol table (Documentation/bpf/btf.rst), without the
+suffixes that a compiler appended to their names. resolve_btfids adds some that no symbol has (``_impl``, since 7.1). So
+a missing name counts only if there is a symbol that no function's name fits, and that a change could have made of it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from kallsift.lanes import lanes
 from kallsift.memory.memory import Memory
 
 MIN_FUNCTIONS = 256
-"""Functions among the types that make them worth comparing."""
+"""Lowest number of functions among the types that make a comparison useful."""
 
 MAX_MISSING = 0.02
-"""Share of them that the table may lack before they are not this kernel's."""
+"""Highest share of them that the table may lack; with more, they are not this kernel's."""
 
 MAX_LOOKED_AT = 256
-"""Missing names that are looked for at most."""
+"""Highest number of missing names that are searched for."""
 
 ADDED = b"_impl"
-"""What ends the names of functions that resolve_btfids adds for those with hidden arguments (KF_IMPLICIT_ARGS)."""
+"""Suffix of the functions that resolve_btfids adds for those with hidden arguments (KF_IMPLICIT_ARGS)."""
 
 TEXT = np.frombuffer(b"tTwW", np.uint8)
 
@@ -57,7 +57,7 @@ def btf_finding(memory: Memory, placement: Placement, names: Names) -> Finding:
 
 
 def _functions(memory: Memory, placement: Placement, names: Names) -> Names | None:
-    """The names of the functions among the types; None without any."""
+    """Return the names of the functions among the types; None without any."""
     low, high = names.find(b"__start_BTF"), names.find(b"__stop_BTF")
     if low is None or high is None:
         return None
@@ -77,9 +77,10 @@ def _functions(memory: Memory, placement: Placement, names: Names) -> Names | No
 
 
 def _dotted(symbols: SymbolTable, names: Names) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Indices of the symbols with a full stop inside their names, and the keys of what stands before the first.
+    """Return the symbols with a full stop inside their names, and keys of their stems.
 
-    Without unlikely parts: these do not stand for their functions, but beside them.
+    The symbols are indices; a stem is the name before the first full stop. Cold parts of functions are left out: they
+    do not stand for their functions, but beside them.
     """
     assert names.ends is not None
     dots = np.flatnonzero(symbols.characters == ord("."))
@@ -95,7 +96,13 @@ def _dotted(symbols: SymbolTable, names: Names) -> tuple[NDArray[np.int64], NDAr
 def _changed(
     symbols: SymbolTable, names: Names, functions: Names, missing: NDArray[np.int64], confirmed: NDArray[np.bool_]
 ) -> list[tuple[int, str]]:
-    """Functions of the table that no function among the types is called like, but one that is missing almost is."""
+    """Return the symbols whose names may be changed names of missing functions.
+
+    They are functions of the table with a name that no function among the types has, but that a missing one almost has.
+
+    Returns:
+        The index of each symbol, and a clause for the message.
+    """
     texts = (functions.string(number) for number in missing[:MAX_LOOKED_AT].tolist())
     lost = [text for text in texts if not text.endswith(ADDED) and len(text) >= MIN_KEPT]
     if not lost:
@@ -110,7 +117,7 @@ def _changed(
     for wanted in lost:
         for index, have in near.near(wanted):
             if is_part(have.partition(b".")[0], wanted):
-                # many functions are called like another one and go on
+                # many names of functions begin with the name of another function, so this is no sign of a change
                 continue
             found.setdefault(index, f"{have.decode('latin-1')} is called {wanted.decode('latin-1')} there")
     return list(found.items())

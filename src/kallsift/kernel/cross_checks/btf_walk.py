@@ -1,8 +1,8 @@
-"""All types of one kind in BTF, found by walking over it at many places at once.
+"""Find all types of one kind in BTF by walks from many places at once.
 
-Types have no index; each says how long it is. A walk that begins inside a type soon falls in step with the true one.
-So pieces are walked side by side from wherever they begin, and the true walk goes from piece to piece: where it comes
-to a place that a piece's walk came to, it goes on as that did.
+Types have no index; each gives its own length. A walk that begins inside a type soon falls into step with the true
+walk. So pieces are walked side by side, each from its first word, and the true walk goes from piece to piece: where it
+reaches a place that a piece's walk visited, it continues as that walk did.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from kallsift.kernel.access.btf import EACH, FIXED, KINDS, WORDS
 
 PIECE = 256
-"""Words of a piece."""
+"""Number of words of a piece."""
 
 MAX_STEPS = 1 << 16
-"""Types that are walked over one by one, until a piece is in step, at most; real ones need some thousand."""
+"""Highest number of types that are walked one by one until a piece is in step; real ones need some thousand."""
 
-# what is no type is left one word later, or a walk would not fall in step
+# a walk leaves a word that is no type by one word, because otherwise it would not fall into step
 _SIZES, _EACH = np.ones(32, np.int64), np.zeros(32, np.int64)
 _SIZES[1:KINDS] = WORDS
 _SIZES[list(FIXED)] += list(FIXED.values())
@@ -29,12 +29,12 @@ _EACH[list(EACH)] = list(EACH.values())
 
 @dataclass(frozen=True, eq=False)
 class _Walk:
-    """Where a walk from the beginning of each piece came to.
+    """The results of the walks from the beginning of each piece.
 
     Attributes:
-        ends: the first place behind each piece, shape (pieces,), int64.
-        visited: shape (n,), bool.
-        found: places of the kind that is looked for, inside or outside of true types.
+        ends: the first place that each walk reached behind its piece, shape (pieces,), int64.
+        visited: mask of the words at which a walk met a type, shape (n,), bool.
+        found: places of the wanted kind, inside or outside of true types.
     """
 
     ends: NDArray[np.int64]
@@ -43,11 +43,13 @@ class _Walk:
 
 
 def types_of_kind(words: NDArray[np.uint32], kind: int) -> NDArray[np.int64] | None:
-    """Where the types of a kind begin, ascending; None where the types do not fit each other.
+    """Return the places at which the types of a kind begin, ascending.
+
+    None where the types do not fit each other.
 
     Args:
         words: all types, shape (n,), uint32, native byte order.
-        kind: theirs.
+        kind: the wanted kind.
     """
     walk = _side_by_side(words, kind)
     ends, visited = walk.ends.tolist(), walk.visited

@@ -1,6 +1,6 @@
-"""Exports of kernels whose table names no bounds of their arrays: entries that follow each other behind the code.
+"""Search the arrays of exports behind the code, where no symbols bound them: runs of entries that follow each other.
 
-Where text alone is listed, up to 6.11, nothing says where the arrays are. RO_DATA (include/asm-generic/vmlinux.lds.h)
+Where only text is listed, up to 6.11, nothing tells where the arrays are. RO_DATA (include/asm-generic/vmlinux.lds.h)
 puts them into the read-only data, and so not far behind the code.
 """
 
@@ -20,13 +20,14 @@ from kallsift.lanes import lanes
 from kallsift.memory.memory import Memory
 
 WITHIN = 12 << 20
-"""How far behind the code the arrays and their strings end at most, in bytes."""
+"""Highest distance in bytes from the code's end to the end of the arrays and their strings."""
 
 MIN_RUN = 64
-"""Entries that follow each other, or all but."""
+"""Lowest number of entries of a run."""
 
 MAX_GAP = 8
-"""Entries between two of a run at most: those whose names begin inside of others are not seen."""
+"""Highest step, in entries, between two entries of a run: entries whose names begin inside of other names are not
+seen."""
 
 
 Run = tuple[NDArray[np.uint64], Names]
@@ -34,11 +35,13 @@ Run = tuple[NDArray[np.uint64], Names]
 
 
 def searched_runs(memory: Memory, placement: Placement, end: int) -> Iterator[list[Run]]:
-    """Runs of words that name an address and, beside it, a string: pointers first, then distances of 32 bits.
+    """Yield runs of words that hold an address and, beside it, that of a string.
+
+    Runs of pointers come first, then runs of 32-bit distances.
 
     Args:
-        memory: what holds the image.
-        placement: where it lies, and how to read it.
+        memory: the memory with the image.
+        placement: its placement.
         end: address behind the code.
     """
     try:
@@ -53,7 +56,10 @@ def searched_runs(memory: Memory, placement: Placement, end: int) -> Iterator[li
 
 
 def _runs(entries: NDArray[np.int64], width: int) -> list[tuple[int, int]]:
-    """Where entries of two or three fields follow each other, as indices of the first one and behind the last."""
+    """Return the ranges in which entries of two or three fields follow each other.
+
+    Each is the index of the first entry, and the index behind the last.
+    """
     steps = np.diff(entries)
     best: list[tuple[int, int]] = []
     for size in (2 * width, 3 * width):

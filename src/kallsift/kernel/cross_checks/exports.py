@@ -1,8 +1,9 @@
-"""Exports: the kernel's array of what modules may use has a name beside each address, as strings of its own.
+"""Compare exports with the symbols: the kernel's array of exports has the address and the name of each.
 
-``struct kernel_symbol`` (include/linux/export-internal.h) begins with where the symbol is and where its name is, as
-words or, since 4.19 on some architectures, as distances from their own place. Up to 6.3 the table of symbols lists the
-names' strings (``__kstrtab_``) as well, with all symbols the entries (``__ksymtab_``), and since 7.1 their flags.
+``struct kernel_symbol`` (include/linux/export-internal.h) begins with the symbol's address and that of its name, which
+is a string of its own: as words or, since 4.19 on some architectures, as distances from the field itself. Up to 6.3 the
+table of symbols lists the names' strings (``__kstrtab_``) as well; if it has data symbols, it lists the entries
+(``__ksymtab_``), and since 7.1 their flags.
 """
 
 from __future__ import annotations
@@ -24,22 +25,24 @@ from kallsift.lanes import lanes
 from kallsift.memory.memory import Memory
 
 FORMS = ((3, True), (3, False), (2, True), (2, False))
-"""Fields of an entry, and whether they are distances of 32 bits."""
+"""Numbers of fields of an entry, and whether they are 32-bit distances."""
 
 MIN_ENTRIES = 32
-"""Entries that make an array worth believing."""
+"""Lowest number of entries of a trusted array."""
 
 MAX_SIZE = 1 << 22
-"""Bytes of one array, and of all strings, at most."""
+"""Highest size in bytes of one array, and of all strings."""
 
 MAX_EXCEPTIONS = 0.02
-"""Share of the entries that may disagree before they are not what they seem: descriptors of functions, for example."""
+"""Highest share of the entries that may disagree; with more, they are no exports, but descriptors of functions, for
+example."""
 
 MAX_NAME = 512
-"""Characters of a name, with a NUL, at most."""
+"""Highest number of characters of a name, the NUL included."""
 
 MAX_OLD_NAME = 127
-"""Characters of a name in the table of symbols up to 6.0: what is longer is exported, but not listed."""
+"""Highest number of characters of a name in the table of symbols up to 6.0: longer names are exported, but not
+listed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +51,9 @@ class Entries:
 
     Attributes:
         places: virtual address of each entry, shape (n,), uint64.
-        values: what it says of the symbol's address, shape (n,), uint64.
+        values: the symbol's address that the entry gives, shape (n,), uint64.
         strings: virtual address of its name, shape (n,), uint64.
-        spaces: virtual address of its namespace's name, that of its name where there is none.
+        spaces: virtual address of its namespace's name; that of its name where there is none.
         names: the strings.
     """
 
@@ -66,7 +69,7 @@ class Entries:
         return self.names.keys
 
     def name(self, number: int) -> str:
-        """The name of one."""
+        """Return the name of one entry."""
         return self.names.string(number).decode("latin-1")
 
 
@@ -96,9 +99,9 @@ def export_finding(memory: Memory, placement: Placement, names: Names) -> Findin
 
 
 def _searched(memory: Memory, placement: Placement, names: Names) -> Finding | None:
-    """Compare the exports of a kernel that does not name the bounds of its arrays; None where none are found.
+    """Compare the exports of a kernel that does not name the bounds of its arrays.
 
-    Only functions: where the bounds are not listed, data are not either.
+    None where no exports are found. Only functions are compared: where the bounds are not listed, data are not either.
     """
     symbols = placement.symbols
     low, high = names.find(b"_stext"), names.find(b"_etext")
@@ -132,12 +135,15 @@ def _of_run(
     code: tuple[np.uint64, np.uint64],
     confirmed: NDArray[np.bool_],
 ) -> list[tuple[int, str]]:
-    """What of a run of entries the table contradicts, if it is one of exports; marks what it has."""
+    """Return the contradictions of a run of entries, if they are exports.
+
+    Confirmed symbols are marked in ``confirmed``.
+    """
     wrong = found.displaced | found.renamed
     wrong &= (values >= code[0]) & (values < code[1]) & ~_exported_again(found, strings.keys)
     places = np.flatnonzero(wrong)
     agree = int(np.count_nonzero(found.agree))
-    # what is no array of exports has few names of symbols, or many that are others'
+    # a run that is no array of exports has few names of symbols, or many names of other symbols
     if agree < MIN_ENTRIES or len(places) > max(1, MAX_EXCEPTIONS * agree):
         return []
     confirmed[found.index[found.agree]] = True
@@ -151,13 +157,16 @@ def _of_run(
 def _own_symbols(
     placement: Placement, names: Names, entries: Entries
 ) -> tuple[list[tuple[int, str]], NDArray[np.bool_]]:
-    """Symbols that name entries, their strings or flags and are not there; and a mask of those that are."""
+    """Return the contradictions of symbols that name entries, strings or flags.
+
+    The second value is a mask of those symbols that are at the right addresses.
+    """
     symbols = placement.symbols
     placed = np.zeros(len(symbols), np.bool_)
     broken: list[tuple[int, str]] = []
     own = [(b"__ksymtab_", entries.places), (b"__kstrtab_", entries.strings), (b"__kstrtabns_", entries.spaces)]
     if (index := names.find(b"__start___kflagstab")) is not None:
-        # a byte for each entry of the one array, in the same order
+        # the flags are a byte for each entry, in the order of the entries
         own.append((b"__flags_", symbols.addresses[index] + np.arange(len(entries.places), dtype=np.uint64)))
     for prefix, places in own:
         if len(names.members(prefix)) < MIN_ENTRIES:
@@ -175,7 +184,7 @@ def _own_symbols(
 
 
 def _entries(memory: Memory, placement: Placement, names: Names) -> Entries | None:
-    """All entries between the symbols that bound the arrays; None without any."""
+    """Return all entries between the symbols that bound the arrays; None without any."""
     parts = []
     for end in EXPORT_ENDS:
         low, high = (names.find(f"__{edge}___ksymtab{end}".encode()) for edge in ("start", "stop"))
@@ -204,7 +213,10 @@ def _entries(memory: Memory, placement: Placement, names: Names) -> Entries | No
 
 
 def _array(memory: Memory, placement: Placement, start: int, size: int) -> tuple[NDArray[np.uint64], ...] | None:
-    """Addresses of an array's entries, and what their first three fields say; None where no form has names in them."""
+    """Return the addresses of an array's entries, and three of their fields.
+
+    The fields are the first, the second and the last one. None where no form of entries has names in them.
+    """
     words = placement.words
     try:
         data = np.ascontiguousarray(memory.read(placement.physical(start), size))
@@ -223,7 +235,7 @@ def _array(memory: Memory, placement: Placement, start: int, size: int) -> tuple
         before, held = memory.words(
             words.wrap(values[:, 1] - np.uint64(placement.distance) - np.uint64(1)), np.dtype("u1")
         )
-        # a linker that merges strings lets one begin inside another that ends alike
+        # not all strings stand behind a NUL: a linker that merges strings lets one begin inside another
         if 4 * np.count_nonzero(held & (before == 0)) > 3 * count:
             return words.wrap(places), *(values[:, field].copy() for field in (0, 1, fields - 1))
     return None

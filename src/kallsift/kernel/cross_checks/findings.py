@@ -1,4 +1,4 @@
-"""What one source says of the symbols: which names and addresses it confirms, and which it contradicts."""
+"""Hold the result of one source of copies: the names and addresses that it confirms, and those that it contradicts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 
 
 class Source(Enum):
-    """What the kernel holds names or addresses in, beside the table."""
+    """A source in which the kernel keeps names or addresses, besides the table."""
 
     SIBLINGS = "sibling symbols"
     EXPORTS = "exports twice"
@@ -23,15 +23,15 @@ class Source(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """What one source says of a symbol table.
+    """The result of comparing one source with a symbol table.
 
     Attributes:
-        source: what was compared.
+        source: the source.
         names: shape (n,), bool; the names that it confirms.
         addresses: shape (n,), bool; the addresses that it confirms.
-        contradictions: how many names and addresses it contradicts.
-        first: the first of them, in words; empty if there is none.
-        absent: why it says nothing; empty if it does.
+        contradictions: number of names and addresses that it contradicts.
+        first: a sentence about the first of them; empty if there is none.
+        absent: the reason why nothing was compared; empty if something was.
     """
 
     source: Source
@@ -43,13 +43,13 @@ class Finding:
 
     @classmethod
     def none(cls, source: Source, count: int, why: str) -> Finding:
-        """A source that says nothing of ``count`` symbols."""
+        """Return the finding of a source that tells nothing of ``count`` symbols."""
         nothing = np.zeros(count, np.bool_)
         return cls(source, nothing, nothing, absent=why)
 
     @property
     def check(self) -> Check:
-        """The finding as a piece of evidence."""
+        """The finding as a check for the evidence."""
         name = CheckId(self.source.value)
         if self.absent:
             return Check(name, Outcome.ABSENT, self.absent)
@@ -61,7 +61,7 @@ class Finding:
 
 
 def summary(findings: tuple[Finding, ...], count: int) -> Check:
-    """How many of ``count`` symbols stand in the kernel a second time, in any of the sources."""
+    """Return the check that counts the symbols that any of the sources confirms."""
     nothing = np.zeros(count, np.bool_)
     names, addresses = nothing.copy(), nothing.copy()
     for finding in findings:

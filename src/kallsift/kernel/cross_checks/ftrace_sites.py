@@ -1,10 +1,10 @@
-"""Where ftrace can hook in: the linker's list of these places has one at the beginning of each function.
+"""Find the functions that ftrace can hook into, by the linker's list of places at their beginnings.
 
-``__mcount_loc`` (include/asm-generic/vmlinux.lds.h) holds the address of each such place, which lies a few bytes before
-or behind the function's, as many in all functions of a kernel. It is among what the kernel gives back when it has
-booted. A weak function that another one replaces keeps its place, but has no symbol.
+``__mcount_loc`` (include/asm-generic/vmlinux.lds.h) holds the address of each such place. The place lies a few bytes
+before or behind the function's start, at the same distance in all functions of a kernel. The list is in the memory that
+the kernel frees when it has booted. A weak function that another one replaces keeps its place, but has no symbol.
 
-Where no symbol names the list, it is looked for behind the code.
+Where no symbol names the list, it is searched behind the code.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from kallsift.kernel.placement.placement import Placement
 from kallsift.memory.memory import Memory
 
 MIN_SITES = 1024
-"""Places that make a list worth believing."""
+"""Lowest number of places of a trusted list."""
 
 MAX_SIZE = 1 << 21
-"""Bytes of the list at most."""
+"""Highest size of the list in bytes."""
 
 WITHIN = 24 << 20
-"""How far behind the code a list that no symbol names ends at most, in bytes."""
+"""Highest distance in bytes from the code's end to the end of a list that no symbol names."""
 
 STRIDE = 64
-"""Words from one to the next that are looked at to find such a list."""
+"""Step, in words, between the words that are sampled to find such a list."""
 
 MAX_DISTANCE = 16
-"""Bytes between a function's beginning and its place at most."""
+"""Highest distance in bytes between a function's start and its place."""
 
 MIN_SHARE = 0.02
-"""Share of the places that have a distance to their functions before it is one of this kernel's."""
+"""Lowest share of the places with a certain distance to their functions, for this distance to be one of the
+kernel's."""
 
 MIN_COVERED = 0.97
-"""Share of the places that must be at a function by one of these distances."""
+"""Lowest share of the places that must be at a function by one of these distances."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +48,8 @@ class Sites:
     """Functions that ftrace can hook into, as offsets in the code, each ascending.
 
     Attributes:
-        named: those at which a symbol is.
-        unnamed: where the others can begin.
+        named: functions at which a symbol is.
+        unnamed: offsets at which the others can begin.
     """
 
     named: NDArray[np.int64]
@@ -56,7 +57,7 @@ class Sites:
 
     @property
     def alignment(self) -> int:
-        """The power of two that functions begin at multiples of, but for some in a hundred."""
+        """The power of two at whose multiples all functions begin, except less than 1 %."""
         size = 1
         while size < MAX_DISTANCE and np.count_nonzero(self.named % (2 * size)) < 0.01 * len(self.named):
             size *= 2
@@ -69,14 +70,14 @@ NO_SITES = Sites(np.empty(0, np.int64), np.empty(0, np.int64))
 def traced_functions(
     memory: Memory, placement: Placement, names: Names, code: tuple[int, int], offsets: NDArray[np.int64]
 ) -> Sites:
-    """Return the functions that the list of places tells of; none where there is no list.
+    """Return the functions that the list of places gives; none without a list.
 
     Args:
-        memory: what holds the image.
-        placement: where it lies.
-        names: of its symbols.
-        code: virtual addresses of its beginning and its end.
-        offsets: of the symbols in the code, ascending, shape (n,).
+        memory: the memory with the image.
+        placement: its placement.
+        names: names of its symbols.
+        code: virtual addresses of the code's beginning and end.
+        offsets: offsets of the symbols in the code, ascending, shape (n,).
     """
     words = _listed(memory, placement, names, code)
     if words is None or len(offsets) < MIN_SITES:
@@ -107,7 +108,7 @@ def traced_functions(
 
 
 def _listed(memory: Memory, placement: Placement, names: Names, code: tuple[int, int]) -> NDArray[np.uint64] | None:
-    """The words of the list; None if there is none."""
+    """Return the words of the list; None if there is none."""
     low, high = names.find(b"__start_mcount_loc"), names.find(b"__stop_mcount_loc")
     if low is None or high is None:
         return _searched(memory, placement, code)
@@ -123,7 +124,10 @@ def _listed(memory: Memory, placement: Placement, names: Names, code: tuple[int,
 
 
 def _searched(memory: Memory, placement: Placement, code: tuple[int, int]) -> NDArray[np.uint64] | None:
-    """The run of words behind the code that has most addresses in it; None if it is short."""
+    """Return the run of words behind the code with most addresses in the code.
+
+    None if it is short.
+    """
     words = placement.words
     place = placement.physical(code[1])
     parts = [
@@ -135,7 +139,7 @@ def _searched(memory: Memory, placement: Placement, code: tuple[int, int]) -> ND
     for part in parts:
         values = np.ascontiguousarray(part)[: len(part) // words.size * words.size].view(words.dtype)
         some = values[::STRIDE]
-        # functions that only run at boot lie behind the code
+        # functions that only run at boot lie behind the code, so their addresses are allowed too
         likely = (some >= code[0]) & (some - code[0] < WITHIN + code[1] - code[0])
         edges = np.flatnonzero(np.diff(np.concatenate(([False], likely, [False])).astype(np.int8))).reshape(-1, 2)
         if not len(edges):

@@ -1,8 +1,8 @@
-"""Function starts: what the kernel's code calls more than once is a function, and the table has a symbol there.
+"""Compare function starts with the symbols: at an address that the code calls more than once, there must be a symbol.
 
-Where it has none, and the next symbol before or behind that is called by nothing lies a power of two away, one bit of
-that symbol's address was changed. What ftrace takes for a function needs one call only, and none if it begins at a
-multiple of some bytes, as all do, and the symbol beside it does not. And no function begins between two instructions.
+If there is none, and the next symbol before or behind it that nothing calls is a power of two away, one bit of that
+symbol's address was changed. A function that ftrace knows needs one call only. It needs no call if it is aligned as all
+functions are and the symbol beside it is not. No function begins between two instructions.
 """
 
 from __future__ import annotations
@@ -20,31 +20,32 @@ from kallsift.kernel.placement.placement import Placement
 from kallsift.memory.memory import Memory
 
 MIN_CALLS = 2
-"""Calls of one place that make it a function's: what is no call by its bytes hardly ever leads twice to one place."""
+"""Lowest number of calls that show a function: bytes that only look like calls hardly ever have the same target
+twice."""
 
 MIN_TARGETS = 128
-"""Functions that are called so often; with fewer, code is not read rightly."""
+"""Lowest number of functions with so many calls; with fewer, the code is not read rightly."""
 
 MAX_EXCEPTIONS = 0.01
-"""Share of them that may have no symbol before calls are taken to lead elsewhere, as to local entries (ppc64)."""
+"""Highest share of them without a symbol; with more, calls are taken to lead elsewhere, as to local entries (ppc64)."""
 
 TEXT = np.frombuffer(b"tTwW", np.uint8)
 """Letters of functions."""
 
 PADDED = 1.25
-"""How many symbols of the code there can be for each that padding before functions confirms, and no need for more."""
+"""Highest ratio of the symbols in the code to those that padding confirms at which calls need not be read."""
 
 MAX_TEXT = 96 << 20
-"""Bytes of code at most."""
+"""Highest size of the code in bytes."""
 
 
 def start_finding(memory: Memory, placement: Placement, names: Names, confirmed: NDArray[np.bool_]) -> Finding:
     """Compare the targets of calls with the addresses of symbols.
 
     Args:
-        memory: what holds the kernel's image.
-        placement: its symbols and where they lie.
-        names: theirs.
+        memory: the memory with the kernel's image.
+        placement: its placement, with the symbols.
+        names: names of the symbols.
         confirmed: shape (n,), bool; the addresses that padding confirms.
     """
     symbols = placement.symbols
@@ -75,7 +76,7 @@ def start_finding(memory: Memory, placement: Placement, names: Names, confirmed:
         return Finding.none(Source.STARTS, len(symbols), "the kernel's code does not call what its symbols name")
     called = nothing.copy()
     called[first:last] = is_in_ascending(offsets, sure) | is_in_ascending(offsets, sites.named)
-    # ftrace knows a function there: one call is enough
+    # where ftrace knows a function, one call is enough
     missing = distinct(np.concatenate((sure[~listed], sites.unnamed[is_in_ascending(sites.unnamed, targets)])))
     known = distinct(np.concatenate((targets, sites.named)))
     details = [
@@ -99,7 +100,10 @@ def _name(names: Names, index: int) -> str:
 
 
 def _between_instructions(placement: Placement, first: int, last: int, unit: int) -> NDArray[np.int64]:
-    """Functions among some symbols that are where no instruction can begin; none where many are."""
+    """Return the functions among some symbols at which no instruction can begin.
+
+    None are returned where many are so.
+    """
     symbols = placement.symbols
     functions = np.isin(symbols.types()[first:last], TEXT)
     odd = functions & (symbols.addresses[first:last] % np.uint64(unit) > 0)
@@ -109,11 +113,13 @@ def _between_instructions(placement: Placement, first: int, last: int, unit: int
 
 
 def _misaligned(offsets: NDArray[np.int64], parts: NDArray[np.int64], sites: Sites) -> list[tuple[int, int]]:
-    """Symbols where no function begins by its alignment, one bit away from one without a symbol, each with that.
+    """Return misaligned symbols that are one bit away from functions without a symbol.
+
+    Each comes with the offset of the function.
 
     Args:
-        offsets: of the symbols, ascending.
-        parts: indices of those that are no functions but parts of them.
+        offsets: offsets of the symbols, ascending.
+        parts: indices of symbols that are no functions but parts of functions.
         sites: the functions that ftrace has.
     """
     size = sites.alignment
@@ -129,12 +135,14 @@ def _misaligned(offsets: NDArray[np.int64], parts: NDArray[np.int64], sites: Sit
 
 
 def _moved(offsets: NDArray[np.int64], known: NDArray[np.int64], missing: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Symbols that are no known functions, one bit away from calls without a symbol, each with where these lead.
+    """Return symbols of no known function that are one bit away from called addresses.
+
+    These addresses have no symbol; each symbol comes with the address, as an offset.
 
     Args:
-        offsets: of the symbols, ascending.
-        known: where calls lead and where ftrace knows a function with a symbol, ascending.
-        missing: functions where no symbol is.
+        offsets: offsets of the symbols, ascending.
+        known: targets of calls, and functions with a symbol that ftrace knows, ascending.
+        missing: functions without a symbol.
     """
     found = []
     for target in missing.tolist():

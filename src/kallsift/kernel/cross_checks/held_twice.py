@@ -1,4 +1,4 @@
-"""All sources that hold names or addresses a second time, asked of one placed table."""
+"""Compare one placed table with all sources that have names or addresses a second time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from kallsift.threads import in_threads
 
 
 def held_twice(memory: Memory, placement: Placement) -> tuple[Check, ...]:
-    """Check the symbols against all that the kernel holds of them a second time.
+    """Check the symbols against all second copies that the kernel keeps of them.
 
     Args:
-        memory: what holds the kernel's image.
-        placement: its symbols and where they lie.
+        memory: the memory with the kernel's image.
+        placement: its placement, with the symbols.
 
     Returns:
-        One check for each source, and how many symbols any of them confirms.
+        One check for each source, and one that counts the symbols that any of them confirms.
     """
     symbols = placement.symbols
     if not len(symbols) or not symbols.whole.all():

@@ -1,7 +1,7 @@
-"""Names as 64-bit keys: equal names have equal keys, and others practically never.
+"""Make 64-bit keys of names: equal names have equal keys, and different names practically never.
 
-Made from eight characters at once of all names, so that sets of many thousand names compare in a few milliseconds.
-Nothing is proven by a key: what differs is reported with the names themselves.
+A key is computed from eight characters at once of all names, so sets of many thousand names compare in a few
+milliseconds. Nothing is proven by a key: differences are reported with the names themselves.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from kallsift.lanes import LANE, lanes
 from kallsift.threads import in_threads
 
 CHUNK = 1 << 14
-"""Names that are worked on at once: their arrays stay in the processor's cache."""
+"""Number of names that are worked on at once: their arrays stay in the processor's cache."""
 
 FEW = 1 << 14
-"""Keys that are looked up one by one."""
+"""Number of keys up to which they are looked up without a filter."""
 
 MAX_NAME = 1024
-"""Characters of a name that count; the kernel has 512 at most."""
+"""Highest number of characters of a name that count; the kernel has 512 at most."""
 
 HEAD = 4
-"""Characters by which names are picked that can have a prefix: all prefixes have as many."""
+"""Number of characters by which names are selected that can have a prefix: all prefixes are at least as long."""
 
 PREFIXES = (
     b"__pfx_",
@@ -72,16 +72,16 @@ PREFIXES = (
     b"__kstrtabns_",
     b"__flags_",
 )
-"""What makes a name one of a family; of two that one name begins with, the longer one comes first."""
+"""Prefixes that make a name a member of a family; of two prefixes of one name, the longer one comes first."""
 
 BEFORE_NAMES = (b"__pfx_", b"__ksymtab_", b"_kbl_addr_", b"_eil_addr_", b"__kstrtab_", b"__kstrtabns_", b"__flags_")
-"""Those of them that stand before another symbol's name: padding, exports, NOKPROBE_SYMBOL, ALLOW_ERROR_INJECTION."""
+"""The prefixes before another symbol's name: padding, exports, NOKPROBE_SYMBOL, ALLOW_ERROR_INJECTION."""
 
 COLD = b".cold"
-"""What GCC calls the part of a function that it moves to where unlikely code is, behind the function's name."""
+"""Suffix that GCC gives to the part of a function that it moves to the unlikely code."""
 
 EXPORT_ENDS = ("", "_gpl", "_gpl_future", "_unused", "_unused_gpl")
-"""What the names of the sections of exports end with; the last three ended with 5.12."""
+"""Suffixes of the names of the sections of exports; the last three ended with 5.12."""
 
 BOUNDS = (
     *(f"__{edge}___ksymtab{end}".encode() for end in EXPORT_ENDS for edge in ("start", "stop")),
@@ -93,7 +93,7 @@ BOUNDS = (
     b"_stext",
     b"_etext",
 )
-"""Symbols that say where something else is that names are compared with."""
+"""Symbols that bound other sources of names."""
 
 _SEED = np.uint64(0x9E3779B97F4A7C15)
 _FACTOR = np.uint64(0xD6E8FEB86659FD93)
@@ -101,7 +101,7 @@ _SHIFT = np.uint64(32)
 _ONES = np.uint64(0x0101010101010101)
 _HIGH = np.uint64(0x8080808080808080)
 MASKS = np.array([(1 << 8 * size) - 1 for size in range(LANE + 1)], np.uint64)
-"""The lowest 0 to 8 characters of eight."""
+"""Masks of the lowest 0 to 8 characters of eight."""
 _LENGTHS = np.array([0, *(len(prefix) for prefix in PREFIXES)], np.int64)
 _BEFORE_NAMES = np.array([False, *(prefix in BEFORE_NAMES for prefix in PREFIXES)])
 _FAMILIES = np.arange(len(PREFIXES) + 1, dtype=np.uint64) * np.uint64(0xA24BAED4963EE407)
@@ -113,12 +113,12 @@ def _mixed(keys: NDArray[np.uint64], part: NDArray[np.uint64]) -> NDArray[np.uin
 
 
 def keys_of(text: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Keys of the names between some places.
+    """Return the keys of the names between some offsets.
 
     Args:
-        text: as `lanes` has it.
-        starts: where each name begins, shape (n,).
-        ends: where it ends.
+        text: the characters, from `lanes`.
+        starts: offset of the beginning of each name, shape (n,).
+        ends: offset of its end.
     """
     parts = (slice(first, first + CHUNK) for first in range(0, len(starts), CHUNK))
     keys = in_threads(lambda part: _keys_of(text, starts[part], ends[part]), parts)
@@ -126,7 +126,7 @@ def keys_of(text: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[n
 
 
 def _keys_of(text: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """The same of some names at once."""
+    """Compute the keys of one chunk of names for `keys_of`."""
     keys = np.full(len(starts), _SEED, np.uint64)
     active, places, left = np.arange(len(starts)), starts, np.minimum(ends - starts, MAX_NAME)
     while True:
@@ -141,7 +141,10 @@ def _keys_of(text: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[
 
 
 def keys_of_strings(text: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Keys of the strings that begin at some places and end before the next NUL; otherwise as `keys_of`."""
+    """Return the keys of the strings that begin at some offsets and end with a NUL.
+
+    The keys are those of `keys_of`.
+    """
     keys = np.full(len(starts), _SEED, np.uint64)
     active, places = np.arange(len(starts)), starts
     for _ in range(MAX_NAME // LANE):
@@ -159,7 +162,10 @@ def keys_of_strings(text: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDAr
 
 
 def families(text: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The family that the name at each place is of: 1 more than the index of its prefix, 0 for none; shape (n,)."""
+    """Return the family of the name at each offset; shape (n,).
+
+    It is 1 more than the index of its prefix, 0 for none.
+    """
     result = np.zeros(len(starts), np.uint8)
     heads = text[starts].astype(np.uint32)
     for number, prefix in enumerate(PREFIXES, 1):
@@ -174,14 +180,14 @@ def families(text: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDArray[np.
 
 @dataclass(frozen=True, eq=False)
 class Names:
-    """Names, each split into a prefix that makes it one of a family, and the rest.
+    """Names, each split into a prefix that makes it a member of a family, and the rest.
 
     Attributes:
-        text: the characters, as `lanes` has them.
-        starts: where each name begins, without a letter; shape (n,), int64.
-        ends: where it ends; None where NULs tell.
+        text: the characters, from `lanes`.
+        starts: offset of the beginning of each name, without a letter; shape (n,), int64.
+        ends: offset of its end; None where NULs end the names.
         family: 1 more than the index of its prefix among `PREFIXES`, 0 for none; shape (n,), uint8.
-        stems: keys of the names without these prefixes, shape (n,), uint64: whole ones behind `BEFORE_NAMES`.
+        stems: keys of the names without these prefixes, shape (n,), uint64; behind `BEFORE_NAMES`, keys of whole names.
     """
 
     text: NDArray[np.uint64]
@@ -192,10 +198,10 @@ class Names:
 
     @classmethod
     def of(cls, text: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[np.int64] | None = None) -> Names:
-        """The names at some places."""
+        """Return the names at some offsets."""
         family = families(text, starts)
         behind = starts + _LENGTHS[family]
-        # behind these stands a whole name, which can have a prefix itself
+        # behind the prefixes of BEFORE_NAMES stands a whole name, which can have a prefix itself
         outer = np.flatnonzero(_BEFORE_NAMES[family])
         inner = families(text, behind[outer])
         behind[outer] += _LENGTHS[inner]
@@ -205,7 +211,7 @@ class Names:
 
     @classmethod
     def of_symbols(cls, symbols: SymbolTable) -> Names:
-        """The names of a table in which all are known, without their letters."""
+        """Return the names, without letters, of a table in which all are known."""
         return cls.of(lanes(symbols.characters), symbols.bounds[:-1] + 1, symbols.bounds[1:])
 
     @cached_property
@@ -215,22 +221,22 @@ class Names:
 
     @cached_property
     def ascending(self) -> NDArray[np.uint64]:
-        """The same in order."""
+        """Keys of the whole names, ascending."""
         return np.sort(self.keys)
 
     def string(self, number: int) -> bytes:
-        """One of the names; where NULs tell, up to the next one."""
+        """Return one of the names."""
         start = int(self.starts[number])
         end = start + MAX_NAME if self.ends is None else int(self.ends[number])
         text = self.text[start:end].astype(np.uint8).tobytes()
         return text.partition(b"\0")[0] if self.ends is None else text
 
     def members(self, prefix: bytes) -> NDArray[np.int64]:
-        """Indices of the names that begin with one of `PREFIXES`, ascending."""
+        """Return the indices of the names that begin with one of `PREFIXES`, ascending."""
         return np.flatnonzero(self.family == PREFIXES.index(prefix) + 1)
 
     def find(self, name: bytes) -> int | None:
-        """Index of the first of some name, one of `BOUNDS`; None where there is none."""
+        """Return the index of the first name equal to one of `BOUNDS`; None without one."""
         found = np.flatnonzero(self.keys == _bound_keys()[name])
         return int(found[0]) if len(found) else None
 
@@ -243,33 +249,33 @@ class Names:
         return np.flatnonzero(long & (same == np.uint64(int.from_bytes(COLD, "little"))))
 
     def without_end(self, indices: NDArray[np.int64], size: int) -> NDArray[np.uint64]:
-        """Whole keys of some names without so many last characters."""
+        """Return the whole keys of some names without their last ``size`` characters."""
         assert self.ends is not None
         return Names.of(self.text, self.starts[indices], self.ends[indices] - size).keys
 
 
 @lru_cache(maxsize=1)
 def _bound_keys() -> Mapping[bytes, np.uint64]:
-    """The keys of `BOUNDS`."""
+    """Return the keys of `BOUNDS`."""
     text = np.frombuffer(b"".join(name + b"\0" for name in BOUNDS), np.uint8)
     starts = np.cumsum([0, *(len(name) + 1 for name in BOUNDS[:-1])])
     return dict(zip(BOUNDS, Names.of(lanes(text), starts).keys, strict=True))
 
 
 def whole_keys(stems: NDArray[np.uint64], family: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Keys of whole names from those of what stands behind their families' prefixes."""
+    """Return the keys of whole names, from the keys of their stems and their families."""
     return _mixed(stems, _FAMILIES[family])
 
 
 def is_among(keys: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Whether each key is among some in ascending order; shape (n,)."""
+    """Tell which keys are among some ascending ones; shape (n,)."""
     return matches(keys, ascending)[0]
 
 
 def matches(keys: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whether each key is among some in ascending order, shape (n,), and which of those, shape (m,), were met.
+    """Tell which keys are among some ascending ones, and which of those were met.
 
-    Of equal ones only the first is.
+    The shapes are (n,) and (m,). Of equal ascending keys only the first is met.
     """
     met = np.zeros(len(ascending), np.bool_)
     result = np.zeros(len(keys), np.bool_)
@@ -277,7 +283,7 @@ def matches(keys: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> tuple[ND
         return result, met
     likely = np.arange(len(keys))
     if len(keys) >= FEW:
-        # most are not, and one look at a small table tells
+        # most keys are not among them, and a small table tells this fast
         buckets = np.zeros(1 << 20, np.bool_)
         buckets[ascending >> np.uint64(44)] = True
         likely = np.flatnonzero(buckets.take(keys >> np.uint64(44)))

@@ -1,8 +1,8 @@
-"""Named pointers: words of structures lead to what is called as the structures are.
+"""Compare words of structures with the structures' names: they point to symbols that are named alike.
 
-Which word of a structure does so is measured: it is the one that leads to such a name most often. What does not is
-reported only if a changed name or address explains it: a structure may be in memory that the kernel gave back when it
-had booted.
+The word of a structure that does so is measured: it is the one that points to such a name most often. Exceptions are
+reported only if a changed name or address explains them, because a structure may be in memory that the kernel freed
+when it had booted.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from kallsift.kernel.placement.placement import Placement
 from kallsift.memory.memory import Memory
 
 MAX_EXCEPTIONS = 0.01
-"""Share of the structures that may be an exception if all should lead where their names say."""
+"""Highest share of the structures that may be exceptions if all should point where their names say."""
 
 SAMPLE = 32
-"""Structures by which it is measured which word is the one."""
+"""Number of structures by which the word is measured."""
 
 MIN_SAMPLE_SHARE = 0.25
-"""Share of these in which the word leads to the right name."""
+"""Lowest share of these in which the word points to the right name."""
 
 FIELDS = 16
-"""Words of a structure that are looked at."""
+"""Number of words of a structure that are compared."""
 
 MAX_GAP = 256
-"""Bytes before and behind its address in which a structure is looked for, at most."""
+"""Highest distance in bytes before and behind its address at which a structure is searched."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Led:
-    """Words of all structures of a kind, and what they lead to.
+    """One word of all structures of a kind, and its targets.
 
     Attributes:
         holder: the kind.
-        target: what the names that they lead to should begin with.
+        target: beginning of the names that the word should point to.
         members: indices of the structures' symbols, shape (m,).
         offset: bytes from the beginning of a structure to its word.
         values: the words, shape (m,), uint64.
-        keys: of the names that they should lead to.
-        there: index of the first symbol that each word leads to, -1 where none is.
-        index: that of the one with the right name, -1 where none has it.
+        keys: keys of the names that they should point to.
+        there: index of the first symbol that each word points to, -1 where none is.
+        index: index of the symbol with the right name there, -1 where none has it.
     """
 
     holder: Holder
@@ -63,7 +63,7 @@ class _Led:
 
 
 def pointer_finding(memory: Memory, placement: Placement, names: Names) -> Finding:
-    """Compare what words of named structures lead to with the structures' names."""
+    """Compare the targets of words in named structures with the structures' names."""
     inquiry = Inquiry(memory, placement, names, np.zeros(len(placement.symbols), np.bool_), [])
     for holder in HOLDERS:
         members = names.members(holder.prefix)
@@ -77,7 +77,7 @@ def pointer_finding(memory: Memory, placement: Placement, names: Names) -> Findi
 
 
 def _ask(inquiry: Inquiry, holder: Holder, members: NDArray[np.int64]) -> None:
-    """Hold all structures of a kind against what their words lead to."""
+    """Compare all structures of a kind with the targets of their words."""
     addresses, size = inquiry.placement.symbols.addresses, inquiry.placement.words.size
     sample = members[np.linspace(0, len(members) - 1, min(SAMPLE, len(members))).astype(np.int64)]
     steps = np.arange(FIELDS, dtype=np.uint64) * np.uint64(size)
@@ -96,13 +96,19 @@ def _ask(inquiry: Inquiry, holder: Holder, members: NDArray[np.int64]) -> None:
 
 
 def _most(right: NDArray[np.bool_], size: int) -> int | None:
-    """Return the offset of the word that is right in most structures of a sample; None if it is in too few."""
+    """Return the offset of the word that is right in most structures of a sample.
+
+    None if it is right in too few.
+    """
     hits = np.count_nonzero(right.reshape(-1, FIELDS), axis=0)
     return size * int(hits.argmax()) if hits.max() >= MIN_SAMPLE_SHARE * (len(right) // FIELDS) else None
 
 
 def _judge(inquiry: Inquiry, led: _Led) -> None:
-    """Note what words confirm, and the exceptions that a changed name or address explains."""
+    """Record what the words confirm, and the exceptions that a change explains.
+
+    The change is one of a name or an address.
+    """
     agree = led.index >= 0
     if np.count_nonzero(agree) < MIN_MEMBERS:
         return
@@ -110,7 +116,7 @@ def _judge(inquiry: Inquiry, led: _Led) -> None:
     wrong = np.flatnonzero(~agree)
     most = max(1, MAX_EXCEPTIONS * np.count_nonzero(agree))
     if np.count_nonzero(led.values[wrong] == 0) > most:
-        # some structures of this kind lead nowhere
+        # in some structures of this kind the word is NULL
         wrong = wrong[led.values[wrong] > 0]
     is_strict = len(wrong) <= most
     if not is_strict:
@@ -119,7 +125,7 @@ def _judge(inquiry: Inquiry, led: _Led) -> None:
     for number in wrong[:MAX_LOOKED_AT].tolist():
         name = inquiry.table.string(int(led.members[number]))
         wanted = led.target + name.removeprefix(led.holder.prefix)
-        # what another structure leads to by its name is not this one's
+        # a target that is right for another structure is not a changed target of this one
         is_shared = bool((led.values[agree] == led.values[number]).any())
         problem = "" if is_shared else _problem(inquiry, led, number, wanted, is_strict=is_strict)
         if not problem and is_strict and (place := _moved(inquiry, led, number)) is not None:
@@ -131,7 +137,10 @@ def _judge(inquiry: Inquiry, led: _Led) -> None:
 
 
 def _is_likely(inquiry: Inquiry, led: _Led, wrong: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which exceptions lead to a name of the right kind, or beside the right name; shape (n,)."""
+    """Tell which exceptions are likely to be changes; shape (n,).
+
+    They point to a name of the right kind, or beside the right name.
+    """
     table, last = inquiry.table, len(inquiry.confirmed) - 1
     there = led.there[wrong]
     family = PREFIXES.index(led.target) + 1 if led.target else 0
@@ -143,14 +152,16 @@ def _is_likely(inquiry: Inquiry, led: _Led, wrong: NDArray[np.int64]) -> NDArray
 
 
 def _problem(inquiry: Inquiry, led: _Led, number: int, wanted: bytes, *, is_strict: bool) -> str:
-    """Return what a word leads to if a changed name or address of that explains it; otherwise nothing.
+    """Return a clause on a word's target if a change of the target explains it.
+
+    The change is one of the target's name or address. Empty if none does.
 
     Args:
         inquiry: the kernel.
         led: all words of the kind.
-        number: which of them is an exception.
-        wanted: the name that it should lead to.
-        is_strict: whether hardly any of the others are.
+        number: number of the exception.
+        wanted: the name that it should point to.
+        is_strict: whether hardly any of the others are exceptions.
     """
     symbols, value = inquiry.placement.symbols, int(led.values[number])
     first, behind = (int(np.searchsorted(symbols.addresses, np.uint64(value), side)) for side in ("left", "right"))
@@ -167,11 +178,14 @@ def _problem(inquiry: Inquiry, led: _Led, number: int, wanted: bytes, *, is_stri
 
 
 def _moved(inquiry: Inquiry, led: _Led, number: int) -> int | None:
-    """Return where a structure is, if it is not where the table says, but elsewhere between its neighbours."""
+    """Return the address of a structure that is not where the table says, or None.
+
+    It is searched between its neighbours.
+    """
     symbols, index = inquiry.placement.symbols, int(led.members[number])
     key = led.keys[number : number + 1]
     if not is_among(key, inquiry.table.ascending)[0]:
-        # as for a symbol at the beginning of an array, which is not named after its first structure
+        # a symbol at the beginning of an array is not named after the array's first structure
         return None
     target = np.flatnonzero(inquiry.table.keys == key)
     address = int(symbols.addresses[index])

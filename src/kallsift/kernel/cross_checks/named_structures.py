@@ -1,4 +1,4 @@
-"""Structures of the kernel's macros that are named after what words of them lead to, and how a kernel is asked of them.
+"""List the structures of the kernel's macros that are named after the targets of their words, and read them.
 
 TRACE_EVENT, SYSCALL_DEFINE, NOKPROBE_SYMBOL and others (include/trace/, include/linux/tracepoint.h,
 include/linux/syscalls.h, include/asm-generic/kprobes.h) make a structure called ``PREFIX_x``, one word of which is the
@@ -19,20 +19,21 @@ from kallsift.kernel.placement.pointer_targets import without_code_bit
 from kallsift.memory.memory import Memory
 
 MIN_MEMBERS = 32
-"""Structures that lead where their names say which make a rule."""
+"""Lowest number of structures that must point where their names say to make a rule."""
 
 MAX_LOOKED_AT = 64
-"""Exceptions to a rule that are looked at one by one, at most."""
+"""Highest number of exceptions to a rule that are examined one by one."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Structures whose names begin alike, and what their words lead to.
+    """Structures whose names begin alike, and the targets of their words.
 
     Attributes:
         prefix: the beginning of their names.
-        targets: beginnings of the names that words of them lead to, and which go on alike; none is a plain name.
-        before_text: what stands before the rest of the name in a text that a word leads to; None if none does.
+        targets: beginnings of the targets' names, which continue as the structure's name does; an empty one stands for
+            a plain name.
+        before_text: text before the rest of the name in a string that a word points to; None if no word does.
     """
 
     prefix: bytes
@@ -66,14 +67,14 @@ HOLDERS = (
 
 @dataclass(frozen=True, eq=False)
 class Inquiry:
-    """The kernel that is asked, and what has been found.
+    """The kernel that is checked, and the results.
 
     Attributes:
-        memory: what holds its image.
-        placement: its symbols and where they lie.
-        table: their names.
+        memory: the memory with its image.
+        placement: its placement, with the symbols.
+        table: names of the symbols.
         confirmed: shape (n,), bool; the symbols whose names and addresses are confirmed.
-        broken: index of each symbol that is contradicted, and how.
+        broken: index of each symbol that is contradicted, and a sentence about it.
     """
 
     memory: Memory
@@ -83,24 +84,30 @@ class Inquiry:
     broken: list[tuple[int, str]]
 
     def physical(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """The places of virtual addresses."""
+        """Return the addresses in the source of virtual addresses."""
         return self.placement.words.wrap(addresses - np.uint64(self.placement.distance))
 
     def words(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """Words at virtual addresses, zero where the memory has none."""
+        """Return the words at virtual addresses, zero where the memory has none."""
         values, _held = self.memory.words(self.physical(addresses), self.placement.words.dtype)
         return without_code_bit(values, self.placement.symbols) if self.placement.code_bit else values
 
     def first_at(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Index of the first symbol at each address, -1 where there is none, or nothing is led to."""
+        """Return the index of the first symbol at each address.
+
+        -1 where there is none, or where the address is 0.
+        """
         return np.where(addresses > 0, first_at(self.placement.symbols, addresses), -1)
 
     def named_at(self, there: NDArray[np.int64], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Index of the symbol of some name among those of an address, the first of which is known."""
+        """Return the index of the symbol of a given name at each address.
+
+        ``there`` are the indices of the first symbols at these addresses.
+        """
         return named_at(self.table, self.placement.symbols, there, keys)
 
     def wanted(self, members: NDArray[np.int64], target: bytes) -> NDArray[np.uint64]:
-        """Keys of the names that words of some structures should lead to."""
+        """Return the keys of the names that words of some structures should point to."""
         stems = self.table.stems[members]
         if not target:
             return stems

@@ -1,4 +1,4 @@
-"""Texts that words of named structures lead to, compared with what the structures are called."""
+"""Compare texts that words of named structures point to with the structures' names."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ LANES = np.dtype("<u8")
 def are_texts(
     inquiry: Inquiry, holder: Holder, words: NDArray[np.uint64], members: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Tell which words lead to texts that go on, behind what the kind has before it, as their structures' names do.
+    """Tell which words point to texts that match their structures' names.
+
+    Behind the text that the kind has before the name, the text must be the rest of the structure's name.
 
     Args:
         inquiry: the kernel.
         holder: the kind.
-        words: shape (n,), uint64.
+        words: the words, shape (n,), uint64.
         members: indices of the structures' symbols, shape (n,).
     """
     table = inquiry.table
@@ -39,7 +41,7 @@ def are_texts(
             break
         left = np.minimum(sizes[active] - depth, LANE)
         found, held = inquiry.memory.words(places[active] + np.uint64(depth), LANES)
-        # with the NUL behind the last character
+        # compare the NUL behind the last character as well
         found &= MASKS[np.minimum(left + 1, LANE)]
         wrong = ~held | (found != table.text[starts[active] + depth] & MASKS[left])
         same[active[wrong]] = False
@@ -48,7 +50,7 @@ def are_texts(
 
 
 def judge_texts(inquiry: Inquiry, holder: Holder, members: NDArray[np.int64], words: NDArray[np.uint64]) -> None:
-    """Note what texts confirm, and those that a changed name explains."""
+    """Record what texts confirm, and the exceptions that a changed name explains."""
     agree = are_texts(inquiry, holder, words, members)
     if np.count_nonzero(agree) < MIN_MEMBERS:
         return
@@ -63,7 +65,7 @@ def judge_texts(inquiry: Inquiry, holder: Holder, members: NDArray[np.int64], wo
 
 
 def _text_at(inquiry: Inquiry, address: int) -> bytes:
-    """The text at a virtual address, without its NUL; empty if there is none."""
+    """Return the text at a virtual address, without its NUL; empty if there is none."""
     try:
         window = inquiry.memory.window(inquiry.placement.physical(address), 0, MAX_NAME)
     except UnmappedError:

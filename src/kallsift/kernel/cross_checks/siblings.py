@@ -1,8 +1,8 @@
-"""Symbols that stand for others of the same table: what one of them is called, and where it is, the other says too.
+"""Compare symbols with their siblings in the same table, whose names and addresses follow from theirs.
 
-Tools and macros make them together, so a name without its sibling is damaged, if there is another name without one that
-a changed code could have made of it; if not, the table never had the sibling. Each rule counts only in a kernel in
-which it holds for all its symbols but some in a hundred, or it is not one of that kernel's.
+Tools and macros make siblings together. So a name without its sibling is damaged if there is another name without a
+sibling that a changed code could have made of it; if not, the table never had the sibling. A rule counts only in a
+kernel in which almost all its symbols follow it; otherwise it is no rule of that kernel.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from kallsift.kernel.cross_checks.name_keys import COLD, Names, is_among
 from kallsift.kernel.cross_checks.near_names import MIN_KEPT, NearNames
 
 MIN_MEMBERS = 32
-"""Symbols of a kind that make a rule."""
+"""Lowest number of symbols of a kind that make a rule."""
 
 MAX_EXCEPTIONS = 0.01
-"""Share of them that may break it before it is not one of this kernel's."""
+"""Highest share of them that may break the rule; with more, it is no rule of this kernel."""
 
 MAX_LOOKED_AT = 256
-"""Missing siblings at most of which it is asked whether the table ever had them."""
+"""Highest number of missing siblings that are searched under a changed name."""
 
 ALIASES = 8
-"""Symbols behind one that stands before a function that are looked at for that function."""
+"""Number of symbols behind padding among which its function is searched."""
 
 PADDING = b"__pfx_"
-"""What objtool calls the padding before a function (since 6.2): always the same number of bytes before it."""
+"""Prefix that objtool gives to the padding before a function (since 6.2): it is always the same number of bytes before
+the function."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Each name that begins with one prefix has a sibling that begins with another, and goes on alike.
+    """Each name with one prefix has a sibling with another prefix and the same rest.
 
     Attributes:
-        prefix: of the names that are looked at.
-        sibling: of those that must be there.
-        mutual: whether the other way round as well.
+        prefix: prefix of the names that are checked.
+        sibling: prefix of the names that must be there.
+        mutual: whether the rule holds the other way round as well.
     """
 
     prefix: bytes
@@ -63,10 +64,11 @@ RULES = (
     Rule(b"__x64_sys_", b"__ia32_sys_", mutual=True),
     Rule(b"__setup_str_", b"__setup_"),
 )
-"""Made by DEFINE_STATIC_CALL, DEFINE_TRACE, TRACE_EVENT, TRACE_DEFINE_ENUM, SYSCALL_DEFINE and __setup."""
+"""Rules that follow from DEFINE_STATIC_CALL, DEFINE_TRACE, TRACE_EVENT, TRACE_DEFINE_ENUM, SYSCALL_DEFINE and
+__setup."""
 
 OF_PLAIN_NAMES = (b"__ksymtab_", b"_kbl_addr_", b"_eil_addr_")
-"""What stands before another symbol's name, made by EXPORT_SYMBOL, NOKPROBE_SYMBOL and ALLOW_ERROR_INJECTION."""
+"""Prefixes before another symbol's name, made by EXPORT_SYMBOL, NOKPROBE_SYMBOL and ALLOW_ERROR_INJECTION."""
 
 
 def sibling_finding(names: Names, symbols: SymbolTable) -> Finding:
@@ -96,7 +98,7 @@ def sibling_finding(names: Names, symbols: SymbolTable) -> Finding:
 
 
 def _holds(members: int, exceptions: int) -> bool:
-    """Whether a rule is one of this kernel's."""
+    """Tell whether a rule is one of this kernel's."""
     return members >= MIN_MEMBERS and exceptions <= max(1, MAX_EXCEPTIONS * members)
 
 
@@ -107,7 +109,11 @@ def _paired(
     others: NDArray[np.int64],
     confirmed: NDArray[np.bool_],
 ) -> list[tuple[int, str]]:
-    """What of a family lacks its sibling in another one, if the rule holds; marks both of all others."""
+    """Return the members of a family without a sibling in another family.
+
+    Nothing is returned if the rule does not hold. Members with a sibling, and their siblings, are marked in
+    ``confirmed``.
+    """
     paired = is_among(names.stems[members], np.sort(names.stems[others]))
     if not _holds(len(members), int(np.count_nonzero(~paired))):
         return []
@@ -126,7 +132,10 @@ def _of_plain(
     around: tuple[bytes, bytes],
     marked: tuple[Names, NDArray[np.bool_], list[NDArray[np.uint64]]],
 ) -> list[tuple[int, str]]:
-    """What is named after another symbol that is not there; marks the others, and notes the keys of those symbols."""
+    """Return the symbols that are named after another symbol which is missing.
+
+    All others are marked as confirmed, and the keys of the symbols that they are named after are added to ``plain``.
+    """
     names, confirmed, plain = marked
     paired = is_among(stems, names.ascending)
     if not _holds(len(members), int(np.count_nonzero(~paired))):
@@ -143,12 +152,14 @@ def _of_plain(
 
 
 def _changed(names: Names, single: NDArray[np.bool_], wanted: list[tuple[int, bytes]]) -> list[tuple[int, str]]:
-    """Return the symbols whose sibling is missing, if a changed code could have made another name of that.
+    """Return the symbols whose sibling is missing, if its name may have been changed.
+
+    A changed code could then have made another name of it.
 
     Args:
         names: all names.
         single: whether each name has no sibling by this rule, shape (n,).
-        wanted: index of each symbol without a sibling, and what that should be called.
+        wanted: index of each symbol without a sibling, and the sibling's name.
     """
     if not wanted:
         return []
@@ -168,9 +179,10 @@ def _name(names: Names, index: int) -> str:
 def _padding(
     names: Names, symbols: SymbolTable, confirmed: NDArray[np.bool_], placed: NDArray[np.bool_]
 ) -> list[tuple[int, str]]:
-    """Padding that is not before its function; marks the others, and those functions.
+    """Return the padding that is not right before its function.
 
-    The function is the next symbol with another address, or one of its aliases.
+    All other padding, and its functions, are marked. The function is the next symbol with another address, or one of
+    its aliases.
     """
     members = names.members(PADDING)
     if len(members) < MIN_MEMBERS:

@@ -34,7 +34,7 @@ NEIGHBOURS = np.array(
 do as well."""
 
 PAGE_NEIGHBOURS = NEIGHBOURS[NEIGHBOURS % PAGE == 0]
-"""Those of them that a page table leaves open. A kernel that ran has tables of addresses in functions, a few bytes
+"""The neighbours that a page table leaves open. A kernel that ran has tables of addresses in functions, a few bytes
 behind each function's start (``__mcount_loc``, patchable entries): if no data are listed, more words meet those than
 symbols."""
 

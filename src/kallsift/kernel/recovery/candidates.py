@@ -122,7 +122,7 @@ def best_of(
             if not placement.running and len(word_sizes(memory)) > 1:
                 landmarks = (*landmarks, word_size_check(memory, tables, placement, shared.windows))
             if not proven(landmarks):
-                # a symbol that misses its landmark shows that the addresses are wrong; no result is better than a wrong one
+                # a symbol that misses its landmark shows wrong addresses; no result is better than a wrong one
                 failed = next(check for check in landmarks if check.outcome is Outcome.FAILED)
                 attempt.reached(5, Step.LANDMARKS, f"{found}, but {failed.name} {failed.detail}")
                 continue

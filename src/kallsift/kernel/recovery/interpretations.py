@@ -57,7 +57,7 @@ class Reading:
 
     @property
     def borne_out(self) -> bool:
-        """Whether pointers and, where the array could lie elsewhere, a landmark confirm it."""
+        """Whether pointers and, if the array could lie elsewhere, a landmark confirm it."""
         return CheckId.POINTERS_TO_SYMBOLS in self._passed and (self._exact or bool(self._passed & LANDMARKS))
 
     @property

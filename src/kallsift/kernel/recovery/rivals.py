@@ -102,7 +102,7 @@ def settled(kernels: Sequence[Kernel]) -> list[Kernel]:
 
 
 def _with_notes_of_panicked(kernels: Sequence[Kernel]) -> list[Kernel]:
-    """Return the kernels; drop a panicked one's note as evidence on its capture kernel.
+    """Return the kernels; a panicked one's note does not count for its capture kernel.
 
     The first kernel gave the note to what holds it: to a hypervisor by the device ``vmcoreinfo``, or to a vmcore.
     """
