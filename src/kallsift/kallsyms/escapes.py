@@ -10,7 +10,7 @@ import re
 
 ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 PLAIN_NAME = re.compile(r"[!-\[\]-~]*")
-"""Matches names in which nothing is escaped; all names of real kernels are such names."""
+"""Pattern of names in which nothing is escaped; all names of real kernels are such names."""
 PLAIN_TEXT = re.compile(r"[ -\[\]-~]*")
 
 

@@ -188,9 +188,9 @@ def asks_addresses(tables: TablesLeft, entries: Entries) -> bool:
 def with_confirmed(
     tables: TablesLeft, entries: Entries, *, doubtful: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Return the heads and ends of all entries that other tables leave or confirm.
+    """Return the heads and ends of all entries that are certain or confirmed.
 
-    Entries that contradict the order of names are left out.
+    Other tables confirm entries; entries that contradict the order of names are left out.
 
     Args:
         tables: the surviving parts of the tables; without ranks nothing is confirmed or contradicted.
@@ -198,7 +198,9 @@ def with_confirmed(
         doubtful: whether some pages are overwritten, so that walks may lead over them.
 
     Returns:
-        Heads and ends; None where the certain entries contradict the order of names.
+        Heads and ends; None where too many of the certain entries contradict the order of names, or, unless
+        ``doubtful``,
+        where any does.
     """
     if tables.ranks is None:
         return entries.heads, entries.ends

@@ -27,7 +27,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class GeneratedCode:
-    """Tells generated code from other addresses, and knows the starts of functions.
+    """The code that a running kernel generated outside of its image, and the starts of functions.
 
     Attributes:
         kernel: the running kernel.

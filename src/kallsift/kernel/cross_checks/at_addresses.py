@@ -45,7 +45,7 @@ class Comparison:
     def renamed(self) -> NDArray[np.bool_]:
         """Mask of the addresses that the table has with another name only; shape (n,).
 
-        The table has the name that was compared nowhere.
+        The name that was compared is nowhere in the table.
         """
         return np.asarray((self.index < 0) & ~self.known & (self.there >= 0))
 

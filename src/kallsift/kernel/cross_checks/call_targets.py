@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Calls = Callable[[NDArray[np.uint8], str, int], NDArray[np.int64]]
-"""Returns the targets of all calls in some code, counted from its first byte, given the code, its byte order and
-address."""
+"""A function from code, its byte order and its address to the targets of all calls in it, counted from its first
+byte."""
 
 
 def _signed(values: NDArray[np.int64], bits: int) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
 """Find the functions that ftrace can hook into, by the linker's list of places at their beginnings.
 
 ``__mcount_loc`` (include/asm-generic/vmlinux.lds.h) holds the address of each such place. The place lies a few bytes
-before or behind the function's start, at the same distance in all functions of a kernel. The list is in the memory that
-the kernel frees when it has booted. A weak function that another one replaces keeps its place, but has no symbol.
+before or behind the function's start, at one of few distances in each kernel. The list is in the memory that the kernel
+frees when it has booted. A weak function that another one replaces keeps its place, but has no symbol.
 
 Where no symbol names the list, it is searched behind the code.
 """

@@ -147,7 +147,7 @@ def self_pointer_candidates(facts: WindowFacts) -> Iterator[Candidate]:
 
 
 def image_candidates(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[Candidate]:
-    """Yield the distances of a kernel image, the likeliest first.
+    """Yield the candidates for the distance of a kernel image, the likeliest first.
 
     The image need not lie at a page of its source.
     """
@@ -288,10 +288,10 @@ def _sampled_strings(window: Segment) -> NDArray[np.uint64]:
 def _can_share_image(
     addresses: NDArray[np.uint64], pointers: NDArray[np.uint64], window: Segment, words: Words
 ) -> bool:
-    """Return whether half of the symbols lie near enough to the pointers.
+    """Return whether half of the symbols lie as near to the pointers as in one image.
 
-    Near enough is what any distance requires. Most readings of tables are wrong and have addresses elsewhere; counting
-    votes for them would take long. The pointers are ascending.
+    At any distance, symbols and pointers of one image lie so near. Most readings of tables are wrong and have addresses
+    elsewhere; counting votes for them would take long. The pointers are ascending.
     """
     if not len(pointers):
         return False

@@ -1,4 +1,4 @@
-"""Find page tables that map a kernel's memory besides its processor's windows; no register names them, symbols seldom.
+"""Find page tables for memory besides the processor's windows, which no register and often no symbol names.
 
 The top table is recognised by its content: it is in the image, each of its entries leads to a table, and most lead to
 one that is empty. The format of the tables, and the bits of an entry that are a page's number, must be such that lists

@@ -30,7 +30,7 @@ from kallsift.kernel.recovery.ranking import Ranking, is_seen
 from kallsift.memory.memory import AddressSpace, Memory, Segment
 
 Solver = Callable[[Segment, TokenTable, Sequence[int], Attempt], Iterator[Tables]]
-"""Finds all tables around a token table for words of some sizes."""
+"""A function that finds all tables around a token table for words of some sizes."""
 
 MAX_CANDIDATES = 256
 """Highest number of ways to read one token table's surroundings that are followed."""

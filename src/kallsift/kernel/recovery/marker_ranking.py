@@ -1,6 +1,6 @@
 """Rank digits of token tables by the markers and names before them, which are cheap to check and expensive to forge.
 
-Anybody on a machine can write ascending words into memory by the page. But behind markers of n groups there must be 256
+Anybody on a machine can write ascending words into memory by the page. But before markers of n groups there must be 256
 n names, and before these their number. Whoever forges that for as many names as a kernel has needs as much memory as
 the names take.
 """

@@ -16,7 +16,7 @@ Merit = tuple[bool, bool, int, int, int]
 
 
 class Ranking:
-    """Keeps the best reading for each word size."""
+    """The best reading for each word size."""
 
     def __init__(self, word_size: int | None = None) -> None:
         """Start without readings.

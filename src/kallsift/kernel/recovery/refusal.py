@@ -10,7 +10,7 @@ MARK = b"kallsyms_"
 """Beginning of strings in every kernel with a symbol table: names of functions and of exports."""
 
 _VERSION = re.compile(rb"Linux version [0-9][!-~]{0,63}")
-"""Matches the beginning of linux_banner (init/version.c)."""
+"""Pattern of the beginning of linux_banner (init/version.c)."""
 
 
 def recognised(memory: Memory) -> str | None:

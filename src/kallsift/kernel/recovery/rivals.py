@@ -30,10 +30,7 @@ TOKENS = "token_table"
 
 
 def is_inhabited(kernel: Kernel) -> bool:
-    """Return whether page tables of processes show which copy of a kernel runs.
-
-    True if this copy is the one.
-    """
+    """Return whether page tables of processes show that this copy of a kernel runs."""
     return any(check.name == CheckId.PROCESSES and check.outcome is Outcome.PASSED for check in kernel.evidence)
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from kallsift.kernel.ram.layout_candidates import Arrangement
 
 Progress = Callable[[str, int, int], None]
-"""Called with the name of the step, the work done, and the work in all."""
+"""A function that is called with the name of the step, the work done, and the work in all."""
 
 MIN_FALLBACKS = 2
 """Number of token tables around which damaged or scattered tables are searched, even if the budget is spent."""
@@ -400,7 +400,7 @@ def _without_tokens(memory: Memory, failed: list[Attempt], budget: WorkBudget, s
             failed.append(attempt)
     if attempt.rank:
         failed.append(attempt)
-    # a damaged table in the source is worth more than the whole tables of a packed copy, even of the same build
+    # a damaged table in the source is worth more than the tables of another, packed kernel, even of the same build
     if not found and memory.image is None and max((one.rank for one in failed), default=0) < WITH_NAMES:
         yield from _packed(memory, failed, budget)
 
