@@ -114,9 +114,9 @@ def processes_check(memory: Memory, tables: Tables, placement: Placement) -> Che
 def lacks_processes(kernel: Kernel) -> bool:
     """Tell whether a kernel of x86-64 that lists ``init_task`` leads to no process.
 
-    Then it is a copy of an image, and no machine runs it. The image holds its page tables, and memory that was copied
-    beside it some of its lists. On x86-64 every process's page table maps the kernel, which is not so on all
-    architectures.
+    Then it is a copy of an image, and no machine runs it. Such a copy can seem to run, because the image holds its page
+    tables, and memory that was copied beside it holds some of its lists. On x86-64 every process's page table maps the
+    kernel, which is not so on all architectures.
     """
     is_told = kernel.architecture == "x86-64" and kernel.symbols.find("init_task") is not None
     return is_told and all(

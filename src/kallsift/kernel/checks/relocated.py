@@ -1,8 +1,8 @@
 """Tell memory that was cut out of a machine from an image in a file, by whether the kernel in it has run.
 
 The kernel's data tell this, if they are there. Text and read-only data of a kernel that ran do not: they have no page
-table and no lists. But a kernel that chose its own address (KASLR) has relocated all pointers in them, which no file
-has.
+table and no lists. But a kernel that chose its own address (KASLR) has relocated all pointers in them; in a file they
+are not relocated.
 """
 
 from __future__ import annotations
