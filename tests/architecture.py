@@ -17,7 +17,19 @@ SHARED = ("addresses", "arrays", "budget", "byte_search", "errors", "lanes", "op
 FACADE = "facade"
 """The one module above the packages that answer: it imports all but `cli`, and none of them imports it."""
 
-PACKAGES = ("compression", "memory", "image", "kallsyms", "arch", "kernel", "modules", "analysis", "output", "cli")
+PACKAGES = (
+    "compression",
+    "memory",
+    "image",
+    "kallsyms",
+    "arch",
+    "kernel",
+    "types",
+    "modules",
+    "analysis",
+    "output",
+    "cli",
+)
 """Packages in the order of the way of the data: each may import itself and those that `MAY_IMPORT` names."""
 
 BELOW_KERNEL = {*SHARED, "compression", "memory", "image", "kallsyms", "arch"}
@@ -30,11 +42,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kallsyms": {*SHARED, "memory"},
     "arch": {*SHARED, "memory"},
     "kernel": BELOW_KERNEL,
-    "modules": BELOW_KERNEL | {"kernel"},
-    "analysis": BELOW_KERNEL | {"kernel", "modules"},
-    "output": BELOW_KERNEL | {"kernel", "modules", "analysis"},
-    FACADE: BELOW_KERNEL | {"kernel", "modules", "analysis", "output"},
-    "cli": BELOW_KERNEL | {"kernel", "modules", "analysis", "output"},
+    "types": BELOW_KERNEL | {"kernel"},
+    "modules": BELOW_KERNEL | {"kernel", "types"},
+    "analysis": BELOW_KERNEL | {"kernel", "types", "modules"},
+    "output": BELOW_KERNEL | {"kernel", "types", "modules", "analysis"},
+    FACADE: BELOW_KERNEL | {"kernel", "types", "modules", "analysis", "output"},
+    "cli": BELOW_KERNEL | {"kernel", "types", "modules", "analysis", "output"},
 }
 """What each layer may import beside itself. A layer is a package or a shared module."""
 

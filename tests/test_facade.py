@@ -18,7 +18,19 @@ from kallsift.kernel.kernel import Kernel as RecoveredKernel
 from kallsift.memory.memory import ImageFacts, Memory
 from tests.kernel.made_machine import Machine
 
-ASKED = {"symbols", "modules", "exports", "layout", "dynamic", "read", "lookup", "check", "symbolize", "compare"}
+ASKED = {
+    "symbols",
+    "modules",
+    "exports",
+    "layout",
+    "types",
+    "dynamic",
+    "read",
+    "lookup",
+    "check",
+    "symbolize",
+    "compare",
+}
 
 
 @pytest.fixture
@@ -131,6 +143,7 @@ def test_a_file_that_is_no_module(kernel: kallsift.Kernel, tmp_path: Path) -> No
         lambda kernel: kernel.modules,
         lambda kernel: kernel.exports,
         lambda kernel: kernel.layout,
+        lambda kernel: kernel.types,
         lambda kernel: kernel.dynamic,
         lambda kernel: kernel.lookup("linux_banner"),
         lambda kernel: kernel.read(kernel.virtual_base, 1),

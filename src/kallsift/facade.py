@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kallsift.modules.insmod.check import Verdict
     from kallsift.modules.insmod.kernel_config import Loader
     from kallsift.modules.inventory import Inventory
+    from kallsift.types.types import Types
 
 Known = TypeVar("Known")
 
@@ -76,6 +77,17 @@ class Kernel(kernels.Kernel):
             KallsiftError: if nothing at all is found.
         """
         return self._loader.exports
+
+    @property
+    def types(self) -> Types:
+        """Its types, by the BTF that it carries: ``kernel.types["task_struct"]["pid"].offset``.
+
+        Raises:
+            KallsiftError: if it carries none, or they cannot be read.
+        """
+        from kallsift.types.find import kernel_types
+
+        return self._once("types", lambda: kernel_types(self, self._virtual))
 
     @property
     def layout(self) -> Layout:
@@ -188,13 +200,9 @@ class Kernel(kernels.Kernel):
 
     @property
     def _virtual(self) -> VirtualMemory:
-        from kallsift.kernel.access.virtual_memory import image_memory, virtual_memory
+        from kallsift.kernel.access.virtual_memory import readable_memory
 
-        if self.memory.image is None:
-            return self._once("virtual", lambda: virtual_memory(self))
-        if not self.is_placed:
-            raise KallsiftError("nothing tells which addresses this image has; read its file by kernel.memory")
-        return self._once("virtual", lambda: image_memory(self))
+        return self._once("virtual", lambda: readable_memory(self))
 
     def _once(self, name: str, find: Callable[[], Known]) -> Known:
         """Return what was found out under a name, or find it out now.

@@ -26,6 +26,7 @@ from tests.kernel.made_up import made_up
 from tests.modules.module_builder import Built
 from tests.modules.test_check import GOOD, LOADER
 from tests.output.sample import ROWS, kernel, memory, table, unproven
+from tests.types.typed_kernel import typed_kernel
 
 
 def image() -> Kernel:
@@ -69,6 +70,8 @@ def with_inventory(patch: pytest.MonkeyPatch) -> None:
         (("modules", "dump", "--json"), [kernel()], with_inventory),
         (("check", "dump", "--json", "--symbols", "MODULE", "OTHER"), [kernel()], with_loader),
         (("check", "dump", "--json", "--all", "MODULE"), [kernel(), kernel()], with_loader),
+        (("types", "dump", "--json", "task_struct", "flags", "pid_type", "init_task"), [typed_kernel()], nothing),
+        (("types", "dump", "--json", "--all", "read_0_thing0"), [typed_kernel(), made_up()], nothing),
     ],
 )
 def test_the_shape(

@@ -1,8 +1,9 @@
-"""Damages at random what kallsift reads, and reads it: python -m tests.fuzz CONTAINER|rot|hostile|questions.
+"""Damages at random what kallsift reads, and reads it: python -m tests.fuzz CONTAINER|rot|hostile|types|questions.
 
 A container's name damages small valid files of it, and opens and reads them; a case that fails is kept as a file.
 ``rot`` changes single bytes in files of all packed containers: what does not unpack must be a hole, and nothing more.
 ``hostile`` sprays what passes for parts of kernels into a made machine's memory, and asserts what the search costs.
+``types`` damages the types (BTF) of a made-up kernel, and asks all that can be asked of them.
 ``questions`` damages the memory of a real guest (``--guest``) where the questions to its running kernel read, and asks
 all of them.
 """
@@ -27,8 +28,9 @@ from .questions import question_trials
 from .rot import rot_trials
 from .samples import SAMPLES
 from .trials import HOSTILE, Trials, refusal
+from .types import type_trials
 
-QUESTIONS, ROT, HOSTILE_MEMORY = "questions", "rot", "hostile"
+QUESTIONS, ROT, HOSTILE_MEMORY, TYPES = "questions", "rot", "hostile", "types"
 
 READ_AT_MOST = 1 << 20
 STRETCHES = 64
@@ -97,7 +99,7 @@ def container_trials(container: str, seed: int) -> Trials:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Reads what is damaged for a while.")
-    parser.add_argument("what", choices=[*sorted(SAMPLES), ROT, HOSTILE_MEMORY, QUESTIONS])
+    parser.add_argument("what", choices=[*sorted(SAMPLES), ROT, HOSTILE_MEMORY, TYPES, QUESTIONS])
     parser.add_argument("--guest", default="amd64-7.2", help="whose memory is damaged, for questions")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)
@@ -107,6 +109,8 @@ def main(arguments: list[str]) -> int:
         trials = question_trials(options.guest)
     elif options.what == HOSTILE_MEMORY:
         trials = hostile_trials()
+    elif options.what == TYPES:
+        trials = type_trials()
     elif options.what == ROT:
         trials = rot_trials(options.seed)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -53,8 +53,12 @@ MAPPED: Mapping[int, int] = {
 """Virtual and physical addresses of large pages."""
 
 
-def made_up(words: Mapping[int, int] | None = None, mapped: Mapping[int, int] | None = None) -> Kernel:
-    """The kernel with these words in its image, and these large pages mapped."""
+def made_up(
+    words: Mapping[int, int] | None = None,
+    mapped: Mapping[int, int] | None = None,
+    rows: Sequence[tuple[int, str, str]] = ROWS,
+) -> Kernel:
+    """The kernel with these words in its image, these large pages mapped, and these symbols."""
     tables = Tables(next(layout for layout in LAYOUTS if str(layout) == "x86-64 4-level"))
     for virtual, physical in (MAPPED if mapped is None else mapped).items():
         tables.map(virtual, physical, 2)
@@ -63,7 +67,7 @@ def made_up(words: Mapping[int, int] | None = None, mapped: Mapping[int, int] | 
         place = address - IMAGE + PLACE
         data[place : place + 8] = np.frombuffer(value.to_bytes(8, "little"), np.uint8)
     found = kernel(
-        ROWS,
+        rows,
         tables=(TablePlace("names", PhysicalAddress(PLACE + 0x2000), VirtualAddress(IMAGE + 0x2000), 0x1000),),
         virtual_base=VirtualAddress(IMAGE),
         physical_base=PhysicalAddress(PLACE),

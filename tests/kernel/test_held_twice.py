@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 
 from kallsift.kallsyms.evidence import CheckId, Outcome
-from kallsift.kernel.cross_checks.btf_walk import types_of_kind
 from kallsift.kernel.cross_checks.call_targets import CALLS, call_targets
 from kallsift.kernel.cross_checks.findings import Source
 from kallsift.kernel.cross_checks.name_keys import PREFIXES, Names
 from kallsift.lanes import lanes
-from tests.kernel.test_btf import Types
 from tests.kernel.twice import ARRAY, PADDING, STRINGS, TYPES, Twice, function, put, twice
 
 SIBLINGS, EXPORTS, BTF, STARTS, POINTERS = (
@@ -190,28 +188,6 @@ def test_functions_that_resolve_btfids_adds_are_none_that_the_table_lacks(kernel
     """And neither are those that a compiler appended something to, or that are gone without a trace."""
     assert BTF not in kernel.renamed(PLAIN, f"{PLAIN}.isra.0").failed()
     assert BTF not in kernel.renamed(PLAIN, "something_else_entirely").failed()
-
-
-def test_types_of_a_kind_are_found_whatever_stands_between() -> None:
-    types, chance = Types(), np.random.default_rng(3)
-    for number in range(4000):
-        count = int(chance.integers(0, 6)) if number % 40 else 700
-        types.add(13, "", 0, *chance.integers(0, 1 << 32, 2 * count).tolist(), count=count)
-        types.add(12, f"f{number}", number)
-    btf = types.btf()
-    places = btf._places[1:]
-    wanted = places[(btf.words[places + 1] >> np.uint32(24)) == 12]
-    found = types_of_kind(btf.words, 12)
-    assert found is not None
-    assert np.array_equal(found, wanted)
-    assert types_of_kind(btf.words[:-1], 12) is None
-
-
-def test_nonsense_is_no_types() -> None:
-    noise = np.random.default_rng(1).integers(0, 1 << 32, 1 << 18).astype(np.uint32)
-    assert types_of_kind(noise, 12) is None
-    assert types_of_kind(np.zeros(1 << 18, np.uint32), 12) is None
-    assert types_of_kind(np.zeros(0, np.uint32), 12) is not None
 
 
 def test_keys_tell_names_apart() -> None:

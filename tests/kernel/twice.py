@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kallsift.arch.registry import mapping_named
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.symbol_table import SymbolTable
-from kallsift.kernel.access.btf import FUNC, FUNC_PROTO, INT
+from kallsift.kernel.access.btf_blob import Kind
 from kallsift.kernel.cross_checks.held_twice import held_twice
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointers import Words
@@ -95,10 +95,10 @@ def put(data: NDArray[np.uint8], offset: int, *values: int, size: int = 4, order
 
 def types_of(functions: Iterable[str], order: str = "<") -> bytes:
     """BTF with a function of each name."""
-    strings, words = bytearray(b"\0int\0"), [1, INT << 24, 4, 32]
+    strings, words = bytearray(b"\0int\0"), [1, Kind.INT << 24, 4, 32]
     for number, name in enumerate(functions):
         # a prototype with two parameters before each function
-        words += [0, FUNC_PROTO << 24 | 2, 1, 0, 1, 0, 1, len(strings), FUNC << 24, 2 * number + 2]
+        words += [0, Kind.FUNC_PROTO << 24 | 2, 1, 0, 1, 0, 1, len(strings), Kind.FUNC << 24, 2 * number + 2]
         strings += name.encode() + b"\0"
     header = [0x0001_EB9F, 24, 0, 4 * len(words), 4 * len(words), len(strings)]
     if order == ">":

@@ -23,6 +23,7 @@ PACKAGES = {
     "qemu-system-mipsel": "qemu-system-mips",
     "apt-get": "apt",
     "apt-cache": "apt",
+    "bpftool": "bpftool",
     "depmod": "kmod",
     "dpkg-deb": "dpkg",
     "fallocate": "util-linux",

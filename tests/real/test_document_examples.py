@@ -14,7 +14,7 @@ from tests.real.conftest import Taken
 
 GUEST = "amd64-7.2"
 
-NAMES = ("python", "questions", "modules", "layout", "exports", "guests")
+NAMES = ("python", "questions", "modules", "layout", "exports", "guests", "types")
 
 PAGES = ("README.md", *(f"docs/{name}.md" for name in NAMES))
 """All pages with examples but docs/live.md, whose guest would have to run, and those that show the project's code."""

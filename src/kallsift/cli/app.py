@@ -28,6 +28,7 @@ COMMANDS = (
     "modules",
     "exports",
     "check",
+    "types",
     "guests",
     "elf",
     "convert",
@@ -49,6 +50,7 @@ EXAMPLES = {
     "kallsift info memory.lime": "what was found, where, and why it can be trusted",
     "kallsift lookup memory.lime init_task 0xffffffff81234567": "single symbols by name or address",
     "kallsift symbolize memory.lime oops.txt": "what the addresses in an oops belong to",
+    "kallsift types memory.lime task_struct": "the kernel's own structures, with offsets and sizes",
     "kallsift elf memory.lime -o vmlinux.elf": "the kernel for gdb, objdump, IDA, Ghidra and perf",
     "kallsift convert memory.lime memory.core": "the same memory for crash and drgn",
 }

@@ -10,11 +10,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from kallsift.kernel.access.btf import BtfError, kernel_types
+from kallsift.kernel.access.btf_blob import BtfError
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.kernel import Kernel
 from kallsift.modules.memory_regions import RegionPlace, typed_regions
 from kallsift.modules.struct_module import NAME, Structures
+from kallsift.types.find import kernel_types
 
 MAX_SIZE = 1 << 16
 """Highest size of the structure in bytes; the largest so far has some 2 KiB."""
@@ -116,15 +117,14 @@ def _told(kernel: Kernel, memory: VirtualMemory) -> Fields | None:
     """Return the fields that the types describe, without a check against the modules."""
     try:
         types = kernel_types(kernel, memory)
-        module = types.struct("module")
-        if module is None or (name := module.members.get("name")) is None or name.offset != NAME * memory.words.size:
+        module = types.get("struct module")
+        if module is None or (name := module.get("name")) is None or name.offset != NAME * memory.words.size:
             return None
-        places = {ours: module.members[theirs].offset for theirs, ours in MEMBERS.items() if theirs in module.members}
-        if "mkobj" in module.members and (inner := types.struct_of(module.members["mkobj"].type)) is not None:
-            outer = module.members["mkobj"].offset
+        places = {ours: member.offset for theirs, ours in MEMBERS.items() if (member := module.get(theirs)) is not None}
+        if (outer := module.get("mkobj")) is not None:
             for theirs, ours in (("kobj", "kobject"), ("mod", "owner")):
-                if theirs in inner.members:
-                    places[ours] = outer + inner.members[theirs].offset
+                if (inner := outer.type.get(theirs)) is not None:
+                    places[ours] = outer.offset + inner.offset
         regions = typed_regions(types)
         told = [*places.values(), *(place for region in regions for place in (region.base, region.node or 0))]
         return Fields(regions, **places) if max(told, default=0) < min(module.size, MAX_SIZE) else None

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from kallsift.errors import UnmappedError
-from kallsift.kernel.access.btf import Btf
 from kallsift.kernel.access.virtual_memory import PAGE, VirtualMemory
 from kallsift.modules.struct_module import Structures, numbers_at
+from kallsift.types.types import Types
 
 LAYOUTS = ("core", "init", "data")
 """Names of the parts up to 6.3: ``core_layout``, ``init_layout`` and, on some machines, ``data_layout``."""
@@ -121,26 +121,33 @@ def bounds(memory: VirtualMemory, address: int, places: Sequence[RegionPlace]) -
     return tuple(part for part in (*code, *rest) if part)
 
 
-def typed_regions(types: Btf) -> tuple[RegionPlace, ...]:
+def typed_regions(types: Types) -> tuple[RegionPlace, ...]:
     """Return the fields that the kernel's types describe.
 
     They are members of one type each, or an array; the result is empty if the types have neither.
     """
-    module = types.struct("module")
+    module = types.get("struct module")
     if module is None:
         return ()
-    wholes = [(name, module.members.get(f"{name}_layout")) for name in LAYOUTS]
-    parts = [(name, member.offset, types.struct_of(member.type)) for name, member in wholes if member is not None]
-    if (array := module.members.get("mem")) is not None and types.length(array.type) == len(KINDS):
-        step = types.size(array.type) // len(KINDS)
-        inner = types.struct_of(array.type)
-        parts = [(name, array.offset + number * step, inner) for number, name in enumerate(KINDS)]
+    wholes = [(name, module.get(f"{name}_layout")) for name in LAYOUTS]
+    parts = [(name, member.offset, member.type) for name, member in wholes if member is not None]
+    if (array := module.get("mem")) is not None and array.type.length == len(KINDS):
+        inner = array.type.resolved.target
+        parts = [(name, array.offset + number * inner.size, inner) for number, name in enumerate(KINDS)]
     places = []
     for name, offset, inner in parts:
-        if inner is None or "base" not in inner.members or "size" not in inner.members:
+        base, size, node, text_size = (inner.get(member) for member in ("base", "size", "mtn", "text_size"))
+        if base is None or size is None:
             return ()
-        at = {member: offset + inner.members[member].offset for member in inner.members}
-        places.append(RegionPlace(name, at["base"], at["size"], at.get("mtn"), at.get("text_size")))
+        places.append(
+            RegionPlace(
+                name,
+                offset + base.offset,
+                offset + size.offset,
+                None if node is None else offset + node.offset,
+                None if text_size is None else offset + text_size.offset,
+            )
+        )
     return tuple(places)
 
 

@@ -208,3 +208,16 @@ def image_memory(kernel: Kernel) -> VirtualMemory:
         if segment.start + by >= 0 and segment.end + by <= words.mask + 1
     )
     return VirtualMemory(replace(kernel.memory, segments=segments), None, None, words)
+
+
+def readable_memory(kernel: Kernel) -> VirtualMemory:
+    """Return the virtual memory of a kernel that runs; of an image, the image at the addresses of its symbols.
+
+    Raises:
+        KallsiftError: if nothing tells how it is mapped.
+    """
+    if kernel.memory.image is None:
+        return virtual_memory(kernel)
+    if not kernel.is_placed:
+        raise KallsiftError("nothing tells which addresses this image has; read its file by kernel.memory")
+    return image_memory(kernel)

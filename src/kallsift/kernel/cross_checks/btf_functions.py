@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from kallsift.arrays import distinct
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.symbol_table import SymbolTable
-from kallsift.kernel.access.btf import FUNC, MAX_SIZE, BtfError, parse
-from kallsift.kernel.cross_checks.btf_walk import types_of_kind
+from kallsift.kernel.access.btf_blob import MAX_SIZE, BtfError, Kind, parse
 from kallsift.kernel.cross_checks.findings import Finding, Source
 from kallsift.kernel.cross_checks.name_keys import Names, is_among, matches
 from kallsift.kernel.cross_checks.near_names import MIN_KEPT, NearNames, is_part
@@ -65,11 +64,11 @@ def _functions(memory: Memory, placement: Placement, names: Names) -> Names | No
     if not 0 < stop - start < MAX_SIZE:
         return None
     try:
-        types = parse(memory.read(placement.physical(start), stop - start), placement.words.size)
+        types = parse(memory.read(placement.physical(start), stop - start))
+        places = types.of_kind(Kind.FUNC)
     except (UnmappedError, BtfError):
         return None
-    places = types_of_kind(types.words, FUNC)
-    if places is None or len(places) < MIN_FUNCTIONS:
+    if len(places) < MIN_FUNCTIONS:
         return None
     starts = types.words[places].astype(np.int64)
     text = np.frombuffer(types.strings, np.uint8)

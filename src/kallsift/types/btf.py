@@ -1,0 +1,173 @@
+"""All types of one kernel or module by their numbers: kinds, names and records, each decoded when it is asked for.
+
+A module's types build on the kernel's (split BTF): its numbers go on behind the kernel's last one, and so do its names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.arrays import is_in
+from kallsift.kernel.access.btf_blob import EACH, FIXED, BtfBlob, BtfError, Kind
+from kallsift.kernel.access.btf_index import MAX_COUNT, WORDS
+
+MAX_SAME = 64
+"""Highest number of places among the strings at which a name is found; kernels have each string once."""
+
+MAX_NAME = 1024
+"""Highest number of characters of a name; the kernel allows 512."""
+
+MAX_HOLDERS = 4096
+"""Highest number of types that are searched for a record of one name."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Btf:
+    """Types by number. Number 0 is ``void``.
+
+    Attributes:
+        blob: the own types.
+        word_size: bytes of a pointer.
+        base: the types that these build on; None of a kernel's.
+    """
+
+    blob: BtfBlob
+    word_size: int
+    base: Btf | None = None
+
+    def __len__(self) -> int:
+        """Return how many numbers there are, that of ``void`` included."""
+        return self.first + len(self.blob.starts)
+
+    def __repr__(self) -> str:
+        return f"<Btf: {len(self) - 1:,} types, {len(self) - self.first:,} of its own>"
+
+    @cached_property
+    def first(self) -> int:
+        """Number of the first own type."""
+        return 1 if self.base is None else len(self.base)
+
+    @cached_property
+    def name_base(self) -> int:
+        """Offset of the first own name."""
+        return 0 if self.base is None else self.base.name_base + len(self.base.blob.strings)
+
+    @cached_property
+    def has_signed_enums(self) -> bool:
+        """Whether the writer marked signed enumerations; if no type is marked, it knew no such mark (before 6.1)."""
+        infos = self.blob.words[self.blob.of_kind(Kind.ENUM) + 1]
+        own = bool((infos >> np.uint32(31)).any())
+        return own or (self.base is not None and self.base.has_signed_enums)
+
+    def _entry(self, number: int) -> tuple[BtfBlob, int]:
+        """Return the blob that has a type, and the index of its first word.
+
+        Raises:
+            BtfError: if there is no such type.
+        """
+        if not 0 < number < len(self):
+            raise BtfError(f"there is no type {number}")
+        if self.base is not None and number < self.first:
+            return self.base._entry(number)
+        return self.blob, int(self.blob.starts[number - self.first])
+
+    def info(self, number: int) -> tuple[Kind, int, bool]:
+        """Return kind, count of records and flag of a type.
+
+        Raises:
+            BtfError: if there is no such type, or it is of a kind that is not known here.
+        """
+        if not number:
+            return Kind.VOID, 0, False
+        blob, place = self._entry(number)
+        info = int(blob.words[place + 1])
+        if info >> 24 & 0x7F >= len(Kind):
+            raise BtfError(f"type {number} is of kind {info >> 24 & 0x7F}, which is newer than this program")
+        return Kind(info >> 24 & 0x7F), info & MAX_COUNT, bool(info >> 31)
+
+    def name(self, number: int) -> str:
+        """Return a type's own name, empty where it has none."""
+        if not number:
+            return "void"
+        blob, place = self._entry(number)
+        return self.text(int(blob.words[place]))
+
+    def third(self, number: int) -> int:
+        """Return a type's size, or the number of the type that it is made of."""
+        blob, place = self._entry(number)
+        return int(blob.words[place + 2])
+
+    def behind(self, number: int) -> list[int]:
+        """Return the words behind those that all types have, without records."""
+        blob, place = self._entry(number)
+        words: list[int] = blob.words[place + WORDS :][: FIXED.get(self.info(number)[0], 0)].tolist()
+        return words
+
+    def records(self, number: int) -> NDArray[np.uint32]:
+        """Return a type's records, shape (count, words of each)."""
+        blob, place = self._entry(number)
+        kind, count, _ = self.info(number)
+        each = EACH.get(kind, 0)
+        return blob.words[place + WORDS :][: each * count].reshape(-1, max(each, 1))
+
+    def text(self, offset: int) -> str:
+        """Return the name at an offset, read as Latin-1.
+
+        Raises:
+            BtfError: if there is none.
+        """
+        if self.base is not None and offset < self.name_base:
+            return self.base.text(offset)
+        start = offset - self.name_base
+        end = self.blob.strings.find(b"\0", start, start + MAX_NAME)
+        if not 0 <= start < len(self.blob.strings) or end < 0:
+            raise BtfError(f"there is no name at {offset:#x}, or it does not end")
+        return self.blob.strings[start:end].decode("latin-1")
+
+    def offsets(self, name: str) -> list[int]:
+        """Return all offsets of a name, those of the base first; of more than `MAX_SAME` the first."""
+        found = [] if self.base is None else self.base.offsets(name)
+        if not name or "\0" in name or max(name) > "\xff":
+            return found
+        wanted, strings = name.encode("latin-1") + b"\0", self.blob.strings
+        # each name has the NUL of the one before it, but for the first
+        place = -1 if strings.startswith(wanted) else strings.find(b"\0" + wanted)
+        while len(found) < MAX_SAME and (place >= 0 or strings.startswith(wanted)):
+            found.append(self.name_base + place + 1)
+            place = strings.find(b"\0" + wanted, place + 1)
+            if place < 0:
+                break
+        return found
+
+    def named(self, name: str) -> list[int]:
+        """Return the numbers of all types of a name, ascending."""
+        return self._named(np.array(self.offsets(name), np.uint32))
+
+    def _named(self, offsets: NDArray[np.uint32]) -> list[int]:
+        below = [] if self.base is None else self.base._named(offsets)
+        own = self.blob.words[self.blob.starts]
+        return [*below, *(np.flatnonzero(is_in(own, offsets)) + self.first).tolist()]
+
+    def of_kind(self, kind: Kind) -> NDArray[np.int64]:
+        """Return the numbers of all types of a kind, ascending."""
+        own = np.flatnonzero(self.blob.kinds == kind) + self.first
+        return own if self.base is None else np.concatenate((self.base.of_kind(kind), own))
+
+    def with_record(self, name: str, *kinds: Kind) -> list[int]:
+        """Return the numbers of the types of some kinds that have a record of a name, such as an enumerator.
+
+        Of more than `MAX_HOLDERS` the first ones are looked through.
+        """
+        return self._with_record(np.array(self.offsets(name), np.uint32), kinds)
+
+    def _with_record(self, offsets: NDArray[np.uint32], kinds: tuple[Kind, ...]) -> list[int]:
+        below = [] if self.base is None else self.base._with_record(offsets, kinds)
+        places = np.flatnonzero(is_in(self.blob.words, offsets))
+        owners = np.searchsorted(self.blob.starts, places, "right") - 1
+        owners = owners[is_in(self.blob.kinds[owners], np.array(kinds, np.uint8))]
+        numbers = list(dict.fromkeys((owners + self.first).tolist()))[:MAX_HOLDERS]
+        return [*below, *(number for number in numbers if (self.records(number)[:, 0, None] == offsets).any())]

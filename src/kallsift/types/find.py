@@ -1,0 +1,134 @@
+"""Find the types that a kernel carries of itself: by its symbols, or by their header inside the image.
+
+Where the table lists text alone, no symbol names them. Then a header counts whose sections follow each other, at the
+image's distance, and whose functions are the table's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.errors import KallsiftError, UnmappedError
+from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.kernel.access.btf_blob import HEADER, LAYOUT_HEADER, MAGIC, MAX_SIZE, BtfError, Kind, parse, whole_size
+from kallsift.kernel.access.image_sections import PER_CPU
+from kallsift.kernel.access.list_head import DATA
+from kallsift.kernel.access.string_search import places_of
+from kallsift.kernel.access.virtual_memory import VirtualMemory
+from kallsift.kernel.kernel import Kernel
+from kallsift.kernel.placement.pointers import AFTER, BEFORE
+from kallsift.types.btf import Btf
+from kallsift.types.types import Types
+
+BOUNDS = ("__start_BTF", "__stop_BTF")
+
+MAX_HEADERS = 256
+"""Highest number of places with the bytes of a header that are tried; a kernel has some 20."""
+
+MIN_FUNCTIONS = 256
+"""Lowest number of functions among the types that makes a comparison with symbols useful."""
+
+MAX_UNLISTED = 1 / 128
+"""Share of them that a table which lists text alone may lack: those of ``.exit.text``, where that lies elsewhere."""
+
+ADDED = "_impl"
+"""Suffix of the functions that resolve_btfids adds for those with hidden arguments (since 7.1)."""
+
+
+def kernel_types(kernel: Kernel, memory: VirtualMemory) -> Types:
+    """Return the types that a kernel carries of itself.
+
+    Raises:
+        BtfError: if it has none, or they cannot be read.
+    """
+    start, stop = (kernel.symbols.find(name) for name in BOUNDS)
+    if start is not None and stop is not None:
+        low, high = (int(kernel.symbols.addresses[index]) for index in (start, stop))
+        if not HEADER <= high - low < MAX_SIZE:
+            raise BtfError("the kernel has no types of its own")
+        try:
+            return _types(memory.read(low, high - low), BOUNDS[0], kernel, memory)
+        except UnmappedError as error:
+            raise BtfError(f"the kernel's types cannot be read: {error}") from error
+    if DATA in kernel.symbols:
+        raise BtfError("the kernel has no types of its own (CONFIG_DEBUG_INFO_BTF); a file of the same build has them")
+    found = {types.btf.blob.data.tobytes(): types for types in _by_header(kernel, memory)}
+    if len(found) != 1:
+        raise BtfError(
+            "the kernel has no types of its own: no header of any is found in its image"
+            if not found
+            else "several types are found in the image, and nothing tells which are the kernel's"
+        )
+    return next(iter(found.values()))
+
+
+def given_types(kernel: Kernel, memory: VirtualMemory, data: NDArray[np.uint8], name: str) -> Types:
+    """Return the types in the bytes of a file, such as ``/sys/kernel/btf/vmlinux`` of the same build.
+
+    Raises:
+        BtfError: if they are none, or not this kernel's.
+    """
+    try:
+        types = _types(data, name, kernel, memory)
+    except BtfError as error:
+        raise BtfError(f"{name}: {error}") from error
+    problem = contradiction(types.btf, kernel.symbols)
+    if problem is not None:
+        raise BtfError(f"{name}: not the types of this build: {problem}")
+    return types
+
+
+def contradiction(btf: Btf, symbols: SymbolTable) -> str | None:
+    """Return what shows that types are not those of a kernel; None if nothing does.
+
+    Each function that they name is a symbol, and each per-CPU variable is one at the offset that they say. Of these no
+    more may be missing than the table has lost names, and `MAX_UNLISTED` of the functions.
+    """
+    functions = {btf.name(number) for number in btf.of_kind(Kind.FUNC).tolist()}
+    functions = {name for name in functions if not name.endswith(ADDED)}
+    if len(functions) < MIN_FUNCTIONS:
+        return f"they name only {len(functions)} functions"
+    names, lost = symbols.names(), len(symbols) - int(symbols.whole.sum())
+    missing = functions.difference(names)
+    # compilers append to the names of functions that they changed
+    missing -= {name.partition(".")[0] for name in names} if missing else set()
+    unlisted = 0 if DATA in symbols else int(MAX_UNLISTED * len(functions))
+    if len(missing) > lost + unlisted:
+        return f"{len(missing):,} of their {len(functions):,} functions are none of the kernel's"
+    start = symbols.find(PER_CPU[0])
+    if start is None:
+        return None
+    wanted = {
+        (btf.name(number), int(symbols.addresses[start]) + offset)
+        for section in btf.of_kind(Kind.DATASEC).tolist()
+        for number, offset, _ in btf.records(section).tolist()
+    }
+    misplaced = len(wanted.difference(zip(names, symbols.addresses.tolist(), strict=True)))
+    return f"{misplaced:,} of their {len(wanted):,} per-CPU variables lie elsewhere" if misplaced > lost else None
+
+
+def _types(data: NDArray[np.uint8], source: str, kernel: Kernel, memory: VirtualMemory) -> Types:
+    btf = Btf(parse(data), kernel.symbols.word_size)
+    len(btf)  # the types must follow each other
+    return Types(btf, source, kernel, memory)
+
+
+def _by_header(kernel: Kernel, memory: VirtualMemory) -> Iterator[Types]:
+    """Yield the types in the image that begin with a header and whose functions are the table's."""
+    window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
+    for size in (HEADER, LAYOUT_HEADER):
+        order: Literal["little", "big"] = "little" if kernel.byte_order == "<" else "big"
+        mark = MAGIC.to_bytes(2, order) + b"\1\0" + size.to_bytes(4, order)
+        for place in places_of(window, mark, MAX_HEADERS):
+            address = place + kernel.distance & memory.words.mask
+            try:
+                data = memory.read(address, whole_size(memory.read(address, LAYOUT_HEADER)))
+                types = _types(data, f"{address:#x}", kernel, memory)
+                if contradiction(types.btf, kernel.symbols) is None:
+                    yield types
+            except KallsiftError:
+                continue

@@ -1,0 +1,154 @@
+"""Tell the types of symbols: BTF has those of functions and per-CPU variables; of others, known names have theirs.
+
+What an entry of the table below says holds only if the type has room before the next symbol. Where a name had several
+types, the first that the kernel has and that fits is taken; no release decides.
+"""
+
+from __future__ import annotations
+
+import re
+
+from kallsift.kallsyms.symbol_table import Symbol
+from kallsift.kernel.access.btf_blob import BtfError, Kind
+from kallsift.kernel.access.image_sections import PER_CPU, address_of
+from kallsift.types.derived import derived
+from kallsift.types.type import Type
+from kallsift.types.types import Types
+
+SPELLED = re.compile(r"(?P<base>[\w ]*\w) ?(?P<stars>\**)(?P<array>\[(?P<length>\d*)\])?")
+"""A type as the table writes it: ``[]`` is as long as there is room."""
+
+UNNAMED = "struct with "
+"""What begins the entry of a structure without a name: its members follow."""
+
+_NAMES_BY_TYPE: dict[str, str] = {
+    "struct list_head": "modules net_namespace_list slab_caches super_blocks pci_root_buses vmap_area_list "
+    "tty_drivers bpf_kallsyms ftrace_mod_maps ftrace_ops_trampoline_list btf_modules",
+    "struct task_struct": "init_task",
+    "struct mm_struct": "init_mm",
+    "struct files_struct": "init_files",
+    "struct pid_namespace": "init_pid_ns",
+    "struct user_namespace": "init_user_ns",
+    "struct uts_namespace": "init_uts_ns",
+    "struct ipc_namespace": "init_ipc_ns",
+    "struct net": "init_net",
+    "struct nsproxy": "init_nsproxy",
+    "struct css_set": "init_css_set",
+    "struct cgroup_root": "cgrp_dfl_root",
+    "struct idr": "prog_idr map_idr link_idr btf_idr",
+    "unsigned long": "page_offset_base vmemmap_base vmalloc_base max_pfn max_low_pfn min_low_pfn "
+    "__highest_present_section_nr tainted_mask module_addr_min module_addr_max",
+    "unsigned int": "nr_cpu_ids nr_node_ids log_buf_len nr_swapfiles total_nr_irqs kallsyms_num_syms",
+    "int": "cap_last_cap nr_vmap_nodes nr_irqs hugetlb_max_hstate",
+    "struct printk_ringbuffer *": "prb",
+    "char *": "log_buf saved_command_line",
+    "struct mem_section **": "mem_section",
+    "struct kset *": "module_kset",
+    "struct vmap_node *": "vmap_nodes",
+    "struct ftrace_ops *": "ftrace_ops_list",
+    "struct kernfs_node *": "sysfs_root_kn",
+    "struct kmem_cache *": "task_struct_cachep",
+    "unsigned long[]": "__per_cpu_offset",
+    "gate_desc[]": "idt_table",
+    "void *[]": "sys_call_table",
+    "struct pglist_data *[]": "node_data",
+    "nodemask_t[]": "node_states",
+    "struct hstate[]": "hstates",
+    "struct swap_info_struct *[]": "swap_info",
+    "atomic_long_t[]": "vm_node_stat vm_zone_stat",
+    "struct tk_data[]": "timekeeper_data",
+    "struct taint_flag[]": "taint_flags",
+    "struct mod_tree_root": "mod_tree",
+    "struct resource": "iomem_resource ioport_resource",
+    "u64": "jiffies_64",
+    "struct inet_hashinfo": "tcp_hashinfo",
+    "struct file_operations": "socket_file_ops",
+    "struct dentry_operations": "sockfs_dentry_operations",
+    "struct atomic_notifier_head": "keyboard_notifier_list",
+    "struct cpumask": "__cpu_online_mask __cpu_possible_mask __cpu_present_mask",
+}
+
+SYMBOL_TYPES: dict[str, tuple[str, ...]] = {
+    **{name: (type_,) for type_, names in _NAMES_BY_TYPE.items() for name in names.split()},
+    "tk_core": ("struct tk_data", f"{UNNAMED}seq timekeeper"),
+    "irq_desc_tree": ("struct radix_tree_root", "struct xarray"),
+    "runqueues": ("struct rq",),
+}
+"""Possible types of well-known symbols."""
+
+
+def type_of_symbol(types: Types, name: str) -> Type | None:
+    """Return the type of a symbol; None where nothing tells it, or not of which of several symbols of the name."""
+    symbols = types.kernel.symbols.all(name)
+    if not symbols:
+        return None
+    function = types.function(name)
+    if function is not None:
+        return function
+    try:
+        variable = _per_cpu(types, name, symbols)
+    except BtfError:
+        variable = None
+    if variable is not None:
+        return variable
+    found = [type_ for symbol in symbols if (type_ := _known(types, name, _room(types, symbol))) is not None]
+    return found[0] if len(found) == 1 else None
+
+
+def _per_cpu(types: Types, name: str, symbols: tuple[Symbol, ...]) -> Type | None:
+    """Return the type of a per-CPU variable, whose section says where it stands."""
+    start = address_of(types.kernel, PER_CPU[0])
+    numbers = {number for number in types.btf.named(name) if Type(types.btf, number).kind is Kind.VAR}
+    if not numbers or start is None:
+        return None
+    places = {symbol.address - start for symbol in symbols}
+    found = {
+        number
+        for section in types.btf.of_kind(Kind.DATASEC).tolist()
+        for number, offset, _ in types.btf.records(section).tolist()
+        if number in numbers and offset in places
+    }
+    type_ = Type(types.btf, found.pop()).target if len(found) == 1 else None
+    return type_ if type_ is not None and type_.size else None
+
+
+def _room(types: Types, symbol: Symbol) -> int:
+    """Return the bytes up to the next symbol; 0 behind the last one."""
+    location = types.kernel.symbols.at(symbol.address)
+    return 0 if location is None or location.size is None else location.size
+
+
+def _known(types: Types, name: str, room: int) -> Type | None:
+    """Return the first type that the table has for a name, that the kernel has, and that the room is enough for."""
+    for spelled in SYMBOL_TYPES.get(name, ()):
+        try:
+            found = _spelled(types, spelled, room)
+            if found is not None and 0 < found.size <= room:
+                return found
+        except BtfError:
+            continue
+    return None
+
+
+def _spelled(types: Types, spelled: str, room: int) -> Type | None:
+    """Return the type that an entry of the table means; None if the kernel has no such type."""
+    if spelled.startswith(UNNAMED):
+        return _unnamed(types, spelled.removeprefix(UNNAMED).split())
+    match = SPELLED.fullmatch(spelled)
+    assert match is not None
+    base = Type(types.btf, 0) if match["base"] == "void" else types.get(match["base"])
+    if base is None:
+        return None
+    if match["array"] is None:
+        return derived(base, len(match["stars"]), None)
+    element = derived(base, len(match["stars"]), None).size
+    length = int(match["length"]) if match["length"] else room // element if element else 0
+    return derived(base, len(match["stars"]), length)
+
+
+def _unnamed(types: Types, members: list[str]) -> Type | None:
+    """Return the structure without a name that has just these members; None if not one has."""
+    numbers = types.btf.with_record(members[-1], Kind.STRUCT)
+    found = [Type(types.btf, number) for number in numbers]
+    found = [type_ for type_ in found if not type_.name and [member.name for member in type_.members] == members]
+    return found[0] if len(found) == 1 else None

@@ -1,0 +1,255 @@
+"""A single type: what it is, how large, and its members, enumerators or parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from kallsift.kallsyms.escapes import escaped_text
+from kallsift.kernel.access.btf_blob import BtfError, Kind
+from kallsift.types.btf import Btf
+from kallsift.types.by_name import ByName
+
+MAX_DEPTH = 32
+"""Highest number of types that are followed from one to the next, through names, qualifiers and arrays."""
+
+MAX_SIZE = 1 << 48
+"""Highest size of a type in bytes."""
+
+MAX_MEMBERS = 1 << 20
+"""Highest number of members, enumerators or parameters of a type."""
+
+MAX_UNNAMED = 1 << 12
+"""Highest number of unnamed members inside of one type that are followed."""
+
+NAMES_FOR = (Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG)
+"""Kinds that stand for another type."""
+
+COMPOSITE = (Kind.STRUCT, Kind.UNION)
+ENUMS = (Kind.ENUM, Kind.ENUM64)
+SIZED = (Kind.INT, *COMPOSITE, *ENUMS, Kind.FLOAT, Kind.DATASEC)
+
+SIGNED = 1
+"""Bit of an integer's encoding, ``BTF_INT_SIGNED``."""
+
+
+@dataclass(frozen=True, repr=False)
+class Member:
+    """A member of a structure or union.
+
+    Attributes:
+        name: empty where it has none.
+        type: its type.
+        bit_offset: bits from the beginning of the type that was asked.
+        bits: width of a bit field; None for all others.
+    """
+
+    name: str
+    type: Type
+    bit_offset: int
+    bits: int | None = None
+
+    @property
+    def offset(self) -> int:
+        """Bytes from the beginning of the type that was asked; of a bit field, where its first bit's byte is."""
+        return self.bit_offset // 8
+
+    def __repr__(self) -> str:
+        bits = "" if self.bits is None else f", bit {self.bit_offset % 8}, {self.bits} wide"
+        return f"<Member {escaped_text(self.name)} at {self.offset}{bits}>"
+
+
+@dataclass(frozen=True, repr=False)
+class Parameter:
+    """A parameter of a function; its type is ``void`` and its name empty for ``...``."""
+
+    name: str
+    type: Type
+
+    def __repr__(self) -> str:
+        return f"<Parameter {escaped_text(self.name)}: {self.type.spelled()[:100]}>"
+
+
+@dataclass(frozen=True, repr=False)
+class Type(ByName[Member]):
+    """A type by its number; ``type_["name"]`` is a member of a structure or union.
+
+    Attributes:
+        btf: all types.
+        number: its own.
+    """
+
+    btf: Btf
+    number: int
+
+    def __repr__(self) -> str:
+        return f"<Type {self.number}: {self.spelled()[:100]}, {self.size} bytes>"
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of type it is.
+
+        Raises:
+            BtfError: if there is no such type, or it is of a kind that is not known here.
+        """
+        return self.btf.info(self.number)[0]
+
+    @cached_property
+    def name(self) -> str:
+        """Its own name, without ``struct`` and the like; empty where it has none."""
+        return self.btf.name(self.number)
+
+    @property
+    def target(self) -> Type:
+        """What a pointer points at, an array has as elements, a name stands for, or a function returns.
+
+        Raises:
+            BtfError: if it is none of these.
+        """
+        kind = self.kind
+        if kind is Kind.ARRAY:
+            return Type(self.btf, self.btf.behind(self.number)[0])
+        if kind in (Kind.VOID, Kind.FWD, *SIZED):
+            raise BtfError(f"type {self.number} is made of no other type")
+        return Type(self.btf, self.btf.third(self.number))
+
+    @property
+    def length(self) -> int:
+        """How many elements an array has; 1 for what is none."""
+        resolved = self.resolved
+        return self.btf.behind(resolved.number)[2] if resolved.kind is Kind.ARRAY else 1
+
+    @property
+    def resolved(self) -> Type:
+        """The type that a name or a qualified type stands for.
+
+        Raises:
+            BtfError: if it stands for nothing.
+        """
+        found = self
+        for _ in range(MAX_DEPTH):
+            if found.kind not in NAMES_FOR:
+                return found
+            found = found.target
+        raise BtfError(f"the names from type {self.number} on do not end")
+
+    @property
+    def size(self) -> int:
+        """Bytes; 0 where it has none, as functions and ``void``.
+
+        Raises:
+            BtfError: if its types lead nowhere, or to more than `MAX_SIZE`.
+        """
+        factor, found = 1, self
+        for _ in range(MAX_DEPTH):
+            found = found.resolved
+            kind = found.kind
+            if kind is Kind.PTR:
+                return factor * self.btf.word_size
+            if kind not in (Kind.ARRAY, Kind.VAR):
+                size = factor * (self.btf.third(found.number) if kind in SIZED else 0)
+                if size > MAX_SIZE:
+                    break
+                return size
+            factor *= found.length
+            found = found.target
+        raise BtfError(f"type {self.number} is larger than any can be, or does not end")
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether it is an integer or an enumeration with a sign."""
+        resolved = self.resolved
+        kind, _, flag = self.btf.info(resolved.number)
+        if kind is Kind.INT:
+            return bool(self.btf.behind(resolved.number)[0] >> 24 & SIGNED)
+        return kind in ENUMS and (flag or (kind is Kind.ENUM and not self.btf.has_signed_enums))
+
+    @cached_property
+    def members(self) -> tuple[Member, ...]:
+        """Members of a structure or union in their order, those without a name as they are; empty of all others.
+
+        Raises:
+            BtfError: if there are more than `MAX_MEMBERS`.
+        """
+        return tuple(self._members())
+
+    def _members(self) -> Iterator[Member]:
+        resolved = self.resolved
+        kind, count, has_bits = self.btf.info(resolved.number)
+        if kind not in COMPOSITE:
+            return
+        if count > MAX_MEMBERS:
+            raise BtfError(f"type {self.number} has more members than any can have")
+        for name, number, position in self.btf.records(resolved.number).tolist():
+            # with the flag, the upper byte is a bit field's width
+            offset, bits = (position & 0xFFFFFF, position >> 24 or None) if has_bits else (position, None)
+            yield Member(self.btf.text(name), Type(self.btf, number), offset, bits)
+
+    def get(self, name: str) -> Member | None:
+        """Return the member of a name, those of members without a name included; None if there is none."""
+        waiting: list[tuple[Type, int]] = [(self.resolved, 0)]
+        seen = {self.resolved.number}
+        for type_, offset in waiting:
+            for member in type_.members:
+                if member.name == name and name:
+                    return Member(name, member.type, offset + member.bit_offset, member.bits)
+                if not member.name and (inner := member.type.resolved).kind in COMPOSITE and inner.number not in seen:
+                    seen.add(inner.number)
+                    if len(waiting) < MAX_UNNAMED:
+                        waiting.append((inner, offset + member.bit_offset))
+        return None
+
+    @property
+    def enumerators(self) -> dict[str, int]:
+        """Values of an enumeration by name, in its order; empty of all others.
+
+        Raises:
+            BtfError: if there are more than `MAX_MEMBERS`.
+        """
+        resolved = self.resolved
+        kind, count, _ = self.btf.info(resolved.number)
+        if kind not in ENUMS:
+            return {}
+        if count > MAX_MEMBERS:
+            raise BtfError(f"type {self.number} has more enumerators than any can have")
+        width = 32 if kind is Kind.ENUM else 64
+        limit = 1 << width - 1 if resolved.is_signed else 1 << width
+        values = {}
+        for name, low, *high in self.btf.records(resolved.number).tolist():
+            value = low + (high[0] << 32 if high else 0)
+            values[self.btf.text(name)] = value - (1 << width) if value >= limit else value
+        return values
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Parameters of a function or of its prototype, in their order; empty of all others."""
+        prototype = self._prototype
+        if prototype is None:
+            return ()
+        rows = self.btf.records(prototype.number)[:MAX_MEMBERS].tolist()
+        return tuple(Parameter(self.btf.text(name), Type(self.btf, number)) for name, number in rows)
+
+    @property
+    def returns(self) -> Type | None:
+        """What a function returns; None for what is none."""
+        return None if self._prototype is None else self._prototype.target
+
+    @property
+    def _prototype(self) -> Type | None:
+        found = self.resolved
+        if found.kind is Kind.FUNC:
+            found = found.target
+        return found if found.kind is Kind.FUNC_PROTO else None
+
+    def spelled(self, name: str = "") -> str:
+        """Return the type as C spells it, or the declaration of something of a name that has it."""
+        from kallsift.types.c_declaration import declaration
+
+        return declaration(self, name)
+
+    def c(self) -> str:
+        """Return its definition in C, with offset and size of each member behind it, as pahole prints them."""
+        from kallsift.types.c_definition import definition
+
+        return definition(self)

@@ -1,0 +1,123 @@
+"""What one asks for types: by name, by enumerator, of a symbol, of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kallsift.kallsyms.escapes import escaped
+from kallsift.kernel.access.btf_blob import BtfError, Kind
+from kallsift.kernel.access.virtual_memory import VirtualMemory
+from kallsift.kernel.kernel import Kernel
+from kallsift.types.btf import Btf
+from kallsift.types.by_name import ByName
+from kallsift.types.type import COMPOSITE, ENUMS, Type
+
+KEYWORDS = {"struct": (Kind.STRUCT, Kind.FWD), "union": (Kind.UNION, Kind.FWD), "enum": ENUMS}
+"""Kinds that a word before a name asks for."""
+
+ORDER = (*COMPOSITE, *ENUMS, Kind.TYPEDEF, Kind.INT, Kind.FLOAT, Kind.FUNC, Kind.VAR, Kind.FWD, Kind.DATASEC)
+"""Kinds that a name can be asked of, those first that a name alone means first."""
+
+
+SPELLINGS = {
+    "unsigned": "unsigned int",
+    "short": "short int",
+    "unsigned short": "short unsigned int",
+    "long": "long int",
+    "unsigned long": "long unsigned int",
+    "long long": "long long int",
+    "unsigned long long": "long long unsigned int",
+}
+"""How GCC writes integers that C programs call otherwise; Clang writes them as these do."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Types(ByName[Type]):
+    """All types of a kernel, or of one of its modules together with the kernel's.
+
+    Attributes:
+        btf: the types by number.
+        source: where they were found.
+        kernel: whose they are.
+        memory: its memory.
+    """
+
+    btf: Btf
+    source: str
+    kernel: Kernel
+    memory: VirtualMemory
+
+    def __len__(self) -> int:
+        """Return how many types there are."""
+        return len(self.btf) - 1
+
+    def __repr__(self) -> str:
+        return f"<Types: {len(self):,} from {escaped(self.source)}>"
+
+    def __iter__(self) -> Iterator[Type]:
+        return (Type(self.btf, number) for number in range(1, len(self.btf)))
+
+    def get(self, name: str) -> Type | None:
+        """Return the type of a name: of several, the one with most members; None if there is none."""
+        return next(iter(self.all(name)), None)
+
+    def all(self, name: str) -> tuple[Type, ...]:
+        """Return all types of a name, with or without ``struct`` and the like: those with most members first."""
+        word, _, rest = name.partition(" ")
+        kinds, name = (KEYWORDS[word], rest) if word in KEYWORDS and rest else (ORDER, name)
+        found = [(self.btf.info(number), number) for number in self.btf.named(name) if self._is_known(number)]
+        chosen = [
+            (
+                ORDER.index(kind) if kind not in COMPOSITE else 0,
+                -count,
+                -number if number >= self.btf.first else 0,
+                number,
+            )
+            for (kind, count, _), number in found
+            if kind in kinds and kind in ORDER
+        ]
+        if not chosen and name in SPELLINGS:
+            return self.all(SPELLINGS[name])
+        return tuple(Type(self.btf, number) for *_, number in sorted(chosen))
+
+    def _is_known(self, number: int) -> bool:
+        try:
+            self.btf.info(number)
+        except BtfError:
+            return False
+        return True
+
+    def enumerator(self, name: str) -> Type | None:
+        """Return the first enumeration that has an enumerator of a name; None if none has."""
+        numbers = self.btf.with_record(name, *ENUMS)
+        return Type(self.btf, numbers[0]) if numbers else None
+
+    def function(self, name: str) -> Type | None:
+        """Return the function of a name, with its prototype; None if there is none."""
+        found = (Type(self.btf, number) for number in self.btf.named(name))
+        return next((type_ for type_ in found if type_.kind is Kind.FUNC), None)
+
+    def of_symbol(self, name: str) -> Type | None:
+        """Return the type of a symbol: of a function, a per-CPU variable, or one that is known by name.
+
+        None where there is no such symbol, nothing tells its type, or it has less room than its type needs.
+        """
+        from kallsift.types.symbol_types import type_of_symbol
+
+        return type_of_symbol(self, name)
+
+    def module(self, name: str) -> Types:
+        """Return the types of a loaded module, together with the kernel's.
+
+        Raises:
+            KallsiftError: if it has none, or they cannot be read.
+        """
+        from kallsift.types.module_types import module_types
+
+        return module_types(self, name)
+
+    def counts(self) -> dict[Kind, int]:
+        """Return how many types there are of each kind, the most frequent first."""
+        numbers = {kind: len(self.btf.of_kind(kind)) for kind in Kind if kind}
+        return dict(sorted(((kind, count) for kind, count in numbers.items() if count), key=lambda row: -row[1]))

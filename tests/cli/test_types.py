@@ -1,0 +1,107 @@
+"""``kallsift types``: definitions, counts, files of types, and what the exit code says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Command, Plant
+from tests.kernel.made_up import made_up
+from tests.types.typed_kernel import TASK, kernel_types, module_types, typed_kernel
+
+
+def test_definitions(command: Command, plant: Plant) -> None:
+    plant(typed_kernel())
+    result = command("types", "dump", "struct list_head", "read_0_thing0", "PIDTYPE_PID", "init_task", "runqueues")
+    assert (result.code, result.err) == (0, "")
+    assert [line.split() for line in result.out.splitlines()] == [
+        ["struct", "list_head", "{"],
+        ["struct", "list_head", "*", "next;", "/*", "0", "8", "*/"],
+        ["struct", "list_head", "*", "prev;", "/*", "8", "8", "*/"],
+        [],
+        ["/*", "size:", "16,", "members:", "2", "*/"],
+        ["};"],
+        [],
+        ["int", "read_0_thing0(void", "*task);"],
+        [],
+        ["enum", "pid_type", "{"],
+        ["PIDTYPE_PID", "=", "0,"],
+        ["PIDTYPE_MAX", "=", "4,"],
+        ["};"],
+        [],
+        ["struct", "task_struct", "init_task;", "/*", "at", f"{TASK:x},", "size:", "40", "*/"],
+        [],
+        ["struct", "rq", "runqueues;", "/*", "at", "ffffffff81030a40,", "size:", "64", "*/"],
+    ]
+
+
+def test_counts(command: Command, plant: Plant) -> None:
+    plant(typed_kernel())
+    result = command("types", "dump")
+    assert result.code == 0
+    assert result.out.splitlines()[1:4] == ["      301 prototype", "      300 function", "        9 struct"]
+    assert result.err == "kallsift: print types by their names: kallsift types SOURCE task_struct\n"
+
+
+def test_names_that_are_missing(command: Command, plant: Plant) -> None:
+    plant(typed_kernel())
+    result = command("types", "dump", "list_head", "nothing\x1b")
+    assert result.code == 3
+    assert result.err == r"kallsift: there is no type, enumerator or symbol of known type called nothing\x1b" "\n"
+    assert command("types", "dump", "nothing").code == 1
+
+
+def test_modules(command: Command, plant: Plant) -> None:
+    plant(typed_kernel())
+    assert "/* size: 24, members: 2 */" in command("types", "dump", "--module", "made", "module_private").out
+    result = command("types", "dump", "--module", "other", "module_private")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == "kallsift: no module called other is loaded, or it has no types of its own\n"
+
+
+def test_written_as_the_kernel_has_them(command: Command, plant: Plant, tmp_path: Path) -> None:
+    plant(typed_kernel())
+    result = command("types", "dump", "--btf-out", tmp_path / "btf")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    made = kernel_types()
+    assert (tmp_path / "btf").read_bytes() == made.data()
+    assert command("types", "dump", "--module", "made", "--btf-out", tmp_path / "made").code == 0
+    assert (tmp_path / "made").read_bytes() == module_types(made).data()
+
+
+def test_types_of_a_file(command: Command, plant: Plant, tmp_path: Path) -> None:
+    rows = [(symbol.address, symbol.type, symbol.name) for symbol in typed_kernel().symbols]
+    plant(made_up(rows=[row for row in rows if "BTF" not in row[2]]))
+    result = command("types", "dump", "task_struct")
+    assert result.code == 1
+    assert "the kernel has no types of its own" in result.err
+    file = tmp_path / "btf"
+    file.write_bytes(kernel_types().data())
+    result = command("types", "dump", "--types", file, "task_struct")
+    assert result.code == 0
+    assert "/* size: 40, members: 4 */" in result.out
+    file.write_bytes(kernel_types().data().replace(b"_thing", b"_other"))
+    result = command("types", "dump", "--types", file, "task_struct")
+    assert (result.code, result.out) == (1, "")
+    assert (
+        result.err
+        == f"kallsift: {file}: not the types of this build: 300 of their 300 functions are none of the kernel's\n"
+    )
+    assert command("types", "dump", "--types", tmp_path / "absent", "task_struct").code == 1
+
+
+def test_several_kernels(command: Command, plant: Plant) -> None:
+    plant(typed_kernel(), made_up())
+    result = command("types", "dump", "--all", "list_head")
+    assert result.code == 3
+    assert result.out.startswith("kernel 0:\nstruct list_head {")
+    assert "kernel 1: the kernel has no types of its own" in result.err
+    documents = json.loads(command("types", "dump", "--all", "--json", "list_head").out)["kernels"]
+    assert [len(found["types"]) for found in documents] == [1, 0]
+
+
+def test_usage(command: Command, plant: Plant, tmp_path: Path) -> None:
+    plant(typed_kernel())
+    for option in ("--json", "--all"):
+        assert command("types", "dump", "--btf-out", tmp_path / "btf", option).code == 2
+    assert command("types", "dump", "--btf-out", tmp_path / "no" / "btf").code == 2

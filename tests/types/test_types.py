@@ -1,0 +1,221 @@
+"""What one asks for types: by name, member, symbol and module, of a kernel that carries them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kallsift.errors import KallsiftError
+from kallsift.kernel.access.btf_blob import BtfError, Kind
+from kallsift.kernel.access.virtual_memory import virtual_memory
+from kallsift.kernel.kernel import Kernel
+from kallsift.types.find import given_types, kernel_types
+from kallsift.types.module_types import modules_with_types
+from kallsift.types.types import Types
+from tests.kernel.made_types import MadeTypes
+from tests.kernel.made_up import made_up
+from tests.output.sample import table
+from tests.types.typed_kernel import BTF, MODULES, RQ_OFFSET, TYPES, array_of, typed_kernel, types_of
+from tests.types.typed_kernel import kernel_types as made_types
+
+
+def asked(kernel: Kernel | None = None) -> Types:
+    found = typed_kernel() if kernel is None else kernel
+    return kernel_types(found, virtual_memory(found))
+
+
+def test_members_by_name() -> None:
+    types = asked()
+    task = types["task_struct"]
+    assert (task.size, task["pid"].offset, task["comm"].offset) == (40, 0, 32)
+    assert (task["comm"].type.length, task["comm"].type.size) == (8, 8)
+    assert (task["whole"].offset, task["high"].offset) == (8, 12), "members of what has no name count as its own"
+    assert [member.name for member in task.members] == ["pid", "", "tasks", "comm"]
+    assert "pid" in task
+    assert "nothing" not in task
+    with pytest.raises(KeyError):
+        task["nothing"]
+    assert task["tasks"].type["prev"].offset == 8
+    assert task["tasks"].type["prev"].type.target.name == "list_head"
+
+
+def test_bit_fields() -> None:
+    flags = asked()["flags"]
+    assert [(one.bit_offset, one.bits, one.offset) for one in flags.members] == [(0, 1, 0), (1, 3, 0), (32, 28, 4)]
+    assert repr(flags["three"]) == "<Member three at 0, bit 1, 3 wide>"
+
+
+def test_names_with_and_without_their_word() -> None:
+    types = asked()
+    assert types["struct task_struct"] == types["task_struct"]
+    assert "union task_struct" not in types
+    assert "enum pid_type" in types
+    assert types["task_t"].resolved == types["operations"]
+    assert types["unsigned long"].size == 8
+    assert types.all("nothing") == ()
+    with pytest.raises(KeyError):
+        types["a\0b"]
+
+
+def test_of_several_types_the_one_with_most_members_comes_first() -> None:
+    made = MadeTypes()
+    number = made.integer("int", 4)
+    few = made.struct("node", 4, [("one", number, 0)])
+    more = made.struct("node", 8, [("one", number, 0), ("two", number, 4)])
+    forward = made.add(Kind.FWD, "node", 0)
+    assert [found.number for found in types_of(made).all("node")] == [more, few, forward]
+
+
+def test_enumerators() -> None:
+    types = asked()
+    assert types["pid_type"].enumerators == {"PIDTYPE_PID": 0, "PIDTYPE_MAX": 4}
+    assert types.enumerator("PIDTYPE_MAX") == types["pid_type"]
+    assert types.enumerator("pid") is None
+
+
+@pytest.mark.parametrize("is_marked", [False, True])
+def test_enumerations_without_a_sign(is_marked: bool) -> None:
+    """Before 6.1 no enumeration has the mark of a sign: all are taken for signed, as C has them."""
+    made = MadeTypes()
+    made.enum("bits", {"HIGH": 0x8000_0000})
+    if is_marked:
+        made.enum("error", {"NONE": -1}, flag=True)
+    made.add(Kind.ENUM64, "wide", 8, made.name("TOP"), 5, 0x8000_0000, count=1)
+    types = types_of(made)
+    assert types["bits"].enumerators == {"HIGH": 0x8000_0000 - (0 if is_marked else 1 << 32)}
+    assert types["wide"].enumerators == {"TOP": (1 << 63) + 5}
+    if is_marked:
+        assert types["error"].enumerators == {"NONE": -1}
+
+
+def test_functions() -> None:
+    types = asked()
+    found = types.function("read_0_thing0")
+    assert found is not None
+    assert [(each.name, each.type.spelled()) for each in found.parameters] == [("task", "void *")]
+    assert found.returns is not None
+    assert found.returns.spelled() == "int"
+    assert types.function("task_struct") is None
+
+
+def test_types_of_symbols() -> None:
+    types = asked()
+    for name, spelled in (
+        ("init_task", "struct task_struct"),
+        ("runqueues", "struct rq"),
+        ("modules", "struct list_head"),
+        ("read_0_thing0", "int (void *task)"),
+    ):
+        found = types.of_symbol(name)
+        assert found is not None, name
+        assert found.spelled() == spelled
+    for name in ("prog_idr", "behind_task", "nothing", "_end"):
+        assert types.of_symbol(name) is None, name
+
+
+def test_a_type_that_has_no_room_is_not_the_symbols() -> None:
+    kernel = typed_kernel()
+    index = kernel.symbols.find("behind_task")
+    assert index is not None
+    kernel.symbols.addresses[index] -= 8
+    assert asked(kernel).of_symbol("init_task") is None
+
+
+def test_types_of_a_module() -> None:
+    types = asked()
+    assert modules_with_types(types) == ("made",)
+    module = types.module("made")
+    private = module["module_private"]
+    assert (private.size, private["count"].offset, private["links"].type.name) == (24, 16, "list_head")
+    assert "module_private" not in types
+    assert "task_struct" in module
+    assert len(module) == len(types) + 1
+    with pytest.raises(BtfError, match="no module called other is loaded"):
+        types.module("other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({BTF + 8: 5 << 32 | 60}, "cannot|more bytes|build on"),
+        ({BTF + 16: 5}, "do not build on the kernel's"),
+        ({BTF: 0x1000}, "cannot be read"),
+        ({BTF + 8: 0xFFFF_FFFF}, "larger than any"),
+    ],
+)
+def test_a_module_whose_types_make_no_sense(changes: dict[int, int], message: str) -> None:
+    with pytest.raises(BtfError, match=message):
+        asked(typed_kernel(changes=changes)).module("made")
+
+
+def test_a_broken_list_of_modules_types() -> None:
+    with pytest.raises(BtfError, match="no module called made"):
+        asked(typed_kernel(changes={MODULES: 0x1000, MODULES + 8: 0x1000})).module("made")
+
+
+def test_found_by_their_header_where_only_text_is_listed() -> None:
+    types = asked(typed_kernel(text_only=True))
+    assert types.source == f"{TYPES:#x}"
+    assert types["task_struct"]["comm"].offset == 32
+    with pytest.raises(BtfError, match="no header of any is found"):
+        asked(typed_kernel(b"", text_only=True))
+    others = made_types().data().replace(b"_thing", b"_other")
+    with pytest.raises(BtfError, match="no header of any is found"):
+        asked(typed_kernel(others, text_only=True))
+
+
+def test_exit_functions_need_not_be_listed_where_only_text_is() -> None:
+    kernel = typed_kernel(text_only=True)
+    rows = [(symbol.address, symbol.type, symbol.name) for symbol in kernel.symbols]
+    for left_out, is_found in ((2, True), (3, False)):
+        few = replace(kernel, symbols=table(rows[left_out + 1 :]))
+        if is_found:
+            assert asked(few)["task_struct"].size == 40
+        else:
+            with pytest.raises(BtfError, match="no header of any"):
+                asked(few)
+
+
+def test_a_kernel_without_types() -> None:
+    with pytest.raises(BtfError, match="the kernel has no types of its own"):
+        asked(made_up())
+    with pytest.raises(BtfError, match="no types begin there"):
+        asked(typed_kernel(bytes(100)))
+
+
+def test_types_of_a_file() -> None:
+    kernel = made_up(rows=[row for row in _rows(typed_kernel()) if "BTF" not in row[2]])
+    memory, data = virtual_memory(kernel), made_types().data()
+    assert given_types(kernel, memory, array_of(data), "file")["task_struct"].size == 40
+    with pytest.raises(
+        BtfError, match="file: not the types of this build: 300 of their 300 functions are none of the kernel's"
+    ):
+        given_types(kernel, memory, array_of(data.replace(b"_thing", b"_other")), "file")
+    with pytest.raises(BtfError, match="file: no types begin there"):
+        given_types(kernel, memory, array_of(b"\x7fELF"), "file")
+    elsewhere = made_types()
+    elsewhere.words[elsewhere.words.index(RQ_OFFSET)] += 64
+    with pytest.raises(BtfError, match="1 of their 1 per-CPU variables lie elsewhere"):
+        given_types(kernel, memory, array_of(elsewhere.data()), "file")
+    few = MadeTypes()
+    few.integer("int", 4)
+    with pytest.raises(BtfError, match="they name only 0 functions"):
+        given_types(kernel, memory, array_of(few.data()), "file")
+
+
+def _rows(kernel: Kernel) -> list[tuple[int, str, str]]:
+    return [(symbol.address, symbol.type, symbol.name) for symbol in kernel.symbols]
+
+
+def test_each_object_is_one_line() -> None:
+    types = asked()
+    function = types.function("read_0_thing0")
+    assert function is not None
+    for each in (types, types.btf, types.btf.blob, types["task_struct"], function, *function.parameters):
+        assert len(repr(each)) < 200
+        assert repr(each).isprintable()
+
+
+def test_all_errors_are_kallsifts() -> None:
+    assert issubclass(BtfError, KallsiftError)
