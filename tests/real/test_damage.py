@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -143,3 +145,18 @@ def entries_that_map(kernel: kallsift.Kernel) -> list[range]:
         roots = pages[mapped & (physical == np.uint64(table.physical))].tolist()
         found += [range(root + inside, root + inside + size) for root in roots]
     return found
+
+
+@pytest.mark.parametrize("guest", [guest for guest in GUESTS if guest.startswith("arm64")])
+def test_a_damaged_kernel_that_runs_is_no_image(taken: Taken, guest: str) -> None:
+    """Its image has a header, so that it could be one in a file: then modules, and all else that ran, would lack."""
+    capture = taken(guest)
+    data = writable(capture)
+    whole = kallsift.recover(memory_of(data))
+    (names,) = (table for table in whole.tables if table.name == "names")
+    page = (names.physical + names.size // 2) // PAGE * PAGE
+    data[page : page + PAGE] = 0
+    kernel = kallsift.recover(replace(memory_of(data), is_headerless=True))
+    assert kernel.state is kallsift.State.RUNNING
+    assert not kernel.proven
+    assert not wrong_lines(kernel, capture.core_kallsyms().splitlines())

@@ -158,6 +158,7 @@ class Attempt:
         damaged: whether tables lie where they usually do, but are too damaged to read; then they need not be looked for
             elsewhere.
         has_landmarks: whether a reading of the tables was placed, and landmarks were found where its symbols say.
+        is_seamless: whether tables were found of which no page is lost, so that they need not be looked for elsewhere.
         budget: the work that the attempt may cost; None if the work is bounded already.
         unplaced: consistent tables of which nothing tells where they are mapped; at most `MAX_UNPLACED`.
     """
@@ -167,6 +168,7 @@ class Attempt:
     rank: int = field(default=0, repr=False)
     damaged: bool = False
     has_landmarks: bool = False
+    is_seamless: bool = False
     budget: WorkBudget | None = field(default=None, repr=False)
     unplaced: list[Tables] = field(default_factory=list, repr=False)
 

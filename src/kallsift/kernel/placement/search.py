@@ -7,14 +7,15 @@ nothing in an image points at its alias.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kallsift.arrays import distinct
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.recovered_tables import Layout, Tables
+from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.placement.distance_checks import (
     NEIGHBOURS,
     PAGE_NEIGHBOURS,
@@ -42,20 +43,29 @@ from kallsift.kernel.placement.relative_base import with_base
 from kallsift.kernel.placement.window_facts import SharedWindows, WindowFacts
 from kallsift.memory.memory import AddressSpace, Memory
 
+Wanted = Callable[[Placement], bool]
+"""Tells whether a placement of which nothing is known but its symbols' addresses is worth to be looked at."""
+
 LEAST_HITS = 32
 """Number of distinct pointers, more than by chance, that must equal symbols before they prove anything."""
 
 
 def placements(
-    memory: Memory, tables: Tables, shared: SharedWindows, *, is_running_only: bool = False
+    memory: Memory,
+    tables: Tables,
+    shared: SharedWindows,
+    *,
+    is_running_only: bool = False,
+    is_wanted: Wanted | None = None,
 ) -> Iterator[Placement]:
     """Yield the ways in which a kernel's image can be mapped, the likeliest first.
 
     Args:
         memory: the source.
-        tables: the tables to place.
-        shared: facts of the windows around tables.
-        is_running_only: whether only kernels that run are wanted; less is found out of others then.
+        tables: what is to be placed.
+        shared: what is known of the windows around tables.
+        is_running_only: whether only kernels that run are of use; of the others less is found out then.
+        is_wanted: asked before what takes long; None if all are.
 
     Yields:
         One placement for each distance that something in the source or its headers suggests. In an image, pointers to
@@ -65,28 +75,11 @@ def placements(
     facts = shared.facts(memory.around(tables.array_address, BEFORE, AFTER), words)
     if tables.array.adrift:
         for based, base_check in with_base(memory, tables, facts):
-            for placement in placements(memory, based, shared, is_running_only=is_running_only):
+            found = placements(memory, based, shared, is_running_only=is_running_only, is_wanted=is_wanted)
+            for placement in found:
                 yield placement.with_checks(base_check)
         return
-    landmarks = {one.distance for one in landmark_candidates(tables, facts)} if memory.image else set()
-    unseen: list[Placement] = []
-    tried: set[int] = set()
-    for candidates in _ways(memory, tables, facts):
-        is_proven = False
-        for candidate in candidates:
-            if candidate.distance in tried:
-                continue
-            tried.add(candidate.distance)
-            found = _placed(memory, tables, facts, candidate, is_running_only=is_running_only)
-            if found is not None and (memory.image is None or found.has_strings):
-                # the strings may belong to data that are mapped apart from the tables, so landmarks must agree
-                is_proven |= memory.image is None or not landmarks or found.distance in landmarks
-                yield found
-            elif found is not None:
-                unseen.append(found)
-        if is_proven:
-            return
-    yield from unseen
+    yield from _Search(memory, tables, facts, is_running_only, is_wanted).placements()
 
 
 def _ways(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[Iterator[Candidate]]:
@@ -104,28 +97,80 @@ def _ways(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[Iterat
         yield string_candidates(tables, facts)
 
 
-def _placed(
-    memory: Memory, tables: Tables, facts: WindowFacts, candidate: Candidate, *, is_running_only: bool
-) -> Placement | None:
-    """Return the placement at one distance; None if the image contradicts it."""
-    distance, window, words = candidate.distance, facts.window, facts.words
-    symbols = unplaced_symbols(tables, tables.array_address + distance & words.mask)
-    own = targets(symbols, is_near(symbols.addresses, words, tables.array_address + distance))
-    if 2 * len(own) < len(symbols):
-        return None
-    hits, pointers = _confirmed(facts, own, tables, is_mapped=memory.image is None)
-    if pointers is None:
-        return None
-    placement = Placement(
-        symbols, distance, words, (candidate.reason, pointers), hits=hits.count, code_bit=hits.code_bit
-    )
-    if memory.image is not None:
-        return _in_image(tables, facts, placement, candidate)
-    if memory.space is AddressSpace.VIRTUAL:
-        absent = "not looked for: the source's are used already"
-        strings = string_check(_strings(facts, distance))
-        return placement.with_checks(strings, Check(CheckId.PAGE_TABLE, Outcome.ABSENT, absent))
-    return with_mapping(memory, tables, placement, window, own, is_running_only=is_running_only)
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """The search for one kernel's placements; its attributes are the arguments of `placements`."""
+
+    memory: Memory
+    tables: Tables
+    facts: WindowFacts
+    is_running_only: bool
+    is_wanted: Wanted | None
+
+    def placements(self) -> Iterator[Placement]:
+        """Yield what `placements` does."""
+        memory, tables, facts = self.memory, self.tables, self.facts
+        landmarks = {one.distance for one in landmark_candidates(tables, facts)} if memory.image else set()
+
+        def proves(found: Placement) -> bool:
+            # data that are mapped apart from the tables have strings of their own
+            return memory.image is None or (found.has_strings and (not landmarks or found.distance in landmarks))
+
+        unseen: list[Placement] = []
+        # those of the ways before: had one of them a place, no further way would be gone, though nobody wants it
+        unwanted: list[tuple[Candidate, SymbolTable, Targets]] = []
+        tried: set[int] = set()
+        for candidates in _ways(memory, tables, facts):
+            is_proven, refused = False, len(unwanted)
+            for candidate in candidates:
+                if candidate.distance in tried:
+                    continue
+                tried.add(candidate.distance)
+                if (located := self._located(candidate)) is None:
+                    continue
+                if self.is_wanted is not None and not self.is_wanted(
+                    Placement(located[0], candidate.distance, facts.words, (candidate.reason,))
+                ):
+                    unwanted.append((candidate, *located))
+                    continue
+                before = (self._placed(*each) for each in unwanted[:refused])
+                if any(found is not None and proves(found) for found in before):
+                    return
+                del unwanted[:refused]
+                refused = 0
+                found = self._placed(candidate, *located)
+                if found is not None and (memory.image is None or found.has_strings):
+                    is_proven |= proves(found)
+                    yield found
+                elif found is not None:
+                    unseen.append(found)
+            if is_proven:
+                return
+        yield from unseen
+
+    def _located(self, candidate: Candidate) -> tuple[SymbolTable, Targets] | None:
+        """Return the symbols at one distance, and those of the image; None if these are fewer than others."""
+        tables, words = self.tables, self.facts.words
+        virtual = tables.array_address + candidate.distance
+        symbols = unplaced_symbols(tables, virtual & words.mask)
+        own = targets(symbols, is_near(symbols.addresses, words, virtual))
+        return None if 2 * len(own) < len(symbols) else (symbols, own)
+
+    def _placed(self, candidate: Candidate, symbols: SymbolTable, own: Targets) -> Placement | None:
+        """Return the placement at one distance; None if the image speaks against it."""
+        memory, tables, facts = self.memory, self.tables, self.facts
+        hits, pointers = _confirmed(facts, own, tables, is_mapped=memory.image is None)
+        if pointers is None:
+            return None
+        checks = candidate.reason, pointers
+        placement = Placement(symbols, candidate.distance, facts.words, checks, hits=hits.count, code_bit=hits.code_bit)
+        if memory.image is not None:
+            return _in_image(tables, facts, placement, candidate)
+        if memory.space is AddressSpace.VIRTUAL:
+            absent = "not looked for: the source's are used already"
+            strings = string_check(_strings(facts, candidate.distance))
+            return placement.with_checks(strings, Check(CheckId.PAGE_TABLE, Outcome.ABSENT, absent))
+        return with_mapping(memory, tables, placement, facts.window, own, is_running_only=self.is_running_only)
 
 
 def _strings(facts: WindowFacts, distance: int) -> StringCount:

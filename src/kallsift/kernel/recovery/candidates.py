@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
@@ -27,6 +28,7 @@ from kallsift.kernel.placement.word_size import WORD_SIZES, word_size_check
 from kallsift.kernel.recovery.interpretations import Readings
 from kallsift.kernel.recovery.kaslr import kaslr_slide
 from kallsift.kernel.recovery.ranking import Ranking, is_seen
+from kallsift.kernel.recovery.unplaced import is_seamless
 from kallsift.memory.memory import AddressSpace, Memory, Segment
 
 Solver = Callable[[Segment, TokenTable, Sequence[int], Attempt], Iterator[Tables]]
@@ -112,14 +114,18 @@ def best_of(
         if tables.layout is Layout.LOOSE and scattered.unmistakable:
             break
         found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
+        attempt.is_seamless |= is_seamless(tables)
         attempt.reached(4, Step.PLACEMENT, f"{found}, but nothing tells where they are mapped")
         has_place = False
-        for placement in placements(memory, tables, shared.windows, is_running_only=is_running_only):
+        # of tables that lie as usual there are few readings, of others many
+        is_wanted = None if tables.layout is Layout.USUAL else partial(_agrees, memory, tables)
+        found_at = placements(memory, tables, shared.windows, is_running_only=is_running_only, is_wanted=is_wanted)
+        for placement in found_at:
             has_place = True
             if is_running_only and not placement.running:
                 continue
             landmarks = tuple(landmark_checks(memory, tables, placement))
-            if not placement.running and len(word_sizes(memory)) > 1:
+            if proven(landmarks) and not placement.running and len(word_sizes(memory)) > 1:
                 landmarks = (*landmarks, word_size_check(memory, tables, placement, shared.windows))
             if not proven(landmarks):
                 # a symbol that misses its landmark shows wrong addresses; no result is better than a wrong one
@@ -134,12 +140,17 @@ def best_of(
             if ranking.add(kernel, placement.hits):
                 return kernel
             attempt.has_landmarks |= is_seen(kernel)
-        if not has_place and len(attempt.unplaced) < MAX_UNPLACED:
+        if not has_place and tables.layout is Layout.USUAL and len(attempt.unplaced) < MAX_UNPLACED:
             attempt.unplaced.append(tables)
     clearest = scattered.clearest()
     if clearest is None:
         return ranking.best()
     return _kernel(memory, clearest.tables, clearest.placement, clearest.landmarks)
+
+
+def _agrees(memory: Memory, tables: Tables, placement: Placement) -> bool:
+    """Whether no landmark contradicts a placement."""
+    return proven(tuple(landmark_checks(memory, tables, placement)))
 
 
 def _is_wanted(memory: Memory, tables: Tables, attempt: Attempt) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from functools import cache, partial
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, tee
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ from kallsift.kernel.recovery.rivals import settled
 from kallsift.kernel.recovery.roles import may_lack_hole, ram_end
 from kallsift.kernel.recovery.search_order import likely_ranges
 from kallsift.kernel.recovery.token_search import NEAR, TokenSearch
-from kallsift.kernel.recovery.unplaced import is_seamless, unplaced_kernel
+from kallsift.kernel.recovery.unplaced import unplaced_kernel
 from kallsift.memory.memory import Memory, Segment
 
 # Modules that are needed only if the usual tables lead to no proven kernel are imported where they are used: to import
@@ -61,8 +61,14 @@ without an index, for the rest of a damaged one, and for the beginning of an ima
 PASSES = 32
 """Number of times that all bytes of a small source could be passed over meanwhile."""
 
+MAX_IMAGES = 16
+"""Images in a file that are kept, to be looked at closer where no kernel runs."""
+
 MAX_HARDER = 64
 """Highest number of token tables that are followed further although no usual tables are around them."""
+
+_Harder = tuple[Segment, TokenTable, Attempt]
+"""What is near a token table, the table, and how far it led."""
 
 WITH_NAMES = 2
 """Rank of an attempt that reached names that markers prove."""
@@ -89,7 +95,8 @@ def recover(memory: Memory, *, progress: Progress | None = None, budget: WorkBud
     failed: list[Attempt] = []
     met: list[Kernel] = []
     budget = budget or WorkBudget.of(memory.stored_size)
-    for kernel in map(as_built, _kernels(memory, failed, budget, progress, likely_ranges(memory), met)):
+    search = _Search(memory, failed, budget, progress, likely_ranges(memory), met)
+    for kernel in map(as_built, search.kernels()):
         if kernel.proven:
             kernel = _with_all_ram(memory, kernel)
             # if the RAM was laid out anew, the addresses of the others belong to another layout
@@ -114,8 +121,8 @@ def recover_all(
     """
     failed: list[Attempt] = []
     budget = budget or WorkBudget.of(memory.stored_size)
-    # find the running kernel first, so that the others get what is left of the budget
-    kernels = map(as_built, _kernels(memory, failed, budget, progress, likely_ranges(memory)))
+    # the kernel that runs first: what is left of the budget is for the others
+    kernels = map(as_built, _Search(memory, failed, budget, progress, likely_ranges(memory)).kernels())
     found = [with_role(_with_all_ram(memory, kernel)) for kernel in kernels]
     return _ranked(memory, settled(found), failed, budget)
 
@@ -140,195 +147,258 @@ def _ranked(memory: Memory, kernels: list[Kernel], failed: list[Attempt], budget
     return tuple(replace(kernel, left_out=budget.left_out) for kernel in kernels)
 
 
-def _kernels(
-    memory: Memory,
-    failed: list[Attempt],
-    budget: WorkBudget,
-    progress: Progress | None,
-    first: Iterable[tuple[int, int]] = (),
-    met: list[Kernel] | None = None,
-) -> Iterator[Kernel]:
-    """Yield kernels whose tables lie as usual, in `TokenSearch`'s order; then others.
+@dataclass(eq=False)
+class _Search:
+    """The search of one memory for kernels.
 
-    The others take longer to recover.
-
-    Args:
-        memory: the source.
-        failed: a list to which attempts are added of token tables that led to no kernel.
-        budget: the work that this may cost.
-        progress: called with the progress of the search.
-        first: address ranges that are searched before all others.
-        met: a list to which kernels are added as soon as they are found.
+    Attributes:
+        memory: what is searched.
+        failed: is told of token tables that led to none.
+        budget: what it may cost.
+        progress: told how far it came.
+        first: ranges of addresses; what lies in these comes before all else.
+        met: is told of kernels as soon as they are found.
+        shared: what is found out once.
+        search: the token tables.
+        harder: those without tables around them that are as usual.
+        images: searches of images in a file that lie around these, behind headers of their own, by place and byte
+            order of the token table.
+        told: ways to lay the memory out of which something in it tells.
+        hosted: whether a kernel runs.
+        found: whether there is any.
+        is_proven: whether one is proven.
     """
-    scanned = (lambda done, total: progress("searching for token tables", done, total)) if progress else None
-    harder: list[tuple[Segment, TokenTable, Attempt]] = []
-    unmapped: list[tuple[Segment, TokenTable, Kernel]] = []
-    bare: list[tuple[Segment, TokenTable, Kernel]] = []
-    hosted = found = is_proven = False
-    shared = SharedWork()
-    search = TokenSearch(memory, budget, scanned, first)
-    for near, tokens in search.tables():
-        attempt = Attempt(budget=budget)
-        if kernel := best_at(memory, *surrounded(memory, near, tokens), attempt, shared):
-            found = True
-            is_proven |= kernel.proven
-            if met is not None:
-                met.append(kernel)
-            if kernel.state is State.STALE:
-                unmapped.append((near, tokens, kernel))
-            elif kernel.state is State.IMAGE and not kernel.proven:
-                bare.append((near, tokens, kernel))
+
+    memory: Memory
+    failed: list[Attempt]
+    budget: WorkBudget
+    progress: Progress | None = None
+    first: Iterable[tuple[int, int]] = ()
+    met: list[Kernel] | None = None
+    shared: SharedWork = field(default_factory=SharedWork)
+    search: TokenSearch = field(init=False)
+    harder: list[_Harder] = field(default_factory=list)
+    images: dict[tuple[int, str], list[_Search]] = field(default_factory=dict)
+    told: list[Arrangement] = field(default_factory=list)
+    hosted: bool = False
+    found: bool = False
+    is_proven: bool = False
+
+    def __post_init__(self) -> None:
+        progress = self.progress
+        scanned = (lambda done, total: progress("searching for token tables", done, total)) if progress else None
+        self.search = TokenSearch(self.memory, self.budget, scanned, self.first)
+
+    def kernels(self) -> Iterator[Kernel]:
+        """Yield kernels whose tables lie as usual, in the order of `TokenSearch`; then those that take longer."""
+        yield from self.usual()
+        yield from self.rest()
+
+    def usual(self) -> Iterator[Kernel]:
+        """Yield kernels whose tables lie as usual, wherever these belong."""
+        memory, budget, shared = self.memory, self.budget, self.shared
+        unmapped: list[tuple[Segment, TokenTable, Kernel]] = []
+        bare: list[tuple[Segment, TokenTable, Kernel]] = []
+        for near, tokens in self.search.tables():
+            attempt = Attempt(budget=budget)
+            if kernel := best_at(memory, *surrounded(memory, near, tokens), attempt, shared):
+                self.found = True
+                self.is_proven |= kernel.proven
+                if self.met is not None:
+                    self.met.append(kernel)
+                if kernel.state is State.STALE:
+                    unmapped.append((near, tokens, kernel))
+                elif kernel.state is State.IMAGE and not kernel.proven:
+                    bare.append((near, tokens, kernel))
+                else:
+                    self.hosted |= kernel.state is State.RUNNING
+                    yield kernel
             else:
-                hosted |= kernel.state is State.RUNNING
+                self.harder.append((near, tokens, attempt))
+        # those that came furthest, and of these the ones that were found first
+        self.harder.sort(key=lambda each: -each[2].rank)
+        if len(self.harder) > MAX_HARDER:
+            budget.leave_out("token tables without the tables around them", len(self.harder) - MAX_HARDER)
+            del self.harder[MAX_HARDER:]
+        if bare or self.harder:
+            yield from self._noted(self._bare(bare))
+        ways = _arrangements(memory) if unmapped or self.harder else ()
+        self.told = [way for way in ways if way.told]
+        for near, tokens, kernel in unmapped:
+            if not budget.take("kernels that may lie elsewhere", min(LONE_COST, PASSES * memory.stored_size)):
                 yield kernel
-        else:
-            harder.append((near, tokens, attempt))
-    # those that came furthest come first; the sort is stable, so of equal ones those that were found first
-    harder.sort(key=lambda each: -each[2].rank)
-    if len(harder) > MAX_HARDER:
-        budget.leave_out("token tables without the tables around them", len(harder) - MAX_HARDER)
-        del harder[MAX_HARDER:]
-    if bare or harder:
-        for kernel in _bare(memory, bare, harder, None if hosted else _flat(memory), budget, shared):
-            found = True
+                continue
+            yield (
+                _laid_out(ways, near, tokens, shared)
+                or _displaced(memory, *surrounded(memory, near, tokens), kernel, self.hosted, shared)
+                or kernel
+            )
+        # what lies behind a gap that is no multiple of pages is not even placed, unless something says how large it is
+        for each in tuple(self.harder if self.told else ()):
+            if kernel := _laid_out(self.told, *each[:2], shared):
+                self.found = True
+                self.harder.remove(each)
+                yield kernel
+
+    def rest(self) -> Iterator[Kernel]:
+        """Yield kernels whose tables are damaged or lie elsewhere; where there are none, those without token tables."""
+        yield from self._noted(self._damaged())
+        if not self.found:
+            yield from _without_tokens(self.memory, self.failed, self.budget, self.shared)
+
+    def _noted(self, kernels: Iterator[Kernel]) -> Iterator[Kernel]:
+        for kernel in kernels:
+            self.found = True
             yield kernel
-    ways = _arrangements(memory) if unmapped or harder else ()
-    for near, tokens, kernel in unmapped:
-        if not budget.take("kernels that may lie elsewhere", min(LONE_COST, PASSES * memory.stored_size)):
-            yield kernel
-            continue
-        yield (
-            _laid_out(ways, near, tokens, shared)
-            or _displaced(memory, *surrounded(memory, near, tokens), kernel, hosted, shared)
-            or kernel
+
+    def _damaged(self) -> Iterator[Kernel]:
+        """Yield kernels of token tables around which tables are not as usual, or of which only a part is left."""
+        memory, budget = self.memory, self.budget
+        sources = (
+            lambda: self.harder,
+            lambda: _lone(memory, self.search.lone, budget),
+            lambda: () if self.hosted else _partly_lost(memory, self.search.cut, budget),
         )
-    # tables behind a gap that is no multiple of pages are not even placed, unless the gap's size is known
-    named = [way for way in ways if way.told]
-    for each in tuple(harder if named else ()):
-        if kernel := _laid_out(named, *each[:2], shared):
-            found = True
-            harder.remove(each)
+        tried = 0
+        # a token table amid the tables of a kernel that runs is a page of it that stands twice
+        taken: list[range] = []
+        for near, tokens, attempt in chain.from_iterable(source() for source in sources):
+            cost = min(FALLBACK_COST, PASSES * memory.stored_size)
+            # of seamless tables it is what would tell where they are mapped that lacks
+            if (
+                attempt.is_seamless
+                or any(near.start + tokens.offset in span for span in taken)
+                or (tried >= (0 if self.is_proven else MIN_FALLBACKS) and not budget.take("damaged tables", cost))
+            ):
+                self.failed.append(attempt)
+                continue
+            tried += 1
+            if self.progress:
+                self.progress("looking at damaged tables", tried, 0)
+            kernel = self._closer(near, tokens, attempt)
+            if kernel is None:
+                self.failed.append(attempt)
+                continue
+            if kernel.state is State.RUNNING:
+                self.hosted = True
+                taken += _extent(memory, kernel)
             yield kernel
-    sources = (
-        lambda: harder,
-        lambda: _lone(memory, search.lone, budget),
-        lambda: () if hosted else _partly_lost(memory, search.cut, budget),
-    )
-    tried = 0
-    for near, tokens, attempt in chain.from_iterable(source() for source in sources):
-        if any(map(is_seamless, attempt.unplaced)):
-            # no part of these tables is lost or elsewhere; only their mapping is unknown
-            failed.append(attempt)
-            continue
-        cost = min(FALLBACK_COST, PASSES * memory.stored_size)
-        if tried >= (0 if is_proven else MIN_FALLBACKS) and not budget.take("damaged tables", cost):
-            failed.append(attempt)
-            continue
-        tried += 1
-        if progress:
-            progress("looking at damaged tables", tried, 0)
-        # the cost above covers all that follows, unless the tables are contrived
-        attempt.budget = WorkBudget(MAX_FALLBACK_COST, MAX_FALLBACK_COST)
-        from kallsift.kallsyms.damaged.solver import recover_damaged
-        from kallsift.kallsyms.solvers.scattered import WITHIN, recover_anywhere
 
-        # the beginning of a partly lost table may be missing, but then its index is there
-        anchor = tokens.offset if tokens.index_offset is None else tokens.index_offset
-        whole = memory.around(near.start + anchor, WITHIN, WITHIN)
-        there = moved(tokens, near.start - whole.start)
-        kernel = _best_read(memory, whole, there, attempt, recover_damaged, shared)
-        if kernel is None and tokens.known is None:
-            # tables that seem damaged may lie elsewhere, but then they are accepted only if they are proven
-            elsewhere = Attempt(budget=attempt.budget) if attempt.damaged else attempt
-            kernel = _best_read(memory, *surrounded(memory, near, tokens), elsewhere, recover_anywhere, shared)
-            if attempt.damaged and kernel is not None and not kernel.proven:
-                kernel = None
-        if left_out := attempt.budget.refused.total():
-            budget.leave_out("ways to read damaged tables", left_out)
-        if kernel:
-            found = True
-            hosted |= kernel.state is State.RUNNING
-            yield kernel
-        else:
-            failed.append(attempt)
-    if not found:
-        yield from _without_tokens(memory, failed, budget, shared)
+    def _closer(self, near: Segment, tokens: TokenTable, attempt: Attempt) -> Kernel | None:
+        """Return the kernel of a token table with damaged or scattered tables; of an image in a file if none runs."""
+        kernel = _damaged_at(self.memory, near, tokens, attempt, self.shared)
+        if left_out := attempt.budget.refused.total() if attempt.budget else 0:
+            self.budget.leave_out("ways to read damaged tables", left_out)
+        images = self.images.pop((near.start + tokens.offset, tokens.byte_order), [])
+        if self.hosted or (kernel and kernel.state is State.RUNNING):
+            return kernel
+        for search in images:
+            if image := next((image for image in search.rest() if image.is_placed), None):
+                return self._where_it_belongs(image, near, tokens)
+        return kernel
+
+    def _where_it_belongs(self, image: Kernel, near: Segment, tokens: TokenTable) -> Kernel:
+        """Return the kernel of an image in a file in memory with its true addresses, if it ran there."""
+        from kallsift.kernel.recovery.bare_image import doubted
+
+        # what ran is no file: it may be RAM of which firmware tells where it belongs
+        ways = self.told if as_built(image).state is State.STALE else []
+        return _laid_out(ways, near, tokens, self.shared) or doubted(image, self.memory)
+
+    def _bare(self, bare: list[tuple[Segment, TokenTable, Kernel]]) -> Iterator[Kernel]:
+        """Yield kernels that lie in a file as they were built, wherever in it.
+
+        Args:
+            bare: token tables with what was made of them: kernels of image files that are not proven.
+        """
+        from kallsift.image.embedded import bare_headers
+        from kallsift.kernel.recovery.bare_image import doubted, flat_image, without_headers
+
+        memory = self.memory
+        # an image in the memory of a kernel that runs is but a copy
+        flat = None if self.hosted else flat_image(memory)
+        headers = np.empty(0, np.int64)
+        if flat is not None and memory.is_headerless:
+            (segment,) = flat.segments
+            assert isinstance(segment, Segment)
+            places = [near.start + tokens.offset for near, tokens, _ in (*bare, *self.harder)]
+            headers = bare_headers(segment, places, self.budget)
+        for near, tokens, kernel in bare:
+            image = self._in_file(flat, near.start + tokens.offset, tokens, headers)
+            yield doubted(image, memory) if image and (image.proven or memory.is_headerless) else kernel
+        for each in tuple(self.harder):
+            near, tokens, _ = each
+            if image := self._in_file(flat, near.start + tokens.offset, tokens, headers):
+                self.harder.remove(each)
+                if not self.told and as_built(image).state is State.STALE:
+                    self.told = [way for way in _arrangements(memory) if way.told]
+                yield self._where_it_belongs(image, near, tokens)
+        if self.harder and (unheaded := without_headers(memory)) is not None:
+            kernels = [kernel for kernel in _Search(unheaded, [], self.budget).kernels() if kernel.proven]
+            if kernels:
+                self.harder.clear()
+            yield from kernels
+
+    def _in_file(
+        self, flat: Memory | None, place: int, tokens: TokenTable, headers: NDArray[np.int64]
+    ) -> Kernel | None:
+        """Return the kernel of an image that lies in a file, behind a header of its own or none; None without a file.
+
+        Its tables must be whole. What may be a damaged one is noted.
+        """
+        if flat is None or not self.budget.take("token tables in a file", min(IN_FILE_COST, flat.stored_size)):
+            return None
+        from kallsift.image.unpack import bare_at
+        from kallsift.kernel.recovery.bare_image import image_around
+
+        for inner in bare_at(flat, place, headers, self.budget):
+            # as it is judged in a file of its own
+            search = _Search(inner, [], self.budget)
+            if kernel := next((kernel for kernel in search.usual() if kernel.is_placed), None):
+                return kernel
+            if sum(map(len, self.images.values())) < MAX_IMAGES:
+                self.images.setdefault((place, tokens.byte_order), []).append(search)
+        return image_around(flat, place, tokens, self.shared)
 
 
-def _flat(memory: Memory) -> Memory | None:
-    """Return a source as a file in which an image may lie; None if it is no such file."""
-    from kallsift.kernel.recovery.bare_image import flat_image
-
-    return flat_image(memory)
-
-
-def _bare(
-    memory: Memory,
-    bare: list[tuple[Segment, TokenTable, Kernel]],
-    harder: list[tuple[Segment, TokenTable, Attempt]],
-    flat: Memory | None,
-    budget: WorkBudget,
-    shared: SharedWork,
-) -> Iterator[Kernel]:
-    """Yield kernels that lie in a file as they were built, at any offset.
+def _damaged_at(
+    memory: Memory, near: Segment, tokens: TokenTable, attempt: Attempt, shared: SharedWork
+) -> Kernel | None:
+    """Return the best kernel of a token table with damaged tables around it, or scattered ones; None if there is none.
 
     Args:
         memory: the source.
-        bare: token tables with their kernels: unproven kernels of image files.
-        harder: other token tables; those that lead to a kernel here are removed.
-        flat: the source as a file; None if a kernel runs in it, because then an image in its memory is only a copy.
-        budget: the work that this may cost.
-        shared: work on the same bytes that was done before.
+        near: what is near the token table.
+        tokens: the table.
+        attempt: is told how far it came, and gets a budget of its own: a part of one is paid for, unless it is
+            contrived.
+        shared: what is found out once.
     """
-    from kallsift.image.embedded import bare_headers
-    from kallsift.kernel.recovery.bare_image import doubted, without_headers
+    from kallsift.kallsyms.damaged.solver import recover_damaged
+    from kallsift.kallsyms.solvers.scattered import WITHIN, recover_anywhere
 
-    is_searched = flat is not None and memory.is_headerless
-    headers = np.empty(0, np.int64)
-    if flat is not None and is_searched:
-        (segment,) = flat.segments
-        assert isinstance(segment, Segment)
-        headers = bare_headers(segment, [near.start + tokens.offset for near, tokens, _ in (*bare, *harder)], budget)
-    for near, tokens, kernel in bare:
-        image = _in_file(flat, near.start + tokens.offset, tokens, headers, budget, shared)
-        yield doubted(image, memory) if image and (image.proven or memory.is_headerless) else kernel
-    # an image that ran is no file: the source may be RAM whose addresses its firmware tells
-    told = cache(lambda: [way for way in _arrangements(memory) if way.told])
-    for each in tuple(harder):
-        near, tokens, _ = each
-        if image := _in_file(flat, near.start + tokens.offset, tokens, headers, budget, shared):
-            harder.remove(each)
-            ways = told() if as_built(image).state is State.STALE else []
-            yield _laid_out(ways, near, tokens, shared) or doubted(image, memory)
-    if harder and (unheaded := without_headers(memory)) is not None:
-        kernels = [kernel for kernel in _kernels(unheaded, [], budget, None) if kernel.proven]
-        if kernels:
-            harder.clear()
-        yield from kernels
+    attempt.budget = WorkBudget(MAX_FALLBACK_COST, MAX_FALLBACK_COST)
+    # of a table that is partly lost the begin may be missing, but then its index is not
+    anchor = tokens.offset if tokens.index_offset is None else tokens.index_offset
+    whole = memory.around(near.start + anchor, WITHIN, WITHIN)
+    there = moved(tokens, near.start - whole.start)
+    kernel = _best_read(memory, whole, there, attempt, recover_damaged, shared)
+    if kernel is None and tokens.known is None:
+        # what seems to be damaged may lie elsewhere, but then nothing else may speak for damage
+        elsewhere = Attempt(budget=attempt.budget) if attempt.damaged else attempt
+        kernel = _best_read(memory, *surrounded(memory, near, tokens), elsewhere, recover_anywhere, shared)
+        if attempt.damaged and kernel is not None and not kernel.proven:
+            kernel = None
+    return kernel
 
 
-def _in_file(
-    flat: Memory | None,
-    place: int,
-    tokens: TokenTable,
-    headers: NDArray[np.int64],
-    budget: WorkBudget,
-    shared: SharedWork,
-) -> Kernel | None:
-    """Return the kernel of an image that lies in a file, or None.
-
-    The image can have a header of its own or none. None without a file.
-    """
-    if flat is None or not budget.take("token tables in a file", min(IN_FILE_COST, flat.stored_size)):
-        return None
-    from kallsift.image.unpack import bare_at
-    from kallsift.kernel.recovery.bare_image import image_around
-
-    for inner in bare_at(flat, place, headers, budget):
-        # judge it as if it were in a file of its own
-        if kernel := next((kernel for kernel in _kernels(inner, [], budget, None) if kernel.is_placed), None):
-            return kernel
-    return image_around(flat, place, tokens, shared)
+def _extent(memory: Memory, kernel: Kernel) -> Iterator[range]:
+    """Yield from where to where a kernel's tables lie in a source, if they lie there."""
+    if kernel.memory is memory and kernel.tables:
+        yield range(
+            min(table.physical for table in kernel.tables),
+            max(table.physical + table.size for table in kernel.tables),
+        )
 
 
 def _best_read(
@@ -411,7 +481,7 @@ def _packed(memory: Memory, failed: list[Attempt], budget: WorkBudget) -> Iterat
     from kallsift.kernel.recovery.bare_image import doubted, holds_other_banner
 
     for inner in payloads(memory, budget):
-        for kernel in _kernels(inner, failed, budget, None):
+        for kernel in _Search(inner, failed, budget).kernels():
             yield doubted(kernel, memory, holds_other_banner(memory, inner))
 
 
