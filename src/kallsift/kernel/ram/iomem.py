@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from kallsift.kernel.placement.pointers import PAGE, Words
 from kallsift.memory.memory import Segment
 from kallsift.memory.ram_layouts import Piece
+from kallsift.threads import in_threads
 
 NAME = b"System RAM\0"
 
@@ -42,9 +43,9 @@ MAX_WORDS = 1 << 16
 MAX_RANGES = 1 << 10
 """Highest number of ranges of one machine."""
 MAX_MAPS = 4
-"""Highest number of ways to divide the RAM that are yielded; a machine has one."""
-BATCH = 1 << 24
-"""Bytes that are searched at once."""
+"""Ways to divide the RAM that are given at most; a machine has one."""
+BATCH = 1 << 20
+"""Bytes that are looked at at once: what is made of them stays in the processor's cache."""
 
 
 class RamMap(NamedTuple):
@@ -67,11 +68,8 @@ class RamMap(NamedTuple):
 
 
 def ram_maps(ram: Segment) -> Iterator[RamMap]:
-    """Yield ways to lay out bare RAM by the resources in it.
-
-    Those that are exactly as large as the RAM come first.
-    """
-    places = {byte_order: _flags(ram, byte_order) for byte_order in ("<", ">")}
+    """Ways to lay out bare RAM as resources in it have it, first those that are exactly as large as it is."""
+    places = _flags(ram)
     found = {
         each.pieces: each for words, address in SHAPES for each in _maps(ram, places[words.byte_order], words, address)
     }
@@ -144,16 +142,22 @@ def _around_hole(ranges: tuple[Piece, ...], size: int) -> tuple[Piece, ...]:
     return Piece(0, 0, below), Piece(below, FOUR_GIB, ranges[-1].size)
 
 
-def _flags(ram: Segment, byte_order: str) -> NDArray[np.int64]:
-    """Return the offsets of 32-bit words that are the flags of RAM.
+def _flags(ram: Segment) -> dict[str, NDArray[np.int64]]:
+    """The offsets of words of 4 bytes that are the flags of RAM, by their byte order.
 
-    Addresses of struct resource are multiples of 4, so only such offsets are compared.
+    Addresses of RAM are multiples of 4, so these are.
     """
-    wanted = np.array(FLAGS, f"{byte_order}u4").view(np.uint32)
-    kept = ~np.array(HOTPLUG_FLAGS, f"{byte_order}u4").view(np.uint32)
-    found: list[NDArray[np.int64]] = []
-    for low in ram.steps(BATCH):
+    optional = HOTPLUG_FLAGS | FLAGS[0] ^ FLAGS[1]
+    kept, wanted = ~optional & 0xFFFFFFFF, FLAGS[0] & ~optional
+    tests = {order: np.array((kept, wanted), f"{order}u4").view(np.uint32) for order in ("<", ">")}
+
+    def flags_from(low: int) -> list[NDArray[np.int64]]:
         part = ram.read(low, low + BATCH)
-        words = np.ascontiguousarray(part[: len(part) // 4 * 4]).view(np.uint32) & kept
-        found.append(np.flatnonzero((words == wanted[0]) | (words == wanted[1])) * 4 + low)
-    return np.concatenate(found)[:MAX_WORDS] if found else np.empty(0, np.int64)
+        words = np.ascontiguousarray(part[: len(part) // 4 * 4]).view(np.uint32)
+        return [np.flatnonzero(words & kept == wanted) * 4 + low for kept, wanted in tests.values()]
+
+    nothing = np.empty(0, np.int64)
+    found = [[nothing, nothing], *in_threads(flags_from, ram.steps(BATCH))]
+    return {
+        order: np.concatenate(each)[:MAX_WORDS] for order, each in zip(tests, zip(*found, strict=True), strict=True)
+    }
