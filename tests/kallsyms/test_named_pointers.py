@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.damaged.ksymtab_pointers import NamedPointers, name_pointers
+from kallsift.kallsyms.damaged.ksymtab_pointers import NamedPointers, SymbolNames, name_pointers
 from kallsift.memory.memory import Segment
 
 COUNT = 400
@@ -71,7 +71,9 @@ def memory_of(form: Form, byte_order: str, order: NDArray[np.int64] | None = Non
 def found_in(segment: Segment, form: Form, byte_order: str) -> NamedPointers | None:
     names = form.names()
     names[LOST] = [b""] * (LOST.stop - LOST.start)
-    return NamedPointers.find(segment, byte_order, 8, names, form.addresses(), np.ones(len(names), np.bool_))
+    return NamedPointers.find(
+        segment, byte_order, 8, SymbolNames(names), form.addresses(), np.ones(len(names), np.bool_)
+    )
 
 
 @pytest.mark.parametrize("byte_order", ["<", ">"])

@@ -7,12 +7,10 @@ lead to symbols in the row, or exports in the row that lead to symbols with trus
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from kallsift.kallsyms.damaged.address_table import Left
-from kallsift.kallsyms.damaged.ksymtab_pointers import AGREEING, NamedPointers
+from kallsift.kallsyms.damaged.ksymtab_pointers import AGREEING, NamedPointers, SymbolNames
 from kallsift.kallsyms.damaged.page_map import Pages
 from kallsift.memory.memory import Segment
 
@@ -34,7 +32,7 @@ def in_long_rows(left: Left, pages: Pages) -> Left:
 
 
 def borne_out_by_pointers(
-    segment: Segment, byte_order: str, pages: Pages, left: Left, sure: Left, names: Sequence[bytes], *, doubtful: bool
+    segment: Segment, byte_order: str, pages: Pages, left: Left, sure: Left, names: SymbolNames, *, doubtful: bool
 ) -> Left:
     """Return the array with its trusted addresses and those that pointers confirm.
 

@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.damaged.ksymtab_pointers import NamedPointers, name_pointers
+from kallsift.kallsyms.damaged.ksymtab_pointers import NamedPointers, SymbolNames, name_pointers
 from kallsift.kallsyms.damaged.name_expansion import texts
 from kallsift.kallsyms.damaged.page_map import pages_in_segment
 from kallsift.kallsyms.damaged.partial_tables import TablesLeft
@@ -62,7 +62,7 @@ class _Confirming:
             left, segment = self.tables.addresses, self.tables.segment
             addresses = left.array.addresses(self.start + left.array.offset)
             self.pointers = NamedPointers.find(
-                segment, self.tables.tokens.byte_order, left.word_size, names, addresses, left.known
+                segment, self.tables.tokens.byte_order, left.word_size, SymbolNames(names), addresses, left.known
             )
         return NameOrder.of(self.ranks, names, self._others(names, walks))
 

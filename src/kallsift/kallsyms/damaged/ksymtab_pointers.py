@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import compress
 
 import numpy as np
@@ -56,6 +57,27 @@ MOST_PLACES = 4
 
 
 @dataclass(frozen=True, eq=False)
+class SymbolNames:
+    """Names of all symbols, and what they say of pointers, which is found out once.
+
+    Attributes:
+        texts: the names without their letters; empty where unknown.
+    """
+
+    texts: Sequence[bytes]
+
+    @cached_property
+    def pointers(self) -> list[tuple[int, bytes]]:
+        """The number of each name that is a pointer's, and the name of what that leads to."""
+        return _pointer_names(self.texts)
+
+    @cached_property
+    def repeated(self) -> frozenset[bytes]:
+        """The names that more than one symbol has, and the empty one."""
+        return frozenset(name for name, times in Counter(self.texts).items() if times > 1) | {b""}
+
+
+@dataclass(frozen=True, eq=False)
 class NamedPointers:
     """The addresses that the words at symbols' addresses point to, read as if each were a pointer.
 
@@ -75,7 +97,7 @@ class NamedPointers:
         segment: Segment,
         byte_order: str,
         word_size: int,
-        names: Sequence[bytes],
+        names: SymbolNames,
         addresses: NDArray[np.uint64],
         known: NDArray[np.bool_],
         likely: NDArray[np.bool_] | None = None,
@@ -88,14 +110,14 @@ class NamedPointers:
             segment: memory in which the symbols lie as far from one another as their addresses do.
             byte_order: ``"<"`` or ``">"``.
             word_size: bytes of an address.
-            names: names of all symbols; empty where unknown.
+            names: names of all symbols.
             addresses: addresses of all symbols, shape (n,).
             known: mask of the known addresses, shape (n,).
             likely: mask of the addresses at which pointers are read, those included that may be wrong; None for
                 ``known``.
         """
         targets = _addresses_of_single(names, addresses, known)
-        numbers, wanted = _wanted(names, targets)
+        numbers, wanted = _wanted(names.pointers, targets)
         numbers, wanted = numbers[known[numbers]], wanted[known[numbers]]
         if len(numbers) < LEAST:
             return None
@@ -107,7 +129,7 @@ class NamedPointers:
             # pointers are aligned in memory, wherever the segment begins
             first = -segment.start % size
             raw = segment.data[first : first + (len(segment.data) - first) // size * size]
-            words = np.frombuffer(raw.tobytes(), f"{byte_order}u{size}").astype(f"u{size}")
+            words = np.ascontiguousarray(raw).view(f"{byte_order}u{size}").astype(f"u{size}", copy=False)
             for shift in _shifts(words, addresses[numbers], wanted, relative=relative):
                 leads_to, there = _read(words, addresses, shift, relative=relative)
                 there &= known if likely is None else likely
@@ -119,31 +141,21 @@ class NamedPointers:
         return None
 
     def holds(self, indices: NDArray[np.int64], names: Sequence[bytes]) -> NDArray[np.bool_]:
-        """Tell which names are those of pointers that lead to the right symbol.
-
-        The pointer at the name's index is read.
-        """
-        numbers, wanted = _wanted(names, self.targets)
+        """Tell which names are those of pointers that lead to the right symbol, by the pointer at each name's index."""
+        numbers, wanted = _wanted(_pointer_names(names), self.targets)
         result = np.zeros(len(names), np.bool_)
         at = indices[numbers]
         result[numbers] = self.there[at] & (self.leads_to[at] == wanted.astype(self.leads_to.dtype))
         return result
 
-    def pairs(self, names: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the symbols that are pointers, and the symbols that their names mean.
-
-        Both are indices, shape (m,).
-
-        Args:
-            names: names of all symbols; empty where unknown.
-        """
+    def pairs(self, names: SymbolNames) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the indices of symbols that are pointers and of the symbols that their names mean, shapes (m,)."""
         there = self.there.tolist()
-        wanted = [(number, target) for number, target in _pointer_names(names) if target and there[number]]
-        # only targets of pointers are looked up among all names
+        wanted = [(number, target) for number, target in names.pointers if target and there[number]]
+        # only those that are led to are looked for among all names
         sought = {target for _, target in wanted}
-        sought_at = [(name, number) for number, name in enumerate(names) if name in sought]
-        times = Counter(name for name, _ in sought_at)
-        own = {name: number for name, number in sought_at if times[name] == 1}
+        sought_at = [(name, number) for number, name in enumerate(names.texts) if name in sought]
+        own = {name: number for name, number in sought_at if name not in names.repeated}
         found = [(number, own[target]) for number, target in wanted if target in own]
         pointers, symbols = np.array(found, np.int64).reshape(-1, 2).T
         return pointers, symbols
@@ -158,7 +170,7 @@ class NamedPointers:
             low: the lowest index that the first of them can have.
             high: the highest index that the last of them can have.
         """
-        numbers, wanted = _wanted(names, self.targets)
+        numbers, wanted = _wanted(_pointer_names(names), self.targets)
         slots = low + np.flatnonzero(self.there[low : high + 1])
         if len(numbers) < LEAST or not len(slots):
             return None
@@ -197,23 +209,20 @@ def _pointer_names(names: Sequence[bytes]) -> list[tuple[int, bytes]]:
 
 
 def _addresses_of_single(
-    names: Sequence[bytes], addresses: NDArray[np.uint64], known: NDArray[np.bool_]
+    names: SymbolNames, addresses: NDArray[np.uint64], known: NDArray[np.bool_]
 ) -> dict[bytes, int]:
     """Return the known addresses of those names that only one symbol has."""
-    found = dict(zip(compress(names, known.tolist()), addresses[known].tolist(), strict=True))
-    for name, times in Counter(names).items():
-        if times > 1:
-            found.pop(name, None)
-    found.pop(b"", None)
+    found = dict(zip(compress(names.texts, known.tolist()), addresses[known].tolist(), strict=True))
+    for name in names.repeated:
+        found.pop(name, None)
     return found
 
 
-def _wanted(names: Sequence[bytes], targets: dict[bytes, int]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Return the positions of names that are pointers', and their targets' addresses.
-
-    Pointers with an unknown target are left out.
-    """
-    found = [(number, targets[target]) for number, target in _pointer_names(names) if target in targets]
+def _wanted(
+    pointers: Sequence[tuple[int, bytes]], targets: dict[bytes, int]
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return the positions of names that are pointers', and their targets' addresses, where these are known."""
+    found = [(number, targets[target]) for number, target in pointers if target in targets]
     return np.array([number for number, _ in found], np.int64), np.array([target for _, target in found], np.uint64)
 
 

@@ -17,6 +17,7 @@ from kallsift.errors import Step
 from kallsift.kallsyms.damaged.address_table import Left, arrays_left
 from kallsift.kallsyms.damaged.address_trust import borne_out_by_pointers, in_long_rows
 from kallsift.kallsyms.damaged.index_assignment import asks_addresses, with_confirmed
+from kallsift.kallsyms.damaged.ksymtab_pointers import SymbolNames
 from kallsift.kallsyms.damaged.name_expansion import texts
 from kallsift.kallsyms.damaged.name_stream import (
     WITHIN,
@@ -166,9 +167,9 @@ class _KnownNames:
     bounds: NDArray[np.int64]
 
     @cached_property
-    def texts(self) -> list[bytes]:
-        """The names without their letters; empty where unknown."""
-        return texts(self.characters, self.bounds)
+    def names(self) -> SymbolNames:
+        """The names without their letters."""
+        return SymbolNames(texts(self.characters, self.bounds))
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +246,7 @@ def _assemble(tables: TablesLeft, pages: Pages, solver: _NameSolver) -> Tables:
     lost[pages.number(heads[heads >= 0])] = False
     lost[left.strange] = True
     foreign = int(np.count_nonzero(lost & ~blank.lost))
-    left = borne_out_by_pointers(segment, tokens.byte_order, pages, left, sure, names.texts, doubtful=doubtful)
+    left = borne_out_by_pointers(segment, tokens.byte_order, pages, left, sure, names.names, doubtful=doubtful)
     rows = [
         Row(
             "names",
