@@ -42,6 +42,9 @@ LARGEST_SPACE = 53
 ABSURD_STEP = 1 << 28
 """A distance in bytes that two neighbouring symbols of one image never exceed."""
 
+ALIASES = 1 << 12
+"""Words that are asked at once for neighbours with one address; the first ones of a kernel have some."""
+
 _SIGN = np.uint32(1 << 31)
 
 
@@ -101,6 +104,12 @@ def _self_relative_key(words: Words) -> NDArray[np.int64]:
     return signed + 4 * np.arange(len(words), dtype=np.int64)
 
 
+def _has_aliases(words: Words) -> bool:
+    """Whether two neighbours are the same address: mostly the first ones are asked."""
+    parts = (words[first : first + ALIASES + 1] for first in range(0, len(words) - 1, ALIASES))
+    return any((np.diff(_self_relative_key(part)) == 0).any() for part in parts)
+
+
 def _self_relative_decode(words: Words, place: int) -> NDArray[np.uint64]:
     signed = words.astype(np.uint32).view(np.int32).astype(np.int64)
     own = np.uint64(place) + np.arange(len(words), dtype=np.uint64) * np.uint64(4)
@@ -113,7 +122,7 @@ ENCODINGS = (
         entry_size=4,
         anchor="place",
         key=_self_relative_key,
-        typical=lambda words: bool((np.diff(_self_relative_key(words)) == 0).any()),
+        typical=_has_aliases,
         decode=_self_relative_decode,
     ),
     Encoding(  # 4.6 to 6.14 without KALLSYMS_ABSOLUTE_PERCPU, 6.15 to 6.19 everywhere

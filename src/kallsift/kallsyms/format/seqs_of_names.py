@@ -115,7 +115,10 @@ def scan_sequences(data: NDArray[np.uint8], low: int, high: int, counts: range, 
         byte_order: ``"<"`` or ``">"``.
     """
     for entry_size in (3, 4):
-        places = np.arange(low, high - counts.start * entry_size + 1, 4)
+        begins = range(low, high - counts.start * entry_size + 1, 4)
+        places = np.array(begins, np.int64)
+        if counts.start > 1:
+            places = _likely_places(data, begins, entry_size, counts.stop, byte_order)
         previous: NDArray[np.int64] | None = None
         # the first entries, and a sample of all: tables of ascending numbers begin with small numbers as well
         sampled = [*range(min(counts.start, SAMPLED)), *range(SAMPLED, counts.start, max(1, counts.start // SAMPLED))]
@@ -134,6 +137,26 @@ def scan_sequences(data: NDArray[np.uint8], low: int, high: int, counts: range, 
             for count in range(most, counts.start - 1, -1):
                 if highest[count - 1] == count - 1 and np.bincount(order[:count]).max() == 1:
                     yield Sequences(place, entry_size, order[:count])
+
+
+def _likely_places(
+    data: NDArray[np.uint8], places: range, entry_size: int, stop: int, byte_order: str
+) -> NDArray[np.int64]:
+    """Return the places, each fourth byte, at which two neighbouring entries can be different numbers below a stop.
+
+    Most of memory holds greater numbers, or nothing: by their highest bytes alone hardly any place is left.
+    """
+    highest = 0 if entry_size == SEQUENCE or byte_order == ">" else entry_size - 1
+    entries = [
+        [data[places.start + first + byte :: places.step][: len(places)] for byte in range(entry_size)]
+        for first in (0, entry_size)
+    ]
+    fits = np.zeros(len(places), np.bool_)
+    for one, other in zip(*entries, strict=True):
+        fits |= one != other
+    for entry in entries:
+        fits &= entry[highest] <= stop - 1 >> 8 * (entry_size - 1)
+    return places.start + places.step * np.flatnonzero(fits)
 
 
 def _entries(data: NDArray[np.uint8], places: NDArray[np.int64], entry_size: int, byte_order: str) -> NDArray[np.int64]:
