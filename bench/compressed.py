@@ -35,7 +35,7 @@ import kallsift
 from bench.__main__ import MEBIBYTE
 from bench.measure import Run, measure
 from kallsift.memory.formats.kdump.header import DESCRIPTOR, read_header
-from kallsift.memory.memory import Memory, Segment
+from kallsift.memory.memory import BytesSegment, Memory
 from kallsift.output.dumps.kdump import PACKINGS, kdump_dump
 from kallsift.output.dumps.machine_facts import memory_facts
 from tests.memory.writers.avml import blocks
@@ -97,7 +97,7 @@ def filled(memory: Memory, filling: NDArray[np.uint8]) -> Memory:
             blank = low + np.flatnonzero(~pages[low : low + PIECES_AT_ONCE].any(axis=1))
             pages[blank] = filling[(number + np.arange(len(blank))) % len(filling)]
             number += len(blank)
-        segments.append(Segment(segment.start, data))
+        segments.append(BytesSegment(segment.start, data))
     return replace(memory, segments=tuple(segments))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, SymbolGroup
 from kallsift.analysis.pointer_tables.pointer_tables import Entry, PointerTable
 from kallsift.kernel.kernel import Kernel as RecoveredKernel
 from kallsift.memory.memory import ImageFacts, Memory
@@ -63,9 +63,9 @@ def test_every_way_leads_to_one_that_can_be_asked() -> None:
     kernels = (kallsift.recover(memory), *kallsift.recover_all(memory))
     assert {type(kernel) for kernel in kernels} == {kallsift.Kernel}
     assert isinstance(kernels[0], RecoveredKernel)
-    fetched = kallsift.Fetched(lambda address, size: None)
+    fetched = kallsift.OnDemandMemory(lambda address, size: None)
     with pytest.raises(kallsift.RecoveryError):
-        kallsift.recover_near(fetched)
+        kallsift.recover_from_address(fetched)
 
 
 def test_an_answer_is_found_once(kernel: kallsift.Kernel) -> None:
@@ -110,7 +110,7 @@ def test_names_and_addresses_are_looked_up_as_the_kernel_does(kernel: kallsift.K
 
 def test_modules_are_looked_up_behind_the_kernel(kernel: kallsift.Kernel) -> None:
     symbols = replace(kernel.symbols, addresses=kernel.symbols.addresses + np.uint64(1 << 30))
-    kernel._known["dynamic"] = Dynamic((Group("made", symbols),))
+    kernel._known["dynamic"] = DynamicSymbols((SymbolGroup("made", symbols),))
     found = kernel.lookup("made:linux_banner")
     assert found is not None
     assert (found.owner, found.symbol.address) == ("made", kernel.symbols["linux_banner"].address + (1 << 30))
@@ -191,7 +191,7 @@ def test_each_object_is_one_line(kernel: kallsift.Kernel) -> None:
         kernel.layout.regions[0],
         kernel.layout.page_table,
         kernel.dynamic,
-        Group("made", kernel.symbols),
+        SymbolGroup("made", kernel.symbols),
         kernel.resolver,
         kallsift.Annotator(kernel.resolver),
         kallsift.Annotator(kernel.resolver, distance=-4096),
@@ -201,10 +201,25 @@ def test_each_object_is_one_line(kernel: kallsift.Kernel) -> None:
         kallsift.Listing(kernel.symbols),
         kallsift.Difference(kallsift.Change.MISSING, "made", symbol, None),
         kallsift.VirtualProcessor(kernel.tables[0].physical, 1, None, 0x1000, None, None, None, ()),
-        kallsift.Fetched(lambda address, size: None),
+        kallsift.OnDemandMemory(lambda address, size: None),
     )
     for each in found:
         assert len(repr(each)) < 200, each
         assert repr(each).isprintable(), each
     assert repr(symbol) == f"<Symbol {symbol.address:#x} D linux_banner>"
     assert repr(kernel.dynamic) == "<Dynamic: 0 symbols in 0 groups>"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Dynamic", "DynamicSymbols"),
+        ("Fetched", "OnDemandMemory"),
+        ("Group", "SymbolGroup"),
+        ("TablePlace", "TableLocation"),
+        ("recover_near", "recover_from_address"),
+    ],
+)
+def test_old_names_work_and_warn(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"{old} is now kallsift.{new}"):
+        assert getattr(kallsift, old) is getattr(kallsift, new)

@@ -18,12 +18,12 @@ from kallsift.kernel.recovery import from_address
 from kallsift.kernel.recovery import recover as recovery
 from kallsift.kernel.recovery.search import Progress
 from kallsift.memory.memory import Memory
-from kallsift.memory.on_demand import Fetched
+from kallsift.memory.on_demand import OnDemandMemory
 
 if TYPE_CHECKING:
     from kallsift.analysis.address_space.layout import Layout
     from kallsift.analysis.comparison import Comparison
-    from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+    from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols
     from kallsift.analysis.hypervisor.vcpus import VirtualProcessor
     from kallsift.analysis.listings.listing import Listing
     from kallsift.analysis.pointer_tables.pointer_tables import PointerTable
@@ -101,7 +101,7 @@ class Kernel(kernels.Kernel):
         return self._once("layout", lambda: layout(self))
 
     @property
-    def dynamic(self) -> Dynamic:
+    def dynamic(self) -> DynamicSymbols:
         """All of ``/proc/kallsyms`` behind ``kernel.symbols``: of modules, BPF, ftrace, kprobes.
 
         Nothing for images and copies, where nothing runs. ``kernel.dynamic.missing`` says what could not be read.
@@ -242,8 +242,8 @@ def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Ke
     return tuple(map(Kernel.of, recovery.recover_all(memory, progress=progress)))
 
 
-def recover_near(
-    fetched: Fetched, *addresses: int, widest: int = from_address.REACHES[-1], progress: Progress | None = None
+def recover_from_address(
+    fetched: OnDemandMemory, *addresses: int, widest: int = from_address.REACHES[-1], progress: Progress | None = None
 ) -> Kernel:
     """Recover the kernel whose text some addresses are in or near; its memory fetches what it lacks.
 
@@ -256,4 +256,4 @@ def recover_near(
     Raises:
         RecoveryError: if none of the addresses leads to a table that could be recovered.
     """
-    return Kernel.of(from_address.recover_near(fetched, *addresses, widest=widest, progress=progress))
+    return Kernel.of(from_address.recover_from_address(fetched, *addresses, widest=widest, progress=progress))

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kernel.access.virtual_memory import VirtualMemory
-from kallsift.kernel.kernel import Kernel, TablePlace
+from kallsift.kernel.kernel import Kernel, TableLocation
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from tests.output.sample import kernel, table
 
 READERS = ("load_module", "ftrace_mod_get_kallsym", "arch_ftrace_update_trampoline", "bpf_get_kallsym")
@@ -72,8 +72,8 @@ def kernel_in(data: NDArray[np.uint8], words: Words, offset: int) -> Kernel:
     base = start + offset
     rows = [(base + 0x100 * number, "T", name) for number, name in enumerate(("_stext", *ALL_READERS))]
     rows.append((base + IMAGE, "T", "_etext"))
-    place = TablePlace("names", PhysicalAddress(base), VirtualAddress(base), 0x100)
-    memory = Memory("soup", "raw", AddressSpace.VIRTUAL, (Segment(start, data),))
+    place = TableLocation("names", PhysicalAddress(base), VirtualAddress(base), 0x100)
+    memory = Memory("soup", "raw", AddressSpace.VIRTUAL, (BytesSegment(start, data),))
     made = kernel(rows, words.size, tables=(place,), memory=memory, distance=0, byte_order=words.byte_order)
     return replace(made, architecture=None)
 
@@ -87,5 +87,5 @@ def with_readers(text: Kernel) -> Kernel:
 
 def memory_of(data: NDArray[np.uint8], words: Words) -> VirtualMemory:
     """Return what a kernel in that memory sees."""
-    segment = Segment(STARTS[words.size], data)
+    segment = BytesSegment(STARTS[words.size], data)
     return VirtualMemory(Memory("soup", "raw", AddressSpace.VIRTUAL, (segment,)), None, None, words)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kallsift.analysis.comparison import Change, Comparison, compare
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, SymbolGroup
 from kallsift.analysis.listings.listing import Listing
 from tests.output.sample import Row, table
 
@@ -33,7 +33,7 @@ def slid(rows: Sequence[Row], slide: int = SLIDE) -> list[Row]:
 
 
 def listing(rows: Sequence[Row], **modules: Sequence[Row]) -> Listing:
-    return Listing(table(rows), Dynamic(tuple(Group(name, table(own)) for name, own in modules.items())))
+    return Listing(table(rows), DynamicSymbols(tuple(SymbolGroup(name, table(own)) for name, own in modules.items())))
 
 
 def said(comparison: Comparison) -> list[str]:

@@ -10,11 +10,11 @@ import pytest
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.analysis.dynamic import kprobes as kprobe_caches
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, dynamic_symbols
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, dynamic_symbols
 from kallsift.kernel.access.string_search import places_of
-from kallsift.kernel.kernel import Kernel, TablePlace
+from kallsift.kernel.kernel import Kernel, TableLocation
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from kallsift.modules.inventory import inventory
 from kallsift.modules.module_list import modules
 from tests.modules.made_modules import BASE, Arena
@@ -61,12 +61,12 @@ class Made:
         rows = [(address, "d", name) for name, address in self.heads.items()]
         rows += [(BASE + 0x10, "T", "load_module"), (BASE + 0x20, "D", "init_task")]
         rows += [(BASE + 0x30 + 8 * number, "T", name) for number, name in enumerate(READERS)]
-        place = TablePlace("names", PhysicalAddress(BASE), VirtualAddress(BASE), 0x100)
+        place = TableLocation("names", PhysicalAddress(BASE), VirtualAddress(BASE), 0x100)
         made = kernel(sorted(rows), tables=(place,), memory=self.arena.memory.memory, distance=0)
         return replace(made, architecture=None)
 
     @property
-    def found(self) -> Dynamic:
+    def found(self) -> DynamicSymbols:
         return dynamic_symbols(self.kernel)
 
 
@@ -121,7 +121,7 @@ def _program(arena: Arena, number: int) -> int:
     return start + 16 + 512
 
 
-def owners(found: Dynamic) -> list[str]:
+def owners(found: DynamicSymbols) -> list[str]:
     return [group.owner for group in found.groups]
 
 
@@ -336,7 +336,7 @@ def test_pages_of_kprobes(listed: bool, monkeypatch: pytest.MonkeyPatch) -> None
     """Where a symbol names the cache, the image is not searched for it; the other cache has no symbol, and is."""
     searched: list[bytes] = []
 
-    def search(window: Segment, wanted: bytes, most: int) -> Iterator[int]:
+    def search(window: BytesSegment, wanted: bytes, most: int) -> Iterator[int]:
         searched.append(wanted.strip(b"\0"))
         return places_of(window, wanted, most)
 

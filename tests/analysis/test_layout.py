@@ -10,8 +10,8 @@ from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.analysis.address_space.layout import Layout, Region, layout
 from kallsift.arch.registry import mapping_named
 from kallsift.kallsyms.evidence import Outcome
-from kallsift.kernel.kernel import State, TablePlace
-from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.kernel.kernel import State, TableLocation
+from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
 from kallsift.output.text.layout import layout_lines, page_table_lines, size_text
 from tests.kernel.made_up import DIRECT, IMAGE, LARGE, MAPPED, PAGES, PLACE, RAM, VMALLOC, WORDS, made_up
 from tests.output.sample import kernel
@@ -74,7 +74,7 @@ def test_what_does_not_run_has_its_image_alone() -> None:
 def test_random_memory_is_no_harm() -> None:
     random = np.random.default_rng(3)
     data = random.integers(0, 256, 1 << 20, np.uint8)
-    memory = Memory("random", "test", AddressSpace.PHYSICAL, (Segment(0, data),))
+    memory = Memory("random", "test", AddressSpace.PHYSICAL, (BytesSegment(0, data),))
     for architecture, paging, size in (
         ("x86-64", "4-level", 8),
         ("arm64", "4 KiB pages, 48-bit", 8),
@@ -94,7 +94,7 @@ def test_random_memory_is_no_harm() -> None:
                 mapping=mapping_named(architecture, paging, order),
                 byte_order=order,
                 page_table_root=0x1000,
-                tables=(TablePlace("names", PhysicalAddress(0x4000), VirtualAddress(IMAGE), 0x100),),
+                tables=(TableLocation("names", PhysicalAddress(0x4000), VirtualAddress(IMAGE), 0x100),),
             )
         )
         assert len(found.regions) < 1000
@@ -145,7 +145,7 @@ def test_broken_page_tables_are_no_harm() -> None:
                 entries[chosen] = random.integers(0, RAM, 40, np.uint64) | random.choice([0x23, 0xA3, 0x21], 40).astype(
                     "<u8"
                 )
-            segments.append(Segment(part.start, data))
+            segments.append(BytesSegment(part.start, data))
         found = layout(replace(broken, memory=replace(broken.memory, segments=tuple(segments))))
         assert len(list(layout_lines(found, 8))) == len(found.regions)
         assert all(0 <= one.start < one.end <= 1 << 64 for one in found.regions)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, SymbolGroup
 from kallsift.analysis.pointer_tables import pointer_tables
 from kallsift.analysis.pointer_tables.pointer_tables import pointer_table
 from kallsift.arch import arm64, x86
@@ -18,7 +18,9 @@ from kallsift.output.text.pointer_tables import table_lines
 from tests.kernel.made_up import DIRECT, FUNCTIONS, IMAGE, TABLE, VMALLOC, WORDS, made_up
 from tests.output.sample import table
 
-MODULES = Dynamic((Group("ev\x1bil", table([(VMALLOC + 0x100, "t", "hook"), (VMALLOC + 0x200, "t", "end")])),))
+MODULES = DynamicSymbols(
+    (SymbolGroup("ev\x1bil", table([(VMALLOC + 0x100, "t", "hook"), (VMALLOC + 0x200, "t", "end")])),)
+)
 
 
 def test_a_table_of_the_kernels_own() -> None:
@@ -53,7 +55,7 @@ def test_entries_that_lead_elsewhere(
 
 
 def test_what_cannot_be_read_of_modules_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pointer_tables, "dynamic_symbols", lambda _: Dynamic((), ("modules: gone",)))
+    monkeypatch.setattr(pointer_tables, "dynamic_symbols", lambda _: DynamicSymbols((), ("modules: gone",)))
     assert pointer_table(made_up({**WORDS, TABLE: 1}), "sys_call_table").missing == ("modules: gone",)
 
 

@@ -12,9 +12,9 @@ from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.analysis.dynamic.dynamic_symbols import dynamic_symbols
 from kallsift.kernel.access.generated_code import GeneratedCode
 from kallsift.kernel.access.virtual_memory import virtual_memory
-from kallsift.kernel.kernel import Kernel, TablePlace
+from kallsift.kernel.kernel import Kernel, TableLocation
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from tests.analysis.soup import ALL_READERS
 from tests.kernel.made_up import DIRECT, IMAGE, LARGE, VMALLOC, made_up
 from tests.modules.made_modules import BASE, Arena
@@ -50,7 +50,7 @@ class Made:
     def kernel(self) -> Kernel:
         rows = [(BASE, "T", "_stext"), (FUNCTION, "t", "a_function"), (IMAGE_END - 0x100, "T", "_etext")]
         rows += [(BASE + 0x100 * number, kind, name) for number, (name, kind) in enumerate(self.readers.items(), 1)]
-        place = TablePlace("names", PhysicalAddress(BASE), VirtualAddress(BASE), 0x100)
+        place = TableLocation("names", PhysicalAddress(BASE), VirtualAddress(BASE), 0x100)
         made = kernel(sorted(rows), tables=(place,), memory=self.arena.memory.memory, distance=0)
         return replace(made, architecture=None)
 
@@ -301,7 +301,7 @@ def test_code_is_what_may_be_executed() -> None:
     granting = []
     for segment in tables:
         entries = made.memory.read(segment.start, segment.end - segment.start).view("<u8") & np.uint64(NO_EXECUTION - 1)
-        granting.append(Segment(segment.start, entries.view(np.uint8)))
+        granting.append(BytesSegment(segment.start, entries.view(np.uint8)))
     made = replace(made, memory=replace(made.memory, segments=(data, *granting)))
     assert code_of(made).is_executable(places).tolist() == [False, True, True, False]
     starts = np.array([VMALLOC, VMALLOC, VMALLOC + LARGE - 8], np.uint64)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, SymbolGroup
 from kallsift.analysis.symbol_lookup import Resolver
-from kallsift.kernel.kernel import TablePlace
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.kernel.kernel import TableLocation
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from tests.output.sample import Row, kernel, table
 
 BASE = 0xFFFFFFFF81000000
@@ -27,17 +27,19 @@ ROWS: list[Row] = [
     (BASE + 0x300, "B", "_end"),
     (BASE + 0x400, "D", "behind"),
 ]
-MODULES = Dynamic(
+MODULES = DynamicSymbols(
     (
-        Group(
+        SymbolGroup(
             "late",
             table([(MODULE + 0x20, "t", "own"), (MODULE, "t", "begin"), (MODULE + 0x1000, "d", "value")]),
             (range(MODULE, MODULE + 0x800),),
         ),
-        Group("early", table([(MODULE + 0x4000, "t", "both"), (MODULE + 0x4010, "U", "own"), (0x40, "a", "counter")])),
-        Group("early", table([(MODULE + 0x8000, "T", "gone")]), sizes=np.array([0x10], np.uint64)),
-        Group("bpf", table([(MODULE + 0x9000, "t", "bpf_prog_x")]), sizes=np.array([0x80], np.uint64)),
-        Group("__builtin__kprobes", table([(MODULE + 0xA000, "t", "kprobe_insn_page")])),
+        SymbolGroup(
+            "early", table([(MODULE + 0x4000, "t", "both"), (MODULE + 0x4010, "U", "own"), (0x40, "a", "counter")])
+        ),
+        SymbolGroup("early", table([(MODULE + 0x8000, "T", "gone")]), sizes=np.array([0x10], np.uint64)),
+        SymbolGroup("bpf", table([(MODULE + 0x9000, "t", "bpf_prog_x")]), sizes=np.array([0x80], np.uint64)),
+        SymbolGroup("__builtin__kprobes", table([(MODULE + 0xA000, "t", "kprobe_insn_page")])),
     )
 )
 RESOLVER = Resolver(table(ROWS), MODULES)
@@ -140,7 +142,7 @@ LTO: list[Row] = [
 def ordered(indices: list[int]) -> Memory:
     """A memory with a seqs_of_names."""
     data = np.array([byte for index in indices for byte in index.to_bytes(3, "big")], np.uint8)
-    return Memory("test", "raw", AddressSpace.PHYSICAL, (Segment(0x1000, data),))
+    return Memory("test", "raw", AddressSpace.PHYSICAL, (BytesSegment(0x1000, data),))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def ordered(indices: list[int]) -> Memory:
     ],
 )
 def test_names_are_cut_where_the_order_shows_it(indices: list[int], name: str, address: int | None) -> None:
-    place = TablePlace("seqs_of_names", PhysicalAddress(0x1000), VirtualAddress(0), 15)
+    place = TableLocation("seqs_of_names", PhysicalAddress(0x1000), VirtualAddress(0), 15)
     made = kernel(LTO, tables=(place,), memory=ordered(indices))
     resolver = Resolver.of(made)
     if name == "name.llvm.1" and resolver.cut == b".llvm.":
@@ -175,6 +177,6 @@ def test_a_kernel_that_cuts_prints_what_is_left() -> None:
 
 
 def test_an_order_that_is_none_cuts_nothing() -> None:
-    place = TablePlace("seqs_of_names", PhysicalAddress(0x1000), VirtualAddress(0), 15)
+    place = TableLocation("seqs_of_names", PhysicalAddress(0x1000), VirtualAddress(0), 15)
     assert Resolver.of(kernel(LTO, tables=(place,), memory=ordered([9, 9, 9, 9, 9]))).cut == b""
     assert Resolver.of(kernel(LTO, tables=(place,), memory=Memory("", "", AddressSpace.PHYSICAL, ()))).cut == b""

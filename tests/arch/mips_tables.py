@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 
 RAM = 16 << 20
 SWAPPER = 4 << 20
@@ -173,4 +173,4 @@ class Machine:
     @property
     def memory(self) -> Memory:
         """Without any hint."""
-        return Memory("test", "test", AddressSpace.PHYSICAL, (Segment(0, self.data),))
+        return Memory("test", "test", AddressSpace.PHYSICAL, (BytesSegment(0, self.data),))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class Tables:
     def memory(self, *left_out: int) -> Memory:
         """Physical memory that holds the tables but for those left out."""
         segments = tuple(
-            Segment(place, np.frombuffer(bytes(content), np.uint8))
+            BytesSegment(place, np.frombuffer(bytes(content), np.uint8))
             for place, content in sorted(self.tables.items())
             if place not in left_out
         )

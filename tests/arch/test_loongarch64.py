@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from kallsift.arch.loongarch64 import SEGMENTED
 from kallsift.arch.page_table_ranges import mapped_ranges
 from kallsift.arch.paging import EXECUTE, WRITE, PagingMode, Segmented, translate
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 
 CACHED = 0x9000_0000_0000_0000
 SIZE = 1 << 16
@@ -30,7 +30,7 @@ def written(mode: PagingMode, leaf: int) -> tuple[Memory, int, int]:
     for used in range(levels):
         data[levels + used] = data[used]
         data[levels + used, 1] = CACHED + PLACE + (levels + used - 1) * SIZE if used else TARGET | leaf
-    memory = Memory("test", "test", AddressSpace.PHYSICAL, (Segment(PLACE, data.reshape(-1).view(np.uint8)),))
+    memory = Memory("test", "test", AddressSpace.PHYSICAL, (BytesSegment(PLACE, data.reshape(-1).view(np.uint8)),))
     first = (1 << 64) - (1 << mode.virtual_bits)
     return memory, PLACE + (2 * levels - 1) * SIZE, first + sum(1 << shift for shift in mode.shifts)
 
@@ -67,7 +67,7 @@ def test_huge_pages() -> None:
     memory, root, address = written(mapping.tables, VALID)
     data = memory.segments[0].read().copy().view(np.uint64).reshape(-1, SIZE // 8)
     data[4, 2] = 0xAC00_11D3
-    huge = Memory("test", "test", AddressSpace.PHYSICAL, (Segment(PLACE, data.reshape(-1).view(np.uint8)),))
+    huge = Memory("test", "test", AddressSpace.PHYSICAL, (BytesSegment(PLACE, data.reshape(-1).view(np.uint8)),))
     wanted = (address >> 25 << 25) + (1 << 25) + 0x12_3456
     physical, mapped = translate(huge, mapping, root, np.array([wanted], np.uint64))
     assert (physical.tolist(), mapped.tolist()) == ([0xAC12_3456], [True])

@@ -11,7 +11,7 @@ import pytest
 from kallsift.arch.page_table_ranges import MAX_RANGES, MappedRanges, mapped_ranges
 from kallsift.arch.paging import EXECUTE, USER, WRITE, PagingMode, translate
 from kallsift.arch.registry import MODES, mapping_named
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from tests.arch.pages import LAYOUTS, Layout, Tables
 
 HALF = {"x86-64", "riscv64"}
@@ -95,7 +95,7 @@ def test_random_bytes_map_what_they_map(mode: PagingMode) -> None:
     """Whatever is listed, the walk for single addresses agrees."""
     random = np.random.default_rng(7)
     data = random.integers(0, 256, 1 << 20, np.uint8)
-    memory = Memory("test", "test", AddressSpace.PHYSICAL, (Segment(0, data),))
+    memory = Memory("test", "test", AddressSpace.PHYSICAL, (BytesSegment(0, data),))
     found = mapped_ranges(memory, mode, 0)
     if not len(found):
         return

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kallsift.arch.paging import PagingMode, translate, walk
 from kallsift.arch.registry import MODES, WINDOWS
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from tests.arch.pages import LAYOUTS, Layout, Tables
 
 bounded = settings(derandomize=True, max_examples=25)
@@ -117,7 +117,7 @@ def test_a_table_that_points_at_itself_ends(layout: Layout) -> None:
 
 def lookup_alone(name: str, root: int, data: dict[int, bytes], *virtual: int) -> list[int | None]:
     """Physical addresses by tables given as bytes."""
-    segments = tuple(Segment(place, np.frombuffer(content, np.uint8)) for place, content in sorted(data.items()))
+    segments = tuple(BytesSegment(place, np.frombuffer(content, np.uint8)) for place, content in sorted(data.items()))
     memory = Memory("test", "test", AddressSpace.PHYSICAL, segments)
     mode = next(mode for mode in MODES if mode.name == name)
     physical, mapped = translate(memory, mode, root, np.array(virtual, np.uint64))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kallsift.analysis.dynamic import dynamic_symbols
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols
 from kallsift.cli import symbol_sources
 from kallsift.cli.app import run
 from kallsift.cli.options import source as source_options
@@ -71,6 +71,6 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
         monkeypatch.setattr(source_options, "recover_all", recover_all)
         monkeypatch.setattr(source_options, "recover", recover)
         for module in (symbol_sources, dynamic_symbols):
-            monkeypatch.setattr(module, "dynamic_symbols", lambda _, **__: Dynamic())
+            monkeypatch.setattr(module, "dynamic_symbols", lambda _, **__: DynamicSymbols())
 
     return plant_them

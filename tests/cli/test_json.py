@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kallsift.analysis.dynamic import dynamic_symbols
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, SymbolGroup
 from kallsift.cli.commands import check as check_command
 from kallsift.cli.commands import exports as exports_command
 from kallsift.cli.commands import modules as modules_command
@@ -40,8 +40,8 @@ def nothing(_patch: pytest.MonkeyPatch) -> None:
 
 
 def with_modules(patch: pytest.MonkeyPatch) -> None:
-    group = Group("xfs", table([(0xFFFFFFFFC0001000, "t", 'na"me\n\x80')]))
-    patch.setattr(dynamic_symbols, "dynamic_symbols", lambda _, **__: Dynamic((group,), ("BPF: unreadable",)))
+    group = SymbolGroup("xfs", table([(0xFFFFFFFFC0001000, "t", 'na"me\n\x80')]))
+    patch.setattr(dynamic_symbols, "dynamic_symbols", lambda _, **__: DynamicSymbols((group,), ("BPF: unreadable",)))
 
 
 def with_exports(patch: pytest.MonkeyPatch) -> None:

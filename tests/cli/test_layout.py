@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols
 from kallsift.cli.commands import layout as layout_command
 from tests.cli.conftest import Command, Plant
 from tests.kernel.made_up import DIRECT, IMAGE, MAPPED, PLACE, VMALLOC, WORDS, made_up
@@ -14,7 +14,7 @@ from tests.kernel.made_up import DIRECT, IMAGE, MAPPED, PLACE, VMALLOC, WORDS, m
 
 @pytest.fixture(autouse=True)
 def no_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout_command, "dynamic_symbols", lambda _: Dynamic())
+    monkeypatch.setattr(layout_command, "dynamic_symbols", lambda _: DynamicSymbols())
 
 
 def test_regions(command: Command, plant: Plant) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, SymbolGroup
 from kallsift.analysis.symbol_lookup import Resolver
 from kallsift.cli import symbol_sources
 from kallsift.cli.commands.lookup import answers
@@ -44,10 +44,10 @@ def test_a_name_goes_before_an_address() -> None:
     assert answers(Resolver(table(rows, 4)), "0xdeadbeef") == ["deadbeef other+0xf/0x20"]
 
 
-MODULES = Dynamic(
+MODULES = DynamicSymbols(
     (
-        Group("first", table([(0xFFFFFFFFC0002000, "T", "late"), (0xFFFFFFFFC0001000, "t", "init")])),
-        Group("se\x1bcond", table([(0xFFFFFFFFC0003000, "t", "init")])),
+        SymbolGroup("first", table([(0xFFFFFFFFC0002000, "T", "late"), (0xFFFFFFFFC0001000, "t", "init")])),
+        SymbolGroup("se\x1bcond", table([(0xFFFFFFFFC0003000, "t", "init")])),
     )
 )
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_read_of_modules_is_said(
     command: Command, plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(kernel())
-    monkeypatch.setattr(symbol_sources, "dynamic_symbols", lambda _: Dynamic((), ("modules: gone",)))
+    monkeypatch.setattr(symbol_sources, "dynamic_symbols", lambda _: DynamicSymbols((), ("modules: gone",)))
     result = command("lookup", "dump", "init")
     assert (result.code, result.err) == (3, "kallsift: warning: not all of the kernel's symbols: modules: gone\n")
     assert command("lookup", "dump", "--core", "init").code == 0

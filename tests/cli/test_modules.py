@@ -9,7 +9,7 @@ import pytest
 
 from kallsift.cli.commands import modules as modules_command
 from kallsift.kernel.kernel import State
-from kallsift.modules.field_inference import solved_fields
+from kallsift.modules.field_inference import infer_layout
 from kallsift.modules.inventory import Inventory, LoadedModule, inventory
 from kallsift.modules.module_reader import FactReader
 from tests.cli.conftest import Command, Plant
@@ -28,7 +28,7 @@ def loaded(**changes: object) -> Inventory:
     """Five modules, of which the last one is hidden."""
     made = made_modules(1)
     memory = made.arena.memory
-    fields = replace(solved_fields(memory, made.structures), **changes)  # type: ignore[arg-type]
+    fields = replace(infer_layout(memory, made.structures), **changes)  # type: ignore[arg-type]
     facts = FactReader(memory, fields, made.structures, {})
     witnesses = [("list", "tree")] * 4 + [("tree", "memory")]
     modules = tuple(LoadedModule(one, by, facts) for one, by in zip(made.addresses, witnesses, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols
 from kallsift.analysis.pointer_tables import pointer_tables
 from tests.cli.conftest import Command, Plant
 from tests.kernel.made_up import FUNCTIONS, TABLE, WORDS, made_up
@@ -12,7 +12,7 @@ from tests.kernel.made_up import FUNCTIONS, TABLE, WORDS, made_up
 
 @pytest.fixture(autouse=True)
 def no_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pointer_tables, "dynamic_symbols", lambda _: Dynamic())
+    monkeypatch.setattr(pointer_tables, "dynamic_symbols", lambda _: DynamicSymbols())
 
 
 def test_a_clean_table(command: Command, plant: Plant) -> None:

@@ -16,7 +16,7 @@ from kallsift.memory.formats import avml, avml_frames
 from kallsift.memory.formats import registry as containers
 from kallsift.memory.formats.hyperv import key_value_store
 from kallsift.memory.memory import Memory
-from kallsift.memory.reassembled_file import Rearranged
+from kallsift.memory.reassembled_file import ReassembledFile
 from kallsift.optional_package import optional_package
 from tests.kernel.made_machine import MIB
 
@@ -106,7 +106,7 @@ def test_chunks_that_promise_more_than_snappy_can_hold() -> None:
 
 def test_an_order_of_pieces_adds_nothing_to_what_a_file_is_worth() -> None:
     view = np.zeros(4096, np.uint8)
-    content = Rearranged(view, np.array([1 << 40]), np.array([4096]), np.array([0]))
+    content = ReassembledFile(view, np.array([1 << 40]), np.array([4096]), np.array([0]))
     assert (len(content), content.stored_size) == ((1 << 40) + 4096, 4096)
 
 

@@ -15,7 +15,7 @@ from kallsift.kallsyms.format.token_table import token_tables
 from kallsift.kallsyms.recovered_tables import Attempt, Tables
 from kallsift.kallsyms.solvers.adjacent import recover_tables
 from kallsift.kallsyms.token_scan import digit_runs
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from tests.oracle.eras import ERAS, Era
 from tests.oracle.symbols import Symbol, population
 from tests.oracle.writer import Blob, write
@@ -81,13 +81,13 @@ def memory(*segments: tuple[int, bytes]) -> Memory:
         "test",
         "test",
         AddressSpace.PHYSICAL,
-        tuple(Segment(start, np.frombuffer(data, np.uint8)) for start, data in segments),
+        tuple(BytesSegment(start, np.frombuffer(data, np.uint8)) for start, data in segments),
     )
 
 
 def candidates(data: bytes, start: int = START) -> list[Tables]:
     """All tables found in a segment of these bytes, in the order in which they are preferred."""
-    segment = Segment(start, np.frombuffer(data, np.uint8))
+    segment = BytesSegment(start, np.frombuffer(data, np.uint8))
     return [
         tables
         for _, runs in digit_runs(memory((start, data)))

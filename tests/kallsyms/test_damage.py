@@ -181,7 +181,7 @@ def test_another_base_moves_all(era: str) -> None:
     assert symbols_of(tables) == [s._replace(address=s.address + 0x100) for s in source.blob.symbols]
     lost = believed(source.changed(base.start, bytes(8)))
     assert lost is not None
-    assert lost.array.adrift
+    assert lost.array.needs_base
 
 
 @pytest.mark.parametrize("era", ["6.2 x86", "6.12 arm64", "7.0"])

@@ -52,7 +52,7 @@ def test_decode_inverts_encode(encoding: Encoding, data: st.DataObject) -> None:
     addresses = data.draw(address_lists(encoding))
     words = encode(encoding, addresses)
     assert encoding.order(words).all()
-    assert encoding.typical(words)
+    assert encoding.is_distinctive(words)
     anchor = {"nothing": 0, "relative_base": TEXT, "place": PLACE}[encoding.anchor]
     decoded = encoding.decode(words, anchor)
     assert decoded.dtype == np.uint64
@@ -89,7 +89,7 @@ def test_base_relative_words_also_rise_as_self_relative_ones() -> None:
     by_name = {encoding.anchor: encoding for encoding in ENCODINGS if "per-CPU" not in encoding.name}
     words = encode(by_name["relative_base"], [TEXT, TEXT, TEXT + 16, TEXT + 32])
     assert by_name["place"].order(words).all()
-    assert not by_name["place"].typical(words)
+    assert not by_name["place"].is_distinctive(words)
 
 
 def found(content: bytes, count: int, word_size: int = 8, order: str = "<") -> list[AddressArray]:

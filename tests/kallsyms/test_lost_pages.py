@@ -17,7 +17,7 @@ from kallsift.kallsyms.damaged.token_table import cut_token_tables, table_before
 from kallsift.kallsyms.format.token_table import TokenTable, lone_token_tables, token_tables
 from kallsift.kallsyms.recovered_tables import Attempt, Tables
 from kallsift.kallsyms.token_scan import DIGITS
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from tests.kallsyms.placed import DISTANCE, ERAS_64, START, Placed, placed, sample, symbols_of
 from tests.oracle.damage import PAGE, Damage, Filler, damage, survivors
 from tests.oracle.eras import Era
@@ -37,8 +37,8 @@ EXPORT_SIZE = 12
 """Bytes of an entry of the export table, of three fields."""
 
 
-def segment_of(data: bytes) -> Segment:
-    return Segment(START, np.frombuffer(data, np.uint8))
+def segment_of(data: bytes) -> BytesSegment:
+    return BytesSegment(START, np.frombuffer(data, np.uint8))
 
 
 def token_tables_of(data: bytes) -> Iterator[TokenTable]:
@@ -73,7 +73,7 @@ def share_of(source: Placed, done: Damage) -> tuple[int, int]:
     named, known = read(tables)
     truth = source.blob.symbols
     assert tables.count == len(truth)
-    if tables.array.adrift or not pages_of(source, *BASE & source.blob.tables.keys()).isdisjoint(lost):
+    if tables.array.needs_base or not pages_of(source, *BASE & source.blob.tables.keys()).isdisjoint(lost):
         # another base is nothing that tables could show
         known = np.zeros_like(known)
     for one, true, has_name, has_address in zip(symbols_of(tables), truth, named, known, strict=True):

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.damaged.ksymtab_pointers import NamedPointers, SymbolNames, name_pointers
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 COUNT = 400
 """Symbols, and as many entries behind them."""
@@ -57,7 +57,7 @@ FORMS = [
 ]
 
 
-def memory_of(form: Form, byte_order: str, order: NDArray[np.int64] | None = None, added: int = 0) -> Segment:
+def memory_of(form: Form, byte_order: str, order: NDArray[np.int64] | None = None, added: int = 0) -> BytesSegment:
     """Memory with entries that lead to the symbols in some order, or in their own."""
     addresses = form.addresses()
     symbols = addresses[np.arange(COUNT) if order is None else order]
@@ -65,10 +65,10 @@ def memory_of(form: Form, byte_order: str, order: NDArray[np.int64] | None = Non
     entries = np.random.default_rng(6).integers(1, 1 << 31, (COUNT, form.fields)).astype(f"{byte_order}u{form.size}")
     entries[:, 0] = led.astype(f"u{form.size}")
     noise = np.random.default_rng(7).integers(0, 256, 4 * BEFORE, np.uint8).tobytes()
-    return Segment(START, np.frombuffer(noise[:BEFORE] + entries.tobytes() + noise[BEFORE:], np.uint8))
+    return BytesSegment(START, np.frombuffer(noise[:BEFORE] + entries.tobytes() + noise[BEFORE:], np.uint8))
 
 
-def found_in(segment: Segment, form: Form, byte_order: str) -> NamedPointers | None:
+def found_in(segment: BytesSegment, form: Form, byte_order: str) -> NamedPointers | None:
     names = form.names()
     names[LOST] = [b""] * (LOST.stop - LOST.start)
     return NamedPointers.find(
@@ -102,7 +102,7 @@ def test_lost_pages_of_the_pointers() -> None:
     segment = memory_of(form, "<")
     data = segment.data.copy()
     data[BEFORE + 12 * 120 : BEFORE + 12 * 200] = 0
-    pointers = found_in(Segment(START, data), form, "<")
+    pointers = found_in(BytesSegment(START, data), form, "<")
     assert pointers is not None
     assert pointers.first_index(form.names()[LOST], COUNT, 2 * COUNT - 1) == LOST.start
 
@@ -127,12 +127,12 @@ def test_names_that_are_not_where_the_pointers_are(form: Form) -> None:
 @pytest.mark.parametrize("byte", [0, 1, 0xFF])
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_memory_of_one_byte(form: Form, byte: int) -> None:
-    assert found_in(Segment(START, np.full(1 << 16, byte, np.uint8)), form, "<") is None
+    assert found_in(BytesSegment(START, np.full(1 << 16, byte, np.uint8)), form, "<") is None
 
 
 @pytest.mark.parametrize("size", [0, 3, 50])
 def test_memory_too_short_for_any_entries(size: int) -> None:
-    assert found_in(Segment(START, np.ones(size, np.uint8)), Form(4, 3, True), "<") is None
+    assert found_in(BytesSegment(START, np.ones(size, np.uint8)), Form(4, 3, True), "<") is None
 
 
 def test_a_name_that_ends_as_pointers_begin_hides_none() -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.damaged.page_map import PAGE, Pages
 from kallsift.kallsyms.damaged.stream_walk import following_entries, walks_adrift
 from kallsift.kallsyms.format.markers import MAX_ENTRY
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 ENTRY = bytes((10, *b"tsymbolsof"))
 """The last one of a page has its letter still on that."""
@@ -19,7 +19,7 @@ LETTERS = np.isin(np.arange(256), list(b"tT"))
 def walks_of(*pages: bytes) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
     """The walks on these pages between two blank ones, and where the entry at each byte ends."""
     data = np.frombuffer(b"".join((bytes(PAGE), *pages, bytes(PAGE))), np.uint8)
-    lost = Pages.blank(Segment(0, data), 0, len(data))
+    lost = Pages.blank(BytesSegment(0, data), 0, len(data))
     following = following_entries(data, lost, 0, LETTERS, two_byte_lengths=True)
     return list(walks_adrift(following, lost, 0, np.empty(0, np.int64), len(data))), following
 

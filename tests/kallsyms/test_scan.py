@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kallsift.kallsyms import token_scan
 from kallsift.kallsyms.token_scan import DIGITS, digit_runs, packed_runs
 from kallsift.memory.formats import registry as containers
-from kallsift.memory.lazy_segment import Stored
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.lazy_segment import LazySegment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from tests.kallsyms.placed import memory
 from tests.memory.writers.avml import avml
 
@@ -31,7 +31,7 @@ def at_alignment(content: bytes, alignment: int) -> Memory:
     skipped = -room.ctypes.data % 64 + alignment
     data = room[skipped : skipped + len(content)]
     data[:] = np.frombuffer(content, np.uint8)
-    return Memory("test", "test", AddressSpace.PHYSICAL, (Segment(0, data),))
+    return Memory("test", "test", AddressSpace.PHYSICAL, (BytesSegment(0, data),))
 
 
 def brute(content: bytes) -> list[int]:
@@ -145,7 +145,7 @@ def test_across_blocks_whose_copies_are_aligned_otherwise(
     content[place : place + len(DIGITS)] = DIGITS
     data = np.frombuffer(bytes(content), np.uint8)
     # blocks of sizes such that each read begins elsewhere in a block
-    stretch = Stored(0, 101, len(data), lambda number: data[number * 101 :][:101].copy()).moved(0, start)
+    stretch = LazySegment(0, 101, len(data), lambda number: data[number * 101 :][:101].copy()).moved(0, start)
     assert runs(Memory("test", "test", AddressSpace.PHYSICAL, (stretch,))) == [place]
 
 

@@ -13,7 +13,7 @@ from kallsift.kallsyms.recovered_tables import Attempt, Tables
 from kallsift.kallsyms.solvers import shared_tables
 from kallsift.kallsyms.solvers.adjacent import recover_tables
 from kallsift.kallsyms.solvers.shared_tables import MAX_KEPT, SharedTables
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from tests.kallsyms.placed import placed, sample
 from tests.oracle.eras import ERAS
 
@@ -27,7 +27,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Where windows began that were searched."""
     starts: list[int] = []
 
-    def counted(segment: Segment, tokens: TokenTable, sizes: Sequence[int], attempt: Attempt) -> Iterator[Tables]:
+    def counted(segment: BytesSegment, tokens: TokenTable, sizes: Sequence[int], attempt: Attempt) -> Iterator[Tables]:
         starts.append(segment.start)
         return recover_tables(segment, tokens, sizes, attempt)
 
@@ -35,10 +35,10 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return starts
 
 
-def table_in_memory() -> tuple[Segment, TokenTable]:
+def table_in_memory() -> tuple[BytesSegment, TokenTable]:
     """Return a window with tables in it."""
     data = placed(NEWEST, sample(NEWEST, 900)).data
-    segment = Segment(0x100000, np.frombuffer(data, np.uint8))
+    segment = BytesSegment(0x100000, np.frombuffer(data, np.uint8))
     (tokens,) = token_tables(segment, data.index(DIGITS))
     return segment, tokens
 

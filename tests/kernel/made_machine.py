@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, CpuState, Hints, Memory
 from tests.oracle.eras import ERAS
 from tests.oracle.symbols import Symbol, population
 from tests.oracle.writer import Blob, write
@@ -179,4 +179,4 @@ class Machine:
 def memory_of(data: np.ndarray[tuple[int], np.dtype[np.uint8]], **registers: int) -> Memory:
     """Raw memory from address 0 on."""
     hints = Hints((CpuState(0, registers),) if registers else ())
-    return Memory("made up", "raw", AddressSpace.PHYSICAL, (Segment(0, data),), hints)
+    return Memory("made up", "raw", AddressSpace.PHYSICAL, (BytesSegment(0, data),), hints)

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
-from kallsift.kernel.kernel import Kernel, TablePlace
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.kernel.kernel import Kernel, TableLocation
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from tests.arch.pages import LAYOUTS, Tables
 from tests.output.sample import kernel
 
@@ -68,11 +68,11 @@ def made_up(
         data[place : place + 8] = np.frombuffer(value.to_bytes(8, "little"), np.uint8)
     found = kernel(
         rows,
-        tables=(TablePlace("names", PhysicalAddress(PLACE + 0x2000), VirtualAddress(IMAGE + 0x2000), 0x1000),),
+        tables=(TableLocation("names", PhysicalAddress(PLACE + 0x2000), VirtualAddress(IMAGE + 0x2000), 0x1000),),
         virtual_base=VirtualAddress(IMAGE),
         physical_base=PhysicalAddress(PLACE),
         page_table_root=PhysicalAddress(tables.root),
         distance=IMAGE - PLACE,
     )
-    segments = (Segment(0, data), *tables.memory().segments)
+    segments = (BytesSegment(0, data), *tables.memory().segments)
     return replace(found, memory=Memory("made up", "test", AddressSpace.PHYSICAL, segments))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
 from tests.oracle.eras import ALL_ERAS
 from tests.oracle.symbols import Symbol, population
 from tests.oracle.writer import Blob, write
@@ -137,16 +137,16 @@ def _append(image: bytearray, content: bytes) -> None:
 
 def flat(made: Made, base: int | None = None) -> Memory:
     """The file as a flat kernel image."""
-    segment = Segment(0, np.frombuffer(made.data, np.uint8))
+    segment = BytesSegment(0, np.frombuffer(made.data, np.uint8))
     return Memory("made", "flat", AddressSpace.FILE, (segment,), image=ImageFacts(("flat",), 0, None, base))
 
 
 def raw(made: Made, start: int = 0) -> Memory:
     """The file as memory without a header."""
-    return Memory("made", "raw", AddressSpace.PHYSICAL, (Segment(start, np.frombuffer(made.data, np.uint8)),))
+    return Memory("made", "raw", AddressSpace.PHYSICAL, (BytesSegment(start, np.frombuffer(made.data, np.uint8)),))
 
 
 def elf(made: Made, start: int) -> Memory:
     """The file as the only segment of an ELF image."""
-    segment = Segment(start, np.frombuffer(made.data, np.uint8))
+    segment = BytesSegment(start, np.frombuffer(made.data, np.uint8))
     return Memory("made", "ELF", AddressSpace.VIRTUAL, (segment,), image=ImageFacts(("ELF",), 0, None, start))

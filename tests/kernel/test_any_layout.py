@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
 from tests.kallsyms.layouts import Layout, layout
 
 LAYOUTS = int(os.environ.get("KALLSIFT_LAYOUTS", "24"))
@@ -26,7 +26,7 @@ Symbols = list[tuple[int, str]]
 
 def recovered(made: Layout) -> kallsift.Kernel:
     """What kallsift finds in a layout, given as the flat image of a kernel."""
-    segment = Segment(made.physical, np.frombuffer(made.blob.data, np.uint8))
+    segment = BytesSegment(made.physical, np.frombuffer(made.blob.data, np.uint8))
     return kallsift.recover(Memory("layout", "flat", AddressSpace.FILE, (segment,), image=ImageFacts(("flat",), 0)))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from kallsift.kernel.ram import layout_candidates
 from kallsift.kernel.ram.layout_candidates import arrangements
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from kallsift.memory.ram_layouts import Layout
 
 SMALL = (
@@ -21,7 +21,7 @@ SMALL = (
 
 def memory(size: int, start: int = 0, space: AddressSpace = AddressSpace.PHYSICAL) -> Memory:
     data = (np.arange(size, dtype=np.uint32) // 0x100).astype(np.uint8)
-    return Memory("test", "raw", space, (Segment(start, data),))
+    return Memory("test", "raw", space, (BytesSegment(start, data),))
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import kallsift
 from kallsift.kernel.placement.distances import string_candidates
 from kallsift.kernel.placement.pointers import Words
 from kallsift.kernel.placement.window_facts import SharedWindows
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from tests.kallsyms.placed import candidates
 from tests.kernel.made_machine import DATA, POINTERS, Machine
 from tests.kernel.placed_images import Made, Parts, elf, flat, make, raw
@@ -106,7 +106,7 @@ def test_a_header_that_nothing_confirms() -> None:
 def test_strings_place_no_addresses_that_pointers_are_far_from() -> None:
     """Most readings of tables are wrong, and counting what strings say of each would take long."""
     made = make(Parts(strings=200))
-    window = Segment(0, np.frombuffer(made.data, np.uint8))
+    window = BytesSegment(0, np.frombuffer(made.data, np.uint8))
     right = candidates(made.data, 0)[0]
     facts = SharedWindows().facts(window, Words(right.word_size, right.byte_order))
     assert [one.distance for one in string_candidates(right, facts)] == [made.distance]

@@ -10,7 +10,7 @@ import pytest
 from kallsift.analysis.pointer_tables.per_cpu import per_cpu_areas
 from kallsift.errors import UnmappedError
 from kallsift.kernel.access.virtual_memory import virtual_memory
-from kallsift.modules.field_inference import solved_fields
+from kallsift.modules.field_inference import infer_layout
 from kallsift.modules.struct_module import STRUCT_WORDS, structures_at
 from tests.kernel.made_up import IMAGE, ROWS, WORDS, made_up
 from tests.modules.made_modules import Made, made_modules
@@ -60,4 +60,4 @@ def test_the_last_words_of_structures(word: int) -> None:
 
 
 def _survives(made: Made) -> None:
-    assert solved_fields(made.arena.memory, structures_at(made.arena.memory, np.array(made.addresses, np.uint64)))
+    assert infer_layout(made.arena.memory, structures_at(made.arena.memory, np.array(made.addresses, np.uint64)))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
 from tests.kallsyms.surroundings import Surroundings
 from tests.kernel.era_cases import era_case
 from tests.oracle.eras import EARLY_ERAS, ERAS, LTO_ERAS, UNCOMPRESSED_ERAS, VENDOR_ERAS, Era
@@ -49,7 +49,7 @@ def image(era: Era, word_size: int, byte_order: ByteOrder, text_only: bool) -> t
 @pytest.mark.parametrize(("era", "word_size", "byte_order", "text_only"), CASES)
 def test_exact(era: Era, word_size: int, byte_order: ByteOrder, text_only: bool) -> None:
     blob, data = image(era, word_size, byte_order, text_only)
-    segment = Segment(0, np.frombuffer(data, np.uint8))
+    segment = BytesSegment(0, np.frombuffer(data, np.uint8))
     kernel = kallsift.recover(Memory("era", "flat", AddressSpace.FILE, (segment,), image=ImageFacts(("flat",), 0)))
     text, bounds = kernel.symbols.characters.tobytes().decode("latin-1"), kernel.symbols.bounds.tolist()
     texts = [text[a:b] for a, b in pairwise(bounds)]

@@ -12,7 +12,7 @@ import pytest
 from kallsift.kernel.ram import firmware_memory_map
 from kallsift.kernel.ram.iomem import MAX_MAPS
 from kallsift.kernel.ram.layout_candidates import arrangements
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from kallsift.memory.ram_layouts import Piece
 
 Entry = tuple[int, int, int]
@@ -37,13 +37,13 @@ def packed(table: list[Entry]) -> bytes:
     return b"".join(struct.pack("<QQI", *entry) for entry in table)
 
 
-def ram(*parts: bytes, size: int = SIZE) -> Segment:
+def ram(*parts: bytes, size: int = SIZE) -> BytesSegment:
     """RAM that holds such parts, and nothing else of sense."""
     data = bytearray(random.Random(1).randbytes(size))
     for number, part in enumerate(parts):
         place = 0x1004 + 0x8000 * number
         data[place - 0x40 : place + len(part) + 0x40] = bytes(0x40) + part + bytes(0x40)
-    return Segment(0, np.frombuffer(bytes(data), np.uint8))
+    return BytesSegment(0, np.frombuffer(bytes(data), np.uint8))
 
 
 def lines(table: list[Entry], form: tuple[str, str] = MODERN) -> bytes:
@@ -149,7 +149,7 @@ def test_the_memory_that_comes_of_it() -> None:
 def test_memory_full_of_them_takes_no_time(part: bytes) -> None:
     many = np.tile(np.frombuffer(part, np.uint8), (1 << 24) // len(part))
     begin = time.process_time()
-    assert len(list(firmware_memory_map.firmware_maps(Segment(0, many)))) <= MAX_MAPS
+    assert len(list(firmware_memory_map.firmware_maps(BytesSegment(0, many)))) <= MAX_MAPS
     assert time.process_time() - begin < 10
 
 
@@ -159,12 +159,12 @@ def test_endless_tables_take_no_time() -> None:
     entries["start"], entries["size"], entries["type"] = np.arange(1 << 18) + 1, 1, 1
     entries["start"][::2] = firmware_memory_map.ANCHOR
     begin = time.process_time()
-    assert len(list(firmware_memory_map.firmware_maps(Segment(0, entries.view(np.uint8))))) <= MAX_MAPS
+    assert len(list(firmware_memory_map.firmware_maps(BytesSegment(0, entries.view(np.uint8))))) <= MAX_MAPS
     assert time.process_time() - begin < 10
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 19, 20, 21, 40, 41])
 def test_hardly_any_memory(size: int) -> None:
     for part in (packed(TABLE[3:5]), lines(TABLE[3:5])):
-        list(firmware_memory_map.firmware_maps(Segment(0, np.frombuffer(part[:size], np.uint8))))
-        list(firmware_memory_map.firmware_maps(Segment(0, np.frombuffer(part, np.uint8)[:size])))
+        list(firmware_memory_map.firmware_maps(BytesSegment(0, np.frombuffer(part[:size], np.uint8))))
+        list(firmware_memory_map.firmware_maps(BytesSegment(0, np.frombuffer(part, np.uint8)[:size])))

@@ -9,7 +9,7 @@ import pytest
 
 import kallsift
 from kallsift import Hints, Kernel, Memory, Outcome, State
-from kallsift.memory.memory import AddressSpace, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment
 from tests.kernel.made_machine import DATA, ROOT, TABLES, VARIABLES, Machine
 
 ENTRY = "entry_SYSCALL_64"
@@ -30,7 +30,7 @@ def carved(made: Machine) -> Memory:
     """The tables alone, without all that they are placed by."""
     start = made.place + TABLES
     data = np.array(made.data[start : made.place + DATA])
-    return Memory("carved", "raw", AddressSpace.PHYSICAL, (Segment(start, data),))
+    return Memory("carved", "raw", AddressSpace.PHYSICAL, (BytesSegment(start, data),))
 
 
 def checks(kernel: Kernel) -> dict[str, Outcome]:
@@ -57,7 +57,7 @@ def test_vmcoreinfo_places_tables_that_nothing_else_does(where: str) -> None:
         memory = replace(memory, hints=Hints(vmcoreinfo=text(made)))
     else:
         page = np.frombuffer(text(made).ljust(1 << 16, b"\0"), np.uint8)
-        memory = replace(memory, segments=(Segment(0x10_0000, page), *memory.segments))
+        memory = replace(memory, segments=(BytesSegment(0x10_0000, page), *memory.segments))
     kernel = kallsift.recover(memory)
     assert (kernel.proven, kernel.state) == (False, State.TABLES)
     assert kernel.symbols.same_as(kallsift.recover(made.memory()).symbols)
@@ -79,7 +79,7 @@ def test_a_text_whose_symbols_disagree_places_nothing() -> None:
 def test_a_page_table_that_is_cut_off() -> None:
     made = machine()
     memory = made.memory()
-    cut = replace(memory, segments=(Segment(0, made.data[: made.place + ROOT]),))
+    cut = replace(memory, segments=(BytesSegment(0, made.data[: made.place + ROOT]),))
     kernel = kallsift.recover(cut)
     assert not kernel.proven
     assert kernel.symbols.same_as(kallsift.recover(memory).symbols)
@@ -98,7 +98,7 @@ def test_a_wrong_register_is_warned_of(register: str, value: int) -> None:
 
 def test_a_register_that_cannot_be_asked_is_not_said_to_be_missing() -> None:
     made = machine()
-    cut = replace(made.memory(cr3=made.pgds[0]), segments=(Segment(0, made.data[: made.place + ROOT]),))
+    cut = replace(made.memory(cr3=made.pgds[0]), segments=(BytesSegment(0, made.data[: made.place + ROOT]),))
     (cr3,) = (check for check in kallsift.recover(cut).evidence if check.name == "CR3")
     assert (cr3.outcome, "records no" in cr3.detail) == (Outcome.ABSENT, False)
 

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 import kallsift
 from kallsift.kernel.placement.pointers import MAX_POINTERS, list_heads, pointers_between, self_pointers
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from tests.kernel.images import WIDE
 
 
 def memory_of(data: NDArray[np.uint8]) -> Memory:
-    return Memory("test", "raw", AddressSpace.PHYSICAL, (Segment(0, data),))
+    return Memory("test", "raw", AddressSpace.PHYSICAL, (BytesSegment(0, data),))
 
 
 @pytest.mark.slow
@@ -29,8 +29,8 @@ def test_a_token_table_without_the_rest_names_the_step() -> None:
 
 def test_pointers_are_bounded() -> None:
     everything = range(0, 1 << 64)
-    all_ones = Segment(0, np.full(32 << 20, 0xF8, np.uint8))
+    all_ones = BytesSegment(0, np.full(32 << 20, 0xF8, np.uint8))
     assert len(pointers_between(all_ones, WIDE, 0, (1 << 64) - 1).places) <= MAX_POINTERS
     assert len(list_heads(all_ones, WIDE, range(0, 1), everything).places) <= MAX_POINTERS
-    own_places = Segment(0, np.arange(0, 32 << 20, 8, dtype=np.uint64).view(np.uint8))
+    own_places = BytesSegment(0, np.arange(0, 32 << 20, 8, dtype=np.uint64).view(np.uint8))
     assert len(self_pointers(own_places, WIDE).places) <= MAX_POINTERS

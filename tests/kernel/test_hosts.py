@@ -9,7 +9,7 @@ import pytest
 
 import kallsift
 from kallsift import Outcome, State
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from tests.kernel.made_machine import BANNER, MIB, TABLES, Machine, memory_of
 
 GUEST_AT = 40 * MIB
@@ -94,7 +94,7 @@ def test_memory_that_ends_with_all_addresses_is_displaced_as_any(address: int) -
     machine = Machine()
     data = machine.data
     start = min(address, (1 << 64) - len(data))
-    memory = replace(memory_of(data), segments=(Segment(start, data),))
+    memory = replace(memory_of(data), segments=(BytesSegment(start, data),))
     kernel = kallsift.recover(memory)
     assert kernel.proven
     assert kernel.symbols.same_as(kallsift.recover(machine.memory()).symbols)

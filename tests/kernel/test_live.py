@@ -15,8 +15,8 @@ from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.recovery import from_address
 from kallsift.kernel.recovery import recover as live
 from kallsift.kernel.recovery import search as at_once
-from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, Segment
-from kallsift.memory.on_demand import PAGE, Fetched
+from kallsift.memory.memory import AddressSpace, BytesSegment, CpuState, Hints, Memory
+from kallsift.memory.on_demand import PAGE, OnDemandMemory
 from tests.arch.pages import LAYOUTS, Tables
 from tests.output.sample import kernel
 
@@ -32,19 +32,19 @@ def machine() -> tuple[Memory, int]:
     tables = Tables(LAYOUT)
     for virtual, physical in ((HERE, 0x1000), (HERE + PAGE, 0x5000), (FAR, 0x2000), (IDT, 0x3000)):
         tables.map(virtual, physical, 3)
-    pages = [Segment(number << 12, np.full(PAGE, number, np.uint8)) for number in (1, 2, 3, 5)]
+    pages = [BytesSegment(number << 12, np.full(PAGE, number, np.uint8)) for number in (1, 2, 3, 5)]
     held = sorted((*pages, *tables.memory().segments), key=lambda segment: segment.start)
     return Memory("test", "test", AddressSpace.PHYSICAL, tuple(held)), tables.root
 
 
-def fetched_of(memory: Memory, space: AddressSpace) -> Fetched:
+def fetched_of(memory: Memory, space: AddressSpace) -> OnDemandMemory:
     def read(address: int, size: int) -> bytes | None:
         try:
             return memory.read(address, size).tobytes()
         except UnmappedError:
             return None
 
-    return Fetched(read, space=space)
+    return OnDemandMemory(read, space=space)
 
 
 def test_memory_through_tables_that_somebody_else_reads(machine: tuple[Memory, int]) -> None:
@@ -62,15 +62,15 @@ def test_a_program_with_tables_of_its_own(
     machine: tuple[Memory, int], monkeypatch: pytest.MonkeyPatch, bit: int, views: int
 ) -> None:
     memory, root = machine
-    tried: list[Fetched] = []
+    tried: list[OnDemandMemory] = []
 
-    def recover_near(fetched: Fetched, **_: object) -> Kernel:
+    def recover_from_address(fetched: OnDemandMemory, **_: object) -> Kernel:
         tried.append(fetched)
         raise RecoveryError(Step.TOKEN_TABLE, "none")
 
-    monkeypatch.setattr(from_address, "recover_near", recover_near)
+    monkeypatch.setattr(from_address, "recover_near", recover_from_address)
     physical = fetched_of(memory, AddressSpace.PHYSICAL)
-    own = Fetched(lambda address, size: None, physical=physical, advice="try this")
+    own = OnDemandMemory(lambda address, size: None, physical=physical, advice="try this")
     cpus = (CpuState(0, {"rip": 0x401000, "cr3": root | bit, "idt_base": IDT}),)
     source = Memory("test", "test", AddressSpace.VIRTUAL, (), Hints(cpus), fetched=own)
     with pytest.raises(RecoveryError, match=r"^token table: none; try this$"):
@@ -85,16 +85,16 @@ def test_a_program_of_arm64(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = Tables(next(layout for layout in LAYOUTS if str(layout) == "arm64 16 KiB pages, 47-bit"))
     vectors = 0xFFFF_C000_8001_0000
     tables.map(vectors, 0x4000, 2)
-    page = Segment(0x4000, np.full(4 * PAGE, 7, np.uint8))
+    page = BytesSegment(0x4000, np.full(4 * PAGE, 7, np.uint8))
     memory = Memory("test", "test", AddressSpace.PHYSICAL, (page, *tables.memory().segments))
     seen: list[bytes] = []
 
-    def recover_near(fetched: Fetched, **_: object) -> Kernel:
+    def recover_from_address(fetched: OnDemandMemory, **_: object) -> Kernel:
         seen.append(fetched.bytes_at(vectors + 8, 2).tobytes())
         return kernel(SYMBOLS)
 
-    monkeypatch.setattr(from_address, "recover_near", recover_near)
-    own = Fetched(lambda address, size: None, physical=fetched_of(memory, AddressSpace.PHYSICAL))
+    monkeypatch.setattr(from_address, "recover_near", recover_from_address)
+    own = OnDemandMemory(lambda address, size: None, physical=fetched_of(memory, AddressSpace.PHYSICAL))
     cpus = (CpuState(0, {"pc": 0x401000, "ttbr1": tables.root | 0xDB << 48 | 1, "vbar": vectors}),)
     live.recover(Memory("test", "test", AddressSpace.VIRTUAL, (), Hints(cpus), fetched=own))
     assert seen == [b"\7\7"]
@@ -102,14 +102,14 @@ def test_a_program_of_arm64(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_bit_that_means_nothing_is_not_followed(machine: tuple[Memory, int], monkeypatch: pytest.MonkeyPatch) -> None:
     memory, root = machine
-    tried: list[Fetched] = []
+    tried: list[OnDemandMemory] = []
 
-    def recover_near(fetched: Fetched, **_: object) -> Kernel:
+    def recover_from_address(fetched: OnDemandMemory, **_: object) -> Kernel:
         tried.append(fetched)
         return kernel(SYMBOLS)
 
-    monkeypatch.setattr(from_address, "recover_near", recover_near)
-    own = Fetched(lambda address, size: None, physical=fetched_of(memory, AddressSpace.PHYSICAL))
+    monkeypatch.setattr(from_address, "recover_near", recover_from_address)
+    own = OnDemandMemory(lambda address, size: None, physical=fetched_of(memory, AddressSpace.PHYSICAL))
     cpus = (CpuState(0, {"rip": HERE, "cr3": root + 0x5000, "idt_base": IDT}),)
     live.recover_all(Memory("test", "test", AddressSpace.VIRTUAL, (), Hints(cpus), fetched=own))
     assert [each.physical for each in tried] == [own.physical]
@@ -117,14 +117,14 @@ def test_a_bit_that_means_nothing_is_not_followed(machine: tuple[Memory, int], m
 
 
 def test_what_the_user_knows_reaches_a_source_that_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = Fetched(lambda address, size: None)
-    tried: list[Fetched] = []
+    own = OnDemandMemory(lambda address, size: None)
+    tried: list[OnDemandMemory] = []
 
-    def recover_near(fetched: Fetched, **_: object) -> Kernel:
+    def recover_from_address(fetched: OnDemandMemory, **_: object) -> Kernel:
         tried.append(fetched)
         return kernel(SYMBOLS)
 
-    monkeypatch.setattr(from_address, "recover_near", recover_near)
+    monkeypatch.setattr(from_address, "recover_near", recover_from_address)
     source = Memory("test", "test", AddressSpace.VIRTUAL, (), fetched=own)
     live.recover(source.with_hints(Hints((CpuState(0, {"lstar": HERE}),))))
     assert tried[0].hints.cpus[0].registers["lstar"] == HERE
@@ -173,7 +173,7 @@ def test_a_found_kernels_memory_reads_on(machine: tuple[Memory, int], monkeypatc
     view = live.through_tables(fetched_of(memory, AddressSpace.PHYSICAL), x86.MODES[0], root, ())
     found = replace(kernel(SYMBOLS), memory=view.in_hand())
     monkeypatch.setattr(from_address, "_recover_from", lambda *_: found)
-    reading = from_address.recover_near(view, HERE).memory
+    reading = from_address.recover_from_address(view, HERE).memory
     assert reading.read(FAR + 1, 2).tobytes() == b"\2\2"
     wanted = np.array([HERE + 4092, HERE + 4096, HERE + 2 * PAGE, FAR, (1 << 64) - 4], np.uint64)
     values, held = reading.words(wanted, np.dtype("<u8"))
@@ -184,7 +184,7 @@ def test_a_found_kernels_memory_reads_on(machine: tuple[Memory, int], monkeypatc
 
 
 def test_all_hints_of_a_source_share_what_was_read() -> None:
-    own = Fetched(lambda address, size: bytes(size))
+    own = OnDemandMemory(lambda address, size: bytes(size))
     other = own.with_hints(Hints((CpuState(0, {"lstar": HERE}),)))
     other.bytes_at(HERE, 8)
     assert own.bytes_at(HERE, 8).tobytes() == bytes(8)

@@ -14,7 +14,7 @@ from kallsift.arch.registry import mapping_named, segmented, windows
 from kallsift.kallsyms.evidence import Outcome
 from kallsift.kernel.placement.mapped_segments import LEAST_LISTS, SYMBOL, with_mapped_segments
 from kallsift.kernel.placement.placement import Placement
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from tests.arch.mips_tables import (
     CACHED,
     CONFIGURATIONS,
@@ -64,7 +64,7 @@ def placed(machine: Machine, *names: tuple[int, str]) -> Placement:
     symbols = table(sorted(rows), words.size)
     (mapping,) = (one for one in windows(words.size, words.byte_order) if one.architecture.startswith("mips"))
     known = Placement(symbols, KSEG0[words.size], words, (), mapping=mapping, lists=64)
-    return with_mapped_segments(machine.memory, known, Segment(0, machine.data))
+    return with_mapped_segments(machine.memory, known, BytesSegment(0, machine.data))
 
 
 @each

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from tests.kernel.made_machine import BANNER, HEADS, LISTS, POINTERS, TABLES, Machine, _blob
 from tests.kernel.placed_images import Parts, flat, make
 
@@ -186,5 +186,5 @@ def test_a_letter_of_none_of_nms_types(letter: str) -> None:
 def test_strings_of_memory_at_given_addresses(off: int) -> None:
     """Pointers equal symbols wherever the memory is said to lie, but lead to strings at its own addresses alone."""
     made = make(Parts(strings=200))
-    segment = Segment(made.distance + off, np.frombuffer(made.data, np.uint8))
+    segment = BytesSegment(made.distance + off, np.frombuffer(made.data, np.uint8))
     assert proves_itself(Memory("made", "raw", AddressSpace.VIRTUAL, (segment,))) is (off == 0)

@@ -11,7 +11,7 @@ import pytest
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.checks.ksymtab import find_exports
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from tests.kernel.images import EACH
 
 PLACE = 0x10_0000
@@ -25,7 +25,7 @@ def start(words: Words) -> int:
     return 0xFFFF_FFFF_8100_0000 if words.size == 8 else 0xC010_0000
 
 
-def image(words: Words, fields: int, addresses: list[int], *, relative: bool) -> Segment:
+def image(words: Words, fields: int, addresses: list[int], *, relative: bool) -> BytesSegment:
     """Noise with the names' exports in it, as pointers or as offsets from their own place."""
     size = 4 if relative else words.size
     data = bytearray(random.Random(fields).randbytes(SIZE))
@@ -39,7 +39,7 @@ def image(words: Words, fields: int, addresses: list[int], *, relative: bool) ->
                 own = start(words) + place if relative else 0
                 raw = (value - own) % (1 << 8 * size)
                 data[place : place + size] = raw.to_bytes(size, "little" if words.byte_order == "<" else "big")
-    return Segment(PLACE, np.frombuffer(bytes(data), np.uint8))
+    return BytesSegment(PLACE, np.frombuffer(bytes(data), np.uint8))
 
 
 def symbols(words: Words, named: list[tuple[str, int]]) -> SymbolTable:
@@ -84,5 +84,5 @@ def test_what_the_table_does_not_name_says_nothing() -> None:
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 4097])
 @each_kind
 def test_no_bytes_raise(words: Words, size: int) -> None:
-    window = Segment(PLACE + size % 4, np.frombuffer(random.Random(size).randbytes(size), np.uint8))
+    window = BytesSegment(PLACE + size % 4, np.frombuffer(random.Random(size).randbytes(size), np.uint8))
     find_exports(window, words, 0xFFFF_FFFF_FFFF_FFF0)

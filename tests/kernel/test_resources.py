@@ -11,7 +11,7 @@ import pytest
 
 from kallsift.kernel.ram import iomem
 from kallsift.kernel.ram.layout_candidates import arrangements
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from kallsift.memory.ram_layouts import Piece
 
 NAME, PARENT = 0x80123458, 0x80200000
@@ -23,13 +23,15 @@ FORMS = {"64 bits": "QQQQQQ", "32 bits": "IIIIII", "32 bits, PAE": "QQIIII"}
 """Start, end, name, flags, and two of what follows them."""
 
 
-def ram(form: str, order: str, ranges: list[tuple[int, int]], *, flags: int = 0x81000200, size: int = SIZE) -> Segment:
+def ram(
+    form: str, order: str, ranges: list[tuple[int, int]], *, flags: int = 0x81000200, size: int = SIZE
+) -> BytesSegment:
     """RAM with such resources here and there in it."""
     data = bytearray(random.Random(form).randbytes(size))
     for number, (start, end) in enumerate(ranges):
         struct.pack_into(f"{order}{form}", data, 0x104 + 0x1234 * number, start, end, NAME, flags, 0, PARENT)
         struct.pack_into(f"{order}{form}", data, 0x208 + 0x1234 * number, start, start + 9, NAME + 8, flags, 0, PARENT)
-    return Segment(0, np.frombuffer(bytes(data), np.uint8))
+    return BytesSegment(0, np.frombuffer(bytes(data), np.uint8))
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
@@ -107,11 +109,11 @@ def test_memory_full_of_them_takes_no_time() -> None:
     many = np.tile(np.frombuffer(record, np.uint8), 1 << 20)
     many.view("<u8")[2::4] = np.arange(1, 1 + (1 << 20))
     begin = time.process_time()
-    assert len(list(iomem.ram_maps(Segment(0, many)))) <= iomem.MAX_MAPS
+    assert len(list(iomem.ram_maps(BytesSegment(0, many)))) <= iomem.MAX_MAPS
     assert time.process_time() - begin < 10
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 31, 32, 33])
 def test_hardly_any_memory(size: int) -> None:
     data = np.frombuffer((b"\x00\x02\x00\x81" * 9)[:size], np.uint8)
-    assert not list(iomem.ram_maps(Segment(0, data)))
+    assert not list(iomem.ram_maps(BytesSegment(0, data)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kallsift.kernel.access.string_search import TEXT_PART, places_of
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 
 def test_places() -> None:
@@ -14,7 +14,7 @@ def test_places() -> None:
     for place in places:
         data[place : place + 6] = np.frombuffer(b"\0text\0", np.uint8)
     data[0x80:0x86] = np.frombuffer(b"atext\0", np.uint8)
-    window = Segment(0x1000, data)
+    window = BytesSegment(0x1000, data)
     assert list(places_of(window, b"\0text\0", 10)) == [0x1000 + place for place in places]
     assert list(places_of(window, b"\0text\0", 2)) == [0x1040, 0x1000 + TEXT_PART - 3]
     assert list(places_of(window, b"text\0", 10))[:2] == [0x1041, 0x1081]

@@ -15,7 +15,7 @@ from kallsift.kallsyms.damaged import solver as damage
 from kallsift.kallsyms.recovered_tables import Tables
 from kallsift.kallsyms.solvers import scattered as anywhere
 from kallsift.kernel.placement.rebase import rebased
-from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
 from tests.kernel.era_cases import era_case
 from tests.kernel.placed_images import Parts, flat, make
 from tests.oracle.eras import ALL_ERAS, Era
@@ -43,7 +43,7 @@ def alone(era: Era, word_size: int, byte_order: ByteOrder, text_only: bool, seed
     listed = [*small, *first, *symbols[len(small) :]]
     blob = write(listed, era, address=start + 0x40_0000, word_size=word_size, byte_order=byte_order)
     data = bytes(BEFORE) + blob.data + bytes(BEHIND)
-    return blob, Memory("alone", "raw", AddressSpace.PHYSICAL, (Segment(0, np.frombuffer(data, np.uint8)),))
+    return blob, Memory("alone", "raw", AddressSpace.PHYSICAL, (BytesSegment(0, np.frombuffer(data, np.uint8)),))
 
 
 @pytest.mark.parametrize(("era", "word_size", "byte_order", "text_only"), CASES)
@@ -94,7 +94,7 @@ def test_another_reading_that_is_in_order_too_is_told(given: int | None) -> None
     """Distances from their own places are the same for words of either size, if no name tells the architecture."""
     blob = make(Parts(era="7.0", word_size=4)).blob
     data = np.frombuffer(bytes(BEFORE) + blob.data + bytes(BEHIND), np.uint8)
-    memory = Memory("alone", "raw", AddressSpace.PHYSICAL, (Segment(0, data),))
+    memory = Memory("alone", "raw", AddressSpace.PHYSICAL, (BytesSegment(0, data),))
     kernel = kallsift.recover(memory.with_hints(replace(memory.hints, word_size=given)))
     failed = [check.name for check in kernel.evidence if check.outcome is Outcome.FAILED]
     assert failed == ["placement", *([] if given else ["only reading"])]
@@ -118,7 +118,7 @@ def test_the_architecture_tells_where_text_is_linked() -> None:
     symbols = [Symbol(0xFFFF_FFFF_8100_0000 + number // 2 * 64, "T", name) for number, name in enumerate(NAMES)]
     blob = write(symbols, next(era for era in ALL_ERAS if str(era) == "7.0"), address=0xFFFF_FFFF_8200_0000)
     data = np.frombuffer(bytes(BEFORE) + blob.data + bytes(BEHIND), np.uint8)
-    kernel = kallsift.recover(Memory("alone", "raw", AddressSpace.PHYSICAL, (Segment(0, data),)))
+    kernel = kallsift.recover(Memory("alone", "raw", AddressSpace.PHYSICAL, (BytesSegment(0, data),)))
     assert kernel.symbols.addresses.tolist() == [symbol.address for symbol in symbols]
     assert not kernel.proven
 
@@ -150,7 +150,7 @@ def test_words_that_are_offsets_are_no_base(name: str, byte_order: ByteOrder) ->
     place = len(before) + blob.tables["relative_base"].offset
     data[place : place + word_size] = 0
     facts = ImageFacts(("made up",), 0, "arm64")
-    kernel = kallsift.recover(Memory("cut", "raw", AddressSpace.FILE, (Segment(0, data),), image=facts))
+    kernel = kallsift.recover(Memory("cut", "raw", AddressSpace.FILE, (BytesSegment(0, data),), image=facts))
     assert not kernel.proven
     default = TEXT_BASES["arm64"]
     truth = np.array([symbol.address for symbol in symbols], np.uint64)
@@ -167,5 +167,5 @@ def test_a_low_base_may_be_a_little_above_the_last_offset(name: str, byte_order:
     symbols = [Symbol(start, "T", "_text"), *population(900, 4, start=start + 0x40)]
     blob = write(symbols, era, address=start, word_size=4, byte_order=byte_order)
     data = np.frombuffer(b"\1" * BEFORE + blob.data + bytes(BEHIND), np.uint8).copy()
-    memory = Memory("cut", "raw", AddressSpace.FILE, (Segment(0, data),), image=ImageFacts(("made up",), 0, "arm"))
+    memory = Memory("cut", "raw", AddressSpace.FILE, (BytesSegment(0, data),), image=ImageFacts(("made up",), 0, "arm"))
     assert np.array_equal(kallsift.recover(memory).symbols.addresses, [symbol.address for symbol in symbols])

@@ -8,7 +8,7 @@ import pytest
 from kallsift.budget import WorkBudget
 from kallsift.kernel.recovery.marker_ranking import MarkerRanking
 from kallsift.kernel.recovery.token_search import ATTEMPT_COST, TOKEN_TABLE_COST, TokenSearch
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from tests.hostile.attacks import token_table
 from tests.kernel.made_machine import MIB
 
@@ -44,7 +44,7 @@ def memory(before: bytes | None = None, crowd: int = 0) -> Memory:
     if before is not None:
         data[REAL : REAL + len(table)] = table
         data[REAL - len(before) : REAL] = np.frombuffer(before, np.uint8)
-    return Memory("made", "raw", AddressSpace.PHYSICAL, (Segment(0, data),))
+    return Memory("made", "raw", AddressSpace.PHYSICAL, (BytesSegment(0, data),))
 
 
 def followed(source: Memory, budget: WorkBudget) -> list[int]:

@@ -58,7 +58,7 @@ def test_a_reading_that_a_landmark_contradicts_is_asked_no_more(monkeypatch: pyt
     for name in ("word_size_check", "held_twice"):
         monkeypatch.setattr(readings, name, lambda *_, name=name: pytest.fail(f"{name} was asked"))
     attempt = Attempt()
-    for layout in (Layout.USUAL, Layout.EXACT):
+    for layout in (Layout.ADJACENT, Layout.BOUNDED):
         laid_out = iter([replace(tables, layout=layout)])
         assert best_of(machine.memory(), laid_out, attempt, SharedWork()) is None
     assert attempt.is_seamless

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kallsift.kernel.placement.distances import empty_head_distances, self_pointer_distances
 from kallsift.kernel.placement.pointers import Words
 from kallsift.kernel.placement.window_facts import MAX_KEPT, SharedWindows
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 SIZE = 1 << 16
 
@@ -32,7 +32,7 @@ def test_distances_are_those_of_the_window_alone(words: Words, start: int) -> No
     data = image(words, 0xC000_0000)
     shared = SharedWindows()
     for place in (0x8000, start):
-        window = Segment(place, data)
+        window = BytesSegment(place, data)
         facts, alone = shared.facts(window, words), SharedWindows().facts(window, words)
         assert self_pointer_distances(facts) == self_pointer_distances(alone)
         assert empty_head_distances(facts) == empty_head_distances(alone)
@@ -50,14 +50,14 @@ def test_what_is_known_is_not_looked_for_again() -> None:
         return len(asked)
 
     for start, found in ((0, 1), (0x1000, 1), (0x1004, 2), (8, 1)):
-        facts = shared.facts(Segment(start, data), Words(8, "<"))
+        facts = shared.facts(BytesSegment(start, data), Words(8, "<"))
         assert facts.once_aligned("words", look) == found
-    assert shared.facts(Segment(0, data), Words(4, "<")).once_aligned("words", look) == 3
-    assert shared.facts(Segment(0, data[8:]), Words(8, "<")).once_aligned("words", look) == 4
+    assert shared.facts(BytesSegment(0, data), Words(4, "<")).once_aligned("words", look) == 3
+    assert shared.facts(BytesSegment(0, data[8:]), Words(8, "<")).once_aligned("words", look) == 4
 
 
 def test_facts_of_equal_arrays_are_the_same() -> None:
-    facts = SharedWindows().facts(Segment(0, image(Words(8, "<"), 0)), Words(8, "<"))
+    facts = SharedWindows().facts(BytesSegment(0, image(Words(8, "<"), 0)), Words(8, "<"))
     one, other = np.arange(5, dtype=np.uint64), np.arange(1, 6, dtype=np.uint64)
     assert facts.once_of("hits", (one,), lambda: 1) == 1
     assert facts.once_of("hits", (other,), lambda: 2) == 2
@@ -67,7 +67,7 @@ def test_facts_of_equal_arrays_are_the_same() -> None:
 
 def test_few_windows_are_kept() -> None:
     shared, words = SharedWindows(), Words(8, "<")
-    windows = [Segment(0, np.zeros(64, np.uint8)) for _ in range(MAX_KEPT + 1)]
+    windows = [BytesSegment(0, np.zeros(64, np.uint8)) for _ in range(MAX_KEPT + 1)]
     for number, window in enumerate(windows):
         assert shared.facts(window, words).once("number", partial(int, number)) == number
     assert shared.facts(windows[0], words).once("number", lambda: "new") == "new"

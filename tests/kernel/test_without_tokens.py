@@ -11,7 +11,7 @@ import pytest
 import kallsift
 from kallsift.errors import RecoveryError
 from kallsift.kallsyms.solvers import identifier_regions as regions
-from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
 from tests.image import builders as build
 from tests.kernel.test_every_era import BEFORE, image
 from tests.oracle.eras import EARLY_ERAS, ERAS, UNCOMPRESSED_ERAS, Era
@@ -22,7 +22,7 @@ Change = Callable[[bytearray, Blob], None]
 
 
 def memory(data: bytes) -> Memory:
-    segment = Segment(0, np.frombuffer(data, np.uint8))
+    segment = BytesSegment(0, np.frombuffer(data, np.uint8))
     return Memory("era", "flat", AddressSpace.FILE, (segment,), image=ImageFacts(("flat",), 0))
 
 

@@ -15,7 +15,7 @@ from kallsift.kernel.access.btf_blob import Kind
 from kallsift.kernel.cross_checks.held_twice import held_twice
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 
 PLACE, DISTANCE, SIZE = 0x100_0000, 0xFFFF_FFFF_8000_0000, 1 << 20
 """Where the image lies, how far above that it is mapped, and its size."""
@@ -58,7 +58,7 @@ class Twice:
             np.cumsum([0, *(len(text) for text in texts)]).astype(np.int64),
             self.words.size,
         )
-        memory = Memory("test", "test", AddressSpace.PHYSICAL, (Segment(PLACE, self.data),))
+        memory = Memory("test", "test", AddressSpace.PHYSICAL, (BytesSegment(PLACE, self.data),))
         mapping = mapping_named("x86-64", "4-level", "<")
         placement = Placement(symbols, DISTANCE & (1 << 64) - 1, self.words, (), mapping)
         return {check.name: check for check in held_twice(memory, placement)}

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from kallsift.kernel.kernel import Kernel
-from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
 from tests.kallsyms.surroundings import Surroundings
 from tests.oracle.eras import ERAS, Era
 from tests.oracle.symbols import Symbol, population
@@ -52,14 +52,14 @@ class Worded:
 
     def file(self) -> Memory:
         """The image as a flat file whose header says nothing of it."""
-        segment = Segment(0, np.frombuffer(self.data, np.uint8))
+        segment = BytesSegment(0, np.frombuffer(self.data, np.uint8))
         return Memory("image", "flat", AddressSpace.FILE, (segment,), image=ImageFacts(("flat",), 0))
 
     def ram(self) -> Memory:
         """The image in the memory of a machine that no page table of it maps."""
         data = np.zeros(64 << 20, np.uint8)
         data[PHYSICAL : PHYSICAL + len(self.data)] = np.frombuffer(self.data, np.uint8)
-        return Memory("ram", "raw", AddressSpace.PHYSICAL, (Segment(0, data),))
+        return Memory("ram", "raw", AddressSpace.PHYSICAL, (BytesSegment(0, data),))
 
 
 def worded(

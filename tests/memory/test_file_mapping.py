@@ -17,7 +17,7 @@ from kallsift.kallsyms.solvers.identifier_regions import name_regions
 from kallsift.kallsyms.token_scan import DIGITS, digit_runs
 from kallsift.memory import file_mapping
 from kallsift.memory.file_mapping import GRAIN, map_file, stored_parts
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 
 TEBIBYTE = 1 << 40
 
@@ -73,7 +73,7 @@ def test_every_stored_byte_is_in_a_part(parts: list[tuple[int, bool]], first: in
             seen[low:high] = True
         assert not view[~seen].any()
         assert found == sorted(found)
-        segment = Segment(0x1000, view)
+        segment = BytesSegment(0x1000, view)
         for step, begin in ((GRAIN // 2, 7), (3 * GRAIN, 0)):
             places = list(segment.steps(step, begin))
             assert places == sorted(set(places))
@@ -127,7 +127,7 @@ class _counted:  # noqa: N801 - a function that keeps a number
         self.count = 0
         outer = self
 
-        class Counting(Segment):
+        class Counting(BytesSegment):
             def read(self, low: int = 0, high: int | None = None) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
                 part = super().read(low, high)
                 # whoever takes a view of all asks which parts of it are stored

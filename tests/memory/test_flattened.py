@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kallsift.errors import UnmappedError
 from kallsift.memory.formats import makedumpfile_flat
-from kallsift.memory.reassembled_file import Rearranged
+from kallsift.memory.reassembled_file import ReassembledFile
 from tests.memory.builders import elf, load, note, notes
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
 from tests.memory.strategies import damaged
@@ -64,7 +64,7 @@ def test_later_pieces_win(pieces: list[tuple[int, bytes]]) -> None:
     stream = b"".join(data for _, data in pieces)
     sizes = np.array([len(data) for _, data in pieces])
     offsets = np.array([offset for offset, _ in pieces])
-    content = Rearranged(view_of(stream), offsets, sizes, np.cumsum(sizes) - sizes)
+    content = ReassembledFile(view_of(stream), offsets, sizes, np.cumsum(sizes) - sizes)
     assert len(content) == len(whole)
     for start in range(0, len(whole), 7):
         assert content[start : start + 20].tobytes() == whole[start : start + 20]

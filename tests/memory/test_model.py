@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from kallsift.errors import SourceError, UnmappedError
 from kallsift.memory import memory as model
-from kallsift.memory.memory import AddressSpace, Memory, Segment, printable, sorted_segments
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory, printable, sorted_segments
 from tests.memory.builders import Range
 from tests.memory.strategies import ranges
 
 
 def memory_of(content: list[Range]) -> Memory:
-    segments = sorted_segments(Segment(start, np.frombuffer(data, np.uint8)) for start, data in content)
+    segments = sorted_segments(BytesSegment(start, np.frombuffer(data, np.uint8)) for start, data in content)
     return Memory(source="test", container="test", space=AddressSpace.PHYSICAL, segments=segments)
 
 

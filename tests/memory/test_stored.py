@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kallsift.memory.lazy_segment import Cache, Stored
-from kallsift.memory.memory import AddressSpace, Memory, Segment, Stretch
+from kallsift.memory.lazy_segment import Cache, LazySegment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory, Segment
 
 bounded = settings(derandomize=True, max_examples=150)
 START = 0x7000
 
 
-def stored(data: NDArray[np.uint8], bounds: list[int], cache: Cache, uniform: int = 0) -> tuple[Stored, list[int]]:
+def stored(data: NDArray[np.uint8], bounds: list[int], cache: Cache, uniform: int = 0) -> tuple[LazySegment, list[int]]:
     """The bytes in blocks, and which of them were decoded, as it happens."""
     decoded: list[int] = []
 
@@ -25,11 +25,11 @@ def stored(data: NDArray[np.uint8], bounds: list[int], cache: Cache, uniform: in
         return data[bounds[number] : bounds[number + 1]].copy()
 
     blocks = uniform or np.array(bounds, np.int64)
-    return Stored(START, blocks, len(data), decode, cache), decoded
+    return LazySegment(START, blocks, len(data), decode, cache), decoded
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[NDArray[np.uint8], Stretch]:
+def cases(draw: st.DrawFn) -> tuple[NDArray[np.uint8], Segment]:
     """Bytes, and the same stored, perhaps without some at the beginning."""
     size = draw(st.integers(1, 300))
     data = np.random.default_rng(size).integers(0, 256, size, np.uint8)
@@ -42,19 +42,19 @@ def cases(draw: st.DrawFn) -> tuple[NDArray[np.uint8], Stretch]:
 
 @bounded
 @given(cases(), st.integers(0, 320), st.integers(0, 320), st.lists(st.integers(0, 299), max_size=20))
-def test_the_same_bytes(case: tuple[NDArray[np.uint8], Stretch], low: int, high: int, places: list[int]) -> None:
+def test_the_same_bytes(case: tuple[NDArray[np.uint8], Segment], low: int, high: int, places: list[int]) -> None:
     data, stretch = case
     assert (stretch.start, stretch.size) == (START, len(data))
     assert np.array_equal(stretch.read(), data)
     assert np.array_equal(stretch.read(low, high), data[low:high])
     width = min(4, len(data))
     offsets = np.array([place % (len(data) - width + 1) for place in places], np.int64)
-    assert np.array_equal(stretch.gather(offsets, width), Segment(0, data).gather(offsets, width))
+    assert np.array_equal(stretch.gather(offsets, width), BytesSegment(0, data).gather(offsets, width))
 
 
 def test_a_memory_of_stored_bytes_reads_as_one_in_hand() -> None:
     data = np.arange(4096).astype(np.uint8)
-    parts = [Segment(0, data), stored(data, [0, 100, 4096], Cache())[0].moved(-START + 4096)]
+    parts = [BytesSegment(0, data), stored(data, [0, 100, 4096], Cache())[0].moved(-START + 4096)]
     memory = Memory("test", "test", AddressSpace.PHYSICAL, tuple(parts))
     assert np.array_equal(memory.read(4000, 300), np.concatenate((data[4000:], data[:204])))
     words, held = memory.words(np.array([0, 4092, 4095, 4096 + 97, 8190], np.uint64), np.dtype("<u4"))

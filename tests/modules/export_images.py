@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
-from kallsift.kernel.kernel import Kernel, State, TablePlace
+from kallsift.kernel.kernel import Kernel, State, TableLocation
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
 from kallsift.modules.exports.ksymtab_entries import Checksums, EntryForm
 from tests.output.sample import Row
 from tests.output.sample import kernel as sample_kernel
@@ -49,7 +49,7 @@ class ExportImage:
 
     def kernel(self, *, data_symbols: bool) -> Kernel:
         """The kernel in it, with all its symbols or with those of its text alone."""
-        segment = Segment(PLACE, np.frombuffer(bytes(self.data), np.uint8))
+        segment = BytesSegment(PLACE, np.frombuffer(bytes(self.data), np.uint8))
         memory = Memory("test", "test", AddressSpace.FILE, (segment,), image=ImageFacts(("test",), 0))
         base = BASES[self.words.size]
         return sample_kernel(
@@ -59,7 +59,7 @@ class ExportImage:
             memory=memory,
             state=State.IMAGE,
             distance=base - PLACE,
-            tables=(TablePlace("names", PhysicalAddress(PLACE + 0x100), VirtualAddress(base + 0x100), 16),),
+            tables=(TableLocation("names", PhysicalAddress(PLACE + 0x100), VirtualAddress(base + 0x100), 16),),
         )
 
 

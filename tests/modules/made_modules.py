@@ -9,8 +9,8 @@ import numpy as np
 
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import AddressSpace, Memory, Segment
-from kallsift.modules.field_offsets import Fields
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.modules.field_offsets import ModuleLayout
 from kallsift.modules.memory_regions import KINDS, REGION_NAMES, RegionPlace
 from kallsift.modules.struct_module import Structures, structures_at
 
@@ -74,7 +74,7 @@ class Arena:
     @property
     def memory(self) -> VirtualMemory:
         """What a kernel sees."""
-        held = Memory("made", "raw", AddressSpace.VIRTUAL, (Segment(BASE, self.data),))
+        held = Memory("made", "raw", AddressSpace.VIRTUAL, (BytesSegment(BASE, self.data),))
         return VirtualMemory(held, None, None, self.words)
 
 
@@ -90,7 +90,7 @@ class Made:
     """
 
     arena: Arena
-    fields: Fields
+    fields: ModuleLayout
     addresses: list[int]
     names: list[str]
 
@@ -100,7 +100,7 @@ class Made:
         return structures_at(self.arena.memory, np.array(self.addresses, np.uint64))
 
 
-def _places(random: np.random.Generator, size: int, parts: int, form: tuple[int, int]) -> Fields:
+def _places(random: np.random.Generator, size: int, parts: int, form: tuple[int, int]) -> ModuleLayout:
     """Fields in a random order with random gaps; neighbours stay together."""
     back, size_back = form
     groups: dict[str, tuple[int, dict[str, int]]] = {
@@ -134,7 +134,7 @@ def _places(random: np.random.Generator, size: int, parts: int, form: tuple[int,
                 for part, node in zip(names, nodes, strict=True)
             )
         place += length
-    return Fields(regions, **found)
+    return ModuleLayout(regions, **found)
 
 
 def made_modules(
@@ -202,7 +202,7 @@ def made_modules(
     return Made(arena, fields, addresses, names)
 
 
-def _plant(arena: Arena, fields: Fields, addresses: list[int]) -> None:
+def _plant(arena: Arena, fields: ModuleLayout, addresses: list[int]) -> None:
     """Makes two trees, each a chain of its nodes."""
     size = arena.words.size
     for tree in range(2):

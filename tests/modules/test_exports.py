@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kallsift.errors import KallsiftError
 from kallsift.kernel.kernel import Kernel, State
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from kallsift.modules.exports.exports import Exports, exports
 from kallsift.modules.exports.kernel import ExportsError
 from kallsift.modules.exports.ksymtab_entries import ENTRY_FORMS, UNKNOWN_MACRO, Checksums, EntryForm
@@ -91,7 +91,11 @@ def test_a_copy_that_nothing_maps() -> None:
     """In a memory that reaches farther than the addresses of the copy do."""
     image = export_image(WIDE, EntryForm(3, False), Checksums(4))
     kernel = image.kernel(data_symbols=True)
-    far = (Segment(0, np.zeros(64, np.uint8)), *kernel.memory.segments, Segment(1 << 40, np.zeros(64, np.uint8)))
+    far = (
+        BytesSegment(0, np.zeros(64, np.uint8)),
+        *kernel.memory.segments,
+        BytesSegment(1 << 40, np.zeros(64, np.uint8)),
+    )
     copy = replace(kernel, memory=replace(kernel.memory, image=None, segments=far), state=State.STALE)
     assert lines_of(exports(copy)) == list(image.lines)
 

@@ -7,7 +7,7 @@ import pytest
 
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from kallsift.modules.exports.ksymtab_entries import (
     EXPORT_SYMBOL,
     EXPORT_SYMBOL_GPL,
@@ -69,7 +69,7 @@ class Modules:
         return start
 
     def memory(self) -> VirtualMemory:
-        segment = Segment(self.base, np.frombuffer(bytes(self.data), np.uint8))
+        segment = BytesSegment(self.base, np.frombuffer(bytes(self.data), np.uint8))
         return VirtualMemory(Memory("test", "test", AddressSpace.VIRTUAL, (segment,)), None, None, self.words)
 
     def arrays(self) -> list[ModuleArrays]:

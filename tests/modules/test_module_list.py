@@ -12,7 +12,7 @@ import pytest
 
 from kallsift.errors import KallsiftError
 from kallsift.kernel.placement.pointers import Words
-from kallsift.modules.field_inference import solved_fields
+from kallsift.modules.field_inference import infer_layout
 from kallsift.modules.hidden_modules import WITNESSES, witnessed
 from kallsift.modules.memory_regions import REGION_FORMS, Region
 from kallsift.modules.module_reader import FactReader
@@ -33,7 +33,7 @@ WITHOUT_SYMBOLS: Any = SimpleNamespace(symbols=SimpleNamespace(find=lambda _name
 
 def reader(made: Made) -> FactReader:
     memory = made.arena.memory
-    return FactReader(memory, solved_fields(memory, made.structures), made.structures, {})
+    return FactReader(memory, infer_layout(memory, made.structures), made.structures, {})
 
 
 @pytest.mark.parametrize("words", ALL_WORDS, ids=str)
@@ -43,7 +43,7 @@ def test_fields_in_any_order(words: Words, parts: int, seed: int) -> None:
     forms = REGION_FORMS[words.size]
     form = forms[seed % len(forms)]
     made = made_modules(seed, words, parts=parts, form=form)
-    assert solved_fields(made.arena.memory, made.structures) == made.fields
+    assert infer_layout(made.arena.memory, made.structures) == made.fields
 
 
 @pytest.mark.parametrize("words", ALL_WORDS, ids=str)
@@ -87,7 +87,7 @@ def test_two_places_that_fit_are_none() -> None:
     assert sections is not None
     for address in made.addresses:
         made.arena.put(address + 300 * 8, made.arena.memory.value(address + sections))
-    found = solved_fields(made.arena.memory, made.structures)
+    found = infer_layout(made.arena.memory, made.structures)
     assert (found.sections, found.arguments, found.init) == (None, None, None)
     assert found.users == made.fields.users
 
@@ -98,7 +98,7 @@ def test_witnesses(words: Words, number: int) -> None:
     made = made_modules(7, words, form=REGION_FORMS[words.size][0])
     part, memory = without(made, number), made.arena.memory
     # which fields there are is learned from what is listed
-    fields = solved_fields(memory, part.structures)
+    fields = infer_layout(memory, part.structures)
     assert fields == made.fields
     found, missing = witnessed(WITHOUT_SYMBOLS, memory, fields, part.structures)
     assert missing == ()
@@ -134,7 +134,7 @@ def test_random_words(seed: int) -> None:
         for place in places.tolist():
             value = BASE + int(random.integers(0, len(used))) if random.random() < 0.5 else int(random.integers(0, 99))
             made.arena.put(BASE + place, value)
-        for solved in (made.fields, solved_fields(made.arena.memory, made.structures)):
+        for solved in (made.fields, infer_layout(made.arena.memory, made.structures)):
             facts = FactReader(made.arena.memory, solved, made.structures, {BASE + 8: "array", BASE + 16: "int"})
             witnessed(WITHOUT_SYMBOLS, made.arena.memory, solved, made.structures)
             for address in made.addresses:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from kallsift.modules.memory_regions import LAYOUTS, MOST_BYTES, RegionPlace, bounds, solved_regions
 from kallsift.modules.struct_module import STRUCT_WORDS, Structures, structures_at
 
@@ -27,7 +27,7 @@ OWNER = 18
 def memory_of(words: NDArray[np.uint64]) -> VirtualMemory:
     data = np.zeros((COUNT, STRIDE // 8), np.uint64)
     data[:, STRUCTURE // 8 :][:, : words.shape[1]] = words
-    held = Memory("test", "raw", AddressSpace.VIRTUAL, (Segment(MODULES, data.view(np.uint8).ravel()),))
+    held = Memory("test", "raw", AddressSpace.VIRTUAL, (BytesSegment(MODULES, data.view(np.uint8).ravel()),))
     return VirtualMemory(held, None, None, Words(8, "<"))
 
 

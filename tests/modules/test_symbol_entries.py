@@ -11,7 +11,7 @@ import pytest
 from kallsift.errors import KallsiftError
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from kallsift.modules.struct_module import ModulesError
 from kallsift.modules.symbol_entries import MAX_STRINGS, SymbolPlaces, is_in_order, read_symbols
 from tests.modules.made_modules import BASE, LITTLE, Arena
@@ -174,8 +174,8 @@ def without_page(one: Made, page: int) -> VirtualMemory:
     memory = one.arena.memory
     cut = page - page % 4096
     parts = (
-        Segment(BASE, one.arena.data[: cut - BASE]),
-        Segment(cut + 4096, one.arena.data[cut + 4096 - BASE :]),
+        BytesSegment(BASE, one.arena.data[: cut - BASE]),
+        BytesSegment(cut + 4096, one.arena.data[cut + 4096 - BASE :]),
     )
     return replace(memory, memory=replace(memory.memory, segments=parts))
 

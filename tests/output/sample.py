@@ -12,8 +12,8 @@ from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.arch.registry import mapping_named
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.symbol_table import SymbolTable
-from kallsift.kernel.kernel import Kernel, State, TablePlace
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.kernel.kernel import Kernel, State, TableLocation
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 
 Row = tuple[int, str, str]
 """Address, type, name (Latin-1)."""
@@ -55,7 +55,7 @@ def kernel(rows: Sequence[Row] = ROWS, word_size: int = 8, **changes: Any) -> Ke
         architecture="x86-64",
         banner="Linux version 7.2.13 (somebody@somewhere)\n",
         encoding="self-relative",
-        tables=(TablePlace("names", PhysicalAddress(0x73D0F44), VirtualAddress(0xFFFFFFFFA0FD0F44), 2943356),),
+        tables=(TableLocation("names", PhysicalAddress(0x73D0F44), VirtualAddress(0xFFFFFFFFA0FD0F44), 2943356),),
         virtual_base=VirtualAddress(0xFFFFFFFF9FA00000),
         physical_base=PhysicalAddress(0x5E00000),
         kaslr_slide=SLIDE,
@@ -75,5 +75,5 @@ def unproven() -> Kernel:
 
 def memory(source: str = "memory.raw", **changes: Any) -> Memory:
     """A page of raw memory."""
-    page = Segment(0, np.zeros(4096, np.uint8))
+    page = BytesSegment(0, np.zeros(4096, np.uint8))
     return replace(Memory(source, "raw", AddressSpace.PHYSICAL, (page,)), **changes)

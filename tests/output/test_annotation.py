@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, SymbolGroup
 from kallsift.analysis.symbol_lookup import Resolver
 from kallsift.output.text.symbolize import Annotator
 from tests.output.sample import Row, table
@@ -21,8 +21,10 @@ ROWS: list[Row] = [
     (0xFFFFFFFF81234800, "t", "bell\x07"),
     (0xFFFFFFFF82000000, "B", "_end"),
 ]
-MODULE = Group("xfs", table([(0xFFFFFFFFC0000000, "t", "xfs_read")]), (range(0xFFFFFFFFC0000000, 0xFFFFFFFFC0001000),))
-RESOLVER = Resolver(table(ROWS), Dynamic((MODULE,)))
+MODULE = SymbolGroup(
+    "xfs", table([(0xFFFFFFFFC0000000, "t", "xfs_read")]), (range(0xFFFFFFFFC0000000, 0xFFFFFFFFC0001000),)
+)
+RESOLVER = Resolver(table(ROWS), DynamicSymbols((MODULE,)))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from kallsift.memory.formats import elf_core, elf_notes, lime, raw
 from kallsift.memory.formats.elf_notes import Note
 from kallsift.memory.formats.kdump import reader as kdump
 from kallsift.memory.formats.registry import Container
-from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, CpuState, Hints, Memory
 from kallsift.output.dumps import chunks as dump_pieces
 from kallsift.output.dumps.chunks import Piece
 from kallsift.output.dumps.formats import DUMPS, format_of
@@ -45,7 +45,7 @@ READERS: dict[str, Container] = {"raw": raw, "lime": lime, "elf": elf_core, "kdu
 
 def memory_of(parts: Iterable[Range], **changes: Any) -> Memory:
     """Physical memory with these ranges."""
-    segments = tuple(Segment(start, np.frombuffer(data, np.uint8)) for start, data in parts)
+    segments = tuple(BytesSegment(start, np.frombuffer(data, np.uint8)) for start, data in parts)
     return Memory("test", "made", AddressSpace.PHYSICAL, segments, **changes)
 
 
@@ -234,16 +234,16 @@ def test_holes_of_sparse_files_are_not_read(tmp_path: Path, form: str, monkeypat
         pytest.skip("this file system stores holes")
     count = 0
     told: list[tuple[int, int]] = []
-    read = Segment.read
+    read = BytesSegment.read
 
-    def counted(self: Segment, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
+    def counted(self: BytesSegment, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
         nonlocal count
         part = read(self, low, high)
         count += len(part)
         return part
 
     with kallsift.open(source) as memory:
-        monkeypatch.setattr(Segment, "read", counted)
+        monkeypatch.setattr(BytesSegment, "read", counted)
         facts = memory_facts(memory, None)
         pieces = DUMPS[form].write(memory, facts, lambda _, done, total: told.append((done, total)))
         output_file(target, permissions=PRIVATE).write_pieces(pieces)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.errors import KallsiftError
-from kallsift.kernel.kernel import Kernel, TablePlace
+from kallsift.kernel.kernel import Kernel, TableLocation
 from kallsift.kernel.placement.rebase import image_base, rebased
-from kallsift.memory.memory import AddressSpace, Hints, ImageFacts, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Hints, ImageFacts, Memory
 from kallsift.output.elf.machines import MACHINES
 from kallsift.output.elf.writer import ElfFile, elf_file
 from tests.components import needs
@@ -73,9 +73,9 @@ def built(
     """A kernel whose image is ``content``, without the gaps (offsets, ascending)."""
     bounds = [0, *(at for gap in gaps for at in gap), len(content)]
     parts = [(a, b) for a, b in zip(bounds[::2], bounds[1::2], strict=True) if a < b]
-    segments = tuple(Segment(SOURCE + a, content[a:b]) for a, b in parts)
+    segments = tuple(BytesSegment(SOURCE + a, content[a:b]) for a, b in parts)
     found = Memory("dump", "raw", space, segments, hints or Hints(), image=image)
-    place = TablePlace("names", PhysicalAddress(SOURCE + 0x2100), VirtualAddress(base + 0x2100), 0x100)
+    place = TableLocation("names", PhysicalAddress(SOURCE + 0x2100), VirtualAddress(base + 0x2100), 0x100)
     return kernel(rows, memory=found, tables=(place,), distance=base - SOURCE & (1 << 64) - 1, **changes)
 
 
@@ -210,12 +210,12 @@ def test_the_per_cpu_template_of_an_image_is_at_its_link_address() -> None:
     """An ELF image whose segments are those of x86-64 up to 6.14: the per-CPU area at 0, and a gap in its place."""
     template = np.random.default_rng(4).integers(1, 256, 0x800, np.uint8)
     segments = (
-        Segment(0, template),
-        Segment(BASE, CONTENT[:0x3000]),
-        Segment(BASE + 0x3800, CONTENT[0x3800:0x6000]),
+        BytesSegment(0, template),
+        BytesSegment(BASE, CONTENT[:0x3000]),
+        BytesSegment(BASE + 0x3800, CONTENT[0x3800:0x6000]),
     )
     found = Memory("vmlinux", "ELF", AddressSpace.VIRTUAL, segments, image=FACTS)
-    place = TablePlace("names", PhysicalAddress(BASE + 0x2100), VirtualAddress(BASE + 0x2100), 0x100)
+    place = TableLocation("names", PhysicalAddress(BASE + 0x2100), VirtualAddress(BASE + 0x2100), 0x100)
     own = kernel(sorted(PER_CPU), memory=found, tables=(place,), distance=0, kaslr_slide=0)
     file = elf_file(own)
     elf = read(written(file))

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, SymbolGroup
 from kallsift.analysis.listings import text as listing_text
 from kallsift.errors import KallsiftError
-from kallsift.kernel.kernel import Kernel, TablePlace
+from kallsift.kernel.kernel import Kernel, TableLocation
 from kallsift.output.symbols.formats import FORMATS
 from kallsift.output.symbols.json_writer import document
 from tests.output.sample import ROWS, SLIDE, Row, kernel, memory, table, unproven
@@ -24,7 +24,7 @@ from tests.output.test_rows import NASTY, PLAIN, TYPES, escaped
 TABLES = st.lists(st.tuples(st.integers(0, 2**64 - 1), TYPES, PLAIN | NASTY), max_size=20)
 
 
-def written(form: str, own: Kernel, dynamic: Dynamic | None = None) -> bytes:
+def written(form: str, own: Kernel, dynamic: DynamicSymbols | None = None) -> bytes:
     """A kernel's symbols in a format."""
     return b"".join(FORMATS[form].write(memory(), [(own, dynamic)]))
 
@@ -60,7 +60,7 @@ def guarded(name: str) -> str:
 
 def test_csv_holds_no_formulas() -> None:
     names = ["=1+1", "@SUM(A1)", "+1", "-1", "'quoted", '"=1', "plain", "a=b", "\t=1"]
-    dynamic = Dynamic((Group("=cmd", table([(1, "t", "@x"), (2, "t", "y")])),))
+    dynamic = DynamicSymbols((SymbolGroup("=cmd", table([(1, "t", "@x"), (2, "t", "y")])),))
     text = written("csv", kernel([(0, "t", name) for name in names]), dynamic).decode("ascii")
     records = list(csv.reader(io.StringIO(text, newline=""), strict=True))[1:]
     assert [record[2] for record in records] == [
@@ -74,7 +74,7 @@ def test_csv_holds_no_formulas() -> None:
 def test_what_was_written_is_read_as_it_was(rows: list[Row], owner: str) -> None:
     """Whatever names a kernel has: a listing of it does not differ from itself."""
     rows = sorted((row for row in rows if row[1:] != ("?", "?")), key=lambda row: row[0])
-    own, dynamic = kernel(rows), Dynamic((Group(owner, table([(5, "t", "plain"), *rows])),))
+    own, dynamic = kernel(rows), DynamicSymbols((SymbolGroup(owner, table([(5, "t", "plain"), *rows])),))
     text = written("kallsyms", own, dynamic)
     found = listing_text.read("text", np.frombuffer(text, np.uint8))
     assert (found.notes, found.missing) == ((), ())
@@ -85,7 +85,7 @@ def test_what_was_written_is_read_as_it_was(rows: list[Row], owner: str) -> None
 
 def test_symbols_of_modules_follow_with_their_owner() -> None:
     module = kernel([(0xFFFFFFFFC0001000, "t", "init")]).symbols
-    dynamic = Dynamic((Group('na"me\x1b', module),), ("BPF programs: unreadable",))
+    dynamic = DynamicSymbols((SymbolGroup('na"me\x1b', module),), ("BPF programs: unreadable",))
     (found,) = json.loads(written("json", kernel(), dynamic))["kernels"]
     assert found["missing"] == ["BPF programs: unreadable"]
     assert [symbol.get("module") for symbol in found["symbols"]] == [None] * len(ROWS) + ['na"me\x1b']
@@ -105,9 +105,9 @@ def test_system_map_moves_the_kernel_half_only() -> None:
     assert lines == [f"{address:016x} {t} {n}" for address, (_, t, n) in zip(moved, ROWS, strict=True)]
 
 
-def table_at(address: int) -> TablePlace:
+def table_at(address: int) -> TableLocation:
     """A table at a virtual address."""
-    return TablePlace("names", PhysicalAddress(0x100000), VirtualAddress(address), 16)
+    return TableLocation("names", PhysicalAddress(0x100000), VirtualAddress(address), 16)
 
 
 def test_system_map_of_a_kernel_that_slid_down() -> None:

@@ -23,7 +23,7 @@ from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.cross_checks.held_twice import held_twice
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from tests.real.damage_trials import texts
 
 ADDRESSES = "addresses"
@@ -75,7 +75,7 @@ class Flipped:
         token_table = next(int(table.physical) for table in self.truth.tables if table.name == "token_table")
         around = self.memory.around(token_table, BEFORE, AFTER)
         # a copy that can be written to: each bit is flipped back
-        self.segment = Segment(around.start, around.data.copy())
+        self.segment = BytesSegment(around.start, around.data.copy())
         place = token_table - self.segment.start
         held = self.segment.data[place : place + MAX_TABLE].tobytes()
         self.tokens = next(token_tables(self.segment, place + held.index(b"\x000\x001\x002\x00") + 1))
@@ -98,7 +98,7 @@ class Flipped:
         tables = next(iter(recover_tables(self.segment, self.tokens, (words.size,), Attempt())), None)
         if tables is None:
             return Flip(self.name, part, seed, Fate.REFUSED.value)
-        assert not tables.array.adrift
+        assert not tables.array.needs_base
         addresses = words.wrap(tables.array.addresses(tables.array_address + self.truth.distance & words.mask))
         symbols = SymbolTable(addresses, tables.characters, tables.bounds, words.size)
         checks = (*tables.checks, *held_twice(self.memory, Placement(symbols, self.truth.distance, words, ())))

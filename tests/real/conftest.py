@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kallsift import Memory
-from kallsift.memory.memory import AddressSpace, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment
 from tests.lab import Capture, capture, guest_named, guests_of_set
 
 GUESTS = [guest.name for guest in guests_of_set(os.environ.get("KALLSIFT_LAB_SET", "test"))]
@@ -32,4 +32,4 @@ def writable(taken: Capture) -> NDArray[np.uint8]:
 
 def memory_of(data: NDArray[np.uint8]) -> Memory:
     """Those bytes as physical memory without any hint."""
-    return Memory("test", "raw", AddressSpace.PHYSICAL, (Segment(0, np.asarray(data)),))
+    return Memory("test", "raw", AddressSpace.PHYSICAL, (BytesSegment(0, np.asarray(data)),))

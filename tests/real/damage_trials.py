@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kallsift
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from tests.oracle.damage import Filler
 
 PAGE = 4096
@@ -60,7 +60,7 @@ class Damaged:
         self.tables = {name: (start - self.start, size) for name, start, size in places}
         self.pages = np.arange(max(start + size - 1 for start, size in self.tables.values()) // PAGE + 1)
         found = self.memory.segment_at(self.start + PAGE)
-        assert isinstance(found, Segment)
+        assert isinstance(found, BytesSegment)
         self.segment = found
 
     @cached_property
@@ -102,7 +102,7 @@ class Damaged:
             start = self.start - self.segment.start + page * PAGE
             data[max(0, start) : start + PAGE] = self._filled(filler, chance)[max(0, -start) :]
         others = [segment for segment in self.memory.segments if segment is not self.segment]
-        segments = sorted([*others, Segment(self.segment.start, data)], key=lambda segment: segment.start)
+        segments = sorted([*others, BytesSegment(self.segment.start, data)], key=lambda segment: segment.start)
         survivors = self._survivors(lost)
         try:
             kernel = kallsift.recover(replace(self.memory, segments=tuple(segments)))

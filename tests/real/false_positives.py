@@ -20,7 +20,7 @@ from kallsift.analysis.listings.owned_lines import OwnedLines
 from kallsift.kernel.access.generated_code import GeneratedCode
 from kallsift.kernel.access.list_head import heads_of_image
 from kallsift.kernel.access.virtual_memory import PAGE, VirtualMemory, virtual_memory
-from kallsift.kernel.kernel import Kernel, TablePlace
+from kallsift.kernel.kernel import Kernel, TableLocation
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words
 from kallsift.modules.hidden_modules import witnessed
 from kallsift.modules.inventory import inventory
@@ -239,7 +239,7 @@ def _soup(name: str, material: NDArray[np.uint8], words: Words) -> Row:
     lists, wrong = 0, dict.fromkeys(RECOGNISERS, 0)
     for start in _windows(0, len(data)):
         kernel = kernel_in(data, words, start)
-        place = TablePlace("names", kernel.tables[0].physical, kernel.tables[0].virtual, 0x100)
+        place = TableLocation("names", kernel.tables[0].physical, kernel.tables[0].virtual, 0x100)
         kernel = replace(kernel, tables=(place,))
         lists += _closed(kernel, memory)
         for kind, _ in _answers(kernel, memory, listed.addresses):

@@ -11,7 +11,7 @@ import numpy as np
 
 import kallsift
 from kallsift import Kernel
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from tests.lab import Capture
 from tests.real.conftest import writable
 
@@ -30,7 +30,7 @@ def changed(capture: Capture, words: Mapping[int, int]) -> Kernel:
     for address, value in words.items():
         place = address - kernel.distance & (1 << 8 * size) - 1
         data[place : place + size].view(f"{kernel.byte_order}u{size}")[0] = value
-    return replace(kernel, memory=replace(kernel.memory, segments=(Segment(0, np.asarray(data)),)))
+    return replace(kernel, memory=replace(kernel.memory, segments=(BytesSegment(0, np.asarray(data)),)))
 
 
 def listed(capture: Capture) -> dict[str, int]:

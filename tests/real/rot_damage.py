@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.memory.formats.kdump.header import DESCRIPTOR, read_header
-from kallsift.memory.lazy_segment import Stored
-from kallsift.memory.memory import Memory, Segment
+from kallsift.memory.lazy_segment import LazySegment
+from kallsift.memory.memory import BytesSegment, Memory
 
 PAGE = 4096
 
@@ -88,7 +88,7 @@ def stored_bytes(view: View, memory: Memory, page: int) -> tuple[int, int] | Non
     if segment is None:
         return None
     offset = page - segment.start
-    if isinstance(segment, Segment):
+    if isinstance(segment, BytesSegment):
         start = segment.data.ctypes.data - view.ctypes.data + offset
         return start, start + PAGE
     if segment.packed is not None:
@@ -114,7 +114,7 @@ def _number(memory: Memory, page: int) -> int:
     """Which of all pages of a kdump one is, in the order of their addresses."""
     before = sum(segment.size for segment in memory.segments if segment.end <= page)
     segment = memory.segment_at(page)
-    assert isinstance(segment, Stored)
+    assert isinstance(segment, LazySegment)
     return (before + page - segment.start) // PAGE
 
 
@@ -138,7 +138,7 @@ def _rows(view: View, target: Target, chance: np.random.Generator) -> tuple[View
     others = np.concatenate([pages[1:], pages[:1]]) if len(pages) > 1 and chance.random() < 0.5 else None
     if others is None:
         others = chance.integers(target.memory.segments[0].start // PAGE, target.high // PAGE, len(pages)) * PAGE
-    if isinstance(target.memory.segments[0], Segment):
+    if isinstance(target.memory.segments[0], BytesSegment):
         first, second = (list(_contents(view, target.memory, some)) for some in (pages, others))
     else:
         table = descriptors(view).view(np.uint8).reshape(-1, DESCRIPTOR.itemsize)

@@ -9,7 +9,7 @@ import pytest
 
 import kallsift
 from kallsift.kallsyms.token_scan import packed_runs
-from kallsift.kernel.recovery.search_order import likely_ranges
+from kallsift.kernel.recovery.search_order import priority_ranges
 from kallsift.memory.formats import registry as containers
 from kallsift.memory.memory import CpuState, Hints
 from kallsift.output.dumps.machine_facts import memory_facts
@@ -30,8 +30,8 @@ def test_registers_lead_to_the_tables(taken: Taken, name: str) -> None:
             CpuState(cpu.number, {key: cpu.registers[key] for key in ("cr3", "idt_base")}) for cpu in memory.hints.cpus
         )
         for hints in (memory.hints, Hints(cpus), Hints((), memory_facts(memory, kernel).vmcoreinfo)):
-            assert any(low <= place < high for low, high in likely_ranges(replace(memory, hints=hints)))
-        assert not list(likely_ranges(replace(memory, hints=Hints())))
+            assert any(low <= place < high for low, high in priority_ranges(replace(memory, hints=hints)))
+        assert not list(priority_ranges(replace(memory, hints=Hints())))
 
 
 @pytest.mark.parametrize("name", GUESTS)

@@ -15,8 +15,8 @@ import kallsift
 from kallsift import Kernel
 from kallsift.analysis.dynamic.dynamic_symbols import dynamic_symbols
 from kallsift.kernel.access.virtual_memory import virtual_memory
-from kallsift.modules.field_inference import solved_fields
-from kallsift.modules.field_offsets import Fields, typed_fields
+from kallsift.modules.field_inference import infer_layout
+from kallsift.modules.field_offsets import ModuleLayout, layout_from_btf
 from kallsift.modules.hidden_modules import WITNESSES as WITNESS_FINDERS
 from kallsift.modules.inventory import Inventory, LoadedModule, inventory
 from kallsift.modules.module_list import listed_structures
@@ -89,10 +89,10 @@ def test_equations_say_what_the_types_say(taken: Taken, guest: str) -> None:
     kernel = running(taken(guest).dump("elf"))
     memory = virtual_memory(kernel)
     listed = listed_structures(kernel, memory)
-    typed = typed_fields(kernel, memory, listed)
+    typed = layout_from_btf(kernel, memory, listed)
     assert typed is not None
     assert typed.unknown == ()
-    assert solved_fields(memory, listed) == typed
+    assert infer_layout(memory, listed) == typed
 
 
 class Edited:
@@ -107,9 +107,9 @@ class Edited:
         self.data: NDArray[np.uint8] = writable(capture)
         self.kernel: Kernel = kallsift.recover(memory_of(self.data))
         self.memory = virtual_memory(self.kernel)
-        fields = typed_fields(self.kernel, self.memory, listed_structures(self.kernel, self.memory))
+        fields = layout_from_btf(self.kernel, self.memory, listed_structures(self.kernel, self.memory))
         assert fields is not None
-        self.fields: Fields = fields
+        self.fields: ModuleLayout = fields
         self._before: list[tuple[int, NDArray[np.uint8]]] = []
 
     def forget_types(self) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift import CpuState, Fetched, Hints, Memory
+from kallsift import CpuState, Hints, Memory, OnDemandMemory
 from kallsift.arch.paging import translate
 from kallsift.arch.registry import MODES
 from kallsift.kallsyms.evidence import CheckId
@@ -46,8 +46,8 @@ def test_an_entry_point_and_pages_are_enough(taken: Taken, guest: str) -> None:
         whole = kallsift.recover(memory)
         register, symbol = ENTRIES[str(whole.architecture)]
         given = Hints(cpus=(CpuState(0, {register: whole.symbols[symbol].address}),))
-        fetched = Fetched(reader(memory, whole), hints=given)
-        kernel = kallsift.recover_near(fetched)
+        fetched = OnDemandMemory(reader(memory, whole), hints=given)
+        kernel = kallsift.recover_from_address(fetched)
     assert text_of(kernel) == capture.core_kallsyms()
     assert kernel.proven
     assert {check.name: check.outcome for check in kernel.evidence}[
@@ -60,8 +60,8 @@ def test_interrupt_descriptors_are_enough(taken: Taken) -> None:
     capture = taken("amd64-7.2")
     with kallsift.open(capture.dump("elf")) as memory:
         registers = {"idt_base": memory.hints.cpus[0].registers["idt_base"]}
-        fetched = Fetched(reader(memory, kallsift.recover(memory)), hints=Hints(cpus=(CpuState(0, registers),)))
-        kernel = kallsift.recover_near(fetched)
+        fetched = OnDemandMemory(reader(memory, kallsift.recover(memory)), hints=Hints(cpus=(CpuState(0, registers),)))
+        kernel = kallsift.recover_from_address(fetched)
     assert text_of(kernel) == capture.core_kallsyms()
     assert {check.name: check.outcome for check in kernel.evidence}[CheckId.IDT] is kallsift.Outcome.PASSED
 
@@ -81,8 +81,8 @@ def test_a_wrong_entry_is_noticed(taken: Taken) -> None:
     with kallsift.open(capture.dump("elf")) as memory:
         whole = kallsift.recover(memory)
         wrong = whole.symbols["entry_SYSCALL_64"].address + 3
-        fetched = Fetched(reader(memory, whole), hints=Hints(cpus=(CpuState(0, {"lstar": wrong}),)))
-        kernel = kallsift.recover_near(fetched)
+        fetched = OnDemandMemory(reader(memory, whole), hints=Hints(cpus=(CpuState(0, {"lstar": wrong}),)))
+        kernel = kallsift.recover_from_address(fetched)
     assert not kernel.proven
     assert {check.name: check.outcome for check in kernel.evidence}[CheckId.LSTAR] is kallsift.Outcome.FAILED
 
@@ -97,10 +97,10 @@ def test_what_cannot_be_read_ends_soon(answer: bytes | None) -> None:
         return answer
 
     with pytest.raises(kallsift.RecoveryError, match="none within 96 MiB"):
-        kallsift.recover_near(Fetched(read), 0xFFFF_FFFF_8100_0000)
+        kallsift.recover_from_address(OnDemandMemory(read), 0xFFFF_FFFF_8100_0000)
     assert asked < 1 << 17
 
 
 def test_nothing_known_is_said() -> None:
     with pytest.raises(kallsift.RecoveryError, match="give LSTAR, VBAR or IDT"):
-        kallsift.recover_near(Fetched(lambda address, size: None))
+        kallsift.recover_from_address(OnDemandMemory(lambda address, size: None))

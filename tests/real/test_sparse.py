@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import kallsift
 from bench.check import SPARSE_SIZE, sparse
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from tests.real.comparison import text_of
 from tests.real.conftest import Taken
 
@@ -19,7 +19,7 @@ MAX_IN_HOLES = 1 << 24
 """Bytes of holes that are looked at at most: what the kernel's own pointers and page tables lead to."""
 
 
-class Watched(Segment):
+class Watched(BytesSegment):
     """A segment that counts what is looked at of its holes."""
 
     in_holes = 0
@@ -27,7 +27,7 @@ class Watched(Segment):
     def read(self, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
         part = super().read(low, high)
         if len(part) <= 1 << 26:
-            type(self).in_holes += len(part) - sum(b - a for a, b in Segment(0, part).stored())
+            type(self).in_holes += len(part) - sum(b - a for a, b in BytesSegment(0, part).stored())
         return part
 
     def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 import kallsift
 from kallsift import Memory
-from kallsift.memory.memory import AddressSpace, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment
 from tests.lab import Capture
 from tests.real.conftest import GUESTS, Taken
 
@@ -17,18 +17,18 @@ DATA = 14 * MIB
 """How much behind the last symbol is copied: data, where only text is listed."""
 
 
-def largest(capture: Capture) -> Segment:
+def largest(capture: Capture) -> BytesSegment:
     """The largest range of a guest's memory, as a copy."""
     with kallsift.open(capture.dump("elf")) as memory:
         segment = max(memory.segments, key=lambda segment: segment.size)
-        return Segment(segment.start, np.array(segment.read()))
+        return BytesSegment(segment.start, np.array(segment.read()))
 
 
-def of(segment: Segment) -> Memory:
+def of(segment: BytesSegment) -> Memory:
     return Memory("test", "raw", AddressSpace.PHYSICAL, (segment,))
 
 
-def image(kernel: kallsift.Kernel, segment: Segment) -> slice:
+def image(kernel: kallsift.Kernel, segment: BytesSegment) -> slice:
     """Where a kernel's image lies in the segment's data."""
     mask = (1 << 8 * kernel.symbols.word_size) - 1
     last = (int(kernel.symbols.addresses[-1]) - kernel.distance) & mask
@@ -71,7 +71,7 @@ def test_memory_that_is_not_at_its_addresses(taken: Taken, guest: str, places: s
     """As of a file with the RAM alone, or behind a header that nobody knows."""
     segment = largest(taken(guest))
     there = segment.start - segment.start // 2 // MIB * MIB if places == "all lower" and segment.start else 0x1234_5000
-    kernel = kallsift.recover(of(Segment(there, segment.data)))
+    kernel = kallsift.recover(of(BytesSegment(there, segment.data)))
     right = kallsift.recover(of(segment))
     assert kernel.proven
     assert kernel.symbols.same_as(right.symbols)
@@ -82,7 +82,7 @@ def test_memory_that_is_not_at_its_addresses(taken: Taken, guest: str, places: s
 def test_a_guest_in_its_hosts_memory(taken: Taken, host: str, guest: str) -> None:
     outer, inner = largest(taken(host)), largest(taken(guest))
     data = np.concatenate((outer.data, inner.data))
-    found = kallsift.recover_all(of(Segment(outer.start, data)))
+    found = kallsift.recover_all(of(BytesSegment(outer.start, data)))
     assert [kernel.state for kernel in found] == [kallsift.State.RUNNING, kallsift.State.GUEST]
     assert [kernel.proven for kernel in found] == [True, False]
     assert found[0].symbols.same_as(kallsift.recover(of(outer)).symbols)
@@ -107,5 +107,5 @@ def test_an_image_as_the_linker_made_it(taken: Taken, guest: str) -> None:
         for part in parts:
             data[64 * MIB + part.start - parts[0].start :][: part.size] = part.read()
     assert size < 256 * MIB
-    states = [kernel.state for kernel in kallsift.recover_all(of(Segment(0, data)))]
+    states = [kernel.state for kernel in kallsift.recover_all(of(BytesSegment(0, data)))]
     assert states == [kallsift.State.IMAGE]

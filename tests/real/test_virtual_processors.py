@@ -14,7 +14,7 @@ import pytest
 
 import kallsift
 from kallsift.cli.app import run
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from kallsift.output.dumps.elf_core import elf_core_dump
 from kallsift.output.dumps.machine_facts import memory_facts
 from tests.analysis import vmcs_pages as pages
@@ -90,7 +90,7 @@ def hosting(machines: Machines, revision: int, layout: dict[str, int], **changed
     segments = (
         *(segment for segment in machines.host.segments if segment.end <= pages.GUEST_AT),
         *(segment.moved(pages.GUEST_AT) for segment in ram),
-        Segment(EXTRA, np.frombuffer(content, np.uint8)),
+        BytesSegment(EXTRA, np.frombuffer(content, np.uint8)),
     )
     return Memory("test", "raw", AddressSpace.PHYSICAL, segments)
 
@@ -150,7 +150,7 @@ def test_pages_that_were_made_to_mislead(machines: Machines) -> None:
     values = np.array(list(own.values()), np.uint64)
     content = np.random.default_rng(1).choice(values, (300, pages.PAGE // 8))
     content[:, 0] = 0x13
-    more = Segment(EXTRA << 1, content.view(np.uint8).reshape(-1))
+    more = BytesSegment(EXTRA << 1, content.view(np.uint8).reshape(-1))
     started = time.process_time()
     processors = found(machines, replace(memory, segments=(*memory.segments, more)))
     assert time.process_time() - started < 60

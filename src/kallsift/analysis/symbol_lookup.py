@@ -18,7 +18,7 @@ from typing import SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, SymbolGroup
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.escapes import escaped
 from kallsift.kallsyms.format.seqs_of_names import name_cut, read_order
@@ -95,16 +95,16 @@ class Resolver:
     """
 
     symbols: SymbolTable
-    dynamic: Dynamic = field(default_factory=Dynamic)
+    dynamic: DynamicSymbols = field(default_factory=DynamicSymbols)
     cut: bytes = b""
 
     def __repr__(self) -> str:
         return f"<Resolver of {len(self.symbols):,} built-in symbols and {self.dynamic.symbol_count:,} others>"
 
     @classmethod
-    def of(cls, kernel: Kernel, dynamic: Dynamic | None = None) -> Resolver:
+    def of(cls, kernel: Kernel, dynamic: DynamicSymbols | None = None) -> Resolver:
         """Return the resolver of a recovered kernel."""
-        return cls(kernel.symbols, dynamic or Dynamic(), _cut_of(kernel))
+        return cls(kernel.symbols, dynamic or DynamicSymbols(), _cut_of(kernel))
 
     def named(self, name: str) -> tuple[Symbol, ...]:
         """Return the built-in symbols that this kernel takes for a name, in its order."""
@@ -186,7 +186,7 @@ class Resolver:
         return Answer(Location(found.symbol, found.offset + 1, found.size), before.owner)
 
     @cached_property
-    def _modules(self) -> tuple[Group, ...]:
+    def _modules(self) -> tuple[SymbolGroup, ...]:
         return tuple(g for g in self.dynamic.groups if g.sizes is None and g.owner not in NO_MODULES)
 
     @cached_property

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import click
 
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, dynamic_symbols
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, dynamic_symbols
 from kallsift.analysis.listings.listing import Listing
 from kallsift.analysis.listings.open import listed
 from kallsift.analysis.symbol_lookup import Resolver
@@ -65,10 +65,10 @@ def listings(request: Request, *, core: bool = False, elf: bool = False) -> Iter
             raise click.UsageError(f"{request.source} lists symbols; --kernel and --base say nothing of it.")
         for line in (*found.notes, *found.missing):
             warn(line)
-        yield (Listed(replace(found, dynamic=Dynamic()) if core else found),)
+        yield (Listed(replace(found, dynamic=DynamicSymbols()) if core else found),)
         return
     with recovered(request) as (_, kernels):
-        dynamics = [Dynamic() if core else dynamic_symbols(kernel) for kernel in kernels]
+        dynamics = [DynamicSymbols() if core else dynamic_symbols(kernel) for kernel in kernels]
         for line in (line for dynamic in dynamics for line in dynamic.missing):
             warn(f"{request.label}not all of the kernel's symbols: {line}")
         yield tuple(

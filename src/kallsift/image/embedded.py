@@ -21,7 +21,7 @@ from kallsift.image.formats import android_boot, arm_zimage, bzimage, efi_stub, 
 from kallsift.image.formats import elf as elf_image
 from kallsift.image.formats.base import record, starts_with
 from kallsift.memory.formats.elf_core import MAGIC as ELF_MAGIC
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 MAX_HEADERS = 64
 """Highest number of headers of each kind that are used."""
@@ -110,7 +110,7 @@ def packed_headers(view: Bytes, budget: WorkBudget) -> Iterator[int]:
     yield from sorted(found)
 
 
-def bare_headers(segment: Segment, places: Sequence[int], budget: WorkBudget) -> NDArray[np.int64]:
+def bare_headers(segment: BytesSegment, places: Sequence[int], budget: WorkBudget) -> NDArray[np.int64]:
     """Return the offsets of headers of bare kernels whose images can contain a place.
 
     Returns:
@@ -122,7 +122,7 @@ def bare_headers(segment: Segment, places: Sequence[int], budget: WorkBudget) ->
     return np.array(sorted(found), np.int64)
 
 
-def _before(segment: Segment, places: Sequence[int]) -> Iterator[range]:
+def _before(segment: BytesSegment, places: Sequence[int]) -> Iterator[range]:
     """Yield the parts with data in reach before any place, each byte once."""
     done = 0
     for place in sorted(places):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from kallsift.arrays import Bytes
 from kallsift.compression import codecs
 from kallsift.compression.codecs import Codec
-from kallsift.image.formats.base import Bare
+from kallsift.image.formats.base import KernelPayload
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,4 +61,4 @@ class KernelImage:
     """A bare kernel, and the layers around it."""
 
     layer: Layer
-    bare: Bare
+    bare: KernelPayload

@@ -9,7 +9,7 @@ from __future__ import annotations
 from kallsift.arrays import Bytes
 from kallsift.image import kernel_signature
 from kallsift.memory.formats.elf_core import LOAD, read_headers
-from kallsift.memory.memory import AddressSpace, Memory, Segment, sorted_segments
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory, sorted_segments
 
 
 def open(name: str, view: Bytes) -> Memory | None:
@@ -29,13 +29,13 @@ def open(name: str, view: Bytes) -> Memory | None:
     programs = read_headers(name, view).programs
     loads = programs[(programs["type"] == LOAD) & (programs["file_size"] > 0)]
     columns = (loads[field].tolist() for field in ("virtual", "offset", "file_size"))
-    segments: list[Segment] = []
+    segments: list[BytesSegment] = []
     for start, offset, size in sorted(zip(*columns, strict=True)):
         # overlapping segments are an error of the program that wrote the core: the first one wins
         skipped = max(0, segments[-1].end - start) if segments else 0
         data = view[offset : offset + size][skipped:]
         if len(data) and start + size <= 1 << 64:
-            segments.append(Segment(start + skipped, data))
+            segments.append(BytesSegment(start + skipped, data))
     if not segments:
         return None
     return Memory(name, "ELF core of a process", AddressSpace.VIRTUAL, sorted_segments(segments))

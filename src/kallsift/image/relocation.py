@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import Bytes
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 ByteOrder = Literal["<", ">"]
 
@@ -63,8 +63,8 @@ class Relocated:
 
 
 def apply_dynamic(
-    segments: tuple[Segment, ...], dynamic: int | None, architecture: str | None, bits: int, order: ByteOrder
-) -> tuple[Segment, ...]:
+    segments: tuple[BytesSegment, ...], dynamic: int | None, architecture: str | None, bits: int, order: ByteOrder
+) -> tuple[BytesSegment, ...]:
     """Return the segments of an ELF image with the values of its RELA entries.
 
     Args:
@@ -89,7 +89,7 @@ def apply_dynamic(
         inside = (places >= segment.start) & (places < max(segment.start, segment.end - bits // 8 + 1))
         offsets = (places[inside] - np.uint64(segment.start)).astype(np.int64)
         data, _ = _patched(segment.data, offsets, addends[inside], np.dtype(f"{order}u{bits // 8}"))
-        result.append(segment if data is segment.data else Segment(segment.start, data))
+        result.append(segment if data is segment.data else BytesSegment(segment.start, data))
     return tuple(result)
 
 
@@ -188,7 +188,7 @@ def _patched(
     return data, count
 
 
-def _at(segments: tuple[Segment, ...], address: int, size: int) -> Bytes:
+def _at(segments: tuple[BytesSegment, ...], address: int, size: int) -> Bytes:
     """Return the part of ``[address, address + size)`` that one segment holds."""
     for segment in segments:
         if segment.start <= address < segment.end:

@@ -16,14 +16,14 @@ from kallsift.errors import ImageError, SourceError
 from kallsift.image import kernel_signature, relocation
 from kallsift.image.embedded import nearest_before, packed_headers
 from kallsift.image.formats import elf as elf_image
-from kallsift.image.formats.base import BEHIND_LIMIT, FLAT_LIMIT, Bare, Packed, Part, flat
+from kallsift.image.formats.base import BEHIND_LIMIT, FLAT_LIMIT, KernelPayload, Payload, WrappedImage, flat
 from kallsift.image.formats.registry import FORMATS
 from kallsift.image.layers import KernelImage, Layer
 from kallsift.image.payload_search import Budget, streams
 from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.formats import archives, raw
 from kallsift.memory.formats import registry as containers
-from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment, cut_short
+from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory, cut_short
 
 DEPTH_LIMIT = 8
 """Highest number of layers around a kernel: a firmware's FIT with a gzip'ed EFI zboot image has four."""
@@ -60,7 +60,7 @@ def payloads(memory: Memory, work: WorkBudget) -> Iterator[Memory]:
     budget = Budget(work)
     outer = (*memory.image.packaging, memory.container) if memory.image else (memory.container,)
     for segment in memory.segments:
-        if not isinstance(segment, Segment):
+        if not isinstance(segment, BytesSegment):
             continue  # a dump that decodes its pages on demand: reading all of it at once takes too much memory
         layer = Layer(segment.read(), outer, segment.start, segment.start)
         for low, high in segment.stored():
@@ -150,7 +150,7 @@ def _kernel(layer: Layer, budget: Budget) -> KernelImage | None:
         return _kernel(inner, budget) or _speaking(inner)
     for image_format in FORMATS:
         content = image_format.read(layer.view) if image_format.probe(layer.view) else None
-        if isinstance(content, Packed):
+        if isinstance(content, WrappedImage):
             return _packed(layer, content, budget)
         if content:
             return _bare(layer, content, budget)
@@ -182,7 +182,7 @@ def _archived(layer: Layer, budget: Budget) -> KernelImage | None:
     return None
 
 
-def _bare(layer: Layer, bare: Bare, budget: Budget) -> KernelImage | None:
+def _bare(layer: Layer, bare: KernelPayload, budget: Budget) -> KernelImage | None:
     """Return the kernel itself, or the one that it unpacks from inside when it boots."""
     table = kernel_signature.token_table(layer.view)
     if table is not None and not (bare.unpacker and layer.place is not None and _is_packed(layer, table, budget)):
@@ -210,7 +210,7 @@ def _is_packed(layer: Layer, place: int, budget: Budget) -> bool:
     return any(not one.decoded.problem and one.offset < place < one.offset + one.decoded.used for one in found)
 
 
-def _packed(layer: Layer, packed: Packed, budget: Budget) -> KernelImage:
+def _packed(layer: Layer, packed: WrappedImage, budget: Budget) -> KernelImage:
     """Return the kernel in the first part of an image that holds one."""
     budget.packings -= 1
     if budget.packings < 0:
@@ -240,7 +240,7 @@ def _packed(layer: Layer, packed: Packed, budget: Budget) -> KernelImage:
     raise reasons[0]
 
 
-def _in_part(layer: Layer, part: Part, budget: Budget) -> KernelImage | None:
+def _in_part(layer: Layer, part: Payload, budget: Budget) -> KernelImage | None:
     inner = layer.inside(part.start, part.end)
     if part.anywhere:
         return next(_searched(inner, budget), None)
@@ -282,7 +282,9 @@ def _speaking(layer: Layer, tables_only: bool = False) -> KernelImage | None:
 
 
 def _flat(layer: Layer) -> KernelImage:
-    bare = Bare("flat image", AddressSpace.FILE, flat(layer.view), layer.architecture, layer.base, is_headerless=True)
+    bare = KernelPayload(
+        "flat image", AddressSpace.FILE, flat(layer.view), layer.architecture, layer.base, is_headerless=True
+    )
     return KernelImage(layer, bare)
 
 
@@ -292,7 +294,7 @@ def _headerless(name: str, layer: Layer) -> Memory:
     Nothing tells whether they are a machine's memory or a bare kernel.
     """
     container = ", ".join((raw.CONTAINER, *reversed(layer.packaging)))
-    segments, notes = (Segment(0, layer.view),), layer.notes
+    segments, notes = (BytesSegment(0, layer.view),), layer.notes
     return Memory(name, container, AddressSpace.PHYSICAL, segments, notes=notes, is_headerless=True)
 
 
@@ -308,7 +310,7 @@ def _memory(name: str, kernel: KernelImage, skipped: int = 0) -> Memory:
         for order in orders[bare.big_endian]:
             relocated = relocation.relocate_flat(segments[0].data, architecture, order)
             if relocated:
-                segments, base = (Segment(0, relocated.data),), relocated.base
+                segments, base = (BytesSegment(0, relocated.data),), relocated.base
                 break
     facts = ImageFacts(layer.packaging, layer.offset, architecture, base, skipped, layer.end, bare.whole)
     return Memory(

@@ -12,11 +12,11 @@ from kallsift.budget import WorkBudget
 from kallsift.errors import Step
 from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.format.address_table import AddressArray
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 
 @dataclass(frozen=True)
-class Row:
+class TableExtent:
     """The extent of one table.
 
     Attributes:
@@ -38,11 +38,11 @@ class Row:
 class Layout(Enum):
     """Certainty of the location of the address array."""
 
-    USUAL = "usual"
+    ADJACENT = "usual"
     """The array touches another table."""
-    EXACT = "exact"
+    BOUNDED = "exact"
     """The array lies anywhere. The words beside it cannot belong to it, and the names end where the array ends."""
-    LOOSE = "loose"
+    AMBIGUOUS = "loose"
     """The array lies anywhere, and it or the names could continue in the bytes beside them: landmarks must confirm
     it."""
 
@@ -109,17 +109,17 @@ class Tables:
             words.
     """
 
-    segment: Segment
+    segment: BytesSegment
     word_size: int
     byte_order: str
-    rows: tuple[Row, ...]
+    rows: tuple[TableExtent, ...]
     array: AddressArray
     characters: NDArray[np.uint8]
     bounds: NDArray[np.int64]
     checks: tuple[Check, ...]
     known_addresses: NDArray[np.bool_] | None = None
     damage: tuple[Damage, ...] = ()
-    layout: Layout = Layout.USUAL
+    layout: Layout = Layout.ADJACENT
     rivals: tuple[Listed, ...] = ()
 
     @property
@@ -138,7 +138,7 @@ class Tables:
         return self.segment.start + self.array.offset
 
 
-def in_order(*rows: Row) -> tuple[Row, ...]:
+def in_order(*rows: TableExtent) -> tuple[TableExtent, ...]:
     """Return the rows in the order of their offsets."""
     return tuple(sorted(rows, key=lambda row: row.offset))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kallsift.budget import WorkBudget
 from kallsift.kallsyms.damaged.page_map import PAGE
 from kallsift.kallsyms.format.token_table import CODES, FIRST_DIGIT
-from kallsift.memory.memory import Stretch
+from kallsift.memory.memory import Segment
 
 LOOKS = (64, 512, 2048)
 """Bytes that are compared from the digits on, in turn: most runs fail by the first few; a table has more than the
@@ -31,7 +31,7 @@ MIN_REST = 2 * (CODES - FIRST_DIGIT)
 _CAN_BE = (np.arange(CODES) > ord(" ")) & (np.arange(CODES) != 0x7F) | (np.arange(CODES) == 0)
 
 
-def may_be_tables(stretch: Stretch, runs: NDArray[np.int64], budget: WorkBudget) -> NDArray[np.bool_]:
+def may_be_tables(stretch: Segment, runs: NDArray[np.int64], budget: WorkBudget) -> NDArray[np.bool_]:
     """Tell which runs of digits can be part of a token table, shape (n,).
 
     Args:
@@ -43,7 +43,7 @@ def may_be_tables(stretch: Stretch, runs: NDArray[np.int64], budget: WorkBudget)
     return _looked_at(stretch, runs, np.full(len(runs), LOOKS[-1]), fits, budget)
 
 
-def may_be_cut(stretch: Stretch, runs: NDArray[np.int64], budget: WorkBudget) -> NDArray[np.bool_]:
+def may_be_cut(stretch: Segment, runs: NDArray[np.int64], budget: WorkBudget) -> NDArray[np.bool_]:
     """Tell which runs can be part of a token table that is cut by a blank page.
 
     The page behind the one that holds the digits is the blank one. The result has the shape (n,).
@@ -61,7 +61,7 @@ def may_be_cut(stretch: Stretch, runs: NDArray[np.int64], budget: WorkBudget) ->
 
 
 def _looked_at(
-    stretch: Stretch, runs: NDArray[np.int64], room: NDArray[np.int64], fits: NDArray[np.bool_], budget: WorkBudget
+    stretch: Segment, runs: NDArray[np.int64], room: NDArray[np.int64], fits: NDArray[np.bool_], budget: WorkBudget
 ) -> NDArray[np.bool_]:
     """Tell which of the runs in ``fits`` pass when more and more bytes are compared.
 
@@ -78,7 +78,7 @@ def _looked_at(
     return fits
 
 
-def _rows(stretch: Stretch, runs: NDArray[np.int64], room: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+def _rows(stretch: Segment, runs: NDArray[np.int64], room: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
     """Return ``size`` bytes from each run on, shape (n, size).
 
     Where a run has less room, the rest is letters, which contradict nothing.

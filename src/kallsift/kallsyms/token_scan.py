@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import distinct, is_in
-from kallsift.memory.memory import Memory, Segment, Stretch
+from kallsift.memory.memory import BytesSegment, Memory, Segment
 
 DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
 """Bytes that stand in every token table, from the token of code 0x30 on."""
@@ -39,7 +39,7 @@ _OTHER_BYTES = np.uint64(0x00FF_00FF_00FF_00FF)
 
 def digit_runs(
     memory: Memory, progress: Callable[[int, int], None] | None = None, first: Iterable[tuple[int, int]] = ()
-) -> Iterator[tuple[Stretch, NDArray[np.int64]]]:
+) -> Iterator[tuple[Segment, NDArray[np.int64]]]:
     """Yield the runs of digits' tokens in batches, in the order of addresses.
 
     Each run is yielded once. Those in ``first`` come before all others.
@@ -83,7 +83,7 @@ def packed_runs(memory: Memory) -> Iterator[tuple[int, int]]:
         for stretch in memory.segments:
             if stretch.packed is None:
                 continue
-            packed = Segment(0, stretch.packed.data)
+            packed = BytesSegment(0, stretch.packed.data)
             for start in range(0, packed.size, BATCH):
                 found = _lanes(threads, packed, start, min(start + BATCH, packed.size))
                 # texts of two bytes a character have such digits too, but go on with one whose second byte is NUL
@@ -92,7 +92,7 @@ def packed_runs(memory: Memory) -> Iterator[tuple[int, int]]:
                 yield from ((stretch.start + low, stretch.start + high) for low, high in stretch.packed.unpacked(found))
 
 
-def _batches(memory: Memory, first: Iterable[tuple[int, int]]) -> Iterator[tuple[Stretch, int, int, bool]]:
+def _batches(memory: Memory, first: Iterable[tuple[int, int]]) -> Iterator[tuple[Segment, int, int, bool]]:
     """Yield the ranges ``first`` of a memory, then all of it, in batches.
 
     Each batch is a stretch, two offsets in it, and whether it belongs to the pass over all of the memory.
@@ -108,7 +108,7 @@ def _batches(memory: Memory, first: Iterable[tuple[int, int]]) -> Iterator[tuple
                 yield segment, start, min(start + BATCH, high), True
 
 
-def _lanes(threads: ThreadPoolExecutor, segment: Stretch, start: int, end: int) -> NDArray[np.int64]:
+def _lanes(threads: ThreadPoolExecutor, segment: Segment, start: int, end: int) -> NDArray[np.int64]:
     """Return the runs that `_digit_lanes` finds between two offsets of a segment.
 
     They are offsets in the segment; ascending, each once, shape (n,).
@@ -123,7 +123,7 @@ def _lanes(threads: ThreadPoolExecutor, segment: Stretch, start: int, end: int) 
     return distinct(np.concatenate(found)) if found else np.empty(0, np.int64)
 
 
-def _digit_lanes(segment: Stretch, end: int, start: int) -> NDArray[np.int64]:
+def _digit_lanes(segment: Segment, end: int, start: int) -> NDArray[np.int64]:
     """Return where digit runs would begin, by the lanes that look like part of one.
 
     One block is searched. The results are relative to its ``start``.
@@ -158,7 +158,7 @@ def _digit_lanes(segment: Stretch, end: int, start: int) -> NDArray[np.int64]:
     return result
 
 
-def _whole_runs(segment: Stretch, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _whole_runs(segment: Segment, starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return those of the starts at which the whole run of digits stands."""
     starts = starts[(starts >= 0) & (starts <= segment.size - len(DIGITS))]
     cells = segment.gather(starts, len(DIGITS))

@@ -46,7 +46,7 @@ class Role(Enum):
 
 
 @dataclass(frozen=True, repr=False)
-class TablePlace:
+class TableLocation:
     """The location of one of the kernel's tables.
 
     Attributes:
@@ -102,7 +102,7 @@ class Kernel:
     architecture: str | None
     banner: str | None
     encoding: str
-    tables: tuple[TablePlace, ...]
+    tables: tuple[TableLocation, ...]
     virtual_base: VirtualAddress | None
     physical_base: PhysicalAddress | None
     kaslr_slide: int | None

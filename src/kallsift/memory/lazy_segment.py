@@ -10,7 +10,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.memory.memory import Packed, Stretch
+from kallsift.memory.memory import CompressedView, Segment
 from kallsift.memory.unreadable import UnreadablePages
 
 CACHE_SIZE = 64 << 20
@@ -49,7 +49,7 @@ class Cache:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Stored(Stretch):
+class LazySegment(Segment):
     """A run of contiguous bytes in blocks.
 
     Attributes:
@@ -66,7 +66,7 @@ class Stored(Stretch):
             behind the last, where that costs less than block by block.
         zeros: function that tells whether only zeros stand between two offsets, as far as that is known without
             decoding.
-        packed: as `Stretch.packed`.
+        packed: as `Segment.packed`.
         unreadable_pages: collection where ``decode`` notes broken bytes, by ``owner``; None where there can be none.
     """
 
@@ -79,7 +79,7 @@ class Stored(Stretch):
     lost: int = 0
     decode_many: Callable[[int, int], NDArray[np.uint8]] | None = None
     zeros: Callable[[int, int], bool] = lambda low, high: False
-    packed: Packed | None = None
+    packed: CompressedView | None = None
     unreadable_pages: UnreadablePages | None = None
 
     def __repr__(self) -> str:
@@ -91,7 +91,7 @@ class Stored(Stretch):
         return self.length - self.lost
 
     def read(self, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
-        """Return bytes as `Stretch.read` does.
+        """Return bytes as `Segment.read` does.
 
         The result is a view of a block where one block holds them all, else a copy.
         """
@@ -111,7 +111,7 @@ class Stored(Stretch):
         return data
 
     def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
-        """Return bytes from each offset, as `Stretch.gather` does.
+        """Return bytes from each offset, as `Segment.gather` does.
 
         Each block is decoded once.
         """
@@ -136,15 +136,15 @@ class Stored(Stretch):
         return cells.reshape(len(offsets), width)
 
     def unreadable(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.bool_] | None:
-        """Tell which values touch unreadable bytes, as `Stretch.unreadable` does."""
+        """Tell which values touch unreadable bytes, as `Segment.unreadable` does."""
         return self.unreadable_pages.mask(self.owner, offsets + self.lost, width) if self.unreadable_pages else None
 
     def blank(self, low: int, high: int) -> bool:
-        """Tell whether a range holds only zeros, as `Stretch.blank` does."""
+        """Tell whether a range holds only zeros, as `Segment.blank` does."""
         return self.zeros(low + self.lost, min(high + self.lost, self.length))
 
-    def moved(self, by: int, lost: int = 0) -> Stored:
-        """Return the bytes at other addresses, as `Stretch.moved` does."""
+    def moved(self, by: int, lost: int = 0) -> LazySegment:
+        """Return the bytes at other addresses, as `Segment.moved` does."""
         packed = self.packed and replace(self.packed, bounds=self.packed.bounds - lost)
         return replace(self, start=self.start + lost + by, lost=self.lost + lost, packed=packed)
 

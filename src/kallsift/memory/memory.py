@@ -23,7 +23,7 @@ from kallsift.memory.unreadable import UnreadablePages
 
 if TYPE_CHECKING:
     from kallsift.memory.file_faults import FileFaults
-    from kallsift.memory.on_demand import Fetched
+    from kallsift.memory.on_demand import OnDemandMemory
 
 
 LARGE, ROUND = 32 << 20, 8 << 20
@@ -40,7 +40,7 @@ class AddressSpace(Enum):
 
 
 @dataclass(frozen=True, eq=False)
-class Packed:
+class CompressedView:
     """The packed pieces that a stretch is unpacked from, in a format where data that does not repeat stands as it is.
 
     Attributes:
@@ -63,13 +63,13 @@ class Packed:
         return list(dict.fromkeys(zip(lows.tolist(), highs.tolist(), strict=True)))
 
 
-class Stretch(ABC):
+class Segment(ABC):
     """A run of contiguous bytes: available as an array, or decoded or fetched on demand."""
 
     start: int
     """Address of the first byte."""
 
-    packed: Packed | None = None
+    packed: CompressedView | None = None
     """Packed pieces that it is unpacked from, if these can be searched."""
 
     @property
@@ -141,12 +141,12 @@ class Stretch(ABC):
                 following = offset + size
 
     @abstractmethod
-    def moved(self, by: int, lost: int = 0) -> Stretch:
+    def moved(self, by: int, lost: int = 0) -> Segment:
         """Return the bytes at addresses higher by ``by``, without the first ``lost``."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Segment(Stretch):
+class BytesSegment(Segment):
     """A run of contiguous bytes, available as an array.
 
     Attributes:
@@ -166,28 +166,28 @@ class Segment(Stretch):
         return len(self.data)
 
     def read(self, low: int = 0, high: int | None = None) -> NDArray[np.uint8]:
-        """Return bytes as `Stretch.read` does; always a view."""
+        """Return bytes as `Segment.read` does; always a view."""
         return self.data[low:high]
 
     def unreadable(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.bool_] | None:
-        """Tell which values touch unreadable bytes, as `Stretch.unreadable` does."""
+        """Tell which values touch unreadable bytes, as `Segment.unreadable` does."""
         return unreadable_parts(self.data, offsets, width)
 
     def stored(self) -> Iterator[tuple[int, int]]:
-        """Yield the parts that can hold more than zeros, as `Stretch.stored` does."""
+        """Yield the parts that can hold more than zeros, as `Segment.stored` does."""
         return stored_parts(self.data)
 
     def gather(self, offsets: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
-        """Return bytes from each offset, as `Stretch.gather` does."""
+        """Return bytes from each offset, as `Segment.gather` does."""
         every = np.ndarray((max(0, self.size - width + 1),), f"V{width}", self.data, strides=(1,))
         return every[offsets].view(np.uint8).reshape(len(offsets), width)
 
-    def moved(self, by: int, lost: int = 0) -> Segment:
-        """Return the bytes at other addresses, as `Stretch.moved` does."""
-        return Segment(self.start + lost + by, self.data[lost:])
+    def moved(self, by: int, lost: int = 0) -> BytesSegment:
+        """Return the bytes at other addresses, as `Segment.moved` does."""
+        return BytesSegment(self.start + lost + by, self.data[lost:])
 
 
-Kind = TypeVar("Kind", bound=Stretch)
+Kind = TypeVar("Kind", bound=Segment)
 
 
 @dataclass(frozen=True, repr=False)
@@ -271,12 +271,12 @@ class Memory:
     source: str
     container: str
     space: AddressSpace
-    segments: tuple[Stretch, ...]
+    segments: tuple[Segment, ...]
     hints: Hints = field(default_factory=Hints)
     release: Callable[[], None] = field(default=lambda: None, repr=False)
     notes: tuple[str, ...] = ()
     image: ImageFacts | None = None
-    fetched: Fetched | None = None
+    fetched: OnDemandMemory | None = None
     refreshed: Callable[[], Memory] | None = field(default=None, repr=False)
     is_headerless: bool = False
     unreadable: UnreadablePages = field(default_factory=UnreadablePages, repr=False)
@@ -345,7 +345,7 @@ class Memory:
             low, high = max(address, segment.start) - segment.start, min(address + size, segment.end) - segment.start
             lost = segment.unreadable(np.array([low]), high - low)
             # nothing tells which pages of the file the bytes of a packed segment come from
-            is_packed = not isinstance(segment, Segment)
+            is_packed = not isinstance(segment, BytesSegment)
             if (lost is not None and lost.any()) or (is_packed and any(file.pages for file in self.files)):
                 return False
         return True
@@ -369,14 +369,14 @@ class Memory:
         """Number of bytes that can be more than zeros, which a search of all memory has to read."""
         return sum(segment.stored_size for segment in self.segments)
 
-    def segment_at(self, address: int) -> Stretch | None:
+    def segment_at(self, address: int) -> Segment | None:
         """Return the segment that holds ``address``, or None."""
         behind = bisect_right(self.segments, address, key=attrgetter("start"))
         if behind and address < self.segments[behind - 1].end:
             return self.segments[behind - 1]
         return None
 
-    def window(self, address: int, before: int, after: int) -> Segment:
+    def window(self, address: int, before: int, after: int) -> BytesSegment:
         """Return the part of ``[address - before, address + after)`` in one segment.
 
         It is a view where the bytes are available as an array.
@@ -389,9 +389,9 @@ class Memory:
             raise UnmappedError(address, 1)
         offset = address - segment.start
         low = max(0, offset - before)
-        return Segment(segment.start + low, segment.read(low, offset + after))
+        return BytesSegment(segment.start + low, segment.read(low, offset + after))
 
-    def around(self, address: int, before: int, after: int) -> Segment:
+    def around(self, address: int, before: int, after: int) -> BytesSegment:
         """Return all of ``[address - before, address + after)`` as one segment.
 
         Missing bytes are zero. It is a view where one segment holds it all, else a copy.
@@ -403,11 +403,11 @@ class Memory:
             raise UnmappedError(address, 1)
         low, high = max(0, address - before), min(address + after, 1 << 64)
         held = self.between(low, high)
-        if len(held) == 1 and isinstance(held[0], Segment):
+        if len(held) == 1 and isinstance(held[0], BytesSegment):
             return self.window(address, before, after)
         low, high = max(low, held[0].start), min(high, held[-1].end)
         if high - low < LARGE:
-            return Segment(low, self._copy(low, high))
+            return BytesSegment(low, self._copy(low, high))
         # while the last copy is in use, the same range, or one a little beside it, is a part of that copy
         start, copy = self._last_copy[0] if self._last_copy else (0, lambda: None)
         data = copy()
@@ -415,9 +415,9 @@ class Memory:
             start = low - low % ROUND
             data = self._copy(start, high + -high % ROUND)
             self._last_copy[:] = [(start, weakref.ref(data))]
-        return Segment(low, data[low - start : high - start])
+        return BytesSegment(low, data[low - start : high - start])
 
-    def between(self, low: int, high: int) -> tuple[Stretch, ...]:
+    def between(self, low: int, high: int) -> tuple[Segment, ...]:
         """Return the segments that hold any of ``[low, high)``."""
         edges = np.array([low, high - 1], np.uint64)
         first, last = np.searchsorted(self._starts, edges, "right").tolist()
@@ -445,7 +445,7 @@ class Memory:
 
     def moved(self, by: int) -> Memory:
         """Return the bytes at addresses higher by ``by``, without those below 0."""
-        segments: list[Stretch] = []
+        segments: list[Segment] = []
         for segment in self.segments:
             lost = max(0, -(segment.start + by))
             if lost < segment.size:
@@ -545,7 +545,7 @@ def _groups(numbers: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
 
 
-def _readable(segment: Stretch, address: int, size: int) -> NDArray[np.uint8]:
+def _readable(segment: Segment, address: int, size: int) -> NDArray[np.uint8]:
     """Return the bytes at an address, all of them in one segment.
 
     Raises:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import UnmappedError
-from kallsift.memory.memory import AddressSpace, Hints, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Hints, Memory
 
 Read = Callable[[int, int], bytes | None]
 """Function that reads as many bytes as the second argument says at an address; None if any of them is not mapped."""
@@ -34,7 +34,7 @@ class _ReadSoFar:
     size: int = 0
 
 
-class Fetched:
+class OnDemandMemory:
     """The bytes that were read so far of an address space that is read through a callback.
 
     Attributes:
@@ -55,7 +55,7 @@ class Fetched:
         source: str = "live",
         space: AddressSpace = AddressSpace.VIRTUAL,
         hints: Hints | None = None,
-        physical: Fetched | None = None,
+        physical: OnDemandMemory | None = None,
         advice: str = "",
     ) -> None:
         """Create an address space of which nothing is read yet."""
@@ -65,7 +65,7 @@ class Fetched:
         self._done = _ReadSoFar()
         self._pages = self._done.pages
 
-    def with_hints(self, hints: Hints) -> Fetched:
+    def with_hints(self, hints: Hints) -> OnDemandMemory:
         """Return the same source with other hints; both know what either has read."""
         other = copy(self)
         other.hints = hints
@@ -134,7 +134,7 @@ class Fetched:
         Its segments are those of ``memory``.
         """
         known = {field.name: getattr(memory, field.name) for field in fields(memory) if field.init}
-        return _ReadingOn(**known | {"fetched": self})
+        return _OnDemandView(**known | {"fetched": self})
 
     def in_hand(self, low: int = 0, high: int = 1 << 64) -> Memory:
         """Return all that was read so far of ``[low, high)``, in whole pages."""
@@ -146,12 +146,12 @@ class Fetched:
         for index, number in enumerate(numbers):
             if index + 1 == len(numbers) or numbers[index + 1] != number + 1:
                 pages = [page for at in numbers[start : index + 1] if (page := self._pages[at]) is not None]
-                segments.append(Segment(numbers[start] * PAGE, np.concatenate(pages)))
+                segments.append(BytesSegment(numbers[start] * PAGE, np.concatenate(pages)))
                 start = index + 1
         return Memory(self.source, "read on request", self.space, tuple(segments), self.hints)
 
 
-class _ReadingOn(Memory):
+class _OnDemandView(Memory):
     """A memory that fetches what it lacks; its segments do not change."""
 
     def read(self, address: int, size: int) -> NDArray[np.uint8]:
@@ -169,5 +169,5 @@ class _ReadingOn(Memory):
         ends = addresses + np.minimum(np.uint64(dtype.itemsize - 1), ~addresses)
         pages = (np.unique(np.concatenate([addresses, ends]) // np.uint64(PAGE)) * np.uint64(PAGE)).tolist()
         there = [page for page in pages if self.fetched.fetch(page, page + PAGE)]
-        segments = tuple(Segment(page, self.fetched.bytes_at(page, PAGE)) for page in there)
+        segments = tuple(BytesSegment(page, self.fetched.bytes_at(page, PAGE)) for page in there)
         return Memory(self.source, self.container, self.space, segments).words(addresses, dtype)

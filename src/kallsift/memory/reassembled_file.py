@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.memory.file_mapping import stored_size
-from kallsift.memory.lazy_segment import Cache, Stored
-from kallsift.memory.memory import Segment, Stretch
+from kallsift.memory.lazy_segment import Cache, LazySegment
+from kallsift.memory.memory import BytesSegment, Segment
 from kallsift.memory.unreadable import MISSING, UnreadablePages
 
 BLOCK = 1 << 16
 """Number of bytes of a stretch that are put in order at once."""
 
 
-class Rearranged:
+class ReassembledFile:
     """A replacement of a file's view for slices and the length; bytes that no piece covers are zero.
 
     Attributes:
@@ -86,7 +86,7 @@ class Rearranged:
         if start < stop:
             yield start, stop
 
-    def stretch(self, address: int, start: int, stop: int) -> Stored:
+    def stretch(self, address: int, start: int, stop: int) -> LazySegment:
         """Return the bytes from offset ``start`` to ``stop`` as memory at an address.
 
         They are put in order when they are read.
@@ -99,23 +99,23 @@ class Rearranged:
                 self.unreadable.add(start, gap_start - start, gap_end - start)
             return self[low:high].view()
 
-        return Stored(address, BLOCK, stop - start, decode, self._cache, start, unreadable_pages=self.unreadable)
+        return LazySegment(address, BLOCK, stop - start, decode, self._cache, start, unreadable_pages=self.unreadable)
 
 
-Content = NDArray[np.uint8] | Rearranged
+Content = NDArray[np.uint8] | ReassembledFile
 """The bytes of a file, as they stand or put in order."""
 
 
 def stored_size_of(content: Content) -> int:
     """Return the number of stored bytes of a file, whatever its pieces say."""
-    return content.stored_size if isinstance(content, Rearranged) else stored_size(content)
+    return content.stored_size if isinstance(content, ReassembledFile) else stored_size(content)
 
 
-def stretch(content: Content, address: int, start: int, stop: int) -> Stretch:
+def stretch(content: Content, address: int, start: int, stop: int) -> Segment:
     """Return the bytes from offset ``start`` to ``stop`` as memory at an address."""
-    if isinstance(content, Rearranged):
+    if isinstance(content, ReassembledFile):
         return content.stretch(address, start, min(stop, len(content)))
-    return Segment(address, content[start:stop])
+    return BytesSegment(address, content[start:stop])
 
 
 def _resolved(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
-from kallsift.memory.memory import Stretch
+from kallsift.memory.memory import Segment
 
 RUN_COST, RUN_SIZE = 1 << 16, 1 << 15
 """Cost of a run in all searches, as the number of bytes that could be read in that time; and bytes to keep it.
@@ -17,7 +17,7 @@ RUN_COST, RUN_SIZE = 1 << 16, 1 << 15
 Machines without their free pages have some ten thousand runs, and files that are as large.
 """
 
-Kind = TypeVar("Kind", bound=Stretch)
+Kind = TypeVar("Kind", bound=Segment)
 
 
 def largest_runs(sizes: NDArray[np.int64], budget: WorkBudget, what: str) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from kallsift.errors import UnmappedError
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.kernel import Kernel
 from kallsift.modules import parameters as module_parameters
-from kallsift.modules.field_offsets import Fields, typed_fields
+from kallsift.modules.field_offsets import ModuleLayout, layout_from_btf
 from kallsift.modules.memory_regions import RegionPlace, solved_regions
 from kallsift.modules.module_reader import TAINTS
 from kallsift.modules.sections import GROUP, find_form, sections
@@ -49,10 +49,10 @@ MAX_TEXT = 256
 Mask = NDArray[np.bool_]
 
 
-def solved_fields(memory: VirtualMemory, structures: Structures) -> Fields:
+def infer_layout(memory: VirtualMemory, structures: Structures) -> ModuleLayout:
     """Return the fields that can be inferred from these modules."""
     whole = _complete(memory, structures)
-    return _Solver(memory, whole).fields() if len(whole) else Fields()
+    return _Solver(memory, whole).fields() if len(whole) else ModuleLayout()
 
 
 def region_places(kernel: Kernel, memory: VirtualMemory, structures: Structures) -> tuple[RegionPlace, ...]:
@@ -60,7 +60,7 @@ def region_places(kernel: Kernel, memory: VirtualMemory, structures: Structures)
 
     The kernel's types are preferred; the result is empty if neither way finds the fields.
     """
-    typed = typed_fields(kernel, memory, structures)
+    typed = layout_from_btf(kernel, memory, structures)
     if typed is not None:
         return typed.regions
     whole = _complete(memory, structures)
@@ -126,7 +126,7 @@ class _Solver:
         except UnmappedError:
             return None
 
-    def fields(self) -> Fields:
+    def fields(self) -> ModuleLayout:
         """Return the fields that can be inferred, each by its own equation."""
         kobject, owner = self._kobject
         group = self._group()
@@ -135,7 +135,7 @@ class _Solver:
         if group is not None:
             found |= {"sections": group * self._size, "arguments": self._arguments(group)}
             found["init"] = self._init(group, found["regions"])
-        return Fields(**found)
+        return ModuleLayout(**found)
 
     def regions(self) -> tuple[RegionPlace, ...]:
         """Return the fields for the parts of memory.

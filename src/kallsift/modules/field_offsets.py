@@ -22,7 +22,7 @@ MAX_SIZE = 1 << 16
 
 
 @dataclass(frozen=True)
-class Fields:
+class ModuleLayout:
     """Offsets of fields in ``struct module``, in bytes.
 
     The offset is None for a field that is unknown or does not exist.
@@ -95,10 +95,10 @@ MEMBERS = {
     "target_list": "uses",
     "refcnt": "refcount",
 }
-"""The kernel's names of members of ``struct module``, and the names in `Fields`."""
+"""The kernel's names of members of ``struct module``, and the names in `ModuleLayout`."""
 
 
-def typed_fields(kernel: Kernel, memory: VirtualMemory, structures: Structures) -> Fields | None:
+def layout_from_btf(kernel: Kernel, memory: VirtualMemory, structures: Structures) -> ModuleLayout | None:
     """Return the fields as the kernel's types describe them; None if they do not.
 
     The answer is None where the kernel has no types, or they do not fit its modules. They fit if more than half of the
@@ -113,7 +113,7 @@ def typed_fields(kernel: Kernel, memory: VirtualMemory, structures: Structures) 
     return fields if fields.back_pointers and 2 * int(agreeing.sum()) > len(structures) else None
 
 
-def _told(kernel: Kernel, memory: VirtualMemory) -> Fields | None:
+def _told(kernel: Kernel, memory: VirtualMemory) -> ModuleLayout | None:
     """Return the fields that the types describe, without a check against the modules."""
     try:
         types = kernel_types(kernel, memory)
@@ -127,6 +127,6 @@ def _told(kernel: Kernel, memory: VirtualMemory) -> Fields | None:
                     places[ours] = outer.offset + inner.offset
         regions = typed_regions(types)
         told = [*places.values(), *(place for region in regions for place in (region.base, region.node or 0))]
-        return Fields(regions, **places) if max(told, default=0) < min(module.size, MAX_SIZE) else None
+        return ModuleLayout(regions, **places) if max(told, default=0) < min(module.size, MAX_SIZE) else None
     except BtfError:
         return None

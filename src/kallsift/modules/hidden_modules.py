@@ -17,7 +17,7 @@ from kallsift.errors import KallsiftError
 from kallsift.kernel.access.list_head import members
 from kallsift.kernel.access.virtual_memory import PAGE, VirtualMemory
 from kallsift.kernel.kernel import Kernel
-from kallsift.modules.field_offsets import Fields
+from kallsift.modules.field_offsets import ModuleLayout
 from kallsift.modules.module_list import MAX_MODULES
 from kallsift.modules.struct_module import STATES, Structures, has_name, numbers_at
 
@@ -52,11 +52,11 @@ PART = 1 << 24
 """Number of bytes that are searched at once."""
 
 Addresses = NDArray[np.uint64]
-Finder = Callable[[Kernel, VirtualMemory, Fields, Structures], Addresses]
+Finder = Callable[[Kernel, VirtualMemory, ModuleLayout, Structures], Addresses]
 
 
 def witnessed(
-    kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures
+    kernel: Kernel, memory: VirtualMemory, fields: ModuleLayout, listed: Structures
 ) -> tuple[dict[int, tuple[str, ...]], tuple[str, ...]]:
     """Return the modules that any witness besides the list knows.
 
@@ -77,7 +77,7 @@ def witnessed(
     return found, tuple(missing)
 
 
-def _are_modules(memory: VirtualMemory, fields: Fields, candidates: Addresses) -> NDArray[np.bool_]:
+def _are_modules(memory: VirtualMemory, fields: ModuleLayout, candidates: Addresses) -> NDArray[np.bool_]:
     """Tell which candidates are module structures.
 
     They begin with a state, and have a pointer back to their beginning, links and a name, or many such pointers. A
@@ -121,7 +121,7 @@ def _symbol(kernel: Kernel, name: str) -> int | None:
     return None if index is None else kernel.symbols.symbol(index).address
 
 
-def _in_trees(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures) -> Addresses:
+def _in_trees(kernel: Kernel, memory: VirtualMemory, fields: ModuleLayout, listed: Structures) -> Addresses:
     """Return the modules of all nodes in both trees by address (``mod_tree``).
 
     The nodes are reached by links from the nodes of known modules. Where a symbol names the trees, their roots stand
@@ -158,7 +158,7 @@ def _connected(memory: VirtualMemory, nodes: Addresses) -> Addresses:
     return reached
 
 
-def _in_objects(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures) -> Addresses:
+def _in_objects(kernel: Kernel, memory: VirtualMemory, fields: ModuleLayout, listed: Structures) -> Addresses:
     """Return the modules of the objects that ``/sys/module`` shows.
 
     The pointer to the module stands behind the object, where the object belongs to a module. A set begins with the head
@@ -177,7 +177,7 @@ def _in_objects(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: S
     return memory.values(objects + np.uint64(fields.owner - fields.kobject))[0]
 
 
-def _with_bugs(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures) -> Addresses:
+def _with_bugs(kernel: Kernel, memory: VirtualMemory, fields: ModuleLayout, listed: Structures) -> Addresses:
     """Return the members of the list of BUG() tables, in which all modules are.
 
     The list's head is among the results; it is no module, but a later check drops it.
@@ -189,7 +189,7 @@ def _with_bugs(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: St
     return np.append(members(memory, head, MAX_MODULES), np.uint64(head)) - np.uint64(fields.bug_list)
 
 
-def _in_uses(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures) -> Addresses:
+def _in_uses(kernel: Kernel, memory: VirtualMemory, fields: ModuleLayout, listed: Structures) -> Addresses:
     """Return both ends of the records of who uses whom, ``struct module_use``.
 
     Only records in which a listed module takes part can be reached.
@@ -206,7 +206,7 @@ def _in_uses(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Stru
     return np.concatenate([memory.values(ends + np.uint64((4 + end) * size))[0] for end in range(2)])
 
 
-def _in_memory(kernel: Kernel, memory: VirtualMemory, fields: Fields, listed: Structures) -> Addresses:
+def _in_memory(kernel: Kernel, memory: VirtualMemory, fields: ModuleLayout, listed: Structures) -> Addresses:
     """Return the structures that words near the known modules point back to.
 
     Such a word stands at the offset of a back pointer, and its value is the beginning of the structure around it. One

@@ -18,8 +18,8 @@ from kallsift.kallsyms.escapes import escaped
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.access.virtual_memory import virtual_memory
 from kallsift.kernel.kernel import Kernel
-from kallsift.modules.field_inference import solved_fields
-from kallsift.modules.field_offsets import typed_fields
+from kallsift.modules.field_inference import infer_layout
+from kallsift.modules.field_offsets import layout_from_btf
 from kallsift.modules.hidden_modules import witnessed
 from kallsift.modules.memory_regions import Region
 from kallsift.modules.module_list import listed_structures
@@ -230,8 +230,8 @@ def inventory(kernel: Kernel) -> Inventory:
         raise KallsiftError(f"a kernel that does not run has no modules (its state: {kernel.state.value})")
     memory = virtual_memory(kernel)
     listed = listed_structures(kernel, memory)
-    typed = typed_fields(kernel, memory, listed)
-    fields = solved_fields(memory, listed) if typed is None else typed
+    typed = layout_from_btf(kernel, memory, listed)
+    fields = infer_layout(memory, listed) if typed is None else typed
     known_by, unheard = witnessed(kernel, memory, fields, listed)
     unlisted = np.array(sorted(known_by.keys() - set(listed.addresses.tolist())), np.uint64)
     learned = listed if len(listed) else structures_at(memory, unlisted)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.access.generated_code import GeneratedCode
-from kallsift.kernel.access.list_head import Found, Recognition, reachable, recognised
+from kallsift.kernel.access.list_head import Found, ListMatcher, reachable, recognised
 from kallsift.kernel.access.virtual_memory import VirtualMemory, virtual_memory
 from kallsift.kernel.kernel import Kernel
 from kallsift.memory.memory import printable
@@ -142,7 +142,7 @@ def _list(kernel: Kernel, memory: VirtualMemory) -> Found:
     index = kernel.symbols.find("modules")
     if index is not None:
         return reachable(memory, kernel.symbols.symbol(index).address, MAX_MODULES)
-    recognition = Recognition(
+    recognition = ListMatcher(
         lambda nodes: _named(memory, nodes),
         lambda node: has_name(memory, node - memory.words.size),
         lambda nodes: _are_modules(kernel, memory, nodes),

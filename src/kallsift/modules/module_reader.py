@@ -9,7 +9,7 @@ import numpy as np
 
 from kallsift.kernel.access.list_head import members
 from kallsift.kernel.access.virtual_memory import VirtualMemory
-from kallsift.modules.field_offsets import Fields
+from kallsift.modules.field_offsets import ModuleLayout
 from kallsift.modules.memory_regions import Region, read_regions
 from kallsift.modules.parameters import Parameter, parameters
 from kallsift.modules.sections import Section, SectionForm, build_id, find_form, sections
@@ -42,7 +42,7 @@ class FactReader:
     """
 
     memory: VirtualMemory
-    fields: Fields
+    fields: ModuleLayout
     learned: Structures
     getters: dict[int, str]
 

@@ -12,7 +12,7 @@ import kallsift
 from kallsift.errors import SourceError
 from kallsift.memory.live import connection, gdb_stub
 from kallsift.memory.memory import AddressSpace, Memory
-from kallsift.memory.on_demand import Fetched
+from kallsift.memory.on_demand import OnDemandMemory
 from tests.memory.live.servers import frame, repeating, saying, serving, stub
 
 CONTENT = bytes(range(256)) * 64
@@ -60,7 +60,7 @@ class Machine:
         return b""
 
 
-def fetched(memory: Memory) -> Fetched:
+def fetched(memory: Memory) -> OnDemandMemory:
     assert memory.fetched is not None
     return memory.fetched
 

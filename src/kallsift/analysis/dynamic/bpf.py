@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kallsift.analysis.listings.owned_lines import OwnedLines
 from kallsift.errors import UnmappedError
 from kallsift.kernel.access.generated_code import GeneratedCode, has_function
-from kallsift.kernel.access.list_head import Recognition, list_named
+from kallsift.kernel.access.list_head import ListMatcher, list_named
 
 NAME_SIZES = (512, 128)
 """KSYM_NAME_LEN, in bytes, since 6.1 and before."""
@@ -70,7 +70,7 @@ def bpf_programs(code: GeneratedCode) -> Iterator[OwnedLines | str]:
         order = np.argsort(starts)
         return bool((starts[order][1:] >= ends[order][:-1]).all())
 
-    found = list_named(kernel, memory, "bpf_kallsyms", Recognition(first, member, together))
+    found = list_named(kernel, memory, "bpf_kallsyms", ListMatcher(first, member, together))
     yield from found.problems
     nodes = found.nodes.tolist()
     named = {room: [node for node in nodes if _is_program(code, node, room)] for room in NAME_SIZES}

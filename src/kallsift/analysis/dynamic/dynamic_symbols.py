@@ -28,7 +28,7 @@ from kallsift.modules.struct_module import structures_at
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Group:
+class SymbolGroup:
     """Symbols of one owner.
 
     Attributes:
@@ -48,7 +48,7 @@ class Group:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Dynamic:
+class DynamicSymbols:
     """All symbols except the built-in ones.
 
     Attributes:
@@ -56,7 +56,7 @@ class Dynamic:
         missing: parts that could not be read, one line each.
     """
 
-    groups: tuple[Group, ...] = ()
+    groups: tuple[SymbolGroup, ...] = ()
     missing: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -69,7 +69,7 @@ class Dynamic:
         return sum(len(group.symbols) for group in self.groups)
 
 
-def dynamic_symbols(kernel: Kernel, *, with_regions: bool = True) -> Dynamic:
+def dynamic_symbols(kernel: Kernel, *, with_regions: bool = True) -> DynamicSymbols:
     """Return the symbols that a running kernel has beside its built-in ones.
 
     Images and copies of a kernel have none, because nothing runs there.
@@ -79,13 +79,13 @@ def dynamic_symbols(kernel: Kernel, *, with_regions: bool = True) -> Dynamic:
         with_regions: whether to find the memory regions of modules; for that the kernel's types are read.
     """
     if not kernel.has_memory:
-        return Dynamic()
-    groups: list[Group] = []
+        return DynamicSymbols()
+    groups: list[SymbolGroup] = []
     missing: list[str] = []
     try:
         memory = virtual_memory(kernel)
     except KallsiftError as error:
-        return Dynamic((), (f"all but the built-in symbols: {error}",))
+        return DynamicSymbols((), (f"all but the built-in symbols: {error}",))
     found: tuple[Module, ...] = ()
     try:
         listed = modules(kernel)
@@ -96,7 +96,7 @@ def dynamic_symbols(kernel: Kernel, *, with_regions: bool = True) -> Dynamic:
         missing += (f"modules: {line}" for line in listed.missing)
     regions = _regions(kernel, memory, found) if with_regions else {}
     groups += (
-        Group(module.name, module.symbols, regions.get(module.address, ()))
+        SymbolGroup(module.name, module.symbols, regions.get(module.address, ()))
         for module in found
         if module.symbols is not None
     )
@@ -113,12 +113,12 @@ def dynamic_symbols(kernel: Kernel, *, with_regions: bool = True) -> Dynamic:
         try:
             for part in source():
                 if isinstance(part, OwnedLines):
-                    groups.append(Group(part.owner, part.table(memory.words.size), sizes=part.sizes))
+                    groups.append(SymbolGroup(part.owner, part.table(memory.words.size), sizes=part.sizes))
                 else:
                     missing.append(f"{name}: {part}")
         except KallsiftError as error:
             missing.append(f"{name}: {error}")
-    return Dynamic(tuple(groups), tuple(missing))
+    return DynamicSymbols(tuple(groups), tuple(missing))
 
 
 def _regions(kernel: Kernel, memory: VirtualMemory, found: Sequence[Module]) -> dict[int, tuple[range, ...]]:

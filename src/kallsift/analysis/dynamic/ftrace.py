@@ -15,7 +15,7 @@ from kallsift.analysis.listings.owned_lines import OwnedLines
 from kallsift.arrays import is_in
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kernel.access.generated_code import GeneratedCode, has_function
-from kallsift.kernel.access.list_head import MAX_MEMBERS, ListError, Recognition, list_named, members
+from kallsift.kernel.access.list_head import MAX_MEMBERS, ListError, ListMatcher, list_named, members
 from kallsift.kernel.access.virtual_memory import PAGE, VirtualMemory
 from kallsift.modules.struct_module import STATES, name_of, state_of
 
@@ -73,7 +73,7 @@ def traced_functions(code: GeneratedCode, owners: NDArray[np.uint64]) -> Iterato
         except (ListError, UnmappedError):
             return False
 
-    maps = list_named(code.kernel, memory, "ftrace_mod_maps", Recognition(first, member))
+    maps = list_named(code.kernel, memory, "ftrace_mod_maps", ListMatcher(first, member))
     yield from maps.problems
     for entry in maps.nodes.tolist():
         try:
@@ -150,7 +150,7 @@ def trampolines(code: GeneratedCode) -> Iterator[OwnedLines | str]:
     def member(node: int) -> bool:
         return bool(first(np.array([node], np.uint64))[0])
 
-    found = list_named(code.kernel, memory, "ftrace_ops_trampoline_list", Recognition(first, member))
+    found = list_named(code.kernel, memory, "ftrace_ops_trampoline_list", ListMatcher(first, member))
     yield from found.problems
     good = first(found.nodes)
     yield from (f"no trampoline belongs to the list's member at {node:#x}" for node in found.nodes[~good].tolist())

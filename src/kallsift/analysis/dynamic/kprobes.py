@@ -18,7 +18,7 @@ from kallsift.kernel.access.list_head import MAX_MEMBERS, ListError, members
 from kallsift.kernel.access.string_search import places_of
 from kallsift.kernel.access.virtual_memory import PAGE, VirtualMemory
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, pointers_between
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 INSTRUCTION_PAGES = {b"kprobe_insn_page": "kprobe_insn_slots", b"kprobe_optinsn_page": "kprobe_optinsn_slots"}
 """Names of kprobes' caches, and the variables that these caches are.
@@ -134,7 +134,7 @@ def _reads(memory: VirtualMemory, address: int, text: bytes) -> bool:
         return False
 
 
-def _behind_pointers_to(code: GeneratedCode, window: Segment, wanted: bytes) -> Iterator[int]:
+def _behind_pointers_to(code: GeneratedCode, window: BytesSegment, wanted: bytes) -> Iterator[int]:
     """Yield the addresses behind words of the image that point at a string in it.
 
     ``wanted`` is the string with the NULs around it.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols
 from kallsift.kallsyms.symbol_table import SymbolTable
 
 
@@ -27,7 +27,7 @@ class Listing:
     """
 
     symbols: SymbolTable
-    dynamic: Dynamic = field(default_factory=Dynamic)
+    dynamic: DynamicSymbols = field(default_factory=DynamicSymbols)
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 

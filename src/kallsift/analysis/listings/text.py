@@ -14,7 +14,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, Group
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, SymbolGroup
 from kallsift.analysis.listings.lines import FIELDS_BEHIND, address_width, plain, split, tidy
 from kallsift.analysis.listings.listing import Listing, SymbolColumns
 from kallsift.errors import SourceError
@@ -123,14 +123,16 @@ class _Lines:
         owned = self._owner_starts[kept] >= 0
         symbols = columns.chosen(np.flatnonzero(~owned)).by_address().table(self._width // 2)
         modules = self._groups(columns, kept, np.flatnonzero(owned & known & (columns.letters != 0)))
-        return Listing(symbols, Dynamic(modules), notes, missing)
+        return Listing(symbols, DynamicSymbols(modules), notes, missing)
 
-    def _groups(self, columns: SymbolColumns, kept: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[Group, ...]:
+    def _groups(
+        self, columns: SymbolColumns, kept: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> tuple[SymbolGroup, ...]:
         """Group the symbols of some rows of the columns by their owners.
 
         ``kept`` has the line of each row of the columns.
         """
-        groups: list[Group] = []
+        groups: list[SymbolGroup] = []
         starts, ends = (bounds[kept[rows]].tolist() for bounds in (self._owner_starts, self._owner_ends))
         for owner, run in groupby(
             zip(rows.tolist(), starts, ends, strict=True), lambda row: self._text[row[1] : row[2]]
@@ -138,7 +140,7 @@ class _Lines:
             if len(groups) == MAX_GROUPS:
                 raise SourceError(f"{self._name}: over {MAX_GROUPS:,} modules: a contrived text")
             table = columns.chosen(np.array([row[0] for row in run], np.int64)).table(self._width // 2)
-            groups.append(Group(unescaped(owner).decode("latin-1"), table))
+            groups.append(SymbolGroup(unescaped(owner).decode("latin-1"), table))
         return tuple(groups)
 
     def _find_owners(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic, dynamic_symbols
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, dynamic_symbols
 from kallsift.analysis.pointer_tables.syscall_search import find_system_calls
 from kallsift.analysis.symbol_lookup import Answer, Resolver
 from kallsift.arch import arm64, x86
@@ -122,7 +122,7 @@ def pointer_table(kernel: Kernel, name: str) -> PointerTable:
     except UnmappedError as error:
         raise KallsiftError(f"the table {name} cannot be read: {error}") from error
     inside, own = _judged(kernel, found)
-    dynamic = Dynamic() if own.all() else dynamic_symbols(kernel)
+    dynamic = DynamicSymbols() if own.all() else dynamic_symbols(kernel)
     entries = tuple(_entries(kernel, memory, found, inside, own, dynamic))
     return PointerTable(name, entries, found.evidence, dynamic.missing)
 
@@ -256,7 +256,7 @@ def _entries(
     found: _Found,
     inside: NDArray[np.bool_],
     own: NDArray[np.bool_],
-    dynamic: Dynamic,
+    dynamic: DynamicSymbols,
 ) -> Iterator[Entry]:
     """Yield the entries, each with the symbol that it leads to."""
     resolver = Resolver.of(kernel, dynamic)

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import click
 
 from kallsift.analysis.boot_offset import LogAddresses, base_in_line, distance_from
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols
 from kallsift.cli.exit_codes import verdict
 from kallsift.cli.messages import note
 from kallsift.cli.options.address import Address
@@ -101,7 +101,7 @@ def _move(annotator: Annotator, found: Listed, base: int, linked: int | None) ->
     """Make the annotator read the log of a boot with another base."""
     annotator.distance = distance_from(found.listing.symbols, base, linked)
     if annotator.distance:
-        annotator.resolver = replace(found.resolver, dynamic=Dynamic())
+        annotator.resolver = replace(found.resolver, dynamic=DynamicSymbols())
 
 
 def _fits(addresses: LogAddresses, found: Listed, base: int, linked: int | None) -> bool:

@@ -15,7 +15,7 @@ from kallsift.cli.rich_help import HelpedCommand
 from kallsift.output.symbols.formats import FORMATS
 
 if TYPE_CHECKING:
-    from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+    from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols
     from kallsift.kernel.kernel import Kernel
 
 EXAMPLES = {
@@ -67,7 +67,7 @@ def symbols(request: Request, output: Path | None, form: str, core: bool) -> int
         return verdict(kernels, whole=not any(dynamic.missing for dynamic in loaded if dynamic))
 
 
-def _dynamic(kernel: Kernel) -> Dynamic:
+def _dynamic(kernel: Kernel) -> DynamicSymbols:
     """Return the symbols that a kernel has beside its built-in ones.
 
     The module is imported here, because the built-in symbols do not need it.

@@ -10,7 +10,7 @@ import numpy as np
 
 from kallsift.arrays import Bytes
 from kallsift.errors import ImageError
-from kallsift.image.formats.base import Packed, Part, record, starts_with
+from kallsift.image.formats.base import Payload, WrappedImage, record, starts_with
 
 MAGIC, VENDOR_MAGIC = b"ANDROID!", b"VNDRBOOT"
 HEADER = np.dtype(
@@ -32,7 +32,7 @@ def probe(view: Bytes) -> bool:
     return starts_with(view, MAGIC) or starts_with(view, VENDOR_MAGIC)
 
 
-def read(view: Bytes) -> Packed:
+def read(view: Bytes) -> WrappedImage:
     """Return the kernel, which begins on the second page."""
     if starts_with(view, VENDOR_MAGIC):
         raise ImageError("Android vendor_boot: holds ramdisks and a device tree but no kernel; open boot.img instead")
@@ -45,4 +45,4 @@ def read(view: Bytes) -> Packed:
         raise ImageError(f"boot.img v{version}: pages of {page} bytes; the header is broken, copy the image again")
     if not size:
         raise ImageError(f"boot.img v{version}: holds no kernel (an init_boot image has only a ramdisk); open boot.img")
-    return Packed(f"boot.img v{version}", (Part(page, page + size),))
+    return WrappedImage(f"boot.img v{version}", (Payload(page, page + size),))

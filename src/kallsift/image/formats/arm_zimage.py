@@ -7,7 +7,7 @@ and has no header of its own.
 from __future__ import annotations
 
 from kallsift.arrays import Bytes
-from kallsift.image.formats.base import BEHIND_LIMIT, Packed, Part, starts_with
+from kallsift.image.formats.base import BEHIND_LIMIT, Payload, WrappedImage, starts_with
 
 MAGIC, MAGIC_PLACE = 0x016F2818, 0x24
 MAGICS = (MAGIC.to_bytes(4, "little"), MAGIC.to_bytes(4, "big"))
@@ -20,7 +20,7 @@ def probe(view: Bytes) -> bool:
     return any(starts_with(view, magic, MAGIC_PLACE) for magic in MAGICS)
 
 
-def read(view: Bytes) -> Packed | None:
+def read(view: Bytes) -> WrappedImage | None:
     """Return the compressed kernel; None for a dump that begins with such an image.
 
     It may be anywhere between the image's beginning and its end.
@@ -35,4 +35,4 @@ def read(view: Bytes) -> Packed | None:
         return None
     # the magic can occur by chance in a memory dump, most of which is no image
     end = size if HEADER_SIZE < size <= len(view) else min(len(view), BEHIND_LIMIT)
-    return Packed("ARM zImage", (Part(HEADER_SIZE, end, anywhere=True),), "arm")
+    return WrappedImage("ARM zImage", (Payload(HEADER_SIZE, end, anywhere=True),), "arm")

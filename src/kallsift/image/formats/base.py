@@ -9,7 +9,7 @@ import numpy as np
 
 from kallsift.arrays import Bytes
 from kallsift.errors import ImageError
-from kallsift.memory.memory import AddressSpace, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment
 
 BEHIND_LIMIT = 64 << 20
 """Highest number of bytes behind an image (device trees, padding of a partition).
@@ -23,7 +23,7 @@ FLAT_LIMIT = 128 << 20
 
 
 @dataclass(frozen=True)
-class Part:
+class Payload:
     """A part of a packed image with a kernel, or with something that holds one.
 
     Attributes:
@@ -40,7 +40,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Packed:
+class WrappedImage:
     """An image that holds a kernel in one of its parts.
 
     Attributes:
@@ -51,13 +51,13 @@ class Packed:
     """
 
     label: str
-    parts: tuple[Part, ...]
+    parts: tuple[Payload, ...]
     architecture: str | None = None
     base: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Bare:
+class KernelPayload:
     """A kernel in the form in which it will lie in memory.
 
     Attributes:
@@ -78,7 +78,7 @@ class Bare:
 
     label: str
     space: AddressSpace
-    segments: tuple[Segment, ...]
+    segments: tuple[BytesSegment, ...]
     architecture: str | None = None
     base: int | None = None
     big_endian: bool | None = None
@@ -100,7 +100,7 @@ class ImageFormat(Protocol):
         """
         ...
 
-    def read(self, view: Bytes) -> Packed | Bare | None:
+    def read(self, view: Bytes) -> WrappedImage | KernelPayload | None:
         """Return the contents of the image.
 
         The result is None if a closer look shows that it does not have this format.
@@ -129,6 +129,6 @@ def starts_with(view: Bytes, magic: bytes, offset: int = 0) -> bool:
     return view[offset : offset + len(magic)].tobytes() == magic
 
 
-def flat(view: Bytes) -> tuple[Segment, ...]:
+def flat(view: Bytes) -> tuple[BytesSegment, ...]:
     """Return a whole image as one segment at offset 0, for the space FILE."""
-    return (Segment(0, view),) if len(view) else ()
+    return (BytesSegment(0, view),) if len(view) else ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from kallsift.arrays import Bytes
-from kallsift.image.formats.base import BEHIND_LIMIT, Packed, Part, record, starts_with
+from kallsift.image.formats.base import BEHIND_LIMIT, Payload, WrappedImage, record, starts_with
 
 SETUP_HEADER = np.dtype(
     {
@@ -46,17 +46,17 @@ def probe(view: Bytes) -> bool:
     return starts_with(view, BOOT_FLAG, BOOT_FLAG_PLACE) and starts_with(view, MAGIC, MAGIC_PLACE)
 
 
-def read(view: Bytes) -> Packed:
+def read(view: Bytes) -> WrappedImage:
     """Return the payload at the header's offset, else anywhere behind the setup code."""
     header = record(view, 0, SETUP_HEADER, "setup header")
     version = int(header["version"])
     code = (1 + (int(header["setup_sectors"]) or DEFAULT_SECTORS)) * SECTOR
     size = int(header["syssize"]) * PARAGRAPH if version >= SIZE_SINCE else 0
     # such a header can begin a memory dump, most of which is no image
-    parts = [Part(code, min(len(view), code + (size or BEHIND_LIMIT)), anywhere=True)]
+    parts = [Payload(code, min(len(view), code + (size or BEHIND_LIMIT)), anywhere=True)]
     length = int(header["payload_length"]) if version >= PAYLOAD_SINCE else 0
     if length:
         start = code + int(header["payload_offset"])
-        parts.insert(0, Part(start, start + length))
+        parts.insert(0, Payload(start, start + length))
     wide = version >= FLAGS_SINCE and bool(header["xloadflags"] & FLAG_64_BIT)
-    return Packed("bzImage", tuple(parts), "x86-64" if wide else None)
+    return WrappedImage("bzImage", tuple(parts), "x86-64" if wide else None)

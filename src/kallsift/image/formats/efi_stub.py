@@ -11,7 +11,7 @@ import numpy as np
 from kallsift.arrays import Bytes
 from kallsift.errors import ImageError
 from kallsift.image.formats import pe
-from kallsift.image.formats.base import BEHIND_LIMIT, Bare, Packed, Part, flat, record, starts_with
+from kallsift.image.formats.base import BEHIND_LIMIT, KernelPayload, Payload, WrappedImage, flat, record, starts_with
 from kallsift.memory.memory import AddressSpace
 
 HEADER = np.dtype(
@@ -45,7 +45,7 @@ def probe(view: Bytes) -> bool:
     return _magic(view) in (ARM64_MAGIC, RISCV_MAGIC) or starts_with(view, pe.DOS_MAGIC)
 
 
-def read(view: Bytes) -> Bare | Packed | None:
+def read(view: Bytes) -> KernelPayload | WrappedImage | None:
     """Return a flat image, or the payload of an EFI zboot image.
 
     The result is None for other EFI programs.
@@ -72,18 +72,18 @@ def _flags(view: Bytes) -> int:
     return int(record(view, 0, HEADER, "header")["flags"])
 
 
-def _image(view: Bytes, label: str, architecture: str, big_endian: bool) -> Bare | None:
+def _image(view: Bytes, label: str, architecture: str, big_endian: bool) -> KernelPayload | None:
     size = int(record(view, 0, HEADER, "header")["image_size"])  # .bss included; 0 in arm64 kernels before 3.17
     if size and len(view) > size + BEHIND_LIMIT:
         return None
-    return Bare(label, AddressSpace.FILE, flat(view), architecture, big_endian=big_endian)
+    return KernelPayload(label, AddressSpace.FILE, flat(view), architecture, big_endian=big_endian)
 
 
-def _zboot(view: Bytes) -> Packed:
+def _zboot(view: Bytes) -> WrappedImage:
     header = record(view, 0, ZBOOT_HEADER, "zboot header")
     start, size = int(header["payload_offset"]), int(header["payload_size"])
     if not size or start >= len(view):
         raise ImageError(f"EFI zboot: the payload ({size} bytes at offset {start:#x}) is not there; copy it again")
     program = pe.program(view)
     codec = ZBOOT_CODECS.get(bytes(header["compression"]))
-    return Packed("EFI zboot", (Part(start, start + size, codec),), program.machine if program else None)
+    return WrappedImage("EFI zboot", (Payload(start, start + size, codec),), program.machine if program else None)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kallsift.arrays import Bytes
 from kallsift.errors import ImageError
 from kallsift.image import relocation
-from kallsift.image.formats.base import Bare, record, starts_with
+from kallsift.image.formats.base import KernelPayload, record, starts_with
 from kallsift.image.formats.machine_ids import ELF_MACHINES
 from kallsift.memory.formats.elf_core import (
     BYTE_ORDERS,
@@ -25,7 +25,7 @@ from kallsift.memory.formats.elf_core import (
     TYPE_EXECUTABLE,
     TYPE_SHARED,
 )
-from kallsift.memory.memory import AddressSpace, Segment, cut_short, sorted_segments
+from kallsift.memory.memory import AddressSpace, BytesSegment, cut_short, sorted_segments
 
 DYNAMIC, INTERPRETER = 2, 3
 PROGRAM_LIMIT = 256
@@ -43,7 +43,7 @@ def is_program(beginning: bytes) -> bool:
     return beginning.startswith(MAGIC) and int.from_bytes(beginning[16:18], order) in (TYPE_EXECUTABLE, TYPE_SHARED)
 
 
-def read(view: Bytes) -> Bare | None:
+def read(view: Bytes) -> KernelPayload | None:
     """Return the loaded segments at their virtual addresses.
 
     The result is None for cores and modules. Memory that a program header has but the file has not (.bss) stays a gap.
@@ -71,7 +71,7 @@ def read(view: Bytes) -> Bare | None:
     architecture = ELF_MACHINES.get((int(header["machine"]), bits))
     loads = programs[(programs["type"] == LOAD) & (programs["file_size"] > 0)]
     dynamic = next(iter(programs["virtual"][programs["type"] == DYNAMIC].tolist()), None)
-    return Bare(
+    return KernelPayload(
         "ELF",
         AddressSpace.VIRTUAL,
         relocation.apply_dynamic(segments, dynamic, architecture, bits, byte_order),
@@ -86,18 +86,18 @@ def read(view: Bytes) -> Bare | None:
     )
 
 
-def _segments(view: Bytes, programs: NDArray[np.void], bits: int) -> tuple[tuple[Segment, ...], tuple[str, ...]]:
+def _segments(view: Bytes, programs: NDArray[np.void], bits: int) -> tuple[tuple[BytesSegment, ...], tuple[str, ...]]:
     """Return the loaded segments, and remarks on parts that are not there.
 
     Where two segments overlap, the first one wins.
     """
-    segments: list[Segment] = []
+    segments: list[BytesSegment] = []
     notes: list[str] = []
     loads = programs[(programs["type"] == LOAD) & (programs["file_size"] > 0)]
     columns = (loads[name].tolist() for name in ("virtual", "offset", "file_size"))
     for start, offset, size in zip(*columns, strict=True):
         what = f"segment at {start:#x}"
-        segment = Segment(start, view[offset : offset + size])
+        segment = BytesSegment(start, view[offset : offset + size])
         if len(segment.data) < size:
             notes.append(cut_short(what, len(segment.data), size))
         if segment.end > 1 << bits:

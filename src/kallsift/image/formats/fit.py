@@ -12,7 +12,7 @@ import numpy as np
 
 from kallsift.arrays import Bytes
 from kallsift.errors import ImageError
-from kallsift.image.formats.base import Packed, Part, record, starts_with
+from kallsift.image.formats.base import Payload, WrappedImage, record, starts_with
 from kallsift.image.formats.machine_ids import FIT_ARCHITECTURES
 
 MAGIC = b"\xd0\x0d\xfe\xed"
@@ -63,7 +63,7 @@ def probe(view: Bytes) -> bool:
     return starts_with(view, MAGIC)
 
 
-def read(view: Bytes) -> Packed | None:
+def read(view: Bytes) -> WrappedImage | None:
     """Return the kernels under /images, that of the default configuration first.
 
     The result is None for a device tree without images; a board's device tree lies at the very start of some machines'
@@ -83,7 +83,7 @@ def read(view: Bytes) -> Packed | None:
         raise ImageError("FIT: none of its images is a kernel whose data are there; open the file that holds them")
     chosen = images[parts[0][0]]
     architecture = FIT_ARCHITECTURES.get(_text(view, chosen, b"arch").decode("ascii", "replace"))
-    return Packed("FIT", tuple(part for _, part in parts[:PART_LIMIT]), architecture)
+    return WrappedImage("FIT", tuple(part for _, part in parts[:PART_LIMIT]), architecture)
 
 
 def _nodes(view: Bytes) -> Iterator[tuple[tuple[bytes, ...], _Node]]:
@@ -113,7 +113,7 @@ def _nodes(view: Bytes) -> Iterator[tuple[tuple[bytes, ...], _Node]]:
             return
 
 
-def _data(view: Bytes, node: _Node) -> Part | None:
+def _data(view: Bytes, node: _Node) -> Payload | None:
     """Return the part with an image's data, which lie in the tree or behind it."""
     codec = CODECS.get(_text(view, node, b"compression"))
     place = node.properties.get(b"data")
@@ -126,7 +126,7 @@ def _data(view: Bytes, node: _Node) -> Part | None:
         total = int(record(view, 0, HEADER, "device tree header")["total_size"])
         place = position if position is not None else (total + 3) // 4 * 4 + (offset or 0), size
     start, size = place
-    return Part(start, start + size, codec) if size and start < len(view) else None
+    return Payload(start, start + size, codec) if size and start < len(view) else None
 
 
 def _text(view: Bytes, node: _Node, name: bytes) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kallsift.arrays import Bytes
 from kallsift.errors import ImageError
-from kallsift.image.formats.base import Packed, Part, record, starts_with
+from kallsift.image.formats.base import Payload, WrappedImage, record, starts_with
 from kallsift.image.formats.machine_ids import PE_MACHINES
 
 DOS_MAGIC, PE_MAGIC = b"MZ", b"PE\0\0"
@@ -82,7 +82,7 @@ def probe(view: Bytes) -> bool:
     return starts_with(view, DOS_MAGIC)
 
 
-def read(view: Bytes) -> Packed | None:
+def read(view: Bytes) -> WrappedImage | None:
     """Return the kernel of a unified kernel image, which is its section ``.linux``.
 
     The result is None for other programs.
@@ -90,5 +90,5 @@ def read(view: Bytes) -> Packed | None:
     found = program(view)
     if found is None:
         return None
-    parts = tuple(Part(offset, offset + size) for name, offset, size in found.sections if name == KERNEL_SECTION)
-    return Packed("UKI", parts, found.machine) if parts else None
+    parts = tuple(Payload(offset, offset + size) for name, offset, size in found.sections if name == KERNEL_SECTION)
+    return WrappedImage("UKI", parts, found.machine) if parts else None

@@ -7,7 +7,7 @@ its offset: compressed streams are found by their magics.
 from __future__ import annotations
 
 from kallsift.arrays import Bytes
-from kallsift.image.formats.base import Bare, flat, starts_with
+from kallsift.image.formats.base import KernelPayload, flat, starts_with
 from kallsift.memory.memory import AddressSpace
 
 MAGIC, MAGIC_PLACE = b"S390EP", 0x10008
@@ -23,6 +23,6 @@ def probe(view: Bytes) -> bool:
     return starts_with(view, MAGIC, MAGIC_PLACE) and len(view) <= SIZE_LIMIT
 
 
-def read(view: Bytes) -> Bare:
+def read(view: Bytes) -> KernelPayload:
     """Return the whole image; the kernel in it may be bare or compressed."""
-    return Bare("s390 image", AddressSpace.FILE, flat(view), "s390x", big_endian=True, unpacker=True)
+    return KernelPayload("s390 image", AddressSpace.FILE, flat(view), "s390x", big_endian=True, unpacker=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from kallsift.arrays import Bytes
 from kallsift.errors import ImageError
-from kallsift.image.formats.base import Packed, Part, record, starts_with
+from kallsift.image.formats.base import Payload, WrappedImage, record, starts_with
 from kallsift.image.formats.machine_ids import UIMAGE_ARCHITECTURES
 
 MAGIC = b"\x27\x05\x19\x56"
@@ -47,7 +47,7 @@ def probe(view: Bytes) -> bool:
     return starts_with(view, MAGIC)
 
 
-def read(view: Bytes) -> Packed:
+def read(view: Bytes) -> WrappedImage:
     """Return the kernel: all of the data, or the first of several files."""
     header = record(view, 0, HEADER, "uImage header")
     kind, compression = int(header["kind"]), int(header["compression"])
@@ -62,7 +62,7 @@ def read(view: Bytes) -> Packed:
     base = None
     if architecture in LINKED_WHERE_LOADED:
         base = LINKED_WHERE_LOADED[architecture] | int(header["load"])
-    return Packed("uImage", (Part(start, start + size, CODECS[compression]),), architecture, base)
+    return WrappedImage("uImage", (Payload(start, start + size, CODECS[compression]),), architecture, base)
 
 
 def _first_file(view: Bytes) -> tuple[int, int]:

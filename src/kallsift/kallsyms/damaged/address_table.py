@@ -14,7 +14,7 @@ from kallsift.kallsyms.damaged.page_map import Pages
 from kallsift.kallsyms.damaged.seqs_location import permutation_places
 from kallsift.kallsyms.format.address_table import BEHIND_INDEX, ENCODINGS, AddressArray, Encoding, Words, word_at
 from kallsift.kallsyms.format.token_table import INDEX_SIZE, TokenTable
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 ALIGNMENTS = {4: (16, 4), 8: (256, 8, 4)}
 """Possible alignments of tables in bytes, by the word size: to a word; to two to the power of that, where the assembler
@@ -30,7 +30,7 @@ Place = TypeVar("Place", int, NDArray[np.int64])
 
 
 @dataclass(frozen=True, eq=False)
-class Left:
+class PartialAddressTable:
     """An address array of which some entries are lost.
 
     Attributes:
@@ -55,7 +55,7 @@ class Left:
         entries = np.arange(len(self.known), dtype=np.int64)
         return among.number(self.array.offset + entries * self.array.words.itemsize)
 
-    def less(self, unknown: NDArray[np.bool_]) -> Left:
+    def less(self, unknown: NDArray[np.bool_]) -> PartialAddressTable:
         """Return the array without the entries in the mask ``unknown``, shape (n,)."""
         known = self.known & ~unknown
         words = _filled(self.array.encoding, self.array.words, known)
@@ -74,14 +74,14 @@ class Left:
 
 
 def arrays_left(
-    segment: Segment,
+    segment: BytesSegment,
     pages: Pages,
     tokens: TokenTable,
     names: int,
     count: int,
     num_syms: int | None,
     word_size: int,
-) -> Iterator[Left]:
+) -> Iterator[PartialAddressTable]:
     """Yield arrays of which enough entries survive in order, the most complete first.
 
     Args:
@@ -98,7 +98,7 @@ def arrays_left(
     behind = names if num_syms is None else num_syms
     num_syms = names - alignment if num_syms is None else num_syms
     order = tokens.byte_order
-    found: list[Left] = []
+    found: list[PartialAddressTable] = []
     if tokens.index_offset is None and tokens.known is not None:
         found += _before_permutation(segment, pages, tokens, count, word_size)
     else:
@@ -116,8 +116,8 @@ def arrays_left(
 
 
 def _behind_index(
-    segment: Segment, pages: Pages, tokens: TokenTable, alignment: int, count: int, word_size: int
-) -> Iterator[Left]:
+    segment: BytesSegment, pages: Pages, tokens: TokenTable, alignment: int, count: int, word_size: int
+) -> Iterator[PartialAddressTable]:
     """Yield arrays directly behind the token index, as in 6.4 and later.
 
     The index needs no padding behind it: its size is a multiple of every alignment.
@@ -133,12 +133,14 @@ def _behind_index(
         yield from _left(segment, pages, offset, own, encoding, count, word_size, tokens.byte_order)
 
 
-def _before_permutation(segment: Segment, pages: Pages, tokens: TokenTable, count: int, word_size: int) -> list[Left]:
+def _before_permutation(
+    segment: BytesSegment, pages: Pages, tokens: TokenTable, count: int, word_size: int
+) -> list[PartialAddressTable]:
     """Return arrays before seqs_of_names, where only the end of the array is known.
 
     Nothing is returned if arrays with different beginnings fit.
     """
-    found: list[Left] = []
+    found: list[PartialAddressTable] = []
     for place in permutation_places(segment, pages, tokens, count):
         for encoding in ENCODINGS:
             if encoding.entry_size != BEHIND_INDEX:
@@ -153,14 +155,14 @@ def _before_permutation(segment: Segment, pages: Pages, tokens: TokenTable, coun
     return found if len({left.array.offset for left in found}) == 1 else []
 
 
-def table_alignment(segment: Segment, tokens: TokenTable, names: int, word_size: int) -> int:
+def table_alignment(segment: BytesSegment, tokens: TokenTable, names: int, word_size: int) -> int:
     """Return the alignment of the tables in bytes, as far as the known ones show it."""
     known = [names, tokens.offset] + ([] if tokens.index_offset is None else [tokens.index_offset])
     return next(a for a in (*ALIGNMENTS[word_size], 1) if all((segment.start + offset) % a == 0 for offset in known))
 
 
 def _left(
-    segment: Segment,
+    segment: BytesSegment,
     pages: Pages,
     offset: int,
     base: int | None,
@@ -169,7 +171,7 @@ def _left(
     word_size: int,
     byte_order: str,
     behind: int | None = None,
-) -> Iterator[Left]:
+) -> Iterator[PartialAddressTable]:
     """Yield the array at an offset if enough of it survives.
 
     ``behind`` is the offset of the table that follows the array; None if no table is known to follow.
@@ -195,7 +197,7 @@ def _left(
         strange = np.union1d(strange, _amiss(segment, pages, after, behind))
     known &= ~np.isin(numbers, strange)
     left = words[known]
-    if len(left) < LEAST_LEFT * count or not encoding.typical(left):
+    if len(left) < LEAST_LEFT * count or not encoding.is_distinctive(left):
         return
     relative_base = None
     if base is not None:
@@ -207,7 +209,7 @@ def _left(
     addresses = array.addresses(FAR)
     if (addresses[1:] < addresses[:-1]).any():
         return
-    yield Left(array, known, word_size, after, behind is None, strange)
+    yield PartialAddressTable(array, known, word_size, after, behind is None, strange)
 
 
 def _filled(encoding: Encoding, words: Words, known: NDArray[np.bool_]) -> Words:
@@ -224,7 +226,7 @@ def _filled(encoding: Encoding, words: Words, known: NDArray[np.bool_]) -> Words
     return filled
 
 
-def _amiss(segment: Segment, pages: Pages, end: int, following: int | None) -> NDArray[np.int64]:
+def _amiss(segment: BytesSegment, pages: Pages, end: int, following: int | None) -> NDArray[np.int64]:
     """Return the pages with other bytes than padding behind an array or its base.
 
     The bytes from ``end`` to the table that follows are checked.

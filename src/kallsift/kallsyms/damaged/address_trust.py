@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kallsift.kallsyms.damaged.address_table import Left
+from kallsift.kallsyms.damaged.address_table import PartialAddressTable
 from kallsift.kallsyms.damaged.ksymtab_pointers import AGREEING, NamedPointers, SymbolNames
 from kallsift.kallsyms.damaged.page_map import Pages
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 ROW = 3
 """Number of pages in a row that need no other proof: two pages can be copies of two neighbours."""
@@ -24,7 +24,7 @@ PER_CPU = 1 << 31
 """Addresses below this can be offsets into the per-CPU area."""
 
 
-def in_long_rows(left: Left, pages: Pages) -> Left:
+def in_long_rows(left: PartialAddressTable, pages: Pages) -> PartialAddressTable:
     """Return the array with only the addresses on pages that are in long rows."""
     rows = left.rows(pages)
     _, first = np.unique(left.pages(pages)[left.known], return_index=True)
@@ -32,8 +32,15 @@ def in_long_rows(left: Left, pages: Pages) -> Left:
 
 
 def borne_out_by_pointers(
-    segment: Segment, byte_order: str, pages: Pages, left: Left, sure: Left, names: SymbolNames, *, doubtful: bool
-) -> Left:
+    segment: BytesSegment,
+    byte_order: str,
+    pages: Pages,
+    left: PartialAddressTable,
+    sure: PartialAddressTable,
+    names: SymbolNames,
+    *,
+    doubtful: bool,
+) -> PartialAddressTable:
     """Return the array with its trusted addresses and those that pointers confirm.
 
     Pointers confirm or contradict whole rows of pages. If nothing else shows that pages are overwritten, addresses are

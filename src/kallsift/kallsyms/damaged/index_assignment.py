@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.damaged.ksymtab_pointers import NamedPointers, SymbolNames, name_pointers
 from kallsift.kallsyms.damaged.name_expansion import texts
 from kallsift.kallsyms.damaged.page_map import pages_in_segment
-from kallsift.kallsyms.damaged.partial_tables import TablesLeft
+from kallsift.kallsyms.damaged.partial_tables import PartialTables
 from kallsift.kallsyms.damaged.sort_order import LEAST_RANKED, NameOrder
 from kallsift.kallsyms.damaged.stream_walk import UNSURE_OF_ANY, Entries
 from kallsift.kallsyms.damaged.unverified_pages import halves, ranks_in_order
@@ -40,7 +40,7 @@ MANY = 4
 class _Confirming:
     """Heads and ends of entries, which grow while names are confirmed."""
 
-    def __init__(self, tables: TablesLeft, ranks: Ranks, entries: Entries, *, doubtful: bool) -> None:
+    def __init__(self, tables: PartialTables, ranks: Ranks, entries: Entries, *, doubtful: bool) -> None:
         self.tables, self.ranks, self.doubtful = tables, ranks, doubtful
         self.start = tables.segment.start
         self.heads, self.ends, self.proven = entries.heads.copy(), entries.ends.copy(), entries.proven
@@ -96,11 +96,11 @@ class _Confirming:
             self.left -= read
         if first is not None:
             indices = first + np.arange(len(places))
-            taken = self.borne_out(order, indices, names, places, stops)
+            taken = self.is_confirmed(order, indices, names, places, stops)
             self.heads[indices[taken]], self.ends[indices[taken]] = places[taken], stops[taken]
         return first
 
-    def borne_out(
+    def is_confirmed(
         self,
         order: NameOrder,
         indices: NDArray[np.int64],
@@ -176,17 +176,17 @@ class _Confirming:
         self.heads[there[out]] = self.ends[there[out]] = -1
 
 
-def asks_addresses(tables: TablesLeft, entries: Entries) -> bool:
+def asks_addresses(tables: PartialTables, entries: Entries) -> bool:
     """Tell whether names of pointers wait for their place.
 
     Only then are pointers searched, so only then do the names depend on the addresses.
     """
-    walks = ((walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]) for walk in entries.adrift)
+    walks = ((walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]) for walk in entries.needs_base)
     return tables.ranks is not None and any(name_pointers(texts(*tables.expanded(*walk))) for walk in walks)
 
 
 def with_confirmed(
-    tables: TablesLeft, entries: Entries, *, doubtful: bool
+    tables: PartialTables, entries: Entries, *, doubtful: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """Return the heads and ends of all entries that are certain or confirmed.
 
@@ -205,7 +205,7 @@ def with_confirmed(
     if tables.ranks is None:
         return entries.heads, entries.ends
     confirming = _Confirming(tables, tables.ranks, entries, doubtful=doubtful)
-    waiting, unsure = list(entries.adrift), list(zip(entries.unsure, entries.unsure_heads, strict=True))
+    waiting, unsure = list(entries.needs_base), list(zip(entries.unsure, entries.unsure_heads, strict=True))
     if doubtful:
         names = confirming.names(confirming.heads, confirming.ends)
         confirming.ranks = ranks_in_order(tables.ranks, names, tables.segment.start)

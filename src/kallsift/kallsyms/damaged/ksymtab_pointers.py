@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.format.address_table import Words
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 LEADING = ((b"__ksymtab_", b""), (b"__tracepoint_ptr_", b"__tracepoint_"))
 """Prefixes of the names of pointers, and the prefixes of their targets' names: entries of the export table
@@ -94,7 +94,7 @@ class NamedPointers:
     @classmethod
     def find(
         cls,
-        segment: Segment,
+        segment: BytesSegment,
         byte_order: str,
         word_size: int,
         names: SymbolNames,

@@ -38,7 +38,7 @@ WIDEST_GROUP = 8192
 
 
 @dataclass(frozen=True, eq=False)
-class MarkersLeft:
+class PartialMarkers:
     """A run of markers, some of them lost.
 
     Attributes:
@@ -97,12 +97,12 @@ class MarkersLeft:
         return int(self.places[-1]) * GROUP + entries if is_padding(data, place, self.offset) else None
 
 
-def markers_left(data: NDArray[np.uint8], pages: Pages, low: int, high: int, byte_order: str) -> list[MarkersLeft]:
+def markers_left(data: NDArray[np.uint8], pages: Pages, low: int, high: int, byte_order: str) -> list[PartialMarkers]:
     """Return runs of markers in ``data[low:high]``, some of whose pages are lost.
 
     Those of which most markers survive come first.
     """
-    found: list[MarkersLeft] = []
+    found: list[PartialMarkers] = []
     for width in (4, 8):
         words = np.frombuffer(data[low : low + (high - low) // width * width].tobytes(), f"{byte_order}u{width}")
         if len(words) < LEAST:
@@ -170,7 +170,7 @@ def _runs(
 
 def _gathered(
     run: list[tuple[int, int]], words: NDArray[np.unsignedinteger], there: NDArray[np.bool_], low: int, width: int
-) -> MarkersLeft:
+) -> PartialMarkers:
     first, last = run[0][0], run[-1][1]
     if words[first] != 0 and first and words[first - 1] == 0 and there[first - 1] and words[first] >= 2 * GROUP:
         # zero stands before the first survivor: it is the first marker, though no piece has a step of that size
@@ -179,10 +179,10 @@ def _gathered(
     places = np.concatenate([np.arange(a, b) for a, b in run])
     before = int(np.argmax(there[:first][::-1])) if there[:first].any() else first
     after = int(np.argmax(there[last:])) if there[last:].any() else len(there) - last
-    return MarkersLeft(low + first * width, width, places - first, words[places].astype(np.int64), before, after)
+    return PartialMarkers(low + first * width, width, places - first, words[places].astype(np.int64), before, after)
 
 
-def stream_starts(data: NDArray[np.uint8], pages: Pages, markers: MarkersLeft) -> Iterator[tuple[int, bool]]:
+def stream_starts(data: NDArray[np.uint8], pages: Pages, markers: PartialMarkers) -> Iterator[tuple[int, bool]]:
     """Yield the start of the stream for which most groups end at their next markers.
 
     With it comes whether lengths take two bytes. Nothing is yielded if too few groups agree.

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import Step
-from kallsift.kallsyms.damaged.address_table import Left, aligned_down, arrays_left, table_alignment
-from kallsift.kallsyms.damaged.markers import MarkersLeft, markers_left, stream_starts
+from kallsift.kallsyms.damaged.address_table import PartialAddressTable, aligned_down, arrays_left, table_alignment
+from kallsift.kallsyms.damaged.markers import PartialMarkers, markers_left, stream_starts
 from kallsift.kallsyms.damaged.page_map import Pages
 from kallsift.kallsyms.damaged.stream_by_count import ENTRY_SIZES, unmarked_streams
 from kallsift.kallsyms.damaged.stream_start import stream_begin
@@ -26,7 +26,7 @@ from kallsift.kallsyms.format.seqs_of_names import Ranks, find_ranks
 from kallsift.kallsyms.format.token_table import MAX_PADDING, TokenTable
 from kallsift.kallsyms.recovered_tables import Attempt
 from kallsift.kallsyms.solvers.adjacent import COUNT_SIZE, MARKERS_WITHIN
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 WITHIN = 16 << 20
 """Highest distance of another table from the token table, in bytes."""
@@ -36,7 +36,7 @@ MARKER = 4
 
 
 @dataclass(frozen=True, eq=False)
-class StreamLeft:
+class NameStreamLayout:
     """The extent of a damaged name stream, its number of entries, and its surviving markers.
 
     Attributes:
@@ -79,8 +79,8 @@ class StreamLeft:
 
 
 def marked_streams(
-    segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], pages: Pages, attempt: Attempt
-) -> Iterator[StreamLeft]:
+    segment: BytesSegment, tokens: TokenTable, word_sizes: Sequence[int], pages: Pages, attempt: Attempt
+) -> Iterator[NameStreamLayout]:
     """Yield the name streams that enough of the markers' groups confirm."""
     low = max(0, tokens.offset - MARKERS_WITHIN)
     low += -(segment.start + low) % 8
@@ -93,12 +93,12 @@ def marked_streams(
                 if numbers is None:
                     continue
                 first = markers.offset - int(numbers[0]) * markers.width
-                stream = StreamLeft(
+                stream = NameStreamLayout(
                     offset, count, place, two_byte_lengths, True, numbers, markers.values, markers.width, first
                 )
-                borne_out = stream if counted else _borne_out(segment, tokens, word_sizes, pages, stream)
-                if borne_out is not None:
-                    yield borne_out
+                is_confirmed = stream if counted else _borne_out(segment, tokens, word_sizes, pages, stream)
+                if is_confirmed is not None:
+                    yield is_confirmed
                     break
             else:
                 if counted is None and _first_page_lost(pages, offset):
@@ -113,7 +113,12 @@ def _first_page_lost(pages: Pages, names: int) -> bool:
 
 
 def _array_counts(
-    segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], pages: Pages, markers: MarkersLeft, offset: int
+    segment: BytesSegment,
+    tokens: TokenTable,
+    word_sizes: Sequence[int],
+    pages: Pages,
+    markers: PartialMarkers,
+    offset: int,
 ) -> Iterator[tuple[int, None]]:
     """Yield the counts that the address array allows, each with None for its offset."""
     for size in word_sizes:
@@ -122,13 +127,13 @@ def _array_counts(
 
 
 def counted_streams(
-    segment: Segment,
+    segment: BytesSegment,
     tokens: TokenTable,
     word_sizes: Sequence[int],
     pages: Pages,
     firsts: NDArray[np.uint8],
     letters: NDArray[np.bool_],
-) -> Iterator[StreamLeft]:
+) -> Iterator[NameStreamLayout]:
     """Yield the name streams that only the count before them and other tables show."""
     low = max(0, tokens.offset - WITHIN)
     low += -(segment.start + low) % 4
@@ -137,18 +142,18 @@ def counted_streams(
     ):
         end = _unmarked_end(segment, tokens, offset, count, word_sizes[0])
         stream = _unmarked(offset, count, place, end)
-        if (borne_out := _borne_out(segment, tokens, word_sizes, pages, stream)) is not None:
-            yield borne_out
+        if (is_confirmed := _borne_out(segment, tokens, word_sizes, pages, stream)) is not None:
+            yield is_confirmed
 
 
 def uncounted_streams(
-    segment: Segment,
+    segment: BytesSegment,
     tokens: TokenTable,
     word_sizes: Sequence[int],
     pages: Pages,
     firsts: NDArray[np.uint8],
     letters: NDArray[np.bool_],
-) -> Iterator[StreamLeft]:
+) -> Iterator[NameStreamLayout]:
     """Yield the name stream whose number of entries only the addresses tell.
 
     The addresses behind the token index must allow exactly one number.
@@ -169,27 +174,27 @@ def uncounted_streams(
         yield replace(stream, offset=offset)
 
 
-def _unmarked_end(segment: Segment, tokens: TokenTable, names: int, count: int, word_size: int) -> int:
+def _unmarked_end(segment: BytesSegment, tokens: TokenTable, names: int, count: int, word_size: int) -> int:
     """Return the offset of the lost markers, if they touch the token table."""
     alignment = table_alignment(segment, tokens, names, word_size)
     return aligned_down(segment.start, tokens.offset - -(-count // GROUP) * MARKER, alignment)
 
 
-def _unmarked(offset: int, count: int, count_offset: int | None, end: int) -> StreamLeft:
+def _unmarked(offset: int, count: int, count_offset: int | None, end: int) -> NameStreamLayout:
     nothing = np.empty(0, np.int64)
-    return StreamLeft(offset, count, count_offset, True, False, nothing, nothing, MARKER, end)
+    return NameStreamLayout(offset, count, count_offset, True, False, nothing, nothing, MARKER, end)
 
 
 def _borne_out(
-    segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], pages: Pages, stream: StreamLeft
-) -> StreamLeft | None:
+    segment: BytesSegment, tokens: TokenTable, word_sizes: Sequence[int], pages: Pages, stream: NameStreamLayout
+) -> NameStreamLayout | None:
     """Return the stream if an array of addresses confirms its count, else None.
 
     This is cheaper than to read the names.
     """
     for size in word_sizes:
         for left in arrays_left(segment, pages, tokens, stream.offset, stream.count, stream.count_offset, size):
-            if not bears_out(segment, tokens, pages, stream, left):
+            if not confirms_count(segment, tokens, pages, stream, left):
                 continue
             ranks = ranks_left(segment, tokens, pages, stream, left)
             if stream.marked or left.newer or ranks is None:
@@ -200,7 +205,9 @@ def _borne_out(
     return None
 
 
-def bears_out(segment: Segment, tokens: TokenTable, pages: Pages, stream: StreamLeft, left: Left) -> bool:
+def confirms_count(
+    segment: BytesSegment, tokens: TokenTable, pages: Pages, stream: NameStreamLayout, left: PartialAddressTable
+) -> bool:
     """Tell whether an array and a permutation confirm the number of entries.
 
     They confirm it if all their pages that are not blank are in order. If a count stands before the names, other pages
@@ -219,7 +226,7 @@ def bears_out(segment: Segment, tokens: TokenTable, pages: Pages, stream: Stream
 
 
 def _count(
-    data: NDArray[np.uint8], pages: Pages, markers: MarkersLeft, offset: int, two_byte_lengths: bool, byte_order: str
+    data: NDArray[np.uint8], pages: Pages, markers: PartialMarkers, offset: int, two_byte_lengths: bool, byte_order: str
 ) -> tuple[int, int | None] | None:
     """Return the number of entries and the offset of the word that holds it.
 
@@ -239,7 +246,9 @@ def _count(
     return None if last is None else (last, None)
 
 
-def ranks_left(segment: Segment, tokens: TokenTable, pages: Pages, stream: StreamLeft, left: Left) -> Ranks | None:
+def ranks_left(
+    segment: BytesSegment, tokens: TokenTable, pages: Pages, stream: NameStreamLayout, left: PartialAddressTable
+) -> Ranks | None:
     """Return the surviving part of seqs_of_names, or None.
 
     It is read where the release puts it that has the other tables in this order.

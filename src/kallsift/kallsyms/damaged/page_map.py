@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 PAGE_BITS = 12
 PAGE = 1 << PAGE_BITS
@@ -43,7 +43,7 @@ class Pages:
     lost: NDArray[np.bool_]
 
     @classmethod
-    def blank(cls, segment: Segment, low: int, high: int) -> Pages:
+    def blank(cls, segment: BytesSegment, low: int, high: int) -> Pages:
         """Return the pages that touch ``data[low:high]``; blank ones are lost."""
         first = low - (segment.start + low) % PAGE
         count = -(-(high - first) // PAGE)

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.damaged.address_table import Left
+from kallsift.kallsyms.damaged.address_table import PartialAddressTable
 from kallsift.kallsyms.damaged.name_expansion import expand_known
-from kallsift.kallsyms.damaged.name_stream import StreamLeft, ranks_left
+from kallsift.kallsyms.damaged.name_stream import NameStreamLayout, ranks_left
 from kallsift.kallsyms.damaged.page_map import Pages
 from kallsift.kallsyms.format.seqs_of_names import Ranks
 from kallsift.kallsyms.format.token_table import TokenTable
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 
 @dataclass(frozen=True, eq=False)
-class TablesLeft:
+class PartialTables:
     """Tables of which some pages are lost.
 
     Attributes:
@@ -28,14 +28,21 @@ class TablesLeft:
         ranks: the surviving part of seqs_of_names; None if there is none.
     """
 
-    segment: Segment
+    segment: BytesSegment
     tokens: TokenTable
-    stream: StreamLeft
-    addresses: Left
+    stream: NameStreamLayout
+    addresses: PartialAddressTable
     ranks: Ranks | None
 
     @classmethod
-    def of(cls, segment: Segment, tokens: TokenTable, pages: Pages, stream: StreamLeft, addresses: Left) -> TablesLeft:
+    def of(
+        cls,
+        segment: BytesSegment,
+        tokens: TokenTable,
+        pages: Pages,
+        stream: NameStreamLayout,
+        addresses: PartialAddressTable,
+    ) -> PartialTables:
         """Return the tables with the surviving part of their permutation."""
         return cls(segment, tokens, stream, addresses, ranks_left(segment, tokens, pages, stream, addresses))
 

@@ -12,7 +12,7 @@ from kallsift.kallsyms.damaged.page_map import Pages
 from kallsift.kallsyms.format.address_table import BEHIND_INDEX
 from kallsift.kallsyms.format.seqs_of_names import SEQUENCE, may_be_permuted, ranks_at
 from kallsift.kallsyms.format.token_table import ALIGNMENT, INDEX_SIZE, MAX_TABLE, TokenTable
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 BETWEEN = 16
 """Highest number of bytes between the addresses and the permutation: the base and padding."""
@@ -22,7 +22,7 @@ MOST = 512
 permutation is lost as well."""
 
 
-def permutation_places(segment: Segment, pages: Pages, tokens: TokenTable, count: int) -> list[int]:
+def permutation_places(segment: BytesSegment, pages: Pages, tokens: TokenTable, count: int) -> list[int]:
     """Return the offsets in the segment's data at which the permutation can begin.
 
     Args:

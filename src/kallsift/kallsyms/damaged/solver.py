@@ -14,41 +14,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import Step
-from kallsift.kallsyms.damaged.address_table import Left, arrays_left
+from kallsift.kallsyms.damaged.address_table import PartialAddressTable, arrays_left
 from kallsift.kallsyms.damaged.address_trust import borne_out_by_pointers, in_long_rows
 from kallsift.kallsyms.damaged.index_assignment import asks_addresses, with_confirmed
 from kallsift.kallsyms.damaged.ksymtab_pointers import SymbolNames
 from kallsift.kallsyms.damaged.name_expansion import texts
 from kallsift.kallsyms.damaged.name_stream import (
     WITHIN,
-    StreamLeft,
-    bears_out,
+    NameStreamLayout,
+    confirms_count,
     counted_streams,
     marked_streams,
     uncounted_streams,
 )
 from kallsift.kallsyms.damaged.page_map import PAGE, Pages
-from kallsift.kallsyms.damaged.partial_tables import TablesLeft
-from kallsift.kallsyms.damaged.stream_walk import Entries, reenter
+from kallsift.kallsyms.damaged.partial_tables import PartialTables
+from kallsift.kallsyms.damaged.stream_walk import Entries, resync_from_markers
 from kallsift.kallsyms.damaged.unverified_pages import proven_entries
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.format.seqs_of_names import Ranks
 from kallsift.kallsyms.format.token_table import TokenTable
-from kallsift.kallsyms.recovered_tables import Attempt, Damage, Row, Tables, in_order
+from kallsift.kallsyms.recovered_tables import Attempt, Damage, TableExtent, Tables, in_order
 from kallsift.kallsyms.solvers.adjacent import (
     COUNT_SIZE,
     TYPE_LETTERS,
     array_rows,
     token_rows,
 )
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 ROUNDS = 4
 """Highest number of rounds in which overwritten pages are left out and the stream is read again."""
 
 
 def recover_damaged(
-    segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
+    segment: BytesSegment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
 ) -> Iterator[Tables]:
     """Yield the tables around a token table although pages are lost.
 
@@ -71,9 +71,9 @@ def recover_damaged(
     letters[0] = tokens.known is not None
     found = False
 
-    def tables_of(stream: StreamLeft) -> Iterator[Tables]:
+    def tables_of(stream: NameStreamLayout) -> Iterator[Tables]:
         nonlocal found
-        placed: list[Left] = []
+        placed: list[PartialAddressTable] = []
         attempt.reached(
             3, Step.ADDRESSES, f"{here} with {stream.count} names, pages of which are lost, but no addresses that fit"
         )
@@ -88,10 +88,10 @@ def recover_damaged(
         for left in arrays:
             if any(_is_worse(left, other) for other in placed):
                 continue
-            if not stream.marked and not bears_out(segment, tokens, pages, stream, left):
+            if not stream.marked and not confirms_count(segment, tokens, pages, stream, left):
                 continue
             found = True
-            tables = TablesLeft.of(segment, tokens, lost, stream, left)
+            tables = PartialTables.of(segment, tokens, lost, stream, left)
             assembled = _assemble(tables, lost, solver)
             # where nothing is lost, damage is not why the tables were not found
             if any(one.lost for one in assembled.damage) or tokens.index_offset is None or tokens.known is not None:
@@ -121,13 +121,13 @@ def _first_characters(tokens: TokenTable) -> NDArray[np.uint8]:
 def _entries(
     data: NDArray[np.uint8],
     pages: Pages,
-    stream: StreamLeft,
+    stream: NameStreamLayout,
     firsts: NDArray[np.uint8],
     letters: NDArray[np.bool_],
 ) -> tuple[Entries, Pages]:
     """Return the surviving entries, and all lost pages, overwritten ones included."""
     for _ in range(ROUNDS):
-        entries, suspects = reenter(
+        entries, suspects = resync_from_markers(
             data, pages, stream.offset, stream.numbers, stream.values, stream.count, firsts, letters,
             stream.two_byte_lengths, stream.end,
         )  # fmt: skip
@@ -137,7 +137,7 @@ def _entries(
     return entries, pages
 
 
-def _is_worse(left: Left, placed: Left) -> bool:
+def _is_worse(left: PartialAddressTable, placed: PartialAddressTable) -> bool:
     """Tell whether an array is another reading of one that has its place, but worse.
 
     It is worse if more pages contradict it. What is in order under one encoding is out of order under the others except
@@ -190,7 +190,7 @@ class _NameSolver:
     _proven: list[Entries] = field(default_factory=list)
     _found: dict[tuple[object, ...], _KnownNames | None] = field(default_factory=dict)
 
-    def proven(self, tables: TablesLeft) -> Entries:
+    def proven(self, tables: PartialTables) -> Entries:
         """Return the entries of proven pages, and walks over all others.
 
         See `proven_entries`; it is called once.
@@ -204,7 +204,7 @@ class _NameSolver:
             )
         return self._proven[0]
 
-    def known(self, tables: TablesLeft, *, doubtful: bool) -> _KnownNames | None:
+    def known(self, tables: PartialTables, *, doubtful: bool) -> _KnownNames | None:
         """Return the names that other tables confirm, by `with_confirmed`.
 
         If ``doubtful``, only the entries of proven pages are taken as certain at first; otherwise the result is None if
@@ -223,7 +223,7 @@ class _NameSolver:
         return self._found[key]
 
 
-def _assemble(tables: TablesLeft, pages: Pages, solver: _NameSolver) -> Tables:
+def _assemble(tables: PartialTables, pages: Pages, solver: _NameSolver) -> Tables:
     """Return the tables with every name that is certain.
 
     Args:
@@ -248,19 +248,19 @@ def _assemble(tables: TablesLeft, pages: Pages, solver: _NameSolver) -> Tables:
     foreign = int(np.count_nonzero(lost & ~blank.lost))
     left = borne_out_by_pointers(segment, tokens.byte_order, pages, left, sure, names.names, doubtful=doubtful)
     rows = [
-        Row(
+        TableExtent(
             "names",
             stream.offset,
             max(int(ends.max(initial=stream.offset)) - stream.offset, *stream.values.tolist(), 1),
         ),
-        Row("markers", stream.end, stream.markers * stream.width),
+        TableExtent("markers", stream.end, stream.markers * stream.width),
         *token_rows(tokens),
         *array_rows(left.array, left.word_size),
     ]
     if stream.count_offset is not None:
-        rows.append(Row("num_syms", stream.count_offset, COUNT_SIZE))
+        rows.append(TableExtent("num_syms", stream.count_offset, COUNT_SIZE))
     if ranks is not None:
-        rows.append(Row("seqs_of_names", ranks.offset, stream.count * ranks.entry_size))
+        rows.append(TableExtent("seqs_of_names", ranks.offset, stream.count * ranks.entry_size))
     named = np.diff(bounds) > 0
     unknown = (int(np.count_nonzero(~named)), int(np.count_nonzero(~left.known)))
     whole = int(np.count_nonzero(named & left.known))
@@ -294,7 +294,7 @@ def _ranks_check(ranks: Ranks | None) -> Check:
     )
 
 
-def _damage(segment: Segment, pages: Pages, rows: tuple[Row, ...]) -> Iterator[Damage]:
+def _damage(segment: BytesSegment, pages: Pages, rows: tuple[TableExtent, ...]) -> Iterator[Damage]:
     """Yield the pages that each table lost."""
     for row in rows:
         first, last = pages.number(np.array([row.offset, max(row.offset, row.end - 1)]))

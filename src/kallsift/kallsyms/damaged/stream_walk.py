@@ -62,10 +62,10 @@ class Entries:
     pages: NDArray[np.bool_]
     unsure: tuple[NDArray[np.int64], ...]
     unsure_heads: tuple[NDArray[np.int64], ...]
-    adrift: tuple[NDArray[np.int64], ...]
+    needs_base: tuple[NDArray[np.int64], ...]
 
 
-def reenter(
+def resync_from_markers(
     data: NDArray[np.uint8],
     pages: Pages,
     offset: int,
@@ -134,14 +134,14 @@ def reenter(
         unsure.append(indices[free & ~sure])
         unsure_heads.append(walk[free & ~sure] + offset)
     walks = walks_adrift(following, pages, offset, boundaries, len(region)) if not len(suspects) else ()
-    adrift = tuple(walk + offset for walk in walks)
+    needs_base = tuple(walk + offset for walk in walks)
     there = heads >= 0
     ends = np.full(count, -1, np.int64)
     ends[there] = following[heads[there]] + offset
     heads[there] += offset
     unproven = Pages(pages.first, ~proving)
     indexed[there] &= unproven.intact(heads[there], ends[there])
-    return Entries(heads, ends, indexed & there, proving, tuple(unsure), tuple(unsure_heads), adrift), suspects
+    return Entries(heads, ends, indexed & there, proving, tuple(unsure), tuple(unsure_heads), needs_base), suspects
 
 
 def _with_local_letters(

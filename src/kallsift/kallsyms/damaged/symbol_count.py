@@ -15,7 +15,7 @@ from kallsift.kallsyms.damaged.page_map import Pages
 from kallsift.kallsyms.format.address_table import BEHIND_INDEX, ENCODINGS
 from kallsift.kallsyms.format.seqs_of_names import may_be_permuted
 from kallsift.kallsyms.format.token_table import INDEX_SIZE, TokenTable
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 BEHIND = 8
 """Highest number of words behind an array that can continue its order: its base, and padding."""
@@ -25,7 +25,7 @@ MOST = 12
 
 
 def array_counts(
-    segment: Segment, pages: Pages, tokens: TokenTable, names: int, counts: range, word_size: int
+    segment: BytesSegment, pages: Pages, tokens: TokenTable, names: int, counts: range, word_size: int
 ) -> Iterator[int]:
     """Yield the counts that fit the array behind the token index, the highest first.
 

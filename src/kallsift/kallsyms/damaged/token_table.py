@@ -24,7 +24,7 @@ from kallsift.kallsyms.format.token_table import (
     TokenTable,
 )
 from kallsift.kallsyms.token_scan import DIGITS, LANE
-from kallsift.memory.memory import Segment, Stretch
+from kallsift.memory.memory import BytesSegment, Segment
 
 BLOCK = 1 << 18
 """Bytes that are searched at once: the temporary arrays stay in the processor's cache."""
@@ -43,7 +43,7 @@ _STEPS = {"<": np.uint64(0x0002_0002_0002_0000), ">": np.uint64(0x0200_0200_0200
 with the lower byte first. The digits fill two lanes, and in at least one of them no lower byte overflows."""
 
 
-def token_indices(stretch: Stretch, budget: WorkBudget) -> Iterator[tuple[int, str]]:
+def token_indices(stretch: Segment, budget: WorkBudget) -> Iterator[tuple[int, str]]:
     """Yield the offsets of indices in a stretch of memory, and their byte orders.
 
     The budget bounds the work.
@@ -94,7 +94,7 @@ def _indices(
     return found
 
 
-def table_before(segment: Segment, place: int, byte_order: str) -> TokenTable | None:
+def table_before(segment: BytesSegment, place: int, byte_order: str) -> TokenTable | None:
     """Return the surviving part of the token table before an index, or None.
 
     None if too little survives, or if nothing is lost.
@@ -159,7 +159,7 @@ def _as_indexed(
     return TokenTable(start, place, starts, strings, byte_order, known), int(np.count_nonzero(known))
 
 
-def cut_token_tables(segment: Segment, digits: int) -> Iterator[TokenTable]:
+def cut_token_tables(segment: BytesSegment, digits: int) -> Iterator[TokenTable]:
     """Yield the token table around digits that is cut by a blank page behind them.
 
     It is yielded once for each byte order.

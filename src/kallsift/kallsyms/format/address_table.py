@@ -65,7 +65,7 @@ class Encoding:
     entry_size: int
     anchor: str
     key: Callable[[Words], Words | NDArray[np.int64]]
-    typical: Callable[[Words], bool]
+    is_distinctive: Callable[[Words], bool]
     decode: Callable[[Words, int], NDArray[np.uint64]]
 
     def order(self, words: Words) -> NDArray[np.bool_]:
@@ -122,7 +122,7 @@ ENCODINGS = (
         entry_size=4,
         anchor="place",
         key=_self_relative_key,
-        typical=_has_aliases,
+        is_distinctive=_has_aliases,
         decode=_self_relative_decode,
     ),
     Encoding(  # 4.6 to 6.14 without KALLSYMS_ABSOLUTE_PERCPU, 6.15 to 6.19 everywhere
@@ -130,7 +130,7 @@ ENCODINGS = (
         entry_size=4,
         anchor="relative_base",
         key=lambda words: words,
-        typical=_grows,
+        is_distinctive=_grows,
         decode=lambda words, base: np.uint64(base) + words.astype(np.uint64),
     ),
     Encoding(  # 4.6 to 6.14, KALLSYMS_ABSOLUTE_PERCPU (x86-64 SMP)
@@ -138,7 +138,7 @@ ENCODINGS = (
         entry_size=4,
         anchor="relative_base",
         key=_percpu_key,
-        typical=lambda words: bool((words >= _SIGN).any()) and not bool(_rises(words).all()),
+        is_distinctive=lambda words: bool((words >= _SIGN).any()) and not bool(_rises(words).all()),
         decode=_percpu_decode,
     ),
     Encoding(  # up to 4.5, and up to 6.10 without KALLSYMS_BASE_RELATIVE
@@ -146,7 +146,7 @@ ENCODINGS = (
         entry_size=0,
         anchor="nothing",
         key=lambda words: words,
-        typical=_grows,
+        is_distinctive=_grows,
         decode=lambda words, _: words.astype(np.uint64),
     ),
 )
@@ -177,7 +177,7 @@ class AddressArray:
         return self.words.nbytes
 
     @property
-    def adrift(self) -> bool:
+    def needs_base(self) -> bool:
         """Whether the array needs a base that is unknown."""
         return self.encoding.anchor == "relative_base" and self.relative_base is None
 
@@ -262,7 +262,7 @@ def find_arrays(
         places = range(first, len(run.words) - count + 1, stride)
         for index in dict.fromkeys([*places[:MAX_PLACES], *places[-MAX_PLACES:]]):
             array = run.array(index, count)
-            if not run.encoding.typical(array.words):
+            if not run.encoding.is_distinctive(array.words):
                 continue
             if run.encoding.anchor == "relative_base":
                 yield from _with_base(data, array, words, table_starts)
@@ -286,7 +286,7 @@ def windows(runs: Sequence[Run], counts: Sequence[int]) -> Iterator[tuple[Addres
     numbers, places, sizes, begins, ends, spare = np.concatenate([np.empty((6, 0), np.int64), *candidates], axis=1)
     for entry in np.lexsort((spare, -begins - ends)).tolist():
         array = runs[numbers[entry]].array(int(places[entry]), int(sizes[entry]))
-        if array.encoding.typical(array.words):
+        if array.encoding.is_distinctive(array.words):
             yield array, bool(begins[entry]), bool(ends[entry])
 
 

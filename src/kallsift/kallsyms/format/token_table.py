@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import distinct
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 FIRST_DIGIT = ord("0")
 CODES = 256
@@ -67,7 +67,7 @@ class TokenTable:
         return np.diff(self.starts) - 1
 
 
-def token_tables(segment: Segment, digits: int, within: int | None = None) -> Iterator[TokenTable]:
+def token_tables(segment: BytesSegment, digits: int, within: int | None = None) -> Iterator[TokenTable]:
     """Yield the token tables whose digits stand at offset ``digits`` of the segment.
 
     There is one at most, unless the bytes are contrived.
@@ -108,7 +108,7 @@ def _stand_for_themselves(strings: NDArray[np.uint8], starts: NDArray[np.int64])
     return bool((np.diff(starts)[characters] == 2).all()) and np.array_equal(strings[starts[characters]], characters)
 
 
-def lone_token_tables(segment: Segment, digits: int, within: int) -> Iterator[TokenTable]:
+def lone_token_tables(segment: BytesSegment, digits: int, within: int) -> Iterator[TokenTable]:
     """Yield the token tables around digits whose index may lie apart from the table.
 
     If no index is found, only the letters prove the table, and it is yielded once for each byte order.
@@ -136,7 +136,7 @@ def lone_token_tables(segment: Segment, digits: int, within: int) -> Iterator[To
             yield TokenTable(start, None, starts, strings, byte_order)
 
 
-def _counted_strings(segment: Segment, digits: int) -> tuple[int, int] | None:
+def _counted_strings(segment: BytesSegment, digits: int) -> tuple[int, int] | None:
     """Return start and end of the 256 strings around the digits, or None.
 
     The letters among them must stand for themselves.

@@ -29,8 +29,8 @@ from kallsift.kallsyms.format.name_stream import (
 )
 from kallsift.kallsyms.format.seqs_of_names import Sequences, find_sequences, names_out_of_order, sorted_by_name
 from kallsift.kallsyms.format.token_table import INDEX_SIZE, MAX_PADDING, TokenTable
-from kallsift.kallsyms.recovered_tables import Attempt, Row, Tables, in_order
-from kallsift.memory.memory import Segment
+from kallsift.kallsyms.recovered_tables import Attempt, TableExtent, Tables, in_order
+from kallsift.memory.memory import BytesSegment
 
 MARKERS_WITHIN = 2 << 20
 """Highest distance in bytes between the markers' start and the token table: seqs_of_names lies between them in 6.1 to
@@ -53,13 +53,13 @@ class _Listing:
     """Names that are proved, and the extents of their tables."""
 
     names: Names
-    rows: tuple[Row, ...]
+    rows: tuple[TableExtent, ...]
     num_syms: Check
     markers: Check
 
 
 def recover_tables(
-    segment: Segment,
+    segment: BytesSegment,
     tokens: TokenTable,
     word_sizes: Sequence[int],
     attempt: Attempt,
@@ -111,10 +111,10 @@ def recover_tables(
 
 
 def assemble(
-    segment: Segment,
+    segment: BytesSegment,
     word_size: int,
     tokens: TokenTable,
-    rows: Sequence[Row],
+    rows: Sequence[TableExtent],
     array: AddressArray,
     characters: NDArray[np.uint8],
     bounds: NDArray[np.int64],
@@ -130,30 +130,30 @@ def order_check(array: AddressArray) -> Check:
     return Check.that(CheckId.ADDRESS_ORDER, True, detail)
 
 
-def sequences_rows(sequences: Sequences | None) -> tuple[Row, ...]:
+def sequences_rows(sequences: Sequences | None) -> tuple[TableExtent, ...]:
     """Return the extent of the permutation, if there is one."""
-    return () if sequences is None else (Row("seqs_of_names", sequences.offset, sequences.size),)
+    return () if sequences is None else (TableExtent("seqs_of_names", sequences.offset, sequences.size),)
 
 
-def token_rows(tokens: TokenTable) -> tuple[Row, ...]:
+def token_rows(tokens: TokenTable) -> tuple[TableExtent, ...]:
     """Return the extents of the token table and its index."""
     if not tokens.stored:
         return ()
-    table = Row("token_table", tokens.offset, tokens.size)
+    table = TableExtent("token_table", tokens.offset, tokens.size)
     if tokens.index_offset is None:
         return (table,)
-    return table, Row("token_index", tokens.index_offset, INDEX_SIZE)
+    return table, TableExtent("token_index", tokens.index_offset, INDEX_SIZE)
 
 
-def array_rows(array: AddressArray, word_size: int) -> tuple[Row, ...]:
+def array_rows(array: AddressArray, word_size: int) -> tuple[TableExtent, ...]:
     """Return the extents of the array and its base."""
-    row = Row("addresses" if array.encoding.name == "absolute" else "offsets", array.offset, array.size)
+    row = TableExtent("addresses" if array.encoding.name == "absolute" else "offsets", array.offset, array.size)
     if array.relative_base_offset is None:
         return (row,)
-    return row, Row("relative_base", array.relative_base_offset, word_size)
+    return row, TableExtent("relative_base", array.relative_base_offset, word_size)
 
 
-def aligned_starts(rows: Sequence[Row]) -> list[int]:
+def aligned_starts(rows: Sequence[TableExtent]) -> list[int]:
     """Return the offsets of the tables whose start the assembler aligned.
 
     That leaves out num_syms, which may be the end of a wider word.
@@ -178,7 +178,7 @@ def markers_check(markers: Markers) -> Check:
 
 
 def expand_checked(
-    segment: Segment, tokens: TokenTable, names: Names, attempt: Attempt, least: int | None = None
+    segment: BytesSegment, tokens: TokenTable, names: Names, attempt: Attempt, least: int | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], Check] | None:
     """Return the characters, the bounds and the check of the type letters of a stream.
 
@@ -197,14 +197,14 @@ def expand_checked(
     return characters[: bounds[count]], bounds[: count + 1], check
 
 
-def _here(segment: Segment, tokens: TokenTable) -> str:
+def _here(segment: BytesSegment, tokens: TokenTable) -> str:
     """Return the beginning of messages about these tables."""
     place = segment.start + tokens.offset
     return f"{'token table' if tokens.stored else 'end of the markers of plain names'} at {place:#x}"
 
 
 def _listings(
-    segment: Segment, tokens: TokenTable, attempt: Attempt, candidates: Sequence[Markers] | None
+    segment: BytesSegment, tokens: TokenTable, attempt: Attempt, candidates: Sequence[Markers] | None
 ) -> Iterator[_Listing]:
     """Yield name streams that touch markers before the token table.
 
@@ -227,9 +227,12 @@ def _listings(
                 names = stream.counted(count)
                 if not is_padding(data, names.end, markers.offset):
                     continue
-                rows = [Row("names", names.offset, names.size), Row("markers", markers.offset, markers.size)]
+                rows = [
+                    TableExtent("names", names.offset, names.size),
+                    TableExtent("markers", markers.offset, markers.size),
+                ]
                 if (place := find_num_syms(data, names.offset, count, tokens.byte_order)) is not None:
-                    rows.append(Row("num_syms", place, COUNT_SIZE))
+                    rows.append(TableExtent("num_syms", place, COUNT_SIZE))
                     num_syms = Check.that(CheckId.NUM_SYMS, True, f"the count {count} stands before the names")
                 elif tokens.stored and is_padding(data, max(0, names.offset - 8), names.offset):
                     num_syms = Check(CheckId.NUM_SYMS, Outcome.ABSENT, "nothing but zeros stands before the names")
@@ -243,7 +246,7 @@ def _listings(
 
 
 def _address_arrays(
-    segment: Segment, tokens: TokenTable, listing: _Listing, word_size: int
+    segment: BytesSegment, tokens: TokenTable, listing: _Listing, word_size: int
 ) -> Iterator[tuple[bool, int, int, AddressArray]]:
     """Yield arrays that fit and touch a table.
 
@@ -276,10 +279,10 @@ def _address_arrays(
         arrays += find_arrays(data, low, high, count, words, starts)
     for array in arrays:
         if (distance := gap(array)) is not None:
-            yield array.adrift, distance, word_size, array
+            yield array.needs_base, distance, word_size, array
 
 
-def blank_page(segment: Segment, offset: int, size: int) -> int | None:
+def blank_page(segment: BytesSegment, offset: int, size: int) -> int | None:
     """Return the address of the first page of zeros in a table; None if there is none.
 
     A page that a dump lacks is often filled with zeros, and leading zeros are in order under most encodings.

@@ -18,10 +18,10 @@ from kallsift.errors import Step
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.format.address_table import ENCODINGS, AddressArray
 from kallsift.kallsyms.format.token_table import MAX_PADDING
-from kallsift.kallsyms.recovered_tables import Attempt, Row, Tables, in_order
+from kallsift.kallsyms.recovered_tables import Attempt, TableExtent, Tables, in_order
 from kallsift.kallsyms.solvers.adjacent import blank_page
 from kallsift.kallsyms.solvers.identifier_regions import BLOCK
-from kallsift.memory.memory import Memory, Segment
+from kallsift.memory.memory import BytesSegment, Memory
 
 LEAST, MOST = 256, 1 << 18
 """Lowest and highest number of symbols of a table; kernels of that time had some ten thousand."""
@@ -82,7 +82,7 @@ def recover_early(memory: Memory, low: int, word_sizes: Sequence[int], attempt: 
                     yield _tables(segment, (size, byte_order), num_syms, array, listings[0])
 
 
-def _counts(near: Segment, low: int, size: int, byte_order: str) -> Iterator[tuple[int, int]]:
+def _counts(near: BytesSegment, low: int, size: int, byte_order: str) -> Iterator[tuple[int, int]]:
     """Yield words from ``low`` on that can be the number of symbols, with addresses.
 
     Before such a word stand words in order.
@@ -119,7 +119,7 @@ def _array(data: NDArray[np.uint8], num_syms: int, count: int, size: int, byte_o
     while ABSOLUTE.order(words[-held:]).all():
         if held >= count:
             words = words.astype(words.dtype.newbyteorder("="))
-            return AddressArray(start, ABSOLUTE, words) if ABSOLUTE.typical(words) else None
+            return AddressArray(start, ABSOLUTE, words) if ABSOLUTE.is_distinctive(words) else None
         held *= 4
     return None
 
@@ -139,7 +139,7 @@ def _listings(data: NDArray[np.uint8], start: int, count: int) -> Iterator[Listi
 
 
 def _tables(
-    segment: Segment, word_format: tuple[int, str], num_syms: int, array: AddressArray, listing: Listing
+    segment: BytesSegment, word_format: tuple[int, str], num_syms: int, array: AddressArray, listing: Listing
 ) -> Tables:
     """Return the tables of addresses, their number and one reading of the names."""
     size, byte_order = word_format
@@ -148,9 +148,9 @@ def _tables(
     bounds = np.concatenate(([0], np.cumsum([len(text) + 1 for text in texts]))).astype(np.int64)
     characters = np.frombuffer(b"".join(b"?" + text for text in texts), np.uint8)
     rows = (
-        Row("addresses", array.offset, array.size),
-        Row("num_syms", num_syms, size),
-        Row("names", listing.start, listing.end - listing.start),
+        TableExtent("addresses", array.offset, array.size),
+        TableExtent("num_syms", num_syms, size),
+        TableExtent("names", listing.start, listing.end - listing.start),
     )
     checks = (
         Check.that(CheckId.NUM_SYMS, True, f"the count {count} stands between the addresses and the names"),

@@ -19,8 +19,8 @@ from kallsift.byte_search import places_of
 from kallsift.errors import Step
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.format.address_table import ENCODINGS, AddressArray
-from kallsift.kallsyms.recovered_tables import Attempt, Row, Tables, in_order
-from kallsift.memory.memory import Memory, Segment
+from kallsift.kallsyms.recovered_tables import Attempt, TableExtent, Tables, in_order
+from kallsift.memory.memory import BytesSegment, Memory
 
 MIN_SYMBOLS, MAX_SYMBOLS = 256, 1 << 18
 MAX_SECTIONS = 1 << 12
@@ -144,7 +144,7 @@ def _can_hold_header(block: NDArray[np.uint8]) -> bool:
     return bool((ahead & ((block[16:] & 0xF7) == 0x10)).any())
 
 
-def _tables(segment: Segment, offset: int, size: int, byte_order: str) -> Tables | None:
+def _tables(segment: BytesSegment, offset: int, size: int, byte_order: str) -> Tables | None:
     """Return the tables behind a header, or None.
 
     None if the numbers of the header do not fit each other, or lead to no names.
@@ -188,9 +188,9 @@ def _tables(segment: Segment, offset: int, size: int, byte_order: str) -> Tables
     words = addresses[order].astype(f"u{size}")
     array = SpacedArray(offset + symbol_offset, ABSOLUTE, words, stride=symbol_size)
     rows = (
-        Row("sections", offset, symbol_offset),
-        Row("addresses", offset + symbol_offset, count * symbol_size),
-        Row("names", offset + string_offset, total - string_offset),
+        TableExtent("sections", offset, symbol_offset),
+        TableExtent("addresses", offset + symbol_offset, count * symbol_size),
+        TableExtent("names", offset + string_offset, total - string_offset),
     )
     checks = (
         Check.that(

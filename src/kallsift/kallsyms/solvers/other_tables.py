@@ -19,7 +19,7 @@ from kallsift.kallsyms.format.token_table import MAX_PADDING, TokenTable, lone_t
 from kallsift.kallsyms.recovered_tables import Attempt, Listed
 from kallsift.kallsyms.solvers.adjacent import expand_checked, recover_tables
 from kallsift.kallsyms.token_scan import DIGITS
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 MAX_OTHERS = 8
 """Highest number of other token tables that are followed, the nearest first."""
@@ -59,7 +59,7 @@ class OtherTables:
 
 
 def other_tables(
-    segment: Segment,
+    segment: BytesSegment,
     bounds: tuple[int, int],
     tokens: TokenTable,
     stream: Stream,
@@ -91,7 +91,7 @@ def other_tables(
     return OtherTables(tuple(arrays), tuple(listings))
 
 
-def _other_tokens(segment: Segment, bounds: tuple[int, int], own: TokenTable) -> Iterator[TokenTable]:
+def _other_tokens(segment: BytesSegment, bounds: tuple[int, int], own: TokenTable) -> Iterator[TokenTable]:
     """Yield the other token tables of the same byte order once, the nearest first."""
     low, high = bounds
     places = _places(segment.data[low:high]) + low

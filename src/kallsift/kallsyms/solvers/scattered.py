@@ -24,7 +24,7 @@ from kallsift.kallsyms.format.name_codes import compression_check
 from kallsift.kallsyms.format.name_stream import MAX_STARTS, Names, Stream, find_streams
 from kallsift.kallsyms.format.seqs_of_names import Sequences, scan_sequences, sorted_by_name
 from kallsift.kallsyms.format.token_table import TokenTable
-from kallsift.kallsyms.recovered_tables import Attempt, Layout, Listed, Row, Tables
+from kallsift.kallsyms.recovered_tables import Attempt, Layout, Listed, TableExtent, Tables
 from kallsift.kallsyms.solvers.adjacent import (
     COUNT_SIZE,
     aligned_starts,
@@ -41,7 +41,7 @@ from kallsift.kallsyms.solvers.adjacent import (
 )
 from kallsift.kallsyms.solvers.other_tables import OtherTables, other_tables
 from kallsift.kallsyms.symbol_table import SymbolTable
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 WITHIN = 16 << 20
 """Highest distance of another table from the token table, in bytes."""
@@ -78,7 +78,7 @@ class _Listing:
     bounds: NDArray[np.int64]
     letters: Check
 
-    def count_offset(self, array: AddressArray, taken: list[Row]) -> int | None:
+    def count_offset(self, array: AddressArray, taken: list[TableExtent]) -> int | None:
         """Return the offset of the count, or None.
 
         It is the offset that the symbols give, else the one nearest to the names; never one in a table.
@@ -113,7 +113,7 @@ class _Surroundings:
 
 
 def recover_anywhere(
-    segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
+    segment: BytesSegment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
 ) -> Iterator[Tables]:
     """Yield the tables around a token table, at any distance from it.
 
@@ -146,11 +146,11 @@ def recover_anywhere(
                 continue
             names, sequences = listing.names, listing.sequences
             rows = [
-                Row("names", names.offset, names.size),
-                Row("markers", markers.offset, markers.size),
+                TableExtent("names", names.offset, names.size),
+                TableExtent("markers", markers.offset, markers.size),
                 *token_rows(tokens),
             ]
-            taken = rows if sequences is None else [*rows, Row("", sequences.offset, sequences.size)]
+            taken = rows if sequences is None else [*rows, TableExtent("", sequences.offset, sequences.size)]
             if any(array.offset < row.end and row.offset < array.offset + array.size for row in taken):
                 continue
             if blank_page(segment, array.offset, array.size) is not None:
@@ -163,7 +163,7 @@ def recover_anywhere(
             if others.claim(array):
                 continue
             rivals = others.rivals(len(array.words), Listed(listing.characters, listing.bounds))
-            rows.append(Row("num_syms", place, COUNT_SIZE))
+            rows.append(TableExtent("num_syms", place, COUNT_SIZE))
             count = f"the count {len(array.words)} stands at {segment.start + place:#x}"
             num_syms = Check.that(CheckId.NUM_SYMS, True, count)
             # many arrays can belong to one listing, so its check is kept
@@ -179,8 +179,8 @@ def recover_anywhere(
                 )  # fmt: skip
                 # a base behind the array ends it, even where half of the base would continue the order
                 ends = based.relative_base_offset is not None and array.offset < based.relative_base_offset
-                exact = listing.ends and (not loose or (begins and ends and not based.adrift))
-                yield replace(tables, layout=Layout.EXACT if exact else Layout.LOOSE, rivals=rivals)
+                exact = listing.ends and (not loose or (begins and ends and not based.needs_base))
+                yield replace(tables, layout=Layout.BOUNDED if exact else Layout.AMBIGUOUS, rivals=rivals)
 
 
 def _ranked(
@@ -195,7 +195,7 @@ def _ranked(
         yield not (begins and ends), rank, word_size, array, begins
 
 
-def _surroundings(segment: Segment, tokens: TokenTable) -> _Surroundings:
+def _surroundings(segment: BytesSegment, tokens: TokenTable) -> _Surroundings:
     # a table whose entries have eight bytes is aligned to eight at least
     low = max(0, tokens.offset - WITHIN)
     low += -(segment.start + low) % 8
@@ -226,7 +226,7 @@ def _streams(around: _Surroundings, tokens: TokenTable) -> list[Stream]:
 
 
 def _listings(
-    segment: Segment, around: _Surroundings, tokens: TokenTable, stream: Stream, attempt: Attempt
+    segment: BytesSegment, around: _Surroundings, tokens: TokenTable, stream: Stream, attempt: Attempt
 ) -> Iterator[_Listing]:
     """Yield the stream with each count that stands somewhere as a word.
 

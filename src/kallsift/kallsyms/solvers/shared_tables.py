@@ -14,7 +14,7 @@ from kallsift.kallsyms.damaged.page_map import PAGE
 from kallsift.kallsyms.format.token_table import TokenTable
 from kallsift.kallsyms.recovered_tables import Attempt, Tables
 from kallsift.kallsyms.solvers.adjacent import recover_tables
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 MAX_KEPT = 4
 """Highest number of windows whose tables are kept: the first one, that of another alignment, and those of two
@@ -31,7 +31,7 @@ class _Found:
         tables: the tables that somebody has asked for.
     """
 
-    segment: Segment
+    segment: BytesSegment
     search: Iterator[Tables]
     tables: list[Tables] = field(default_factory=list)
 
@@ -58,7 +58,7 @@ class SharedTables:
         self._found: OrderedDict[tuple[object, ...], _Found] = OrderedDict()
 
     def recover(
-        self, segment: Segment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
+        self, segment: BytesSegment, tokens: TokenTable, word_sizes: Sequence[int], attempt: Attempt
     ) -> Iterator[Tables]:
         """Yield tables as `recover_tables`, from an earlier search if there was one.
 

@@ -53,7 +53,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Recognition:
+class ListMatcher:
     """The tests that recognise a list where the kernel's table has text symbols only.
 
     Attributes:
@@ -161,7 +161,7 @@ def heads_of_image(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[NDAr
         yield own[chosen], values[chosen]
 
 
-def list_named(kernel: Kernel, memory: VirtualMemory, symbol: str, recognition: Recognition) -> Found:
+def list_named(kernel: Kernel, memory: VirtualMemory, symbol: str, recognition: ListMatcher) -> Found:
     """Return the members of the list that a symbol names.
 
     Without the symbol, the list is recognised if the table has no data symbols. The result is empty if the kernel has
@@ -177,7 +177,7 @@ def list_named(kernel: Kernel, memory: VirtualMemory, symbol: str, recognition: 
     return nowhere if DATA in kernel.symbols else recognised(kernel, memory, recognition, MAX_MEMBERS) or nowhere
 
 
-def recognised(kernel: Kernel, memory: VirtualMemory, recognition: Recognition, most: int) -> Found | None:
+def recognised(kernel: Kernel, memory: VirtualMemory, recognition: ListMatcher, most: int) -> Found | None:
     """Return the first list of the image that is recognised as a whole.
 
     Otherwise the list with most good members is returned, if they are enough; None where no list looks like it. A list

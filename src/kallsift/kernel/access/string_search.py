@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 TEXT_PART = 1 << 20
 """Bytes that are searched for a string at once."""
 
 
-def places_of(window: Segment, wanted: bytes, most: int) -> Iterator[int]:
+def places_of(window: BytesSegment, wanted: bytes, most: int) -> Iterator[int]:
     """Yield the addresses of a string, at most ``most``.
 
     The window is searched in parts, because it is large.
@@ -19,7 +19,7 @@ def places_of(window: Segment, wanted: bytes, most: int) -> Iterator[int]:
     return islice(_places(window, wanted), most)
 
 
-def _places(window: Segment, wanted: bytes) -> Iterator[int]:
+def _places(window: BytesSegment, wanted: bytes) -> Iterator[int]:
     # most of a window is zeros: a search for a string that begins or ends with NUL would stop there at every byte
     core = wanted.strip(b"\0")
     before = wanted.index(core)

@@ -12,7 +12,7 @@ from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.placement.placement import code_ranges
 from kallsift.kernel.placement.pointers import Words, list_heads, outside_of, single_elements
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 COUNTER = "jiffies_64"
 
@@ -78,7 +78,7 @@ def _elements(kernel: Kernel, words: Words) -> int:
     Only images of 64-bit kernels at high addresses are searched: no ordinary number looks like such an address.
     """
     window = kernel.memory.segments[0]
-    assert isinstance(window, Segment)
+    assert isinstance(window, BytesSegment)
     start = window.start + kernel.distance & words.mask
     if words.size < 8 or not start >> 56:
         return 0

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 MAX_EXPORTS = 4096
 """Highest number of entries that are compared, taken from the whole image; real images have up to 20,000."""
@@ -67,7 +67,7 @@ class Exports:
         return here, elsewhere
 
 
-def find_exports(window: Segment, words: Words, distance: int) -> Exports:
+def find_exports(window: BytesSegment, words: Words, distance: int) -> Exports:
     """Find the exports of an image, by pointers or by offsets from their own address.
 
     Args:
@@ -89,7 +89,7 @@ def find_exports(window: Segment, words: Words, distance: int) -> Exports:
 
 
 def pairs(
-    window: Segment, words: Words, distance: int, *, relative: bool
+    window: BytesSegment, words: Words, distance: int, *, relative: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
     """Return the words that are followed by the address of a name.
 

@@ -15,7 +15,7 @@ from kallsift.arrays import distinct, is_in_ascending
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.placement.pointer_targets import ODD, Targets
 from kallsift.kernel.placement.pointers import PAGE, Words, pointers_between
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 MIN_STRINGS = 24
 """Number of distinct pointers to strings, more than at any other distance, that prove a distance."""
@@ -78,7 +78,7 @@ class StringCount:
         return self.others >= 4 * MIN_STRINGS + 2 * self.hits
 
 
-def count_strings(window: Segment, words: Words, distance: int) -> StringCount:
+def count_strings(window: BytesSegment, words: Words, distance: int) -> StringCount:
     """Count the pointers that lead to the beginning of a string at some distance.
 
     Args:

@@ -30,7 +30,7 @@ from kallsift.kernel.placement.pointers import (
     self_pointers,
 )
 from kallsift.kernel.placement.window_facts import WindowFacts
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 
 FIRST_SYMBOLS = ("_text", "_stext", "stext", "_start")
 """Names of the first byte of a flat image."""
@@ -204,7 +204,7 @@ def landmark_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidat
             yield Candidate(distance, Check.that(CheckId.BANNER_PLACE, True, detail), Origin.LANDMARK)
 
 
-def _offsets(window: Segment, text: bytes) -> Iterator[int]:
+def _offsets(window: BytesSegment, text: bytes) -> Iterator[int]:
     """Yield the offsets at which a text stands."""
     data = window.data.tobytes()
     offset = data.find(text)
@@ -279,14 +279,14 @@ def string_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate]
         yield Candidate(distance, Check.that(CheckId.STRING_DISTANCE, True, detail))
 
 
-def _sampled_strings(window: Segment) -> NDArray[np.uint64]:
+def _sampled_strings(window: BytesSegment) -> NDArray[np.uint64]:
     """Return the offsets at which strings begin; at most `MAX_STRINGS`."""
     strings = beginnings(window.data, MIN_LETTERS).astype(np.uint64)
     return strings[:: len(strings) // MAX_STRINGS + 1].copy()
 
 
 def _can_share_image(
-    addresses: NDArray[np.uint64], pointers: NDArray[np.uint64], window: Segment, words: Words
+    addresses: NDArray[np.uint64], pointers: NDArray[np.uint64], window: BytesSegment, words: Words
 ) -> bool:
     """Return whether half of the symbols lie as near to the pointers as in one image.
 
@@ -301,7 +301,7 @@ def _can_share_image(
     return 2 * int(np.count_nonzero(words.wrap(addresses - low) < span)) >= len(addresses)
 
 
-def _likely_pointers(window: Segment, words: Words) -> NDArray[np.uint64]:
+def _likely_pointers(window: BytesSegment, words: Words) -> NDArray[np.uint64]:
     """Return the distinct words of an image that are probably pointers.
 
     They lie in the 64 MiB of the address space that most words lie in. Only words beside another such word, or beside a

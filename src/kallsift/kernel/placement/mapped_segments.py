@@ -19,7 +19,7 @@ from kallsift.arch.registry import segmented
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointers import PAGE, Words, list_heads
-from kallsift.memory.memory import Memory, Segment
+from kallsift.memory.memory import BytesSegment, Memory
 
 SYMBOL = "swapper_pg_dir"
 
@@ -74,7 +74,7 @@ class _Heads:
         return len(np.unique(self.firsts[back]))
 
 
-def with_mapped_segments(memory: Memory, placement: Placement, window: Segment) -> Placement:
+def with_mapped_segments(memory: Memory, placement: Placement, window: BytesSegment) -> Placement:
     """Return the placement of a running kernel with its page tables, if it has any.
 
     These are tables beside the windows that map its image.
@@ -113,7 +113,7 @@ def with_mapped_segments(memory: Memory, placement: Placement, window: Segment) 
     return found.with_checks(Check.that(CheckId.MAPPED_SEGMENTS, True, detail))
 
 
-def _heads(memory: Memory, placement: Placement, window: Segment, linear: range) -> _Heads:
+def _heads(memory: Memory, placement: Placement, window: BytesSegment, linear: range) -> _Heads:
     """Return words of the image that can be heads of lists through an address range."""
     words = placement.words
     found = list_heads(window, words, range(0, 0), linear)
@@ -123,7 +123,7 @@ def _heads(memory: Memory, placement: Placement, window: Segment, linear: range)
 
 
 def _roots(
-    memory: Memory, placement: Placement, window: Segment, shape: PagingMode
+    memory: Memory, placement: Placement, window: BytesSegment, shape: PagingMode
 ) -> Iterator[tuple[int, NDArray[np.bool_]]]:
     """Yield the possible addresses of a kernel's own top table of one format.
 

@@ -38,7 +38,7 @@ from kallsift.kernel.placement.pointers import (
     single_elements,
     words_around,
 )
-from kallsift.memory.memory import Memory, Segment
+from kallsift.memory.memory import BytesSegment, Memory
 
 LEAST_OWN = 3
 """Lowest number of pointers to functions beside a running kernel's lists, more than by chance."""
@@ -67,7 +67,7 @@ def _image(tables: Tables, placement: Placement, own: Targets) -> range:
 
 
 def with_mapping(
-    memory: Memory, tables: Tables, placement: Placement, window: Segment, own: Targets, *, is_running_only: bool
+    memory: Memory, tables: Tables, placement: Placement, window: BytesSegment, own: Targets, *, is_running_only: bool
 ) -> Placement:
     """Return the placement with the mapping of the tables, and the lists that close.
 
@@ -240,14 +240,14 @@ def _own_lists(memory: Memory, closed: Pointers, placement: Placement, own: Targ
     return hits.count >= LEAST_OWN + CHANCE * hits.by_chance
 
 
-def _part(window: Segment, image: range, placement: Placement) -> Segment:
+def _part(window: BytesSegment, image: range, placement: Placement) -> BytesSegment:
     """Return the part of the image that a window holds."""
     start = placement.virtual(window.start)
     if start > image.stop:  # the window reaches below address 0
         start -= placement.words.mask + 1
     low = max(0, image.start - start)
     high = max(low, image.stop - start)
-    return Segment(window.start + low, window.data[low:high])
+    return BytesSegment(window.start + low, window.data[low:high])
 
 
 def _mappings(memory: Memory, tables: Tables, placement: Placement) -> Iterator[tuple[str, int | None, Mapping]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kallsift.arch.paging import Mapping, translate
 from kallsift.arrays import distinct, frequent
-from kallsift.memory.memory import Memory, Segment
+from kallsift.memory.memory import BytesSegment, Memory
 from kallsift.threads import in_threads
 
 BEFORE, AFTER = 32 << 20, 64 << 20
@@ -140,7 +140,7 @@ class Votes:
 
 
 def _choose(
-    window: Segment, words: Words, chosen: Callable[[int, NDArray[np.unsignedinteger]], NDArray[np.intp]]
+    window: BytesSegment, words: Words, chosen: Callable[[int, NDArray[np.unsignedinteger]], NDArray[np.intp]]
 ) -> Pointers:
     """Return the aligned words at the indices that ``chosen`` gives for each chunk.
 
@@ -167,7 +167,7 @@ def _choose(
     return Pointers(np.concatenate(places), np.concatenate(values))
 
 
-def self_pointers(window: Segment, words: Words) -> Pointers:
+def self_pointers(window: BytesSegment, words: Words) -> Pointers:
     """Return the words whose distance from their own address is whole pages.
 
     These are self-pointers, and some words by chance.
@@ -184,7 +184,7 @@ def self_pointers(window: Segment, words: Words) -> Pointers:
     return _choose(window, words, chosen)
 
 
-def list_head_distances(window: Segment, words: Words, least: int = 16) -> Votes:
+def list_head_distances(window: BytesSegment, words: Words, least: int = 16) -> Votes:
     """Count the distances at which pairs of words are empty list heads.
 
     The distances need not be whole pages. Both words of an empty head (``struct list_head``, include/linux/types.h)
@@ -210,7 +210,7 @@ def distances(pointers: Pointers, words: Words, least: int = 16) -> Votes:
     return Votes.of(distance[distance & np.uint64(PAGE - 1) == 0], least)
 
 
-def pointers_between(window: Segment, words: Words, low: int, high: int) -> Pointers:
+def pointers_between(window: BytesSegment, words: Words, low: int, high: int) -> Pointers:
     """Return the words from ``low`` to ``high``."""
     word = words.dtype.newbyteorder("=").type
     lowest, span = word(low), word(min(high - low, words.mask))
@@ -232,7 +232,7 @@ def outside_of(pointers: Chosen, ranges: Iterable[tuple[int, int]]) -> Chosen:
     return replace(pointers, **{each.name: getattr(pointers, each.name)[keep] for each in fields(pointers)})
 
 
-def list_heads(window: Segment, words: Words, image: range, linear: range) -> ListHeads:
+def list_heads(window: BytesSegment, words: Words, image: range, linear: range) -> ListHeads:
     """Return words that can begin a list's head.
 
     They and the words behind them are aligned and point outside of the image.

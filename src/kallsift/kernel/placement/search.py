@@ -73,7 +73,7 @@ def placements(
     """
     words = Words(tables.word_size, tables.byte_order)
     facts = shared.facts(memory.around(tables.array_address, BEFORE, AFTER), words)
-    if tables.array.adrift:
+    if tables.array.needs_base:
         for based, base_check in with_base(memory, tables, facts):
             found = placements(memory, based, shared, is_running_only=is_running_only, is_wanted=is_wanted)
             for placement in found:
@@ -92,7 +92,7 @@ def _ways(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[Iterat
         return
     yield self_pointer_candidates(facts)
     yield image_candidates(memory, tables, facts)
-    if memory.image is not None and tables.layout is Layout.USUAL:  # too slow for each table of a dump
+    if memory.image is not None and tables.layout is Layout.ADJACENT:  # too slow for each table of a dump
         yield pointer_candidates(tables, facts)
         yield string_candidates(tables, facts)
 

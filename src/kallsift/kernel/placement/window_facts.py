@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 MAX_KEPT = 2
 """Highest number of windows whose facts are kept: that of the tables that are followed, and one of other bounds."""
@@ -30,7 +30,7 @@ Fact = TypeVar("Fact")
 class _Known:
     """The facts of some bytes; the bytes are kept so that no others can get their place in this computer's memory."""
 
-    window: Segment
+    window: BytesSegment
     facts: dict[Hashable, Any] = field(default_factory=dict)
 
 
@@ -43,7 +43,7 @@ class WindowFacts:
         words: size and byte order of its words.
     """
 
-    window: Segment
+    window: BytesSegment
     words: Words
     _known: _Known
 
@@ -87,7 +87,7 @@ class SharedWindows:
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[int, int], _Known] = OrderedDict()
 
-    def facts(self, window: Segment, words: Words) -> WindowFacts:
+    def facts(self, window: BytesSegment, words: Words) -> WindowFacts:
         """Return the facts of a window, read as words of one kind."""
         key = window.data.ctypes.data, window.size
         if key not in self._known:

@@ -21,7 +21,7 @@ from kallsift.kernel.placement.placement import Placement, is_near
 from kallsift.kernel.placement.pointer_targets import SHIFTS, Targets, has_code_bit, leads_to_symbol, targets
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, Pointers, Words, outside_of, pointers_between
 from kallsift.kernel.placement.window_facts import SharedWindows, WindowFacts
-from kallsift.memory.memory import Memory, Segment
+from kallsift.memory.memory import BytesSegment, Memory
 
 WORD_SIZES = (8, 4)
 """Bytes of a word, the likelier first."""
@@ -100,7 +100,7 @@ def _all_votes(facts: WindowFacts, tables: Tables, placement: Placement, own: Ta
     return votes if votes.word_size is not None else _votes(window, words, placement, pointers, own)
 
 
-def _votes(window: Segment, words: Words, placement: Placement, pointers: Pointers, own: Targets) -> WordVotes:
+def _votes(window: BytesSegment, words: Words, placement: Placement, pointers: Pointers, own: Targets) -> WordVotes:
     """Return the votes of some words of four bytes.
 
     Args:
@@ -168,7 +168,9 @@ def word_size_check(memory: Memory, tables: Tables, placement: Placement, shared
     return Check(CheckId.WORD_SIZE, Outcome.ABSENT, "too few pointers to symbols tell how wide words are")
 
 
-def _upper_halves(window: Segment, words: Words, placement: Placement, places: NDArray[np.uint64]) -> NDArray[np.int64]:
+def _upper_halves(
+    window: BytesSegment, words: Words, placement: Placement, places: NDArray[np.uint64]
+) -> NDArray[np.int64]:
     """Return the upper half of the 8-byte word at each place that is a lower half.
 
     -1 where the place is no lower half.

@@ -20,7 +20,7 @@ import numpy as np
 
 from kallsift.kernel.placement.pointers import PAGE
 from kallsift.kernel.ram.iomem import BATCH, MAX_ADDRESS, MAX_MAPS, MAX_RANGES, RamMap, fitted
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 
 Ranges = frozenset[tuple[int, int]]
 """First and last addresses."""
@@ -55,7 +55,7 @@ MAX_LISTS = 1 << 8
 """Highest number of lists that are read, for tables and for log lines each; a machine has some dozens."""
 
 
-def firmware_maps(ram: Segment) -> Iterator[RamMap]:
+def firmware_maps(ram: BytesSegment) -> Iterator[RamMap]:
     """Yield ways to lay out bare RAM by the firmware's lists.
 
     Those that are exactly as large as the RAM come first.
@@ -79,7 +79,7 @@ def _without_first_page(ranges: Ranges) -> Ranges:
     return frozenset((max(first, PAGE), last) for first, last in ranges if last >= PAGE)
 
 
-def _tables(ram: Segment) -> Iterator[Ranges]:
+def _tables(ram: BytesSegment) -> Iterator[Ranges]:
     """Yield the RAM that each table lists.
 
     For each table there are two lists: all of its entries, and as many as the number in front of it says.
@@ -110,7 +110,7 @@ def _tables(ram: Segment) -> Iterator[Ranges]:
             yield frozenset((start, start + length - 1) for start, length, _ in held.tolist())
 
 
-def _entries(ram: Segment, low: int, high: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+def _entries(ram: BytesSegment, low: int, high: int) -> np.ndarray[tuple[int], np.dtype[np.void]]:
     data = ram.read(low, low + (high - low) // ENTRY.itemsize * ENTRY.itemsize)
     return np.ascontiguousarray(data).view(ENTRY)
 
@@ -130,7 +130,7 @@ def _in_order(entries: np.ndarray[tuple[int], np.dtype[np.void]], step: int, anc
     return int(wrong[0]) if len(wrong) else len(entries)
 
 
-def _logged(ram: Segment) -> Iterator[Ranges]:
+def _logged(ram: BytesSegment) -> Iterator[Ranges]:
     """Yield the RAM that each list of lines in a log gives, in any copy of the log."""
     own: list[tuple[int, int]] = []
     last_place, last_kind = 0, False
@@ -145,7 +145,7 @@ def _logged(ram: Segment) -> Iterator[Ranges]:
         yield frozenset(own)
 
 
-def _lines(ram: Segment) -> Iterator[tuple[int, bool, int, int]]:
+def _lines(ram: BytesSegment) -> Iterator[tuple[int, bool, int, int]]:
     """Yield the lines of the log about RAM.
 
     Yields:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kernel.placement.pointers import PAGE, Words
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from kallsift.memory.ram_layouts import Piece
 from kallsift.threads import in_threads
 
@@ -67,7 +67,7 @@ class RamMap(NamedTuple):
     teller: str = "this kernel's own resources"
 
 
-def ram_maps(ram: Segment) -> Iterator[RamMap]:
+def ram_maps(ram: BytesSegment) -> Iterator[RamMap]:
     """Ways to lay out bare RAM as resources in it have it, first those that are exactly as large as it is."""
     places = _flags(ram)
     found = {
@@ -76,7 +76,7 @@ def ram_maps(ram: Segment) -> Iterator[RamMap]:
     yield from islice(sorted(found.values(), key=lambda each: each.missing), MAX_MAPS)
 
 
-def _maps(ram: Segment, flags: NDArray[np.int64], words: Words, address: int) -> Iterator[RamMap]:
+def _maps(ram: BytesSegment, flags: NDArray[np.int64], words: Words, address: int) -> Iterator[RamMap]:
     """Yield the maps that resources of one shape give, one for each of their names.
 
     ``flags`` are the offsets of their flags.
@@ -142,7 +142,7 @@ def _around_hole(ranges: tuple[Piece, ...], size: int) -> tuple[Piece, ...]:
     return Piece(0, 0, below), Piece(below, FOUR_GIB, ranges[-1].size)
 
 
-def _flags(ram: Segment) -> dict[str, NDArray[np.int64]]:
+def _flags(ram: BytesSegment) -> dict[str, NDArray[np.int64]]:
     """The offsets of words of 4 bytes that are the flags of RAM, by their byte order.
 
     Addresses of RAM are multiples of 4, so these are.

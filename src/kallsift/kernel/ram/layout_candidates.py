@@ -20,7 +20,7 @@ from kallsift.kallsyms.evidence import Check, CheckId
 from kallsift.kernel.kernel import Kernel, State
 from kallsift.kernel.ram.firmware_memory_map import firmware_maps
 from kallsift.kernel.ram.iomem import NAME, ram_maps
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 from kallsift.memory.ram_layouts import LAYOUTS, Piece
 
 MAX_TOLD = 8
@@ -71,7 +71,7 @@ def arrangements(memory: Memory) -> Iterator[Arrangement]:
     if memory.space is not AddressSpace.PHYSICAL or memory.image or len(memory.segments) != 1:
         return
     (ram,) = memory.segments
-    if not isinstance(ram, Segment) or ram.start:
+    if not isinstance(ram, BytesSegment) or ram.start:
         return
     maps = tuple(ram_maps(ram))
     if all(each.missing for each in maps):
@@ -97,8 +97,8 @@ def placed(memory: Memory, kernel: Kernel | None) -> Memory:
     return replace(kernel.memory, hints=memory.hints)
 
 
-def _arranged(memory: Memory, ram: Segment, pieces: tuple[Piece, ...], check: CheckId, detail: str) -> Arrangement:
-    segments = tuple(Segment(piece.address, ram.read(piece.offset, piece.offset + piece.size)) for piece in pieces)
+def _arranged(memory: Memory, ram: BytesSegment, pieces: tuple[Piece, ...], check: CheckId, detail: str) -> Arrangement:
+    segments = tuple(BytesSegment(piece.address, ram.read(piece.offset, piece.offset + piece.size)) for piece in pieces)
     parts = [f"{piece.size:#x} bytes at {piece.address:#x}" for piece in pieces]
     more = [f"and {len(parts) - MAX_TOLD} more"] if len(parts) > MAX_TOLD else []
     said = Check.that(check, True, f"{detail} {', '.join(parts[:MAX_TOLD] + more)}")

@@ -25,7 +25,7 @@ from kallsift.kernel.placement.distances import empty_head_distances
 from kallsift.kernel.placement.placement import is_near
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, PAGE, Words
 from kallsift.kernel.recovery.candidates import SharedWork, best_at, word_sizes
-from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
 
 MAX_HEADER = 1 << 16
 """Highest number of bytes in front of an image that count as its header; if there are more, they are other files."""
@@ -42,7 +42,7 @@ def flat_image(memory: Memory) -> Memory | None:
 
     It can be one if it is a file without a header of its own, or a flat image that headers around it name.
     """
-    if len(memory.segments) != 1 or not isinstance(memory.segments[0], Segment):
+    if len(memory.segments) != 1 or not isinstance(memory.segments[0], BytesSegment):
         return None
     if memory.image is not None:
         return memory if memory.space is AddressSpace.FILE else None
@@ -97,7 +97,7 @@ def without_headers(memory: Memory) -> Memory | None:
     if memory.image is None or memory.image.whole is None:
         return None
     facts = ImageFacts((memory.container,), memory.image.offset, memory.image.architecture)
-    return replace(memory, space=AddressSpace.FILE, segments=(Segment(0, memory.image.whole),), image=facts)
+    return replace(memory, space=AddressSpace.FILE, segments=(BytesSegment(0, memory.image.whole),), image=facts)
 
 
 def image_around(memory: Memory, place: int, tokens: TokenTable, shared: SharedWork) -> Kernel | None:
@@ -127,12 +127,12 @@ def image_around(memory: Memory, place: int, tokens: TokenTable, shared: SharedW
 def cut_before(memory: Memory, size: int) -> Memory:
     """Return a flat image without its first bytes; the next byte is at address 0."""
     segment = memory.segments[0]
-    assert isinstance(segment, Segment)
+    assert isinstance(segment, BytesSegment)
     assert memory.image is not None
     facts = replace(memory.image, skipped=memory.image.skipped + segment.start + size)
     if size:
         facts = replace(facts, base=None)
-    return replace(memory, segments=(Segment(0, segment.data[size:]),), image=facts)
+    return replace(memory, segments=(BytesSegment(0, segment.data[size:]),), image=facts)
 
 
 def _cuts(memory: Memory, place: int, tokens: TokenTable, shared: SharedWork) -> Iterator[int]:
@@ -158,7 +158,7 @@ def _cuts(memory: Memory, place: int, tokens: TokenTable, shared: SharedWork) ->
     yield from (phase for phase in phases if phase not in given and phase <= place)
 
 
-def _surrounded(memory: Memory, place: int, tokens: TokenTable) -> tuple[Segment, TokenTable]:
+def _surrounded(memory: Memory, place: int, tokens: TokenTable) -> tuple[BytesSegment, TokenTable]:
     segment = memory.around(place, BEFORE, AFTER)
     return segment, moved(tokens, place - segment.start - tokens.offset)
 

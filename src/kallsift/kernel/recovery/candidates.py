@@ -19,19 +19,19 @@ from kallsift.kernel.checks.landmarks import landmark_checks, nearest_banner, re
 from kallsift.kernel.checks.processes import processes_check
 from kallsift.kernel.checks.vmcoreinfo import vmcoreinfo_check
 from kallsift.kernel.cross_checks.held_twice import held_twice
-from kallsift.kernel.kernel import Kernel, State, TablePlace
+from kallsift.kernel.kernel import Kernel, State, TableLocation
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointers import AFTER, BEFORE
 from kallsift.kernel.placement.search import placements
 from kallsift.kernel.placement.window_facts import SharedWindows
 from kallsift.kernel.placement.word_size import WORD_SIZES, word_size_check
-from kallsift.kernel.recovery.interpretations import Readings
+from kallsift.kernel.recovery.interpretations import Interpretations
 from kallsift.kernel.recovery.kaslr import kaslr_slide
 from kallsift.kernel.recovery.ranking import Ranking, is_seen
 from kallsift.kernel.recovery.unplaced import is_seamless
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 
-Solver = Callable[[Segment, TokenTable, Sequence[int], Attempt], Iterator[Tables]]
+Solver = Callable[[BytesSegment, TokenTable, Sequence[int], Attempt], Iterator[Tables]]
 """A function that finds all tables around a token table for words of some sizes."""
 
 MAX_CANDIDATES = 256
@@ -60,7 +60,7 @@ def placement_cost(memory: Memory) -> int:
 
 
 def best_at(
-    memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, shared: SharedWork
+    memory: Memory, segment: BytesSegment, tokens: TokenTable, attempt: Attempt, shared: SharedWork
 ) -> Kernel | None:
     """Return the best of the kernels that one token table can belong to.
 
@@ -70,7 +70,7 @@ def best_at(
     return best_of(memory, found, attempt, shared)
 
 
-def running_at(memory: Memory, segment: Segment, tokens: TokenTable, shared: SharedWork) -> Kernel | None:
+def running_at(memory: Memory, segment: BytesSegment, tokens: TokenTable, shared: SharedWork) -> Kernel | None:
     """Return the best of the running kernels that a token table can belong to.
 
     Other kernels are not judged.
@@ -101,24 +101,26 @@ def best_of(
         is_running_only: whether only kernels that run are wanted.
     """
     ranking = Ranking(memory.hints.word_size)
-    scattered = Readings(memory)
+    scattered = Interpretations(memory)
     cost = placement_cost(memory)
     for number, tables in enumerate(islice(candidates, MAX_CANDIDATES)):
         if not number and attempt.budget is not None:
             attempt.budget.spend(cost)
         elif not attempt.can_afford("ways to read tables", cost):
             break
-        if not _is_wanted(memory, tables, attempt) or (tables.array.adrift and ranking.has_proven(tables.word_size)):
+        if not _is_wanted(memory, tables, attempt) or (
+            tables.array.needs_base and ranking.has_proven(tables.word_size)
+        ):
             # an array whose base was read is preferred to one whose base must be found
             continue
-        if tables.layout is Layout.LOOSE and scattered.unmistakable:
+        if tables.layout is Layout.AMBIGUOUS and scattered.is_unambiguous:
             break
         found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
         attempt.is_seamless |= is_seamless(tables)
         attempt.reached(4, Step.PLACEMENT, f"{found}, but nothing tells where they are mapped")
         has_place = False
         # of tables that lie as usual there are few readings, of others many
-        is_wanted = None if tables.layout is Layout.USUAL else partial(_agrees, memory, tables)
+        is_wanted = None if tables.layout is Layout.ADJACENT else partial(_agrees, memory, tables)
         found_at = placements(memory, tables, shared.windows, is_running_only=is_running_only, is_wanted=is_wanted)
         for placement in found_at:
             has_place = True
@@ -132,7 +134,7 @@ def best_of(
                 failed = next(check for check in landmarks if check.outcome is Outcome.FAILED)
                 attempt.reached(5, Step.LANDMARKS, f"{found}, but {failed.name} {failed.detail}")
                 continue
-            if tables.layout is not Layout.USUAL:
+            if tables.layout is not Layout.ADJACENT:
                 if not scattered.add(tables, placement, landmarks):
                     attempt.reached(5, Step.LANDMARKS, f"{found}, but nothing that they name or point at bears it out")
                 continue
@@ -140,12 +142,12 @@ def best_of(
             if ranking.add(kernel, placement.hits):
                 return kernel
             attempt.has_landmarks |= is_seen(kernel)
-        if not has_place and tables.layout is Layout.USUAL and len(attempt.unplaced) < MAX_UNPLACED:
+        if not has_place and tables.layout is Layout.ADJACENT and len(attempt.unplaced) < MAX_UNPLACED:
             attempt.unplaced.append(tables)
-    clearest = scattered.clearest()
-    if clearest is None:
+    best = scattered.best()
+    if best is None:
         return ranking.best()
-    return _kernel(memory, clearest.tables, clearest.placement, clearest.landmarks)
+    return _kernel(memory, best.tables, best.placement, best.landmarks)
 
 
 def _agrees(memory: Memory, tables: Tables, placement: Placement) -> bool:
@@ -162,7 +164,7 @@ def _is_wanted(memory: Memory, tables: Tables, attempt: Attempt) -> bool:
     return False
 
 
-def surrounded(memory: Memory, near: Segment, tokens: TokenTable) -> tuple[Segment, TokenTable]:
+def surrounded(memory: Memory, near: BytesSegment, tokens: TokenTable) -> tuple[BytesSegment, TokenTable]:
     """Return the part of the memory that an image around a token table can take.
 
     With it comes the token table at its offset there.
@@ -224,7 +226,7 @@ def _kernel(memory: Memory, tables: Tables, placement: Placement, landmarks: tup
         banner=banner,
         encoding=tables.array.encoding.name,
         tables=tuple(
-            TablePlace(name, PhysicalAddress(place), VirtualAddress(placement.virtual(place)), size)
+            TableLocation(name, PhysicalAddress(place), VirtualAddress(placement.virtual(place)), size)
             for name, place, size in tables.places
         ),
         virtual_base=base,

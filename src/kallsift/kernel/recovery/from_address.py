@@ -20,7 +20,7 @@ from kallsift.kernel.checks.cpu_registers import KERNEL_HALF, MOST_GATES, POSITI
 from kallsift.kernel.checks.landmarks import MAX_BANNER
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.recovery.search import Progress, recover
-from kallsift.memory.on_demand import PAGE, Fetched
+from kallsift.memory.on_demand import PAGE, OnDemandMemory
 
 STEP = 1 << 20
 """Bytes of one step of the search."""
@@ -38,8 +38,8 @@ OVERLAP = 2 * MAX_TABLE + INDEX_SIZE
 LANDMARKS = ("linux_banner", "__start_BTF")
 
 
-def recover_near(
-    fetched: Fetched, *addresses: int, widest: int = REACHES[-1], progress: Progress | None = None
+def recover_from_address(
+    fetched: OnDemandMemory, *addresses: int, widest: int = REACHES[-1], progress: Progress | None = None
 ) -> Kernel:
     """Recover the kernel whose text contains some addresses, or lies near them.
 
@@ -66,7 +66,7 @@ def recover_near(
     raise failure
 
 
-def anchors(fetched: Fetched) -> Iterator[int]:
+def anchors(fetched: OnDemandMemory) -> Iterator[int]:
     """Yield addresses in the kernel's text that registers give, the surest first."""
     for name in POSITIONS:
         for cpu in fetched.hints.cpus:
@@ -83,7 +83,7 @@ def anchors(fetched: Fetched) -> Iterator[int]:
         yield from (int(value) for value in x86.handlers(table, 8)[:1] if value >= KERNEL_HALF)
 
 
-def _recover_from(fetched: Fetched, address: int, widest: int, progress: Progress | None) -> Kernel:
+def _recover_from(fetched: OnDemandMemory, address: int, widest: int, progress: Progress | None) -> Kernel:
     failure: RecoveryError | None = None
     for place in _token_tables(fetched, address, progress):
         for reach in REACHES:
@@ -103,7 +103,7 @@ def _recover_from(fetched: Fetched, address: int, widest: int, progress: Progres
     )
 
 
-def _token_tables(fetched: Fetched, address: int, progress: Progress | None) -> Iterator[int]:
+def _token_tables(fetched: OnDemandMemory, address: int, progress: Progress | None) -> Iterator[int]:
     """Yield the addresses of token tables, those above the given address first.
 
     Read-only data follow the text.
@@ -121,7 +121,7 @@ def _token_tables(fetched: Fetched, address: int, progress: Progress | None) -> 
                     yield near.start + tokens.offset
 
 
-def _steps(fetched: Fetched, start: int, progress: Progress | None) -> Iterator[int]:
+def _steps(fetched: OnDemandMemory, start: int, progress: Progress | None) -> Iterator[int]:
     """Yield the address ranges of `STEP` bytes that hold something.
 
     The search goes upwards from ``start``, then downwards.
@@ -143,7 +143,7 @@ def _steps(fetched: Fetched, start: int, progress: Progress | None) -> Iterator[
                 missing += STEP
 
 
-def _with_landmarks(fetched: Fetched, kernel: Kernel) -> Kernel:
+def _with_landmarks(fetched: OnDemandMemory, kernel: Kernel) -> Kernel:
     """Return the kernel with the evidence of its landmarks and registers.
 
     These may lie outside of the bytes that were read before.

@@ -19,7 +19,7 @@ from kallsift.budget import WorkBudget
 from kallsift.kernel.placement.distances import MAX_EMPTY_HEADS
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words, list_head_distances
 from kallsift.kernel.placement.word_size import WORD_SIZES
-from kallsift.memory.memory import Memory, Segment
+from kallsift.memory.memory import BytesSegment, Memory
 
 FRAME = 2 << 20
 """Bytes of a large page."""
@@ -57,7 +57,7 @@ def head_ranks(memory: Memory, addresses: Sequence[int], budget: WorkBudget) -> 
             low, high = max(0, number * FRAME - stretch.start), min(stretch.size, (number + 1) * FRAME - stretch.start)
             if stretch.blank(low, high) or not budget.take("token tables", FRAME_PASSES * (high - low), count=0):
                 continue
-            segment = Segment(stretch.start + low, stretch.read(low, high))
+            segment = BytesSegment(stretch.start + low, stretch.read(low, high))
             for words in FORMS if segment.data.any() else ():
                 for distance, _ in list_head_distances(segment, words, MIN_HEADS).most_frequent(MAX_EMPTY_HEADS):
                     frames[words, distance].append(number)

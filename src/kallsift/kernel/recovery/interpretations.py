@@ -35,7 +35,7 @@ addresses."""
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class Interpretation:
     """One way to read the tables.
 
     Attributes:
@@ -56,24 +56,24 @@ class Reading:
         return self.placement.hits + self.exports
 
     @property
-    def borne_out(self) -> bool:
+    def is_confirmed(self) -> bool:
         """Whether pointers and, if the array could lie elsewhere, a landmark confirm it."""
         return CheckId.POINTERS_TO_SYMBOLS in self._passed and (self._exact or bool(self._passed & LANDMARKS))
 
     @property
-    def unmistakable(self) -> bool:
+    def is_unambiguous(self) -> bool:
         """Whether array and names end together, and landmarks show that they match."""
-        return self.borne_out and self._exact and bool(self._passed & LANDMARKS) and proven(self.landmarks)
+        return self.is_confirmed and self._exact and bool(self._passed & LANDMARKS) and proven(self.landmarks)
 
     @property
     def _exact(self) -> bool:
-        return self.tables.layout is Layout.EXACT
+        return self.tables.layout is Layout.BOUNDED
 
     @cached_property
     def _passed(self) -> set[CheckId]:
         return {check.name for check in (*self.placement.checks, *self.landmarks) if check.outcome is Outcome.PASSED}
 
-    def rivals(self, other: Reading) -> bool:
+    def rivals(self, other: Interpretation) -> bool:
         """Tell whether it differs from another reading, and is almost as well confirmed.
 
         A reading that stops before the common end of names and addresses does not differ.
@@ -87,12 +87,12 @@ class Reading:
         )
 
 
-class Readings:
+class Interpretations:
     """All readings of one kernel's tables that were found so far."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._found: list[Reading] = []
+        self._found: list[Interpretation] = []
         self._exports: dict[tuple[Words, int], Exports] = {}
 
     def add(self, tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> bool:
@@ -106,17 +106,17 @@ class Readings:
             landmarks = (*landmarks, Check.that(CheckId.EXPORTS, agreeing >= MOST * (agreeing + contrary), detail))
         if tables.rivals:
             landmarks = (*landmarks, _names_check(tables, placement, landmarks, exports))
-        reading = Reading(tables, placement, landmarks, agreeing)
-        if reading.borne_out:
+        reading = Interpretation(tables, placement, landmarks, agreeing)
+        if reading.is_confirmed:
             self._found.append(reading)
-        return reading.borne_out
+        return reading.is_confirmed
 
     @property
-    def unmistakable(self) -> bool:
+    def is_unambiguous(self) -> bool:
         """Whether one of them makes those that are less exact unnecessary."""
-        return any(reading.unmistakable for reading in self._found)
+        return any(reading.is_unambiguous for reading in self._found)
 
-    def clearest(self) -> Reading | None:
+    def best(self) -> Interpretation | None:
         """Return the reading that is confirmed best, or None.
 
         It is not proven if another one is almost as well confirmed. None if there is no reading.
@@ -126,7 +126,7 @@ class Readings:
         if not wanted:
             return None
         # an array whose base was read is preferred to one whose base had to be found
-        best = max(wanted, key=lambda reading: (reading.weight, not reading.tables.array.adrift))
+        best = max(wanted, key=lambda reading: (reading.weight, not reading.tables.array.needs_base))
         rivals = sum(reading.rivals(best) for reading in self._found)
         if not rivals:
             return best

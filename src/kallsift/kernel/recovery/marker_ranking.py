@@ -20,7 +20,7 @@ from kallsift.kallsyms.format.markers import GROUP, Markers, find_markers
 from kallsift.kallsyms.format.name_stream import is_group
 from kallsift.kallsyms.format.token_table import MAX_PADDING, MAX_TABLE
 from kallsift.kallsyms.solvers.adjacent import MARKERS_WITHIN
-from kallsift.memory.memory import Memory, Stretch
+from kallsift.memory.memory import Memory, Segment
 
 BLOCK = MARKERS_WITHIN
 """Bytes whose markers are counted together."""
@@ -138,7 +138,7 @@ def _beginnings(before: NDArray[np.uint8], groups: int, skipped: int, byte_order
             yield behind + int(filled[0])
 
 
-def _aligned(stretch: Stretch, low: int) -> tuple[int, NDArray[np.uint8]]:
+def _aligned(stretch: Segment, low: int) -> tuple[int, NDArray[np.uint8]]:
     """Return the address and the bytes of a stretch's part of a block.
 
     They begin at the first address that is a multiple of 8.

@@ -16,7 +16,7 @@ from kallsift.kernel.kernel import Kernel, Role, State
 from kallsift.kernel.recovery.candidates import SharedWork, best_at, surrounded
 from kallsift.kernel.recovery.rivals import copies, is_inhabited, settled
 from kallsift.kernel.recovery.roles import crash_memory, role_of
-from kallsift.memory.memory import Memory, Segment, sorted_segments
+from kallsift.memory.memory import BytesSegment, Memory, sorted_segments
 
 NEAR = 2 * MAX_TABLE
 """Bytes below and above its digits that contain a token table with the index behind it."""
@@ -66,7 +66,7 @@ def _tokens_of(kernel: Kernel) -> int:
     return next((table for table in kernel.tables if table.name == "token_table"), kernel.tables[0]).physical
 
 
-def tables_at(memory: Memory, low: int, high: int | None = None) -> Iterator[tuple[Segment, TokenTable]]:
+def tables_at(memory: Memory, low: int, high: int | None = None) -> Iterator[tuple[BytesSegment, TokenTable]]:
     """Yield the token tables whose digits lie in an address range.
 
     Each comes with its surroundings. Without ``high``, the range ends where the digits of a table that begins at
@@ -74,7 +74,7 @@ def tables_at(memory: Memory, low: int, high: int | None = None) -> Iterator[tup
     """
     high = low + NEAR if high is None else high
     parts = [
-        Segment(max(low, held.start), held.read(max(0, low - held.start), max(0, high - held.start)))
+        BytesSegment(max(low, held.start), held.read(max(0, low - held.start), max(0, high - held.start)))
         for held in memory.between(low, high)
     ]
     for part, runs in digit_runs(replace(memory, segments=sorted_segments(parts))):

@@ -18,9 +18,9 @@ from kallsift.kernel.checks.cpu_registers import KERNEL_HALF, POSITIONS
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.recovery import search as at_once
 from kallsift.kernel.recovery.search import Progress
-from kallsift.memory.lazy_segment import Cache, Stored
+from kallsift.memory.lazy_segment import Cache, LazySegment
 from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory
-from kallsift.memory.on_demand import PAGE, Fetched
+from kallsift.memory.on_demand import PAGE, OnDemandMemory
 
 HIGHEST = 1 << 52
 """Physical addresses lie below this."""
@@ -89,24 +89,24 @@ def _looked_at(memory: Memory, look: Callable[[Memory], tuple[Kernel, ...]]) -> 
     return look(replace(memory.refreshed(), hints=memory.hints))
 
 
-def _recover_fetched(fetched: Fetched, hints: Hints, progress: Progress | None) -> Kernel:
+def _recover_fetched(fetched: OnDemandMemory, hints: Hints, progress: Progress | None) -> Kernel:
     """Recover the kernel that the processor sees.
 
     If the processor runs a user's program, this is the kernel that it will see when it leaves the program.
     """
-    from kallsift.kernel.recovery.from_address import recover_near
+    from kallsift.kernel.recovery.from_address import recover_from_address
 
     fetched = fetched.with_hints(hints)
     for view in (*_kernel_halves(fetched), fetched):
         try:
-            return recover_near(view, progress=progress)
+            return recover_from_address(view, progress=progress)
         except RecoveryError as error:
             failure = error
     message = str(failure).removeprefix(f"{failure.step}: ")
     raise RecoveryError(failure.step, "; ".join(filter(None, (message, fetched.advice))))
 
 
-def _kernel_halves(fetched: Fetched) -> Iterator[Fetched]:
+def _kernel_halves(fetched: OnDemandMemory) -> Iterator[OnDemandMemory]:
     """Yield the virtual memory that processors will see when they enter the kernel.
 
     This is for processors that run a user's program.
@@ -145,7 +145,7 @@ def _mapped_in_kernel(cpu: CpuState) -> Iterator[int]:
     return (value for value in values if value >= KERNEL_HALF)
 
 
-def through_tables(physical: Fetched, mode: PagingMode, root: int, cpus: tuple[CpuState, ...]) -> Fetched:
+def through_tables(physical: OnDemandMemory, mode: PagingMode, root: int, cpus: tuple[CpuState, ...]) -> OnDemandMemory:
     """Return virtual memory by page tables in physical memory read on demand.
 
     Args:
@@ -154,7 +154,7 @@ def through_tables(physical: Fetched, mode: PagingMode, root: int, cpus: tuple[C
         root: physical address of the top-level table.
         cpus: the processors' registers.
     """
-    pages = Stored(0, PAGE, HIGHEST, lambda number: physical.bytes_at(number * PAGE, PAGE).copy(), Cache(1 << 20))
+    pages = LazySegment(0, PAGE, HIGHEST, lambda number: physical.bytes_at(number * PAGE, PAGE).copy(), Cache(1 << 20))
     tables = Memory(physical.source, "read on request", AddressSpace.PHYSICAL, (pages,))
 
     def read(address: int, size: int) -> bytes | None:
@@ -169,4 +169,4 @@ def through_tables(physical: Fetched, mode: PagingMode, root: int, cpus: tuple[C
         except UnmappedError:
             return None
 
-    return Fetched(read, source=physical.source, hints=replace(physical.hints, cpus=cpus))
+    return OnDemandMemory(read, source=physical.source, hints=replace(physical.hints, cpus=cpus))

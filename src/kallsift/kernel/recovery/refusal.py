@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kallsift.memory.memory import Memory, Segment, printable
+from kallsift.memory.memory import BytesSegment, Memory, printable
 
 MARK = b"kallsyms_"
 """Beginning of strings in every kernel with a symbol table: names of functions and of exports."""
@@ -21,7 +21,7 @@ def recognised(memory: Memory) -> str | None:
     Args:
         memory: an image that was unpacked, or a file without a header.
     """
-    parts = [segment.read() for segment in memory.segments if isinstance(segment, Segment)]
+    parts = [segment.read() for segment in memory.segments if isinstance(segment, BytesSegment)]
     found = next((match for data in parts if (match := _VERSION.search(data.data))), None)
     if found is None:
         return None

@@ -16,7 +16,7 @@ from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.checks.cpu_registers import REGISTER_CHECKS
 from kallsift.kernel.kernel import Kernel, Role, State
-from kallsift.memory.memory import AddressSpace, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment
 
 ALIGNMENT = 2 << 20
 """Alignment in bytes of loaded images, so copies of a table lie at the same offset from a multiple of it."""
@@ -50,7 +50,7 @@ def copies(kernel: Kernel) -> tuple[int, ...]:
     found: list[int] = []
     for segment in kernel.memory.segments:
         # a packed segment would have to be unpacked as a whole
-        if not isinstance(segment, Segment):
+        if not isinstance(segment, BytesSegment):
             continue
         first = segment.start + (table.physical - segment.start) % step
         # only stored parts are searched: a hole of a sparse file holds no copy

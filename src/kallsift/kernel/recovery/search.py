@@ -34,10 +34,10 @@ from kallsift.kernel.recovery.candidates import (
 from kallsift.kernel.recovery.others import beside_others, tables_at, with_role
 from kallsift.kernel.recovery.rivals import settled
 from kallsift.kernel.recovery.roles import may_lack_hole, ram_end
-from kallsift.kernel.recovery.search_order import likely_ranges
+from kallsift.kernel.recovery.search_order import priority_ranges
 from kallsift.kernel.recovery.token_search import NEAR, TokenSearch
 from kallsift.kernel.recovery.unplaced import unplaced_kernel
-from kallsift.memory.memory import Memory, Segment
+from kallsift.memory.memory import BytesSegment, Memory
 
 # Modules that are needed only if the usual tables lead to no proven kernel are imported where they are used: to import
 # all of them takes as long as to recover an undamaged kernel.
@@ -67,7 +67,7 @@ MAX_IMAGES = 16
 MAX_HARDER = 64
 """Highest number of token tables that are followed further although no usual tables are around them."""
 
-_Harder = tuple[Segment, TokenTable, Attempt]
+_Harder = tuple[BytesSegment, TokenTable, Attempt]
 """What is near a token table, the table, and how far it led."""
 
 WITH_NAMES = 2
@@ -95,7 +95,7 @@ def recover(memory: Memory, *, progress: Progress | None = None, budget: WorkBud
     failed: list[Attempt] = []
     met: list[Kernel] = []
     budget = budget or WorkBudget.of(memory.stored_size)
-    search = _Search(memory, failed, budget, progress, likely_ranges(memory), met)
+    search = _Search(memory, failed, budget, progress, priority_ranges(memory), met)
     for kernel in map(as_built, search.kernels()):
         if kernel.proven:
             kernel = _with_all_ram(memory, kernel)
@@ -122,7 +122,7 @@ def recover_all(
     failed: list[Attempt] = []
     budget = budget or WorkBudget.of(memory.stored_size)
     # the kernel that runs first: what is left of the budget is for the others
-    kernels = map(as_built, _Search(memory, failed, budget, progress, likely_ranges(memory)).kernels())
+    kernels = map(as_built, _Search(memory, failed, budget, progress, priority_ranges(memory)).kernels())
     found = [with_role(_with_all_ram(memory, kernel)) for kernel in kernels]
     return _ranked(memory, settled(found), failed, budget)
 
@@ -197,8 +197,8 @@ class _Search:
     def usual(self) -> Iterator[Kernel]:
         """Yield kernels whose tables lie as usual, wherever these belong."""
         memory, budget, shared = self.memory, self.budget, self.shared
-        unmapped: list[tuple[Segment, TokenTable, Kernel]] = []
-        bare: list[tuple[Segment, TokenTable, Kernel]] = []
+        unmapped: list[tuple[BytesSegment, TokenTable, Kernel]] = []
+        bare: list[tuple[BytesSegment, TokenTable, Kernel]] = []
         for near, tokens in self.search.tables():
             attempt = Attempt(budget=budget)
             if kernel := best_at(memory, *surrounded(memory, near, tokens), attempt, shared):
@@ -284,7 +284,7 @@ class _Search:
                 taken += _extent(memory, kernel)
             yield kernel
 
-    def _closer(self, near: Segment, tokens: TokenTable, attempt: Attempt) -> Kernel | None:
+    def _closer(self, near: BytesSegment, tokens: TokenTable, attempt: Attempt) -> Kernel | None:
         """Return the kernel of a token table with damaged or scattered tables; of an image in a file if none runs."""
         kernel = _damaged_at(self.memory, near, tokens, attempt, self.shared)
         if left_out := attempt.budget.refused.total() if attempt.budget else 0:
@@ -297,7 +297,7 @@ class _Search:
                 return self._where_it_belongs(image, near, tokens)
         return kernel
 
-    def _where_it_belongs(self, image: Kernel, near: Segment, tokens: TokenTable) -> Kernel:
+    def _where_it_belongs(self, image: Kernel, near: BytesSegment, tokens: TokenTable) -> Kernel:
         """Return the kernel of an image in a file in memory with its true addresses, if it ran there."""
         from kallsift.kernel.recovery.bare_image import doubted
 
@@ -305,7 +305,7 @@ class _Search:
         ways = self.told if as_built(image).state is State.STALE else []
         return _laid_out(ways, near, tokens, self.shared) or doubted(image, self.memory)
 
-    def _bare(self, bare: list[tuple[Segment, TokenTable, Kernel]]) -> Iterator[Kernel]:
+    def _bare(self, bare: list[tuple[BytesSegment, TokenTable, Kernel]]) -> Iterator[Kernel]:
         """Yield kernels that lie in a file as they were built, wherever in it.
 
         Args:
@@ -320,7 +320,7 @@ class _Search:
         headers = np.empty(0, np.int64)
         if flat is not None and memory.is_headerless:
             (segment,) = flat.segments
-            assert isinstance(segment, Segment)
+            assert isinstance(segment, BytesSegment)
             places = [near.start + tokens.offset for near, tokens, _ in (*bare, *self.harder)]
             headers = bare_headers(segment, places, self.budget)
         for near, tokens, kernel in bare:
@@ -362,7 +362,7 @@ class _Search:
 
 
 def _damaged_at(
-    memory: Memory, near: Segment, tokens: TokenTable, attempt: Attempt, shared: SharedWork
+    memory: Memory, near: BytesSegment, tokens: TokenTable, attempt: Attempt, shared: SharedWork
 ) -> Kernel | None:
     """Return the best kernel of a token table with damaged tables around it, or scattered ones; None if there is none.
 
@@ -402,7 +402,7 @@ def _extent(memory: Memory, kernel: Kernel) -> Iterator[range]:
 
 
 def _best_read(
-    memory: Memory, segment: Segment, tokens: TokenTable, attempt: Attempt, solver: Solver, shared: SharedWork
+    memory: Memory, segment: BytesSegment, tokens: TokenTable, attempt: Attempt, solver: Solver, shared: SharedWork
 ) -> Kernel | None:
     """Return the best kernel of a token table.
 
@@ -512,11 +512,11 @@ def _with_all_ram(memory: Memory, kernel: Kernel) -> Kernel:
     return replace(kernel, evidence=(*kernel.evidence, doubt))
 
 
-def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable, shared: SharedWork) -> Kernel | None:
+def _laid_out(ways: Iterable[Arrangement], near: BytesSegment, tokens: TokenTable, shared: SharedWork) -> Kernel | None:
     """Return the kernel in the first layout of RAM in which it is proven, or None."""
     for arrangement in ways:
         place = near.start + tokens.offset
-        there = Segment(near.start + arrangement.address(place) - place, near.data)
+        there = BytesSegment(near.start + arrangement.address(place) - place, near.data)
         segment, moved_tokens = surrounded(arrangement.memory, there, tokens)
         found = running_at(arrangement.memory, segment, moved_tokens, shared)
         if found is not None and found.proven and found.lists >= ENOUGH_LISTS and arrangement.named_by(found):
@@ -525,7 +525,7 @@ def _laid_out(ways: Iterable[Arrangement], near: Segment, tokens: TokenTable, sh
 
 
 def _displaced(
-    memory: Memory, segment: Segment, tokens: TokenTable, kernel: Kernel, hosted: bool, shared: SharedWork
+    memory: Memory, segment: BytesSegment, tokens: TokenTable, kernel: Kernel, hosted: bool, shared: SharedWork
 ) -> Kernel | None:
     """Return a kernel in memory with its true addresses, or None.
 
@@ -549,7 +549,7 @@ def _displaced(
         if hosted:
             # the container's hints on the machine are about the host
             memory_there = replace(memory_there, hints=replace(memory.hints, cpus=(), vmcoreinfo=None))
-        there = Segment(segment.start + shift, segment.data)
+        there = BytesSegment(segment.start + shift, segment.data)
         found = best_at(memory_there, there, tokens, Attempt(), shared)
         if found is None or found.lists < ENOUGH_LISTS or (hosted and lacks_processes(found)):
             continue
@@ -573,7 +573,7 @@ def _shift(memory: Memory, displacement: int) -> int:
     return up if memory.segments[-1].end + up <= 1 << 64 else up - (1 << 64)
 
 
-def _lone(memory: Memory, places: list[int], budget: WorkBudget) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
+def _lone(memory: Memory, places: list[int], budget: WorkBudget) -> Iterator[tuple[BytesSegment, TokenTable, Attempt]]:
     """Yield the token tables among places with digits that no index follows."""
     for place in places:
         from kallsift.kallsyms.solvers.scattered import WITHIN
@@ -587,7 +587,7 @@ def _lone(memory: Memory, places: list[int], budget: WorkBudget) -> Iterator[tup
 
 def _partly_lost(
     memory: Memory, places: list[int], budget: WorkBudget
-) -> Iterator[tuple[Segment, TokenTable, Attempt]]:
+) -> Iterator[tuple[BytesSegment, TokenTable, Attempt]]:
     """Yield token tables of which a part survives: before an index, or around digits.
 
     They are searched where no other kernel runs, because it takes a pass over all memory.
@@ -596,7 +596,7 @@ def _partly_lost(
     yield from ((near, tokens, Attempt()) for near, tokens in parts)
 
 
-def _before_indices(memory: Memory, budget: WorkBudget) -> Iterator[tuple[Segment, TokenTable]]:
+def _before_indices(memory: Memory, budget: WorkBudget) -> Iterator[tuple[BytesSegment, TokenTable]]:
     from kallsift.kallsyms.damaged.token_table import table_before, token_indices
 
     for stretch in memory.segments:
@@ -610,7 +610,7 @@ def _before_indices(memory: Memory, budget: WorkBudget) -> Iterator[tuple[Segmen
                 yield near, tokens
 
 
-def _around_digits(memory: Memory, places: list[int], budget: WorkBudget) -> Iterator[tuple[Segment, TokenTable]]:
+def _around_digits(memory: Memory, places: list[int], budget: WorkBudget) -> Iterator[tuple[BytesSegment, TokenTable]]:
     from kallsift.kallsyms.damaged.token_table import cut_token_tables
 
     for place in places:

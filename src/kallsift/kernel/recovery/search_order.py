@@ -37,7 +37,7 @@ MOST_PACKED = 1 << 10
 """Highest number of places in packed data that are followed."""
 
 
-def likely_ranges(memory: Memory) -> Iterator[tuple[int, int]]:
+def priority_ranges(memory: Memory) -> Iterator[tuple[int, int]]:
     """Yield address ranges of physical memory around the kernel's text or tables.
 
     The ranges are guesses.

@@ -17,7 +17,7 @@ from kallsift.kallsyms.token_run_filter import may_be_cut, may_be_tables
 from kallsift.kallsyms.token_scan import digit_runs
 from kallsift.kernel.recovery.candidates import placement_cost
 from kallsift.kernel.recovery.marker_ranking import MarkerRanking, Rank
-from kallsift.memory.memory import Memory, Segment
+from kallsift.memory.memory import BytesSegment, Memory
 
 NEAR = 2 * MAX_TABLE
 """Bytes below and above its digits that contain a token table with the index behind it."""
@@ -67,7 +67,7 @@ class TokenSearch:
     lone: list[int] = field(default_factory=list)
     cut: list[int] = field(default_factory=list)
 
-    def tables(self) -> Iterator[tuple[Segment, TokenTable]]:
+    def tables(self) -> Iterator[tuple[BytesSegment, TokenTable]]:
         """Yield the token tables with an index, and their surroundings.
 
         The budget bounds their number.
@@ -113,7 +113,7 @@ class TokenSearch:
         keys = [(-count, -nearest) for count, nearest in ranks]
         return [each for _, each in sorted(zip(keys, waiting, strict=True))]
 
-    def _tables_at(self, address: int) -> Iterator[tuple[Segment, TokenTable]]:
+    def _tables_at(self, address: int) -> Iterator[tuple[BytesSegment, TokenTable]]:
         """Yield the token tables whose digits lie at an address."""
         near = self.memory.around(address, NEAR, NEAR)
         found = list(token_tables(near, address - near.start))

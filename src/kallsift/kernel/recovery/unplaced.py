@@ -19,7 +19,7 @@ from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.recovered_tables import Layout, Tables
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.checks.landmarks import nearest_banner
-from kallsift.kernel.kernel import Kernel, State, TablePlace
+from kallsift.kernel.kernel import Kernel, State, TableLocation
 from kallsift.kernel.placement.distances import FIRST_SYMBOLS, is_self_relative, unplaced_symbols
 from kallsift.kernel.placement.given_base import given_base
 from kallsift.kernel.placement.pointers import Words
@@ -47,7 +47,7 @@ def unplaced_kernel(memory: Memory, readings: Sequence[Tables]) -> Kernel | None
     whole = [
         tables
         for tables in readings
-        if tables.layout is Layout.USUAL and not tables.damage and given in (None, tables.word_size)
+        if tables.layout is Layout.ADJACENT and not tables.damage and given in (None, tables.word_size)
     ]
     if not whole:
         return None
@@ -73,7 +73,7 @@ def unplaced_kernel(memory: Memory, readings: Sequence[Tables]) -> Kernel | None
         banner=nearest_banner(memory, best.array_address),
         encoding=best.array.encoding.name,
         tables=tuple(
-            TablePlace(name, PhysicalAddress(place), VirtualAddress(place + guessed & words.mask), size)
+            TableLocation(name, PhysicalAddress(place), VirtualAddress(place + guessed & words.mask), size)
             for name, place, size in best.places
         ),
         virtual_base=None if first is None else VirtualAddress(low),
@@ -98,7 +98,7 @@ def is_seamless(tables: Tables) -> bool:
     return (
         is_tight
         and {CheckId.NUM_SYMS, CheckId.SEQS_OF_NAMES} <= passed
-        and not tables.array.adrift
+        and not tables.array.needs_base
         and not tables.damage
     )
 
@@ -124,7 +124,7 @@ def _rank(memory: Memory, tables: Tables) -> tuple[bool, bool, bool, bool, int]:
     named = named_word_size(unplaced_symbols(tables))
     fits = tables.word_size in sizes if sizes else named in (None, tables.word_size)
     is_apart = all(before.end <= after.offset for before, after in pairwise(tables.rows))
-    return fits, not tables.array.adrift, is_apart, _is_plausible(tables), -_loose_bytes(tables)
+    return fits, not tables.array.needs_base, is_apart, _is_plausible(tables), -_loose_bytes(tables)
 
 
 def _is_plausible(tables: Tables) -> bool:
@@ -163,7 +163,7 @@ def _symbols(memory: Memory, tables: Tables) -> tuple[SymbolTable, str]:
 
     The origin is a clause for a message.
     """
-    if not is_self_relative(tables) and not tables.array.adrift:
+    if not is_self_relative(tables) and not tables.array.needs_base:
         return unplaced_symbols(tables), f"they are as the table holds them ({tables.array.encoding.name})"
     relative = unplaced_symbols(tables)
     given = given_base(memory, relative)

@@ -23,8 +23,8 @@ from kallsift.memory.claimed import Claimed
 from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.formats.avml_frames import IDENTIFIER, MAX_CHUNK, TRAILER, Chunk, Frames
 from kallsift.memory.formats.range_headers import SIZE, Range, RangeFormat, next_range, range_at
-from kallsift.memory.lazy_segment import Cache, Stored
-from kallsift.memory.memory import AddressSpace, Memory, Packed, Stretch, cut_short, sorted_segments
+from kallsift.memory.lazy_segment import Cache, LazySegment
+from kallsift.memory.memory import AddressSpace, CompressedView, Memory, Segment, cut_short, sorted_segments
 from kallsift.memory.remarks import limited, reason
 from kallsift.memory.unreadable import UnreadablePages
 from kallsift.optional_package import MissingPackageError, optional_package
@@ -77,7 +77,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         raise SourceError(f"{name}: the AVML dump holds no memory{reason(notes)}; take it again")
     unreadable = UnreadablePages(MAX_CHUNK)
     stored = partial(_stored, view, cache=Cache(), unreadable=unreadable)
-    segments: list[Stretch] = [stored(start, chunks, owner) for owner, (start, chunks) in enumerate(runs)]
+    segments: list[Segment] = [stored(start, chunks, owner) for owner, (start, chunks) in enumerate(runs)]
     return Memory(
         name,
         "AVML, Snappy",
@@ -160,7 +160,7 @@ def _stored(
     owner: int,
     cache: Cache,
     unreadable: UnreadablePages,
-) -> Stored:
+) -> LazySegment:
     bounds = np.concatenate(([0], np.cumsum([chunk.size for chunk in chunks]))).astype(np.int64)
 
     broken = np.zeros(len(chunks), np.bool_)
@@ -189,8 +189,8 @@ def _stored(
 
     # Snappy copies data that does not repeat
     places = np.array([chunk.start for chunk in chunks], np.int64) - chunks[0].start
-    packed = Packed(view[chunks[0].start : chunks[-1].end], places, bounds)
-    return Stored(
+    packed = CompressedView(view[chunks[0].start : chunks[-1].end], places, bounds)
+    return LazySegment(
         start,
         bounds,
         int(bounds[-1]),

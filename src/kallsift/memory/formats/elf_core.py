@@ -18,8 +18,8 @@ from kallsift.errors import SourceError
 from kallsift.memory.claimed import Claimed
 from kallsift.memory.formats import elf_notes
 from kallsift.memory.formats.lost_headers import open_without_headers
-from kallsift.memory.memory import AddressSpace, Memory, Stretch, cut_short, sorted_segments
-from kallsift.memory.reassembled_file import Content, Rearranged, stored_size_of, stretch
+from kallsift.memory.memory import AddressSpace, Memory, Segment, cut_short, sorted_segments
+from kallsift.memory.reassembled_file import Content, ReassembledFile, stored_size_of, stretch
 from kallsift.memory.remarks import limited, reason
 from kallsift.memory.run_budget import largest_segments
 from kallsift.memory.unreadable import UnreadablePages
@@ -204,7 +204,7 @@ def open(name: str, view: Content, release: Callable[[], None]) -> Memory:
         hints=elf_notes.hints(notes, core.machine, core.byte_order, core.bits),
         release=release,
         notes=limited(remarks),
-        unreadable=view.unreadable if isinstance(view, Rearranged) else UnreadablePages(),
+        unreadable=view.unreadable if isinstance(view, ReassembledFile) else UnreadablePages(),
     )
 
 
@@ -373,7 +373,7 @@ def _refuse_other_cores(name: str, core: Core, notes: list[elf_notes.Note]) -> N
         )
 
 
-def _segments(view: Content, core: Core) -> tuple[tuple[Stretch, ...], list[str]]:
+def _segments(view: Content, core: Core) -> tuple[tuple[Segment, ...], list[str]]:
     """Return the physical segments in the file, and remarks.
 
     The remarks are on memory that is missing, or there twice.

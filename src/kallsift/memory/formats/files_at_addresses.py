@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
-from kallsift.memory.memory import AddressSpace, Memory, Segment, sorted_segments
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory, sorted_segments
 
 Part = tuple[str | os.PathLike[str], int]
 """A file, and the physical address of its first byte."""
@@ -76,5 +76,5 @@ def open_placed(views: Sequence[tuple[str, NDArray[np.uint8], int]]) -> Memory:
     for each, view, address in views:
         if address < 0 or address + len(view) > ADDRESS_LIMIT:
             raise SourceError(f"{each}: does not fit at address {address:#x}; give the address of its first byte")
-    segments = sorted_segments(Segment(address, view) for _, view, address in views)
+    segments = sorted_segments(BytesSegment(address, view) for _, view, address in views)
     return Memory(name, "files at addresses", AddressSpace.PHYSICAL, segments)

@@ -16,7 +16,7 @@ from kallsift.errors import SourceError
 from kallsift.memory.claimed import Claimed
 from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.formats.range_headers import SIZE, Range, RangeFormat, next_range, range_at
-from kallsift.memory.memory import AddressSpace, Memory, Segment, cut_short, sorted_segments
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory, cut_short, sorted_segments
 from kallsift.memory.remarks import limited, reason
 from kallsift.memory.run_budget import largest_segments
 
@@ -53,7 +53,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     """
     form = next(form for form in FORMATS if view[:4].tobytes() == form.magic)
     ranges, notes = _ranges(name, view, form)
-    segments: list[Segment] = []
+    segments: list[BytesSegment] = []
     claimed = Claimed()
     for found in ranges:
         data = view[found.content : found.content + found.size]
@@ -61,7 +61,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         if len(data) < found.size:
             notes.append(cut_short(what, len(data), found.size))
         if claimed.claim_whole(found.start, found.start + len(data)):
-            segments.append(Segment(found.start, data))
+            segments.append(BytesSegment(found.start, data))
         elif len(data):
             notes.append(f"{what} overlaps others before it, and is left out")
     budget = WorkBudget.of(stored_size(view))

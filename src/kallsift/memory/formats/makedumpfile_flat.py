@@ -17,7 +17,7 @@ from kallsift.errors import SourceError
 from kallsift.memory.formats import elf_core
 from kallsift.memory.formats.kdump import reader as kdump
 from kallsift.memory.memory import Memory
-from kallsift.memory.reassembled_file import Rearranged
+from kallsift.memory.reassembled_file import ReassembledFile
 from kallsift.memory.remarks import limited
 
 MAGIC = b"makedumpfile\0\0\0\0"
@@ -61,7 +61,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     if (kind, version) != (TYPE, VERSION):
         raise SourceError(f"{name}: flattened dump of the unknown type {kind}, version {version}; copy it again")
     pieces, notes = _pieces(name, view)
-    content = Rearranged(view, *pieces.T.copy())
+    content = ReassembledFile(view, *pieces.T.copy())
     header = content[:HEADER_SIZE].tobytes()
     for probed, opened in ((kdump.probe, kdump.open), (elf_core.probe, elf_core.open)):
         if probed(header):

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from kallsift.errors import SourceError
 from kallsift.memory.formats import elf_core, elf_notes
 from kallsift.memory.input_files import record_input
-from kallsift.memory.lazy_segment import Cache, Stored
+from kallsift.memory.lazy_segment import Cache, LazySegment
 from kallsift.memory.live_file import LiveFile
-from kallsift.memory.memory import AddressSpace, Hints, Memory, Segment, Stretch, sorted_segments
+from kallsift.memory.memory import AddressSpace, BytesSegment, Hints, Memory, Segment, sorted_segments
 
 BLOCK = 1 << 20
 PAGE = 4096
@@ -89,8 +89,8 @@ def _live(file: LiveFile) -> Memory:
     head = np.frombuffer(_head(file), np.uint8)
     cache = Cache()
 
-    def stretch(number: int, part: Range) -> Stretch:
-        return Stored(part.address, BLOCK, part.size, _block_reader(file, part), cache, number)
+    def stretch(number: int, part: Range) -> Segment:
+        return LazySegment(part.address, BLOCK, part.size, _block_reader(file, part), cache, number)
 
     return _memory(file.name, "/proc/kcore", head, stretch, file.close, lambda: _live(file))
 
@@ -153,8 +153,8 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         SourceError: if the headers are broken, or nothing of the RAM is there.
     """
 
-    def stretch(number: int, part: Range) -> Stretch:
-        return Segment(part.address, view[part.offset : part.offset + part.size])
+    def stretch(number: int, part: Range) -> Segment:
+        return BytesSegment(part.address, view[part.offset : part.offset + part.size])
 
     return _memory(name, "copy of /proc/kcore", view, stretch, release, None)
 
@@ -163,7 +163,7 @@ def _memory(
     name: str,
     container: str,
     head: NDArray[np.uint8],
-    stretch: Callable[[int, Range], Stretch],
+    stretch: Callable[[int, Range], Segment],
     release: Callable[[], None],
     refreshed: Callable[[], Memory] | None,
 ) -> Memory:

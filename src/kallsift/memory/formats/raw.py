@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.memory.memory import AddressSpace, Memory, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
 
 CONTAINER = "raw"
 """Name of the container; it is only a guess that an offset is an address."""
@@ -32,7 +32,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         source=name,
         container=CONTAINER,
         space=AddressSpace.PHYSICAL,
-        segments=(Segment(0, view),),
+        segments=(BytesSegment(0, view),),
         release=release,
         is_headerless=True,
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory.claimed import Claimed
-from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, Segment, cut_short, sorted_segments
+from kallsift.memory.memory import AddressSpace, BytesSegment, CpuState, Hints, Memory, cut_short, sorted_segments
 from kallsift.memory.remarks import reason
 
 OLD_MAGIC = 0xBED0BED0
@@ -123,9 +123,9 @@ def _opened(name: str, state: NDArray[np.uint8], ram: NDArray[np.uint8] | None, 
 
 def _segments(
     name: str, ram: NDArray[np.uint8], count: int, regions: dict[tuple[str, int], int]
-) -> tuple[tuple[Segment, ...], list[str]]:
+) -> tuple[tuple[BytesSegment, ...], list[str]]:
     numbers = sorted({*range(count), *(number for _, number in regions)})
-    segments = [] if numbers else [Segment(0, ram)]
+    segments = [] if numbers else [BytesSegment(0, ram)]
     notes = []
     claimed = Claimed()
     for number in numbers:
@@ -138,7 +138,7 @@ def _segments(
         elif len(data) and not claimed.claim_whole(address, address + len(data)):
             notes.append(f"region {address:#x}-{address + size - 1:#x} overlaps others before it, and is left out")
         else:
-            segments.append(Segment(address, data))
+            segments.append(BytesSegment(address, data))
             if len(data) < size:
                 notes.append(cut_short(f"region {address:#x}-{address + size - 1:#x}", len(data), size))
     kept = sorted_segments(segments)

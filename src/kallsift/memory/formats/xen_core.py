@@ -19,7 +19,7 @@ from kallsift.errors import SourceError
 from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.formats import elf_core
 from kallsift.memory.formats.elf_notes import MACHINE_X86_64, ByteOrder, parse
-from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, Segment, cut_short, sorted_segments
+from kallsift.memory.memory import AddressSpace, BytesSegment, CpuState, Hints, Memory, cut_short, sorted_segments
 from kallsift.memory.run_budget import largest_segments
 
 PAGES, OWN_FRAMES, HOST_FRAMES, PROCESSORS, NOTES = ".xen_pages", ".xen_pfn", ".xen_p2m", ".xen_prstatus", ".note.Xen"
@@ -106,7 +106,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         notes.append(f"{repeated} pages are there twice: the first of each was kept")
     runs = zip(starts.tolist(), sizes.tolist(), (offsets + begin).tolist(), strict=True)
     budget = WorkBudget.of(stored_size(view))
-    found = [Segment(start, view[offset : offset + size]) for start, size, offset in runs]
+    found = [BytesSegment(start, view[offset : offset + size]) for start, size, offset in runs]
     segments = sorted_segments(largest_segments(found, budget))
     notes += [budget.left_out] if budget.left_out else []
     if not segments:

@@ -16,7 +16,7 @@ from kallsift.memory.live import gdb_target, hmp
 from kallsift.memory.live.connection import Connection
 from kallsift.memory.live.gdb_packets import Packets
 from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory
-from kallsift.memory.on_demand import Fetched
+from kallsift.memory.on_demand import OnDemandMemory
 
 MOST_READ = 96 << 20
 """Highest number of bytes that are read; a kernel's tables and everything around them are less than half of it."""
@@ -190,7 +190,7 @@ def open(name: str, where: str) -> Memory:
         opened.callback(stub.detach)
         hints = stub.hints()
         physical = (
-            Fetched(
+            OnDemandMemory(
                 lambda address, size: stub.read(address, size, True),
                 source=name,
                 space=AddressSpace.PHYSICAL,
@@ -199,7 +199,7 @@ def open(name: str, where: str) -> Memory:
             if stub.of_qemu
             else None
         )
-        fetched = Fetched(stub.read, source=name, hints=hints, physical=physical, advice=ADVICE)
+        fetched = OnDemandMemory(stub.read, source=name, hints=hints, physical=physical, advice=ADVICE)
         return Memory(
             source=name,
             container="GDB stub",

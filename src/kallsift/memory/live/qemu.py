@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory.formats import registry as containers
-from kallsift.memory.lazy_segment import Cache, Stored
+from kallsift.memory.lazy_segment import Cache, LazySegment
 from kallsift.memory.live import hmp
 from kallsift.memory.live.connection import Connection
 from kallsift.memory.live.hmp import Ram
 from kallsift.memory.live.qmp import Qmp, RefusedError
 from kallsift.memory.live_file import LiveFile
-from kallsift.memory.memory import AddressSpace, Hints, Memory, Segment, Stretch, sorted_segments
+from kallsift.memory.memory import AddressSpace, BytesSegment, Hints, Memory, Segment, sorted_segments
 
 BLOCK = 1 << 20
 """Number of bytes of the process's memory that are read at once."""
@@ -32,7 +32,7 @@ BLOCK = 1 << 20
 SAVING = 600.0
 """Longest time for ``pmemsave``, in seconds."""
 
-Reached = dict[Ram, Stretch]
+Reached = dict[Ram, Segment]
 Way = Callable[[Qmp, Sequence[Ram], contextlib.ExitStack], Reached]
 """Function that returns the ranges that it reaches; resources that it opened are closed with the stack."""
 
@@ -120,7 +120,7 @@ def shared_files(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack) 
         view = _backing(qmp, backend["id"])
         for part in ranges:
             if view is not None and part.region == backend["id"] and part.offset + part.size <= len(view):
-                reached[part] = Segment(part.start, view[part.offset : part.offset + part.size])
+                reached[part] = BytesSegment(part.start, view[part.offset : part.offset + part.size])
     return reached
 
 
@@ -162,7 +162,7 @@ def process_memory(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack
         if address is None or not any(low <= address and address + part.size <= high for low, high in mapped):
             continue
         decode = _block_reader(file, address, part.size)
-        reached[part] = Stored(part.start, BLOCK, part.size, decode, cache, owner)
+        reached[part] = LazySegment(part.start, BLOCK, part.size, decode, cache, owner)
     if not reached:
         raise SourceError(f"process {process} does not hold the guest's memory")
     return reached
@@ -215,7 +215,7 @@ def saved(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack) -> Reac
             view = containers.mapped(path)[1]
             if len(view) != part.size:
                 raise SourceError(f"QEMU saved {len(view):,} of {part.size:,} bytes; is it on another host?")
-            reached[part] = Segment(part.start, view)
+            reached[part] = BytesSegment(part.start, view)
     return reached
 
 

@@ -18,7 +18,7 @@ from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.checks.ksymtab import pairs
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words, pointers_between
-from kallsift.memory.memory import Segment
+from kallsift.memory.memory import BytesSegment
 from kallsift.modules.exports.ksymtab_entries import (
     ENTRY_FORMS,
     EXPORT_SYMBOL,
@@ -168,7 +168,9 @@ def _searched(kernel: Kernel, memory: VirtualMemory) -> KernelArrays:
     return replace(complete, missing=(*complete.missing, line))
 
 
-def _named_bounds(memory: VirtualMemory, window: Segment, starts: NDArray[np.uint64], size: int) -> list[int] | None:
+def _named_bounds(
+    memory: VirtualMemory, window: BytesSegment, starts: NDArray[np.uint64], size: int
+) -> list[int] | None:
     """Return the index where the second of two arrays in the linker's order begins.
 
     Up to 2.6.38 exports are not sorted. Since 2.6.30 ``each_symbol`` (kernel/module.c) has a table whose entries begin
@@ -188,7 +190,7 @@ def _named_bounds(memory: VirtualMemory, window: Segment, starts: NDArray[np.uin
     return [] if ends == {end} else None
 
 
-def _proven(kernel: Kernel, memory: VirtualMemory, window: Segment) -> tuple[EntryForm, NDArray[np.uint64]] | None:
+def _proven(kernel: Kernel, memory: VirtualMemory, window: BytesSegment) -> tuple[EntryForm, NDArray[np.uint64]] | None:
     """Return the form of the entries, and the addresses of the proven ones.
 
     A proven entry has the name of the symbol that it points to.
@@ -212,7 +214,7 @@ def _proven(kernel: Kernel, memory: VirtualMemory, window: Segment) -> tuple[Ent
     return None
 
 
-def _name(window: Segment, offset: int) -> str:
+def _name(window: BytesSegment, offset: int) -> str:
     text = window.data[offset : offset + MAX_NAME].tobytes()
     return text.partition(b"\0")[0].decode("latin-1")
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols
 from kallsift.kallsyms.escapes import escaped
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.kernel import Kernel
@@ -25,7 +25,7 @@ FORMULA = b"=+-@'"
 _RECORD = RowFormat(before=b"0x", between=b",", gap=b',"', after=b'",\r\n', escapes={ord('"'): b'""', **NAME_ESCAPES})
 
 
-def csv_table(kernel: Kernel, dynamic: Dynamic | None = None) -> Iterator[bytes | memoryview]:
+def csv_table(kernel: Kernel, dynamic: DynamicSymbols | None = None) -> Iterator[bytes | memoryview]:
     """Yield all symbols as CSV in the kernel's order, in chunks of bounded size.
 
     The built-in symbols come first and have an empty module; those in ``dynamic`` follow. Addresses are hexadecimal

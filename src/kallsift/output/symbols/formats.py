@@ -13,13 +13,13 @@ from kallsift.kernel.kernel import Kernel
 from kallsift.memory.memory import Memory
 
 if TYPE_CHECKING:
-    from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+    from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols
 
 Chunks = Iterable[bytes | memoryview]
 """A text in pieces of bounded size."""
 
 
-Listings: TypeAlias = "Sequence[tuple[Kernel, Dynamic | None]]"
+Listings: TypeAlias = "Sequence[tuple[Kernel, DynamicSymbols | None]]"
 """Kernels, each with its symbols beside the built-in ones.
 
 These are None if only the built-in symbols are wanted.

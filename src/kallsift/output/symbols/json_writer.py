@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.placement.rebase import image_base
 from kallsift.memory.memory import Memory
@@ -35,11 +35,13 @@ _MEMBER = RowFormat(
 )
 
 
-def symbols_json(memory: Memory, listings: Sequence[tuple[Kernel, Dynamic | None]]) -> Iterator[bytes | memoryview]:
+def symbols_json(
+    memory: Memory, listings: Sequence[tuple[Kernel, DynamicSymbols | None]]
+) -> Iterator[bytes | memoryview]:
     """Yield the symbols of kernels as one document, in chunks of bounded size.
 
-    A kernel's ``symbols`` are in its own order; those in its `Dynamic` have a ``module`` too. ``missing`` lists the
-    parts that could not be read.
+    A kernel's ``symbols`` are in its own order; those in its `DynamicSymbols` have a ``module`` too. ``missing`` lists
+    the parts that could not be read.
     """
     yield _open(_header("symbols", memory)) + b'"kernels":['
     for index, (kernel, dynamic) in enumerate(listings):
@@ -142,7 +144,7 @@ def _image(kernel: Kernel) -> dict[str, Any] | None:
     return {"packaging": list(image.packaging), "offset": image.offset, "base": base}
 
 
-def _with_symbols(kernel: Kernel, dynamic: Dynamic | None) -> Iterator[bytes | memoryview]:
+def _with_symbols(kernel: Kernel, dynamic: DynamicSymbols | None) -> Iterator[bytes | memoryview]:
     """Yield one kernel's document with its symbols."""
     missing = list(dynamic.missing) if dynamic else []
     yield _open({**kernel_document(kernel), "missing": missing}) + b'"symbols":['

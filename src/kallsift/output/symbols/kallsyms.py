@@ -11,7 +11,7 @@ from kallsift.kernel.kernel import Kernel
 from kallsift.output.symbols.line_writer import NAME_ESCAPES, RowFormat
 
 if TYPE_CHECKING:
-    from kallsift.analysis.dynamic.dynamic_symbols import Dynamic
+    from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols
 
 LOCAL_LABELS = {0x01: b"\x01", 0x02: b"\x02"}
 """Bytes that the assembler puts into names of local labels.
@@ -22,7 +22,7 @@ The kernel prints them unchanged, and terminals ignore them. Source: gas manual,
 LINE = RowFormat(escapes={**LOCAL_LABELS, **NAME_ESCAPES})
 
 
-def kallsyms_text(kernel: Kernel, dynamic: Dynamic | None = None) -> Iterator[memoryview]:
+def kallsyms_text(kernel: Kernel, dynamic: DynamicSymbols | None = None) -> Iterator[memoryview]:
     """Yield lines ``address type name`` in the kernel's order, in bounded chunks.
 
     Duplicates are kept. Behind the built-in symbols come those in ``dynamic``, each line with its owner in brackets

@@ -21,8 +21,8 @@ from kallsift.memory.formats.hyperv import key_value_store
 from kallsift.memory.formats.hyperv.cpu_state import processors
 from kallsift.memory.formats.hyperv.key_value_store import Array
 from kallsift.memory.formats.hyperv.ram_blocks import BLOCK, PAGE, PAGES, codec, unpacked
-from kallsift.memory.lazy_segment import Cache, Stored
-from kallsift.memory.memory import AddressSpace, Hints, Memory, Stretch, cut_short, sorted_segments
+from kallsift.memory.lazy_segment import Cache, LazySegment
+from kallsift.memory.memory import AddressSpace, Hints, Memory, Segment, cut_short, sorted_segments
 from kallsift.memory.remarks import limited, reason
 from kallsift.memory.unreadable import UnreadablePages
 from kallsift.optional_package import MissingPackageError
@@ -128,10 +128,10 @@ def _reader(name: str, view: NDArray[np.uint8], arrays: dict[int, Array], end: i
     return read
 
 
-def _segments(runs: list[_Run], blocks: Collection[int], read: _Read, unreadable: UnreadablePages) -> list[Stretch]:
+def _segments(runs: list[_Run], blocks: Collection[int], read: _Read, unreadable: UnreadablePages) -> list[Segment]:
     """Return the pages of the runs as memory, as far as there are blocks."""
     cache, numbers = Cache(), np.array(sorted(blocks), np.int64)
-    segments: list[Stretch] = []
+    segments: list[Segment] = []
     for run in runs:
         for first, last in _present(run, numbers):
             low, high = max(first * PAGES, run.ram_page), min(last * PAGES, run.ram_page + run.pages)
@@ -139,7 +139,7 @@ def _segments(runs: list[_Run], blocks: Collection[int], read: _Read, unreadable
             length = (high - first * PAGES) * PAGE
             owner = len(segments)
             decode = partial(_following, read, first, partial(unreadable.add, owner))
-            segments.append(Stored(start, BLOCK, length, decode, cache, owner, lost, unreadable_pages=unreadable))
+            segments.append(LazySegment(start, BLOCK, length, decode, cache, owner, lost, unreadable_pages=unreadable))
     return segments
 
 

@@ -28,7 +28,7 @@ from kallsift.memory.formats.kdump.descriptors import (
     rows_at,
 )
 from kallsift.memory.formats.kdump.header import Header
-from kallsift.memory.reassembled_file import Content, Rearranged
+from kallsift.memory.reassembled_file import Content, ReassembledFile
 
 MAX_END_ROWS = 1 << 10
 """Highest number of descriptors of blank pages behind the last one of another page."""
@@ -67,7 +67,7 @@ def without_missing_blocks(content: Content, header: Header, remarks: list[str])
         behind = high
         remarks.append(f"{missing} bytes are missing from the kdump, between file offsets {low:#x} and {high:#x} of it")
         sizes = np.array([low, len(content) + missing - high])
-        content = Rearranged(content, np.array([0, high]), sizes, np.array([0, high - missing]))
+        content = ReassembledFile(content, np.array([0, high]), sizes, np.array([0, high - missing]))
     return content
 
 

@@ -28,9 +28,9 @@ from kallsift.memory.formats.kdump.header import (
 from kallsift.memory.formats.kdump.mark import DISKDUMP, KDUMP
 from kallsift.memory.formats.kdump.parts import missing_parts, with_damaged_parts
 from kallsift.memory.formats.kdump.repair import repaired
-from kallsift.memory.lazy_segment import Cache, Stored
+from kallsift.memory.lazy_segment import Cache, LazySegment
 from kallsift.memory.memory import AddressSpace, Hints, Memory, sorted_segments
-from kallsift.memory.reassembled_file import Content, Rearranged, stored_size_of
+from kallsift.memory.reassembled_file import Content, ReassembledFile, stored_size_of
 from kallsift.memory.run_budget import largest_runs
 from kallsift.memory.unreadable import UnreadablePages
 from kallsift.optional_package import MissingPackageError
@@ -82,7 +82,7 @@ def open_parts(name: str, contents: Sequence[Content], release: Callable[[], Non
     files = [_file(name, content, header) for content, header in zip(contents, mended, strict=True)]
     headers = [header for _, header, _ in files]
     notes = [remark for _, _, remarks in files for remark in remarks]
-    pieces: list[Stored] = []
+    pieces: list[LazySegment] = []
     budget = WorkBudget.of(sum(map(stored_size_of, contents)))
     cache, unreadable = Cache(CACHE_SIZE), UnreadablePages(headers[0].block_size)
     for content, header, _ in files:
@@ -223,7 +223,7 @@ class _Pages:
 
     def _is_held(self, offset: int) -> bool:
         """Tell whether the file has the whole of an uncompressed page."""
-        if isinstance(self.content, Rearranged):
+        if isinstance(self.content, ReassembledFile):
             return not any(self.content.gaps(offset, offset + self.page))
         return offset + self.page <= len(self.content)
 
@@ -240,7 +240,7 @@ class _Pages:
         return self._codecs[packing]
 
 
-def _stretches(pages: _Pages, cache: Cache, owner: int, budget: WorkBudget) -> tuple[list[Stored], list[str]]:
+def _stretches(pages: _Pages, cache: Cache, owner: int, budget: WorkBudget) -> tuple[list[LazySegment], list[str]]:
     """Return the runs of pages in a file, and remarks on missing ones.
 
     ``owner`` is the first of the runs' numbers.
@@ -259,7 +259,7 @@ def _stretches(pages: _Pages, cache: Cache, owner: int, budget: WorkBudget) -> t
     rows = zip(starts.tolist(), counts.tolist(), firsts.tolist(), strict=True)
     block = pages.at_once * page
     stretches = [
-        Stored(
+        LazySegment(
             start * page,
             block,
             count * page,

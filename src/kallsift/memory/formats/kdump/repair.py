@@ -42,7 +42,7 @@ from kallsift.memory.formats.kdump.header import (
 )
 from kallsift.memory.formats.kdump.mark import DISKDUMP, KDUMP
 from kallsift.memory.formats.kdump.missing_blocks import without_missing_blocks
-from kallsift.memory.reassembled_file import Content, Rearranged
+from kallsift.memory.reassembled_file import Content, ReassembledFile
 
 VMCOREINFO = b"OSRELEASE="
 """Beginning of the text (crash_save_vmcoreinfo_init)."""
@@ -91,7 +91,7 @@ def repaired(content: Content, header: Header | None) -> tuple[Content, Header, 
             remarks = [f"{table.missing} bytes are missing before the kdump's page descriptors"]
             starts = np.array([0, table.start + table.missing])
             sizes = np.array([table.start, len(content) - table.start])
-            content = Rearranged(content, starts, sizes, np.array([0, table.start]))
+            content = ReassembledFile(content, starts, sizes, np.array([0, table.start]))
             found = replace(found, descriptors=found.descriptors + table.missing)
         return content, found, remarks
     return None

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from kallsift.errors import SourceError
 from kallsift.memory.formats.qemu.cpu_state import processors
 from kallsift.memory.formats.qemu.ram_pages import Block, CutShortError, DamagedError, Pages
-from kallsift.memory.lazy_segment import Cache, Stored
-from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, Stretch, printable, sorted_segments
+from kallsift.memory.lazy_segment import Cache, LazySegment
+from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, Segment, printable, sorted_segments
 from kallsift.memory.ram_layouts import QEMU_RAM, VGA_WINDOW, Layout
 from kallsift.memory.unreadable import UnreadablePages
 
@@ -213,11 +213,11 @@ def _text(view: NDArray[np.uint8], position: int) -> tuple[bytes, int]:
     return view[position + 1 : position + 1 + length].tobytes(), position + 1 + length
 
 
-def _placed(name: str, pages: Pages, kind: str, unreadable: UnreadablePages) -> tuple[tuple[Stretch, ...], list[str]]:
+def _placed(name: str, pages: Pages, kind: str, unreadable: UnreadablePages) -> tuple[tuple[Segment, ...], list[str]]:
     """Return all RAM with a known address, and remarks on the rest."""
     ram, layout, remarks = _main(pages, kind)
     cache = Cache()
-    segments: list[Stretch] = []
+    segments: list[Segment] = []
     start = 0
     for block in ram:
         for low, high, address in _pieces(layout, start, block, sum(each.size for each in ram)):
@@ -270,8 +270,8 @@ def _pieces(layout: Layout, start: int, block: Block, total: int) -> list[tuple[
 
 
 def _stretches(
-    pages: Pages, places: NDArray[np.int64], address: int, stretch: Callable[..., Stretch], owner: int
-) -> list[Stretch]:
+    pages: Pages, places: NDArray[np.int64], address: int, stretch: Callable[..., Segment], owner: int
+) -> list[Segment]:
     """Return the runs of pages that were sent, as memory from ``address`` on.
 
     The address is that of the first element of ``places``.
@@ -287,7 +287,7 @@ def _stretches(
 
 def _stretch(
     pages: Pages, cache: Cache, unreadable: UnreadablePages, start: int, places: NDArray[np.int64], owner: int
-) -> Stored:
+) -> LazySegment:
     """Return a run of pages as memory at an address; ``owner`` is its number."""
     count = AT_ONCE // pages.page
 
@@ -298,4 +298,4 @@ def _stretch(
             unreadable.add(owner, begin, begin + pages.page)
         return data
 
-    return Stored(start, AT_ONCE, len(places) * pages.page, decode, cache, owner, unreadable_pages=unreadable)
+    return LazySegment(start, AT_ONCE, len(places) * pages.page, decode, cache, owner, unreadable_pages=unreadable)
