@@ -207,7 +207,7 @@ def test_each_object_is_one_line(kernel: kallsift.Kernel) -> None:
         assert len(repr(each)) < 200, each
         assert repr(each).isprintable(), each
     assert repr(symbol) == f"<Symbol {symbol.address:#x} D linux_banner>"
-    assert repr(kernel.dynamic) == "<Dynamic: 0 symbols in 0 groups>"
+    assert repr(kernel.dynamic) == "<DynamicSymbols: 0 symbols in 0 groups>"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ class TableLocation:
     size: int
 
     def __repr__(self) -> str:
-        return f"<TablePlace {self.name} at {self.virtual:#x}, physical {self.physical:#x}, {self.size:,} bytes>"
+        return f"<TableLocation {self.name} at {self.virtual:#x}, physical {self.physical:#x}, {self.size:,} bytes>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -83,7 +83,7 @@ class LazySegment(Segment):
     unreadable_pages: UnreadablePages | None = None
 
     def __repr__(self) -> str:
-        return f"<Stored {self.start:#x} to {self.end:#x}: {self.size:,} bytes in blocks>"
+        return f"<LazySegment {self.start:#x} to {self.end:#x}: {self.size:,} bytes in blocks>"
 
     @property
     def size(self) -> int:

@@ -158,7 +158,7 @@ class BytesSegment(Segment):
     data: NDArray[np.uint8]
 
     def __repr__(self) -> str:
-        return f"<Segment {self.start:#x} to {self.end:#x}: {self.size:,} bytes>"
+        return f"<BytesSegment {self.start:#x} to {self.end:#x}: {self.size:,} bytes>"
 
     @property
     def size(self) -> int:

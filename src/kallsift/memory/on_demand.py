@@ -46,7 +46,7 @@ class OnDemandMemory:
     """
 
     def __repr__(self) -> str:
-        return f"<Fetched {self.source!r}: {self.space.value}, {self.bytes_read:,} bytes read so far>"
+        return f"<OnDemandMemory {self.source!r}: {self.space.value}, {self.bytes_read:,} bytes read so far>"
 
     def __init__(
         self,

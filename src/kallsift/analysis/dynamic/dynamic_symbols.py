@@ -44,7 +44,7 @@ class SymbolGroup:
     sizes: NDArray[np.uint64] | None = None
 
     def __repr__(self) -> str:
-        return f"<Group {escaped(self.owner)}: {len(self.symbols):,} symbols>"
+        return f"<SymbolGroup {escaped(self.owner)}: {len(self.symbols):,} symbols>"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,7 +61,7 @@ class DynamicSymbols:
 
     def __repr__(self) -> str:
         lacking = f", {len(self.missing)} things missing" if self.missing else ""
-        return f"<Dynamic: {self.symbol_count:,} symbols in {len(self.groups)} groups{lacking}>"
+        return f"<DynamicSymbols: {self.symbol_count:,} symbols in {len(self.groups)} groups{lacking}>"
 
     @property
     def symbol_count(self) -> int:

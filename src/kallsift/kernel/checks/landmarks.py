@@ -65,11 +65,13 @@ def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Ite
 def _lost(memory: Memory, tables: Tables, address: int) -> bool:
     """Tell whether an address is on a lost page.
 
-    A page is lost if it is blank while pages of the tables are lost, or if the tables lost it.
+    A page is lost if the source could not read it, if it is blank while pages of the tables are lost, or if the tables
+    lost it.
     """
     page = address // PAGE * PAGE
-    blank = bool(tables.damage) and not _read(memory, page, PAGE).strip(b"\0")
-    return blank or any(page in one.lost for one in tables.damage)
+    is_blank = not _read(memory, page, PAGE).strip(b"\0")
+    is_lost = not memory.is_readable(page, PAGE) or (is_blank and bool(tables.damage))
+    return is_lost or any(page in one.lost for one in tables.damage)
 
 
 def _own_names(tables: Tables, symbols: SymbolTable, placement: Placement) -> Iterator[Check]:
