@@ -55,7 +55,10 @@ class Kernel(kernels.Kernel):
         return cls(**{each.name: getattr(found, each.name) for each in fields(found) if each.init})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Begin anew: what was found out reads on in a memory that is not pickled."""
+        """Start without cached results.
+
+        They read further in the memory, which is not pickled.
+        """
         super().__setstate__(state | {"_known": {}})
 
     @property

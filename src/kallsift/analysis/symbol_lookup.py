@@ -140,7 +140,7 @@ class Resolver:
         return None
 
     def lookup(self, what: str | SupportsIndex) -> Answer | None:
-        """What the kernel answers to a name (`resolve`) or to an address (`at`); None where it knows nothing.
+        """Return the answer to a name (`resolve`) or an address (`at`), or None.
 
         The answer to a name has offset 0.
         """

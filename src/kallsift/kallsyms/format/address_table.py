@@ -105,7 +105,10 @@ def _self_relative_key(words: Words) -> NDArray[np.int64]:
 
 
 def _has_aliases(words: Words) -> bool:
-    """Whether two neighbours are the same address: mostly the first ones are asked."""
+    """Return whether two neighbouring symbols have the same address.
+
+    The first ones are compared first, because most arrays have such a pair there.
+    """
     parts = (words[first : first + ALIASES + 1] for first in range(0, len(words) - 1, ALIASES))
     return any((np.diff(_self_relative_key(part)) == 0).any() for part in parts)
 

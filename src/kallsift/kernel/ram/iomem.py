@@ -43,9 +43,9 @@ MAX_WORDS = 1 << 16
 MAX_RANGES = 1 << 10
 """Highest number of ranges of one machine."""
 MAX_MAPS = 4
-"""Ways to divide the RAM that are given at most; a machine has one."""
+"""Highest number of ways to divide the RAM that are yielded; a machine has one."""
 BATCH = 1 << 20
-"""Bytes that are looked at at once: what is made of them stays in the processor's cache."""
+"""Bytes that are searched at once: few, so that the results of each step stay in the processor's cache."""
 
 
 class RamMap(NamedTuple):
@@ -68,7 +68,10 @@ class RamMap(NamedTuple):
 
 
 def ram_maps(ram: BytesSegment) -> Iterator[RamMap]:
-    """Ways to lay out bare RAM as resources in it have it, first those that are exactly as large as it is."""
+    """Yield ways to lay out bare RAM by the resources in it.
+
+    Those that are exactly as large as the RAM come first.
+    """
     places = _flags(ram)
     found = {
         each.pieces: each for words, address in SHAPES for each in _maps(ram, places[words.byte_order], words, address)
@@ -143,9 +146,9 @@ def _around_hole(ranges: tuple[Piece, ...], size: int) -> tuple[Piece, ...]:
 
 
 def _flags(ram: BytesSegment) -> dict[str, NDArray[np.int64]]:
-    """The offsets of words of 4 bytes that are the flags of RAM, by their byte order.
+    """Return the offsets of 32-bit words that are the flags of RAM, by byte order.
 
-    Addresses of RAM are multiples of 4, so these are.
+    Addresses of struct resource are multiples of 4, so only such offsets are compared.
     """
     optional = HOTPLUG_FLAGS | FLAGS[0] ^ FLAGS[1]
     kept, wanted = ~optional & 0xFFFFFFFF, FLAGS[0] & ~optional

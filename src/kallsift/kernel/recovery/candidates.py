@@ -151,7 +151,7 @@ def best_of(
 
 
 def _agrees(memory: Memory, tables: Tables, placement: Placement) -> bool:
-    """Whether no landmark contradicts a placement."""
+    """Return whether no landmark contradicts a placement."""
     return proven(tuple(landmark_checks(memory, tables, placement)))
 
 

@@ -62,13 +62,13 @@ PASSES = 32
 """Number of times that all bytes of a small source could be passed over meanwhile."""
 
 MAX_IMAGES = 16
-"""Images in a file that are kept, to be looked at closer where no kernel runs."""
+"""Highest number of images in a file that are searched further if no kernel runs."""
 
 MAX_HARDER = 64
 """Highest number of token tables that are followed further although no usual tables are around them."""
 
 _Harder = tuple[BytesSegment, TokenTable, Attempt]
-"""What is near a token table, the table, and how far it led."""
+"""The bytes around a token table, the table, and the attempt that says which step was reached."""
 
 WITH_NAMES = 2
 """Rank of an attempt that reached names that markers prove."""
@@ -153,20 +153,19 @@ class _Search:
 
     Attributes:
         memory: what is searched.
-        failed: is told of token tables that led to none.
-        budget: what it may cost.
-        progress: told how far it came.
-        first: ranges of addresses; what lies in these comes before all else.
-        met: is told of kernels as soon as they are found.
-        shared: what is found out once.
-        search: the token tables.
-        harder: those without tables around them that are as usual.
-        images: searches of images in a file that lie around these, behind headers of their own, by place and byte
-            order of the token table.
-        told: ways to lay the memory out of which something in it tells.
-        hosted: whether a kernel runs.
-        found: whether there is any.
-        is_proven: whether one is proven.
+        failed: list that gets the attempts that led to no kernel.
+        budget: limit of the work.
+        progress: function that shows how much is done; None for no display.
+        first: ranges of addresses that are searched before all others.
+        met: list that gets each kernel as soon as it is found.
+        shared: results that several steps use.
+        search: search for token tables.
+        harder: token tables that the usual solver led to no kernel.
+        images: searches of image files around such token tables, by address and byte order of the token table.
+        told: ways to lay out the memory that something in it tells.
+        hosted: true if a running kernel was found.
+        found: true if any kernel was found.
+        is_proven: true if a proven kernel was found.
     """
 
     memory: Memory
@@ -195,7 +194,7 @@ class _Search:
         yield from self.rest()
 
     def usual(self) -> Iterator[Kernel]:
-        """Yield kernels whose tables lie as usual, wherever these belong."""
+        """Yield kernels whose tables lie as usual, whatever they belong to."""
         memory, budget, shared = self.memory, self.budget, self.shared
         unmapped: list[tuple[BytesSegment, TokenTable, Kernel]] = []
         bare: list[tuple[BytesSegment, TokenTable, Kernel]] = []
@@ -306,7 +305,7 @@ class _Search:
         return _laid_out(ways, near, tokens, self.shared) or doubted(image, self.memory)
 
     def _bare(self, bare: list[tuple[BytesSegment, TokenTable, Kernel]]) -> Iterator[Kernel]:
-        """Yield kernels that lie in a file as they were built, wherever in it.
+        """Yield kernels that lie in a file as they were built, at any offset.
 
         Args:
             bare: token tables with what was made of them: kernels of image files that are not proven.
@@ -372,7 +371,7 @@ def _damaged_at(
         tokens: the table.
         attempt: is told how far it came, and gets a budget of its own: a part of one is paid for, unless it is
             contrived.
-        shared: what is found out once.
+        shared: results that several steps use.
     """
     from kallsift.kallsyms.damaged.solver import recover_damaged
     from kallsift.kallsyms.solvers.scattered import WITHIN, recover_anywhere
