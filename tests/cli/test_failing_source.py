@@ -111,13 +111,13 @@ import os, sys, time
 from pathlib import Path
 from kallsift.kernel.recovery import search as recover
 dump = os.environ["DUMP"]
-found = recover.likely_ranges
-def likely_ranges(memory):
+found = recover.priority_ranges
+def priority_ranges(memory):
     Path(dump + ".waits").touch()
     while Path(dump).stat().st_size > 4096:
         time.sleep(0.01)
     return found(memory)
-recover.likely_ranges = likely_ranges
+recover.priority_ranges = priority_ranges
 from kallsift.__main__ import main
 main()
 """

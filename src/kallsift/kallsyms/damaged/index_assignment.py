@@ -181,7 +181,7 @@ def asks_addresses(tables: PartialTables, entries: Entries) -> bool:
 
     Only then are pointers searched, so only then do the names depend on the addresses.
     """
-    walks = ((walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]) for walk in entries.needs_base)
+    walks = ((walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]) for walk in entries.unanchored_chains)
     return tables.ranks is not None and any(name_pointers(texts(*tables.expanded(*walk))) for walk in walks)
 
 
@@ -205,7 +205,7 @@ def with_confirmed(
     if tables.ranks is None:
         return entries.heads, entries.ends
     confirming = _Confirming(tables, tables.ranks, entries, doubtful=doubtful)
-    waiting, unsure = list(entries.needs_base), list(zip(entries.unsure, entries.unsure_heads, strict=True))
+    waiting, unsure = list(entries.unanchored_chains), list(zip(entries.unsure, entries.unsure_heads, strict=True))
     if doubtful:
         names = confirming.names(confirming.heads, confirming.ends)
         confirming.ranks = ranks_in_order(tables.ranks, names, tables.segment.start)

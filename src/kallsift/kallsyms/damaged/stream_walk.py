@@ -52,8 +52,8 @@ class Entries:
         unsure: indices of uncertain entries, for each walk from behind a lost page into a certain entry, in their
             order.
         unsure_heads: offsets of those entries' lengths.
-        adrift: for each walk between two lost pages, offsets of the lengths of its entries, and the end of the last
-            one; the indices of these entries are unknown, and the first `UNSURE_OF_ANY` are uncertain besides.
+        unanchored_chains: for each walk between two lost pages, offsets of the lengths of its entries, and the end of
+            the last one; the indices of these entries are unknown, and the first `UNSURE_OF_ANY` are uncertain besides.
     """
 
     heads: NDArray[np.int64]
@@ -62,7 +62,7 @@ class Entries:
     pages: NDArray[np.bool_]
     unsure: tuple[NDArray[np.int64], ...]
     unsure_heads: tuple[NDArray[np.int64], ...]
-    needs_base: tuple[NDArray[np.int64], ...]
+    unanchored_chains: tuple[NDArray[np.int64], ...]
 
 
 def resync_from_markers(
@@ -134,14 +134,16 @@ def resync_from_markers(
         unsure.append(indices[free & ~sure])
         unsure_heads.append(walk[free & ~sure] + offset)
     walks = walks_adrift(following, pages, offset, boundaries, len(region)) if not len(suspects) else ()
-    needs_base = tuple(walk + offset for walk in walks)
+    unanchored_chains = tuple(walk + offset for walk in walks)
     there = heads >= 0
     ends = np.full(count, -1, np.int64)
     ends[there] = following[heads[there]] + offset
     heads[there] += offset
     unproven = Pages(pages.first, ~proving)
     indexed[there] &= unproven.intact(heads[there], ends[there])
-    return Entries(heads, ends, indexed & there, proving, tuple(unsure), tuple(unsure_heads), needs_base), suspects
+    return Entries(
+        heads, ends, indexed & there, proving, tuple(unsure), tuple(unsure_heads), unanchored_chains
+    ), suspects
 
 
 def _with_local_letters(

@@ -49,7 +49,7 @@ def proven_entries(
         entries,
         heads=np.where(entries.proven, entries.heads, -1),
         ends=np.where(entries.proven, entries.ends, -1),
-        needs_base=tuple(walks),
+        unanchored_chains=tuple(walks),
     )
 
 
