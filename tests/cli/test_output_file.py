@@ -374,8 +374,8 @@ OPENERS = {
     "cli/standard_streams.py": "/dev/null",
     "memory/input_files.py": "the one way to read",
     "memory/formats/registry.py": "records what it maps",
-    "memory/formats/proc_kcore.py": "records what it reads",
-    "memory/live/qemu.py": "memory of a process",
+    "memory/live/qemu.py": "the map of a process",
+    "memory/live_file.py": "memory that changes; /proc/kcore is recorded where it is opened",
     "memory/file_faults.py": "memory of this process",
 }
 """Modules that open files themselves, and what."""

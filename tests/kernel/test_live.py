@@ -68,7 +68,7 @@ def test_a_program_with_tables_of_its_own(
         tried.append(fetched)
         raise RecoveryError(Step.TOKEN_TABLE, "none")
 
-    monkeypatch.setattr(from_address, "recover_near", recover_from_address)
+    monkeypatch.setattr(from_address, "recover_from_address", recover_from_address)
     physical = fetched_of(memory, AddressSpace.PHYSICAL)
     own = OnDemandMemory(lambda address, size: None, physical=physical, advice="try this")
     cpus = (CpuState(0, {"rip": 0x401000, "cr3": root | bit, "idt_base": IDT}),)
@@ -93,7 +93,7 @@ def test_a_program_of_arm64(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(fetched.bytes_at(vectors + 8, 2).tobytes())
         return kernel(SYMBOLS)
 
-    monkeypatch.setattr(from_address, "recover_near", recover_from_address)
+    monkeypatch.setattr(from_address, "recover_from_address", recover_from_address)
     own = OnDemandMemory(lambda address, size: None, physical=fetched_of(memory, AddressSpace.PHYSICAL))
     cpus = (CpuState(0, {"pc": 0x401000, "ttbr1": tables.root | 0xDB << 48 | 1, "vbar": vectors}),)
     live.recover(Memory("test", "test", AddressSpace.VIRTUAL, (), Hints(cpus), fetched=own))
@@ -108,7 +108,7 @@ def test_a_bit_that_means_nothing_is_not_followed(machine: tuple[Memory, int], m
         tried.append(fetched)
         return kernel(SYMBOLS)
 
-    monkeypatch.setattr(from_address, "recover_near", recover_from_address)
+    monkeypatch.setattr(from_address, "recover_from_address", recover_from_address)
     own = OnDemandMemory(lambda address, size: None, physical=fetched_of(memory, AddressSpace.PHYSICAL))
     cpus = (CpuState(0, {"rip": HERE, "cr3": root + 0x5000, "idt_base": IDT}),)
     live.recover_all(Memory("test", "test", AddressSpace.VIRTUAL, (), Hints(cpus), fetched=own))
@@ -124,7 +124,7 @@ def test_what_the_user_knows_reaches_a_source_that_fetches(monkeypatch: pytest.M
         tried.append(fetched)
         return kernel(SYMBOLS)
 
-    monkeypatch.setattr(from_address, "recover_near", recover_from_address)
+    monkeypatch.setattr(from_address, "recover_from_address", recover_from_address)
     source = Memory("test", "test", AddressSpace.VIRTUAL, (), fetched=own)
     live.recover(source.with_hints(Hints((CpuState(0, {"lstar": HERE}),))))
     assert tried[0].hints.cpus[0].registers["lstar"] == HERE

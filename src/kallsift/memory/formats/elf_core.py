@@ -406,7 +406,8 @@ def _segments(view: Content, core: Core) -> tuple[tuple[Segment, ...], list[str]
         if repeated:
             remarks.append(f"{range_name} repeats {repeated} bytes of ranges before it: those were kept")
     segments = [stretch(view, low, offset, offset + high - low) for low, high, offset in _joined(pieces)]
-    kept = sorted_segments(largest_segments(segments, budget))
+    # ranges with bytes of their own are as many as the file has room for
+    kept = sorted_segments(largest_segments(segments, budget) if again else segments)
     return kept, remarks + ([budget.left_out] if budget.left_out else [])
 
 

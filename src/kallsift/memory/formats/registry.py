@@ -42,7 +42,6 @@ class Container(Protocol):
 
 
 ELF = b"\x7fELF"
-PAGE = 4096
 E_TYPE = 16
 """Offset of ``e_type`` in an ELF header (elf(5))."""
 ET_PROGRAMS = tuple(number.to_bytes(2, order) for number in (1, 2, 3) for order in ("little", "big"))
@@ -231,14 +230,6 @@ def open_mapped(name: str, view: NDArray[np.uint8]) -> Memory:
             continue
         note = f"the file's first bytes are damaged: it is read as what the rest says that it is, {memory.container}"
         return with_files(replace(memory, notes=(note, *memory.notes)), view)
-    # raw memory is of whole pages
-    if len(view) % PAGE and not any(header[: len(ELF)]):
-        from kallsift.memory.formats.lost_headers import open_without_headers
-
-        found = open_without_headers(name, view, _let_go)
-        if found is not None and found.size < len(view):
-            note = "the file's headers are lost: what stands behind them is read as memory in one piece"
-            return with_files(replace(found, notes=(note,)), view)
     for container in _begun(header, tuple(CONTAINERS)[-1:]):
         return with_files(container.open(name, view, _let_go), view)
     raise SourceError(f"{name}: is in no container format that is known")
