@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kallsift.budget import WorkBudget
 from kallsift.kernel.recovery.head_ranking import FRAME, MIN_HEADS, head_ranks
 from kallsift.kernel.recovery.search import recover, recover_all
-from tests.kernel.made_machine import ERA, IMAGE_SIZE, MIB, PAGE, TABLES, memory_of
+from tests.kernel.made_machine import IMAGE_SIZE, MIB, PAGE, TABLES, era_called, memory_of
 from tests.oracle.symbols import population
 from tests.oracle.writer import write
 
@@ -28,7 +28,7 @@ WORK, OUTPUT = 1 << 29, 1 << 28
 @lru_cache(maxsize=4)
 def forged(count: int) -> bytes:
     """All tables of a kernel that never ran."""
-    return write(population(count, 7, start=BASE, distinct=True), ERA, address=BASE).data
+    return write(population(count, 7, start=BASE, distinct=True), era_called("7.0"), address=BASE).data
 
 
 def heads(place: int, distance: int) -> NDArray[np.uint8]:

@@ -13,11 +13,10 @@ from functools import lru_cache
 import numpy as np
 
 from kallsift.memory.memory import AddressSpace, BytesSegment, CpuState, Hints, Memory
-from tests.oracle.eras import ERAS
+from tests.oracle.eras import ERAS, Era
 from tests.oracle.symbols import Symbol, population
 from tests.oracle.writer import Blob, write
 
-ERA = next(era for era in ERAS if str(era) == "7.0")
 MIB, PAGE, LARGE = 1 << 20, 4096, 2 << 20
 DIRECT = 0xFFFF_8880_0000_0000
 KERNEL_TABLE, KERNEL_PAGE = 0x63, 0x8000_0000_0000_01E3
@@ -54,9 +53,14 @@ def _symbols(base: int, variables: tuple[str, ...], seed: int) -> tuple[Symbol, 
     return (*first, *text[1:], *(Symbol(base + place, letter, name) for place, letter, name in named))
 
 
+def era_called(name: str) -> Era:
+    """The release whose tables are written."""
+    return next(era for era in ERAS if str(era) == name)
+
+
 @lru_cache(maxsize=16)
-def _blob(base: int, variables: tuple[str, ...], seed: int) -> Blob:
-    return write(_symbols(base, variables, seed), ERA, address=base + TABLES)
+def _blob(base: int, variables: tuple[str, ...], seed: int, era: str) -> Blob:
+    return write(_symbols(base, variables, seed), era_called(era), address=base + TABLES)
 
 
 @dataclass
@@ -73,6 +77,8 @@ class Machine:
         seed: of the symbols.
         release: in the banner.
         mark: bits that every page-table entry has besides.
+        processes: names, and whether a process has memory of its own.
+        era: the release that wrote the tables.
     """
 
     size: int = 32 * MIB
@@ -85,6 +91,7 @@ class Machine:
     release: str = "7.1.0-made"
     mark: int = 0
     processes: tuple[tuple[str, bool], ...] = PROCESSES
+    era: str = "7.0"
 
     def __post_init__(self) -> None:
         self.data = np.zeros(self.size, np.uint8)
@@ -120,7 +127,7 @@ class Machine:
 
     def _write_image(self) -> None:
         chance = random.Random(self.seed)
-        blob = _blob(self.base, tuple(self.variables), self.seed)
+        blob = _blob(self.base, tuple(self.variables), self.seed, self.era)
         at = self.place + TABLES
         self.data[at : at + len(blob.data)] = np.frombuffer(blob.data, np.uint8)
         targets = sorted({symbol.address for symbol in self.symbols if symbol.address < self.base + POINTERS})

@@ -191,3 +191,16 @@ def test_kernels_that_are_alike_are_not_many(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_root_is_in_the_image() -> None:
     assert kallsift.recover(Machine().memory()).page_table_root == Machine().place + ROOT
+
+
+def test_a_copy_where_all_memory_is_mapped_as_the_image_is() -> None:
+    """As on 32-bit processors: the page table maps the copy too, and its tables lead to the image that runs."""
+    linear = 0xFFFF_FFFF_8000_0000
+    place, copy = 40 * MIB, 4 * MIB
+    machine = Machine(size=64 * MIB, place=place, base=linear + place, direct=linear, era="6.2-x86")
+    machine.data[copy : copy + IMAGE_SIZE] = machine.data[machine.place : machine.place + IMAGE_SIZE]
+    running, stale = kallsift.recover_all(machine.memory())
+    assert (running.physical_base, running.state, running.proven) == (machine.place, State.RUNNING, True)
+    assert (stale.physical_base, stale.state, stale.proven) == (copy, State.STALE, False)
+    one = kallsift.recover(machine.memory())
+    assert (one.proven, one.physical_base, one.tables) == (True, machine.place, running.tables)

@@ -46,6 +46,11 @@ from kallsift.memory.memory import AddressSpace, Memory
 Wanted = Callable[[Placement], bool]
 """Tells whether a placement of which nothing is known but its symbols' addresses is worth to be looked at."""
 
+MAX_OUTSIDE = 16 << 20
+"""Highest distance in bytes of tables from the nearest symbol of their image: linker scripts place them in read-only
+data beside the text. Where all memory is mapped at one distance, as on 32-bit processors, copies of tables elsewhere
+seem to be mapped with the image."""
+
 LEAST_HITS = 32
 """Number of distinct pointers, more than by chance, that must equal symbols before they prove anything."""
 
@@ -149,12 +154,19 @@ class _Search:
         yield from unseen
 
     def _located(self, candidate: Candidate) -> tuple[SymbolTable, Targets] | None:
-        """Return the symbols at one distance, and those of the image; None if these are fewer than others."""
+        """Return the symbols at one distance, and those of the image.
+
+        None if these are fewer than others, or if the tables lie outside of this image.
+        """
         tables, words = self.tables, self.facts.words
         virtual = tables.array_address + candidate.distance
         symbols = unplaced_symbols(tables, virtual & words.mask)
         own = targets(symbols, is_near(symbols.addresses, words, virtual))
-        return None if 2 * len(own) < len(symbols) else (symbols, own)
+        if 2 * len(own) < len(symbols):
+            return None
+        first, last = int(own.addresses[0]), int(own.addresses[-1])
+        is_inside = (virtual - first + MAX_OUTSIDE) & words.mask <= last - first + 2 * MAX_OUTSIDE
+        return (symbols, own) if is_inside else None
 
     def _placed(self, candidate: Candidate, symbols: SymbolTable, own: Targets) -> Placement | None:
         """Return the placement at one distance; None if the image speaks against it."""
