@@ -8,11 +8,10 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from kallsift.kallsyms.evidence import Outcome
-from kallsift.kernel.cross_checks.findings import Source
+from kallsift.kallsyms.evidence import CheckId, Outcome
 from tests.kernel.twice import ARRAY, BASE, PADDING, STEP, Twice, function, put, twice
 
-STARTS = Source.STARTS.value
+STARTS = CheckId.FUNCTION_STARTS
 
 COUNT, SITES = 1400, 0xC_0000
 """Functions, and where the list of them is in the image."""
@@ -54,6 +53,14 @@ def test_an_untouched_kernel_contradicts_itself_nowhere(distance: int, listed: b
     check = traced(distance, calls=0, listed=listed, order=order).checks()[STARTS]
     assert check.outcome is Outcome.PASSED
     # the one that nothing calls as well
+    assert check.detail.startswith(f"0 names and {COUNT:,} addresses")
+
+
+@pytest.mark.parametrize("by", [1, 4, 7])
+def test_the_end_of_the_code_need_not_be_at_a_word(by: int) -> None:
+    kernel = traced(calls=0, listed=False)
+    rows = sorted((address - by * (name == "_etext"), letter, name) for address, letter, name in kernel.rows)
+    check = replace(kernel, rows=tuple(rows)).checks()[STARTS]
     assert check.detail.startswith(f"0 names and {COUNT:,} addresses")
 
 

@@ -7,14 +7,12 @@ import pytest
 
 from kallsift.kallsyms.evidence import CheckId, Outcome
 from kallsift.kernel.cross_checks.call_targets import CALLS, call_targets
-from kallsift.kernel.cross_checks.findings import Source
 from kallsift.kernel.cross_checks.name_keys import PREFIXES, Names
 from kallsift.lanes import lanes
-from tests.kernel.twice import ARRAY, PADDING, STRINGS, TYPES, Twice, function, put, twice
+from tests.kernel.twice import ARRAY, PADDING, STRINGS, TYPES, Twice, function, put, twice, types_of
 
-SIBLINGS, EXPORTS, BTF, STARTS, POINTERS = (
-    source.value for source in (Source.SIBLINGS, Source.EXPORTS, Source.BTF, Source.STARTS, Source.POINTERS)
-)
+SIBLINGS, EXPORTS, BTF = CheckId.SIBLING_SYMBOLS, CheckId.EXPORTS_TWICE, CheckId.BTF_FUNCTIONS
+STARTS, POINTERS = CheckId.FUNCTION_STARTS, CheckId.NAMED_POINTERS
 
 EXPORTED, PLAIN, COLD = function(300), function(301), function(305)
 """A function that is exported, one that is not, and one with an unlikely part."""
@@ -109,6 +107,41 @@ def test_a_flipped_bit_is_contradicted_wherever_it_is(kernel: Twice, name: str) 
             changed = name.replace(stem, stem[:place] + flipped + stem[place + 1 :])
             if flipped.isprintable() and flipped not in " .":
                 assert SIBLINGS in kernel.renamed(name, changed).failed(), changed
+
+
+@pytest.mark.parametrize("prefix", ["event_", "args_", "types_", "perf_trace_", "__event_"])
+def test_a_changed_name_of_a_function_that_is_called_as_structures_are(prefix: str) -> None:
+    """The functions `event_sched_in` and `args_parse` are usual ones: types have their names."""
+    kernel = twice(padded=False)
+    types = types_of([prefix + PLAIN, *(function(number) for number in range(600) if number != 301)])
+    data = kernel.data.copy()
+    data[TYPES:][: len(types)] = np.frombuffer(types, np.uint8)
+    bounds = [row for row in kernel.rows if row[2] != "__stop_BTF"]
+    rows = sorted([*bounds, (kernel_base(kernel) + len(types), "R", "__stop_BTF")], key=lambda row: row[0])
+    kernel = Twice(tuple(rows), data).renamed(PLAIN, prefix + PLAIN)
+    assert BTF not in kernel.failed()
+    assert BTF in kernel.renamed(prefix + PLAIN, prefix + PLAIN.replace("thing", "thino")).failed()
+
+
+def kernel_base(kernel: Twice) -> int:
+    """Where the types begin."""
+    return next(address for address, _, name in kernel.rows if name == "__start_BTF")
+
+
+@pytest.mark.parametrize("plain", [0, 40])
+@pytest.mark.parametrize("hooks", [20, 40])
+def test_static_calls_of_tracepoints_follow_the_rule_of_all_static_calls(plain: int, hooks: int) -> None:
+    """However few of each there are: together they are enough to be judged."""
+    kernel = twice(padded=False)
+    calls = [f"call_{number * 7919 % 1009}" for number in range(plain)]
+    calls += [f"tp_func_{number * 7907 % 1013}" for number in range(hooks)]
+    calls += [f"other_{number * 7883 % 1019}" for number in range(20)]
+    last = kernel.rows[-1][0]
+    added = [(last, letter, prefix + call) for call in calls for letter, prefix in (("t", "__SCT__"), ("d", "__SCK__"))]
+    kernel = Twice((*kernel.rows, *added), kernel.data)
+    assert not kernel.failed() - {POINTERS, STARTS}
+    for call in (calls[-1], calls[plain]):
+        assert SIBLINGS in kernel.renamed(f"__SCK__{call}", f"__SCK__{call[:-1]}z").failed()
 
 
 @pytest.mark.parametrize("bit", range(4))

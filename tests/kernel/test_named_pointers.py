@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kallsift.kallsyms.evidence import Outcome
-from kallsift.kernel.cross_checks.findings import Source
+from kallsift.kallsyms.evidence import CheckId, Outcome
 from kallsift.kernel.cross_checks.named_structures import HOLDERS
 from kallsift.kernel.placement.pointers import Words
 from tests.kernel.twice import BASE, SIZE, Row, Twice, function, put
 
-POINTERS = Source.POINTERS.value
+POINTERS = CheckId.NAMED_POINTERS
 
 COUNT = 150
 """Structures of each kind."""

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from kallsift.arrays import distinct
 from kallsift.errors import UnmappedError
+from kallsift.kallsyms.evidence import CheckId
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.access.btf_blob import MAX_SIZE, BtfError, Kind, parse
-from kallsift.kernel.cross_checks.findings import Finding, Source
-from kallsift.kernel.cross_checks.name_keys import Names, is_among, matches
+from kallsift.kernel.cross_checks.findings import Finding
+from kallsift.kernel.cross_checks.name_keys import PREFIXES, Names, is_among, matches
 from kallsift.kernel.cross_checks.near_names import MIN_KEPT, NearNames, is_part
 from kallsift.kernel.placement.placement import Placement
 from kallsift.lanes import lanes
@@ -35,24 +36,52 @@ ADDED = b"_impl"
 
 TEXT = np.frombuffer(b"tTwW", np.uint8)
 
+WITHOUT_TYPES = (
+    b"__pfx_",
+    b"__ksymtab_",
+    b"__SCT__",
+    b"__SCK__",
+    b"__tracepoint_",
+    b"__traceiter_",
+    b"__bpf_trace_tp_map_",
+    b"__syscall_meta_",
+    b"__p_syscall_meta_",
+    b"__x64_sys_",
+    b"__ia32_sys_",
+    b"__setup_str_",
+    b"__setup_",
+    b"_kbl_addr_",
+    b"__kstrtab_",
+    b"__kstrtabns_",
+    b"__flags_",
+)
+"""Prefixes of names that tools and macros make, to which pahole gives no type: not one is a changed name of a function.
+Other prefixes of families, like ``event_``, begin names of usual functions too."""
+
+_IS_WITHOUT_TYPES = np.array([False, *(prefix.startswith(WITHOUT_TYPES) for prefix in PREFIXES)])
+
 
 def btf_finding(memory: Memory, placement: Placement, names: Names) -> Finding:
     """Compare the functions among the kernel's types with the symbols."""
     symbols = placement.symbols
     functions = _functions(memory, placement, names)
     if functions is None:
-        return Finding.none(Source.BTF, len(symbols), "the kernel has no types of its own, or they name no functions")
+        return Finding.none(
+            CheckId.BTF_FUNCTIONS, len(symbols), "the kernel has no types of its own, or they name no functions"
+        )
     wanted = distinct(functions.keys)
     confirmed, met = matches(names.keys, wanted)
     dotted, stems = _dotted(symbols, names)
     before_dots, met_before = matches(stems, wanted)
     missing = np.flatnonzero(is_among(functions.keys, wanted[~(met | met_before)]))
     if len(missing) > MAX_MISSING * len(functions.keys):
-        return Finding.none(Source.BTF, len(symbols), "the functions among the types are not those of the table")
+        return Finding.none(
+            CheckId.BTF_FUNCTIONS, len(symbols), "the functions among the types are not those of the table"
+        )
     confirmed[dotted[before_dots]] = True
     broken = _changed(symbols, names, functions, missing, confirmed) if len(missing) else []
     first = min(broken, default=(0, ""))[1]
-    return Finding(Source.BTF, confirmed, np.zeros(len(symbols), np.bool_), len(broken), first)
+    return Finding(CheckId.BTF_FUNCTIONS, confirmed, np.zeros(len(symbols), np.bool_), len(broken), first)
 
 
 def _functions(memory: Memory, placement: Placement, names: Names) -> Names | None:
@@ -106,7 +135,7 @@ def _changed(
     lost = [text for text in texts if not text.endswith(ADDED) and len(text) >= MIN_KEPT]
     if not lost:
         return []
-    unknown = ~confirmed & np.isin(symbols.types(), TEXT) & (names.family == 0)
+    unknown = ~confirmed & np.isin(symbols.types(), TEXT) & ~_IS_WITHOUT_TYPES[names.family]
     unknown[names.cold] = False
     candidates = np.flatnonzero(unknown)
     if not len(candidates):

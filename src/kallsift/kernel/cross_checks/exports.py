@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from kallsift.arrays import is_in
 from kallsift.errors import UnmappedError
+from kallsift.kallsyms.evidence import CheckId
 from kallsift.kernel.cross_checks.at_addresses import Comparison, compare
 from kallsift.kernel.cross_checks.export_search import searched_runs
-from kallsift.kernel.cross_checks.findings import Finding, Source
+from kallsift.kernel.cross_checks.findings import Finding
 from kallsift.kernel.cross_checks.name_keys import EXPORT_ENDS, PREFIXES, Names, whole_keys
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointer_targets import without_code_bit
@@ -76,7 +77,7 @@ class Entries:
 def export_finding(memory: Memory, placement: Placement, names: Names) -> Finding:
     """Compare all exports with the symbols."""
     symbols = placement.symbols
-    nothing = Finding.none(Source.EXPORTS, len(symbols), "no array of exports with names was found")
+    nothing = Finding.none(CheckId.EXPORTS_TWICE, len(symbols), "no array of exports with names was found")
     entries = _entries(memory, placement, names)
     if entries is None:
         return _searched(memory, placement, names) or nothing
@@ -95,7 +96,7 @@ def export_finding(memory: Memory, placement: Placement, names: Names) -> Findin
     own, placed = _own_symbols(placement, names, entries)
     broken += own
     confirmed |= placed
-    return Finding(Source.EXPORTS, confirmed, confirmed, len(broken), min(broken, default=(0, ""))[1])
+    return Finding(CheckId.EXPORTS_TWICE, confirmed, confirmed, len(broken), min(broken, default=(0, ""))[1])
 
 
 def _searched(memory: Memory, placement: Placement, names: Names) -> Finding | None:
@@ -115,7 +116,7 @@ def _searched(memory: Memory, placement: Placement, names: Names) -> Finding | N
             values = without_code_bit(values, symbols) if placement.code_bit else values
             broken += _of_run(compare(names, symbols, values, strings.keys), values, strings, code, confirmed)
         if confirmed.any():
-            return Finding(Source.EXPORTS, confirmed, confirmed, len(broken), min(broken, default=(0, ""))[1])
+            return Finding(CheckId.EXPORTS_TWICE, confirmed, confirmed, len(broken), min(broken, default=(0, ""))[1])
     return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,22 +10,12 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 
 
-class Source(Enum):
-    """A source in which the kernel keeps names or addresses, besides the table."""
-
-    SIBLINGS = "sibling symbols"
-    EXPORTS = "exports twice"
-    BTF = "BTF functions"
-    POINTERS = "named pointers"
-    STARTS = "function starts"
-
-
 @dataclass(frozen=True, eq=False)
 class Finding:
     """The result of comparing one source with a symbol table.
 
     Attributes:
-        source: the source.
+        source: the check that reports it.
         names: shape (n,), bool; the names that it confirms.
         addresses: shape (n,), bool; the addresses that it confirms.
         contradictions: number of names and addresses that it contradicts.
@@ -34,7 +23,7 @@ class Finding:
         absent: the reason why nothing was compared; empty if something was.
     """
 
-    source: Source
+    source: CheckId
     names: NDArray[np.bool_]
     addresses: NDArray[np.bool_]
     contradictions: int = 0
@@ -42,7 +31,7 @@ class Finding:
     absent: str = ""
 
     @classmethod
-    def none(cls, source: Source, count: int, why: str) -> Finding:
+    def none(cls, source: CheckId, count: int, why: str) -> Finding:
         """Return the finding of a source that tells nothing of ``count`` symbols."""
         nothing = np.zeros(count, np.bool_)
         return cls(source, nothing, nothing, absent=why)
@@ -50,14 +39,13 @@ class Finding:
     @property
     def check(self) -> Check:
         """The finding as a check for the evidence."""
-        name = CheckId(self.source.value)
         if self.absent:
-            return Check(name, Outcome.ABSENT, self.absent)
+            return Check(self.source, Outcome.ABSENT, self.absent)
         names, addresses = int(np.count_nonzero(self.names)), int(np.count_nonzero(self.addresses))
         if self.contradictions:
             noun = "symbol contradicts" if self.contradictions == 1 else "symbols contradict"
-            return Check.that(name, False, f"{self.contradictions} {noun} them: {self.first}", is_quoted=True)
-        return Check.that(name, True, f"{names:,} names and {addresses:,} addresses stand there a second time")
+            return Check.that(self.source, False, f"{self.contradictions} {noun} them: {self.first}", is_quoted=True)
+        return Check.that(self.source, True, f"{names:,} names and {addresses:,} addresses stand there a second time")
 
 
 def summary(findings: tuple[Finding, ...], count: int) -> Check:

@@ -129,7 +129,8 @@ def _searched(memory: Memory, placement: Placement, code: tuple[int, int]) -> ND
     None if it is short.
     """
     words = placement.words
-    place = placement.physical(code[1])
+    # the list is aligned to words, the code's end need not be
+    place = placement.physical(code[1] - code[1] % words.size)
     parts = [
         segment.read(max(place - segment.start, 0), min(place + WITHIN - segment.start, segment.size))
         for segment in memory.segments

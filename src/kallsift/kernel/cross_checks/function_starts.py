@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from kallsift.arrays import distinct, is_in_ascending
 from kallsift.errors import UnmappedError
+from kallsift.kallsyms.evidence import CheckId
 from kallsift.kernel.cross_checks.call_targets import CALLS, UNITS, call_targets
-from kallsift.kernel.cross_checks.findings import Finding, Source
+from kallsift.kernel.cross_checks.findings import Finding
 from kallsift.kernel.cross_checks.ftrace_sites import Sites, traced_functions
 from kallsift.kernel.cross_checks.name_keys import Names
 from kallsift.kernel.placement.placement import Placement
@@ -55,25 +56,29 @@ def start_finding(memory: Memory, placement: Placement, names: Names, confirmed:
     if architecture is None and memory.image is not None:
         architecture = memory.image.architecture
     if low is None or high is None or architecture is None or architecture not in CALLS:
-        return Finding.none(Source.STARTS, len(symbols), "it is not known how this kernel's code calls functions")
+        return Finding.none(
+            CheckId.FUNCTION_STARTS, len(symbols), "it is not known how this kernel's code calls functions"
+        )
     start, stop = int(symbols.addresses[low]), int(symbols.addresses[high])
     first, last = np.searchsorted(symbols.addresses, np.array([start, stop], np.uint64)).tolist()
     if PADDED * np.count_nonzero(confirmed[first:last]) > last - first:
-        return Finding.none(Source.STARTS, len(symbols), "not looked for: padding tells where functions are")
+        return Finding.none(CheckId.FUNCTION_STARTS, len(symbols), "not looked for: padding tells where functions are")
     try:
         if not 0 < stop - start <= MAX_TEXT:
             raise UnmappedError(start, 1)
         code = np.ascontiguousarray(memory.read(placement.physical(start), stop - start))
     except UnmappedError:
-        return Finding.none(Source.STARTS, len(symbols), "the kernel's code is not there as a whole")
+        return Finding.none(CheckId.FUNCTION_STARTS, len(symbols), "the kernel's code is not there as a whole")
     targets, calls = call_targets(architecture, code, placement.words.byte_order, start)
     offsets = (symbols.addresses[first:last] - np.uint64(start)).astype(np.int64)
-    sites = traced_functions(memory, placement, names, (start, stop), offsets)
     sure = targets[calls >= MIN_CALLS]
     place = np.searchsorted(offsets, sure)
     listed = offsets[np.minimum(place, len(offsets) - 1)] == sure if len(offsets) else np.zeros(len(sure), np.bool_)
     if len(sure) < MIN_TARGETS or np.count_nonzero(~listed) > MAX_EXCEPTIONS * len(sure):
-        return Finding.none(Source.STARTS, len(symbols), "the kernel's code does not call what its symbols name")
+        return Finding.none(
+            CheckId.FUNCTION_STARTS, len(symbols), "the kernel's code does not call what its symbols name"
+        )
+    sites = traced_functions(memory, placement, names, (start, stop), offsets)
     called = nothing.copy()
     called[first:last] = is_in_ascending(offsets, sure) | is_in_ascending(offsets, sites.named)
     # where ftrace knows a function, one call is enough
@@ -92,7 +97,7 @@ def start_finding(memory: Memory, placement: Placement, names: Names, confirmed:
         for index in _between_instructions(placement, first, last, UNITS.get(architecture, 1)).tolist()
     ]
     count, first_detail = len({index for index, _ in details}), min(details, default=(0, ""))[1]
-    return Finding(Source.STARTS, nothing, called, count, first_detail)
+    return Finding(CheckId.FUNCTION_STARTS, nothing, called, count, first_detail)
 
 
 def _name(names: Names, index: int) -> str:

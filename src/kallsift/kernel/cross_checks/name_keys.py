@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,6 +179,18 @@ def families(text: NDArray[np.uint64], starts: NDArray[np.int64]) -> NDArray[np.
     return result
 
 
+class Family(NamedTuple):
+    """Names that begin alike.
+
+    Attributes:
+        members: their indices, ascending; shape (n,), int64.
+        stems: keys of what follows; equal for members of two families that go on alike.
+    """
+
+    members: NDArray[np.int64]
+    stems: NDArray[np.uint64]
+
+
 @dataclass(frozen=True, eq=False)
 class Names:
     """Names, each split into a prefix that makes it a member of a family, and the rest.
@@ -234,6 +247,19 @@ class Names:
     def members(self, prefix: bytes) -> NDArray[np.int64]:
         """Return the indices of the names that begin with one of `PREFIXES`, ascending."""
         return np.flatnonzero(self.family == PREFIXES.index(prefix) + 1)
+
+    def of_family(self, prefix: bytes, *, with_longer: bool) -> Family:
+        """Return the names that begin with one of `PREFIXES`; also those with a longer one, if ``with_longer``."""
+        members = self.members(prefix)
+        parts = [Family(members, self.stems[members])]
+        for longer in PREFIXES if with_longer else ():
+            if longer != prefix and longer.startswith(prefix):
+                members = self.members(longer)
+                between = int.from_bytes(longer.removeprefix(prefix)[:LANE], "little")
+                parts.append(Family(members, _mixed(self.stems[members], np.array(between, np.uint64))))
+        members, stems = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        order = np.argsort(members)
+        return Family(members[order], stems[order])
 
     def find(self, name: bytes) -> int | None:
         """Return the index of the first name equal to one of `BOUNDS`; None without one."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.kallsyms.evidence import CheckId
 from kallsift.kernel.cross_checks.at_addresses import ALIASES
-from kallsift.kernel.cross_checks.findings import Finding, Source
+from kallsift.kernel.cross_checks.findings import Finding
 from kallsift.kernel.cross_checks.name_keys import PREFIXES, Names, is_among
 from kallsift.kernel.cross_checks.named_structures import HOLDERS, MAX_LOOKED_AT, MIN_MEMBERS, Holder, Inquiry
 from kallsift.kernel.cross_checks.named_texts import are_texts, judge_texts
@@ -71,9 +72,9 @@ def pointer_finding(memory: Memory, placement: Placement, names: Names) -> Findi
             _ask(inquiry, holder, members)
     confirmed, broken = inquiry.confirmed, inquiry.broken
     if not confirmed.any():
-        return Finding.none(Source.POINTERS, len(confirmed), "no structures lead to what is called as they are")
+        return Finding.none(CheckId.NAMED_POINTERS, len(confirmed), "no structures lead to what is called as they are")
     count = len({index for index, _ in broken})
-    return Finding(Source.POINTERS, confirmed, confirmed, count, min(broken, default=(0, ""))[1])
+    return Finding(CheckId.NAMED_POINTERS, confirmed, confirmed, count, min(broken, default=(0, ""))[1])
 
 
 def _ask(inquiry: Inquiry, holder: Holder, members: NDArray[np.int64]) -> None:

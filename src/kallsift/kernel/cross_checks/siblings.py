@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.kallsyms.evidence import CheckId
 from kallsift.kallsyms.symbol_table import SymbolTable
-from kallsift.kernel.cross_checks.findings import Finding, Source
-from kallsift.kernel.cross_checks.name_keys import COLD, Names, is_among
+from kallsift.kernel.cross_checks.findings import Finding
+from kallsift.kernel.cross_checks.name_keys import COLD, Family, Names, is_among
 from kallsift.kernel.cross_checks.near_names import MIN_KEPT, NearNames
 
 MIN_MEMBERS = 32
@@ -42,16 +43,17 @@ class Rule:
         prefix: prefix of the names that are checked.
         sibling: prefix of the names that must be there.
         mutual: whether the rule holds the other way round as well.
+        with_longer: whether names with a longer prefix of `PREFIXES` follow this rule too.
     """
 
     prefix: bytes
     sibling: bytes
     mutual: bool = False
+    with_longer: bool = False
 
 
 RULES = (
-    Rule(b"__SCT__", b"__SCK__", mutual=True),
-    Rule(b"__SCT__tp_func_", b"__SCK__tp_func_", mutual=True),
+    Rule(b"__SCT__", b"__SCK__", mutual=True, with_longer=True),
     Rule(b"__traceiter_", b"__tracepoint_"),
     Rule(b"__probestub_", b"__traceiter_", mutual=True),
     Rule(b"__tpstrtab_", b"__tracepoint_"),
@@ -78,11 +80,11 @@ def sibling_finding(names: Names, symbols: SymbolTable) -> Finding:
     broken: list[tuple[int, str]] = []
     plain: list[NDArray[np.uint64]] = []
     for rule in RULES:
-        members, others = names.members(rule.prefix), names.members(rule.sibling)
-        broken += _paired(names, rule, members, others, confirmed)
+        family, siblings = (names.of_family(each, with_longer=rule.with_longer) for each in (rule.prefix, rule.sibling))
+        broken += _paired(names, rule, family, siblings, confirmed)
         if rule.mutual:
             turned = Rule(rule.sibling, rule.prefix)
-            broken += _paired(names, turned, others, members, confirmed)
+            broken += _paired(names, turned, siblings, family, confirmed)
     for prefix in OF_PLAIN_NAMES:
         members = names.members(prefix)
         broken += _of_plain(members, names.stems[members], (prefix, b""), (names, confirmed, plain))
@@ -92,9 +94,9 @@ def sibling_finding(names: Names, symbols: SymbolTable) -> Finding:
         confirmed |= is_among(names.keys, np.sort(np.concatenate(plain)))
     broken += _padding(names, symbols, confirmed, placed)
     if not confirmed.any():
-        return Finding.none(Source.SIBLINGS, len(confirmed), "no symbols of this kernel come in pairs")
+        return Finding.none(CheckId.SIBLING_SYMBOLS, len(confirmed), "no symbols of this kernel come in pairs")
     first = min(broken, default=(0, ""))[1]
-    return Finding(Source.SIBLINGS, confirmed, placed, len(broken), first)
+    return Finding(CheckId.SIBLING_SYMBOLS, confirmed, placed, len(broken), first)
 
 
 def _holds(members: int, exceptions: int) -> bool:
@@ -103,21 +105,18 @@ def _holds(members: int, exceptions: int) -> bool:
 
 
 def _paired(
-    names: Names,
-    rule: Rule,
-    members: NDArray[np.int64],
-    others: NDArray[np.int64],
-    confirmed: NDArray[np.bool_],
+    names: Names, rule: Rule, family: Family, siblings: Family, confirmed: NDArray[np.bool_]
 ) -> list[tuple[int, str]]:
     """Return the members of a family without a sibling in another family.
 
     Nothing is returned if the rule does not hold. Members with a sibling, and their siblings, are marked in
     ``confirmed``.
     """
-    paired = is_among(names.stems[members], np.sort(names.stems[others]))
+    members, others = family.members, siblings.members
+    paired = is_among(family.stems, np.sort(siblings.stems))
     if not _holds(len(members), int(np.count_nonzero(~paired))):
         return []
-    turned = is_among(names.stems[others], np.sort(names.stems[members]))
+    turned = is_among(siblings.stems, np.sort(family.stems))
     confirmed[members[paired]] = True
     confirmed[others[turned]] = True
     single = np.ones(len(confirmed), np.bool_)
