@@ -84,7 +84,7 @@ def placements(
             for placement in found:
                 yield placement.with_checks(base_check)
         return
-    yield from _Search(memory, tables, facts, is_running_only, is_wanted).placements()
+    yield from _PlacementSearch(memory, tables, facts, is_running_only, is_wanted).placements()
 
 
 def _ways(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[Iterator[Candidate]]:
@@ -103,7 +103,7 @@ def _ways(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[Iterat
 
 
 @dataclass(frozen=True, eq=False)
-class _Search:
+class _PlacementSearch:
     """The search for one kernel's placements; its attributes are the arguments of `placements`."""
 
     memory: Memory

@@ -7,7 +7,7 @@ a page. Without the bytes in front of it, the image is like any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -20,11 +20,11 @@ from kallsift.kallsyms.evidence import Check, CheckId
 from kallsift.kallsyms.format.token_table import TokenTable, moved
 from kallsift.kallsyms.recovered_tables import Attempt, Tables
 from kallsift.kallsyms.symbol_table import SymbolTable
-from kallsift.kernel.kernel import Kernel
+from kallsift.kernel.kernel import Kernel, State
 from kallsift.kernel.placement.distances import empty_head_distances
 from kallsift.kernel.placement.placement import is_near
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, PAGE, Words
-from kallsift.kernel.recovery.candidates import SharedWork, best_at, word_sizes
+from kallsift.kernel.recovery.candidates import SharedWork, best_at, best_of, word_sizes
 from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
 
 MAX_HEADER = 1 << 16
@@ -58,6 +58,21 @@ def is_file(memory: Memory) -> bool:
     Larger sources are taken for dumps of machines.
     """
     return memory.is_headerless and memory.size <= FLAT_LIMIT
+
+
+def best_in(
+    memory: Memory, find: Callable[[Memory], Iterator[Tables]], attempt: Attempt, shared: SharedWork
+) -> Kernel | None:
+    """Return the best kernel of some tables.
+
+    They are read as those of an image file if a machine's memory shows none.
+    """
+    kernel = best_of(memory, find(memory), attempt, shared)
+    if not memory.is_headerless or (kernel and (kernel.proven or kernel.state is not State.IMAGE)):
+        return kernel
+    flat = flat_image(memory) if is_file(memory) else None
+    image = best_of(flat, find(flat), Attempt(budget=attempt.budget), shared) if flat else None
+    return image if image and image.proven else kernel
 
 
 def doubted(kernel: Kernel, memory: Memory, is_copy: bool = False) -> Kernel:

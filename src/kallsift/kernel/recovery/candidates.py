@@ -40,6 +40,9 @@ MAX_CANDIDATES = 256
 PLACEMENT_COST = BEFORE + AFTER
 """Bytes that are passed over to place one of them."""
 
+PASSES = 32
+"""Number of times that all bytes of a small source can be passed over for work that costs more."""
+
 
 @dataclass(frozen=True, eq=False)
 class SharedWork:
@@ -57,6 +60,11 @@ class SharedWork:
 def placement_cost(memory: Memory) -> int:
     """Return the bytes that are passed over to place what is around one token table."""
     return min(PLACEMENT_COST, memory.stored_size)
+
+
+def cost_in(memory: Memory, cost: int) -> int:
+    """Return the bytes that a work may pass over in a source: less than elsewhere if the source is small."""
+    return min(cost, PASSES * memory.stored_size)
 
 
 def best_at(
