@@ -9,13 +9,12 @@ Where no symbol names the list, it is searched behind the code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import distinct
 from kallsift.errors import UnmappedError
+from kallsift.kernel.cross_checks.known_functions import NO_FUNCTIONS, KnownFunctions
 from kallsift.kernel.cross_checks.name_keys import Names
 from kallsift.kernel.placement.placement import Placement
 from kallsift.memory.memory import Memory
@@ -43,33 +42,9 @@ MIN_COVERED = 0.97
 """Lowest share of the places that must be at a function by one of these distances."""
 
 
-@dataclass(frozen=True, eq=False)
-class Sites:
-    """Functions that ftrace can hook into, as offsets in the code, each ascending.
-
-    Attributes:
-        named: functions at which a symbol is.
-        unnamed: offsets at which the others can begin.
-    """
-
-    named: NDArray[np.int64]
-    unnamed: NDArray[np.int64]
-
-    @property
-    def alignment(self) -> int:
-        """The power of two at whose multiples all functions begin, except less than 1 %."""
-        size = 1
-        while size < MAX_DISTANCE and np.count_nonzero(self.named % (2 * size)) < 0.01 * len(self.named):
-            size *= 2
-        return size
-
-
-NO_SITES = Sites(np.empty(0, np.int64), np.empty(0, np.int64))
-
-
 def traced_functions(
     memory: Memory, placement: Placement, names: Names, code: tuple[int, int], offsets: NDArray[np.int64]
-) -> Sites:
+) -> KnownFunctions:
     """Return the functions that the list of places gives; none without a list.
 
     Args:
@@ -81,10 +56,10 @@ def traced_functions(
     """
     words = _listed(memory, placement, names, code)
     if words is None or len(offsets) < MIN_SITES:
-        return NO_SITES
+        return NO_FUNCTIONS
     places = (distinct(words[(words >= code[0]) & (words < code[1])]) - np.uint64(code[0])).astype(np.int64)
     if len(places) < MIN_SITES or len(places) < len(words) // 2:
-        return NO_SITES
+        return NO_FUNCTIONS
     last = len(offsets) - 1
     behind = np.searchsorted(offsets, places, "right")
     below = places - offsets[np.maximum(behind - 1, 0)]
@@ -101,10 +76,10 @@ def traced_functions(
         begin[found] -= distance
         named |= found
     if np.count_nonzero(named) < MIN_COVERED * len(places):
-        return NO_SITES
+        return NO_FUNCTIONS
     rest = places[~named]
     unnamed = distinct(np.concatenate([np.empty(0, np.int64), *(rest - distance for distance in usual)]))
-    return Sites(distinct(begin[named]), unnamed)
+    return KnownFunctions(distinct(begin[named]), unnamed)
 
 
 def _listed(memory: Memory, placement: Placement, names: Names, code: tuple[int, int]) -> NDArray[np.uint64] | None:

@@ -1,8 +1,9 @@
 """Compare function starts with the symbols: at an address that the code calls more than once, there must be a symbol.
 
 If there is none, and the next symbol before or behind it that nothing calls is a power of two away, one bit of that
-symbol's address was changed. A function that ftrace knows needs one call only. It needs no call if it is aligned as all
-functions are and the symbol beside it is not. No function begins between two instructions.
+symbol's address was changed. A function that ftrace's list or the table to unwind the stack has needs one call only.
+One of ftrace's needs none if it is aligned as all functions are and the symbol beside it is not. No function begins
+between two instructions.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import CheckId
 from kallsift.kernel.cross_checks.call_targets import CALLS, UNITS, call_targets
 from kallsift.kernel.cross_checks.findings import Finding
-from kallsift.kernel.cross_checks.ftrace_sites import Sites, traced_functions
+from kallsift.kernel.cross_checks.ftrace_sites import traced_functions
+from kallsift.kernel.cross_checks.known_functions import KnownFunctions
 from kallsift.kernel.cross_checks.name_keys import Names
+from kallsift.kernel.cross_checks.unwound_functions import unwound_functions
 from kallsift.kernel.placement.placement import Placement
 from kallsift.memory.memory import Memory
 
@@ -78,19 +81,22 @@ def start_finding(memory: Memory, placement: Placement, names: Names, confirmed:
         return Finding.none(
             CheckId.FUNCTION_STARTS, len(symbols), "the kernel's code does not call what its symbols name"
         )
-    sites = traced_functions(memory, placement, names, (start, stop), offsets)
+    traced, unwound = (
+        find(memory, placement, names, (start, stop), offsets) for find in (traced_functions, unwound_functions)
+    )
+    functions = traced.with_others(unwound)
     called = nothing.copy()
-    called[first:last] = is_in_ascending(offsets, sure) | is_in_ascending(offsets, sites.named)
-    # where ftrace knows a function, one call is enough
-    missing = distinct(np.concatenate((sure[~listed], sites.unnamed[is_in_ascending(sites.unnamed, targets)])))
-    known = distinct(np.concatenate((targets, sites.named)))
+    called[first:last] = is_in_ascending(offsets, sure) | is_in_ascending(offsets, functions.named)
+    # where a list has a function, one call is enough
+    missing = distinct(np.concatenate((sure[~listed], functions.unnamed[is_in_ascending(functions.unnamed, targets)])))
+    known = distinct(np.concatenate((targets, functions.named)))
     details = [
         (first + index, f"{_name(names, first + index)} is called at {start + target:#x}")
         for index, target in _moved(offsets, known, missing)
     ]
     details += [
         (first + index, f"{_name(names, first + index)} is beside a function at {start + begin:#x}")
-        for index, begin in _misaligned(offsets, names.cold - first, sites)
+        for index, begin in _misaligned(offsets, names.cold - first, traced)
     ]
     details += [
         (index, f"{_name(names, index)} at {symbols.addresses[index]:#x} is between two instructions")
@@ -117,7 +123,7 @@ def _between_instructions(placement: Placement, first: int, last: int, unit: int
     return np.flatnonzero(odd) + first
 
 
-def _misaligned(offsets: NDArray[np.int64], parts: NDArray[np.int64], sites: Sites) -> list[tuple[int, int]]:
+def _misaligned(offsets: NDArray[np.int64], parts: NDArray[np.int64], traced: KnownFunctions) -> list[tuple[int, int]]:
     """Return misaligned symbols that are one bit away from functions without a symbol.
 
     Each comes with the offset of the function.
@@ -125,10 +131,10 @@ def _misaligned(offsets: NDArray[np.int64], parts: NDArray[np.int64], sites: Sit
     Args:
         offsets: offsets of the symbols, ascending.
         parts: indices of symbols that are no functions but parts of functions.
-        sites: the functions that ftrace has.
+        traced: the functions that ftrace has.
     """
-    size = sites.alignment
-    unnamed = sites.unnamed[sites.unnamed % size == 0]
+    size = traced.alignment
+    unnamed = traced.unnamed[traced.unnamed % size == 0]
     found = []
     for step in (-1, 0):
         index = np.clip(np.searchsorted(offsets, unnamed) + step, 0, len(offsets) - 1)
@@ -146,7 +152,7 @@ def _moved(offsets: NDArray[np.int64], known: NDArray[np.int64], missing: NDArra
 
     Args:
         offsets: offsets of the symbols, ascending.
-        known: targets of calls, and functions with a symbol that ftrace knows, ascending.
+        known: targets of calls, and functions with a symbol that lists have, ascending.
         missing: functions without a symbol.
     """
     found = []

@@ -91,6 +91,9 @@ BOUNDS = (
     b"__stop_BTF",
     b"__start_mcount_loc",
     b"__stop_mcount_loc",
+    b"__start_orc_unwind_ip",
+    b"__stop_orc_unwind_ip",
+    b"__start_orc_unwind",
     b"_stext",
     b"_etext",
 )
