@@ -30,7 +30,10 @@ MIN_MARKS = 4
 """Number of names with an architecture's mark that tell the architecture; real kernels have some hundreds."""
 
 WORD = 8
-"""Highest alignment of tables since 6.2, in bytes."""
+"""Highest alignment in bytes of tables between which no page fits."""
+
+MAX_EQUAL = 512
+"""Number of equal words at the beginning of an array of addresses that can be a lost page."""
 
 FAR = 1 << 60
 """A number above all physical addresses and offsets of files."""
@@ -88,18 +91,21 @@ def unplaced_kernel(memory: Memory, readings: Sequence[Tables]) -> Kernel | None
 
 
 def is_seamless(tables: Tables) -> bool:
-    """Tell whether no page of some tables can be lost because no gap is between them.
+    """Tell whether no page of some tables can be lost.
 
-    This can be told since 6.2 (scripts/kallsyms.c, "kallsyms_seqs_of_names"): a permutation sorts the names, and each
-    table begins where the one before it ends, so the array of addresses has its place as well.
+    Each table begins where the one before it ends, so each has its size and its place. Then a lost page breaks the
+    order of addresses, or what markers, index and counts must say of the names; only zeros before the first address do
+    not.
     """
     passed = {check.name for check in tables.checks if check.outcome is Outcome.PASSED}
     is_tight = all(0 <= after.offset - before.end < WORD for before, after in pairwise(tables.rows))
+    first = tables.array.words[:MAX_EQUAL]
     return (
         is_tight
-        and {CheckId.NUM_SYMS, CheckId.SEQS_OF_NAMES} <= passed
+        and CheckId.NUM_SYMS in passed
         and not tables.array.needs_base
         and not tables.damage
+        and (len(first) < MAX_EQUAL or bool((first != first[0]).any()))
     )
 
 
