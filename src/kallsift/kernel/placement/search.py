@@ -55,6 +55,14 @@ LEAST_HITS = 32
 """Number of distinct pointers, more than by chance, that must equal symbols before they prove anything."""
 
 
+MANY_WORDS, SAMPLED = 1 << 18, 8
+"""Number of words among the image's addresses from which on every so many-th of their values is looked at first; real
+images have fewer than 200,000."""
+
+SCRAMBLE = np.uint64(0x9E3779B97F4A7C15)
+"""Factor that makes a lot of values, so that those that are looked at do not hang on how the words are laid out."""
+
+
 def placements(
     memory: Memory,
     tables: Tables,
@@ -244,7 +252,13 @@ def _hits(facts: WindowFacts, own: Targets, array: range, *, is_mapped: bool) ->
     found = pointers_between(facts.window, words, low, high)
     # the table of addresses is left out, because it would confirm itself
     foreign = found.places - np.uint64(array.start) >= np.uint64(len(array))
-    values = distinct(found.values[foreign])
+    values = found.values[foreign]
+    if len(values) > MANY_WORDS:
+        # at low addresses most small numbers are such words; some of them tell that they do not equal symbols
+        sampled = hits_on_symbols(values[values * SCRAMBLE < np.uint64((1 << 64) // SAMPLED)], own)
+        if sampled.count < LEAST_HITS / SAMPLED + CHANCE * sampled.by_chance:
+            return sampled, None
+    values = distinct(values)
     hits = hits_on_symbols(values, own)
     inside = hits.distinct
     if hits.count >= LEAST_HITS + CHANCE * hits.by_chance:
