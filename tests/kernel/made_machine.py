@@ -103,6 +103,11 @@ class Machine:
         self._write_lists()
         self._write_processes()
 
+    @property
+    def blob(self) -> Blob:
+        """The tables."""
+        return _blob(self.base, tuple(self.variables), self.seed, self.era)
+
     def put(self, place: int, *words: int) -> None:
         """Writes words at a physical address."""
         values = np.array([word % (1 << 64) for word in words], "<u8").view(np.uint8)
@@ -127,7 +132,7 @@ class Machine:
 
     def _write_image(self) -> None:
         chance = random.Random(self.seed)
-        blob = _blob(self.base, tuple(self.variables), self.seed, self.era)
+        blob = self.blob
         at = self.place + TABLES
         self.data[at : at + len(blob.data)] = np.frombuffer(blob.data, np.uint8)
         targets = sorted({symbol.address for symbol in self.symbols if symbol.address < self.base + POINTERS})

@@ -12,7 +12,7 @@ import pytest
 
 import kallsift
 from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
-from tests.kernel.made_machine import BANNER, HEADS, LISTS, POINTERS, TABLES, Machine, _blob
+from tests.kernel.made_machine import BANNER, HEADS, LISTS, POINTERS, TABLES, Machine
 from tests.kernel.placed_images import Parts, flat, make
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ Mutation = Callable[[Machine], None]
 
 def place(machine: Machine, table: str) -> int:
     """Physical address of one of the kernel's tables."""
-    blob = _blob(machine.base, tuple(machine.variables), machine.seed)
+    blob = machine.blob
     return machine.place + TABLES + blob.tables[table].offset
 
 
