@@ -14,9 +14,9 @@ from kallsift.types.find import given_types, kernel_types
 from kallsift.types.module_types import modules_with_types
 from kallsift.types.types import Types
 from tests.kernel.made_types import MadeTypes
-from tests.kernel.made_up import made_up
+from tests.kernel.made_up import IMAGE, made_up
 from tests.output.sample import table
-from tests.types.typed_kernel import BTF, MODULES, RQ_OFFSET, TYPES, array_of, typed_kernel, types_of
+from tests.types.typed_kernel import BTF, MODULES, PER_CPU, RQ_OFFSET, TASK, TYPES, array_of, typed_kernel, types_of
 from tests.types.typed_kernel import kernel_types as made_types
 
 
@@ -112,6 +112,25 @@ def test_types_of_symbols() -> None:
         assert found.spelled() == spelled
     for name in ("prog_idr", "behind_task", "nothing", "_end"):
         assert types.of_symbol(name) is None, name
+
+
+@pytest.mark.parametrize(("name", "address"), [("init_task", TASK), ("runqueues", PER_CPU + RQ_OFFSET)])
+def test_of_several_symbols_of_a_name_the_one_that_has_the_type(name: str, address: int) -> None:
+    kernel = typed_kernel()
+    types = asked(replace(kernel, symbols=table([(IMAGE - 8, "d", name), *_rows(kernel)])))
+    assert types.kernel.symbols[name].address == IMAGE - 8
+    found = types.typed_symbol(name)
+    assert found is not None
+    assert found[0].address == address
+    assert found[1] == types.of_symbol(name)
+
+
+def test_of_several_symbols_of_a_name_the_function() -> None:
+    kernel, name = typed_kernel(), "read_0_thing0"
+    types = asked(replace(kernel, symbols=table([(IMAGE - 8, "d", name), *_rows(kernel)])))
+    found = types.typed_symbol(name)
+    assert found is not None
+    assert found[0].type == "T"
 
 
 def test_a_type_that_has_no_room_is_not_the_symbols() -> None:

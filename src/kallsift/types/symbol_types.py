@@ -18,6 +18,9 @@ from kallsift.types.types import Types
 SPELLED = re.compile(r"(?P<base>[\w ]*\w) ?(?P<stars>\**)(?P<array>\[(?P<length>\d*)\])?")
 """A type as the table writes it: ``[]`` is as long as there is room."""
 
+FUNCTION_LETTERS = "TtWw"
+"""Letters of symbols that are functions."""
+
 UNNAMED = "struct with "
 """What begins the entry of a structure without a name: its members follow."""
 
@@ -77,39 +80,45 @@ SYMBOL_TYPES: dict[str, tuple[str, ...]] = {
 """Possible types of well-known symbols."""
 
 
-def type_of_symbol(types: Types, name: str) -> Type | None:
-    """Return the type of a symbol; None where nothing tells it, or not of which of several symbols of the name."""
+def typed_symbol(types: Types, name: str) -> tuple[Symbol, Type] | None:
+    """Return the symbol of a name whose type is known, and its type.
+
+    None where nothing tells the type, or not of which of several symbols of the name.
+    """
     symbols = types.kernel.symbols.all(name)
     if not symbols:
         return None
     function = types.function(name)
     if function is not None:
-        return function
+        return next((symbol for symbol in symbols if symbol.type in FUNCTION_LETTERS), symbols[0]), function
     try:
         variable = _per_cpu(types, name, symbols)
     except BtfError:
         variable = None
     if variable is not None:
         return variable
-    found = [type_ for symbol in symbols if (type_ := _known(types, name, _room(types, symbol))) is not None]
+    found = [(symbol, type_) for symbol in symbols if (type_ := _known(types, name, _room(types, symbol))) is not None]
     return found[0] if len(found) == 1 else None
 
 
-def _per_cpu(types: Types, name: str, symbols: tuple[Symbol, ...]) -> Type | None:
-    """Return the type of a per-CPU variable, whose section says where it stands."""
+def _per_cpu(types: Types, name: str, symbols: tuple[Symbol, ...]) -> tuple[Symbol, Type] | None:
+    """Return a per-CPU variable and its type; the section of it says where it stands."""
     start = address_of(types.kernel, PER_CPU[0])
     numbers = {number for number in types.btf.named(name) if Type(types.btf, number).kind is Kind.VAR}
     if not numbers or start is None:
         return None
-    places = {symbol.address - start for symbol in symbols}
+    by_offset = {symbol.address - start: symbol for symbol in symbols}
     found = {
-        number
+        (number, offset)
         for section in types.btf.of_kind(Kind.DATASEC).tolist()
         for number, offset, _ in types.btf.records(section).tolist()
-        if number in numbers and offset in places
+        if number in numbers and offset in by_offset
     }
-    type_ = Type(types.btf, found.pop()).target if len(found) == 1 else None
-    return type_ if type_ is not None and type_.size else None
+    if len(found) != 1:
+        return None
+    number, offset = found.pop()
+    type_ = Type(types.btf, number).target
+    return (by_offset[offset], type_) if type_.size else None
 
 
 def _room(types: Types, symbol: Symbol) -> int:

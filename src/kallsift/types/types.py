@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kallsift.kallsyms.escapes import escaped
+from kallsift.kallsyms.symbol_table import Symbol
 from kallsift.kernel.access.btf_blob import BtfError, Kind
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.kernel import Kernel
@@ -103,9 +104,14 @@ class Types(ByName[Type]):
 
         None where there is no such symbol, nothing tells its type, or it has less room than its type needs.
         """
-        from kallsift.types.symbol_types import type_of_symbol
+        found = self.typed_symbol(name)
+        return None if found is None else found[1]
 
-        return type_of_symbol(self, name)
+    def typed_symbol(self, name: str) -> tuple[Symbol, Type] | None:
+        """Return a symbol and what `of_symbol` returns: of several of its name, the one that has the type."""
+        from kallsift.types.symbol_types import typed_symbol
+
+        return typed_symbol(self, name)
 
     def module(self, name: str) -> Types:
         """Return the types of a loaded module, together with the kernel's.

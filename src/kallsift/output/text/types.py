@@ -35,8 +35,9 @@ def find_all(types: Types, name: str) -> list[Found]:
     found = [Found(name, type_) for type_ in types.all(name) if type_.kind is not Kind.VAR]
     if not found and (enumeration := types.enumerator(name)) is not None:
         found = [Found(name, enumeration)]
-    if not found and (of_symbol := types.of_symbol(name)) is not None:
-        found = [Found(name, of_symbol, types.kernel.symbols[name])]
+    if not found and (typed := types.typed_symbol(name)) is not None:
+        symbol, type_ = typed
+        found = [Found(name, type_, symbol)]
     return found
 
 
