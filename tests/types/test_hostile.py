@@ -55,6 +55,15 @@ def test_arrays_of_arrays_are_too_large() -> None:
         _ = Type(made.btf(), number).size
 
 
+def test_arrays_of_pointers_are_too_large_as_well() -> None:
+    made = MadeTypes()
+    number = made.pointer(0)
+    for _ in range(2):
+        number = made.array(number, 0xFFFF_FFFF)
+    with pytest.raises(BtfError, match="larger than any"):
+        _ = Type(made.btf(), number).size
+
+
 def test_as_many_members_as_a_count_can_have() -> None:
     """A count past the end is no type; one that is there is read."""
     with pytest.raises(BtfError, match="do not follow"):
@@ -92,6 +101,7 @@ def test_a_kind_that_is_newer_is_left_out() -> None:
     words = np.array([*made.words, 1, 30 << 24, 0], np.uint32)
     types = types_of(Btf(BtfBlob(words, made.strings, blob.sizes), 8))
     assert [found.kind for found in types.all("int")] == [Kind.INT]
+    assert types.function("int") is None
     with pytest.raises(BtfError, match="kind 30, which is newer"):
         _ = Type(types.btf, 2).kind
 

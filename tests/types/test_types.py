@@ -67,6 +67,25 @@ def test_of_several_types_the_one_with_most_members_comes_first() -> None:
     assert [found.number for found in types_of(made).all("node")] == [more, few, forward]
 
 
+def test_a_word_before_a_name_asks_for_no_integer() -> None:
+    types = asked()
+    assert types["unsigned long"].kind is Kind.INT
+    for word in ("struct", "union", "enum"):
+        assert f"{word} unsigned long" not in types
+    made = MadeTypes()
+    made.integer("long unsigned int", 8)
+    assert types_of(made)["unsigned long"].size == 8
+    assert "struct unsigned long" not in types_of(made)
+
+
+def test_forward_declarations_are_of_a_structure_or_a_union() -> None:
+    made = MadeTypes()
+    struct, union = made.add(Kind.FWD, "node", 0), made.add(Kind.FWD, "node", 0, flag=True)
+    types = types_of(made)
+    for word, numbers in (("struct ", [struct]), ("union ", [union]), ("enum ", []), ("", [union, struct])):
+        assert [found.number for found in types.all(f"{word}node")] == numbers
+
+
 def test_enumerators() -> None:
     types = asked()
     assert types["pid_type"].enumerators == {"PIDTYPE_PID": 0, "PIDTYPE_MAX": 4}

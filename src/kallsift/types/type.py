@@ -145,10 +145,9 @@ class Type(ByName[Member]):
         for _ in range(MAX_DEPTH):
             found = found.resolved
             kind = found.kind
-            if kind is Kind.PTR:
-                return factor * self.btf.word_size
             if kind not in (Kind.ARRAY, Kind.VAR):
-                size = factor * (self.btf.third(found.number) if kind in SIZED else 0)
+                own = self.btf.third(found.number) if kind in SIZED else 0
+                size = factor * (self.btf.word_size if kind is Kind.PTR else own)
                 if size > MAX_SIZE:
                     break
                 return size

@@ -17,6 +17,9 @@ from kallsift.types.type import COMPOSITE, ENUMS, Type
 KEYWORDS = {"struct": (Kind.STRUCT, Kind.FWD), "union": (Kind.UNION, Kind.FWD), "enum": ENUMS}
 """Kinds that a word before a name asks for."""
 
+FORWARDS = (Kind.STRUCT, Kind.UNION)
+"""What a forward declaration declares, without and with its flag."""
+
 ORDER = (*COMPOSITE, *ENUMS, Kind.TYPEDEF, Kind.INT, Kind.FLOAT, Kind.FUNC, Kind.VAR, Kind.FWD, Kind.DATASEC)
 """Kinds that a name can be asked of, those first that a name alone means first."""
 
@@ -66,8 +69,13 @@ class Types(ByName[Type]):
     def all(self, name: str) -> tuple[Type, ...]:
         """Return all types of a name, with or without ``struct`` and the like: those with most members first."""
         word, _, rest = name.partition(" ")
-        kinds, name = (KEYWORDS[word], rest) if word in KEYWORDS and rest else (ORDER, name)
-        found = [(self.btf.info(number), number) for number in self.btf.named(name) if self._is_known(number)]
+        if word in KEYWORDS and rest:
+            return self._ordered(rest, KEYWORDS[word])
+        found = self._ordered(name, ORDER)
+        return found if found or name not in SPELLINGS else self._ordered(SPELLINGS[name], ORDER)
+
+    def _ordered(self, name: str, kinds: tuple[Kind, ...]) -> tuple[Type, ...]:
+        """Return the types of a name that are of some kinds, those with most members first."""
         chosen = [
             (
                 ORDER.index(kind) if kind not in COMPOSITE else 0,
@@ -75,19 +83,18 @@ class Types(ByName[Type]):
                 -number if number >= self.btf.first else 0,
                 number,
             )
-            for (kind, count, _), number in found
-            if kind in kinds and kind in ORDER
+            for number, kind, count, is_union in self._known(name)
+            if kind in kinds and (kind is not Kind.FWD or FORWARDS[is_union] in kinds)
         ]
-        if not chosen and name in SPELLINGS:
-            return self.all(SPELLINGS[name])
         return tuple(Type(self.btf, number) for *_, number in sorted(chosen))
 
-    def _is_known(self, number: int) -> bool:
-        try:
-            self.btf.info(number)
-        except BtfError:
-            return False
-        return True
+    def _known(self, name: str) -> Iterator[tuple[int, Kind, int, bool]]:
+        """Yield number, kind, count and flag of each type of a name, but of those of kinds that are not known here."""
+        for number in self.btf.named(name):
+            try:
+                yield number, *self.btf.info(number)
+            except BtfError:
+                continue
 
     def enumerator(self, name: str) -> Type | None:
         """Return the first enumeration that has an enumerator of a name; None if none has."""
@@ -96,8 +103,7 @@ class Types(ByName[Type]):
 
     def function(self, name: str) -> Type | None:
         """Return the function of a name, with its prototype; None if there is none."""
-        found = (Type(self.btf, number) for number in self.btf.named(name))
-        return next((type_ for type_ in found if type_.kind is Kind.FUNC), None)
+        return next((Type(self.btf, number) for number, kind, *_ in self._known(name) if kind is Kind.FUNC), None)
 
     def of_symbol(self, name: str) -> Type | None:
         """Return the type of a symbol: of a function, a per-CPU variable, or one that is known by name.
