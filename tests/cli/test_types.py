@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
+from kallsift.kernel.access.btf_blob import Kind
 from tests.cli.conftest import Command, Plant
+from tests.kernel.made_types import MadeTypes
 from tests.kernel.made_up import made_up
-from tests.types.typed_kernel import TASK, kernel_types, module_types, typed_kernel
+from tests.kernel.twice import function
+from tests.types.typed_kernel import FUNCTIONS, TASK, kernel_types, module_types, typed_kernel
 
 
 def test_definitions(command: Command, plant: Plant) -> None:
@@ -98,6 +102,34 @@ def test_several_kernels(command: Command, plant: Plant) -> None:
     assert "kernel 1: the kernel has no types of its own" in result.err
     documents = json.loads(command("types", "dump", "--all", "--json", "list_head").out)["kernels"]
     assert [len(found["types"]) for found in documents] == [1, 0]
+
+
+def test_a_damaged_type_of_one_kernel_does_not_lose_the_others(command: Command, plant: Plant) -> None:
+    damaged = MadeTypes()
+    damaged.struct("list_head", 16, [("next", 9999, 0)])
+    for index in range(FUNCTIONS):
+        damaged.function(function(index), 0, [])
+    plant(typed_kernel(), typed_kernel(damaged.data()), typed_kernel())
+    result = command("types", "dump", "--all", "list_head")
+    assert result.code == 3
+    assert result.out.count("struct list_head {") == 2
+    assert result.err == "kallsift: warning: kernel 1: there is no type 9999\n"
+    documents = json.loads(command("types", "dump", "--all", "--json", "list_head").out)["kernels"]
+    assert [len(found["types"]) for found in documents] == [1, 0, 1]
+
+
+def test_values_of_a_type_that_is_too_large_end_at_once(command: Command, plant: Plant) -> None:
+    """Each of its members has many parameters; to spell those of all takes long."""
+    large = MadeTypes()
+    number = large.integer("int", 4)
+    prototype = large.add(Kind.FUNC_PROTO, "", number, *[0, number] * 30_000, count=30_000)
+    large.struct("large", 8, [("", prototype, 0)] * 200)
+    plant(typed_kernel(large.data()))
+    started = time.process_time()
+    result = command("types", "dump", "--json", "large")
+    assert (result.code, result.out) == (1, "")
+    assert result.err == "kallsift: the type is too large to be printed, or holds itself\n"
+    assert time.process_time() - started < 5
 
 
 def test_usage(command: Command, plant: Plant, tmp_path: Path) -> None:

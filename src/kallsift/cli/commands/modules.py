@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import click
 
 from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import complain, warn
-from kallsift.cli.options.source import Request, recovered, source_options
+from kallsift.cli.options.source import Request, answered, recovered, source_options
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.errors import KallsiftError
 from kallsift.modules.inventory import Inventory, LoadedModule, inventory
@@ -66,13 +67,9 @@ def modules(
     with recovered(request) as (memory, kernels):
         documents, whole, found = [], True, set[str]()
         for index, kernel in enumerate(kernels):
-            try:
-                loaded = inventory(kernel)
-            except KallsiftError as error:
-                if not request.every:
-                    raise
-                warn(f"kernel {index}: {error}")
-                documents.append((kernel, {"unknown": [], "missing": [str(error)], "modules": []}))
+            loaded = answered(request, index, partial(inventory, kernel))
+            if isinstance(loaded, KallsiftError):
+                documents.append((kernel, {"unknown": [], "missing": [str(loaded)], "modules": []}))
                 whole = False
                 continue
             chosen = [module for module in loaded.modules if not names or module.name in names]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.cli.exit_codes import ExitCode, verdict
-from kallsift.cli.messages import complain, note, warn
-from kallsift.cli.options.source import Request, recovered, source_options
+from kallsift.cli.messages import complain, note
+from kallsift.cli.options.source import Request, answered, recovered, source_options
 from kallsift.cli.output_file import BY_UMASK, output_file
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.errors import KallsiftError
@@ -69,31 +71,26 @@ def types(
     if btf_out is not None and (as_json or request.every):
         raise click.UsageError("--btf-out writes the types of one kernel to a file; leave out --json and --all.")
     destination = None if btf_out is None else output_file(btf_out, permissions=BY_UMASK)
-    data = None if file is None else _content(file)
+    given = None if file is None else _Given(printable(str(file)), _content(file))
     with recovered(request) as (memory, kernels):
         documents, met, whole = list[tuple[Kernel, Mapping[str, Any]]](), set[str](), True
         for index, kernel in enumerate(kernels):
-            try:
-                found = _types(kernel, module, data, file)
-            except KallsiftError as error:
-                if not request.every:
-                    raise
-                warn(f"kernel {index}: {error}")
+            found = answered(request, index, partial(_answer, kernel, names, module, given, as_json=as_json))
+            if isinstance(found, KallsiftError):
                 documents.append((kernel, {"types_from": None, "type_counts": [], "types": []}))
                 whole = False
                 continue
             if destination is not None:
-                destination.write([found.btf.blob.data.data])
-            if request.every and not as_json:
-                print(f"kernel {index}:")
-            chosen = [each for name in dict.fromkeys(names) for each in find_all(found, name)]
-            met |= {each.asked for each in chosen}
+                destination.write([found.types.btf.blob.data.data])
+            met |= found.met
             if as_json:
-                documents.append((kernel, types_document(found, chosen)))
-            elif names:
-                print("\n".join(definition_text(each, kernel.symbols.word_size) for each in chosen), end="")
-            elif destination is None:
-                _count(found)
+                documents.append((kernel, found.document))
+                continue
+            if request.every:
+                print(f"kernel {index}:")
+            print(found.text, end="")
+            if not names and destination is None:
+                _count(found.types)
         if as_json:
             from kallsift.output.symbols.json_writer import document
 
@@ -105,11 +102,51 @@ def types(
         return verdict(kernels, whole) if met >= set(names) else ExitCode.PARTIAL
 
 
-def _types(kernel: Kernel, module: str | None, data: NDArray[np.uint8] | None, file: Path | None) -> Types:
-    """Return the types that are asked for: of the kernel or a file, and of a module."""
+@dataclass(frozen=True)
+class _Given:
+    """A file of types.
+
+    Attributes:
+        name: its name, safe to print.
+        data: its bytes.
+    """
+
+    name: str
+    data: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What is printed of one kernel.
+
+    Attributes:
+        types: its types.
+        met: the names that mean something.
+        text: what they mean, as C; empty if values are wanted.
+        document: the same as values; empty if text is wanted.
+    """
+
+    types: Types
+    met: frozenset[str]
+    text: str
+    document: Mapping[str, Any]
+
+
+def _answer(
+    kernel: Kernel, names: tuple[str, ...], module: str | None, given: _Given | None, *, as_json: bool
+) -> _Answer:
+    """Return what names mean by the types of a kernel or a file, and of a module if one is named.
+
+    Raises:
+        KallsiftError: if there are no such types, or any that is asked for makes no sense.
+    """
     memory = readable_memory(kernel)
-    found = kernel_types(kernel, memory) if data is None else given_types(kernel, memory, data, printable(str(file)))
-    return found if module is None else found.module(module)
+    types = kernel_types(kernel, memory) if given is None else given_types(kernel, memory, given.data, given.name)
+    types = types if module is None else types.module(module)
+    chosen = [each for name in dict.fromkeys(names) for each in find_all(types, name)]
+    texts = [] if as_json else [definition_text(each, kernel.symbols.word_size) for each in chosen]
+    document = types_document(types, chosen) if as_json else {}
+    return _Answer(types, frozenset(each.asked for each in chosen), "\n".join(texts), document)
 
 
 def _content(file: Path) -> NDArray[np.uint8]:

@@ -27,6 +27,8 @@ from kallsift.output.text.evidence import doubts, evidence_lines
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+Answer = TypeVar("Answer")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -167,6 +169,28 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
             if not kernel.proven:
                 warn(f"{name}not proven ({doubts(kernel)})")
         yield memory, kernels
+
+
+def answered(request: Request, index: int, ask: Callable[[], Answer]) -> Answer | KallsiftError:
+    """Return what is asked of a kernel; with ``--all``, its error where it has no answer, which becomes a warning.
+
+    So the other kernels are still asked.
+
+    Args:
+        request: what was asked for.
+        index: number of the kernel.
+        ask: asks the kernel.
+
+    Raises:
+        KallsiftError: if there is no answer, without ``--all``.
+    """
+    try:
+        return ask()
+    except KallsiftError as error:
+        if not request.every:
+            raise
+        warn(f"{request.label}kernel {index}: {error}")
+        return error
 
 
 def _explained(request: Request, error: KallsiftError) -> KallsiftError:

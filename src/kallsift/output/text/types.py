@@ -72,6 +72,8 @@ def types_document(types: Types, found: list[Found]) -> Mapping[str, Any]:
 
 def _document(found: Found) -> dict[str, Any]:
     type_ = found.type
+    # it fails for types that are too large, before each part of them is spelled on its own
+    text = type_.c()
     returns = type_.returns
     return {
         "asked": found.asked,
@@ -84,7 +86,7 @@ def _document(found: Found) -> dict[str, Any]:
         "enumerators": [{"name": name, "value": str(value)} for name, value in type_.enumerators.items()],
         "parameters": [{"name": each.name, "type": each.type.spelled()} for each in type_.parameters],
         "returns": None if returns is None else returns.spelled(),
-        "c": type_.c(),
+        "c": text,
     }
 
 
