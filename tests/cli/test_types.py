@@ -11,6 +11,7 @@ from tests.cli.conftest import Command, Plant
 from tests.kernel.made_types import MadeTypes
 from tests.kernel.made_up import made_up
 from tests.kernel.twice import function
+from tests.types.elf_files import elf_with
 from tests.types.typed_kernel import FUNCTIONS, TASK, kernel_types, module_types, typed_kernel
 
 
@@ -53,6 +54,12 @@ def test_names_that_are_missing(command: Command, plant: Plant) -> None:
     assert result.code == 3
     assert result.err == r"kallsift: there is no type, enumerator or symbol of known type called nothing\x1b" "\n"
     assert command("types", "dump", "nothing").code == 1
+    result = command("types", "dump", "list_haed", "task_strct")
+    assert (result.code, result.out) == (1, "")
+    assert [line.rpartition("; ")[2] for line in result.err.splitlines()] == [
+        "did you mean list_head?",
+        "did you mean task_struct?",
+    ]
 
 
 def test_modules(command: Command, plant: Plant) -> None:
@@ -60,7 +67,9 @@ def test_modules(command: Command, plant: Plant) -> None:
     assert "/* size: 24, members: 2 */" in command("types", "dump", "--module", "made", "module_private").out
     result = command("types", "dump", "--module", "other", "module_private")
     assert (result.code, result.out) == (1, "")
-    assert result.err == "kallsift: no module called other is loaded, or it has no types of its own\n"
+    assert result.err == (
+        "kallsift: no module called other is loaded, or it has no types of its own; 1 have types, made for one\n"
+    )
 
 
 def test_written_as_the_kernel_has_them(command: Command, plant: Plant, tmp_path: Path) -> None:
@@ -79,6 +88,7 @@ def test_types_of_a_file(command: Command, plant: Plant, tmp_path: Path) -> None
     result = command("types", "dump", "task_struct")
     assert result.code == 1
     assert "the kernel has no types of its own" in result.err
+    assert result.err.endswith("; name a file of the same build (--types FILE)\n")
     file = tmp_path / "btf"
     file.write_bytes(kernel_types().data())
     result = command("types", "dump", "--types", file, "task_struct")
@@ -92,6 +102,13 @@ def test_types_of_a_file(command: Command, plant: Plant, tmp_path: Path) -> None
         == f"kallsift: {file}: not the types of this build: 300 of their 300 functions are none of the kernel's\n"
     )
     assert command("types", "dump", "--types", tmp_path / "absent", "task_struct").code == 1
+    file.write_bytes(elf_with(kernel_types().data(), ".BTF"))
+    result = command("types", "dump", "--types", file, "task_struct")
+    assert (result.code, result.err) == (0, "")
+    file.write_bytes(elf_with(b"", ".data"))
+    result = command("types", "dump", "--types", file, "task_struct")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(f"kallsift: {file}: it is an ELF file without types")
 
 
 def test_several_kernels(command: Command, plant: Plant) -> None:

@@ -106,6 +106,19 @@ def test_a_kind_that_is_newer_is_left_out() -> None:
         _ = Type(types.btf, 2).kind
 
 
+def test_damaged_types_have_a_repr() -> None:
+    made = MadeTypes()
+    made.add(Kind.TYPEDEF, "circle", 1)
+    made.struct("wide", 8, [("far", 9999, 0)])
+    made.function("call", 9999, [("circle", 1)])
+    types = types_of(made)
+    function = types.function("call")
+    assert function is not None
+    for each in (*types, Type(types.btf, 9999), types["wide"]["far"], types["wide"]["far"].type, *function.parameters):
+        assert repr(each).isprintable()
+    assert repr(types["wide"]["far"].type) == "<Type 9999: there is no type 9999>"
+
+
 def test_any_words() -> None:
     random, whole = np.random.default_rng(3), kernel_types()
     names = ["task_struct", "flags", "module", "operations", "pid_type", "task_t", "int", "read_0_thing0"]

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from kallsift.errors import KallsiftError
 from kallsift.kernel.access.btf_blob import BtfError, Kind
+from kallsift.kernel.access.string_search import places_of
 from kallsift.kernel.access.virtual_memory import virtual_memory
 from kallsift.kernel.kernel import Kernel
+from kallsift.memory.memory import BytesSegment
+from kallsift.types.btf_file import read_types
 from kallsift.types.find import given_types, kernel_types
 from kallsift.types.module_types import modules_with_types
 from kallsift.types.types import Types
-from tests.kernel.made_types import MadeTypes
+from tests.kernel.made_types import MadeTypes, known_layout
 from tests.kernel.made_up import IMAGE, made_up
 from tests.output.sample import table
-from tests.types.typed_kernel import BTF, MODULES, PER_CPU, RQ_OFFSET, TASK, TYPES, array_of, typed_kernel, types_of
+from tests.types.elf_files import elf_with
+from tests.types.typed_kernel import (
+    BTF,
+    MODULES,
+    PER_CPU,
+    RQ_OFFSET,
+    TASK,
+    TYPES,
+    array_of,
+    module_types,
+    typed_kernel,
+    types_of,
+)
 from tests.types.typed_kernel import kernel_types as made_types
 
 
@@ -169,14 +186,16 @@ def test_types_of_a_module() -> None:
     assert "module_private" not in types
     assert "task_struct" in module
     assert len(module) == len(types) + 1
-    with pytest.raises(BtfError, match="no module called other is loaded"):
+    with pytest.raises(BtfError, match=r"no module called other is loaded.*; 1 have types, made for one"):
         types.module("other")
+    with pytest.raises(BtfError, match=r"; did you mean made\?"):
+        types.module("mad")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({BTF + 8: 5 << 32 | 60}, "cannot|more bytes|build on"),
+        ({BTF + 8: 5 << 32 | 60}, "made: its types cannot be read: the types are cut short"),
         ({BTF + 16: 5}, "do not build on the kernel's"),
         ({BTF: 0x1000}, "cannot be read"),
         ({BTF + 8: 0xFFFF_FFFF}, "larger than any"),
@@ -240,6 +259,84 @@ def test_types_of_a_file() -> None:
     few.integer("int", 4)
     with pytest.raises(BtfError, match="they name only 0 functions"):
         given_types(kernel, memory, array_of(few.data()), "file")
+
+
+def test_a_file_that_is_none_says_what_to_do() -> None:
+    kernel, made = typed_kernel(), made_types()
+    memory, data = virtual_memory(kernel), made.data()
+    with pytest.raises(BtfError, match="file: these are a module's types, which build on the kernel's; name"):
+        given_types(kernel, memory, array_of(module_types(made).data()), "file")
+    with pytest.raises(BtfError, match=rf"file: the types are cut short: .* {len(data):,} bytes, but there are 1,000"):
+        given_types(kernel, memory, array_of(data[:1000]), "file")
+    damaged = MadeTypes()
+    for index in range(300):
+        damaged.function(f"function_{index}", 0, [])
+    damaged.words[3] = 0xFFFF_FFF0
+    with pytest.raises(BtfError, match="file: there is no name at 0xfffffff0"):
+        given_types(kernel, memory, array_of(damaged.data()), "file")
+
+
+@pytest.mark.parametrize(("bits", "order"), [(32, "<"), (64, "<"), (64, ">")])
+def test_a_file_of_types_inside_of_an_elf_file(bits: int, order: str, tmp_path: Path) -> None:
+    file, data = tmp_path / "vmlinux", made_types().data()
+    whole = elf_with(data, ".BTF", bits, order)
+    file.write_bytes(whole)
+    assert read_types(file).tobytes() == data
+    file.write_bytes(elf_with(data, ".BTF.ext", bits, order))
+    with pytest.raises(BtfError, match=r"it has no section \.BTF; name"):
+        read_types(file)
+    for end in range(0, 200, 7):
+        file.write_bytes(whole[:4] + whole[4 : 4 + end])
+        with pytest.raises(BtfError, match=r"broken ELF file|cut short"):
+            read_types(file)
+    file.write_bytes(whole[:-1])
+    with pytest.raises(BtfError, match="cut short"):
+        read_types(file)
+
+
+def test_variables_of_other_sections_say_nothing_of_per_cpu_ones() -> None:
+    kernel, made = typed_kernel(), made_types()
+    made.add(Kind.VAR, "init_task", made.count, 1)
+    made.add(Kind.DATASEC, ".data", 0x1000, made.count, 0x40, 64, count=1)
+    types = given_types(kernel, virtual_memory(kernel), array_of(made.data()), "file")
+    assert [offset for _, offset, _ in types.btf.variables(".data..percpu")] == [RQ_OFFSET]
+    assert [offset for _, offset, _ in types.btf.variables(".data")] == [0x40]
+
+
+def test_the_image_of_a_table_of_text_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[bytes] = []
+
+    def places(window: BytesSegment, wanted: bytes, most: int) -> Iterator[int]:
+        searched.append(wanted)
+        return places_of(window, wanted, most)
+
+    monkeypatch.setattr("kallsift.types.find.places_of", places)
+    for data in (made_types().data(), made_types().data(layout=known_layout())):
+        assert asked(typed_kernel(data, text_only=True))["task_struct"].size == 40
+    assert len(searched) == 2
+
+
+def test_names_that_are_like_one() -> None:
+    types = asked()
+    for name, near in (
+        ("task_strct", "task_struct"),
+        ("struct tsk_struct", "task_struct"),
+        ("PIDTYPE_PIDS", "PIDTYPE_PID"),
+        ("sate", None),
+        ("start_strof", None),
+        ("", None),
+        ("nothing\x1b\u1234", None),
+    ):
+        assert types.similar(name) == near, name
+    assert types.module("made").similar("module_privat") == "module_private"
+
+
+def test_the_well_known_symbols_have_one_form() -> None:
+    """mem_section is a pointer or an array by the kernel's configuration, and both have room enough."""
+    kernel, made = typed_kernel(), made_types()
+    made.struct("mem_section", 16, [("map", 1, 0)])
+    many = replace(kernel, symbols=table([(IMAGE - 4096, "B", "mem_section"), *_rows(kernel)]))
+    assert Types(made.btf(), "made up", many, virtual_memory(kernel)).of_symbol("mem_section") is None
 
 
 def _rows(kernel: Kernel) -> list[tuple[int, str, str]]:

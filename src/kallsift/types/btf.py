@@ -5,6 +5,7 @@ A module's types build on the kernel's (split BTF): its numbers go on behind the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +21,9 @@ MAX_SAME = 64
 
 MAX_NAME = 1024
 """Highest number of characters of a name; the kernel allows 512."""
+
+PER_CPU_SECTION = ".data..percpu"
+"""Section of the variables of which each processor has its own; where it begins is `image_sections.PER_CPU`."""
 
 MAX_HOLDERS = 4096
 """Highest number of types that are searched for a record of one name."""
@@ -143,6 +147,13 @@ class Btf:
                 break
         return found
 
+    def names(self, beginning: str) -> Iterator[str]:
+        """Yield all names that begin so, those of the base first, whatever has them."""
+        if self.base is not None:
+            yield from self.base.names(beginning)
+        wanted = beginning.encode("latin-1", "replace")
+        yield from (name.decode("latin-1") for name in self.blob.strings.split(b"\0") if name.startswith(wanted))
+
     def named(self, name: str) -> list[int]:
         """Return the numbers of all types of a name, ascending."""
         return self._named(np.array(self.offsets(name), np.uint32))
@@ -156,6 +167,11 @@ class Btf:
         """Return the numbers of all types of a kind, ascending."""
         own = np.flatnonzero(self.blob.kinds == kind) + self.first
         return own if self.base is None else np.concatenate((self.base.of_kind(kind), own))
+
+    def variables(self, section: str) -> list[tuple[int, int, int]]:
+        """Return the variables in a section: the number of each, its offset and its size."""
+        numbers = [number for number in self.of_kind(Kind.DATASEC).tolist() if self.name(number) == section]
+        return [(number, offset, size) for found in numbers for number, offset, size in self.records(found).tolist()]
 
     def with_record(self, name: str, *kinds: Kind) -> list[int]:
         """Return the numbers of the types of some kinds that have a record of a name, such as an enumerator.

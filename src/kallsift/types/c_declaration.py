@@ -16,6 +16,9 @@ MAX_NESTED = 32
 
 QUALIFIERS = {Kind.CONST: "const ", Kind.VOLATILE: "volatile ", Kind.RESTRICT: "restrict "}
 
+NOT_SPELLED = (Kind.TYPE_TAG, Kind.VAR, Kind.FUNC, Kind.DECL_TAG)
+"""Kinds that C does not spell: what they are made of is."""
+
 
 @dataclass
 class Room:
@@ -80,16 +83,18 @@ def declarator(type_: Type, text: str, room: Room, depth: int) -> Declarator:
         elif kind is Kind.PTR:
             text, qualifiers = f"*{qualifiers}{text}".rstrip(), ""
         elif kind is Kind.ARRAY:
-            text = f"({text})" if text.startswith("*") else text
-            text = f"{text}[{found.length}]"
-        elif kind in (Kind.FUNC, Kind.FUNC_PROTO):
-            text = f"({text})" if text.startswith("*") else text
-            if kind is Kind.FUNC_PROTO:
-                text = f"{text}({_parameters(found.parameters, room, depth + 1)})"
-        elif kind not in (Kind.TYPE_TAG, Kind.VAR, Kind.DECL_TAG):
+            text = f"{_grouped(text)}[{found.length}]"
+        elif kind is Kind.FUNC_PROTO:
+            text = f"{_grouped(text)}({_parameters(found.parameters, room, depth + 1)})"
+        elif kind not in NOT_SPELLED:
             return Declarator(found, qualifiers, text)
         found = found.target
     raise BtfError(f"the types from {type_.number} on do not end")
+
+
+def _grouped(text: str) -> str:
+    """Return what is around a name, in parentheses if it is a pointer: an array or a function would bind first."""
+    return f"({text})" if text.startswith("*") else text
 
 
 def base_name(base: Type) -> str:

@@ -14,14 +14,25 @@ from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.symbol_table import SymbolTable
-from kallsift.kernel.access.btf_blob import HEADER, LAYOUT_HEADER, MAGIC, MAX_SIZE, BtfError, Kind, parse, whole_size
+from kallsift.kernel.access.btf_blob import (
+    ADDED,
+    HEADER,
+    LAYOUT_HEADER,
+    MAGIC,
+    MAX_SIZE,
+    MIN_FUNCTIONS,
+    BtfError,
+    Kind,
+    parse,
+    whole_size,
+)
 from kallsift.kernel.access.image_sections import PER_CPU
 from kallsift.kernel.access.list_head import DATA
 from kallsift.kernel.access.string_search import places_of
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.placement.pointers import AFTER, BEFORE
-from kallsift.types.btf import Btf
+from kallsift.types.btf import PER_CPU_SECTION, Btf
 from kallsift.types.types import Types
 
 BOUNDS = ("__start_BTF", "__stop_BTF")
@@ -29,14 +40,11 @@ BOUNDS = ("__start_BTF", "__stop_BTF")
 MAX_HEADERS = 256
 """Highest number of places with the bytes of a header that are tried; a kernel has some 20."""
 
-MIN_FUNCTIONS = 256
-"""Lowest number of functions among the types that makes a comparison with symbols useful."""
-
 MAX_UNLISTED = 1 / 128
 """Share of them that a table which lists text alone may lack: those of ``.exit.text``, where that lies elsewhere."""
 
-ADDED = "_impl"
-"""Suffix of the functions that resolve_btfids adds for those with hidden arguments (since 7.1)."""
+WITHOUT = "the kernel has no types of its own"
+ADVICE = "name a file of the same build (--types FILE)"
 
 
 def kernel_types(kernel: Kernel, memory: VirtualMemory) -> Types:
@@ -49,20 +57,18 @@ def kernel_types(kernel: Kernel, memory: VirtualMemory) -> Types:
     if start is not None and stop is not None:
         low, high = (int(kernel.symbols.addresses[index]) for index in (start, stop))
         if not HEADER <= high - low < MAX_SIZE:
-            raise BtfError("the kernel has no types of its own")
+            raise BtfError(f"{WITHOUT}; {ADVICE}")
         try:
             return _types(memory.read(low, high - low), BOUNDS[0], kernel, memory)
-        except UnmappedError as error:
-            raise BtfError(f"the kernel's types cannot be read: {error}") from error
+        except (UnmappedError, BtfError) as error:
+            raise BtfError(f"the kernel's types cannot be read: {error}; {ADVICE}") from error
     if DATA in kernel.symbols:
-        raise BtfError("the kernel has no types of its own (CONFIG_DEBUG_INFO_BTF); a file of the same build has them")
+        raise BtfError(f"{WITHOUT} (CONFIG_DEBUG_INFO_BTF); {ADVICE}")
     found = {types.btf.blob.data.tobytes(): types for types in _by_header(kernel, memory)}
-    if len(found) != 1:
-        raise BtfError(
-            "the kernel has no types of its own: no header of any is found in its image"
-            if not found
-            else "several types are found in the image, and nothing tells which are the kernel's"
-        )
+    if not found:
+        raise BtfError(f"{WITHOUT}: no header of any is found in its image; {ADVICE}")
+    if len(found) > 1:
+        raise BtfError(f"several types are found in the image, and nothing tells which are the kernel's; {ADVICE}")
     return next(iter(found.values()))
 
 
@@ -74,9 +80,12 @@ def given_types(kernel: Kernel, memory: VirtualMemory, data: NDArray[np.uint8], 
     """
     try:
         types = _types(data, name, kernel, memory)
+        # a kernel's names begin with the empty one; a module's go on behind them
+        if not types.btf.blob.strings.startswith(b"\0"):
+            raise BtfError("these are a module's types, which build on the kernel's; name the kernel's (vmlinux)")
+        problem = contradiction(types.btf, kernel.symbols)
     except BtfError as error:
         raise BtfError(f"{name}: {error}") from error
-    problem = contradiction(types.btf, kernel.symbols)
     if problem is not None:
         raise BtfError(f"{name}: not the types of this build: {problem}")
     return types
@@ -104,31 +113,26 @@ def contradiction(btf: Btf, symbols: SymbolTable) -> str | None:
         return None
     wanted = {
         (btf.name(number), int(symbols.addresses[start]) + offset)
-        for section in btf.of_kind(Kind.DATASEC).tolist()
-        for number, offset, _ in btf.records(section).tolist()
+        for number, offset, _ in btf.variables(PER_CPU_SECTION)
     }
     misplaced = len(wanted.difference(zip(names, symbols.addresses.tolist(), strict=True)))
     return f"{misplaced:,} of their {len(wanted):,} per-CPU variables lie elsewhere" if misplaced > lost else None
 
 
 def _types(data: NDArray[np.uint8], source: str, kernel: Kernel, memory: VirtualMemory) -> Types:
-    btf = Btf(parse(data), kernel.symbols.word_size)
-    len(btf)  # the types must follow each other
-    return Types(btf, source, kernel, memory)
+    return Types(Btf(parse(data), kernel.symbols.word_size), source, kernel, memory)
 
 
 def _by_header(kernel: Kernel, memory: VirtualMemory) -> Iterator[Types]:
     """Yield the types in the image that begin with a header and whose functions are the table's."""
     window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
-    for size in (HEADER, LAYOUT_HEADER):
-        order: Literal["little", "big"] = "little" if kernel.byte_order == "<" else "big"
-        mark = MAGIC.to_bytes(2, order) + b"\1\0" + size.to_bytes(4, order)
-        for place in places_of(window, mark, MAX_HEADERS):
-            address = place + kernel.distance & memory.words.mask
-            try:
-                data = memory.read(address, whole_size(memory.read(address, LAYOUT_HEADER)))
-                types = _types(data, f"{address:#x}", kernel, memory)
-                if contradiction(types.btf, kernel.symbols) is None:
-                    yield types
-            except KallsiftError:
-                continue
+    order: Literal["little", "big"] = "little" if kernel.byte_order == "<" else "big"
+    for place in places_of(window, MAGIC.to_bytes(2, order) + b"\1\0", MAX_HEADERS):
+        address = place + kernel.distance & memory.words.mask
+        try:
+            data = memory.read(address, whole_size(memory.read(address, LAYOUT_HEADER)))
+            types = _types(data, f"{address:#x}", kernel, memory)
+            if contradiction(types.btf, kernel.symbols) is None:
+                yield types
+        except KallsiftError:
+            continue

@@ -7,6 +7,7 @@ it from then on. Its types number on behind the kernel's, which ``struct btf`` c
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.escapes import escaped
@@ -25,10 +26,15 @@ def module_types(types: Types, name: str) -> Types:
     Raises:
         BtfError: if it has none, or they cannot be read.
     """
+    known: list[str] = []
     for module, entry in _entries(types):
         if module == name:
             return _module_types(types, name, entry)
-    raise BtfError(f"no module called {escaped(name)} is loaded, or it has no types of its own")
+        known.append(module)
+    near = get_close_matches(name, known, 1)
+    some = f"{len(known):,} have types, {escaped(known[0])} for one" if known else "none has"
+    advice = f"did you mean {escaped(near[0])}?" if near else some
+    raise BtfError(f"no module called {escaped(name)} is loaded, or it has no types of its own; {advice}")
 
 
 def modules_with_types(types: Types) -> tuple[str, ...]:
@@ -71,13 +77,12 @@ def _module_types(types: Types, name: str, entry: int) -> Types:
             memory.value(place + _offset(btf, field), 4) for field in ("data_size", "start_id", "start_str_off")
         )
         if size > MAX_SIZE:
-            raise BtfError(f"{escaped(name)}: its types are larger than any")
+            raise BtfError("they are larger than any")
         found = Btf(parse(memory.read(data, size)), types.btf.word_size, types.btf)
-    except UnmappedError as error:
+    except (UnmappedError, BtfError) as error:
         raise BtfError(f"{escaped(name)}: its types cannot be read: {error}") from error
     if (found.first, found.name_base) != (start, start_names):
         raise BtfError(f"{escaped(name)}: its types do not build on the kernel's")
-    len(found)  # the types must follow each other
     return Types(found, name, types.kernel, memory)
 
 

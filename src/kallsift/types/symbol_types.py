@@ -11,11 +11,12 @@ import re
 from kallsift.kallsyms.symbol_table import Symbol
 from kallsift.kernel.access.btf_blob import BtfError, Kind
 from kallsift.kernel.access.image_sections import PER_CPU, address_of
+from kallsift.types.btf import PER_CPU_SECTION
 from kallsift.types.derived import derived
 from kallsift.types.type import Type
 from kallsift.types.types import Types
 
-SPELLED = re.compile(r"(?P<base>[\w ]*\w) ?(?P<stars>\**)(?P<array>\[(?P<length>\d*)\])?")
+SPELLED = re.compile(r"(?P<base>[\w ]*\w) ?(?P<stars>\**)(?P<array>\[\])?")
 """A type as the table writes it: ``[]`` is as long as there is room."""
 
 FUNCTION_LETTERS = "TtWw"
@@ -45,7 +46,6 @@ _NAMES_BY_TYPE: dict[str, str] = {
     "int": "cap_last_cap nr_vmap_nodes nr_irqs hugetlb_max_hstate",
     "struct printk_ringbuffer *": "prb",
     "char *": "log_buf saved_command_line",
-    "struct mem_section **": "mem_section",
     "struct kset *": "module_kset",
     "struct vmap_node *": "vmap_nodes",
     "struct ftrace_ops *": "ftrace_ops_list",
@@ -110,8 +110,7 @@ def _per_cpu(types: Types, name: str, symbols: tuple[Symbol, ...]) -> tuple[Symb
     by_offset = {symbol.address - start: symbol for symbol in symbols}
     found = {
         (number, offset)
-        for section in types.btf.of_kind(Kind.DATASEC).tolist()
-        for number, offset, _ in types.btf.records(section).tolist()
+        for number, offset, _ in types.btf.variables(PER_CPU_SECTION)
         if number in numbers and offset in by_offset
     }
     if len(found) != 1:
@@ -151,8 +150,7 @@ def _spelled(types: Types, spelled: str, room: int) -> Type | None:
     if match["array"] is None:
         return derived(base, len(match["stars"]), None)
     element = derived(base, len(match["stars"]), None).size
-    length = int(match["length"]) if match["length"] else room // element if element else 0
-    return derived(base, len(match["stars"]), length)
+    return derived(base, len(match["stars"]), room // element if element else 0)
 
 
 def _unnamed(types: Types, members: list[str]) -> Type | None:

@@ -68,7 +68,7 @@ class Parameter:
     type: Type
 
     def __repr__(self) -> str:
-        return f"<Parameter {escaped_text(self.name)}: {self.type.spelled()[:100]}>"
+        return f"<Parameter {escaped_text(self.name)}: {self.type._shown()}>"
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,7 +84,14 @@ class Type(ByName[Member]):
     number: int
 
     def __repr__(self) -> str:
-        return f"<Type {self.number}: {self.spelled()[:100]}, {self.size} bytes>"
+        return f"<Type {self.number}: {self._shown()}>"
+
+    def _shown(self) -> str:
+        """Return its spelling and size, shortened; of a damaged one, what is wrong with it."""
+        try:
+            return f"{self.spelled()[:100]}, {self.size} bytes"
+        except BtfError as error:
+            return str(error)
 
     @property
     def kind(self) -> Kind:

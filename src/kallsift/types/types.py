@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from kallsift.kallsyms.escapes import escaped
 from kallsift.kallsyms.symbol_table import Symbol
@@ -34,6 +35,16 @@ SPELLINGS = {
     "unsigned long long": "long long unsigned int",
 }
 """How GCC writes integers that C programs call otherwise; Clang writes them as these do."""
+
+
+MAX_EXCESS = 3
+"""Highest number of characters that a name like another may have more or less."""
+
+MAX_NAMES = 1 << 15
+"""Highest number of names that are compared with another; a kernel has some thousand that are nearly as long."""
+
+CANDIDATES = 8
+"""Names like another that are tried, since members and parameters have names too."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,6 +106,16 @@ class Types(ByName[Type]):
                 yield number, *self.btf.info(number)
             except BtfError:
                 continue
+
+    def similar(self, name: str) -> str | None:
+        """Return a name of a type or an enumerator that is like one that nothing has; None if none is like it."""
+        from difflib import get_close_matches
+
+        word, _, rest = name.partition(" ")
+        name = rest if word in KEYWORDS and rest else name
+        names = (text for text in self.btf.names(name[:1]) if abs(len(text) - len(name)) <= MAX_EXCESS)
+        near = get_close_matches(name, islice(names, MAX_NAMES), CANDIDATES)
+        return next((text for text in near if text in self or self.enumerator(text) is not None), None)
 
     def enumerator(self, name: str) -> Type | None:
         """Return the first enumeration that has an enumerator of a name; None if none has."""

@@ -19,12 +19,13 @@ from kallsift.cli.options.source import Request, answered, recovered, source_opt
 from kallsift.cli.output_file import BY_UMASK, output_file
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.errors import KallsiftError
-from kallsift.kernel.access.btf_blob import MAX_SIZE
+from kallsift.kallsyms.escapes import escaped
+from kallsift.kernel.access.btf_blob import BtfError
 from kallsift.kernel.access.virtual_memory import readable_memory
 from kallsift.kernel.kernel import Kernel
-from kallsift.memory.input_files import open_input
 from kallsift.memory.memory import printable
 from kallsift.output.text.types import count_lines, definition_text, find_all, types_document
+from kallsift.types.btf_file import read_types
 from kallsift.types.find import given_types, kernel_types
 from kallsift.types.types import Types
 
@@ -71,9 +72,9 @@ def types(
     if btf_out is not None and (as_json or request.every):
         raise click.UsageError("--btf-out writes the types of one kernel to a file; leave out --json and --all.")
     destination = None if btf_out is None else output_file(btf_out, permissions=BY_UMASK)
-    given = None if file is None else _Given(printable(str(file)), _content(file))
+    given = None if file is None else _Given.read(file)
     with recovered(request) as (memory, kernels):
-        documents, met, whole = list[tuple[Kernel, Mapping[str, Any]]](), set[str](), True
+        documents, met, whole, asked = list[tuple[Kernel, Mapping[str, Any]]](), set[str](), True, list[Types]()
         for index, kernel in enumerate(kernels):
             found = answered(request, index, partial(_answer, kernel, names, module, given, as_json=as_json))
             if isinstance(found, KallsiftError):
@@ -82,6 +83,7 @@ def types(
                 continue
             if destination is not None:
                 destination.write([found.types.btf.blob.data.data])
+            asked.append(found.types)
             met |= found.met
             if as_json:
                 documents.append((kernel, found.document))
@@ -96,7 +98,9 @@ def types(
 
             sys.stdout.write(document("types", memory, documents))
         for name in sorted(set(names) - met):
-            complain(f"there is no type, enumerator or symbol of known type called {name}")
+            near = next(filter(None, (types.similar(name) for types in asked)), None)
+            advice = "" if near is None else f"; did you mean {escaped(near)}?"
+            complain(f"there is no type, enumerator or symbol of known type called {name}{advice}")
         if names and not met:
             return ExitCode.NOTHING
         return verdict(kernels, whole) if met >= set(names) else ExitCode.PARTIAL
@@ -113,6 +117,19 @@ class _Given:
 
     name: str
     data: NDArray[np.uint8]
+
+    @classmethod
+    def read(cls, file: Path) -> _Given:
+        """Read a file of types.
+
+        Raises:
+            KallsiftError: if it is an ELF file without types.
+        """
+        name = printable(str(file))
+        try:
+            return cls(name, read_types(file))
+        except BtfError as error:
+            raise BtfError(f"{name}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -147,12 +164,6 @@ def _answer(
     texts = [] if as_json else [definition_text(each, kernel.symbols.word_size) for each in chosen]
     document = types_document(types, chosen) if as_json else {}
     return _Answer(types, frozenset(each.asked for each in chosen), "\n".join(texts), document)
-
-
-def _content(file: Path) -> NDArray[np.uint8]:
-    """Return the bytes of a file of types; of one that is too large, more than any types have."""
-    with open_input(file) as stream:
-        return np.frombuffer(stream.read(MAX_SIZE + 1), np.uint8)
 
 
 def _count(found: Types) -> None:

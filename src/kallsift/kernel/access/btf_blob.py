@@ -58,6 +58,13 @@ EACH = {Kind.STRUCT: 3, Kind.UNION: 3, Kind.ENUM: 2, Kind.FUNC_PROTO: 2, Kind.DA
 """Words behind these for each record, by kind."""
 
 
+MIN_FUNCTIONS = 256
+"""Lowest number of functions among the types that makes a comparison with symbols useful."""
+
+ADDED = "_impl"
+"""Suffix of the functions that resolve_btfids adds for those with hidden arguments (KF_IMPLICIT_ARGS, since 7.1)."""
+
+
 class BtfError(KallsiftError):
     """Raised where types are absent or invalid."""
 
@@ -79,27 +86,26 @@ class BtfBlob:
         strings: the names, each with a NUL behind it.
         sizes: of each kind.
         data: all bytes as they were found, header first; empty where the types were made up.
+        starts: index of the first word of each type, ascending, shape (count,).
+
+    Raises:
+        BtfError: if the types do not follow each other to the last word.
     """
 
     words: NDArray[np.uint32]
     strings: bytes
     sizes: KindSizes = field(default_factory=kind_sizes)
     data: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    starts: NDArray[np.int64] = field(init=False)
 
-    def __repr__(self) -> str:
-        return f"<BtfBlob: {4 * len(self.words):,} bytes of types, {len(self.strings):,} of names>"
-
-    @cached_property
-    def starts(self) -> NDArray[np.int64]:
-        """Index of the first word of each type, ascending, shape (count,).
-
-        Raises:
-            BtfError: if the types do not follow each other to the last word.
-        """
+    def __post_init__(self) -> None:
         starts = type_starts(self.words, self.sizes)
         if starts is None:
             raise BtfError("its types do not follow each other, or one is of a kind whose size nothing tells")
-        return starts
+        object.__setattr__(self, "starts", starts)
+
+    def __repr__(self) -> str:
+        return f"<BtfBlob: {4 * len(self.words):,} bytes of types, {len(self.strings):,} of names>"
 
     @cached_property
     def kinds(self) -> NDArray[np.uint8]:
@@ -115,7 +121,7 @@ class BtfBlob:
 def parse(data: NDArray[np.uint8]) -> BtfBlob:
     """Parse types that begin with their header, of either byte order.
 
-    The sections must lie within the bytes, and the names must end. Where each type begins is found when it is asked.
+    The sections must lie within the bytes, the types must follow each other, and the names must end.
 
     Raises:
         BtfError: if there are none.
@@ -131,8 +137,11 @@ def parse(data: NDArray[np.uint8]) -> BtfBlob:
     if header >= LAYOUT_HEADER:
         sections += (int(word) for word in data[HEADER:LAYOUT_HEADER].view(f"{order}u4"))
     places = list(zip(sections[::2], sections[1::2], strict=True))
-    if any(header + offset + size > len(data) for offset, size in places) or places[0][1] % 4:
-        raise BtfError("the header of the types tells of more bytes than there are")
+    end = max(header + offset + size for offset, size in places)
+    if end > len(data):
+        raise BtfError(f"the types are cut short: their header tells of {end:,} bytes, but there are {len(data):,}")
+    if places[0][1] % 4:
+        raise BtfError("the header of the types tells of a part of a word")
     types, names, *layout = (data[header + offset :][:size] for offset, size in places)
     if len(names) and names[-1]:
         raise BtfError("the last name of the types does not end")

@@ -14,7 +14,7 @@ from kallsift.arrays import distinct
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import CheckId
 from kallsift.kallsyms.symbol_table import SymbolTable
-from kallsift.kernel.access.btf_blob import MAX_SIZE, BtfError, Kind, parse
+from kallsift.kernel.access.btf_blob import ADDED, MAX_SIZE, MIN_FUNCTIONS, BtfError, Kind, parse
 from kallsift.kernel.cross_checks.findings import Finding
 from kallsift.kernel.cross_checks.name_keys import PREFIXES, Names, is_among, matches
 from kallsift.kernel.cross_checks.near_names import MIN_KEPT, NearNames, is_part
@@ -22,17 +22,11 @@ from kallsift.kernel.placement.placement import Placement
 from kallsift.lanes import lanes
 from kallsift.memory.memory import Memory
 
-MIN_FUNCTIONS = 256
-"""Lowest number of functions among the types that make a comparison useful."""
-
 MAX_MISSING = 0.02
 """Highest share of them that the table may lack; with more, they are not this kernel's."""
 
 MAX_LOOKED_AT = 256
 """Highest number of missing names that are searched for."""
-
-ADDED = b"_impl"
-"""Suffix of the functions that resolve_btfids adds for those with hidden arguments (KF_IMPLICIT_ARGS)."""
 
 TEXT = np.frombuffer(b"tTwW", np.uint8)
 
@@ -132,7 +126,7 @@ def _changed(
         The index of each symbol, and a clause for the message.
     """
     texts = (functions.string(number) for number in missing[:MAX_LOOKED_AT].tolist())
-    lost = [text for text in texts if not text.endswith(ADDED) and len(text) >= MIN_KEPT]
+    lost = [text for text in texts if not text.endswith(ADDED.encode()) and len(text) >= MIN_KEPT]
     if not lost:
         return []
     unknown = ~confirmed & np.isin(symbols.types(), TEXT) & ~_IS_WITHOUT_TYPES[names.family]
