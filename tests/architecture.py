@@ -11,7 +11,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "kallsift"
 
-SHARED = ("addresses", "arrays", "budget", "byte_search", "errors", "lanes", "optional_package", "threads")
+SHARED = ("addresses", "arrays", "budget", "by_name", "byte_search", "errors", "lanes", "optional_package", "threads")
 """Single modules that stand below all packages."""
 
 FACADE = "facade"

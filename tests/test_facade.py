@@ -6,17 +6,30 @@ import pickle
 import rlcompleter
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import kallsift
-from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, SymbolGroup
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, SymbolGroup, dynamic_symbols
 from kallsift.analysis.pointer_tables.pointer_tables import Entry, PointerTable
+from kallsift.kernel.access.virtual_memory import virtual_memory
 from kallsift.kernel.kernel import Kernel as RecoveredKernel
 from kallsift.memory.memory import ImageFacts, Memory
+from kallsift.modules.exports.ksymtab_entries import Checksums, EntryForm
+from kallsift.modules.field_offsets import layout_from_btf
+from kallsift.modules.inventory import Inventory, LoadedModule
+from kallsift.modules.struct_module import structures_at
+from tests.kernel.images import WIDE
 from tests.kernel.made_machine import Machine
+from tests.kernel.made_up import TABLE, WORDS, made_up
+from tests.modules.export_images import export_image
+from tests.types.typed_kernel import typed_kernel
+
+NO_MODULES = np.empty(0, np.uint64)
 
 ASKED = {
     "symbols",
@@ -157,6 +170,71 @@ def test_a_pickle_says_what_to_do(kernel: kallsift.Kernel, ask: Callable[[kallsi
     assert type(again) is kallsift.Kernel
     with pytest.raises(kallsift.KallsiftError, match="its bytes are not here: it was pickled; open the source again"):
         ask(again)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, place: str) -> list[object]:
+    """The arguments of all calls of a function from now on."""
+    module, _, name = place.rpartition(".")
+    calls: list[object] = []
+    function = getattr(import_module(module), name)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        calls.append(arguments)
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(place, call)
+    return calls
+
+
+def test_types_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = kallsift.Kernel.of(typed_kernel())
+    parsed = counted(monkeypatch, "kallsift.types.find.parse")
+    assert kernel.types["task_struct"].size == 40
+    assert layout_from_btf(kernel, virtual_memory(kernel), structures_at(virtual_memory(kernel), NO_MODULES))
+    assert kernel.modules.unknown == ()
+    assert kernel.dynamic.groups == ()
+    assert len(parsed) == 1
+
+
+def test_types_that_are_not_there_are_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = kallsift.Kernel.of(typed_kernel(b"", text_only=True))
+    searched = counted(monkeypatch, "kallsift.types.find.places_of")
+    assert dynamic_symbols(kernel, with_regions=False).groups == ()
+    assert searched == [], "the symbols of modules need no types"
+    for _ in range(2):
+        with pytest.raises(kallsift.KallsiftError, match="no header of any is found"):
+            assert kernel.types
+    assert layout_from_btf(kernel, virtual_memory(kernel), structures_at(virtual_memory(kernel), NO_MODULES)) is None
+    assert len(searched) == 1
+
+
+def test_exports_need_no_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = kallsift.Kernel.of(export_image(WIDE, EntryForm(3, True), Checksums(4)).kernel(data_symbols=True))
+    built = counted(monkeypatch, "kallsift.modules.insmod.kernel_config.loader")
+    read = counted(monkeypatch, "kallsift.modules.exports.exports.exports")
+    assert len(kernel.exports)
+    assert not built
+    assert kernel._loader.exports is kernel.exports
+    assert (len(built), len(read)) == (1, 1)
+
+
+def test_a_table_of_pointers_takes_the_symbols_that_are_known() -> None:
+    kernel = kallsift.Kernel.of(made_up({**WORDS, TABLE: 1}))
+    kernel._known["dynamic"] = DynamicSymbols((), ("modules: gone",))
+    assert kernel.pointer_table("sys_call_table").missing == ("modules: gone",)
+
+
+def test_modules_by_their_names() -> None:
+    module = LoadedModule(0x1000, (), None)  # type: ignore[arg-type]
+    module.__dict__["name"] = "made"
+    found = Inventory((module,), (), (), 8)
+    assert "made" in found
+    assert module in found
+    assert "other" not in found
+    assert found["made"] is found.get("made") is module
+    assert found.get("other") is None
+    with pytest.raises(KeyError):
+        found["other"]
 
 
 def test_results_outlive_a_closed_file(tmp_path: Path) -> None:

@@ -79,7 +79,9 @@ class Kernel(kernels.Kernel):
         Raises:
             KallsiftError: if nothing at all is found.
         """
-        return self._loader.exports
+        from kallsift.modules.exports.exports import exports
+
+        return self._once("exports", lambda: exports(self))
 
     @property
     def types(self) -> Types:
@@ -173,7 +175,7 @@ class Kernel(kernels.Kernel):
         """
         from kallsift.analysis.pointer_tables.pointer_tables import pointer_table
 
-        return self._once(f"table {name}", lambda: pointer_table(self, name))
+        return self._once(f"table {name}", lambda: pointer_table(self, name, lambda: self.dynamic))
 
     def compare(self, other: Kernel | Listing) -> Comparison:
         """Compare its symbols with those of another kernel, or with a saved listing (`kallsift.listed`).
@@ -199,7 +201,7 @@ class Kernel(kernels.Kernel):
     def _loader(self) -> Loader:
         from kallsift.modules.insmod.kernel_config import loader
 
-        return self._once("loader", lambda: loader(self))
+        return self._once("loader", lambda: loader(self, self.exports))
 
     @property
     def _virtual(self) -> VirtualMemory:

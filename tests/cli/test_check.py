@@ -20,7 +20,8 @@ from tests.output.sample import kernel, unproven
 def good(tmp_path: Path, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A module that the kernel, which any source now holds, would take."""
     plant(kernel())
-    monkeypatch.setattr(check_command, "loader", lambda _: LOADER)
+    monkeypatch.setattr(check_command, "exports", lambda _: LOADER.exports)
+    monkeypatch.setattr(check_command, "loader", lambda *_: LOADER)
     (file := tmp_path / "good.ko").write_bytes(Built(**GOOD).data())
     return file
 
@@ -80,9 +81,9 @@ def test_exit_codes(
     assert command("check", "dump").code == 2
     assert command("check", "dump", tmp_path / "missing.ko").code == 2
     partly = replace(LOADER, exports=Exports(LOADER.exports.symbols, missing=("modules: gone",)))
-    monkeypatch.setattr(check_command, "loader", lambda _: partly)
+    monkeypatch.setattr(check_command, "loader", lambda *_: partly)
     assert command("check", "dump", bad).code == 3
-    monkeypatch.setattr(check_command, "loader", lambda _: LOADER)
+    monkeypatch.setattr(check_command, "loader", lambda *_: LOADER)
     plant(unproven())
     assert command("check", "dump", good).code == 3
 

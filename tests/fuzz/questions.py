@@ -177,7 +177,7 @@ def all_exports(asked: Questions, kernel: Kernel) -> str | None:
 
 
 def whether_it_loads(asked: Questions, kernel: Kernel) -> str | None:
-    verdict = check(loader(kernel), asked.module, "fuzz")
+    verdict = check(loader(kernel, exports(kernel)), asked.module, "fuzz")
     assert verdict_line("fuzz.ko", verdict)
     list(use_lines(verdict.uses, 2 * kernel.symbols.word_size))
     return None

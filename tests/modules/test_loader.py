@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kallsift.modules.exports.exports import exports
 from kallsift.modules.exports.ksymtab_entries import Checksums, EntryForm
 from kallsift.modules.insmod.kernel_config import Loader, loader
 from tests.kernel.images import WIDE
@@ -22,7 +23,8 @@ def loader_with(texts: bytes = b"", variables: bytes = b"", rows: tuple[Row, ...
     image.data[TEXTS : TEXTS + len(texts)] = texts
     image.data[VARIABLES : VARIABLES + len(variables)] = variables
     named = ExportImage(image.data, WIDE, (*image.rows, *rows), image.lines)
-    return loader(named.kernel(data_symbols=True))
+    kernel = named.kernel(data_symbols=True)
+    return loader(kernel, exports(kernel))
 
 
 def test_texts_tell_how_it_was_built() -> None:

@@ -41,7 +41,8 @@ LOGGED = r"Unknown symbol \S+ \(err -\d+\)|(exports duplicate|disagrees about ve
 @cache
 def loader_of(dump: Path) -> Loader:
     with kallsift.open(dump) as memory:
-        return loader(kallsift.recover(memory))
+        kernel = kallsift.recover(memory)
+        return loader(kernel, kernel.exports)
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from kallsift.by_name import ByName
 from kallsift.errors import KallsiftError
 from kallsift.kallsyms.escapes import escaped
 from kallsift.kallsyms.symbol_table import SymbolTable
@@ -163,7 +164,7 @@ class LoadedModule:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Inventory:
+class Inventory(ByName[LoadedModule]):
     """All modules of a kernel.
 
     Attributes:
@@ -188,16 +189,13 @@ class Inventory:
     def __iter__(self) -> Iterator[LoadedModule]:
         return iter(self.modules)
 
-    def __getitem__(self, name: str) -> LoadedModule:
-        """Return the module of a name, the listed one before others.
+    def __contains__(self, what: object) -> bool:
+        """Tell whether there is a module of a name, or whether a module is among them."""
+        return super().__contains__(what) or what in self.modules
 
-        Raises:
-            KeyError: if there is none.
-        """
-        found = next((module for module in self.modules if module.name == name), None)
-        if found is None:
-            raise KeyError(name)
-        return found
+    def get(self, name: str) -> LoadedModule | None:
+        """Return the module of a name, the listed one before others; None if there is none."""
+        return next((module for module in self.modules if module.name == name), None)
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +47,29 @@ MAX_UNLISTED = 1 / 128
 WITHOUT = "the kernel has no types of its own"
 ADVICE = "name a file of the same build (--types FILE)"
 
+_FOUND: WeakKeyDictionary[Kernel, tuple[Btf, str] | str] = WeakKeyDictionary()
+"""Types of kernels that were asked for them, and where they were found; of one without any, why."""
+
 
 def kernel_types(kernel: Kernel, memory: VirtualMemory) -> Types:
-    """Return the types that a kernel carries of itself.
+    """Return the types that a kernel carries of itself, which are looked for once.
 
     Raises:
         BtfError: if it has none, or they cannot be read.
     """
+    if kernel not in _FOUND:
+        try:
+            found = _found(kernel, memory)
+            _FOUND[kernel] = found.btf, found.source
+        except BtfError as error:
+            _FOUND[kernel] = str(error)
+    known = _FOUND[kernel]
+    if isinstance(known, str):
+        raise BtfError(known)
+    return Types(*known, kernel, memory)
+
+
+def _found(kernel: Kernel, memory: VirtualMemory) -> Types:
     start, stop = (kernel.symbols.find(name) for name in BOUNDS)
     if start is not None and stop is not None:
         low, high = (int(kernel.symbols.addresses[index]) for index in (start, stop))

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from kallsift.by_name import ByName
 from kallsift.kallsyms.escapes import escaped_text
 from kallsift.kernel.access.btf_blob import BtfError, Kind
 from kallsift.types.btf import Btf
-from kallsift.types.by_name import ByName
 
 MAX_DEPTH = 32
 """Highest number of types that are followed from one to the next, through names, qualifiers and arrays."""

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from kallsift.by_name import ByName
 from kallsift.kallsyms.escapes import escaped
 from kallsift.kallsyms.symbol_table import Symbol
 from kallsift.kernel.access.btf_blob import BtfError, Kind
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.kernel import Kernel
 from kallsift.types.btf import Btf
-from kallsift.types.by_name import ByName
 from kallsift.types.type import COMPOSITE, ENUMS, Type
 
 KEYWORDS = {"struct": (Kind.STRUCT, Kind.FWD), "union": (Kind.UNION, Kind.FWD), "enum": ENUMS}

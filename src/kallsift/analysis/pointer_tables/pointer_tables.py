@@ -7,7 +7,7 @@ nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,12 +106,17 @@ class _Found:
     initial: bool = False
 
 
-def pointer_table(kernel: Kernel, name: str) -> PointerTable:
+def pointer_table(kernel: Kernel, name: str, known: Callable[[], DynamicSymbols] | None = None) -> PointerTable:
     """Read the table of a name: a well-known one, or that at any symbol.
 
     A table at a symbol has entries of one word each and extends to the next symbol. ``idt_table`` on x86 has gates.
     ``vectors`` on arm64 has code, whose branches count. ``sys_call_table`` is found by its content if no symbol names
     it, and ``idt_table`` by a processor's register.
+
+    Args:
+        kernel: the kernel.
+        name: name of the table.
+        known: returns the symbols of modules and the like, if any entry leads there; by default they are read then.
 
     Raises:
         KallsiftError: if there is no such table, it cannot be read, or the kernel does not run.
@@ -122,7 +127,7 @@ def pointer_table(kernel: Kernel, name: str) -> PointerTable:
     except UnmappedError as error:
         raise KallsiftError(f"the table {name} cannot be read: {error}") from error
     inside, own = _judged(kernel, found)
-    dynamic = DynamicSymbols() if own.all() else dynamic_symbols(kernel)
+    dynamic = DynamicSymbols() if own.all() else dynamic_symbols(kernel) if known is None else known()
     entries = tuple(_entries(kernel, memory, found, inside, own, dynamic))
     return PointerTable(name, entries, found.evidence, dynamic.missing)
 

@@ -12,6 +12,7 @@ from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import warn
 from kallsift.cli.options.source import Request, recovered, source_options
 from kallsift.cli.rich_help import HelpedCommand
+from kallsift.modules.exports.exports import exports
 from kallsift.modules.insmod.check import check_file
 from kallsift.modules.insmod.kernel_config import loader
 from kallsift.output.text.insmod_check import check_document, symbol_lines, use_lines, verdict_line
@@ -51,7 +52,7 @@ def check(request: Request, files: tuple[Path, ...], uses: bool, symbols: bool, 
         documents = []
         remarks: dict[str, list[Path]] = {}
         for index, kernel in enumerate(kernels):
-            known = loader(kernel)
+            known = loader(kernel, exports(kernel))
             entries: list[dict[str, Any]] = []
             documents.append((kernel, {"missing": list(known.exports.missing), "files": entries}))
             whole = whole and not known.exports.missing

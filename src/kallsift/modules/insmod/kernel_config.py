@@ -16,7 +16,7 @@ from kallsift.errors import UnmappedError
 from kallsift.kernel.access.virtual_memory import VirtualMemory, image_memory, virtual_memory
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.placement.pointers import AFTER, BEFORE
-from kallsift.modules.exports.exports import Exports, exports
+from kallsift.modules.exports.exports import Exports
 
 FORCED = re.compile(rb"%s: %s: kernel tainted\.\n\0")
 """Message before the loader goes on without a vermagic or checksums; absent if it never does that."""
@@ -86,11 +86,11 @@ class Loader:
         return "modversions" in (self.vermagic or "").split() or bool(self.exports.checksums)
 
 
-def loader(kernel: Kernel) -> Loader:
-    """Return the module loader of a kernel.
+def loader(kernel: Kernel, exports: Exports) -> Loader:
+    """Return the module loader of a kernel with these exports.
 
     Raises:
-        KallsiftError: if no export of the kernel is found.
+        KallsiftError: if nothing tells how its memory is mapped.
     """
     runs = kernel.has_memory
     memory = virtual_memory(kernel) if runs else image_memory(kernel)
@@ -103,7 +103,7 @@ def loader(kernel: Kernel) -> Loader:
         architecture=kernel.architecture,
         bits=8 * kernel.symbols.word_size,
         byte_order=kernel.byte_order,
-        exports=exports(kernel),
+        exports=exports,
         vermagic=_vermagic(kernel, memory, image),
         extended_versions=EXTENDED.search(image) is not None,
         forced=FORCED.search(image) is not None,
