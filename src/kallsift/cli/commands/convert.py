@@ -48,8 +48,8 @@ def convert(request: Request, output: Path, form: str | None, packing: str, as_i
     VMCOREINFO: the source's own, else the text that the kernel keeps in memory, else one rebuilt from what was
     recovered. Memory that the source does not have is not in the file either.
 
-    The exit code is 3 if no kernel was recovered, because ELF cores and kdumps describe it, or if pages of the source
-    could not be read: they are written as zeros.
+    The exit code is 3 if no kernel was recovered, for raw and LiME too (with --as-is none is looked for), or if pages
+    of the source could not be read: they are written as zeros.
     """
     form = form or format_of(output.name)
     if form is None:

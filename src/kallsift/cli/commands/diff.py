@@ -35,7 +35,7 @@ def diff(request: Request, other: str, core: bool, as_json: bool) -> int:
     is no difference. Prints a line for each difference: "- address type name" if only SOURCE has it, "+ ..." if only
     OTHER has it, "~ address address type name" if its address differs, "! address type type name" if its type differs.
     Modules are compared if both sources list some. A symbol whose name or address a damaged table may have lost is no
-    difference. The options of every SOURCE say how SOURCE is read.
+    difference. The options of every SOURCE say how SOURCE is read; --pause and --verbose apply to OTHER too.
 
     The exit code is 0 if they agree, 4 if they differ, 3 if they agree but one is not proven or has lost symbols.
     """
