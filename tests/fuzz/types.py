@@ -10,7 +10,9 @@ import numpy as np
 from kallsift.errors import KallsiftError
 from kallsift.kernel.access.btf_blob import Kind, parse
 from kallsift.kernel.access.virtual_memory import virtual_memory
+from kallsift.output.text.types import find_all, types_document
 from kallsift.types.btf import Btf
+from kallsift.types.find import contradiction
 from kallsift.types.find import kernel_types as found_types
 from kallsift.types.symbol_types import SYMBOL_TYPES
 from kallsift.types.type import MAX_SIZE, Type
@@ -46,19 +48,23 @@ def _ask(types: Types) -> str:
             type_.get("nothing")
         types.enumerator(name)
         types.function(name)
+        types.similar(name)
     for name in SYMBOL_TYPES:
         found = types.of_symbol(name)
         assert found is None or found.size > 0
     for type_ in [*types][:MAX_TYPES]:
+        assert repr(type_).isprintable()
         try:
             assert 0 <= type_.size <= MAX_SIZE
             assert type_.c().replace("\n", "").replace("\t", "").isprintable()
             assert type_.spelled("x").isprintable()
             assert isinstance(type_, Type)
-            _ = type_.enumerators, type_.parameters, type_.members, repr(type_)
+            _ = type_.enumerators, type_.parameters, type_.members
         except KallsiftError as error:
             if (outcome := refusal(error)).startswith(FAILED):
                 return outcome
+    contradiction(types.btf, types.kernel.symbols)
+    types_document(types, find_all(types, "task_struct"))
     return "answered"
 
 
@@ -76,7 +82,6 @@ def type_trials() -> Trials:
         try:
             blob = parse(np.frombuffer(content, np.uint8))
             btf = Btf(blob, chance.choice((4, 8)), own.btf if is_module else None)
-            len(btf)
             return _ask(replace(own, btf=btf))
         except KallsiftError as error:
             return refusal(error)
