@@ -145,7 +145,7 @@ def parse(data: NDArray[np.uint8]) -> BtfBlob:
     types, names, *layout = (data[header + offset :][:size] for offset, size in places)
     if len(names) and names[-1]:
         raise BtfError("the last name of the types does not end")
-    words = np.ascontiguousarray(types).view(f"{order}u4").astype(np.uint32)
+    words = np.ascontiguousarray(types).view(f"{order}u4").astype(np.uint32, copy=False)
     return BtfBlob(words, names.tobytes(), _sizes(layout[0]) if layout else kind_sizes(), data)
 
 
