@@ -47,7 +47,7 @@ EXAMPLES = {
     "file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The types in a BTF file of the same build, for kernels without types; its functions must be the kernel's.",
+    help="The types in a file of the same build, BTF or vmlinux, for kernels without; its functions must be the kernel's.",
 )
 @click.option(
     "--btf-out",
