@@ -42,7 +42,7 @@ MAX_HEADERS = 256
 """Highest number of places with the bytes of a header that are tried; a kernel has some 20."""
 
 MAX_UNLISTED = 1 / 128
-"""Share of them that a table which lists text alone may lack: those of ``.exit.text``, where that lies elsewhere."""
+"""Share of the functions that a table of text alone may lack: those of ``.exit.text``, where that lies elsewhere."""
 
 WITHOUT = "the kernel has no types of its own"
 ADVICE = "name a file of the same build (--types FILE)"

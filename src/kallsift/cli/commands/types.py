@@ -47,7 +47,7 @@ EXAMPLES = {
     "file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The types in a file of the same build, BTF or vmlinux, for kernels without; its functions must be the kernel's.",
+    help="The types in a file of the same build (BTF or vmlinux), for kernels without; its functions must be theirs.",
 )
 @click.option(
     "--btf-out",
