@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import subprocess
 import sys
 from importlib import import_module
@@ -107,6 +108,19 @@ def test_a_raw_dump_needs_little(tmp_path: Path) -> None:
     needless = {*NEVER, *(f"kallsift.{name}" for name in HARDER)}
     # nothing in the file says that it is no image, so that the formats of images are asked too, and their proofs
     assert loaded & needless <= {"bz2", "lzma", "numpy.ma", "kallsift.compression.codecs", "kallsift.image.unpack"}
+
+
+def test_an_undamaged_compressed_dump_needs_no_other_formats(tmp_path: Path) -> None:
+    dump = tmp_path / "memory.gz"
+    dump.write_bytes(gzip.compress(bytes(1 << 20)))
+    code = (
+        "import sys, numpy; from kallsift.memory.formats import registry; "
+        "registry.open_mapped('dump', numpy.fromfile(sys.argv[1], numpy.uint8))"
+    )
+    loaded = loaded_by(code, str(dump))
+    assert "kallsift.memory.spool" in loaded
+    formats = ("avml", "lime", "qemu.migration_stream", "stream_end")
+    assert not loaded & {f"kallsift.memory.formats.{name}" for name in formats}
 
 
 def test_the_facade_needs_no_answers_of_others() -> None:

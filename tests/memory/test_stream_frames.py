@@ -7,12 +7,16 @@ import gzip
 import subprocess
 from collections.abc import Callable
 from importlib import import_module
+from itertools import pairwise
 from shutil import which
 from typing import Any
 
 import numpy as np
 import pytest
 
+from kallsift.budget import WorkBudget
+from kallsift.compression.bzip2_rest import bzip2_rest
+from kallsift.compression.stream_frames import Break, Damage
 from kallsift.errors import UnmappedError
 from kallsift.memory.formats import registry as containers
 from kallsift.memory.memory import Memory
@@ -195,6 +199,77 @@ def test_a_lost_mark_of_bzip2_costs_two_blocks() -> None:
     assert (_number(wrong[0]), wrong[-1] // BLOCK) == (3, 4)
 
 
+def _with_blank_pages(pages: int) -> bytes:
+    """Memory of which four of five pages are blank, so that one block of bzip2 holds some MiB of it."""
+    filled = iter(_parts(4096))
+    return b"".join(next(filled) if number % 5 == 0 else bytes(4096) for number in range(pages))
+
+
+def _damaged_blocks(content: bytes, numbers: tuple[int, ...]) -> bytes:
+    """Content that is packed with bzip2, with a damaged bit near the end of some blocks."""
+    packed = bytearray(bz2.compress(content, 9))
+    marks = [*_marks(packed), 8 * len(packed) - 80]
+    for begin, end in (tuple(pairwise(marks))[number] for number in numbers):
+        packed[(begin + 9 * end) // 80] ^= 0x10
+    return bytes(packed)
+
+
+@pytest.mark.parametrize("container", ["raw", "elf"])
+@pytest.mark.parametrize("numbers", [(1,), (2,), (-1,), (1, 2), (1, -1)])
+def test_of_a_damaged_block_of_bzip2_that_is_larger_than_a_piece_nothing_is_kept(
+    container: str, numbers: tuple[int, ...]
+) -> None:
+    ram = _with_blank_pages(4096)
+    content = ram if container == "raw" else elf([load(0, ram)])
+    memory = _read(_damaged_blocks(content, numbers))
+    expected = np.frombuffer(ram, np.uint8)
+    (segment,) = memory.segments
+    readable = [
+        start for start in range(0, segment.size, 4096) if memory.is_readable(start, min(4096, segment.size - start))
+    ]
+    for start in readable:
+        found = memory.read(start, min(4096, segment.size - start))
+        assert np.array_equal(found, expected[start : start + len(found)])
+    if numbers[-1] > 0:
+        # the end is where it belongs
+        assert readable[-1] == len(ram) - 4096
+    else:
+        assert segment.size < len(ram) - 4096
+
+
+def test_padding_behind_a_damaged_file_of_bzip2_is_no_lost_block() -> None:
+    ram = _with_blank_pages(4096)
+    memory = _read(_damaged_blocks(ram, (1,)) + bytes(1 << 12))
+    assert memory.segments[0].size == len(ram)
+
+
+def test_blocks_of_bzip2_whose_checksums_are_wrong_are_not_all_decompressed() -> None:
+    block = bytearray(bz2.compress(bytes(40 * MIB), 9))
+    block[10] ^= 1
+    budget = WorkBudget(1 << 30, 0)
+    (found,) = bzip2_rest(Damage(memoryview(bytes(block) * 100), 0, 0, budget))
+    assert isinstance(found, Break)
+    assert found.least < 10 * 900_000
+    assert budget.work < MIB
+
+
+def test_a_lost_size_that_is_only_likely_is_told() -> None:
+    ram = _with_blank_pages(4096)
+    for content, is_guess in ((ram, True), (elf([load(0, ram)]), False)):
+        (note,) = _read(_damaged_blocks(content, (1,))).notes
+        assert "bytes in the middle of it are lost" in note
+        assert ("addresses behind them may be wrong" in note) == is_guess
+
+
+def test_several_lost_parts_of_lzop_of_which_one_is_the_end() -> None:
+    packed = lzop(elf([load(0, RAM)]))
+    offsets = _block_offsets(packed)
+    memory = _read(packed[: offsets[5] + 9] + packed[offsets[8] - 100 : offsets[12] + 50])
+    # what lies between is left out, because nothing tells where it ends
+    assert memory.segments[0].read().tobytes() == RAM[: memory.segments[0].size]
+    assert memory.segments[0].size > 5 * 250_000
+
+
 def _block_offsets(packed: bytes | bytearray) -> list[int]:
     """Where the headers of lzop's full blocks stand."""
     offsets = [packed.find((1 << 18).to_bytes(4, "big"))]
@@ -230,6 +305,37 @@ def test_checksums_of_lzop_tell_of_a_block_that_unpacks_to_something_else() -> N
     assert not memory.is_readable(1 << 18, 1)
     assert memory.is_readable(0, 1 << 18)
     assert memory.is_readable(2 << 18, 1 << 18)
+
+
+@pytest.mark.parametrize("number", [0, 7, 18])
+def test_a_size_of_lzop_that_becomes_the_end_mark_does_not_end_the_dump(number: int) -> None:
+    packed = bytearray(lzop(RAM))
+    packed[_block_offsets(packed)[number] + 1] ^= 4
+    memory = _read(bytes(packed))
+    assert memory.segments[0].read().tobytes() == RAM
+    assert "is damaged" in memory.notes[0]
+
+
+def test_padding_behind_the_end_mark_of_lzop_is_no_damage() -> None:
+    for tail in (bytes(1 << 14), b"signature"):
+        memory = _read(lzop(RAM) + tail)
+        assert (memory.segments[0].read().tobytes(), memory.notes) == (RAM, ())
+
+
+def test_two_streams_of_lzop_are_one_dump() -> None:
+    memory = _read(lzop(RAM[:MIB]) + lzop(RAM[MIB:]))
+    assert (memory.segments[0].read().tobytes(), memory.notes) == (RAM, ())
+
+
+def test_a_damaged_block_of_lzop_with_a_damaged_size_keeps_the_offsets_behind_it() -> None:
+    packed = bytearray(lzop(RAM))
+    offset = _block_offsets(packed)[3]
+    packed[offset : offset + 4] = (250_000).to_bytes(4, "big")
+    packed[offset + 20 : offset + 40] = bytes(20)
+    memory = _read(bytes(packed))
+    assert memory.segments[0].size == len(RAM)
+    assert not memory.is_readable(3 << 18, 1 << 18)
+    assert memory.read(4 << 18, MIB).tobytes() == RAM[4 << 18 :][:MIB]
 
 
 def test_a_hole_at_the_very_end_behind_missing_blocks_of_lzop() -> None:

@@ -16,6 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from kallsift.budget import WorkBudget
 from kallsift.compression.stream_frames import Break, Damage, Rest
 
 BLOCK_MARK, END_MARK, MARK_BITS, CHECKSUM_BITS = 0x314159265359, 0x177245385090, 48, 32
@@ -23,31 +24,40 @@ STREAM_SIZE, LEVEL_SIZE = 4, 100_000
 """Size of a stream's header in bytes, and size of a block for each level."""
 MIN_FILLED = 0.75
 """Lowest uncompressed size of a full block, as a share of its size: five bytes stand for four equal ones."""
-MAX_LOST_RATIO = 8
-"""Highest ratio of lost bytes to the lowest possible number; blank memory is compressed to next to nothing."""
 MAX_PACKED = 4 << 20
 """Highest size of a compressed block in bytes, with a large margin."""
 BLOCK_COST = 1 << 15
 """Cost of a decoder, as the number of bytes that could be read in that time."""
+BYTE_COST = 8
+"""Cost of a decompressed byte, likewise."""
+PIECE = 1 << 20
+"""Number of bytes that a decoder returns at once."""
 
 
 def bzip2_rest(damage: Damage) -> Rest:
-    """Continue at the next block that decompresses."""
+    """Continue at the next block that decompresses.
+
+    A decoder returns most of a large block before its checksum proves it wrong, so these bytes are lost too.
+    """
     data, done, lost = damage.data, damage.done, 0
+    least = _least(data, damage.begin)
     for first, end in _spans(damage):
         if not damage.budget.take("blocks", BLOCK_COST):
+            lost += 1
             break
-        piece = _unpacked(data, first, end)
+        piece = _unpacked(data, first, end, damage.budget)
         if piece is None:
             lost += 1
             continue
         if lost:
-            least = lost * _least(data, damage.begin)
-            yield Break(least, MAX_LOST_RATIO * least)
-            lost = 0
+            yield Break(lost * least, done)
+            lost, done = 0, 0
         if done < len(piece):
             yield piece[done:]
         done = max(0, done - len(piece))
+    if lost:
+        # the end is lost too, so nothing tells the offset of pieces behind an earlier break
+        yield Break(lost * least, done)
     return len(data)
 
 
@@ -56,7 +66,7 @@ def _least(data: memoryview, begin: int) -> int:
 
     The level of the stream is the digit in its header.
     """
-    level = data[begin + STREAM_SIZE - 1] - ord("0")
+    level = int.from_bytes(data[begin + STREAM_SIZE - 1 : begin + STREAM_SIZE]) - ord("0")
     return int(MIN_FILLED * LEVEL_SIZE * (level if 1 <= level <= 9 else 1))
 
 
@@ -64,14 +74,15 @@ def _spans(damage: Damage) -> Iterator[tuple[int, int]]:
     """Yield the first bit of each possible block, and the bit behind it.
 
     Such a block stands between two marks. Only a header of four bytes stands between the end of a stream and the next
-    stream; if there is more, it is a lost block.
+    stream; if there is more, it is a lost block, or padding at the end of the file.
     """
     data, begin = damage.data, damage.begin
     block_marks, end_marks = (_marks(data, begin, mark) for mark in (BLOCK_MARK, END_MARK))
     marks = merge(((bit, True) for bit in block_marks), ((bit, False) for bit in end_marks), [(8 * len(data), False)])
     for (bit, is_block), (end, _) in pairwise(marks):
         following = -(-(bit + MARK_BITS + CHECKSUM_BITS) // 8) + STREAM_SIZE
-        if is_block or end > 8 * following:
+        is_padding = end == 8 * len(data) and not np.frombuffer(data, np.uint8)[following - STREAM_SIZE :].any()
+        if is_block or (end > 8 * following and not is_padding):
             yield bit, min(end, bit + 8 * MAX_PACKED)
 
 
@@ -92,7 +103,7 @@ def _marks(data: memoryview, begin: int, mark: int) -> Iterator[int]:
     return merge(*map(at, range(8)))
 
 
-def _unpacked(data: memoryview, begin: int, end: int) -> bytes | None:
+def _unpacked(data: memoryview, begin: int, end: int, budget: WorkBudget) -> bytes | None:
     """Return the contents of the block between two bits.
 
     The block is decompressed as a stream of its own. The result is None if its checksum is wrong.
@@ -111,9 +122,24 @@ def _unpacked(data: memoryview, begin: int, end: int) -> bytes | None:
     tail = (last << MARK_BITS | END_MARK) << CHECKSUM_BITS | int.from_bytes(checksum, "big")
     size = -(-(rest + MARK_BITS + CHECKSUM_BITS) // 8)
     tail <<= 8 * size - (rest + MARK_BITS + CHECKSUM_BITS)
+    return _stream(b"BZh9" + block[:count] + tail.to_bytes(size, "big"), budget)
+
+
+def _stream(packed: bytes, budget: WorkBudget) -> bytes | None:
+    """Return the contents of a stream of one block; None if it is damaged.
+
+    Only damaged contents are taken from the budget: the size of the others is limited by what the whole may expand to.
+    """
     decoder = bz2.BZ2Decompressor()
+    pieces, size = list[bytes](), 0
     try:
-        unpacked = decoder.decompress(b"BZh9" + block[:count] + tail.to_bytes(size, "big"))
+        while not decoder.eof and (packed or not decoder.needs_input):
+            pieces.append(decoder.decompress(packed, PIECE))
+            packed = b""
+            size += len(pieces[-1])
     except (OSError, EOFError, ValueError):
-        return None
-    return unpacked if decoder.eof else None
+        pass
+    if decoder.eof:
+        return b"".join(pieces)
+    budget.spend(BYTE_COST * size)
+    return None

@@ -17,6 +17,9 @@ NEWER_HEADER = 0x0940
 BLOCK_LIMIT = 256 << 10
 """Size of lzop's blocks in bytes; the kernel's reader refuses larger ones."""
 
+MAX_BEHIND, BLANK_SIZE = 4096, 16
+"""Highest number of bytes behind the end mark, and number of blank bytes of padding that are read."""
+
 BLOCK_COST = 1 << 13
 """Cost of one block, as the number of bytes that could be read in that time."""
 
@@ -71,6 +74,14 @@ def pieces(data: memoryview, decode: Decode, error: type[Exception]) -> Generato
         yield unpacked
         position = block.end
     return position + 4
+
+
+def is_end(behind: memoryview) -> bool:
+    """Tell whether the bytes behind an end mark can stand behind the end of a file.
+
+    They are few or blank, or another stream. A single damaged bit turns the size of a block into an end mark.
+    """
+    return len(behind) <= MAX_BEHIND or not any(behind[:BLANK_SIZE]) or behind[:MAGIC_SIZE] == MAGIC
 
 
 def block_at(data: memoryview, begin: int, flags: int) -> Block | None:

@@ -11,27 +11,35 @@ import re
 from collections.abc import Iterator
 
 from kallsift.compression import decoders
-from kallsift.compression.lzop import BLOCK_COST, BLOCK_LIMIT, Block, block_at, read_header, unpack, with_sizes
+from kallsift.compression.lzop import (
+    BLOCK_COST,
+    BLOCK_LIMIT,
+    Block,
+    block_at,
+    is_end,
+    read_header,
+    unpack,
+    with_sizes,
+)
 from kallsift.compression.stream_frames import Break, Damage, Gap, Piece, Rest
 
 FULL = re.compile(re.escape(BLOCK_LIMIT.to_bytes(4, "big")))
 """Beginning of the header of each block but the last one."""
-MAX_LOST_RATIO = 8
-"""Highest ratio of lost blocks to the lowest possible number, where several may be damaged."""
 MAX_PACKED = BLOCK_LIMIT + 24
 """Highest size of a block with its header in bytes."""
-MAX_BEHIND = 4096
-"""Highest number of bytes behind the end mark."""
 
 
 def lzop_rest(damage: Damage) -> Rest:
-    """Continue at the next block."""
-    data, position, done = damage.data, 0, damage.done
+    """Continue at the next block.
+
+    If the end is lost too, a break says so: nothing tells the offset of pieces behind an earlier break.
+    """
+    data, done = damage.data[damage.begin :], damage.done
     decode = decoders.lzo_block()
     try:
         position, flags = read_header(data)
     except ValueError:
-        return len(data)
+        return len(damage.data)
     while damage.budget.take("blocks", BLOCK_COST):
         block = _block_at(data, position, flags)
         if block is not None and done:
@@ -39,9 +47,9 @@ def lzop_rest(damage: Damage) -> Rest:
         elif block is not None and (unpacked := unpack(data, block, *decode)) is not None:
             yield unpacked
         elif block is not None and _is_header(data, block.end, flags):
-            yield Gap(block.size)
+            yield Gap(block.size if _is_end(data, block.end) else BLOCK_LIMIT)
         elif _is_end(data, position):
-            break
+            return damage.begin + position + 4
         else:
             if (following := _next_block(damage, position + 1, flags)) is None:
                 break
@@ -49,7 +57,8 @@ def lzop_rest(damage: Damage) -> Rest:
             position = following
             continue
         position = block.end
-    return len(data)
+    yield Break(BLOCK_LIMIT)
+    return len(damage.data)
 
 
 def _block_at(data: memoryview, position: int, flags: int) -> Block | None:
@@ -69,7 +78,7 @@ def _is_header(data: memoryview, position: int, flags: int) -> bool:
 
 
 def _is_end(data: memoryview, position: int) -> bool:
-    return len(data) - MAX_BEHIND <= position <= len(data) - 4 and not any(data[position : position + 4])
+    return position <= len(data) - 4 and not any(data[position : position + 4]) and is_end(data[position + 4 :])
 
 
 def _next_block(damage: Damage, position: int, flags: int) -> int | None:
@@ -77,7 +86,7 @@ def _next_block(damage: Damage, position: int, flags: int) -> int | None:
 
     Another block, or the end mark, must follow it.
     """
-    data, decode = damage.data, decoders.lzo_block()
+    data, decode = damage.data[damage.begin :], decoders.lzo_block()
     for match in FULL.finditer(data, position):
         block = _block_at(data, match.start(), flags)
         if not damage.budget.take("blocks", BLOCK_COST + (block.size if block else 0)):
@@ -93,7 +102,7 @@ def _between(data: memoryview, begin: int, end: int, flags: int) -> Iterator[Pie
     If there may be several blocks, or it does not decompress, a break is yielded.
     """
     least = -(-(end - begin) // MAX_PACKED) * BLOCK_LIMIT
-    lost = Break(least, MAX_LOST_RATIO * least)
+    lost = Break(least)
     packed = _with_sizes(data, begin, end, flags)
     if packed is None:
         yield lost

@@ -24,6 +24,8 @@ MAX_CANDIDATES = 1 << 8
 """Highest number of places that look like the beginning of a part and are tried."""
 TRIED = 1 << 16
 """Number of bytes that are decompressed to test whether a part begins at a place."""
+MAX_LOST_RATIO = 8
+"""Highest likely ratio of lost bytes to the lowest possible number."""
 MAX_DEFLATE_RATIO = 1032
 MAX_BLOCKS = 1 << 22
 
@@ -46,11 +48,16 @@ class Break(NamedTuple):
 
     Attributes:
         least: lowest number of lost bytes.
-        most: highest likely number.
+        before: number of bytes before them that come from the damaged part, and are lost too.
     """
 
     least: int
-    most: int
+    before: int = 0
+
+    @property
+    def most(self) -> int:
+        """Highest likely number of lost bytes: blank memory is compressed to next to nothing."""
+        return MAX_LOST_RATIO * self.least + self.before
 
 
 Piece = bytes | Gap | Break

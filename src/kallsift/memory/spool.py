@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,7 @@ from kallsift.compression import decoders, lzop
 from kallsift.compression.bzip2_rest import bzip2_rest
 from kallsift.compression.lzop_rest import lzop_rest
 from kallsift.compression.stream_frames import (
-    Break,
     Damage,
-    Gap,
     Piece,
     Salvage,
     gzip_rest,
@@ -46,8 +44,6 @@ STREAM_COST = 1 << 15
 """Cost of a new decoder, as the number of bytes that could be read in that time."""
 
 
-MAX_LOST = 1 << 32
-"""Highest number of bytes of a hole in the middle of a stream."""
 MAX_DAMAGES = 1 << 10
 """Highest number of times that reading a compressed file continues behind damage."""
 
@@ -107,15 +103,28 @@ def _streams(start: Callable[[], decoders.Started]) -> _Unpack:
 
 
 def _lzop(data: memoryview, budget: WorkBudget) -> Iterator[bytes]:
-    done = 0
-    try:
-        for piece in lzop.pieces(data, *decoders.lzo_block()):
-            if not budget.take("blocks", lzop.BLOCK_COST):
-                raise DamagedError("has more blocks than one of its size is worth", is_final=True)
-            done += len(piece)
-            yield piece
-    except ValueError as problem:
-        raise DamagedError(str(problem), done=done) from problem
+    end = yield from _lzop_stream(data, 0, budget)
+    while data[end : end + lzop.MAGIC_SIZE] == lzop.MAGIC:
+        end = yield from _lzop_stream(data, end, budget)
+
+
+def _lzop_stream(data: memoryview, begin: int, budget: WorkBudget) -> Generator[bytes, None, int]:
+    """Decompress the stream at an offset; return the offset behind it."""
+    done, pieces = 0, lzop.pieces(data[begin:], *decoders.lzo_block())
+    while True:
+        if not budget.take("blocks", lzop.BLOCK_COST):
+            raise DamagedError("has more blocks than one of its size is worth", is_final=True)
+        try:
+            piece = next(pieces)
+        except StopIteration as stopped:
+            end: int = begin + stopped.value
+            if not lzop.is_end(data[end:]):
+                raise DamagedError(f"is damaged (end mark at offset {end - 4:#x} of it)", begin, done) from None
+            return end
+        except ValueError as problem:
+            raise DamagedError(str(problem), begin, done) from problem
+        done += len(piece)
+        yield piece
 
 
 STREAMS: dict[str, _Unpack] = {
@@ -157,36 +166,22 @@ def spooled(
         SourceError: if nothing can be decompressed, if it is too much, or if a package is missing.
     """
     problem = None
-    lost = 0
 
     def pieces() -> Iterator[Piece]:
-        nonlocal problem, lost
-        size = 0
+        nonlocal problem
         for piece in _pieces(compression, packed.data, WorkBudget.of(stored_size(packed))):
             if isinstance(piece, DamagedError):
                 problem = problem or f"the {compression} stream {piece}"
-                continue
-            lost += piece.size if isinstance(piece, Gap) else 0
-            size += piece.size if isinstance(piece, Gap) else 0 if isinstance(piece, Break) else len(piece)
-            if size > max(FREE, RATIO * len(packed)):
-                raise SourceError(f"{name}: its {compression} stream expands without end; it is no dump")
-            yield piece
-
-    def placed(head: NDArray[np.uint8], tail: NDArray[np.uint8], possible: range) -> int | None:
-        nonlocal lost
-        start = place(head, tail, possible)
-        if start is None or not possible.start <= start - len(head) <= MAX_LOST:
-            return None
-        lost += start - len(head)
-        return start
+            else:
+                yield piece
 
     try:
-        data = gathered(name, pieces(), "unpacks to", place=placed)
+        data, lost = gathered(name, pieces(), "unpacks to", place=place, limit=max(FREE, RATIO * len(packed)))
     except MissingPackageError as error:
         raise SourceError(f"{name}: {compression} needs the package {error}; pip install 'kallsift[images]'") from error
     if data is None:
         raise SourceError(f"{name}: {problem or f'the {compression} stream is empty'}; copy it again")
-    return data, f"{problem}, and {lost:,} bytes in the middle of it are lost" if lost else problem
+    return data, f"{problem}{lost}" if problem else None
 
 
 def _pieces(compression: str, packed: memoryview, budget: WorkBudget) -> Iterator[Piece | DamagedError]:
@@ -215,7 +210,8 @@ def gathered(
     verb: str,
     keep: Callable[[int], None] | None = None,
     place: Place | None = None,
-) -> NDArray[np.uint8] | None:
+    limit: int | None = None,
+) -> tuple[NDArray[np.uint8] | None, str]:
     """Store pieces one after the other in a temporary file, and map it read-only.
 
     Args:
@@ -224,9 +220,10 @@ def gathered(
         verb: verb for messages, such as "unpacks to".
         keep: function that gets the file's descriptor before it is closed.
         place: function for the offset of the end if an unknown number of bytes is lost before it.
+        limit: highest number of bytes; None if only the disk limits it.
 
     Returns:
-        The bytes; None if there are none.
+        The bytes, None if there are none; and the end of a message on lost bytes, empty if none are lost.
 
     Raises:
         SourceError: if there are too many of them, or they cannot be written.
@@ -238,6 +235,8 @@ def gathered(
             spool = SpoolFile(file)
             for piece in pieces:
                 spool.add(piece)
+                if limit is not None and spool.size > limit:
+                    raise SourceError(f"{name}: {verb} more than {limit >> 20} MiB without an end; it is no dump")
                 if spool.size > room:
                     raise SourceError(
                         f"{name}: {verb} more than {room >> 20} MiB, half of what is free in {folder}; "
@@ -248,4 +247,10 @@ def gathered(
                 keep(file.fileno())
     except OSError as error:
         raise SourceError(f"{name}: cannot be kept in {folder} ({error.strerror}); set TMPDIR to another") from error
-    return data
+    return data, _lost(spool)
+
+
+def _lost(spool: SpoolFile) -> str:
+    lost = f", and {spool.lost:,} bytes in the middle of it are lost" if spool.lost else ""
+    guess = " (only the usual sizes of RAM tell how many: addresses behind them may be wrong)" if spool.is_guess else ""
+    return lost + guess

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,32 @@ from kallsift.memory.file_mapping import faults_of, map_file
 
 MOVED_AT_ONCE = 1 << 22
 
-Place = Callable[[NDArray[np.uint8], NDArray[np.uint8], range], int | None]
+MAX_LOST = 1 << 32
+"""Highest number of bytes of a hole of unknown size."""
+
+
+class End(NamedTuple):
+    """The offset of the end of a stream that lacks a part in the middle.
+
+    Attributes:
+        offset: offset of the first byte behind the lost part.
+        is_guess: True if it is only likely.
+    """
+
+    offset: int
+    is_guess: bool = False
+
+
+Place = Callable[[NDArray[np.uint8], NDArray[np.uint8], range], End | None]
 """Function that returns the offset of the end of a stream that lacks a part in the middle; None if nothing tells.
 
 Its arguments are the beginning and the end, shape (n,), uint8, and the possible numbers of lost bytes.
 """
+
+
+def behind_least(head: NDArray[np.uint8], _tail: NDArray[np.uint8], possible: range) -> End:
+    """Return the lowest possible offset of the end, for formats whose parts have addresses of their own."""
+    return End(len(head) + possible.start)
 
 
 class SpoolFile:
@@ -31,12 +52,15 @@ class SpoolFile:
 
     Attributes:
         size: number of bytes in it so far.
+        lost: number of bytes in it that are lost between pieces.
+        is_guess: True if this number is only likely.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         """Begin at the start of an empty file."""
         self._file = file
-        self.size = 0
+        self.size = self.lost = 0
+        self.is_guess = False
         self._gaps = list[range]()
         self._head: int | None = None
         self._lost = range(0, 1)
@@ -49,6 +73,7 @@ class SpoolFile:
             self._gaps.append(range(self.size - piece.before, self.size + piece.size))
             self._file.seek(piece.size, os.SEEK_CUR)
             self.size += piece.size
+            self.lost += piece.size
         else:
             self._file.write(piece)
             self.size += len(piece)
@@ -69,6 +94,7 @@ class SpoolFile:
         return data
 
     def _break(self, found: Break) -> None:
+        self.size -= found.before
         if self._head is None:
             self._head = self.size
         dropped = self.size - self._head
@@ -82,10 +108,11 @@ class SpoolFile:
         self._file.truncate(self.size)
         self._file.flush()
         data = map_file(name, self._file.fileno(), self.size) if head < self.size else None
-        start = place(data[:head], data[head:], self._lost) if data is not None and place is not None else None
-        if start is None:
+        end = place(data[:head], data[head:], self._lost) if data is not None and place is not None else None
+        if end is None or not self._lost.start <= end.offset - head <= MAX_LOST:
             self.size = head
             return
+        start = end.offset
         descriptor, lost, length = self._file.fileno(), start - head, self.size - head
         for low in reversed(range(0, length, MOVED_AT_ONCE)):
             part = os.pread(descriptor, min(MOVED_AT_ONCE, length - low), head + low)
@@ -95,3 +122,5 @@ class SpoolFile:
         self._gaps = [gap if gap.start < head else range(gap.start + lost, gap.stop + lost) for gap in self._gaps]
         self._gaps.append(range(head, start))
         self.size += lost
+        self.lost += lost
+        self.is_guess = end.is_guess

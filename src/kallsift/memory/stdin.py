@@ -40,7 +40,7 @@ def view() -> NDArray[np.uint8]:
             return map_file(NAME, DESCRIPTOR, kind.st_size)
     except OSError as error:
         raise SourceError(f"{NAME}: cannot be read ({error.strerror}); send a dump into it, or name a file") from error
-    data = gathered(NAME, _pieces(), "has", _take_place)
+    data, _ = gathered(NAME, _pieces(), "has", _take_place)
     if data is None:
         raise SourceError(f"{NAME}: is empty; send a dump into it, or name a file")
     return data

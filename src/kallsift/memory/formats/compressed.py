@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from kallsift.compression import lzop
 from kallsift.errors import SourceError
 from kallsift.memory.formats import registry as containers
-from kallsift.memory.formats.stream_end import offset_of_end
 from kallsift.memory.memory import Memory
 from kallsift.memory.spool import spooled
+from kallsift.memory.spool_file import End
 
 MAGICS = (
     (b"\x1f\x8b\x08", "gzip"),
@@ -41,12 +41,19 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     """
     compression = compression_of(view[: containers.HEADER_SIZE].tobytes())
     assert compression is not None
-    data, problem = spooled(name, compression, view, offset_of_end)
+    data, problem = spooled(name, compression, view, _place_of_end)
     if probe(data[: containers.HEADER_SIZE].tobytes()):
         raise SourceError(f"{name}: what its {compression} stream holds is compressed again; unpack it once by hand")
     memory = containers.open_mapped(name, data)
     notes = memory.notes if problem is None else (*memory.notes, f"{problem}: {len(data)} bytes could be unpacked")
     return replace(memory, container=f"{memory.container}, {compression}", notes=notes)
+
+
+def _place_of_end(head: NDArray[np.uint8], tail: NDArray[np.uint8], possible: range) -> End | None:
+    # only damaged streams need it, and it loads the modules of several formats
+    from kallsift.memory.formats.stream_end import offset_of_end
+
+    return offset_of_end(head, tail, possible)
 
 
 def compression_of(header: bytes) -> str | None:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory.formats.qemu import migration_stream
-from kallsift.memory.formats.stream_end import behind_least
 from kallsift.memory.memory import Memory
 from kallsift.memory.spool import spooled
+from kallsift.memory.spool_file import behind_least
 
 MAGIC = b"LibvirtQemudSave"
 UNFINISHED = b"LibvirtQemudPart"

@@ -13,6 +13,7 @@ from kallsift.errors import SourceError
 from kallsift.memory.formats import avml, elf_core, lime, registry
 from kallsift.memory.formats.qemu import migration_stream
 from kallsift.memory.formats.range_headers import RangeFormat, next_range, range_at
+from kallsift.memory.spool_file import End, behind_least
 
 Bytes = NDArray[np.uint8]
 
@@ -22,7 +23,7 @@ MIN_RAM_UNIT = 1 << 20
 """Smallest unit of a machine's RAM in bytes."""
 
 
-def offset_of_end(head: Bytes, tail: Bytes, possible: range) -> int | None:
+def offset_of_end(head: Bytes, tail: Bytes, possible: range) -> End | None:
     """Return the offset in a dump at which its end belongs; None if nothing tells.
 
     Args:
@@ -33,6 +34,7 @@ def offset_of_end(head: Bytes, tail: Bytes, possible: range) -> int | None:
     header = head[: registry.HEADER_SIZE].tobytes()
     if avml.probe(header) or migration_stream.probe(header):
         return behind_least(head, tail, possible)
+    is_guess = False
     if elf_core.probe(header):
         size = _elf_size(head)
     elif lime.probe(header):
@@ -40,17 +42,9 @@ def offset_of_end(head: Bytes, tail: Bytes, possible: range) -> int | None:
     elif registry.is_dump(header):
         return None
     else:
-        known = len(head) + len(tail)
+        known, is_guess = len(head) + len(tail), True
         size = _raw_size(range(known + possible.start, known + possible.stop))
-    return None if size is None else size - len(tail)
-
-
-def behind_least(head: Bytes, _tail: Bytes, possible: range) -> int:
-    """Return the lowest offset at which the end can stand.
-
-    It serves formats whose parts have addresses of their own.
-    """
-    return len(head) + possible.start
+    return None if size is None else End(size - len(tail), is_guess)
 
 
 def _elf_size(head: Bytes) -> int | None:
