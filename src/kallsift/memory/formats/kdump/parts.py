@@ -6,6 +6,7 @@ header. If that is damaged, the part has the pages that no other part has. Sourc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory.formats.kdump.bitmap import described, marked
 from kallsift.memory.formats.kdump.descriptors import SAMPLE, SIZE, is_table, rows_at
@@ -26,8 +28,8 @@ MAX_FILES = 1 << 12
 """Highest number of parts of a split dump (`MAX_PARTS`), and of files of a folder that are searched for them."""
 IDENTITY = slice(8, 448)
 """Bytes that are the same in the headers of all parts of a dump: version, names, time, geometry."""
-MAX_HEAD = 1 << 26
-"""Number of bytes of other files in which the headers and bitmaps are searched for."""
+MAX_HEAD, MAX_READ = 1 << 26, 1 << 30
+"""Number of bytes of another file in which its headers and bitmaps are searched for, and of all other files."""
 
 
 def siblings(path: Path, view: NDArray[np.uint8]) -> list[Path]:
@@ -36,32 +38,46 @@ def siblings(path: Path, view: NDArray[np.uint8]) -> list[Path]:
     They are in the same folder, and include the file itself. The result is empty if the file is no part, or the only
     one.
     """
+    header = _part_header(view)
+    if header is not None and not header.split:
+        return []
     try:
-        others = list(_kdumps(path))
-        header = _part_header(view) if others else None
-        if not others or (header is not None and not header.split):
-            return []
-        own: NDArray[np.uint8] = view
-        for head in () if header else (np.frombuffer(first_bytes(other, MAX_HEAD), np.uint8) for other in others):
-            other_header = read_header(head)
-            if other_header is not None and other_header.split and _belongs(view, head, other_header):
-                header, own = other_header, head
-                break
-        if header is None:
-            return []
-        found = {view[header.block_size : 2 * header.block_size].tobytes(): path}
-        for other in others:
-            first = first_bytes(other, 2 * header.block_size)
-            if first[IDENTITY] != own[IDENTITY].tobytes():
-                first = first_bytes(other, header.descriptors + SAMPLE * SIZE)
-                head = np.frombuffer(first, np.uint8)
-                if read_header(head) is not None or not _belongs(head, own, header):
-                    continue
-            # if a part is there twice, one copy is enough
-            found.setdefault(first[header.block_size : 2 * header.block_size], other)
+        found = _parts(path, view, header)
     except (OSError, SourceError):
         return []
     return list(found.values()) if 1 < len(found) <= MAX_PARTS else []
+
+
+def _parts(path: Path, view: NDArray[np.uint8], header: Header | None) -> dict[bytes, Path]:
+    """Return the parts of the dump that a file belongs to, by their sub headers; none if there are no others.
+
+    ``header`` is the file's header, None if it is damaged.
+    """
+    others, budget, own = list(_kdumps(path)), WorkBudget(MAX_READ, 0), view
+    for head in () if header else (_beginning(other, MAX_HEAD, budget) for other in others):
+        other_header = read_header(head)
+        if other_header is not None and other_header.split and _belongs(view, head, other_header):
+            header, own = other_header, head
+            break
+    if header is None:
+        return {}
+    sub_header = slice(header.block_size, 2 * header.block_size)
+    found = {view[sub_header].tobytes(): path}
+    for other in others:
+        head = _beginning(other, sub_header.stop, budget)
+        if not np.array_equal(head[IDENTITY], own[IDENTITY]):
+            head = _beginning(other, header.descriptors + SAMPLE * SIZE, budget)
+            if read_header(head) is not None or not _belongs(head, own, header):
+                continue
+        # if a part is there twice, one copy is enough
+        found.setdefault(head[sub_header].tobytes(), other)
+    return found
+
+
+def _beginning(path: Path, size: int, budget: WorkBudget) -> NDArray[np.uint8]:
+    """Return the first bytes of another file; none if the budget is spent."""
+    size = min(size, path.stat().st_size)
+    return np.frombuffer(first_bytes(path, size) if budget.take("bytes", size) else b"", np.uint8)
 
 
 def _part_header(view: NDArray[np.uint8]) -> Header | None:
@@ -93,18 +109,36 @@ def _belongs(content: Content, other: Content, header: Header) -> bool:
     )
 
 
-def with_damaged_parts(contents: Sequence[Content], headers: Sequence[Header | None]) -> list[Header | None]:
-    """Return the headers of all parts; damaged ones are derived from the others."""
-    model = next((header for header in headers if header is not None and header.split), None)
+def with_damaged_parts(contents: Sequence[Content]) -> tuple[list[tuple[Content, Header | None]], list[str]]:
+    """Return the parts of a dump with their headers, and remarks.
+
+    A damaged header is derived from the others, if the part has as many pages as one gap between them and no other.
+    Else the part is left out, because nothing tells its addresses. A header stays None if no other is known.
+    """
+    headers = [read_header(content) for content in contents]
     known = [header for header in headers if header is not None and header.split]
-    mended = list(headers)
-    for number, (content, header) in enumerate(zip(contents, headers, strict=True)):
-        if model is None or (header is not None and header.split):
-            continue
-        missing = [replace(model, first_page=first, end_page=end, notes=(0, 0)) for first, end in _gaps(known)]
-        count = described(content, model)
-        mended[number] = next((part for part in missing if marked(content, part) == count), None)
-    return mended
+    if not known:
+        return list(zip(contents, headers, strict=True)), []
+    gaps = [replace(known[0], first_page=first, end_page=end, notes=(0, 0)) for first, end in _gaps(known)]
+    fitting = [
+        [gap for gap in gaps if header not in known and marked(content, gap) == described(content, gap)]
+        for content, header in zip(contents, headers, strict=True)
+    ]
+    claims = Counter(fits[0] for fits in fitting if len(fits) == 1)
+    parts, remarks = list[tuple[Content, Header | None]](), list[str]()
+    for content, header, fits in zip(contents, headers, fitting, strict=True):
+        if header in known:
+            parts.append((content, header))
+        elif len(fits) == 1 and claims[fits[0]] == 1:
+            parts.append((content, fits[0]))
+            low, high = (page * fits[0].block_size for page in (fits[0].first_page, fits[0].end_page))
+            remarks.append(
+                "the header of a part of the split dump is damaged: "
+                f"it is read as the pages that no other part has (physical addresses between {low:#x}, {high:#x})"
+            )
+        else:
+            remarks.append("a part of the split dump is left out: its header is damaged, and nothing tells its pages")
+    return parts, remarks
 
 
 def _gaps(headers: Sequence[Header]) -> Iterator[tuple[int, int]]:

@@ -23,7 +23,6 @@ from kallsift.memory.formats.kdump.header import (
     DESCRIPTOR,
     NOTE_BYTES_LIMIT,
     Header,
-    read_header,
 )
 from kallsift.memory.formats.kdump.mark import DISKDUMP, KDUMP
 from kallsift.memory.formats.kdump.parts import missing_parts, with_damaged_parts
@@ -78,10 +77,10 @@ def open_parts(name: str, contents: Sequence[Content], release: Callable[[], Non
     Raises:
         SourceError: as `open`, and if they overlap.
     """
-    mended = with_damaged_parts(contents, [read_header(content) for content in contents])
-    files = [_file(name, content, header) for content, header in zip(contents, mended, strict=True)]
+    parts, notes = with_damaged_parts(contents)
+    files = [_file(name, content, header) for content, header in parts]
     headers = [header for _, header, _ in files]
-    notes = [remark for _, _, remarks in files for remark in remarks]
+    notes += [remark for _, _, remarks in files for remark in remarks]
     pieces: list[LazySegment] = []
     budget = WorkBudget.of(sum(map(stored_size_of, contents)))
     cache, unreadable = Cache(CACHE_SIZE), UnreadablePages(headers[0].block_size)
