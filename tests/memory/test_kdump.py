@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -14,8 +15,11 @@ from hypothesis import given, settings
 import kallsift
 from kallsift.budget import MIN_OUTPUT
 from kallsift.memory import run_budget
+from kallsift.memory.formats.kdump import descriptors, missing_blocks, repair
 from kallsift.memory.formats.kdump import header as kdump_header
+from kallsift.memory.formats.kdump import parts as kdump_parts
 from kallsift.memory.formats.kdump import reader as kdump
+from kallsift.memory.reassembled_file import Content
 from tests.memory.builders import ByteOrder, note
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
 from tests.memory.strategies import damaged
@@ -133,6 +137,45 @@ def test_a_part_with_a_damaged_header_is_told_by_the_others(tmp_path: Path, numb
     for name in "abc":
         with kallsift.open(tmp_path / name) as memory:
             assert b"".join(ranges(memory).values()) == b"".join(pages[number] for number in sorted(pages))
+            if damage.start == 4096:
+                assert any("it is read as the pages that no other part has" in note for note in memory.notes)
+
+
+@pytest.mark.parametrize("missing", ["b", "d"])
+def test_a_damaged_part_that_fits_two_gaps_is_left_out(tmp_path: Path, missing: str) -> None:
+    pages = {number: page(number * 7) for number in range(400)}
+    bounds = {"a": (0, 100), "b": (100, 200), "c": (200, 300), "d": (300, 400)}
+    for name, bound in bounds.items():
+        content = bytearray(writer.kdump(pages, Kdump(split=bound)))
+        if name != missing:
+            content[4096:8192] = content[4096:8192] if name in "ac" else bytes(4096)
+            (tmp_path / name).write_bytes(content)
+    with kallsift.open(tmp_path / "a") as memory:
+        assert ranges(memory) == expected({number: pages[number] for number in (*range(100), *range(200, 300))})
+        assert any("is left out: its header is damaged" in note for note in memory.notes)
+
+
+def test_the_folder_of_a_whole_kdump_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(writer.kdump(some_pages()))
+    listed = list[Path]()
+
+    def listing(path: Path) -> Iterator[Path]:
+        listed.append(path)
+        return iter(())
+
+    monkeypatch.setattr(Path, "iterdir", listing)
+    with kallsift.open(tmp_path / "a") as memory:
+        assert ranges(memory) == expected(some_pages())
+    assert not listed
+
+
+def test_other_files_are_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, bounds in (("a", (0, 30)), ("b", (30, 137))):
+        (tmp_path / name).write_bytes(writer.kdump(some_pages(), Kdump(split=bounds)))
+    monkeypatch.setattr(kdump_parts, "MAX_READ", 4096)
+    with kallsift.open(tmp_path / "a") as memory:
+        assert "is a part of a split dump" in memory.notes[0]
 
 
 @pytest.mark.parametrize("lost", [8, 16, 4096])
@@ -148,6 +191,29 @@ def test_a_kdump_without_its_mark_is_read(tmp_path: Path, lost: int) -> None:
     path.write_bytes(b"KXUMP   " + content[8:])
     with kallsift.open(path) as memory:
         assert ranges(memory) == expected(MANY)
+
+
+@pytest.mark.parametrize("layout", SUB_HEADERS)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_sub_header_in_any_layout_tells_of_a_kdump(layout: str, order: ByteOrder) -> None:
+    # by the layout of 64 bits, the offset of the notes on i386 is that of VMCOREINFO
+    how = Kdump(layout=layout, order=order, notes=note(b"CORE", 1, bytes(100)), vmcoreinfo=VMCOREINFO)
+    assert repair.is_kdump(view_of(bytes(4096) + writer.kdump(some_pages(), how)[4096:]))
+
+
+def test_of_a_whole_kdump_only_the_last_descriptors_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = view_of(writer.kdump({number: page(number) for number in range(3000)}))
+    header = kdump_header.read_header(content)
+    assert header is not None
+    counts = list[int]()
+
+    def rows_at(content: Content, start: int, count: int, order: ByteOrder) -> descriptors.Rows:
+        counts.append(count)
+        return descriptors.rows_at(content, start, count, order)
+
+    monkeypatch.setattr(missing_blocks, "rows_at", rows_at)
+    assert missing_blocks.without_missing_blocks(content, header, []) is content
+    assert max(counts) <= missing_blocks.MAX_END_ROWS
 
 
 def test_a_part_without_pages_says_so() -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
-from kallsift.memory.formats.kdump.header import DESCRIPTOR, Header
+from kallsift.memory.formats.kdump.descriptors import SIZE, rows_at
+from kallsift.memory.formats.kdump.header import Header
 from kallsift.memory.reassembled_file import Content
 
 BITMAP_AT_ONCE = 1 << 20
@@ -75,12 +76,9 @@ def described(content: Content, header: Header) -> int | None:
     The result is None if that offset does not tell.
     """
     start = header.descriptors
-    data = np.ascontiguousarray(content[start : start + DESCRIPTORS_SEEN * DESCRIPTOR.itemsize])
-    rows = data[: len(data) // DESCRIPTOR.itemsize * DESCRIPTOR.itemsize].view(
-        DESCRIPTOR.newbyteorder(header.byte_order)
-    )
+    rows = rows_at(content, start, DESCRIPTORS_SEEN, header.byte_order)
     offsets = rows["offset"][rows["offset"] > start]
-    size, rest = divmod(int(offsets.min()) - start, DESCRIPTOR.itemsize) if len(offsets) else (0, 1)
+    size, rest = divmod(int(offsets.min()) - start, SIZE) if len(offsets) else (0, 1)
     return None if rest else size
 
 

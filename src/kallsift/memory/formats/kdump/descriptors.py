@@ -26,6 +26,9 @@ MIN_GAP = 8
 TRIED_PAGES = 8
 """Number of pages that are decompressed to test whether they stand at their descriptors' offsets."""
 
+GRAIN = 4096
+"""Alignment of the descriptors, and unit of the size of a missing block."""
+
 SIZE = DESCRIPTOR.itemsize
 
 Rows = NDArray[np.void]

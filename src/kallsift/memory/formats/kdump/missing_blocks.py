@@ -14,7 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.memory.formats.kdump.bitmap import described
 from kallsift.memory.formats.kdump.descriptors import (
+    GRAIN,
     SAMPLE,
     SIZE,
     TRIED_PAGES,
@@ -32,8 +34,6 @@ from kallsift.memory.reassembled_file import Content, ReassembledFile
 
 MAX_END_ROWS = 1 << 10
 """Highest number of descriptors of blank pages behind the last one of another page."""
-GRAIN = 4096
-"""Unit of the size of a missing block."""
 MAX_BLOCKS = 8
 """Highest number of missing blocks."""
 MAX_TRIES = 1 << 14
@@ -55,8 +55,8 @@ def without_missing_blocks(content: Content, header: Header, remarks: list[str])
 
     For each block, a remark is appended to ``remarks``.
     """
-    count = _count(content, header)
-    if count is None:
+    count = described(content, header)
+    if not count:
         return content
     behind = 0
     for _ in range(MAX_BLOCKS):
@@ -77,26 +77,18 @@ def _first_missing(content: Content, header: Header, count: int, behind: int) ->
     The result is None if none is missing, or if its place cannot be found.
     """
     start, order = header.descriptors, header.byte_order
-    rows = rows_at(content, start, count, order)
-    last = rows[-MAX_END_ROWS:]
-    if len(rows) == count and not is_table(last[-SAMPLE:], start):
-        return _missing_rows(content, rows, header) if not behind else None
+    # a whole file needs no more than its last descriptors
+    held = min(count, max(0, len(content) - start) // SIZE)
+    last = rows_at(content, start + max(0, held - MAX_END_ROWS) * SIZE, min(held, MAX_END_ROWS), order)
+    is_damaged = held == count and not is_table(last[-SAMPLE:], start)
     missing = _end(last) - len(content)
-    if missing <= 0:
+    if (is_damaged and behind) or (not is_damaged and missing <= 0):
         return None
+    rows = rows_at(content, start, held, order)
+    if is_damaged:
+        return _missing_rows(content, rows, header)
     packed = packed_rows(rows[links(rows)])
     return _missing_pages(content, packed[packed["offset"] >= behind], missing)
-
-
-def _count(content: Content, header: Header) -> int | None:
-    """Return how many descriptors there are, by the offset of the first page.
-
-    The result is None if that offset does not tell.
-    """
-    rows = rows_at(content, header.descriptors, MAX_END_ROWS, header.byte_order)
-    offsets = rows["offset"][rows["offset"] > header.descriptors]
-    size, rest = divmod(int(offsets.min()) - header.descriptors, SIZE) if len(offsets) else (0, 1)
-    return None if rest or not size else size
 
 
 def _end(rows: Rows) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 from kallsift.compression.page_codecs import COMPRESSED
 from kallsift.memory.formats.elf_notes import ByteOrder
 from kallsift.memory.formats.kdump.descriptors import (
+    GRAIN,
     SAMPLE,
     SIZE,
     TRIED_PAGES,
@@ -48,8 +49,6 @@ VMCOREINFO = b"OSRELEASE="
 """Beginning of the text (crash_save_vmcoreinfo_init)."""
 BLOCK_SIZES = (1 << 12, 1 << 14, 1 << 16)
 """Possible sizes of a page."""
-GRAIN = 4096
-"""Alignment of the descriptors, and unit of the size of a missing block."""
 MAX_TABLE_START = 1 << 28
 """Highest file offset of the descriptors: the bitmaps of 4 TiB of memory are that large."""
 ROWS = 1 << 16
@@ -111,12 +110,12 @@ def is_kdump(content: Content) -> bool:
 
 def _has_sub_header(content: Content, start: int) -> bool:
     """Tell whether the block at an offset leads to VMCOREINFO behind it in the file."""
-    for order in ORDERS:
-        for _, layout in SUB_HEADERS:
-            sub = record_at(content, start, layout.newbyteorder(order))
-            if sub is not None and start < (offset := int(sub["vmcoreinfo"])) < min(len(content), MAX_TABLE_START):
-                return content[offset : offset + len(VMCOREINFO)].tobytes() == VMCOREINFO
-    return False
+    subs = (record_at(content, start, layout.newbyteorder(order)) for order in ORDERS for _, layout in SUB_HEADERS)
+    offsets = (int(sub["vmcoreinfo"]) for sub in subs if sub is not None)
+    return any(
+        start < offset < MAX_TABLE_START and content[offset : offset + len(VMCOREINFO)].tobytes() == VMCOREINFO
+        for offset in offsets
+    )
 
 
 def _tables(content: Content) -> Iterator[Table]:
