@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kallsift.errors import SourceError, UnmappedError
+from kallsift.memory import run_budget
 from kallsift.memory.formats import elf_core, elf_notes
 from kallsift.memory.formats.registry import open_mapped
 from kallsift.memory.memory import Memory
@@ -142,6 +143,16 @@ def test_the_same_bytes_named_again_are_dropped_without_a_word() -> None:
     memory = read(elf([first, again]))
     assert content_of(memory) == [(0x1000, b"abcd")]
     assert memory.notes == ()
+
+
+def test_a_range_that_shares_bytes_costs_no_other_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_budget, "RUN_COST", 1 << 40)
+    own = [load(number * 0x1000, bytes([number]) * 16) for number in range(1, 40)]
+    shared = Program(1, b"", 0x100000, 0, file_size=8, offset=64 + 40 * 56)
+    memory = read(elf([shared, *own]))
+    # the range that comes first has the bytes, and the one that begins with them is left out
+    assert [segment.start for segment in memory.segments] == [*(0x1000 * number for number in range(2, 40)), 0x100000]
+    assert "left out: 1 ranges of the same bytes" in memory.notes[0]
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), min_size=1, max_size=12))
@@ -312,14 +323,14 @@ def many(count: int) -> bytes:
 
 def test_more_program_headers_than_their_field_holds() -> None:
     memory = read(many(70_000))
-    assert f"{70_000 - len(memory.segments):,} ranges of memory" in memory.notes[-1]
+    assert f"{70_000 - len(memory.segments):,} ranges of the same bytes" in memory.notes[-1]
 
 
 def test_number_of_program_headers_is_bounded_and_so_is_time() -> None:
     assert "more than any dump has" in refusal(many(elf_core.PROGRAM_LIMIT + 1))
     begin = time.process_time()
     memory = read(many(elf_core.PROGRAM_LIMIT))
-    assert f"{elf_core.PROGRAM_LIMIT - len(memory.segments):,} ranges of memory" in memory.notes[-1]
+    assert f"{elf_core.PROGRAM_LIMIT - len(memory.segments):,} ranges of the same bytes" in memory.notes[-1]
     assert time.process_time() - begin < 20
 
 

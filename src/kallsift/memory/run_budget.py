@@ -34,6 +34,11 @@ def largest_runs(sizes: NDArray[np.int64], budget: WorkBudget, what: str) -> NDA
     return np.sort(np.argsort(-sizes, kind="stable")[:allowed])
 
 
+def take_run(budget: WorkBudget, what: str) -> bool:
+    """Take the cost of one run from a budget; tell whether there was as much."""
+    return budget.take(what, RUN_COST, RUN_SIZE)
+
+
 def largest_segments(segments: Sequence[Kind], budget: WorkBudget) -> list[Kind]:
     """Return the largest segments, as many as the budget allows, in their order."""
     sizes = np.array([segment.size for segment in segments], np.int64)

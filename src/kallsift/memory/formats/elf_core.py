@@ -21,7 +21,7 @@ from kallsift.memory.formats.lost_headers import open_without_headers
 from kallsift.memory.memory import AddressSpace, Memory, Segment, cut_short, sorted_segments
 from kallsift.memory.reassembled_file import Content, ReassembledFile, stored_size_of, stretch
 from kallsift.memory.remarks import limited, reason
-from kallsift.memory.run_budget import largest_segments
+from kallsift.memory.run_budget import take_run
 from kallsift.memory.unreadable import UnreadablePages
 
 MAGIC = b"\x7fELF"
@@ -107,6 +107,9 @@ MAX_BEFORE_CONTENT = 1 << 16
 MAX_FLAGS, MAX_OFFSET, MAX_SECTIONS_BEFORE = 7, 1 << 48, 3
 MIN_COVERED = 0.9
 """Lowest share of the file that the program headers of a whole core describe."""
+
+SHARED = "ranges of the same bytes"
+"""Ranges of other addresses whose bytes in the file other ranges have too, as messages call them."""
 
 HEADERS_LOST = "the ELF program headers are lost: what stands behind them is read as memory in one piece"
 
@@ -395,20 +398,25 @@ def _segments(view: Content, core: Core) -> tuple[tuple[Segment, ...], list[str]
             continue
         if present < size:
             remarks.append(cut_short(range_name, present, size))
-        again += present - sum(high - low for low, high in used.claim(offset, offset + present)) if present else 0
-        if again > len(view):
-            # the same bytes in many places are no memory, but work
-            budget.leave_out("ranges of the same bytes")
-            continue
         free = claimed.claim(start, start + present) if present else []
-        pieces.extend((low, high, offset + low - start) for low, high in free)
+        parts = [(low, high, offset + low - start) for low, high in free]
+        shared = sum(
+            high - low - sum(stop - first for first, stop in used.claim(place, place + high - low))
+            for low, high, place in parts
+        )
+        again += shared
+        # ranges with bytes of their own are as many as the file has room for; the same bytes again are only work
+        if shared and again > len(view):
+            budget.leave_out(SHARED)
+            continue
+        if shared and not take_run(budget, SHARED):
+            continue
+        pieces += parts
         repeated = present - sum(high - low for low, high in free)
         if repeated:
             remarks.append(f"{range_name} repeats {repeated} bytes of ranges before it: those were kept")
     segments = [stretch(view, low, offset, offset + high - low) for low, high, offset in _joined(pieces)]
-    # ranges with bytes of their own are as many as the file has room for
-    kept = sorted_segments(largest_segments(segments, budget) if again else segments)
-    return kept, remarks + ([budget.left_out] if budget.left_out else [])
+    return sorted_segments(segments), remarks + ([budget.left_out] if budget.left_out else [])
 
 
 def _joined(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

@@ -1,8 +1,9 @@
 """Read a file whose headers are lost as the memory behind them, in one piece.
 
-Nothing tells the offset of the memory, but its pages can be recognised: the bytes after a run of zeros are the
-beginning of a page more often than not. The kernel in it tells the addresses, as for raw memory that begins anywhere or
-lacks its holes.
+Nothing tells the file offset of the memory, but pages often begin behind zeros at the end of the page before them. If
+most runs of zeros agree on the offset of pages, modulo their size, the file is read from there; what remains of the
+headers may be taken for a page. There are no physical addresses: the kernel must tell them, as in raw memory that
+begins anywhere or lacks its holes, and parts that were not in order are read in the order of the file.
 """
 
 from __future__ import annotations
