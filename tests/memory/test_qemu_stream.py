@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from kallsift.memory.formats.qemu import migration_stream
+from kallsift.memory.formats.qemu import migration_stream, resync
 from kallsift.memory.memory import AddressSpace
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal
 from tests.memory.strategies import damaged
@@ -272,6 +273,22 @@ def test_a_section_of_damaged_records_is_passed_over() -> None:
     assert found[3] == plain(3, 1).data
     assert found[7] == plain(7).data
     assert remarks == ("1 records of the stream are damaged: their pages are missing or out of date",)
+
+
+def test_the_search_for_a_record_looks_at_likely_ones_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    record, tried = resync._record, list[int]()
+
+    def counted(view: NDArray[np.uint8], position: int, page: int) -> tuple[int | None, int]:
+        tried.append(position)
+        return record(view, position, page)
+
+    monkeypatch.setattr(resync, "_record", counted)
+    whole = virt([SOME], 48)
+    start = records(whole)[2]
+    content = np.frombuffer(whole, np.uint8)
+    assert resync.next_record(content, start - 2000, PAGE, SOME[2].number) == start
+    assert len(tried) < 100
+    assert resync.next_record(content, len(content) - 4, PAGE, 2) is None
 
 
 def test_what_is_behind_all_records_is_told() -> None:

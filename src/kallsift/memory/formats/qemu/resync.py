@@ -36,11 +36,14 @@ def next_record(view: NDArray[np.uint8], start: int, page: int, last: int) -> in
         page: size of a page.
         last: number of the last page before the damage.
     """
-    for position in range(start, min(start + (MAX_PACKED + 1) * page, len(view) - 8)):
-        number = _record(view, position, page)[0]
-        if number is not None and 0 < number - last <= MAX_SKIPPED and _is_confirmed(view, position, page):
-            return position
-    return None
+    stop = min(start + (MAX_PACKED + 1) * page, len(view) - 8)
+    if stop <= start:
+        return None
+    words = np.lib.stride_tricks.sliding_window_view(view[start : stop + 7], 8)
+    numbers = np.ascontiguousarray(words).view(">u8")[:, 0] // np.uint64(page)
+    low = np.uint64(max(0, last + 1))
+    likely = np.flatnonzero((numbers >= low) & (numbers < low + np.uint64(MAX_SKIPPED))) + start
+    return next((position for position in likely.tolist() if _is_confirmed(view, position, page)), None)
 
 
 def next_named(view: NDArray[np.uint8], start: int, page: int, names: Iterable[bytes]) -> int | None:
