@@ -39,6 +39,9 @@ def is_in(values: NDArray[Number], among: NDArray[Number]) -> NDArray[np.bool_]:
     """Tell which of ``values``, shape (n,), are among others of the same type, in any order; shape (n,)."""
     if not len(among) or not len(values):
         return np.zeros(len(values), np.bool_)
+    if len(among) == 1:
+        found: NDArray[np.bool_] = values == among[0]
+        return found
     if len(among) > len(values):
         # the fewer are sorted: the others are looked for among them
         wanted = distinct(values)

@@ -168,8 +168,7 @@ class Btf:
 
     def _named(self, offsets: NDArray[np.uint32]) -> list[int]:
         below = [] if self.base is None else self.base._named(offsets)
-        own = self.blob.words[self.blob.starts]
-        return [*below, *(np.flatnonzero(is_in(own, offsets)) + self.first).tolist()]
+        return [*below, *(np.flatnonzero(is_in(self.blob.names, offsets)) + self.first).tolist()]
 
     def of_kind(self, kind: Kind) -> NDArray[np.int64]:
         """Return the numbers of all types of a kind, ascending."""

@@ -7,6 +7,7 @@ it from then on. Its types number on behind the kernel's, which ``struct btf`` c
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 from kallsift.errors import UnmappedError
@@ -20,6 +21,25 @@ from kallsift.types.types import Types
 LIST = "btf_modules"
 
 
+BTF_FIELDS = ("data", "data_size", "start_id", "start_str_off")
+"""Members of ``struct btf`` that say where a module's types are, and what they build on."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A module's types as the kernel keeps them.
+
+    Attributes:
+        name: the module's name.
+        btf: address of its ``struct btf``.
+        fields: offsets in that of `BTF_FIELDS`.
+    """
+
+    name: str
+    btf: int
+    fields: tuple[int, ...]
+
+
 def module_types(types: Types, name: str) -> Types:
     """Return the types of a loaded module, together with the kernel's.
 
@@ -27,10 +47,10 @@ def module_types(types: Types, name: str) -> Types:
         BtfError: if it has none, or they cannot be read.
     """
     known: list[str] = []
-    for module, entry in _entries(types):
-        if module == name:
-            return _module_types(types, name, entry)
-        known.append(module)
+    for entry in _entries(types):
+        if entry.name == name:
+            return _module_types(types, entry)
+        known.append(entry.name)
     near = get_close_matches(name, known, 1)
     some = f"{len(known):,} have types, {escaped(known[0])} for one" if known else "none has"
     advice = f"did you mean {escaped(near[0])}?" if near else some
@@ -43,11 +63,24 @@ def modules_with_types(types: Types) -> tuple[str, ...]:
     Raises:
         BtfError: if the list of them is not there, or cannot be read.
     """
-    return tuple(name for name, _ in _entries(types))
+    return tuple(entry.name for entry in _entries(types))
 
 
-def _entries(types: Types) -> Iterator[tuple[str, int]]:
-    """Yield name and ``struct btf_module`` of each module with types.
+def types_of_modules(types: Types) -> Iterator[tuple[str, Types | BtfError]]:
+    """Yield each loaded module that has types of its own, with these, or with what is wrong with them.
+
+    Raises:
+        BtfError: if the list of them is not there, or cannot be read.
+    """
+    for entry in _entries(types):
+        try:
+            yield entry.name, _module_types(types, entry)
+        except BtfError as error:
+            yield entry.name, error
+
+
+def _entries(types: Types) -> Iterator[_Entry]:
+    """Yield the types of each module that has some.
 
     Raises:
         BtfError: if the list of them is not there, or cannot be read.
@@ -55,35 +88,34 @@ def _entries(types: Types) -> Iterator[tuple[str, int]]:
     head = types.kernel.symbols.find(LIST)
     if head is None:
         raise BtfError("the kernel keeps no types of modules, or its table does not name the list of them")
-    entry, module = _structure(types, "btf_module"), _structure(types, "module")
-    link, owner, name = _offset(entry, "list"), _offset(entry, "module"), _offset(module, "name")
+    entry, module, btf = (_structure(types, structure) for structure in ("btf_module", "module", "btf"))
+    link, owner, own = (_offset(entry, field) for field in ("list", "module", "btf"))
+    name, fields = _offset(module, "name"), tuple(_offset(btf, field) for field in BTF_FIELDS)
     longest = module["name"].type.length
+    memory = types.memory
     try:
-        found = reachable(types.memory, int(types.kernel.symbols.addresses[head]), MAX_MEMBERS)
+        found = reachable(memory, int(types.kernel.symbols.addresses[head]), MAX_MEMBERS)
         for node in found.nodes.tolist():
-            address = types.memory.value(node - link + owner)
-            yield types.memory.string(address + name, longest).decode("latin-1"), node - link
+            text = memory.string(memory.value(node - link + owner) + name, longest)
+            yield _Entry(text.decode("latin-1"), memory.value(node - link + own), fields)
     except (UnmappedError, ListError) as error:
         raise BtfError(f"the list of modules' types cannot be read: {error}") from error
 
 
-def _module_types(types: Types, name: str, entry: int) -> Types:
-    """Return the types that a ``struct btf_module`` has."""
-    memory, btf = types.memory, _structure(types, "btf")
+def _module_types(types: Types, entry: _Entry) -> Types:
+    """Return the types of one module."""
+    memory, name = types.memory, escaped(entry.name)
     try:
-        place = memory.value(entry + _offset(_structure(types, "btf_module"), "btf"))
-        data = memory.value(place + _offset(btf, "data"))
-        size, start, start_names = (
-            memory.value(place + _offset(btf, field), 4) for field in ("data_size", "start_id", "start_str_off")
-        )
+        data, *rest = (entry.btf + offset for offset in entry.fields)
+        size, start, start_names = (memory.value(address, 4) for address in rest)
         if size > MAX_SIZE:
             raise BtfError("they are larger than any")
-        found = Btf(parse(memory.read(data, size)), types.btf.word_size, types.btf)
+        found = Btf(parse(memory.read(memory.value(data), size)), types.btf.word_size, types.btf)
     except (UnmappedError, BtfError) as error:
-        raise BtfError(f"{escaped(name)}: its types cannot be read: {error}") from error
+        raise BtfError(f"{name}: its types cannot be read: {error}") from error
     if (found.first, found.name_base) != (start, start_names):
-        raise BtfError(f"{escaped(name)}: its types do not build on the kernel's")
-    return Types(found, name, types.kernel, memory)
+        raise BtfError(f"{name}: its types do not build on the kernel's")
+    return Types(found, entry.name, types.kernel, memory)
 
 
 def _structure(types: Types, name: str) -> Type:

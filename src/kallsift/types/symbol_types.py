@@ -7,6 +7,7 @@ types, the first that the kernel has and that fits is taken; no release decides.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from kallsift.kallsyms.symbol_table import Symbol
 from kallsift.kernel.access.btf_blob import BtfError, Kind
@@ -95,8 +96,20 @@ def typed_symbol(types: Types, name: str) -> tuple[Symbol, Type] | None:
         variable = _per_cpu(types, name, symbols)
     except BtfError:
         variable = None
-    if variable is not None:
-        return variable
+    return well_known(types, name) if variable is None else variable
+
+
+def known_variables(types: Types) -> Iterator[tuple[Symbol, Type]]:
+    """Yield the symbols whose types the table knows, each with its type."""
+    for name in SYMBOL_TYPES:
+        known = well_known(types, name)
+        if known is not None:
+            yield known
+
+
+def well_known(types: Types, name: str) -> tuple[Symbol, Type] | None:
+    """Return the symbol of a name that the table's type fits; None unless it is just one."""
+    symbols = types.kernel.symbols.all(name)
     found = [(symbol, type_) for symbol in symbols if (type_ := _known(types, name, _room(types, symbol))) is not None]
     return found[0] if len(found) == 1 else None
 

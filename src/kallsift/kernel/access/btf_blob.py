@@ -112,6 +112,11 @@ class BtfBlob:
         """Kind of each type, shape (count,)."""
         return (self.words[self.starts + 1] >> np.uint32(24)).astype(np.uint8) & np.uint8(0x7F)
 
+    @cached_property
+    def names(self) -> NDArray[np.uint32]:
+        """Offset of each type's name, shape (count,)."""
+        return self.words[self.starts]
+
     def of_kind(self, kind: Kind) -> NDArray[np.int64]:
         """Return the index of the first word of each type of a kind, ascending."""
         found: NDArray[np.int64] = self.starts[self.kinds == kind]
