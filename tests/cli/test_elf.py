@@ -7,8 +7,10 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 
 from tests.cli.conftest import Command, Plant
+from tests.kernel.made_up import made_up
 from tests.output.sample import kernel, unproven
 from tests.output.test_elf_file import BASE, SLIDE, built
+from tests.types.typed_kernel import kernel_types, typed_kernel
 
 
 def entry(path: Path) -> int:
@@ -84,3 +86,48 @@ def test_the_machine_can_be_named(command: Command, plant: Plant, tmp_path: Path
     assert "--machine" in command("elf", "dump", "-o", target).err
     assert "--machine" not in command("elf", "dump", "--machine", "riscv64", "-o", target).err
     assert command("elf", "dump", "--machine", "pdp11", "-o", target).code == 2
+
+
+def test_types(command: Command, plant: Plant, tmp_path: Path) -> None:
+    plant(typed_kernel())
+    target = tmp_path / "out"
+    result = command("elf", "dump", "--types", "--modules", "-o", target)
+    assert (result.code, result.err) == (0, "kallsift: warning: no build ID was found\n")
+    with target.open("rb") as stream:
+        names = [name for unit in ELFFile(stream).get_dwarf_info().iter_CUs() for name in [unit.get_top_DIE()]]
+        assert [each.attributes["DW_AT_name"].value for each in names] == [b"vmlinux", b"made"]
+    assert command("elf", "dump", "-o", target).code == 0
+    with target.open("rb") as stream:
+        assert not ELFFile(stream).has_dwarf_info()
+
+
+def test_types_of_a_kernel_without_any(command: Command, plant: Plant, tmp_path: Path) -> None:
+    rows = [(symbol.address, symbol.type, symbol.name) for symbol in typed_kernel().symbols]
+    plant(made_up(rows=[row for row in rows if "BTF" not in row[2]]))
+    target, file = tmp_path / "out", tmp_path / "btf"
+    result = command("elf", "dump", "--types", "-o", target)
+    assert result.code == 1
+    assert result.err.endswith("name one with --btf FILE, or leave out --types\n")
+    assert len(result.err.splitlines()) == 1
+    file.write_bytes(kernel_types().data())
+    assert command("elf", "dump", "--types", "--btf", file, "-o", target).code == 0
+    file.write_bytes(b"nothing")
+    result = command("elf", "dump", "--types", "--btf", file, "-o", target)
+    assert result.code == 1
+    assert "no types begin there" in result.err
+
+
+def test_types_of_one_kernel_of_several(command: Command, plant: Plant, tmp_path: Path) -> None:
+    plant(typed_kernel(), made_up())
+    result = command("elf", "dump", "--all", "--types", "-o", tmp_path / "out")
+    assert result.code == 3
+    assert "out.1: the kernel has no types of its own" in result.err
+    assert (tmp_path / "out.1").exists()
+
+
+def test_options_about_types_need_types(command: Command, plant: Plant, tmp_path: Path) -> None:
+    plant(typed_kernel())
+    for options in (["--modules"], ["--btf", tmp_path / "btf"]):
+        result = command("elf", "dump", *options, "-o", tmp_path / "out")
+        assert result.code == 2
+        assert "add --types" in result.err

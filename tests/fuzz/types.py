@@ -10,6 +10,8 @@ import numpy as np
 from kallsift.errors import KallsiftError
 from kallsift.kernel.access.btf_blob import Kind, parse
 from kallsift.kernel.access.virtual_memory import virtual_memory
+from kallsift.output.dwarf.debug_sections import Unit, debug_sections
+from kallsift.output.dwarf.functions import CodeSymbols
 from kallsift.output.text.types import find_all, types_document
 from kallsift.types.btf import Btf
 from kallsift.types.find import contradiction
@@ -18,6 +20,7 @@ from kallsift.types.symbol_types import SYMBOL_TYPES
 from kallsift.types.type import MAX_SIZE, Type
 from kallsift.types.types import Types
 from tests.kernel.made_types import known_layout
+from tests.kernel.made_up import IMAGE, LARGE
 from tests.types.typed_kernel import kernel_types, module_types, typed_kernel
 
 from .trials import FAILED, HOSTILE, Trials, refusal
@@ -65,7 +68,17 @@ def _ask(types: Types) -> str:
                 return outcome
     contradiction(types.btf, types.kernel.symbols)
     types_document(types, find_all(types, "task_struct"))
+    if types.btf.base is None:
+        debug_sections(types, _code(types))
     return "answered"
+
+
+def _code(types: Types) -> Unit:
+    """Return all symbols of the kernel as if each were a function."""
+    symbols = types.kernel.symbols
+    sizes = np.full(len(symbols), 16, np.uint64)
+    code = CodeSymbols(symbols.names(), symbols.addresses, sizes, sizes > 0)
+    return Unit("vmlinux", IMAGE, IMAGE + LARGE, code)
 
 
 def type_trials() -> Trials:

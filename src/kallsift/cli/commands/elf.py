@@ -11,14 +11,19 @@ import click
 
 from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import warn
+from kallsift.cli.options.debug_information import DebugRequest, debug_options
 from kallsift.cli.options.source import Request, checked, recovered, source_options
 from kallsift.cli.output_file import PRIVATE, output_file
 from kallsift.cli.rich_help import HelpedCommand
+from kallsift.kernel.access.btf_blob import BtfError
 from kallsift.output.elf.machines import MACHINES
 from kallsift.output.elf.writer import elf_file
 
 EXAMPLES = {
     "kallsift elf memory.lime -o vmlinux.elf": "the kernel as it ran, for gdb, objdump, IDA, Ghidra, perf",
+    "kallsift elf memory.lime --types -o vmlinux.elf": "with DWARF, so that gdb knows structures and prototypes",
+    "kallsift elf memory.lime --types --modules --unslid -o vmlinux": "for drgn and crash, with the types of modules",
+    "kallsift elf memory.lime --types --btf vmlinux.btf -o vmlinux.elf": "of a kernel without types, by a file's",
     "kallsift elf memory.lime --unslid -o vmlinux.elf": "the same at the addresses it was linked at",
 }
 
@@ -44,16 +49,20 @@ EXAMPLES = {
     metavar="NAME",
     help=f"Instead of the architecture that was found: {', '.join(MACHINES)}.",
 )
-def elf(request: Request, output: Path, unslid: bool, machine: str | None) -> int:
+@debug_options
+def elf(request: Request, output: Path, unslid: bool, machine: str | None, debug: DebugRequest) -> int:
     """Write the kernel as an ELF file for debuggers and disassemblers.
 
     It has the image, sections, symbols with types and sizes, and the build ID.
+
+    With --types, it also has DWARF: gdb, pahole, drgn and crash know its structures then, and disassemblers its
+    prototypes. drgn and crash add the slide themselves, so write the file with --unslid for them.
 
     The image of a dump has the contents of memory: patched code, current data, and in the pages of init sections
     whatever was written there later. Pages that the source lacks are left out, never made up.
 
     The exit code is 3 if any of these pages or any symbol's name is missing, if any page of the source could not be
-    read (it is written as zeros), or if the kernel is not proven.
+    read (it is written as zeros), if types of modules could not be written, or if the kernel is not proven.
     """
     destination = output_file(output, permissions=PRIVATE)
     targets = [destination.numbered(0) if request.every else destination]
@@ -61,7 +70,15 @@ def elf(request: Request, output: Path, unslid: bool, machine: str | None) -> in
         targets += [destination.numbered(index) for index in range(1, len(kernels))]
         complete = True
         for target, kernel in zip(targets, kernels, strict=True):
-            file = elf_file(kernel, unslid=unslid, machine=machine)
+            types = None
+            try:
+                types = debug.types_of(kernel)
+            except BtfError as error:
+                if not request.every:
+                    raise
+                warn(f"{target.name}: {error}")
+                complete = False
+            file = elf_file(kernel, unslid=unslid, machine=machine, types=types, modules=debug.modules)
             for remark in file.remarks:
                 warn(f"{target.name}: {remark}" if request.every else remark)
             target.write(checked(kernel.memory, file.chunks))

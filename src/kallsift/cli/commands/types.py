@@ -10,23 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 
 from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import complain, note
 from kallsift.cli.options.source import Request, answered, recovered, source_options
+from kallsift.cli.options.types_file import TypesFile, types_of
 from kallsift.cli.output_file import BY_UMASK, output_file
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.errors import KallsiftError
 from kallsift.kallsyms.escapes import escaped
-from kallsift.kernel.access.btf_blob import BtfError
-from kallsift.kernel.access.virtual_memory import readable_memory
 from kallsift.kernel.kernel import Kernel
-from kallsift.memory.memory import printable
 from kallsift.output.text.types import count_lines, definition_text, find_all, types_document
-from kallsift.types.btf_file import read_types
-from kallsift.types.find import given_types, kernel_types
 from kallsift.types.types import Types
 
 EXAMPLES = {
@@ -72,7 +66,7 @@ def types(
     if btf_out is not None and (as_json or request.every):
         raise click.UsageError("--btf-out writes the types of one kernel to a file; leave out --json and --all.")
     destination = None if btf_out is None else output_file(btf_out, permissions=BY_UMASK)
-    given = None if file is None else _Given.read(file)
+    given = TypesFile.read(file)
     with recovered(request) as (memory, kernels):
         documents, met, whole, asked = list[tuple[Kernel, Mapping[str, Any]]](), set[str](), True, list[Types]()
         for index, kernel in enumerate(kernels):
@@ -107,32 +101,6 @@ def types(
 
 
 @dataclass(frozen=True)
-class _Given:
-    """A file of types.
-
-    Attributes:
-        name: its name, safe to print.
-        data: its bytes.
-    """
-
-    name: str
-    data: NDArray[np.uint8]
-
-    @classmethod
-    def read(cls, file: Path) -> _Given:
-        """Read a file of types.
-
-        Raises:
-            KallsiftError: if it is an ELF file without types.
-        """
-        name = printable(str(file))
-        try:
-            return cls(name, read_types(file))
-        except BtfError as error:
-            raise BtfError(f"{name}: {error}") from error
-
-
-@dataclass(frozen=True)
 class _Answer:
     """What is printed of one kernel.
 
@@ -150,15 +118,14 @@ class _Answer:
 
 
 def _answer(
-    kernel: Kernel, names: tuple[str, ...], module: str | None, given: _Given | None, *, as_json: bool
+    kernel: Kernel, names: tuple[str, ...], module: str | None, given: TypesFile | None, *, as_json: bool
 ) -> _Answer:
     """Return what names mean by the types of a kernel or a file, and of a module if one is named.
 
     Raises:
         KallsiftError: if there are no such types, or any that is asked for makes no sense.
     """
-    memory = readable_memory(kernel)
-    types = kernel_types(kernel, memory) if given is None else given_types(kernel, memory, given.data, given.name)
+    types = types_of(kernel, given)
     types = types if module is None else types.module(module)
     chosen = [each for name in dict.fromkeys(names) for each in find_all(types, name)]
     texts = [] if as_json else [definition_text(each, kernel.symbols.word_size) for each in chosen]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError
+from kallsift.kernel.access.image_sections import PER_CPU
 from kallsift.kernel.kernel import Kernel
 from kallsift.memory.memory import AddressSpace
 from kallsift.output.elf.build_id import Note, find_build_id
@@ -28,6 +29,9 @@ REACH = 128 << 20
 
 The same holds for its last symbol if there is no ``_end``.
 """
+
+PER_CPU_NAME, LOADED_NAME = ".data..percpu", ".init.percpu"
+"""Names of the section of per-CPU symbols, and of the template that the kernel copies for each processor."""
 
 CHUNK = 1 << 20
 PAGE = 4096
@@ -62,6 +66,7 @@ class Layout:
         held: the parts that the source holds, ascending.
         missing: number of bytes that the kernel had in memory and the source lacks, without sections that are zero at
             the start.
+        per_cpu: where per-CPU symbols lie if that is outside of the image and these have a section there; else None.
     """
 
     start: int
@@ -71,6 +76,7 @@ class Layout:
     build_id: Note | None
     held: tuple[HeldRange, ...]
     missing: int
+    per_cpu: range | None = None
 
     def read(self, kernel: Kernel, start: int, size: int) -> Iterator[NDArray[np.uint8]]:
         """Yield bytes of the image from a running address on, as the source has them.
@@ -120,6 +126,22 @@ def lay_out(kernel: Kernel) -> Layout:
         for one in sections
     )
     return replace(layout, sections=tuple(filled))
+
+
+def with_per_cpu_section(kernel: Kernel, layout: Layout) -> Layout:
+    """Return a layout in which per-CPU symbols that are offsets (x86-64 up to 6.14) have a section.
+
+    vmlinux links them at 0 in a section that debuggers know by its name. So what is in the image in its stead, where
+    the kernel was loaded, gets another name.
+    """
+    start, end = (kernel.symbols.find(name) for name in PER_CPU[:2])
+    if start is None or end is None:
+        return layout
+    low, high = (int(kernel.symbols.addresses[index]) for index in (start, end))
+    if not low < high <= low + MAX_IMAGE or (low < layout.end and layout.start < high):
+        return layout
+    sections = (replace(one, name=one.name.replace(PER_CPU_NAME, LOADED_NAME, 1)) for one in layout.sections)
+    return replace(layout, sections=tuple(sections), per_cpu=range(low, high))
 
 
 def _is_written(kernel: Kernel, layout: Layout, section: Section) -> bool:

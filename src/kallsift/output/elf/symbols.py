@@ -5,6 +5,8 @@ section that yields its own letter again: the one that contains it, else the one
 its kind. An empty one is needed for constants and data in pages that the source lacks, since a section without content
 yields ``b``, and for zeroed variables that were written to, since a section with content yields ``d``.
 
+Per-CPU symbols that are offsets are absolute, as the kernel has them (``A``), unless the layout has a section for them.
+
 No section can express some differences: between ``n`` and ``r``, ``c`` and ``b``, and on other machines than ppc64
 ``g`` and ``d``, ``s`` and ``b``. ``w`` and ``v`` (undefined and weak) become ``W`` and ``V``. All other letters become
 ``?``, which ``nm`` prints for the unknown. Names and addresses are exact for all symbols.
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct
 from kallsift.kernel.kernel import Kernel
 from kallsift.output.elf.layout import Layout, letters
 from kallsift.output.elf.sections import UNTOLD, Kind
@@ -64,7 +67,7 @@ class ElfSymbols:
 def elf_symbols(kernel: Kernel, layout: Layout) -> ElfSymbols:
     """Return the symbols whose names are known.
 
-    Sections are numbered from 1: those of the layout, then the strays.
+    Sections are numbered from 1: those of the layout, then the strays, then that of per-CPU symbols.
     """
     table = kernel.symbols
     rows = np.flatnonzero(np.diff(table.bounds) > 0)
@@ -72,6 +75,7 @@ def elf_symbols(kernel: Kernel, layout: Layout) -> ElfSymbols:
     small = letter | _LOW_BIT
     weak = (small == ord("w")) | (small == ord("v"))
     absolute = small == ord("a")
+    per_cpu = _in_per_cpu_area(values, absolute, layout)
 
     starts = np.array([one.start for one in layout.sections], np.uint64)
     of_section = np.array([one.kind for one in layout.sections], np.uint8)
@@ -83,11 +87,8 @@ def elf_symbols(kernel: Kernel, layout: Layout) -> ElfSymbols:
     )
     unknown = (kinds == UNTOLD) & ~absolute & ~weak
     fits = within & ~unknown & (weak | lettered[owner])
-    # the section that ends at an address: the one before that which begins there, or the last one
-    last = values == np.uint64(layout.end)
-    ended = np.where(last, len(starts) - 1, np.maximum(owner - 1, 0))
-    at_start = (owner > 0) & (values == starts[owner])
-    behind = ~fits & ~absolute & (last | at_start) & (of_section[ended] == kinds) & lettered[ended]
+    behind, ended = _behind(values, kinds, owner, layout)
+    behind &= ~fits & ~absolute & lettered[ended]
     sections = np.full(len(rows), ABSOLUTE, np.uint16)
     sections[fits] = owner[fits] + 1
     sections[behind] = ended[behind] + 1
@@ -98,7 +99,13 @@ def elf_symbols(kernel: Kernel, layout: Layout) -> ElfSymbols:
             sections[chosen] = 1 + len(starts) + len(strays)
             strays.append((kind, int(values[chosen].min())))
 
+    sections[per_cpu] = 1 + len(starts) + len(strays)
+
     info = _info(small, weak, letter != small, kinds, within, owner, layout)
+    sizes = _sizes(values, within, owner, layout)
+    if layout.per_cpu is not None:
+        info[per_cpu] |= OBJECT
+        sizes[per_cpu] = _distances(values[per_cpu], layout.per_cpu.stop)
     order = np.argsort(info >> 4 != LOCAL, kind="stable")
     text = np.append(table.characters, np.uint8(0))
     text[table.bounds[rows]] = 0
@@ -109,13 +116,43 @@ def elf_symbols(kernel: Kernel, layout: Layout) -> ElfSymbols:
         info=info[order],
         sections=sections[order],
         values=values[order],
-        sizes=_sizes(values, within, owner, layout)[order],
+        sizes=sizes[order],
         moved=(inside | behind)[order],
         rows=rows[order],
         locals=int((info >> 4 == LOCAL).sum()),
         text=text,
         strays=tuple(strays),
     )
+
+
+def _behind(
+    values: NDArray[np.uint64], kinds: NDArray[np.uint8], owner: NDArray[np.intp], layout: Layout
+) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Tell which symbols stand behind the last byte of a section of their kind, and which section ends there.
+
+    It is the one before that which begins there, or the last one.
+    """
+    starts = np.array([one.start for one in layout.sections], np.uint64)
+    of_section = np.array([one.kind for one in layout.sections], np.uint8)
+    last = values == np.uint64(layout.end)
+    ended = np.where(last, len(starts) - 1, np.maximum(owner - 1, 0))
+    at_start = (owner > 0) & (values == starts[owner])
+    return (last | at_start) & (of_section[ended] == kinds), ended
+
+
+def _in_per_cpu_area(values: NDArray[np.uint64], absolute: NDArray[np.bool_], layout: Layout) -> NDArray[np.bool_]:
+    """Tell which symbols are offsets into the per-CPU area, where they have a section."""
+    if layout.per_cpu is None:
+        return np.zeros(len(values), np.bool_)
+    area = layout.per_cpu
+    return absolute & (values >= np.uint64(area.start)) & (values <= np.uint64(area.stop))
+
+
+def _distances(values: NDArray[np.uint64], end: int) -> NDArray[np.uint64]:
+    """Return distances to the next greater address, at most to an end."""
+    places = np.append(distinct(values[values < np.uint64(end)]), np.uint64(end))
+    following = np.minimum(np.searchsorted(places, values, "right"), len(places) - 1)
+    return places[following] - values
 
 
 def _info(
@@ -144,7 +181,7 @@ def _sizes(
 ) -> NDArray[np.uint64]:
     """Return distances to the next greater address, at most to the section's end."""
     ends = np.array([one.end for one in layout.sections], np.uint64)
-    places = np.append(np.unique(values[within]), np.uint64(layout.end))
+    places = np.append(distinct(values[within]), np.uint64(layout.end))
     following = places[np.searchsorted(places, values[within], side="right")]
     sizes = np.zeros(len(values), np.uint64)
     sizes[within] = np.minimum(following, ends[owner[within]]) - values[within]

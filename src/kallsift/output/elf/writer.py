@@ -7,18 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError
+from kallsift.kernel.access.image_sections import PER_CPU, address_of
 from kallsift.kernel.kernel import Kernel
 from kallsift.memory.memory import AddressSpace
-from kallsift.output.elf.layout import PAGE, WORD, Layout, lay_out
+from kallsift.output.elf.layout import PAGE, PER_CPU_NAME, WORD, Layout, lay_out, with_per_cpu_section
 from kallsift.output.elf.machines import MACHINES, UNKNOWN
 from kallsift.output.elf.sections import NOTE_NAME, Kind, Section
-from kallsift.output.elf.symbols import ElfSymbols, elf_symbols
+from kallsift.output.elf.symbols import FUNCTION, LOCAL, ElfSymbols, elf_symbols
 from kallsift.output.symbols.system_map import linked_addresses
+
+if TYPE_CHECKING:
+    from kallsift.output.dwarf.debug_sections import Unit
+    from kallsift.types.types import Types
 
 CHUNK = 1 << 20
 """Highest number of bytes of a table in one piece."""
@@ -78,13 +84,22 @@ class _Load:
     offset: int
 
 
-def elf_file(kernel: Kernel, *, unslid: bool = False, machine: str | None = None) -> ElfFile:
+def elf_file(
+    kernel: Kernel,
+    *,
+    unslid: bool = False,
+    machine: str | None = None,
+    types: Types | None = None,
+    modules: bool = False,
+) -> ElfFile:
     """Return a kernel as an ELF file.
 
     Args:
         kernel: the kernel, with symbols and memory.
         unslid: whether all addresses of the file are link addresses of the kernel.
         machine: a name of `MACHINES`; None for the kernel's own.
+        types: the kernel's types, to be written as DWARF; None to write none.
+        modules: whether to write those of loaded modules too.
 
     Raises:
         KallsiftError: if the image cannot be located, or the slide is needed but unknown. It is raised before the first
@@ -92,7 +107,7 @@ def elf_file(kernel: Kernel, *, unslid: bool = False, machine: str | None = None
     """
     if unslid and kernel.kaslr_slide is None:
         raise KallsiftError("this kernel's KASLR slide is not known, so it can only be written as it ran: no --unslid")
-    layout = lay_out(kernel)
+    layout = lay_out(kernel) if types is None else with_per_cpu_section(kernel, lay_out(kernel))
     symbols = elf_symbols(kernel, layout)
     architecture = machine or kernel.architecture
     remarks = []
@@ -106,8 +121,31 @@ def elf_file(kernel: Kernel, *, unslid: bool = False, machine: str | None = None
         remarks.append(f"{len(kernel.symbols) - len(symbols.rows)} symbols without a known name are left out")
     if layout.build_id is None:
         remarks.append("no build ID was found")
-    chunks = _Writer(kernel, layout, symbols, architecture, unslid).chunks()
-    return ElfFile(chunks, tuple(remarks), not layout.missing and len(symbols.rows) == len(kernel.symbols))
+    writer = _Writer(kernel, layout, symbols, architecture, unslid)
+    complete = not layout.missing and len(symbols.rows) == len(kernel.symbols)
+    if types is not None:
+        from kallsift.output.dwarf.debug_sections import debug_sections
+
+        debug = debug_sections(types, _unit(kernel, layout, symbols), slide=writer.slide, modules=modules)
+        writer.debug, complete = debug.contents, complete and not debug.remarks
+        remarks += debug.remarks
+    return ElfFile(writer.chunks(), tuple(remarks), complete)
+
+
+def _unit(kernel: Kernel, layout: Layout, symbols: ElfSymbols) -> Unit:
+    """Return the kernel's functions."""
+    from kallsift.output.dwarf.debug_sections import Unit
+    from kallsift.output.dwarf.functions import CodeSymbols
+
+    names = kernel.symbols.names()
+    chosen = np.flatnonzero(symbols.info & 0xF == FUNCTION)
+    code = CodeSymbols(
+        names=[names[row] for row in symbols.rows[chosen].tolist()],
+        addresses=symbols.values[chosen],
+        sizes=symbols.sizes[chosen],
+        is_global=symbols.info[chosen] >> 4 != LOCAL,
+    )
+    return Unit("vmlinux", layout.start, layout.end, code)
 
 
 class _Writer:
@@ -119,6 +157,7 @@ class _Writer:
         self.kernel, self.layout, self.symbols = kernel, layout, symbols
         self.machine = MACHINES.get(architecture or "", UNKNOWN)
         self.unslid = unslid
+        self.debug: dict[str, NDArray[np.uint8]] = {}
         self.slide = (kernel.kaslr_slide or 0) if unslid else 0
         self.width, self.order = kernel.symbols.word_size, kernel.byte_order
         self.header = _record(self.order, HEADER.format(w=self.width))
@@ -126,7 +165,7 @@ class _Writer:
         self.segment = _record(self.order, SEGMENT[self.width])
         self.symbol = _record(self.order, SYMBOL[self.width])
         self.groups = tuple(_groups(layout.sections))
-        self.segments = len(self.groups) + (layout.build_id is not None)
+        self.segments = len(self.groups) + (layout.per_cpu is not None) + (layout.build_id is not None)
         self.loads = tuple(self._loads())
 
     def chunks(self) -> Iterator[bytes | memoryview]:
@@ -198,7 +237,15 @@ class _Writer:
     def _segments(self) -> NDArray[np.void]:
         records = np.zeros(self.segments, self.segment)
         mask = (1 << 8 * self.width) - 1
-        for record, load in zip(records, self.loads, strict=False):
+        indices = list(range(len(records)))
+        if area := self.layout.per_cpu:
+            # drgn takes the image's bounds from the first and the last segment; in vmlinux this one is between them
+            record, header = records[indices.pop(max(0, len(self.loads) - 1))], self._of_per_cpu(area)
+            record["type"], record["flags"], record["align"] = PT_LOAD, PF_R | PF_W, PAGE
+            record["offset"], record["vaddr"], record["memsz"] = header["offset"], area.start, len(area)
+            record["filesz"] = len(area) if header["type"] == SHT_PROGBITS else 0
+        for index, load in zip(indices, self.loads, strict=False):
+            record = records[index]
             record["type"], record["flags"], record["align"] = PT_LOAD, load.flags, PAGE
             record["offset"], record["vaddr"] = load.offset, self._linked(load.start)
             record["paddr"] = self._physical(load.start) & mask
@@ -238,6 +285,8 @@ class _Writer:
             )
             for kind, address in self.symbols.strays
         ]
+        if area := self.layout.per_cpu:
+            rows.append((PER_CPU_NAME, self._of_per_cpu(area)))
         tables: list[NDArray[np.uint8]] = []
         position = self._image_end
 
@@ -260,6 +309,8 @@ class _Writer:
             entsize=self.symbol.itemsize,
         )
         add(".strtab", self.symbols.text, type=SHT_STRTAB, addralign=1)
+        for name, content in self.debug.items():
+            add(name, content, type=SHT_PROGBITS, addralign=1)
         names = b"".join(name.encode() + b"\0" for name, _ in rows) + b".shstrtab\0"
         add(".shstrtab", np.frombuffer(names, np.uint8), type=SHT_STRTAB, addralign=1)
         records = np.zeros(len(rows), self.section)
@@ -281,6 +332,13 @@ class _Writer:
             "size": section.end - section.start,
             "addralign": 4 if section.note else 1,
         }
+
+    def _of_per_cpu(self, area: range) -> dict[str, int]:
+        """Return the header of the section of per-CPU symbols, whose content is the template in the image."""
+        template = address_of(self.kernel, PER_CPU[2]) or 0
+        held = any(load.held and load.start <= template <= load.end - len(area) for load in self.loads)
+        kind, offset = (Kind.DATA, self._offset(template)) if held else (Kind.ZEROED, self._headers_size)
+        return _stray(kind, area.start, offset) | {"size": len(area)}
 
     def _symbols(self) -> NDArray[np.uint8]:
         """Return the symbol table's bytes, with the null symbol."""

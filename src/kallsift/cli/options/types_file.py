@@ -1,0 +1,55 @@
+"""Take the types that a command is to use: the kernel's own, or those in a file that an option names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kallsift.kernel.access.btf_blob import BtfError
+from kallsift.kernel.access.virtual_memory import readable_memory
+from kallsift.kernel.kernel import Kernel
+from kallsift.memory.memory import printable
+from kallsift.types.btf_file import read_types
+from kallsift.types.find import given_types, kernel_types
+from kallsift.types.types import Types
+
+
+@dataclass(frozen=True)
+class TypesFile:
+    """A file of types.
+
+    Attributes:
+        name: its name, safe to print.
+        data: its bytes.
+    """
+
+    name: str
+    data: NDArray[np.uint8]
+
+    @classmethod
+    def read(cls, file: Path | None) -> TypesFile | None:
+        """Read a file of types; None if no file is given.
+
+        Raises:
+            KallsiftError: if it is an ELF file without types.
+        """
+        if file is None:
+            return None
+        name = printable(str(file))
+        try:
+            return cls(name, read_types(file))
+        except BtfError as error:
+            raise BtfError(f"{name}: {error}") from error
+
+
+def types_of(kernel: Kernel, given: TypesFile | None) -> Types:
+    """Return the types of a kernel: its own, or those of a file.
+
+    Raises:
+        BtfError: if there are none, or they are not the kernel's.
+    """
+    memory = readable_memory(kernel)
+    return kernel_types(kernel, memory) if given is None else given_types(kernel, memory, given.data, given.name)
