@@ -107,7 +107,7 @@ def test_types_of_a_kernel_without_any(command: Command, plant: Plant, tmp_path:
     target, file = tmp_path / "out", tmp_path / "btf"
     result = command("elf", "dump", "--types", "-o", target)
     assert result.code == 1
-    assert result.err.endswith("name one with --btf FILE, or leave out --types\n")
+    assert result.err.endswith("; name a file of the same build (--btf FILE)\n")
     assert len(result.err.splitlines()) == 1
     file.write_bytes(kernel_types().data())
     assert command("elf", "dump", "--types", "--btf", file, "-o", target).code == 0

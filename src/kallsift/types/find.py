@@ -45,7 +45,6 @@ MAX_UNLISTED = 1 / 128
 """Share of the functions that a table of text alone may lack: those of ``.exit.text``, where that lies elsewhere."""
 
 WITHOUT = "the kernel has no types of its own"
-ADVICE = "name a file of the same build (--types FILE)"
 
 _FOUND: WeakKeyDictionary[Kernel, tuple[Btf, str] | str] = WeakKeyDictionary()
 """Types of kernels that were asked for them, and where they were found; of one without any, why."""
@@ -74,18 +73,18 @@ def _found(kernel: Kernel, memory: VirtualMemory) -> Types:
     if start is not None and stop is not None:
         low, high = (int(kernel.symbols.addresses[index]) for index in (start, stop))
         if not HEADER <= high - low < MAX_SIZE:
-            raise BtfError(f"{WITHOUT}; {ADVICE}")
+            raise BtfError(WITHOUT)
         try:
             return _types(memory.read(low, high - low), BOUNDS[0], kernel, memory)
         except (UnmappedError, BtfError) as error:
-            raise BtfError(f"the kernel's types cannot be read: {error}; {ADVICE}") from error
+            raise BtfError(f"the kernel's types cannot be read: {error}") from error
     if DATA in kernel.symbols:
-        raise BtfError(f"{WITHOUT} (CONFIG_DEBUG_INFO_BTF); {ADVICE}")
+        raise BtfError(f"{WITHOUT} (CONFIG_DEBUG_INFO_BTF)")
     found = {types.btf.blob.data.tobytes(): types for types in _by_header(kernel, memory)}
     if not found:
-        raise BtfError(f"{WITHOUT}: no header of any is found in its image; {ADVICE}")
+        raise BtfError(f"{WITHOUT}: no header of any is found in its image")
     if len(found) > 1:
-        raise BtfError(f"several types are found in the image, and nothing tells which are the kernel's; {ADVICE}")
+        raise BtfError("several types are found in the image, and nothing tells which are the kernel's")
     return next(iter(found.values()))
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from kallsift.cli.options.types_file import TypesFile, types_of
-from kallsift.kernel.access.btf_blob import BtfError
 from kallsift.kernel.kernel import Kernel
 from kallsift.types.types import Types
 
@@ -36,15 +35,7 @@ class DebugRequest:
         Raises:
             KallsiftError: if there are none, or they are not the kernel's; it says what to do.
         """
-        if not self.types:
-            return None
-        given = TypesFile.read(self.btf)
-        if given is not None:
-            return types_of(kernel, given)
-        try:
-            return types_of(kernel, None)
-        except BtfError as error:
-            raise BtfError(f"{error}; name one with --btf FILE, or leave out --types") from error
+        return types_of(kernel, TypesFile.read(self.btf), "--btf") if self.types else None
 
 
 def debug_options(command: Callable[..., int]) -> Callable[..., int]:

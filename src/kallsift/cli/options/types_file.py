@@ -45,11 +45,21 @@ class TypesFile:
             raise BtfError(f"{name}: {error}") from error
 
 
-def types_of(kernel: Kernel, given: TypesFile | None) -> Types:
+def types_of(kernel: Kernel, given: TypesFile | None, option: str = "--types") -> Types:
     """Return the types of a kernel: its own, or those of a file.
 
+    Args:
+        kernel: the kernel.
+        given: the file; None for the kernel's own types.
+        option: the option that names a file.
+
     Raises:
-        BtfError: if there are none, or they are not the kernel's.
+        BtfError: if there are none, which says what to do, or they are not the kernel's.
     """
     memory = readable_memory(kernel)
-    return kernel_types(kernel, memory) if given is None else given_types(kernel, memory, given.data, given.name)
+    if given is not None:
+        return given_types(kernel, memory, given.data, given.name)
+    try:
+        return kernel_types(kernel, memory)
+    except BtfError as error:
+        raise BtfError(f"{error}; name a file of the same build ({option} FILE)") from error
