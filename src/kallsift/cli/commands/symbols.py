@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = {
     "kallsift symbols memory.lime > kallsyms": "the table as the running kernel's /proc/kallsyms shows it",
     "kallsift symbols memory.raw --format system.map -o System.map": "the same at the addresses it was linked at",
+    "kallsift symbols memory.raw --format gdb -o kernel.py": "for gdb -x kernel.py; others for Ghidra, IDA, radare2",
     "ssh host cat dump.gz | kallsift symbols -": "from a pipe: SOURCE may be - in every command",
     "kallsift symbols tables.bin --word-size 32": "tables alone, where nothing tells how wide the kernel's words were",
     "kallsift symbols memory.elf --all -o kallsyms": "every kernel in the dump, into kallsyms.0, kallsyms.1, ...",

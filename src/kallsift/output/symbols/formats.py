@@ -71,9 +71,43 @@ def _csv(_: Memory, listings: Listings) -> Chunks:
     return csv_table(kernel, dynamic)
 
 
+def _gdb(_: Memory, listings: Listings) -> Chunks:
+    from kallsift.output.symbols.embedded import gdb_script
+
+    ((kernel, dynamic),) = listings
+    return gdb_script(kernel, dynamic)
+
+
+def _ida(_: Memory, listings: Listings) -> Chunks:
+    from kallsift.output.symbols.embedded import ida_script
+
+    ((kernel, dynamic),) = listings
+    return ida_script(kernel, dynamic)
+
+
+def _ghidra(_: Memory, listings: Listings) -> Chunks:
+    from kallsift.output.symbols.name_lists import ghidra_list
+
+    ((kernel, dynamic),) = listings
+    return ghidra_list(kernel, dynamic)
+
+
+def _radare2(_: Memory, listings: Listings) -> Chunks:
+    from kallsift.output.symbols.name_lists import radare2_script
+
+    ((kernel, dynamic),) = listings
+    return radare2_script(kernel, dynamic)
+
+
 FORMATS: dict[str, Format] = {
-    "kallsyms": Format("the running kernel's addresses, as /proc/kallsyms prints them", _kallsyms),
+    "kallsyms": Format(
+        "the running kernel's addresses, as /proc/kallsyms prints them (perf --kallsyms FILE)", _kallsyms
+    ),
     "system.map": Format("the addresses the kernel was linked at, without its KASLR slide", _system_map, modules=False),
     "json": Format("the table together with all that is known of its kernel", _json, several=True),
     "csv": Format("one record a symbol, with a header", _csv),
+    "gdb": Format("a script in Python that adds the symbols: source FILE.py", _gdb),
+    "ghidra": Format("the list that Ghidra's ImportSymbolsScript.py reads", _ghidra),
+    "ida": Format("a script in Python that names addresses", _ida),
+    "r2": Format("a script of radare2 that makes flags: r2 -i FILE", _radare2),
 }

@@ -1,6 +1,7 @@
 """Write symbol tables as lines of text, thousands of lines at once.
 
-A format only defines the parts of its line: ``before HEX between TYPE gap NAME after``. All fields except the name have
+A format only defines the parts of its line: ``before HEX between TYPE gap NAME after``, or with the name first
+``before NAME between HEX gap TYPE after``. All fields except the name have
 a fixed width, so thousands of lines are laid out in one byte array at once: names are copied eight bytes at a time,
 then the fields around them.
 """
@@ -41,6 +42,8 @@ class RowFormat:
         after: bytes behind the name, at least one.
         unprintable: printf pattern for control characters and bytes from 0x7f on that have no escape.
         escapes: replacements of single bytes, such as a quote.
+        is_name_first: whether the name stands before the address.
+        letters: what is written for each of the 256 type letters; None if the line has no letter.
     """
 
     before: bytes = b""
@@ -49,6 +52,8 @@ class RowFormat:
     after: bytes = b"\n"
     unprintable: bytes = b"\\x%02x"
     escapes: Mapping[int, bytes] = field(default_factory=dict)
+    is_name_first: bool = False
+    letters: bytes | None = bytes(range(256))
 
     def lines(self, table: SymbolTable, addresses: NDArray[np.uint64] | None = None) -> Iterator[memoryview]:
         """Yield the table's lines in its own order, `CHUNK` symbols at a time.
@@ -87,17 +92,27 @@ class RowFormat:
             characters: shape (m,), uint8: type letter and name of each symbol, end to end, nothing to escape in them.
             bounds: shape (n + 1,), int64, from 0 to m.
         """
-        letters = characters[bounds[:-1], None]
-        fixed = [_column(self.before, len(digits)), digits, _column(self.between, len(digits)), letters]
-        head = np.concatenate([*fixed, _column(self.gap, len(digits))], axis=1)
+        count = len(digits)
+        letters = np.empty((count, 0), np.uint8)
+        if self.letters is not None:
+            letters = np.frombuffer(self.letters, np.uint8)[characters[bounds[:-1], None]]
+        before, between, gap, after = (
+            _column(text, count) for text in (self.before, self.between, self.gap, self.after)
+        )
+        if self.is_name_first:
+            head, tail = before, np.concatenate([between, digits, gap, letters, after], axis=1)
+        else:
+            head, tail = np.concatenate([before, digits, between, letters, gap], axis=1), after
         name_sizes = np.diff(bounds) - 1
-        ends = np.cumsum(head.shape[1] + name_sizes + len(self.after))
-        starts = ends - (head.shape[1] + name_sizes + len(self.after))
+        sizes = head.shape[1] + name_sizes + tail.shape[1]
+        ends = np.cumsum(sizes)
+        starts = ends - sizes
         text = np.empty(int(ends[-1]) + LANE, np.uint8)
-        # The last lane of a name writes up to seven bytes too many; heads and ends are written later, over them.
+        # The last lane of a name writes up to seven bytes too many; heads and tails are written later, over them.
         _copy_lanes(text, starts + head.shape[1], characters, bounds[:-1] + 1, name_sizes)
-        _everywhere(text, head.shape[1])[starts] = head.view(f"V{head.shape[1]}")[:, 0]
-        _everywhere(text, len(self.after))[ends - len(self.after)] = np.void(self.after)
+        for part, places in ((head, starts), (tail, ends - tail.shape[1])):
+            if part.shape[1]:
+                _everywhere(text, part.shape[1])[places] = np.ascontiguousarray(part).view(f"V{part.shape[1]}")[:, 0]
         return text[:-LANE].data
 
     def _must_escape(self, characters: NDArray[np.uint8]) -> bool:
