@@ -80,11 +80,12 @@ class Btf:
         Raises:
             BtfError: if there is no such type.
         """
-        if not 0 < number < self._count:
-            raise BtfError(f"there is no type {number}")
-        if self.base is not None and number < self.first:
+        index, starts = number - self.first, self.blob.starts
+        if 0 <= index < len(starts):
+            return self.blob, int(starts[index])
+        if self.base is not None and 0 < number < self.first:
             return self.base._entry(number)
-        return self.blob, int(self.blob.starts[number - self.first])
+        raise BtfError(f"there is no type {number}")
 
     def info(self, number: int) -> tuple[Kind, int, bool]:
         """Return kind, count of records and flag of a type.

@@ -66,6 +66,26 @@ def modules_with_types(types: Types) -> tuple[str, ...]:
     return tuple(entry.name for entry in _entries(types))
 
 
+def loaded_types(types: Types) -> tuple[list[tuple[str, Types]], list[BtfError]]:
+    """Return all loaded modules that have types of their own, each with these; and what could not be read.
+
+    Nothing for images, and for kernels that keep no types of modules.
+    """
+    found: list[tuple[str, Types]] = []
+    errors: list[BtfError] = []
+    if types.kernel.memory.image is not None or LIST not in types.kernel.symbols:
+        return found, errors
+    try:
+        for name, own in types_of_modules(types):
+            if isinstance(own, BtfError):
+                errors.append(own)
+            else:
+                found.append((name, own))
+    except BtfError as error:
+        errors.append(error)
+    return found, errors
+
+
 def types_of_modules(types: Types) -> Iterator[tuple[str, Types | BtfError]]:
     """Yield each loaded module that has types of its own, with these, or with what is wrong with them.
 

@@ -44,12 +44,16 @@ _NAMES_BY_TYPE: dict[str, str] = {
     "unsigned long": "page_offset_base vmemmap_base vmalloc_base max_pfn max_low_pfn min_low_pfn "
     "__highest_present_section_nr tainted_mask module_addr_min module_addr_max",
     "unsigned int": "nr_cpu_ids nr_node_ids log_buf_len nr_swapfiles total_nr_irqs kallsyms_num_syms",
-    "int": "cap_last_cap nr_vmap_nodes nr_irqs hugetlb_max_hstate",
+    "int": "cap_last_cap nr_vmap_nodes nr_irqs hugetlb_max_hstate num_registered_fb",
     "struct printk_ringbuffer *": "prb",
     "char *": "log_buf saved_command_line",
     "struct kset *": "module_kset",
     "struct vmap_node *": "vmap_nodes",
     "struct ftrace_ops *": "ftrace_ops_list",
+    "struct ftrace_ops": "ftrace_list_end",
+    "struct fb_info *[]": "registered_fb",
+    "struct seq_operations": "raw_seq_ops raw6_seq_ops udp_seq_ops udp6_seq_ops tcp4_seq_ops tcp6_seq_ops arp_seq_ops "
+    "unix_seq_ops packet_seq_ops",
     "struct kernfs_node *": "sysfs_root_kn",
     "struct kmem_cache *": "task_struct_cachep",
     "unsigned long[]": "__per_cpu_offset",
@@ -75,6 +79,7 @@ _NAMES_BY_TYPE: dict[str, str] = {
 SYMBOL_TYPES: dict[str, tuple[str, ...]] = {
     **{name: (type_,) for type_, names in _NAMES_BY_TYPE.items() for name in names.split()},
     "tk_core": ("struct tk_data", f"{UNNAMED}seq timekeeper"),
+    "__start___tracepoints_ptrs": ("tracepoint_ptr_t[]", "int[]"),
     "irq_desc_tree": ("struct radix_tree_root", "struct xarray"),
     "runqueues": ("struct rq",),
 }
@@ -109,8 +114,9 @@ def known_variables(types: Types) -> Iterator[tuple[Symbol, Type]]:
 
 def well_known(types: Types, name: str) -> tuple[Symbol, Type] | None:
     """Return the symbol of a name that the table's type fits; None unless it is just one."""
-    symbols = types.kernel.symbols.all(name)
-    found = [(symbol, type_) for symbol in symbols if (type_ := _known(types, name, _room(types, symbol))) is not None]
+    symbols = types.kernel.symbols.all(name) if name in SYMBOL_TYPES else ()
+    fitting = ((symbol, _known(types, name, _room(types, symbol))) for symbol in symbols)
+    found = [(symbol, type_) for symbol, type_ in fitting if type_ is not None]
     return found[0] if len(found) == 1 else None
 
 
@@ -141,7 +147,7 @@ def _room(types: Types, symbol: Symbol) -> int:
 
 def _known(types: Types, name: str, room: int) -> Type | None:
     """Return the first type that the table has for a name, that the kernel has, and that the room is enough for."""
-    for spelled in SYMBOL_TYPES.get(name, ()):
+    for spelled in SYMBOL_TYPES[name]:
         try:
             found = _spelled(types, spelled, room)
             if found is not None and 0 < found.size <= room:

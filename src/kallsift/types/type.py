@@ -182,15 +182,9 @@ class Type(ByName[Member]):
 
     def _members(self) -> Iterator[Member]:
         resolved = self.resolved
-        kind, count, has_bits = self.btf.info(resolved.number)
-        if kind not in COMPOSITE:
-            return
-        if count > MAX_MEMBERS:
-            raise BtfError(f"type {self.number} has more members than any can have")
-        for name, number, position in self.btf.records(resolved.number).tolist():
-            # with the flag, the upper byte is a bit field's width
-            offset, bits = (position & 0xFFFFFF, position >> 24 or None) if has_bits else (position, None)
-            yield Member(self.btf.text(name), Type(self.btf, number), offset, bits)
+        if resolved.kind in COMPOSITE:
+            for name, number, offset, bits in member_rows(self.btf, resolved.number):
+                yield Member(name, Type(self.btf, number), offset, bits)
 
     def get(self, name: str) -> Member | None:
         """Return the member of a name, those of members without a name included; None if there is none."""
@@ -259,3 +253,18 @@ class Type(ByName[Member]):
         from kallsift.types.c_definition import definition
 
         return definition(self)
+
+
+def member_rows(btf: Btf, number: int) -> Iterator[tuple[str, int, int, int | None]]:
+    """Yield the members of a structure or union: name, number of the type, offset in bits, and width of a bit field.
+
+    Raises:
+        BtfError: if there are more than `MAX_MEMBERS`, or one has no name that ends.
+    """
+    _, count, has_bits = btf.info(number)
+    if count > MAX_MEMBERS:
+        raise BtfError(f"type {number} has more members than any can have")
+    for name, type_number, position in btf.records(number).tolist():
+        # with the flag, the upper byte is a bit field's width
+        offset, bits = (position & 0xFFFFFF, position >> 24 or None) if has_bits else (position, None)
+        yield btf.text(name), type_number, offset, bits

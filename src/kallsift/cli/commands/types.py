@@ -14,7 +14,7 @@ import click
 from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import complain, note
 from kallsift.cli.options.source import Request, answered, recovered, source_options
-from kallsift.cli.options.types_file import TypesFile, types_of
+from kallsift.cli.options.types_file import TypesFile, types_of, types_option
 from kallsift.cli.output_file import BY_UMASK, output_file
 from kallsift.cli.rich_help import HelpedCommand
 from kallsift.errors import KallsiftError
@@ -36,13 +36,7 @@ EXAMPLES = {
 @source_options
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--module", metavar="MODULE", help="Also the types of a loaded module.")
-@click.option(
-    "--types",
-    "file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The types in a file of the same build (BTF or vmlinux), for kernels without; its functions must be theirs.",
-)
+@types_option
 @click.option(
     "--btf-out",
     type=click.Path(path_type=Path),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +16,14 @@ from kallsift.memory.memory import printable
 from kallsift.types.btf_file import read_types
 from kallsift.types.find import given_types, kernel_types
 from kallsift.types.types import Types
+
+types_option = click.option(
+    "--types",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The types in a file of the same build (BTF or vmlinux), for kernels without; its functions must be theirs.",
+)
 
 
 @dataclass(frozen=True)
