@@ -12,6 +12,7 @@
 # make damage  pages of real kernels' tables lost at random, many times over: docs/measured/damage.md
 # make bitflips  single flipped bits in real kernels' tables, and what notices them: docs/measured/bitflips.md
 # make rot     whole dumps damaged at random, a thousand more each time: docs/measured/rot.md
+# make volatility  Volatility 3 on real guests, by symbol files and by the package in volatility/ (a quarter of an hour)
 # make dist    a wheel, an archive of the sources, and one file that runs where nothing can be installed: dist/
 # make architecture  the picture of the packages, from their imports: docs/architecture.md
 # make docs-site   the documents as web pages: site/
@@ -29,7 +30,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo fast quick test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage \
-	bitflips rot architecture docs-site dist bench bench-images bench-check bench-compressed bench-questions clean
+	bitflips rot architecture docs-site volatility dist bench bench-images bench-check bench-compressed bench-questions clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -106,6 +107,12 @@ docs-site: $(READY)
 	$(PYTHON) -m venv $(VENV)/site
 	$(VENV)/site/bin/python -m pip install --quiet --disable-pip-version-check -e '.[site]'
 	$(VENV)/site/bin/python -m mkdocs build --strict --quiet
+
+volatility: $(READY) lab
+	$(RUN) -m tests.lab guest amd64-5.10 amd64-6.1 amd64-6.12-la57 amd64-7.2 >/dev/null
+	$(PYTHON) -m venv $(VENV)/volatility
+	$(VENV)/volatility/bin/python -m pip install --quiet --disable-pip-version-check -e . -e './volatility[test]'
+	cd volatility && ../$(VENV)/volatility/bin/python -m pytest
 
 dist: $(READY)
 	rm -rf dist

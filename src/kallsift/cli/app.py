@@ -29,8 +29,11 @@ COMMANDS = (
     "exports",
     "check",
     "types",
+    "config",
     "guests",
     "elf",
+    "isf",
+    "volatility",
     "convert",
     "extract",
 )
@@ -52,6 +55,7 @@ EXAMPLES = {
     "kallsift symbolize memory.lime oops.txt": "what the addresses in an oops belong to",
     "kallsift types memory.lime task_struct": "the kernel's own structures, with offsets and sizes",
     "kallsift elf memory.lime -o vmlinux.elf": "the kernel for gdb, objdump, IDA, Ghidra and perf",
+    "kallsift isf memory.lime -o symbols": "a symbol file for Volatility 3, made from the dump itself",
     "kallsift convert memory.lime memory.core": "the same memory for crash and drgn",
 }
 
