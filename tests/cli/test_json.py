@@ -49,7 +49,8 @@ def with_exports(patch: pytest.MonkeyPatch) -> None:
 
 
 def with_loader(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(check_command, "loader", lambda _: LOADER)
+    patch.setattr(check_command, "exports", lambda _: LOADER.exports)
+    patch.setattr(check_command, "loader", lambda *_: LOADER)
 
 
 def with_inventory(patch: pytest.MonkeyPatch) -> None:
