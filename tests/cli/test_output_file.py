@@ -372,6 +372,7 @@ OPENERS = {
     "cli/output_file.py": "the one way to write",
     "cli/app.py": "/dev/null",
     "cli/standard_streams.py": "/dev/null",
+    "cli/commands/volatility.py": "Volatility's settings, which it reads in order to write them anew",
     "memory/input_files.py": "the one way to read",
     "memory/formats/registry.py": "records what it maps",
     "memory/live/qemu.py": "the map of a process",
