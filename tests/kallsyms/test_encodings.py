@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.format.address_table import ENCODINGS, MAX_PLACES, AddressArray, Encoding, find_arrays
+from kallsift.kallsyms.format.address_table import ENCODINGS, MAX_PLACES, AddressArray, Base, Encoding, find_arrays
 from tests.oracle.symbols import TEXT
 
 BY_ANCHOR = {encoding.name: encoding for encoding in ENCODINGS}
@@ -22,9 +22,9 @@ each_encoding = pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda encodi
 
 def encode(encoding: Encoding, addresses: list[int]) -> NDArray[np.unsignedinteger]:
     """Raw words, by the formulas of the kernel's own generator; the base is `TEXT`."""
-    if encoding.anchor == "nothing":
+    if encoding.base is Base.NONE:
         return np.array(addresses, np.uint64)
-    if encoding.anchor == "place":
+    if encoding.base is Base.SELF:
         values = [address - (PLACE + 4 * index) for index, address in enumerate(addresses)]
     elif "per-CPU" in encoding.name:
         values = [address if address < 1 << 31 else TEXT - 1 - address for address in addresses]
@@ -53,8 +53,8 @@ def test_decode_inverts_encode(encoding: Encoding, data: st.DataObject) -> None:
     words = encode(encoding, addresses)
     assert encoding.order(words).all()
     assert encoding.is_distinctive(words)
-    anchor = {"nothing": 0, "relative_base": TEXT, "place": PLACE}[encoding.anchor]
-    decoded = encoding.decode(words, anchor)
+    base = {Base.NONE: 0, Base.RELATIVE_BASE: TEXT, Base.SELF: PLACE}[encoding.base]
+    decoded = encoding.decode(words, base)
     assert decoded.dtype == np.uint64
     assert decoded.tolist() == addresses
 
@@ -79,17 +79,17 @@ def test_per_cpu_at_the_limits() -> None:
 
 def test_addresses_wrap_modulo_2_to_64() -> None:
     for encoding in ENCODINGS:
-        if encoding.anchor != "nothing":
+        if encoding.base is not Base.NONE:
             words = np.array([0, 0x10], np.uint32)
             assert (encoding.decode(words, (1 << 64) - 8) < 1 << 64).all()
 
 
 def test_base_relative_words_also_rise_as_self_relative_ones() -> None:
     """Why the smallest step is asked: order alone would take them."""
-    by_name = {encoding.anchor: encoding for encoding in ENCODINGS if "per-CPU" not in encoding.name}
-    words = encode(by_name["relative_base"], [TEXT, TEXT, TEXT + 16, TEXT + 32])
-    assert by_name["place"].order(words).all()
-    assert not by_name["place"].is_distinctive(words)
+    by_name = {encoding.base: encoding for encoding in ENCODINGS if "per-CPU" not in encoding.name}
+    words = encode(by_name[Base.RELATIVE_BASE], [TEXT, TEXT, TEXT + 16, TEXT + 32])
+    assert by_name[Base.SELF].order(words).all()
+    assert not by_name[Base.SELF].is_distinctive(words)
 
 
 def found(content: bytes, count: int, word_size: int = 8, order: str = "<") -> list[AddressArray]:
@@ -110,7 +110,7 @@ def test_arrays_are_found_in_random_bytes(encoding: Encoding, order: str) -> Non
     arrays = [array for array in found(content, len(addresses), order=order) if array.offset == 800]
     assert [array.encoding.name for array in arrays] == [encoding.name]
     assert arrays[0].addresses(PLACE).tolist() == addresses
-    assert arrays[0].relative_base == (TEXT if encoding.anchor == "relative_base" else None)
+    assert arrays[0].relative_base == (TEXT if encoding.base is Base.RELATIVE_BASE else None)
 
 
 @pytest.mark.parametrize("spare", [0, 1, 2, 3])
@@ -121,7 +121,7 @@ def test_the_base_stands_at_any_alignment_behind_the_array(spare: int, word_size
     raw, aligned = padded(spare, word_size, alignment, TEXT % (1 << 8 * word_size))
     data = np.frombuffer(raw, np.uint8)
     arrays = list(find_arrays(data, 0, len(data), 300 + spare, (word_size, "<"), aligned))
-    true = [array for array in arrays if array.offset == aligned[1] and array.encoding.anchor == "relative_base"]
+    true = [array for array in arrays if array.offset == aligned[1] and array.encoding.base is Base.RELATIVE_BASE]
     assert TEXT % (1 << 8 * word_size) in [array.relative_base for array in true]
 
 

@@ -58,7 +58,7 @@ def test_pairs_are_those_that_the_generator_leaves() -> None:
     """Against encoding the two tokens' text anew, for all pairs."""
     tokens, _ = compress(TEXTS)
     merges = token_merges(table(tokens))
-    assert not merges.strange
+    assert not merges.inconsistent
     codes = [code for code in range(256) if tokens[code]]
     found = canonical_pairs(merges)
 

@@ -137,7 +137,7 @@ def test_lines_that_are_none(line: bytes) -> None:
 def test_the_memory_that_comes_of_it() -> None:
     bare = ram(packed(TABLE), lines(TABLE))
     found = next(arrangements(Memory("test", "raw", AddressSpace.PHYSICAL, (bare,))))
-    assert (found.check.name, found.told, found.name) == ("ranges", True, None)
+    assert (found.check.name, found.is_from_memory, found.name) == ("ranges", True, None)
     assert "e820 tables have 0x9ec00 bytes at 0x1000, 0x20000 bytes at 0x100000" in found.check.detail
     for offset in (0, 0x9EBFF, 0x9EC00, SIZE - 1):
         assert found.memory.read(found.address(offset), 1)[0] == bare.data[offset]

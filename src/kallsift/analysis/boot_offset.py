@@ -155,6 +155,6 @@ class LogAddresses:
             return 2 * sum(address + distance in starts for address, starts in named) > len(named)
         moved = [address + distance in self._image for address in self._addresses]
         own = [address in self._image for address in self._addresses]
-        theirs = sum(told and not held for told, held in zip(moved, own, strict=True))
-        ours = sum(held and not told for told, held in zip(moved, own, strict=True))
+        theirs = sum(after and not before for after, before in zip(moved, own, strict=True))
+        ours = sum(before and not after for after, before in zip(moved, own, strict=True))
         return theirs > ours or not ours

@@ -126,7 +126,7 @@ def _told(kernel: Kernel, memory: VirtualMemory) -> ModuleLayout | None:
                 if (inner := outer.type.get(theirs)) is not None:
                     places[ours] = outer.offset + inner.offset
         regions = typed_regions(types)
-        told = [*places.values(), *(place for region in regions for place in (region.base, region.node or 0))]
-        return ModuleLayout(regions, **places) if max(told, default=0) < min(module.size, MAX_SIZE) else None
+        offsets = [*places.values(), *(place for region in regions for place in (region.base, region.node or 0))]
+        return ModuleLayout(regions, **places) if max(offsets, default=0) < min(module.size, MAX_SIZE) else None
     except BtfError:
         return None

@@ -79,10 +79,10 @@ def symbolize(request: Request, log: Path, core: bool, from_base: int | None, ad
         for line, whole in _lines(stream):
             if passed is not None and whole:
                 passed.add(line)
-                told = base_in_line(line, linked)
-                if told is not None and _fits(passed, found, told, linked):
-                    note(f"kallsift: the log says that its _text was at {told:#x}: what follows is resolved so")
-                    _move(annotator, found, told, linked)
+                base = base_in_line(line, linked)
+                if base is not None and _fits(passed, found, base, linked):
+                    note(f"kallsift: the log says that its _text was at {base:#x}: what follows is resolved so")
+                    _move(annotator, found, base, linked)
             sys.stdout.buffer.write(annotator.line(line) if whole else line)
             if not stream.seekable():
                 sys.stdout.buffer.flush()
@@ -125,17 +125,17 @@ def _base_told(stream: BinaryIO, found: Listed, linked: int | None) -> int | Non
     """
     if not stream.seekable():
         return None
-    told: set[int] = set()
+    bases: set[int] = set()
     addresses = LogAddresses(found.listing.symbols)
     for line, whole in _lines(stream):
         if whole:
             addresses.add(line)
-            told |= {base for base in (base_in_line(line, linked),) if base is not None}
+            bases |= {base for base in (base_in_line(line, linked),) if base is not None}
     stream.seek(0)
-    if len(told) > 1:
-        bases = ", ".join(f"{base:#x}" for base in sorted(told)[:4])
-        raise KallsiftError(f"the log is of several boots, with _text at {bases}; cut it apart, or give --from-base")
-    for base in told:
+    if len(bases) > 1:
+        listed = ", ".join(f"{base:#x}" for base in sorted(bases)[:4])
+        raise KallsiftError(f"the log is of several boots, with _text at {listed}; cut it apart, or give --from-base")
+    for base in bases:
         if not _fits(addresses, found, base, linked):
             continue
         note(f"kallsift: the log says that its _text was at {base:#x}: it is resolved so")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.damaged.overwritten_pages import pages_in_rows, pages_out_of_order
 from kallsift.kallsyms.damaged.page_map import Pages
 from kallsift.kallsyms.damaged.seqs_location import permutation_places
-from kallsift.kallsyms.format.address_table import BEHIND_INDEX, ENCODINGS, AddressArray, Encoding, Words, word_at
+from kallsift.kallsyms.format.address_table import BEHIND_INDEX, ENCODINGS, AddressArray, Base, Encoding, Words, word_at
 from kallsift.kallsyms.format.token_table import INDEX_SIZE, TokenTable
 from kallsift.memory.memory import BytesSegment
 
@@ -39,8 +39,8 @@ class PartialAddressTable:
         word_size: bytes of an address.
         after: offset behind the array and its base.
         newer: whether it lies behind the token index, as in 6.4 and later.
-        strange: numbers of pages that are not blank, but hold words out of order, or other bytes than padding behind
-            the array.
+        overwritten: numbers of pages that are not blank, but hold words out of order, or other bytes than padding
+            behind the array.
     """
 
     array: AddressArray
@@ -48,7 +48,7 @@ class PartialAddressTable:
     word_size: int
     after: int
     newer: bool
-    strange: NDArray[np.int64]
+    overwritten: NDArray[np.int64]
 
     def pages(self, among: Pages) -> NDArray[np.int64]:
         """Return the page of each entry, shape (n,)."""
@@ -107,10 +107,10 @@ def arrays_left(
         # before 6.4: the count follows the array and its base
         size = encoding.entry_size or word_size
         base = aligned_down(segment.start, num_syms - word_size, max(alignment, word_size))
-        own = base if encoding.anchor == "relative_base" else None
+        own = base if encoding.base is Base.RELATIVE_BASE else None
         end = num_syms if own is None else own
         offset = aligned_down(segment.start, end - count * size, max(alignment, word_size))
-        if offset >= 0 and encoding.anchor != "place":
+        if offset >= 0 and encoding.base is not Base.SELF:
             found += _left(segment, pages, offset, own, encoding, count, word_size, order, behind)
     yield from sorted(found, key=lambda left: -np.count_nonzero(left.known))
 
@@ -129,7 +129,7 @@ def _behind_index(
     for encoding in ENCODINGS:
         size = encoding.entry_size or word_size
         base = aligned_up(segment.start, offset + count * size, max(alignment, word_size))
-        own = base if encoding.anchor == "relative_base" else None
+        own = base if encoding.base is Base.RELATIVE_BASE else None
         yield from _left(segment, pages, offset, own, encoding, count, word_size, tokens.byte_order)
 
 
@@ -145,13 +145,13 @@ def _before_permutation(
         for encoding in ENCODINGS:
             if encoding.entry_size != BEHIND_INDEX:
                 continue
-            own = place - word_size if encoding.anchor == "relative_base" else None
+            own = place - word_size if encoding.base is Base.RELATIVE_BASE else None
             end, alignment = (place, BEHIND_INDEX) if own is None else (own, word_size)
             if (segment.start + end) % alignment:
                 continue
             offset = aligned_down(segment.start, end - count * BEHIND_INDEX, alignment)
             left = _left(segment, pages, offset, own, encoding, count, word_size, tokens.byte_order)
-            found += (one for one in left if not len(one.strange))
+            found += (one for one in left if not len(one.overwritten))
     return found if len({left.array.offset for left in found}) == 1 else []
 
 
@@ -188,28 +188,28 @@ def _left(
         return
     numbers = pages.number(places)
     after = offset + count * size
-    strange = np.union1d(
+    overwritten = np.union1d(
         pages_out_of_order(encoding.key(words), known, numbers),
-        _amiss(segment, pages, after, behind if base is None else base),
+        _out_of_place(segment, pages, after, behind if base is None else base),
     )
     if base is not None:
         after = base + word_size
-        strange = np.union1d(strange, _amiss(segment, pages, after, behind))
-    known &= ~np.isin(numbers, strange)
+        overwritten = np.union1d(overwritten, _out_of_place(segment, pages, after, behind))
+    known &= ~np.isin(numbers, overwritten)
     left = words[known]
     if len(left) < LEAST_LEFT * count or not encoding.is_distinctive(left):
         return
     relative_base = None
     if base is not None:
         value = word_at(segment.data, base, word_size, byte_order)
-        there = pages.without(strange)
+        there = pages.without(overwritten)
         intact = there.intact(np.array([base]), np.array([base + word_size]))[0]
         relative_base = value if value and intact else None
     array = AddressArray(offset, encoding, _filled(encoding, words, known), base, relative_base)
     addresses = array.addresses(FAR)
     if (addresses[1:] < addresses[:-1]).any():
         return
-    yield PartialAddressTable(array, known, word_size, after, behind is None, strange)
+    yield PartialAddressTable(array, known, word_size, after, behind is None, overwritten)
 
 
 def _filled(encoding: Encoding, words: Words, known: NDArray[np.bool_]) -> Words:
@@ -221,12 +221,12 @@ def _filled(encoding: Encoding, words: Words, known: NDArray[np.bool_]) -> Words
     source = np.maximum.accumulate(np.where(known, np.arange(count), -1))
     source[source < 0] = int(np.argmax(known))
     filled = words[source]
-    if encoding.anchor == "place":
+    if encoding.base is Base.SELF:
         filled = (filled.astype(np.int64) + 4 * (source - np.arange(count))).astype(np.uint32)
     return filled
 
 
-def _amiss(segment: BytesSegment, pages: Pages, end: int, following: int | None) -> NDArray[np.int64]:
+def _out_of_place(segment: BytesSegment, pages: Pages, end: int, following: int | None) -> NDArray[np.int64]:
     """Return the pages with other bytes than padding behind an array or its base.
 
     The bytes from ``end`` to the table that follows are checked.

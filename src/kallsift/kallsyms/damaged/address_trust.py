@@ -31,15 +31,15 @@ def in_long_rows(left: PartialAddressTable, pages: Pages) -> PartialAddressTable
     return left.less(np.bincount(rows[left.known][first])[rows] < ROW)
 
 
-def borne_out_by_pointers(
+def confirmed_by_pointers(
     segment: BytesSegment,
     byte_order: str,
     pages: Pages,
     left: PartialAddressTable,
-    sure: PartialAddressTable,
+    trusted: PartialAddressTable,
     names: SymbolNames,
     *,
-    doubtful: bool,
+    has_overwritten: bool,
 ) -> PartialAddressTable:
     """Return the array with its trusted addresses and those that pointers confirm.
 
@@ -51,28 +51,28 @@ def borne_out_by_pointers(
         byte_order: ``"<"`` or ``">"``.
         pages: its lost pages.
         left: the array.
-        sure: the array with only its trusted addresses.
+        trusted: the array with only its trusted addresses.
         names: names of all symbols; empty where unknown.
-        doubtful: whether some pages are seen to be overwritten.
+        has_overwritten: whether some pages are seen to be overwritten.
     """
-    doubted = left.known & ~sure.known
-    if not doubted.any():
-        return sure
+    untrusted = left.known & ~trusted.known
+    if not untrusted.any():
+        return trusted
     addresses = left.array.addresses(segment.start + left.array.offset)
-    pointers = NamedPointers.find(segment, byte_order, left.word_size, names, addresses, sure.known, left.known)
+    pointers = NamedPointers.find(segment, byte_order, left.word_size, names, addresses, trusted.known, left.known)
     if pointers is None:
-        return sure if doubtful else left
+        return trusted if has_overwritten else left
     rows = left.rows(pages)
     exports, symbols = pointers.pairs(names)
-    if not doubtful:
+    if not has_overwritten:
         # symbols of the per-CPU area have other addresses as well, so pointers to them say nothing
         counted = addresses[symbols] >= PER_CPU
         exports, symbols = exports[counted], symbols[counted]
     right = pointers.leads_to[exports] == addresses[symbols].astype(pointers.leads_to.dtype)
-    agree, told = np.zeros(int(rows.max()) + 1, np.int64), np.zeros(int(rows.max()) + 1, np.int64)
+    agree, asked = np.zeros(int(rows.max()) + 1, np.int64), np.zeros(int(rows.max()) + 1, np.int64)
     for one, other in ((exports, symbols), (symbols, exports)):
-        useful = doubted[one] & sure.known[other]
-        np.add.at(told, rows[one[useful]], 1)
+        useful = untrusted[one] & trusted.known[other]
+        np.add.at(asked, rows[one[useful]], 1)
         np.add.at(agree, rows[one[useful & right]], 1)
-    fine = (agree >= AGREEING * told) & ((agree >= LEAST) | (not doubtful))
-    return left.less(doubted & ~fine[rows])
+    fine = (agree >= AGREEING * asked) & ((agree >= LEAST) | (not has_overwritten))
+    return left.less(untrusted & ~fine[rows])

@@ -16,7 +16,7 @@ from kallsift.kallsyms.damaged.name_expansion import texts
 from kallsift.kallsyms.damaged.page_map import pages_in_segment
 from kallsift.kallsyms.damaged.partial_tables import PartialTables
 from kallsift.kallsyms.damaged.sort_order import LEAST_RANKED, NameOrder
-from kallsift.kallsyms.damaged.stream_walk import UNSURE_OF_ANY, Entries
+from kallsift.kallsyms.damaged.stream_walk import UNTRUSTED_OF_ANY, Entries
 from kallsift.kallsyms.damaged.unverified_pages import halves, ranks_in_order
 from kallsift.kallsyms.format.markers import GROUP
 from kallsift.kallsyms.format.seqs_of_names import Ranks
@@ -40,8 +40,8 @@ MANY = 4
 class _Confirming:
     """Heads and ends of entries, which grow while names are confirmed."""
 
-    def __init__(self, tables: PartialTables, ranks: Ranks, entries: Entries, *, doubtful: bool) -> None:
-        self.tables, self.ranks, self.doubtful = tables, ranks, doubtful
+    def __init__(self, tables: PartialTables, ranks: Ranks, entries: Entries, *, has_overwritten: bool) -> None:
+        self.tables, self.ranks, self.has_overwritten = tables, ranks, has_overwritten
         self.start = tables.segment.start
         self.heads, self.ends, self.proven = entries.heads.copy(), entries.ends.copy(), entries.proven
         self.entry_size = tables.stream.size / max(1, len(self.heads))
@@ -57,7 +57,7 @@ class _Confirming:
         If names of pointers wait, the pointers are searched too.
         """
         names = self.names(self.heads, self.ends)
-        walks = [self.names(walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]) for walk in waiting]
+        walks = [self.names(walk[UNTRUSTED_OF_ANY:-1], walk[UNTRUSTED_OF_ANY + 1 :]) for walk in waiting]
         if any(name_pointers(walk) for walk in walks):
             left, segment = self.tables.addresses, self.tables.segment
             addresses = left.array.addresses(self.start + left.array.offset)
@@ -72,13 +72,13 @@ class _Confirming:
         Overwritten pages may hold no names, or names that are there twice.
         """
         others = chain.from_iterable(walks)
-        if not self.doubtful:
+        if not self.has_overwritten:
             return others
         return () if 2 * np.count_nonzero(self.heads >= 0) > len(self.heads) else {*others}.difference(names)
 
     def place(self, order: NameOrder, walk: NDArray[np.int64]) -> int | None:
         """Find the index of a walk's first certain entry; take the entries from it on."""
-        places, stops = walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]
+        places, stops = walk[UNTRUSTED_OF_ANY:-1], walk[UNTRUSTED_OF_ANY + 1 :]
         known = np.flatnonzero(self.heads >= 0)
         after = int(np.searchsorted(self.heads[known], places[0]))
         low = int(known[after - 1]) + 1 if after else 0
@@ -123,17 +123,17 @@ class _Confirming:
             result: NDArray[np.bool_] = np.bincount(which, minlength=len(numbers)) >= least
             return result
 
-        fine = often(begins[self.told(order, indices, names)], CONFIRMED)
+        fine = often(begins[self.are_confirmed(order, indices, names)], CONFIRMED)
         ranks = self.ranks.rank[indices]
         ranked = np.flatnonzero((ranks >= 0) & np.array([bool(name) for name in names], np.bool_))
         falls = ranked[1:][(np.diff(ranks[ranked]) < 0) & (np.diff(begins[ranked]) == 0)]
         fine |= often(begins[falls], LEAST_RANKED)
-        if not self.doubtful:
+        if not self.has_overwritten:
             there = np.flatnonzero(fine | often(begins[ranks >= 0], LEAST_RANKED))
             fine = (numbers >= there[0]) & (numbers <= there[-1]) if len(there) else fine
         return fine[begins] & fine[ends]
 
-    def told(self, order: NameOrder, indices: NDArray[np.int64], names: list[bytes]) -> NDArray[np.bool_]:
+    def are_confirmed(self, order: NameOrder, indices: NDArray[np.int64], names: list[bytes]) -> NDArray[np.bool_]:
         """Tell which names other tables confirm at their indices."""
         confirmed = order.confirmed(indices, names)
         return confirmed if self.pointers is None else confirmed | self.pointers.holds(indices, names)
@@ -143,8 +143,8 @@ class _Confirming:
 
         A walk that cannot be placed is cut if it can contain overwritten pages.
         """
-        first = self.place(order, walk) if len(walk) > UNSURE_OF_ANY + 1 else None
-        parts = halves(walk, self.start) if self.doubtful and first is None else ()
+        first = self.place(order, walk) if len(walk) > UNTRUSTED_OF_ANY + 1 else None
+        parts = halves(walk, self.start) if self.has_overwritten and first is None else ()
         if parts:
             yield from chain.from_iterable(self.place_parts(order, part) for part in parts)
         else:
@@ -159,7 +159,7 @@ class _Confirming:
             return
         stops = np.append(places[1:], self.heads[indices[-1] + 1])
         names = self.names(places, stops)
-        enough = np.cumsum(self.told(order, indices, names)) >= CONFIRMED
+        enough = np.cumsum(self.are_confirmed(order, indices, names)) >= CONFIRMED
         self.heads[indices[enough]], self.ends[indices[enough]] = places[enough], stops[enough]
 
     def leave_out(self, contradicting: NDArray[np.int64]) -> None:
@@ -181,12 +181,12 @@ def asks_addresses(tables: PartialTables, entries: Entries) -> bool:
 
     Only then are pointers searched, so only then do the names depend on the addresses.
     """
-    walks = ((walk[UNSURE_OF_ANY:-1], walk[UNSURE_OF_ANY + 1 :]) for walk in entries.unanchored_chains)
+    walks = ((walk[UNTRUSTED_OF_ANY:-1], walk[UNTRUSTED_OF_ANY + 1 :]) for walk in entries.unanchored_chains)
     return tables.ranks is not None and any(name_pointers(texts(*tables.expanded(*walk))) for walk in walks)
 
 
 def with_confirmed(
-    tables: PartialTables, entries: Entries, *, doubtful: bool
+    tables: PartialTables, entries: Entries, *, has_overwritten: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """Return the heads and ends of all entries that are certain or confirmed.
 
@@ -195,22 +195,25 @@ def with_confirmed(
     Args:
         tables: the surviving parts of the tables; without ranks nothing is confirmed or contradicted.
         entries: the certain entries, and the walks that are uncertain.
-        doubtful: whether some pages are overwritten, so that walks may lead over them.
+        has_overwritten: whether some pages are overwritten, so that walks may lead over them.
 
     Returns:
         Heads and ends; None where too many of the certain entries contradict the order of names, or, unless
-        ``doubtful``,
+        ``has_overwritten``,
         where any does.
     """
     if tables.ranks is None:
         return entries.heads, entries.ends
-    confirming = _Confirming(tables, tables.ranks, entries, doubtful=doubtful)
-    waiting, unsure = list(entries.unanchored_chains), list(zip(entries.unsure, entries.unsure_heads, strict=True))
-    if doubtful:
+    confirming = _Confirming(tables, tables.ranks, entries, has_overwritten=has_overwritten)
+    waiting, untrusted = (
+        list(entries.unanchored_chains),
+        list(zip(entries.untrusted, entries.untrusted_heads, strict=True)),
+    )
+    if has_overwritten:
         names = confirming.names(confirming.heads, confirming.ends)
         confirming.ranks = ranks_in_order(tables.ranks, names, tables.segment.start)
     order = confirming.order(waiting)
-    if order is None or (len(order.contradicting) and not doubtful):
+    if order is None or (len(order.contradicting) and not has_overwritten):
         return None
     for _ in range(ROUNDS):
         if order is None or not waiting:
@@ -222,15 +225,15 @@ def with_confirmed(
                 still.append(walk)
                 continue
             placed = True
-            indices = np.arange(first - UNSURE_OF_ANY, first)
+            indices = np.arange(first - UNTRUSTED_OF_ANY, first)
             free = (indices >= 0) & (confirming.heads[np.maximum(indices, 0)] < 0)
-            unsure.append((indices[free], walk[:UNSURE_OF_ANY][free]))
+            untrusted.append((indices[free], walk[:UNTRUSTED_OF_ANY][free]))
         if not placed:
             break
         waiting = still
         order = confirming.order(waiting)
     if order is not None:
-        for indices, places in unsure:
+        for indices, places in untrusted:
             confirming.confirm(order, indices, places)
         confirming.leave_out(order.contradicting)
     return confirming.heads, confirming.ends

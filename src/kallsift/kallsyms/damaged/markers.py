@@ -111,8 +111,8 @@ def markers_left(data: NDArray[np.uint8], pages: Pages, low: int, high: int, byt
         steps = words[1:] - words[:-1]
         rises = (steps >= 2 * GROUP) & (steps <= GROUP * MAX_ENTRY)
         there = pages.intact(starts, starts + width)
-        if len(foreign := _foreign(_pieces(rises, there), words, pages.number(starts))):
-            there = pages.without(foreign).intact(starts, starts + width)
+        if len(overwritten := _overwritten(_pieces(rises, there), words, pages.number(starts))):
+            there = pages.without(overwritten).intact(starts, starts + width)
         pieces = _pieces(rises, there)
         found += [
             _gathered(run, words, there, low, width)
@@ -129,7 +129,7 @@ def _pieces(rises: NDArray[np.bool_], there: NDArray[np.bool_]) -> list[tuple[in
     return [(int(a), int(b) + 1) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a + 1 >= LEAST]
 
 
-def _foreign(
+def _overwritten(
     pieces: list[tuple[int, int]], words: NDArray[np.unsignedinteger], numbers: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return the pages around long pieces that begin or end at page borders.

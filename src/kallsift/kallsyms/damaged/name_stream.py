@@ -96,7 +96,7 @@ def marked_streams(
                 stream = NameStreamLayout(
                     offset, count, place, two_byte_lengths, True, numbers, markers.values, markers.width, first
                 )
-                is_confirmed = stream if counted else _borne_out(segment, tokens, word_sizes, pages, stream)
+                is_confirmed = stream if counted else _confirmed(segment, tokens, word_sizes, pages, stream)
                 if is_confirmed is not None:
                     yield is_confirmed
                     break
@@ -142,7 +142,7 @@ def counted_streams(
     ):
         end = _unmarked_end(segment, tokens, offset, count, word_sizes[0])
         stream = _unmarked(offset, count, place, end)
-        if (is_confirmed := _borne_out(segment, tokens, word_sizes, pages, stream)) is not None:
+        if (is_confirmed := _confirmed(segment, tokens, word_sizes, pages, stream)) is not None:
             yield is_confirmed
 
 
@@ -159,13 +159,13 @@ def uncounted_streams(
     The addresses behind the token index must allow exactly one number.
     """
     counts = range(GROUP, min(MAX_SYMBOLS, tokens.offset // ENTRY_SIZES.start) + 1)
-    told = (array_counts(segment, pages, tokens, tokens.offset, counts, size) for size in word_sizes)
+    counts_of_arrays = (array_counts(segment, pages, tokens, tokens.offset, counts, size) for size in word_sizes)
     # the offset of the token table stands in for that of the names, which is unknown yet
     streams = (
         _unmarked(tokens.offset, count, None, _unmarked_end(segment, tokens, tokens.offset, count, word_sizes[0]))
-        for count in dict.fromkeys(chain.from_iterable(told))
+        for count in dict.fromkeys(chain.from_iterable(counts_of_arrays))
     )
-    found = [stream for stream in streams if _borne_out(segment, tokens, word_sizes, pages, stream) is not None]
+    found = [stream for stream in streams if _confirmed(segment, tokens, word_sizes, pages, stream) is not None]
     if len(found) != 1:
         return
     stream = found[0]
@@ -185,7 +185,7 @@ def _unmarked(offset: int, count: int, count_offset: int | None, end: int) -> Na
     return NameStreamLayout(offset, count, count_offset, True, False, nothing, nothing, MARKER, end)
 
 
-def _borne_out(
+def _confirmed(
     segment: BytesSegment, tokens: TokenTable, word_sizes: Sequence[int], pages: Pages, stream: NameStreamLayout
 ) -> NameStreamLayout | None:
     """Return the stream if an array of addresses confirms its count, else None.
@@ -219,10 +219,10 @@ def confirms_count(
         return False
     ranks = ranks_left(segment, tokens, pages, stream, left)
     if ranks is None:
-        return not len(left.strange) and not left.newer and stream.count_offset is not None
+        return not len(left.overwritten) and not left.newer and stream.count_offset is not None
     if stream.count_offset is not None:
         return ranks.known * 2 >= stream.count
-    return not len(left.strange) and not ranks.strange
+    return not len(left.overwritten) and not ranks.inconsistent
 
 
 def _count(

@@ -43,4 +43,4 @@ def permutation_places(segment: BytesSegment, pages: Pages, tokens: TokenTable, 
     if len(places) > MOST:
         return []
     found = ((place, ranks_at(data, pages, place, SEQUENCE, count, tokens.byte_order)) for place in places.tolist())
-    return [place for place, ranks in found if ranks is not None and not ranks.strange]
+    return [place for place, ranks in found if ranks is not None and not ranks.inconsistent]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import Step
 from kallsift.kallsyms.damaged.address_table import PartialAddressTable, arrays_left
-from kallsift.kallsyms.damaged.address_trust import borne_out_by_pointers, in_long_rows
+from kallsift.kallsyms.damaged.address_trust import confirmed_by_pointers, in_long_rows
 from kallsift.kallsyms.damaged.index_assignment import asks_addresses, with_confirmed
 from kallsift.kallsyms.damaged.ksymtab_pointers import SymbolNames
 from kallsift.kallsyms.damaged.name_expansion import texts
@@ -145,7 +145,7 @@ def _is_worse(left: PartialAddressTable, placed: PartialAddressTable) -> bool:
     """
     return (
         left.array.offset == placed.array.offset
-        and len(left.strange) > len(placed.strange)
+        and len(left.overwritten) > len(placed.overwritten)
         and bool(np.count_nonzero(left.known) < np.count_nonzero(placed.known))
     )
 
@@ -204,20 +204,20 @@ class _NameSolver:
             )
         return self._proven[0]
 
-    def known(self, tables: PartialTables, *, doubtful: bool) -> _KnownNames | None:
+    def known(self, tables: PartialTables, *, has_overwritten: bool) -> _KnownNames | None:
         """Return the names that other tables confirm, by `with_confirmed`.
 
-        If ``doubtful``, only the entries of proven pages are taken as certain at first; otherwise the result is None if
-        the certain names contradict their order.
+        If ``has_overwritten``, only the entries of proven pages are taken as certain at first; otherwise the result is
+        None if the certain names contradict their order.
         """
-        entries = self.proven(tables) if doubtful else self.entries
+        entries = self.proven(tables) if has_overwritten else self.entries
         ranks, array = tables.ranks, tables.addresses.array
-        key: tuple[object, ...] = (doubtful, ranks and (ranks.offset, ranks.entry_size))
+        key: tuple[object, ...] = (has_overwritten, ranks and (ranks.offset, ranks.entry_size))
         if asks_addresses(tables, entries):
             key += (array.offset, array.encoding.name, tables.addresses.word_size)
         if key not in self._found:
-            found = with_confirmed(tables, entries, doubtful=doubtful)
-            if found is None and doubtful:
+            found = with_confirmed(tables, entries, has_overwritten=has_overwritten)
+            if found is None and has_overwritten:
                 found = entries.heads, entries.ends
             self._found[key] = None if found is None else _KnownNames(*found, *tables.expanded(*found))
         return self._found[key]
@@ -233,20 +233,24 @@ def _assemble(tables: PartialTables, pages: Pages, solver: _NameSolver) -> Table
     """
     segment, tokens, stream, left, ranks = tables.segment, tables.tokens, tables.stream, tables.addresses, tables.ranks
     blank = solver.blank
-    doubtful = (pages.lost & ~blank.lost).any() or len(left.strange) or (ranks is not None and ranks.strange)
-    names = None if doubtful else solver.known(tables, doubtful=False)
-    doubtful, sure = names is None, in_long_rows(left, pages)
+    has_overwritten = (
+        (pages.lost & ~blank.lost).any() or len(left.overwritten) or (ranks is not None and ranks.inconsistent)
+    )
+    names = None if has_overwritten else solver.known(tables, has_overwritten=False)
+    has_overwritten, trusted = names is None, in_long_rows(left, pages)
     if names is None:
         # if one page is overwritten, each may be
-        names = solver.known(replace(tables, addresses=sure), doubtful=True)
+        names = solver.known(replace(tables, addresses=trusted), has_overwritten=True)
         assert names is not None
     heads, ends, bounds = names.heads, names.ends, names.bounds
     lost = pages.lost.copy()
     # a page between two overwritten ones was taken as lost until its names were placed
     lost[pages.number(heads[heads >= 0])] = False
-    lost[left.strange] = True
-    foreign = int(np.count_nonzero(lost & ~blank.lost))
-    left = borne_out_by_pointers(segment, tokens.byte_order, pages, left, sure, names.names, doubtful=doubtful)
+    lost[left.overwritten] = True
+    overwritten = int(np.count_nonzero(lost & ~blank.lost))
+    left = confirmed_by_pointers(
+        segment, tokens.byte_order, pages, left, trusted, names.names, has_overwritten=has_overwritten
+    )
     rows = [
         TableExtent(
             "names",
@@ -277,7 +281,7 @@ def _assemble(tables: PartialTables, pages: Pages, solver: _NameSolver) -> Table
             CheckId.DAMAGE,
             Outcome.FAILED,
             f"{whole} of {stream.count} symbols are whole: {unknown[0]} names and {unknown[1]} addresses are lost on "
-            f"{number} pages" + (f", {foreign} of which hold something else" if foreign else ""),
+            f"{number} pages" + (f", {overwritten} of which hold something else" if overwritten else ""),
         ),
     )
     return Tables(

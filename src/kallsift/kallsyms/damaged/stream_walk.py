@@ -3,7 +3,7 @@
 Forwards from a marker every entry is certain up to the first lost byte. Backwards from a marker, to the lost page
 before it, it is not known at which byte an entry begins. But a walk from any byte soon falls into step with the true
 entries. So of the walks that begin behind the lost page and reach the marker, the longest is taken. Its first entries
-are left out, of which fewer than `UNSURE` could be there by chance, and it is believed only from where no other long
+are left out, of which fewer than `UNTRUSTED` could be there by chance, and it is believed only from where no other long
 walk differs.
 """
 
@@ -23,10 +23,10 @@ from kallsift.kallsyms.format.name_stream import entry_sizes
 FIRST_WHOLE = 130
 """Bytes behind a lost page within which an entry begins: no entry of one length byte takes more."""
 
-UNSURE = 7
+UNTRUSTED = 7
 """Number of entries at the beginning of a walk that are not believed without other proof."""
 
-UNSURE_OF_ANY = 15
+UNTRUSTED_OF_ANY = 15
 """The same number where an entry may begin with any letter, not only with those of its neighbours."""
 
 RIVAL = 3
@@ -49,19 +49,20 @@ class Entries:
         proven: shape (n,), mask of the entries on pages that groups prove which end at their markers: these pages are
             not overwritten.
         pages: shape (m,), mask of the pages that such groups prove, counted as `Pages` does.
-        unsure: indices of uncertain entries, for each walk from behind a lost page into a certain entry, in their
+        untrusted: indices of uncertain entries, for each walk from behind a lost page into a certain entry, in their
             order.
-        unsure_heads: offsets of those entries' lengths.
+        untrusted_heads: offsets of those entries' lengths.
         unanchored_chains: for each walk between two lost pages, offsets of the lengths of its entries, and the end of
-            the last one; the indices of these entries are unknown, and the first `UNSURE_OF_ANY` are uncertain besides.
+            the last one; the indices of these entries are unknown, and the first `UNTRUSTED_OF_ANY` are uncertain
+            besides.
     """
 
     heads: NDArray[np.int64]
     ends: NDArray[np.int64]
     proven: NDArray[np.bool_]
     pages: NDArray[np.bool_]
-    unsure: tuple[NDArray[np.int64], ...]
-    unsure_heads: tuple[NDArray[np.int64], ...]
+    untrusted: tuple[NDArray[np.int64], ...]
+    untrusted_heads: tuple[NDArray[np.int64], ...]
     unanchored_chains: tuple[NDArray[np.int64], ...]
 
 
@@ -113,8 +114,8 @@ def resync_from_markers(
         indexed[first:last] = True
     boundaries = np.array(sorted(value for value in anchors.values() if value < len(region)), np.int64)
     fitting = _with_local_letters(following, region, heads, boundaries, firsts, two_byte_lengths)
-    unsure: list[NDArray[np.int64]] = []
-    unsure_heads: list[NDArray[np.int64]] = []
+    untrusted: list[NDArray[np.int64]] = []
+    untrusted_heads: list[NDArray[np.int64]] = []
     for number, value in anchors.items():
         last = number * GROUP - 1
         if number == 0 or last >= count or heads[last] >= 0 or value >= len(region) or len(suspects):
@@ -122,17 +123,17 @@ def resync_from_markers(
         low = _last_lost(pages, offset, value)
         if low >= value:
             continue
-        walk, certain = _backwards(fitting, low, value, UNSURE)
+        walk, certain = _backwards(fitting, low, value, UNTRUSTED)
         if not len(walk):
             # no neighbour has such a letter: any letter is allowed, but more entries are uncertain then
-            walk, certain = _backwards(following, low, value, UNSURE_OF_ANY)
+            walk, certain = _backwards(following, low, value, UNTRUSTED_OF_ANY)
         indices = number * GROUP - np.arange(len(walk), 0, -1)
         free = (indices >= 0) & (heads[np.maximum(indices, 0)] < 0)
-        sure = free & (np.arange(len(walk)) >= certain)
-        heads[indices[sure]] = walk[sure]
-        indexed[indices[sure]] = number in markers
-        unsure.append(indices[free & ~sure])
-        unsure_heads.append(walk[free & ~sure] + offset)
+        trusted = free & (np.arange(len(walk)) >= certain)
+        heads[indices[trusted]] = walk[trusted]
+        indexed[indices[trusted]] = number in markers
+        untrusted.append(indices[free & ~trusted])
+        untrusted_heads.append(walk[free & ~trusted] + offset)
     walks = walks_adrift(following, pages, offset, boundaries, len(region)) if not len(suspects) else ()
     unanchored_chains = tuple(walk + offset for walk in walks)
     there = heads >= 0
@@ -142,7 +143,7 @@ def resync_from_markers(
     unproven = Pages(pages.first, ~proving)
     indexed[there] &= unproven.intact(heads[there], ends[there])
     return Entries(
-        heads, ends, indexed & there, proving, tuple(unsure), tuple(unsure_heads), unanchored_chains
+        heads, ends, indexed & there, proving, tuple(untrusted), tuple(untrusted_heads), unanchored_chains
     ), suspects
 
 
@@ -312,7 +313,7 @@ def walks_adrift(
         if pages.intact(whole[-1:] + offset, whole[-1:] + offset + FIRST_WHOLE)[0]:
             # no byte is lost where the walk ends, so its last page is overwritten; drop the entries that reach into it
             whole = whole[whole <= page_begin(int(whole[-1]), pages.first - offset)]
-        if len(whole) > 2 * UNSURE_OF_ANY:
+        if len(whole) > 2 * UNTRUSTED_OF_ANY:
             yield whole
 
 
@@ -332,7 +333,7 @@ def _backwards(
     following: NDArray[np.int64],
     low: int,
     high: int,
-    unsure: int,
+    untrusted: int,
 ) -> tuple[NDArray[np.int64], int]:
     """Return the longest walk from a lost page to a marker.
 
@@ -342,7 +343,7 @@ def _backwards(
         following: the end of the entry that begins at each byte.
         low: offset at which the lost page ends.
         high: offset that the marker gives.
-        unsure: number of the walk's first entries that are never certain.
+        untrusted: number of the walk's first entries that are never certain.
     """
     arrives, steps = _walked(following, low, high)
     begins = low + np.flatnonzero(arrives[: min(FIRST_WHOLE, high - low)])
@@ -354,7 +355,7 @@ def _backwards(
     while (place := int(following[walk[-1]])) != high:
         walk.append(place)
     numbers = {place: number for number, place in enumerate(walk)}
-    certain = unsure
+    certain = untrusted
     for leaf in leaves.tolist():
         place, own = leaf, 0
         while place != high and place not in numbers:

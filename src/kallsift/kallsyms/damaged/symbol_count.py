@@ -12,7 +12,7 @@ import numpy as np
 
 from kallsift.kallsyms.damaged.address_table import aligned_up, table_alignment
 from kallsift.kallsyms.damaged.page_map import Pages
-from kallsift.kallsyms.format.address_table import BEHIND_INDEX, ENCODINGS
+from kallsift.kallsyms.format.address_table import BEHIND_INDEX, ENCODINGS, Base
 from kallsift.kallsyms.format.seqs_of_names import may_be_permuted
 from kallsift.kallsyms.format.token_table import INDEX_SIZE, TokenTable
 from kallsift.memory.memory import BytesSegment
@@ -59,7 +59,7 @@ def array_counts(
         low = int(known[-1]) + 1 if len(known) else 0
         tried = np.arange(max(counts.start, low), min(counts.stop, high + 1))[::-1]
         ends = first + tried * BEHIND_INDEX
-        if encoding.anchor == "relative_base":
+        if encoding.base is Base.RELATIVE_BASE:
             alignment = max(table_alignment(segment, tokens, names, word_size), word_size)
             ends = aligned_up(segment.start, ends, alignment) + word_size
         yield from tried[may_be_permuted(data, pages, ends, tried)][:MOST].tolist()

@@ -149,8 +149,8 @@ def _as_indexed(
     known = pages.intact(places, ends)
     zeros_before = np.concatenate(([0], np.cumsum(strings == 0)))
     fits = (zeros_before[starts[1:]] - zeros_before[starts[:-1]] == 1) & (strings[starts[1:] - 1] == 0)
-    strange = np.concatenate(([0], np.cumsum((strings != 0) & ((strings <= ord(" ")) | (strings == 0x7F)))))
-    fits &= strange[starts[1:]] == strange[starts[:-1]]
+    unprintable = np.concatenate(([0], np.cumsum((strings != 0) & ((strings <= ord(" ")) | (strings == 0x7F)))))
+    fits &= unprintable[starts[1:]] == unprintable[starts[:-1]]
     # a token of one character is that of its own code
     fits &= (np.diff(starts) != 2) | (strings[starts[:-1]] == np.arange(CODES))
     for ends_at in (places, ends - 1):
@@ -184,8 +184,8 @@ def cut_token_tables(segment: BytesSegment, digits: int) -> Iterator[TokenTable]
     start = int(before[0]) + 1 if len(before) > FIRST_DIGIT else 0
     # the bytes before the table need not end with a zero, but hardly end with characters of names
     strings = data[start:origin]
-    strange = np.flatnonzero((strings != 0) & ((strings <= ord(" ")) | (strings >= 0x7F)))
-    start += int(strange[-1]) + 1 if len(strange) else 0
+    unprintable = np.flatnonzero((strings != 0) & ((strings <= ord(" ")) | (strings >= 0x7F)))
+    start += int(unprintable[-1]) + 1 if len(unprintable) else 0
     start += -(segment.start + low + start) % ALIGNMENT
     strings = data[start : int(after[-1]) + 1]
     ends = np.flatnonzero(strings == 0) + 1

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.damaged.overwritten_pages import pages_out_of_order
 from kallsift.kallsyms.damaged.page_map import PAGE, Pages, page_begin, pages_in_segment
-from kallsift.kallsyms.damaged.stream_walk import FIRST_WHOLE, UNSURE_OF_ANY, Entries, following_entries, longest_walk
+from kallsift.kallsyms.damaged.stream_walk import (
+    FIRST_WHOLE,
+    UNTRUSTED_OF_ANY,
+    Entries,
+    following_entries,
+    longest_walk,
+)
 from kallsift.kallsyms.format.seqs_of_names import CUTS, Ranks
 
 
@@ -42,7 +48,7 @@ def proven_entries(
     following = following_entries(region, blank, offset, letters, two_byte_lengths)
     walks = (
         walk + offset
-        for low, high in _doubtful_runs(blank.lost | entries.pages, blank.first - offset, len(region))
+        for low, high in _unverified_runs(blank.lost | entries.pages, blank.first - offset, len(region))
         for walk in _walks(following, low, high, blank.first - offset)
     )
     return replace(
@@ -53,7 +59,7 @@ def proven_entries(
     )
 
 
-def _doubtful_runs(settled: NDArray[np.bool_], first: int, size: int) -> Iterator[tuple[int, int]]:
+def _unverified_runs(settled: NDArray[np.bool_], first: int, size: int) -> Iterator[tuple[int, int]]:
     """Yield start and end of runs of pages that are not settled.
 
     Both are relative to the stream.
@@ -75,7 +81,7 @@ def _walks(following: NDArray[np.int64], low: int, high: int, first: int) -> Ite
         if not whole:
             # entries that reach into that page are dropped as well
             walk = walk[walk <= page]
-        if len(walk) > 2 * UNSURE_OF_ANY:
+        if len(walk) > 2 * UNTRUSTED_OF_ANY:
             yield walk
         # the walk may have entered that page from an overwritten one, so the page is tried again from its start
         low = high if whole else page if low < page else page + PAGE
@@ -95,7 +101,7 @@ def halves(walk: NDArray[np.int64], start: int) -> tuple[NDArray[np.int64], ...]
         return ()
     cut = int(np.searchsorted(pages, (int(pages[0]) + int(pages[-1]) + 1) // 2))
     parts = walk[: cut + int((int(walk[cut]) + start) % PAGE == 0)], walk[cut:]
-    return tuple(part for part in parts if 2 * UNSURE_OF_ANY < len(part) < len(walk))
+    return tuple(part for part in parts if 2 * UNTRUSTED_OF_ANY < len(part) < len(walk))
 
 
 def ranks_in_order(ranks: Ranks, names: Sequence[bytes], start: int) -> Ranks:
@@ -111,7 +117,7 @@ def ranks_in_order(ranks: Ranks, names: Sequence[bytes], start: int) -> Ranks:
     pages = pages_in_segment(start, ranks.offset + np.arange(len(known), dtype=np.int64) * ranks.entry_size)
     there = [names[index] for index in ranks.order[known].tolist()]
     text = b"\0".join(there)
-    foreign: NDArray[np.int64] | None = None
+    overwritten: NDArray[np.int64] | None = None
     for mark in CUTS:
         if mark and mark not in text:
             continue
@@ -121,8 +127,8 @@ def ranks_in_order(ranks: Ranks, names: Sequence[bytes], start: int) -> Ranks:
         numbers = np.zeros(len(known), np.int64)
         numbers[known] = [number[name] for name in own]
         found = pages_out_of_order(numbers, known, pages)
-        if foreign is None or len(found) < len(foreign):
-            foreign = found
+        if overwritten is None or len(found) < len(overwritten):
+            overwritten = found
         if not len(found):
             break
-    return ranks if foreign is None else ranks.without(np.isin(pages, foreign))
+    return ranks if overwritten is None else ranks.without(np.isin(pages, overwritten))

@@ -69,14 +69,14 @@ def suspected_pages(
     """
     whole = {first // GROUP for first, _ in groups}
     ends = {number: markers[number + 1] for number in markers if number not in whole and number + 1 in markers}
-    doubted = np.zeros(len(pages.lost), np.bool_)
+    untrusted = np.zeros(len(pages.lost), np.bool_)
     for number, end in (broken | ends).items():
         value = markers[number]
         first, last = pages.number(np.array([value, max(value, end - 1)]) + offset)
         own = slice(first, last + 1)
         if pages.lost[own].any():
             continue
-        doubted[own] = True
+        untrusted[own] = True
         if proving[own].all():
             proving[own] = False
-    return np.flatnonzero(doubted & ~proving)
+    return np.flatnonzero(untrusted & ~proving)

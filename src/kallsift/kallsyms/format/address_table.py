@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,14 @@ ALIASES = 1 << 12
 _SIGN = np.uint32(1 << 31)
 
 
+class Base(Enum):
+    """The address that entries are relative to."""
+
+    NONE = "nothing"
+    RELATIVE_BASE = "relative_base"
+    SELF = "the entry itself"
+
+
 @dataclass(frozen=True)
 class Encoding:
     """One way of storing addresses.
@@ -55,15 +64,15 @@ class Encoding:
     Attributes:
         name: name that is shown to users.
         entry_size: bytes of an entry; 0 stands for the word size.
-        anchor: what an entry is relative to: ``"nothing"``, ``"relative_base"`` or ``"place"`` (its own address).
+        base: what an entry is relative to.
         key: maps raw words (shape (n,)) to numbers that never fall in a true array, shape (n,).
-        typical: tells, of words whose steps all fit, whether they can be of this encoding and of no other.
-        decode: maps raw words and the anchor's address to addresses modulo 2^64, shape (n,), uint64.
+        is_distinctive: tells, of words whose steps all fit, whether they can be of this encoding and of no other.
+        decode: maps raw words and the address of the base to addresses modulo 2^64, shape (n,), uint64.
     """
 
     name: str
     entry_size: int
-    anchor: str
+    base: Base
     key: Callable[[Words], Words | NDArray[np.int64]]
     is_distinctive: Callable[[Words], bool]
     decode: Callable[[Words, int], NDArray[np.uint64]]
@@ -123,7 +132,7 @@ ENCODINGS = (
     Encoding(  # 7.0 and later
         name="self-relative",
         entry_size=4,
-        anchor="place",
+        base=Base.SELF,
         key=_self_relative_key,
         is_distinctive=_has_aliases,
         decode=_self_relative_decode,
@@ -131,7 +140,7 @@ ENCODINGS = (
     Encoding(  # 4.6 to 6.14 without KALLSYMS_ABSOLUTE_PERCPU, 6.15 to 6.19 everywhere
         name="offset from relative_base",
         entry_size=4,
-        anchor="relative_base",
+        base=Base.RELATIVE_BASE,
         key=lambda words: words,
         is_distinctive=_grows,
         decode=lambda words, base: np.uint64(base) + words.astype(np.uint64),
@@ -139,7 +148,7 @@ ENCODINGS = (
     Encoding(  # 4.6 to 6.14, KALLSYMS_ABSOLUTE_PERCPU (x86-64 SMP)
         name="signed offset from relative_base, per-CPU absolute",
         entry_size=4,
-        anchor="relative_base",
+        base=Base.RELATIVE_BASE,
         key=_percpu_key,
         is_distinctive=lambda words: bool((words >= _SIGN).any()) and not bool(_rises(words).all()),
         decode=_percpu_decode,
@@ -147,7 +156,7 @@ ENCODINGS = (
     Encoding(  # up to 4.5, and up to 6.10 without KALLSYMS_BASE_RELATIVE
         name="absolute",
         entry_size=0,
-        anchor="nothing",
+        base=Base.NONE,
         key=lambda words: words,
         is_distinctive=_grows,
         decode=lambda words, _: words.astype(np.uint64),
@@ -182,7 +191,7 @@ class AddressArray:
     @property
     def needs_base(self) -> bool:
         """Whether the array needs a base that is unknown."""
-        return self.encoding.anchor == "relative_base" and self.relative_base is None
+        return self.encoding.base is Base.RELATIVE_BASE and self.relative_base is None
 
     def addresses(self, place: int) -> NDArray[np.uint64]:
         """Return the symbols' addresses, shape (n,), uint64.
@@ -190,8 +199,8 @@ class AddressArray:
         Args:
             place: address of the array itself, in the address space of the result; only self-relative words need it.
         """
-        anchor = place if self.encoding.anchor == "place" else self.relative_base or 0
-        return self.encoding.decode(self.words, anchor)
+        base = place if self.encoding.base is Base.SELF else self.relative_base or 0
+        return self.encoding.decode(self.words, base)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +243,7 @@ def find_runs(
         raw = np.frombuffer(data[low : low + (high - low) // size * size].tobytes(), f"{byte_order}u{size}")
         words = raw.astype(raw.dtype.newbyteorder("="))
         fits = encoding.order(words)
-        if encoding.anchor == "place":
+        if encoding.base is Base.SELF:
             # no symbol lies in the array itself
             fits &= (words[1:] != 0) & (words[:-1] != 0)
         breaks = np.concatenate(([-1], np.flatnonzero(~fits), [len(words) - 1]))
@@ -260,14 +269,14 @@ def find_arrays(
     low = max(0, low)
     for run in find_runs(data, low, high, word_size, byte_order, count):
         # up to 6.19 a table starts at a multiple of the word size, since 7.0 at a multiple of four
-        stride = 1 if run.encoding.anchor == "place" else word_size // run.words.itemsize
+        stride = 1 if run.encoding.base is Base.SELF else word_size // run.words.itemsize
         first = -((run.offset - low) // run.words.itemsize) % stride
         places = range(first, len(run.words) - count + 1, stride)
         for index in dict.fromkeys([*places[:MAX_PLACES], *places[-MAX_PLACES:]]):
             array = run.array(index, count)
             if not run.encoding.is_distinctive(array.words):
                 continue
-            if run.encoding.anchor == "relative_base":
+            if run.encoding.base is Base.RELATIVE_BASE:
                 yield from _with_base(data, array, words, table_starts)
             else:
                 yield array
@@ -348,7 +357,7 @@ def with_bases(
         words: as for `find_arrays`.
         table_starts: as for `find_arrays`.
     """
-    if array.encoding.anchor != "relative_base":
+    if array.encoding.base is not Base.RELATIVE_BASE:
         yield array
         return
     word_size, byte_order = words

@@ -38,7 +38,7 @@ class Merges:
         rank: shape (256,), int16; 0 for characters; a pair that was merged later has a higher rank.
         merged: shape (256, 256), int16; the rank of the code that a pair of codes became; 0 for none.
         empty: shape (256,), bool; codes without a token, which no name uses.
-        strange: codes whose token is no pair of earlier ones.
+        inconsistent: codes whose token is no pair of earlier ones.
     """
 
     left: NDArray[np.int16]
@@ -46,7 +46,7 @@ class Merges:
     rank: NDArray[np.int16]
     merged: NDArray[np.int16]
     empty: NDArray[np.bool_]
-    strange: tuple[int, ...]
+    inconsistent: tuple[int, ...]
 
 
 def compression_check(data: NDArray[np.uint8], names: Names, tokens: TokenTable) -> Check:
@@ -60,18 +60,17 @@ def compression_check(data: NDArray[np.uint8], names: Names, tokens: TokenTable)
     if not tokens.stored or tokens.known is not None:
         return Check(CheckId.NAME_CODES, Outcome.ABSENT, "the names are not compressed, or not all tokens are known")
     merges = token_merges(tokens)
-    made = int(np.count_nonzero(merges.rank)) + len(merges.strange)
+    made = int(np.count_nonzero(merges.rank)) + len(merges.inconsistent)
     places = _broken_pairs(data, names, canonical_pairs(merges))
     allowed = max(MIN_EXCEPTIONS, MAX_EXCEPTIONS * int(names.lengths.sum()))
-    if len(places) > allowed or len(merges.strange) > max(MIN_EXCEPTIONS, made // 4):
+    if len(places) > allowed or len(merges.inconsistent) > max(MIN_EXCEPTIONS, made // 4):
         return Check(
             CheckId.NAME_CODES, Outcome.ABSENT, "the names are compressed by another rule (normal up to 2.6.13)"
         )
-    if merges.strange:
-        first = bytes(tokens.strings[tokens.starts[merges.strange[0]] : tokens.starts[merges.strange[0] + 1] - 1])
-        detail = (
-            f"{len(merges.strange)} of {made} tokens are no pairs of others, the first is {first.decode('latin-1')!r}"
-        )
+    if merges.inconsistent:
+        code, count = merges.inconsistent[0], len(merges.inconsistent)
+        first = bytes(tokens.strings[tokens.starts[code] : tokens.starts[code + 1] - 1]).decode("latin-1")
+        detail = f"{count} of {made} tokens are no pairs of others, the first is {first!r}"
         return Check.that(CheckId.NAME_CODES, False, detail, is_quoted=True)
     if len(places):
         indices = np.unique(np.searchsorted(names.starts, places, "right") - 1)
@@ -88,20 +87,20 @@ def token_merges(tokens: TokenTable) -> Merges:
     left = np.arange(CODES, dtype=np.int16)
     right, rank, merged = left.copy(), np.zeros(CODES, np.int16), np.zeros((CODES, CODES), np.int16)
     pairs: dict[tuple[int, int], int] = {}
-    strange: list[int] = []
+    inconsistent: list[int] = []
     for code in range(CODES - 1, -1, -1):
         string = strings[code]
         if not string or string == bytes([code]):
             continue
         parts = _encoded(string, pairs)
         if len(parts) != 2 or any(strings[character] != bytes([character]) for character in string):
-            strange.append(code)
+            inconsistent.append(code)
             continue
         first, second = parts
         pairs[first, second] = code
         left[code], right[code], rank[code] = first, second, CODES - code
         merged[first, second] = CODES - code
-    return Merges(left, right, rank, merged, tokens.lengths == 0, tuple(strange))
+    return Merges(left, right, rank, merged, tokens.lengths == 0, tuple(inconsistent))
 
 
 def _encoded(string: bytes, pairs: dict[tuple[int, int], int]) -> list[int]:

@@ -192,14 +192,14 @@ class Ranks:
         entry_size: bytes of an entry, 3 or 4.
         order: shape (n,), int64; ``order[r]`` is the index of the r-th symbol by name, -1 where it is lost.
         rank: shape (n,), int64; the rank of each symbol, -1 where it is lost.
-        strange: number of entries on pages that are not blank which cannot be right.
+        inconsistent: number of entries on pages that are not blank which cannot be right.
     """
 
     offset: int
     entry_size: int
     order: NDArray[np.int64]
     rank: NDArray[np.int64]
-    strange: int
+    inconsistent: int
 
     @property
     def known(self) -> int:
@@ -252,10 +252,10 @@ def ranks_at(
     intact = pages.intact(places, places + entry_size)
     number = pages.number(places)
     # a page that was overwritten has entries that are too high
-    foreign = np.zeros(len(pages.lost), np.bool_)
-    foreign[number[intact & (order >= count)]] = True
-    strange = intact & foreign[number]
-    intact &= ~strange
+    overwritten = np.zeros(len(pages.lost), np.bool_)
+    overwritten[number[intact & (order >= count)]] = True
+    inconsistent = intact & overwritten[number]
+    intact &= ~inconsistent
     if np.count_nonzero(intact) < max(SAMPLED, count // 8):
         return None
     order = np.where(intact, order, -1)
@@ -272,7 +272,7 @@ def ranks_at(
     there = np.flatnonzero(order >= 0)
     rank[order[there]] = there
     twice = int(np.count_nonzero(times > 1))
-    return Ranks(offset, entry_size, order, rank, int(np.count_nonzero(strange)) + twice)
+    return Ranks(offset, entry_size, order, rank, int(np.count_nonzero(inconsistent)) + twice)
 
 
 def may_be_permuted(

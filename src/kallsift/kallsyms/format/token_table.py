@@ -158,9 +158,9 @@ def _counted_strings(segment: BytesSegment, digits: int) -> tuple[int, int] | No
     start = int(before[0]) + 1 if len(before) > FIRST_DIGIT else 0
     # the bytes before the table need not end with a zero, but hardly end with characters of names
     strings = data[start : int(after[-1]) + 1]
-    strange = np.flatnonzero((strings != 0) & ((strings <= ord(" ")) | (strings >= 0x7F)))
-    if len(strange) and int(strange[-1]) < origin - start:
-        start += int(strange[-1]) + 1
+    unprintable = np.flatnonzero((strings != 0) & ((strings <= ord(" ")) | (strings >= 0x7F)))
+    if len(unprintable) and int(unprintable[-1]) < origin - start:
+        start += int(unprintable[-1]) + 1
     start += -(segment.start + low + start) % ALIGNMENT
     if np.count_nonzero(data[start : int(after[-1]) + 1] == 0) != CODES:
         return None

@@ -74,10 +74,10 @@ def start_finding(memory: Memory, placement: Placement, names: Names, confirmed:
         return Finding.none(CheckId.FUNCTION_STARTS, len(symbols), "the kernel's code is not there as a whole")
     targets, calls = call_targets(architecture, code, placement.words.byte_order, start)
     offsets = (symbols.addresses[first:last] - np.uint64(start)).astype(np.int64)
-    sure = targets[calls >= MIN_CALLS]
-    place = np.searchsorted(offsets, sure)
-    listed = offsets[np.minimum(place, len(offsets) - 1)] == sure if len(offsets) else np.zeros(len(sure), np.bool_)
-    if len(sure) < MIN_TARGETS or np.count_nonzero(~listed) > MAX_EXCEPTIONS * len(sure):
+    starts = targets[calls >= MIN_CALLS]
+    place = np.searchsorted(offsets, starts)
+    listed = offsets[np.minimum(place, len(offsets) - 1)] == starts if len(offsets) else np.zeros(len(starts), np.bool_)
+    if len(starts) < MIN_TARGETS or np.count_nonzero(~listed) > MAX_EXCEPTIONS * len(starts):
         return Finding.none(
             CheckId.FUNCTION_STARTS, len(symbols), "the kernel's code does not call what its symbols name"
         )
@@ -86,9 +86,11 @@ def start_finding(memory: Memory, placement: Placement, names: Names, confirmed:
     )
     functions = traced.with_others(unwound)
     called = nothing.copy()
-    called[first:last] = is_in_ascending(offsets, sure) | is_in_ascending(offsets, functions.named)
+    called[first:last] = is_in_ascending(offsets, starts) | is_in_ascending(offsets, functions.named)
     # where a list has a function, one call is enough
-    missing = distinct(np.concatenate((sure[~listed], functions.unnamed[is_in_ascending(functions.unnamed, targets)])))
+    missing = distinct(
+        np.concatenate((starts[~listed], functions.unnamed[is_in_ascending(functions.unnamed, targets)]))
+    )
     known = distinct(np.concatenate((targets, functions.named)))
     details = [
         (first + index, f"{_name(names, first + index)} is called at {start + target:#x}")

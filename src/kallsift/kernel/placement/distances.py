@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kallsift.arrays import distinct, is_in
 from kallsift.kallsyms.evidence import Check, CheckId
+from kallsift.kallsyms.format.address_table import Base
 from kallsift.kallsyms.recovered_tables import Tables
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.placement.distance_checks import beginnings
@@ -178,7 +179,7 @@ def unplaced_symbols(tables: Tables, array_virtual: int = 0) -> SymbolTable:
 
 def is_self_relative(tables: Tables) -> bool:
     """Return whether all addresses move with the location of the tables, as since 7.0."""
-    return tables.array.encoding.anchor == "place"
+    return tables.array.encoding.base is Base.SELF
 
 
 def landmark_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate]:

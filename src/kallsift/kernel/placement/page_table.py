@@ -136,18 +136,20 @@ def _with_attributes(memory: Memory, placement: Placement, mapping: Mapping) -> 
     """
     if not isinstance(mapping, PagingMode):
         return mapping, ()
-    told = []
+    notes: list[str] = []
     if mapping.attribute_bits:
         bit = mapping.attribute_bits.bit_length() - 1
-        told.append(f"bit {bit} is set in all entries of the kernel's half: it marks encrypted memory (AMD SME or SEV)")
+        notes.append(
+            f"bit {bit} is set in all entries of the kernel's half: it marks encrypted memory (AMD SME or SEV)"
+        )
     variables = placement.symbols.all(SHARED_MASKS.get(mapping.architecture, ""))[:1]
     places = np.array([placement.physical(symbol.address) for symbol in variables], np.uint64)
     for value in memory.words(places, placement.words.dtype)[0].tolist():
         if is_shared_bit(value, memory.segments[-1].end) and not mapping.attribute_bits & value:
             mapping = mapping.with_attributes(value)
-            told.append(f"bit {value.bit_length() - 1} marks memory shared with the host, as {variables[0].name} says")
+            notes.append(f"bit {value.bit_length() - 1} marks memory shared with the host, as {variables[0].name} says")
     return mapping, tuple(
-        Check.that(CheckId.ATTRIBUTE_BITS, True, f"{line}, and is no part of addresses") for line in told
+        Check.that(CheckId.ATTRIBUTE_BITS, True, f"{line}, and is no part of addresses") for line in notes
     )
 
 

@@ -88,11 +88,11 @@ def code_ranges(symbols: SymbolTable, distance: int, words: Words) -> list[tuple
     return [(low - distance & words.mask, high - low) for low, high in known if high > low]
 
 
-def is_near(addresses: NDArray[np.uint64], words: Words, anchor: int) -> NDArray[np.bool_]:
-    """Tell which addresses can belong to the image that ``anchor`` is in.
+def is_near(addresses: NDArray[np.uint64], words: Words, inside: int) -> NDArray[np.bool_]:
+    """Tell which addresses can belong to the image that an address is in.
 
     Others are absolute values or offsets into the per-CPU area. Or they are objects that a kernel allocates: these
     point at themselves too, through the direct map, far from the image's addresses.
     """
-    low = np.uint64(anchor - BEFORE & words.mask)
+    low = np.uint64(inside - BEFORE & words.mask)
     return np.asarray(words.wrap(addresses - low) < np.uint64(BEFORE + AFTER))

@@ -115,7 +115,7 @@ def _entries(ram: BytesSegment, low: int, high: int) -> np.ndarray[tuple[int], n
     return np.ascontiguousarray(data).view(ENTRY)
 
 
-def _in_order(entries: np.ndarray[tuple[int], np.dtype[np.void]], step: int, anchor: np.void) -> int:
+def _in_order(entries: np.ndarray[tuple[int], np.dtype[np.void]], step: int, known: np.void) -> int:
     """Return the number of entries that continue a table up (1) or down (-1).
 
     They must be in order, not empty, and of known types.
@@ -123,7 +123,7 @@ def _in_order(entries: np.ndarray[tuple[int], np.dtype[np.void]], step: int, anc
     limit = np.uint64(MAX_ADDRESS)
     sane = (entries["start"] < limit) & (entries["size"] != 0) & (entries["size"] <= limit)
     sane &= ((entries["type"] > 0) & (entries["type"] <= MAX_TYPE)) | (entries["type"] == SOFT_RESERVED)
-    run = np.append(np.array([anchor], ENTRY), entries)
+    run = np.append(np.array([known], ENTRY), entries)
     ends = run["start"] + run["size"]
     apart = ends[:-1] <= run["start"][1:] if step > 0 else ends[1:] <= run["start"][:-1]
     wrong = np.flatnonzero(~(sane & apart))

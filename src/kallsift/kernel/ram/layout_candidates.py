@@ -34,14 +34,14 @@ class Arrangement(NamedTuple):
         check: the check for the evidence of a kernel that is proven there.
         pieces: the parts of the file.
         memory: the memory in this layout.
-        told: whether the parts come from the memory itself, rather than from known machines.
+        is_from_memory: whether the parts come from the memory itself, rather than from known machines.
         name: virtual address of the text `NAME` if a kernel's resources give the parts; None otherwise.
     """
 
     check: Check
     pieces: tuple[Piece, ...]
     memory: Memory
-    told: bool = False
+    is_from_memory: bool = False
     name: int | None = None
 
     def address(self, offset: int) -> int:
@@ -81,7 +81,7 @@ def arrangements(memory: Memory) -> Iterator[Arrangement]:
         if len(ranges.pieces) > 1:
             check, what = (CheckId.HOLE, "its hole") if ranges.hole else (CheckId.RANGES, "what is between its ranges")
             detail = f"the file has the RAM without {what}{lost}; {ranges.teller} have"
-            yield _arranged(memory, ram, ranges.pieces, check, detail)._replace(told=True, name=ranges.name)
+            yield _arranged(memory, ram, ranges.pieces, check, detail)._replace(is_from_memory=True, name=ranges.name)
     tried = set()
     for layout in LAYOUTS:
         pieces = layout.pieces(ram.size)

@@ -75,7 +75,7 @@ def best_in(
     return image if image and image.proven else kernel
 
 
-def doubted(kernel: Kernel, memory: Memory, is_copy: bool = False) -> Kernel:
+def unverified(kernel: Kernel, memory: Memory, is_copy: bool = False) -> Kernel:
     """Add to an image's evidence that it may be a copy in a machine's memory.
 
     Nothing is added if ``memory`` cannot be a machine's.

@@ -41,8 +41,8 @@ def damaged_at(
 
     attempt.budget = WorkBudget(MAX_FALLBACK_COST, MAX_FALLBACK_COST)
     # of a table that is partly lost the begin may be missing, but then its index is not
-    anchor = tokens.offset if tokens.index_offset is None else tokens.index_offset
-    whole = memory.around(near.start + anchor, WITHIN, WITHIN)
+    middle = tokens.offset if tokens.index_offset is None else tokens.index_offset
+    whole = memory.around(near.start + middle, WITHIN, WITHIN)
     there = moved(tokens, near.start - whole.start)
     kernel = _best_read(memory, whole, there, attempt, recover_damaged, shared)
     if kernel is None and tokens.known is None:

@@ -56,12 +56,12 @@ class Ranking:
         others = [other for width, (_, other) in self._best.items() if width != size]
         if _has_known_words(kernel) or not any(other.proven >= kernel.proven for other in others):
             return kernel
-        told = (
+        choice = (
             f"--word-size {8 * size} was given"
             if self._given
             else f"give --word-size {8 * others[0].symbols.word_size}"
         )
-        detail = f"nothing tells words of {8 * size} bits from words of {8 * others[0].symbols.word_size}; {told}"
+        detail = f"nothing tells words of {8 * size} bits from words of {8 * others[0].symbols.word_size}; {choice}"
         return replace(kernel, evidence=(*kernel.evidence, Check.that(CheckId.WORD_SIZE, False, detail)))
 
 

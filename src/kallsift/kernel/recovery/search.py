@@ -139,7 +139,7 @@ class _KernelSearch:
         search: search for token tables.
         harder: token tables that the usual solver led to no kernel.
         images: searches of image files around such token tables, by address and byte order of the token table.
-        told: ways to lay out the memory that something in it tells.
+        layouts: ways to lay out the memory that something in it tells.
         hosted: true if a running kernel was found.
         found: true if any kernel was found.
         is_proven: true if a proven kernel was found.
@@ -155,7 +155,7 @@ class _KernelSearch:
     search: TokenSearch = field(init=False)
     harder: list[_Harder] = field(default_factory=list)
     images: dict[tuple[int, str], list[_KernelSearch]] = field(default_factory=dict)
-    told: list[Arrangement] = field(default_factory=list)
+    layouts: list[Arrangement] = field(default_factory=list)
     hosted: bool = False
     found: bool = False
     is_proven: bool = False
@@ -199,7 +199,7 @@ class _KernelSearch:
         if bare or self.harder:
             yield from self._noted(self._bare(bare))
         ways = arrangements(memory) if unmapped or self.harder else ()
-        self.told = [way for way in ways if way.told]
+        self.layouts = [way for way in ways if way.is_from_memory]
         for near, tokens, kernel in unmapped:
             if not budget.take("kernels that may lie elsewhere", cost_in(memory, LAYOUT_COST)):
                 yield kernel
@@ -210,8 +210,8 @@ class _KernelSearch:
                 or kernel
             )
         # what lies behind a gap that is no multiple of pages is not even placed, unless something says how large it is
-        for each in tuple(self.harder if self.told else ()):
-            if kernel := laid_out(self.told, *each[:2], shared):
+        for each in tuple(self.harder if self.layouts else ()):
+            if kernel := laid_out(self.layouts, *each[:2], shared):
                 self.found = True
                 self.harder.remove(each)
                 yield kernel
@@ -285,11 +285,11 @@ class _KernelSearch:
 
     def _where_it_belongs(self, image: Kernel, near: BytesSegment, tokens: TokenTable) -> Kernel:
         """Return the kernel of an image in a file in memory with its true addresses, if it ran there."""
-        from kallsift.kernel.recovery.bare_image import doubted
+        from kallsift.kernel.recovery.bare_image import unverified
 
         # what ran is no file: it may be RAM of which firmware tells where it belongs
-        ways = self.told if as_built(image).state is State.STALE else []
-        return laid_out(ways, near, tokens, self.shared) or doubted(image, self.memory)
+        ways = self.layouts if as_built(image).state is State.STALE else []
+        return laid_out(ways, near, tokens, self.shared) or unverified(image, self.memory)
 
     def _bare(self, bare: list[tuple[BytesSegment, TokenTable, Kernel]]) -> Iterator[Kernel]:
         """Yield kernels that lie in a file as they were built, at any offset.
@@ -298,7 +298,7 @@ class _KernelSearch:
             bare: token tables with what was made of them: kernels of image files that are not proven.
         """
         from kallsift.image.embedded import bare_headers
-        from kallsift.kernel.recovery.bare_image import doubted, flat_image, without_headers
+        from kallsift.kernel.recovery.bare_image import flat_image, unverified, without_headers
 
         memory = self.memory
         # an image in the memory of a kernel that runs is but a copy
@@ -311,13 +311,13 @@ class _KernelSearch:
             headers = bare_headers(segment, places, self.budget)
         for near, tokens, kernel in bare:
             image = self._in_file(flat, near.start + tokens.offset, tokens, headers)
-            yield doubted(image, memory) if image and (image.proven or memory.is_headerless) else kernel
+            yield unverified(image, memory) if image and (image.proven or memory.is_headerless) else kernel
         for each in tuple(self.harder):
             near, tokens, _ = each
             if image := self._in_file(flat, near.start + tokens.offset, tokens, headers):
                 self.harder.remove(each)
-                if not self.told and as_built(image).state is State.STALE:
-                    self.told = [way for way in arrangements(memory) if way.told]
+                if not self.layouts and as_built(image).state is State.STALE:
+                    self.layouts = [way for way in arrangements(memory) if way.is_from_memory]
                 yield self._where_it_belongs(image, near, tokens)
         if self.harder and (unheaded := without_headers(memory)) is not None:
             kernels = [kernel for kernel in _KernelSearch(unheaded, [], self.budget).kernels() if kernel.proven]
@@ -349,11 +349,11 @@ class _KernelSearch:
     def _packed(self) -> Iterator[Kernel]:
         """Yield kernels that lie compressed in a source, as in firmware or a flash chip."""
         from kallsift.image.unpack import payloads
-        from kallsift.kernel.recovery.bare_image import doubted, holds_other_banner
+        from kallsift.kernel.recovery.bare_image import holds_other_banner, unverified
 
         for inner in payloads(self.memory, self.budget):
             for kernel in _KernelSearch(inner, self.failed, self.budget).kernels():
-                yield doubted(kernel, self.memory, holds_other_banner(self.memory, inner))
+                yield unverified(kernel, self.memory, holds_other_banner(self.memory, inner))
 
 
 def _extent(memory: Memory, kernel: Kernel) -> Iterator[range]:

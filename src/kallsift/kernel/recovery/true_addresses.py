@@ -42,7 +42,7 @@ def with_all_ram(memory: Memory, kernel: Kernel) -> Kernel:
     if kernel.memory is not memory or not kernel.proven or not may_lack_hole(kernel):
         return kernel
     table = next((table for table in kernel.tables if table.name == "token_table"), None)
-    ways = [way for way in arrangements(memory) if way.told] if table is not None else []
+    ways = [way for way in arrangements(memory) if way.is_from_memory] if table is not None else []
     for near, tokens in tables_at(memory, table.physical) if ways and table is not None else ():
         if found := laid_out(ways, near, tokens, SharedWork()):
             return found

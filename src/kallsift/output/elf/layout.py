@@ -176,12 +176,12 @@ def _image(kernel: Kernel, kinds: NDArray[np.uint8]) -> tuple[int, int]:
     Raises:
         KallsiftError: if no symbol lies near the tables, or the image would be too large.
     """
-    told = kernel.symbols.addresses
+    listed = kernel.symbols.addresses
     if (kinds != UNTOLD).any():  # kernels up to 2.6.9 have no letters
-        told = told[kinds != UNTOLD]
+        listed = listed[kinds != UNTOLD]
     low = min((int(table.virtual) for table in kernel.tables), default=0)
     high = max((table.virtual + table.size for table in kernel.tables), default=0)
-    near = told[(told >= np.uint64(max(0, low - REACH))) & (told <= np.uint64(min(WORD, high + REACH)))]
+    near = listed[(listed >= np.uint64(max(0, low - REACH))) & (listed <= np.uint64(min(WORD, high + REACH)))]
     if not len(near):
         raise KallsiftError("no symbol lies near the kernel's tables, so its image cannot be told; use 'symbols'")
     firsts = [_first(kernel, (name,), max(0, low - REACH), low) for name in ("_start", "_text", "_stext")]

@@ -64,7 +64,7 @@ class ElfFile:
 
     Attributes:
         chunks: its bytes, in order, in pieces of bounded size.
-        remarks: missing or doubtful parts of it, one line each.
+        remarks: missing or unverified parts of it, one line each.
         complete: whether the source holds all of the image that was not zero at the start, and all names are known.
     """
 

@@ -157,10 +157,10 @@ def _with_unknown_names(
 
 def _with_known_types(characters: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the characters with ``?`` at places without an ASCII letter."""
-    strange = (characters[places] | np.uint8(0x20)) - np.uint8(ord("a")) >= 26
-    if strange.any():
+    is_no_letter = (characters[places] | np.uint8(0x20)) - np.uint8(ord("a")) >= 26
+    if is_no_letter.any():
         characters = characters.copy()
-        characters[places[strange]] = ord("?")
+        characters[places[is_no_letter]] = ord("?")
     return characters
 
 

@@ -205,8 +205,8 @@ def _agrees(head: np.void, sub: np.void, size: int) -> bool:
         size = (1 + int(head["sub_header_blocks"])) * block
     for name, since in (("vmcoreinfo", VMCOREINFO_SINCE), ("notes", NOTES_SINCE)):
         start, length = int(sub[name]), int(sub[f"{name}_size"])
-        told = length or (start and version < PAGES_SINCE)
-        if version >= since and told and not (length and block < start and start + length <= size):
+        is_used = length or (start and version < PAGES_SINCE)
+        if version >= since and is_used and not (length and block < start and start + length <= size):
             return False
     return version < SPLIT_SINCE or int(sub["split"]) in (0, 1)
 

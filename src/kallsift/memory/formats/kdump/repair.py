@@ -81,9 +81,9 @@ def repaired(content: Content, header: Header | None) -> tuple[Content, Header, 
         remarks: list[str] = []
         content = without_missing_blocks(content, header, remarks)
         return content, header, remarks
-    told = header or main_header(content)
+    known = header or main_header(content)
     for table in _tables(content):
-        if (found := _header(content, table, told)) is None:
+        if (found := _header(content, table, known)) is None:
             continue
         remarks = ["the kdump's header is damaged: what it says is taken from its bitmaps and page descriptors"]
         if table.missing:
