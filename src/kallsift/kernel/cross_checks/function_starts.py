@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kallsift.arrays import distinct, is_in_ascending
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import CheckId
+from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.cross_checks.call_targets import CALLS, UNITS, call_targets
 from kallsift.kernel.cross_checks.findings import Finding
 from kallsift.kernel.cross_checks.ftrace_sites import traced_functions
@@ -53,59 +54,60 @@ def start_finding(memory: Memory, placement: Placement, names: Names, confirmed:
         confirmed: shape (n,), bool; the addresses that padding confirms.
     """
     symbols = placement.symbols
-    nothing = np.zeros(len(symbols), np.bool_)
+    architecture = _architecture(memory, placement)
     low, high = names.find(b"_stext"), names.find(b"_etext")
-    architecture = placement.mapping.architecture if placement.mapping else None
-    if architecture is None and memory.image is not None:
-        architecture = memory.image.architecture
-    if low is None or high is None or architecture is None or architecture not in CALLS:
-        return Finding.none(
-            CheckId.FUNCTION_STARTS, len(symbols), "it is not known how this kernel's code calls functions"
-        )
+    if low is None or high is None or architecture not in CALLS:
+        return _nothing(symbols, "it is not known how this kernel's code calls functions")
     start, stop = int(symbols.addresses[low]), int(symbols.addresses[high])
     first, last = np.searchsorted(symbols.addresses, np.array([start, stop], np.uint64)).tolist()
     if PADDED * np.count_nonzero(confirmed[first:last]) > last - first:
-        return Finding.none(CheckId.FUNCTION_STARTS, len(symbols), "not looked for: padding tells where functions are")
+        return _nothing(symbols, "not looked for: padding tells where functions are")
     try:
         if not 0 < stop - start <= MAX_TEXT:
             raise UnmappedError(start, 1)
         code = np.ascontiguousarray(memory.read(placement.physical(start), stop - start))
     except UnmappedError:
-        return Finding.none(CheckId.FUNCTION_STARTS, len(symbols), "the kernel's code is not there as a whole")
+        return _nothing(symbols, "the kernel's code is not there as a whole")
     targets, calls = call_targets(architecture, code, placement.words.byte_order, start)
     offsets = (symbols.addresses[first:last] - np.uint64(start)).astype(np.int64)
     starts = targets[calls >= MIN_CALLS]
-    place = np.searchsorted(offsets, starts)
-    listed = offsets[np.minimum(place, len(offsets) - 1)] == starts if len(offsets) else np.zeros(len(starts), np.bool_)
+    listed = is_in_ascending(starts, offsets)
     if len(starts) < MIN_TARGETS or np.count_nonzero(~listed) > MAX_EXCEPTIONS * len(starts):
-        return Finding.none(
-            CheckId.FUNCTION_STARTS, len(symbols), "the kernel's code does not call what its symbols name"
-        )
+        return _nothing(symbols, "the kernel's code does not call what its symbols name")
     traced, unwound = (
         find(memory, placement, names, (start, stop), offsets) for find in (traced_functions, unwound_functions)
     )
     functions = traced.with_others(unwound)
-    called = nothing.copy()
+    called = np.zeros(len(symbols), np.bool_)
     called[first:last] = is_in_ascending(offsets, starts) | is_in_ascending(offsets, functions.named)
     # where a list has a function, one call is enough
-    missing = distinct(
-        np.concatenate((starts[~listed], functions.unnamed[is_in_ascending(functions.unnamed, targets)]))
-    )
+    called_once = functions.unnamed[is_in_ascending(functions.unnamed, targets)]
+    missing = distinct(np.concatenate((starts[~listed], called_once)))
     known = distinct(np.concatenate((targets, functions.named)))
-    details = [
-        (first + index, f"{_name(names, first + index)} is called at {start + target:#x}")
-        for index, target in _moved(offsets, known, missing)
-    ]
-    details += [
-        (first + index, f"{_name(names, first + index)} is beside a function at {start + begin:#x}")
+    moved = [(index, f"called at {start + target:#x}") for index, target in _moved(offsets, known, missing)]
+    moved += [
+        (index, f"beside a function at {start + begin:#x}")
         for index, begin in _misaligned(offsets, names.cold - first, traced)
     ]
+    details = [(first + index, f"{_name(names, first + index)} is {what}") for index, what in moved]
     details += [
         (index, f"{_name(names, index)} at {symbols.addresses[index]:#x} is between two instructions")
         for index in _between_instructions(placement, first, last, UNITS.get(architecture, 1)).tolist()
     ]
     count, first_detail = len({index for index, _ in details}), min(details, default=(0, ""))[1]
+    nothing = np.zeros(len(symbols), np.bool_)
     return Finding(CheckId.FUNCTION_STARTS, nothing, called, count, first_detail)
+
+
+def _architecture(memory: Memory, placement: Placement) -> str:
+    """Return the architecture of a kernel; empty if it is not known."""
+    if placement.mapping is not None:
+        return placement.mapping.architecture
+    return (memory.image.architecture if memory.image is not None else None) or ""
+
+
+def _nothing(symbols: SymbolTable, why: str) -> Finding:
+    return Finding.none(CheckId.FUNCTION_STARTS, len(symbols), why)
 
 
 def _name(names: Names, index: int) -> str:
