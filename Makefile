@@ -111,7 +111,7 @@ docs-site: $(READY)
 volatility: $(READY) lab
 	$(RUN) -m tests.lab guest amd64-5.10 amd64-6.1 amd64-6.12-la57 amd64-7.2 >/dev/null
 	$(PYTHON) -m venv $(VENV)/volatility
-	$(VENV)/volatility/bin/python -m pip install --quiet --disable-pip-version-check -e . -e './volatility[test]'
+	$(VENV)/volatility/bin/python -m pip install --quiet --disable-pip-version-check -e '.[images]' -e './volatility[test]'
 	cd volatility && ../$(VENV)/volatility/bin/python -m pytest
 
 dist: $(READY)

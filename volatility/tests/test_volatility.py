@@ -13,6 +13,9 @@ import pytest
 import volatility3.schemas
 from conftest import PLUGINS, Rows, Vol, capture
 
+from kallsift import open as open_dump
+from tests.memory.writers.avml import blocks
+
 GUESTS = ("amd64-7.2", "amd64-6.1", "amd64-5.10")
 
 
@@ -125,4 +128,14 @@ def test_a_kdump(vol: Vol, tmp_path: Path) -> None:
     folder = capture("amd64-6.1")
     dump = tmp_path / "memory.kdump"
     kallsift("convert", folder / "memory.elf", dump, "--format", "kdump")
+    check_processes(vol("-p", PLUGINS, "-f", dump, "linux.pslist.PsList"), folder)
+
+
+def test_a_packed_dump_of_avml(vol: Vol, tmp_path: Path) -> None:
+    """Packed by Snappy, which comes along with the package."""
+    folder = capture("amd64-6.1")
+    dump = tmp_path / "memory.avml"
+    with open_dump(folder / "memory.elf") as memory, dump.open("wb") as file:
+        for segment in memory.segments:
+            file.writelines(blocks([(segment.start, segment.read().tobytes())]))
     check_processes(vol("-p", PLUGINS, "-f", dump, "linux.pslist.PsList"), folder)

@@ -40,17 +40,17 @@ def recovered(location: str) -> Recovered | None:
     try:
         memory = kallsift.open(url2pathname(parts.path))
     except kallsift.KallsiftError as error:
-        logger.info("kallsift cannot open the dump: %s", error)
+        logger.warning("kallsift cannot open the dump: %s", error)
         return None
     try:
         kernel = kallsift.recover(memory)
     except kallsift.KallsiftError as error:
-        logger.info("kallsift recovers no kernel: %s", error)
+        logger.warning("kallsift recovers no kernel: %s", error)
         memory.close()
         return None
     banner, root, slide = banner_data(kernel), kernel.page_table_root, kernel.kaslr_slide
     if kernel.memory.image is not None or banner is None or root is None or slide is None or not kernel.proven:
-        logger.info("kallsift's kernel is no running one, or not proven: Volatility searches by itself")
+        logger.warning("kallsift's kernel is no running one, or not proven: Volatility searches by itself")
         memory.close()
         return None
     return Recovered(kernel, banner, root, slide)
