@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import KallsiftError
-from kallsift.kernel.access.image_sections import PER_CPU
+from kallsift.kernel.access.image_sections import PER_CPU, address_of
 from kallsift.kernel.kernel import Kernel
 from kallsift.memory.memory import AddressSpace
 from kallsift.output.elf.build_id import Note, find_build_id
@@ -134,10 +134,9 @@ def with_per_cpu_section(kernel: Kernel, layout: Layout) -> Layout:
     vmlinux links them at 0 in a section that debuggers know by its name. So what is in the image in its stead, where
     the kernel was loaded, gets another name.
     """
-    start, end = (kernel.symbols.find(name) for name in PER_CPU[:2])
-    if start is None or end is None:
+    low, high = (address_of(kernel, name) for name in PER_CPU[:2])
+    if low is None or high is None:
         return layout
-    low, high = (int(kernel.symbols.addresses[index]) for index in (start, end))
     if not low < high <= low + MAX_IMAGE or (low < layout.end and layout.start < high):
         return layout
     sections = (replace(one, name=one.name.replace(PER_CPU_NAME, LOADED_NAME, 1)) for one in layout.sections)

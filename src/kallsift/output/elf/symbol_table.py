@@ -1,8 +1,8 @@
 """Write an ELF file that has a symbol table and nothing else, at running addresses.
 
-Its sections have no content: the code from ``_text`` to ``_etext``, what is behind it up to ``_end``, and the area of
-modules, as far as symbols are in it. gdb needs them to tell functions from data, and to find a symbol by an address.
-Symbols elsewhere are absolute.
+Its sections have no content: the code from ``_text`` or ``_stext`` to ``_etext``, what is behind it up to ``_end``, and
+the area of modules, as far as symbols are in it. gdb needs them to tell functions from data, and to find a symbol by an
+address. Symbols elsewhere are absolute.
 """
 
 from __future__ import annotations
@@ -16,10 +16,21 @@ from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.access.image_sections import address_of
 from kallsift.kernel.kernel import Kernel
 from kallsift.output.elf.machines import MACHINES, UNKNOWN
+from kallsift.output.elf.structures import (
+    ET_EXEC,
+    HEADER,
+    SECTION,
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHF_WRITE,
+    SHT_NOBITS,
+    SHT_STRTAB,
+    SHT_SYMTAB,
+    SYMBOL,
+    identification,
+    record_type,
+)
 from kallsift.output.elf.symbols import ABSOLUTE, FUNCTION, GLOBAL, LOCAL, NOTYPE, OBJECT
-
-ET_EXEC, SHT_SYMTAB, SHT_STRTAB, SHT_NOBITS = 2, 2, 3, 8
-SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR = 1, 2, 4
 
 NAMES = b"\0.text\0.data\0.modules\0.symtab\0.strtab\0.shstrtab\0"
 """Names of the sections."""
@@ -44,15 +55,16 @@ def symbol_elf(kernel: Kernel, tables: Sequence[SymbolTable]) -> bytes:
     sections[(addresses >= np.uint64(middle)) & (addresses <= np.uint64(high))] = 2
     sections[(addresses >= np.uint64(low)) & (addresses < np.uint64(middle))] = 1
     text, names = _names(tables)
-    symbols = np.zeros(len(addresses) + 1, _symbol(word, order))
+    symbols = np.zeros(len(addresses) + 1, record_type(order, SYMBOL[word]))
     rows = np.argsort(letters & np.uint8(0x20) == 0, kind="stable")
     symbols["name"][1:], symbols["value"][1:] = names[rows], addresses[rows]
-    symbols["section"][1:], symbols["info"][1:] = sections[rows], _info(letters)[rows]
+    symbols["shndx"][1:], symbols["info"][1:] = sections[rows], _info(letters)[rows]
     count = int((letters & np.uint8(0x20) != 0).sum())
     contents = (symbols.tobytes(), text, NAMES)
-    header = _header(word, order)
-    offsets = np.cumsum([header.itemsize, *map(len, contents)]).tolist()
-    headers = np.zeros(7, _section(word, order))
+    ident, header = identification(word, order), record_type(order, HEADER.format(w=word))
+    size = len(ident) + header.itemsize
+    offsets = np.cumsum([size, *map(len, contents)]).tolist()
+    headers = np.zeros(7, record_type(order, SECTION.format(w=word)))
     starts = (b".text", b".data", b".modules", b".symtab", b".strtab", b".shstrtab")
     headers["name"][1:] = [NAMES.index(b"\0" + name) + 1 for name in starts]
     headers["type"][1:] = SHT_NOBITS, SHT_NOBITS, SHT_NOBITS, SHT_SYMTAB, SHT_STRTAB, SHT_STRTAB
@@ -61,15 +73,14 @@ def symbol_elf(kernel: Kernel, tables: Sequence[SymbolTable]) -> bytes:
     headers["size"][1:] = middle - low, high - middle, end - first, *map(len, contents)
     headers["offset"][1:] = *[offsets[0]] * 3, *offsets[:3]
     headers["link"][4], headers["info"][4] = 5, count + 1
-    headers["align"][1:], headers["entsize"][4] = 1, symbols.itemsize
+    headers["addralign"][1:], headers["entsize"][4] = 1, symbols.itemsize
     machine = MACHINES.get(kernel.architecture or "", UNKNOWN)
     file = np.zeros(1, header)
-    file["ident"] = b"\x7fELF" + bytes((word // 4, 1 if order == "<" else 2, 1))
     file["type"], file["machine"], file["version"] = ET_EXEC, machine.number, 1
     file["flags"] = machine.little if order == "<" else machine.big
-    file["shoff"], file["ehsize"], file["shentsize"] = offsets[3], header.itemsize, headers.itemsize
+    file["shoff"], file["ehsize"], file["shentsize"] = offsets[3], size, headers.itemsize
     file["shnum"], file["shstrndx"] = len(headers), 6
-    return b"".join((file.tobytes(), *contents, headers.tobytes()))
+    return b"".join((ident, file.tobytes(), *contents, headers.tobytes()))
 
 
 def _area(addresses: NDArray[np.uint64], low: int, high: int) -> tuple[int, int]:
@@ -99,29 +110,3 @@ def _info(letters: NDArray[np.uint8]) -> NDArray[np.uint8]:
     small = letters | np.uint8(0x20)
     kind = np.where(small == ord("t"), FUNCTION, np.where(small == ord("a"), NOTYPE, OBJECT))
     return (np.where(letters == small, LOCAL, GLOBAL) << 4 | kind).astype(np.uint8)
-
-
-def _symbol(word: int, order: str) -> np.dtype[np.void]:
-    """Return ``Elf32_Sym`` or ``Elf64_Sym``."""
-    wide = [("name", 4), ("info", 1), ("other", 1), ("section", 2), ("value", 8), ("size", 8)]
-    narrow = [("name", 4), ("value", 4), ("size", 4), ("info", 1), ("other", 1), ("section", 2)]
-    return _record(wide if word == 8 else narrow, order)
-
-
-def _section(word: int, order: str) -> np.dtype[np.void]:
-    """Return ``Elf32_Shdr`` or ``Elf64_Shdr``."""
-    words = ("flags", "addr", "offset", "size", "align", "entsize")
-    names = ("name", "type", "flags", "addr", "offset", "size", "link", "info", "align", "entsize")
-    return _record([(name, word if name in words else 4) for name in names], order)
-
-
-def _header(word: int, order: str) -> np.dtype[np.void]:
-    """Return ``Elf32_Ehdr`` or ``Elf64_Ehdr``."""
-    fields = [("type", 2), ("machine", 2), ("version", 4), ("entry", word), ("phoff", word), ("shoff", word)]
-    fields += [(name, 4 if name == "flags" else 2) for name in ("flags", "ehsize", "phentsize", "phnum")]
-    fields += [(name, 2) for name in ("shentsize", "shnum", "shstrndx")]
-    return np.dtype([("ident", "S16"), *_record(fields, order).descr])
-
-
-def _record(fields: Sequence[tuple[str, int]], order: str) -> np.dtype[np.void]:
-    return np.dtype([(name, f"{order}u{size}") for name, size in fields])

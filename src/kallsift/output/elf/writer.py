@@ -19,6 +19,28 @@ from kallsift.memory.memory import AddressSpace
 from kallsift.output.elf.layout import PAGE, PER_CPU_NAME, WORD, Layout, lay_out, with_per_cpu_section
 from kallsift.output.elf.machines import MACHINES, UNKNOWN
 from kallsift.output.elf.sections import NOTE_NAME, Kind, Section
+from kallsift.output.elf.structures import (
+    ET_EXEC,
+    HEADER,
+    PF_R,
+    PF_W,
+    PF_X,
+    PT_LOAD,
+    PT_NOTE,
+    SECTION,
+    SEGMENT,
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHF_WRITE,
+    SHT_NOBITS,
+    SHT_NOTE,
+    SHT_PROGBITS,
+    SHT_STRTAB,
+    SHT_SYMTAB,
+    SYMBOL,
+    identification,
+    record_type,
+)
 from kallsift.output.elf.symbols import FUNCTION, LOCAL, ElfSymbols, elf_symbols
 from kallsift.output.symbols.system_map import linked_addresses
 
@@ -28,34 +50,6 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 """Highest number of bytes of a table in one piece."""
-
-PT_LOAD, PT_NOTE = 1, 4
-SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_NOTE, SHT_NOBITS = 1, 2, 3, 7, 8
-SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR = 1, 2, 4
-PF_X, PF_W, PF_R = 1, 2, 4
-ET_EXEC = 2
-
-
-def _record(order: str, fields: str) -> np.dtype[np.void]:
-    """Return a packed structure, from words like ``name:4``.
-
-    A word is a field and its width in bytes.
-    """
-    pairs = [field.split(":") for field in fields.split()]
-    return np.dtype([(name, f"{order}u{width}") for name, width in pairs])
-
-
-HEADER = "type:2 machine:2 version:4 entry:{w} phoff:{w} shoff:{w} flags:4 ehsize:2 phentsize:2 phnum:2 shentsize:2 shnum:2 shstrndx:2"  # noqa: E501 - one structure
-SECTION = "name:4 type:4 flags:{w} addr:{w} offset:{w} size:{w} link:4 info:4 addralign:{w} entsize:{w}"
-SEGMENT = {
-    4: "type:4 offset:4 vaddr:4 paddr:4 filesz:4 memsz:4 flags:4 align:4",
-    8: "type:4 flags:4 offset:8 vaddr:8 paddr:8 filesz:8 memsz:8 align:8",
-}
-SYMBOL = {4: "name:4 value:4 size:4 info:1 other:1 shndx:2", 8: "name:4 info:1 other:1 shndx:2 value:8 size:8"}
-"""Structures of the System V gABI, by word size.
-
-The header's structure comes behind its 16 bytes of identification.
-"""
 
 
 @dataclass(frozen=True)
@@ -160,10 +154,10 @@ class _Writer:
         self.debug: dict[str, NDArray[np.uint8]] = {}
         self.slide = (kernel.kaslr_slide or 0) if unslid else 0
         self.width, self.order = kernel.symbols.word_size, kernel.byte_order
-        self.header = _record(self.order, HEADER.format(w=self.width))
-        self.section = _record(self.order, SECTION.format(w=self.width))
-        self.segment = _record(self.order, SEGMENT[self.width])
-        self.symbol = _record(self.order, SYMBOL[self.width])
+        self.header = record_type(self.order, HEADER.format(w=self.width))
+        self.section = record_type(self.order, SECTION.format(w=self.width))
+        self.segment = record_type(self.order, SEGMENT[self.width])
+        self.symbol = record_type(self.order, SYMBOL[self.width])
         self.groups = tuple(_groups(layout.sections))
         self.segments = len(self.groups) + (layout.per_cpu is not None) + (layout.build_id is not None)
         self.loads = tuple(self._loads())
@@ -171,7 +165,11 @@ class _Writer:
     def chunks(self) -> Iterator[bytes | memoryview]:
         """Yield the file's bytes: headers, image, tables, section headers."""
         tables, sections, shoff = self._tables()
-        yield self._identification() + self._header(len(sections), shoff).tobytes() + self._segments().tobytes()
+        yield (
+            identification(self.width, self.order)
+            + self._header(len(sections), shoff).tobytes()
+            + self._segments().tobytes()
+        )
         position = self._headers_size
         for load in self.loads:
             if load.held:
@@ -210,9 +208,6 @@ class _Writer:
 
     def _linked(self, address: int) -> int:
         return address - self.slide & (1 << 8 * self.width) - 1
-
-    def _identification(self) -> bytes:
-        return b"\x7fELF" + bytes([self.width // 4, 1 if self.order == "<" else 2, 1]).ljust(12, b"\0")
 
     def _header(self, sections: int, shoff: int) -> NDArray[np.void]:
         record = np.zeros(1, self.header)
