@@ -144,6 +144,20 @@ def test_elf_files_of_all_words_and_orders(word_size: int, order: str) -> None:
     assert section["sh_info"] == 2
 
 
+@pytest.mark.parametrize("bounds", [("_stext", "_etext"), ("_stext",), ("_etext",), ()])
+def test_an_image_whose_end_no_symbol_tells(bounds: tuple[str, ...]) -> None:
+    """As of kernels that list text only; no size of a section is negative."""
+    listed = ((0x8000, "T", "_stext"), (0x8100, "t", "init"), (0x9000, "T", "_etext"))
+    rows = tuple(row for row in listed if row[2] in ("init", *bounds))
+    made = kernel(rows, 4, architecture="x86")
+    file = ELFFile(io.BytesIO(symbol_elf(made, [made.symbols])))
+    found = {each.name: each["st_value"] for each in symbols_of(file).iter_symbols() if each.name}
+    assert found == {name: at for at, _, name in rows}
+    sizes = {section.name: section["sh_size"] for section in file.iter_sections()}
+    assert sizes[".text"] == (0x1000 if len(bounds) == 2 else 0x9000 if "_etext" in bounds else 0)
+    assert sizes[".data"] == 0
+
+
 @pytest.mark.skipif(shutil.which("gdb-multiarch") is None, reason="gdb-multiarch is not installed")
 def test_gdb_itself_knows_the_symbols(tmp_path: Path) -> None:
     script = tmp_path / "kernel.py"

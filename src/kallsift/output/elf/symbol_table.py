@@ -44,9 +44,11 @@ def symbol_elf(kernel: Kernel, tables: Sequence[SymbolTable]) -> bytes:
         tables: symbols whose names and addresses are known: the built-in ones, then those of modules.
     """
     word, order = kernel.symbols.word_size, kernel.byte_order
-    bounds = [address_of(kernel, name) for name in ("_text", "_etext", "_end")]
-    low, middle, high = (bound or 0 for bound in bounds)
-    middle = middle if low <= middle <= high else high
+    text_start, low, middle, high = (address_of(kernel, name) or 0 for name in ("_text", "_stext", "_etext", "_end"))
+    low = text_start or low
+    # where only text is listed, nothing tells the end of the image
+    high = max(low, middle, high)
+    middle = middle if low <= middle else high
     addresses = np.concatenate([table.addresses for table in tables])
     letters = np.concatenate([table.characters[table.bounds[:-1]] for table in tables])
     first, end = _area(addresses[len(tables[0]) :], low, high)
