@@ -96,6 +96,17 @@ def test_a_kernel_without_types(command: Command, plant: Plant, tmp_path: Path) 
     assert command("isf", "dump", "-o", tmp_path / "kernel.json", "--types", types).code == 0
 
 
+def test_every_kernel_of_which_one_has_no_types(command: Command, plant: Plant, tmp_path: Path) -> None:
+    """The others are written all the same."""
+    plant(made_up(), complete())
+    result = command("isf", "dump", "--all", "-o", tmp_path)
+    assert result.code == 3
+    assert "kernel 0: the kernel has no types of its own" in result.err
+    assert [file.name[:6] for file in tmp_path.iterdir()] == ["7.2.13"]
+    plant(made_up())
+    assert command("isf", "dump", "--all", "-o", tmp_path).code == 1
+
+
 def test_damaged_types_of_a_module(command: Command, plant: Plant, tmp_path: Path) -> None:
     kernel = typed_kernel(changes={BTF + 8: 5 << 32 | 60})
     plant(replace(kernel, symbols=complete().symbols))

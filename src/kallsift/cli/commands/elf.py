@@ -5,6 +5,7 @@ Disassemblers read it too.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,10 +13,10 @@ import click
 from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import warn
 from kallsift.cli.options.debug_information import DebugRequest, debug_options
-from kallsift.cli.options.source import Request, checked, recovered, source_options
+from kallsift.cli.options.source import Request, answered, checked, recovered, source_options
 from kallsift.cli.output_file import PRIVATE, output_file
 from kallsift.cli.rich_help import HelpedCommand
-from kallsift.kernel.access.btf_blob import BtfError
+from kallsift.errors import KallsiftError
 from kallsift.output.elf.machines import MACHINES
 from kallsift.output.elf.writer import elf_file
 
@@ -69,15 +70,10 @@ def elf(request: Request, output: Path, unslid: bool, machine: str | None, debug
     with recovered(request) as (_, kernels):
         targets += [destination.numbered(index) for index in range(1, len(kernels))]
         complete = True
-        for target, kernel in zip(targets, kernels, strict=True):
-            types = None
-            try:
-                types = debug.types_of(kernel)
-            except BtfError as error:
-                if not request.every:
-                    raise
-                warn(f"{target.name}: {error}")
-                complete = False
+        for index, (target, kernel) in enumerate(zip(targets, kernels, strict=True)):
+            types = answered(request, index, partial(debug.types_of, kernel), target.name)
+            if isinstance(types, KallsiftError):
+                types, complete = None, False
             file = elf_file(kernel, unslid=unslid, machine=machine, types=types, modules=debug.modules)
             for remark in file.remarks:
                 warn(f"{target.name}: {remark}" if request.every else remark)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -9,11 +10,13 @@ import click
 from kallsift import __version__
 from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import note, warn
-from kallsift.cli.options.source import Request, checked, recovered, source_options
+from kallsift.cli.options.source import Request, answered, checked, recovered, source_options
 from kallsift.cli.options.types_file import TypesFile, types_of, types_option
 from kallsift.cli.output_file import BY_UMASK, OutputFile, output_file
 from kallsift.cli.rich_help import HelpedCommand
+from kallsift.errors import KallsiftError
 from kallsift.kernel.kernel import Kernel
+from kallsift.memory.memory import Memory
 from kallsift.output.isf.configuration import volatility_configuration
 from kallsift.output.isf.shims import REQUIRED
 from kallsift.output.isf.writer import SUFFIXES, Producer, file_name, packed, symbol_file
@@ -71,26 +74,46 @@ def isf(request: Request, output: Path, config: Path | None, file: Path | None, 
     config_file = None if config is None else output_file(config, permissions=BY_UMASK)
     given = TypesFile.read(file)
     producer = DWARF2JSON if as_dwarf2json else Producer("kallsift", __version__)
-    whole = True
+    whole, written = True, 0
     with recovered(request) as (memory, kernels):
         for index, kernel in enumerate(kernels):
-            types = types_of(kernel, given)
             target = _target(destination, output, kernel, index if request.every else None)
-            loaded, errors = ([], []) if core else loaded_types(types)
-            for error in errors:
-                warn(f"the types of a module are left out: {error}")
-            pieces = checked(memory, symbol_file(types, loaded, producer))
-            target.write(packed(pieces) if target.name.endswith(".xz") else pieces)
+            write = partial(_write, target, memory, kernel, given, producer, core=core)
+            found = answered(request, index, write)
+            if isinstance(found, KallsiftError):
+                whole = False
+                continue
+            written += 1
+            whole = whole and found
             if into_folder:
                 note(f"kallsift: wrote {target.name}")
-            lacking = [name for name in REQUIRED if name not in kernel.symbols]
-            if lacking:
-                warn(f"the table does not list {', '.join(lacking)}, without which Volatility recognises no kernel")
-            whole = whole and not lacking and not errors
             if config_file is not None and target.path is not None:
                 text = volatility_configuration(kernel, Path(request.source), memory.container, target.path)
                 config_file.write([text.encode("ascii")])
+        if not written:
+            return ExitCode.NOTHING
         return verdict(kernels) if whole else ExitCode.PARTIAL
+
+
+def _write(
+    target: OutputFile, memory: Memory, kernel: Kernel, given: TypesFile | None, producer: Producer, *, core: bool
+) -> bool:
+    """Write the symbol file of a kernel; tell whether all is in it.
+
+    Raises:
+        KallsiftError: if the kernel has no types, or its KASLR slide is not known.
+    """
+    types = types_of(kernel, given)
+    loaded, errors = ([], []) if core else loaded_types(types)
+    missing = [f"the types of a module are left out: {error}" for error in errors]
+    lacking = [name for name in REQUIRED if name not in kernel.symbols]
+    if lacking:
+        missing.append(f"the table does not list {', '.join(lacking)}, without which Volatility recognises no kernel")
+    for line in missing:
+        warn(line)
+    pieces = checked(memory, symbol_file(types, loaded, producer))
+    target.write(packed(pieces) if target.name.endswith(".xz") else pieces)
+    return not missing
 
 
 def _check_name(output: Path) -> None:

@@ -21,12 +21,12 @@ class DebugRequest:
 
     Attributes:
         types: whether types are written.
-        btf: the file with the types; None for the kernel's own.
+        given: the file with the types; None for the kernel's own.
         modules: whether those of modules are written too.
     """
 
     types: bool
-    btf: Path | None
+    given: TypesFile | None
     modules: bool
 
     def types_of(self, kernel: Kernel) -> Types | None:
@@ -35,7 +35,7 @@ class DebugRequest:
         Raises:
             KallsiftError: if there are none, or they are not the kernel's; it says what to do.
         """
-        return types_of(kernel, TypesFile.read(self.btf), "--btf") if self.types else None
+        return types_of(kernel, self.given, "--btf") if self.types else None
 
 
 def debug_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -55,6 +55,6 @@ def debug_options(command: Callable[..., int]) -> Callable[..., int]:
     def with_debug_request(*arguments: Any, types: bool, btf: Path | None, modules: bool, **rest: Any) -> int:
         if (btf is not None or modules) and not types:
             raise click.UsageError("--btf and --modules are about the types that --types writes; add --types.")
-        return command(*arguments, debug=DebugRequest(types, btf, modules), **rest)
+        return command(*arguments, debug=DebugRequest(types, TypesFile.read(btf), modules), **rest)
 
     return with_debug_request

@@ -171,7 +171,9 @@ def recovered(request: Request) -> Iterator[tuple[Memory, tuple[Kernel, ...]]]:
         yield memory, kernels
 
 
-def answered(request: Request, index: int, ask: Callable[[], Answer]) -> Answer | KallsiftError:
+def answered(
+    request: Request, index: int, ask: Callable[[], Answer], name: str | None = None
+) -> Answer | KallsiftError:
     """Return what is asked of a kernel; with ``--all``, its error where it has no answer, which becomes a warning.
 
     So the other kernels are still asked.
@@ -180,6 +182,7 @@ def answered(request: Request, index: int, ask: Callable[[], Answer]) -> Answer 
         request: what was asked for.
         index: number of the kernel.
         ask: asks the kernel.
+        name: what the warning calls it; None for its number.
 
     Raises:
         KallsiftError: if there is no answer, without ``--all``.
@@ -189,7 +192,7 @@ def answered(request: Request, index: int, ask: Callable[[], Answer]) -> Answer 
     except KallsiftError as error:
         if not request.every:
             raise
-        warn(f"{request.label}kernel {index}: {error}")
+        warn(f"{name}: {error}" if name else f"{request.label}kernel {index}: {error}")
         return error
 
 
