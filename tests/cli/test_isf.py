@@ -16,7 +16,7 @@ from kallsift.output.isf import configuration
 from tests.cli.conftest import Command, Plant
 from tests.kernel.made_up import IMAGE, made_up
 from tests.output.sample import memory
-from tests.types.typed_kernel import BTF, kernel_types, typed_kernel
+from tests.types.typed_kernel import BTF, kernel_types, typed_kernel, without_names
 
 
 def complete() -> Kernel:
@@ -105,6 +105,17 @@ def test_every_kernel_of_which_one_has_no_types(command: Command, plant: Plant, 
     assert [file.name[:6] for file in tmp_path.iterdir()] == ["7.2.13"]
     plant(made_up())
     assert command("isf", "dump", "--all", "-o", tmp_path).code == 1
+
+
+def test_names_of_types_that_are_lost(command: Command, plant: Plant, tmp_path: Path) -> None:
+    """What is left is written, by every command that reads types."""
+    damaged = typed_kernel(without_names(kernel_types().data(), b"pid_type"))
+    plant(replace(damaged, symbols=complete().symbols))
+    for words in (("isf", "-o", tmp_path / "kernel.json"), ("elf", "--types", "-o", tmp_path / "elf"), ("types",)):
+        result = command(words[0], "dump", *words[1:])
+        assert result.code == 3
+        assert "some names of types and members are lost" in result.err
+    assert json.loads((tmp_path / "kernel.json").read_bytes())["user_types"]["task_struct"]
 
 
 def test_damaged_types_of_a_module(command: Command, plant: Plant, tmp_path: Path) -> None:

@@ -24,6 +24,13 @@ def some() -> MadeTypes:
     return types
 
 
+def test_blank_names_are_noticed() -> None:
+    data = some().data()
+    assert not parse(bytes_of(data)).has_lost_names
+    for name in (b"int", b"left", b"right"):
+        assert parse(bytes_of(data.replace(name, bytes(len(name))))).has_lost_names
+
+
 def walked(words: list[int]) -> list[int]:
     """Where types begin, one after the other."""
     sizes, place, found = kind_sizes(), 0, []

@@ -104,6 +104,14 @@ def typed_kernel(
     return made_up(words, rows=rows)
 
 
+def without_names(data: bytes, *names: bytes) -> bytes:
+    """Types with blank bytes where some names were, as if their page were lost."""
+    for name in names:
+        assert data.count(b"\0" + name + b"\0") == 1
+        data = data.replace(b"\0" + name + b"\0", bytes(len(name) + 2))
+    return data
+
+
 def words_of(address: int, data: bytes) -> dict[int, int]:
     """The words that bytes are in memory, by their addresses."""
     padded = data + bytes(-len(data) % 8)

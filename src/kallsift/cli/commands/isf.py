@@ -62,8 +62,8 @@ def isf(request: Request, output: Path, config: Path | None, file: Path | None, 
     It has the kernel's symbols, and the types that it and its loaded modules carry (BTF). So no debug package is
     needed. Volatility finds the file by the banner in the dump, if it is in one of its folders for symbols.
 
-    The exit code is 1 if the kernel has no types; it is 3 if those of a module cannot be read, or the table lacks a
-    symbol that Volatility needs.
+    The exit code is 1 if the kernel has no types; it is 3 if those of a module cannot be read, names of types
+    are lost, or the table lacks a symbol that Volatility needs.
     """
     if config is not None and (request.every or str(output) == "-"):
         raise click.UsageError("--config names one file of symbols; leave out --all, and give -o a folder or a file.")
@@ -106,6 +106,7 @@ def _write(
     types = types_of(kernel, given)
     loaded, errors = ([], []) if core else loaded_types(types)
     missing = [f"the types of a module are left out: {error}" for error in errors]
+    missing += filter(None, dict.fromkeys((types.remark, *(own.remark for _, own in loaded))))
     lacking = [name for name in REQUIRED if name not in kernel.symbols]
     if lacking:
         missing.append(f"the table does not list {', '.join(lacking)}, without which Volatility recognises no kernel")

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from kallsift.cli.exit_codes import ExitCode, verdict
-from kallsift.cli.messages import complain, note
+from kallsift.cli.messages import complain, note, warn
 from kallsift.cli.options.source import Request, answered, recovered, source_options
 from kallsift.cli.options.types_file import TypesFile, types_of, types_option
 from kallsift.cli.output_file import BY_UMASK, output_file
@@ -55,7 +55,8 @@ def types(
 
     Without NAME, the types of each kind are counted.
 
-    The exit code is 1 if the kernel has no types, or none of any NAME; it is 3 if one NAME is missing.
+    The exit code is 1 if the kernel has no types, or none of any NAME; it is 3 if one NAME is missing, or if names of
+    types are lost in the source.
     """
     if btf_out is not None and (as_json or request.every):
         raise click.UsageError("--btf-out writes the types of one kernel to a file; leave out --json and --all.")
@@ -69,6 +70,9 @@ def types(
                 documents.append((kernel, {"types_from": None, "type_counts": [], "types": []}))
                 whole = False
                 continue
+            if found.types.remark:
+                warn(found.types.remark)
+                whole = False
             if destination is not None:
                 destination.write([found.types.btf.blob.data.data])
             asked.append(found.types)

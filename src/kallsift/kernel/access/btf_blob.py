@@ -108,6 +108,11 @@ class BtfBlob:
         return f"<BtfBlob: {4 * len(self.words):,} bytes of types, {len(self.strings):,} of names>"
 
     @cached_property
+    def has_lost_names(self) -> bool:
+        """Whether a part of the names is blank: each stands there once and is not empty, so two NULs never meet."""
+        return b"\0\0" in self.strings
+
+    @cached_property
     def kinds(self) -> NDArray[np.uint8]:
         """Kind of each type, shape (count,)."""
         return (self.words[self.starts + 1] >> np.uint32(24)).astype(np.uint8) & np.uint8(0x7F)

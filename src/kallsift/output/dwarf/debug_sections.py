@@ -112,7 +112,9 @@ def debug_sections(types: Types, image: Unit, *, slide: int = 0, modules: bool =
         writer.variables(moved, table, slide),
     ]
     offsets = writer.add(image, table, np.zeros(1, np.int64), blocks)
-    remarks = [f"{table.left_out} types have no end or are of a kind that is not known"] if table.left_out else []
+    remarks = [types.remark] if types.remark else []
+    if table.left_out:
+        remarks.append(f"{table.left_out} types have no end or are of a kind that is not known")
     if modules:
         # modules build on the kernel's own types, without those that its variables need besides
         remarks += _add_modules(writer, types, TypeTable(types.btf, None, table.names_at), offsets)
@@ -133,6 +135,8 @@ def _add_modules(writer: _Writer, types: Types, base: TypeTable, below: NDArray[
             table = writer.table(own.btf, base)
             unit = _module(name, groups.get(name))
             writer.add(unit, table, below, list(function_blocks(table, writer.linked(unit.code))))
+            if own.remark and not types.remark:
+                yield f"{escaped(name)}: {own.remark}"
             if table.left_out:
                 yield f"{escaped(name)}: {table.left_out} types have no end or are of a kind that is not known"
     except BtfError as error:
