@@ -48,15 +48,14 @@ def kernel_config(kernel: Kernel) -> bytes:
     Raises:
         ConfigError: if the kernel has none, or no whole one.
     """
-    found = cut = False
+    is_damaged = False
     for window in _windows(kernel):
         for place in places_of(window, START + GZIP, MAX_PLACES):
-            found = True
             text = _unpacked(window.data[place - window.start + len(START) :][:MAX_PACKED])
             if text is not None:
                 return text
-            cut = True
-    if found and cut:
+            is_damaged = True
+    if is_damaged:
         raise ConfigError("the kernel's configuration is damaged; the package of this kernel has it (/boot/config-*)")
     raise ConfigError(
         "this kernel does not carry its configuration (CONFIG_IKCONFIG), and no module configs with it is loaded; "

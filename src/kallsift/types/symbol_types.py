@@ -20,6 +20,9 @@ from kallsift.types.types import Types
 SPELLED = re.compile(r"(?P<base>[\w ]*\w) ?(?P<stars>\**)(?P<array>\[\])?")
 """A type as the table writes it: ``[]`` is as long as there is room."""
 
+MAX_VARIABLES = 1 << 16
+"""Highest number of variables of a section that are looked at; a kernel has some hundreds."""
+
 FUNCTION_LETTERS = "TtWw"
 """Letters of symbols that are functions."""
 
@@ -110,6 +113,22 @@ def known_variables(types: Types) -> Iterator[tuple[Symbol, Type]]:
         known = well_known(types, name)
         if known is not None:
             yield known
+
+
+def per_cpu_variables(types: Types) -> Iterator[tuple[str, int, int]]:
+    """Yield the variables that stand in sections: name, offset in its section, and number of the type.
+
+    Other sections than that of per-CPU variables can have some too; the place of the symbol of the name tells them
+    apart. Damaged ones are left out.
+    """
+    btf = types.btf
+    for section in btf.of_kind(Kind.DATASEC).tolist():
+        for number, offset, _ in btf.records(section)[:MAX_VARIABLES].tolist():
+            try:
+                if btf.info(number)[0] is Kind.VAR:
+                    yield btf.name(number), offset, btf.third(number)
+            except BtfError:
+                continue
 
 
 def well_known(types: Types, name: str) -> tuple[Symbol, Type] | None:

@@ -8,16 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kernel.access.btf_blob import BtfBlob, BtfError, Kind
+from kallsift.kernel.access.btf_blob import BtfBlob, Kind
 from kallsift.kernel.access.btf_index import WORDS
 from kallsift.kernel.access.image_sections import PER_CPU, address_of
 from kallsift.types.btf import Btf
-from kallsift.types.symbol_types import known_variables
-from kallsift.types.type import Type
+from kallsift.types.symbol_types import known_variables, per_cpu_variables
 from kallsift.types.types import Types
-
-MAX_VARIABLES = 1 << 16
-"""Highest number of variables of a section that are looked at; a kernel has some hundreds."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +65,13 @@ def _renumbered(blob: BtfBlob, first: int, count: int) -> NDArray[np.uint32]:
 
 def _per_cpu(types: Types) -> Iterator[Variable]:
     """Yield the variables that have the symbol which the types say: its name, at an offset into the per-CPU area."""
-    kernel, btf = types.kernel, types.btf
+    kernel = types.kernel
     start, end = (address_of(kernel, name) for name in PER_CPU[:2])
     if start is None or end is None:
         return
     addresses = kernel.symbols.addresses
     inside = np.flatnonzero((addresses >= np.uint64(start)) & (addresses < np.uint64(end)) & kernel.symbols.whole)
     places = {(symbol.name, symbol.address) for symbol in map(kernel.symbols.symbol, inside.tolist())}
-    for section in btf.of_kind(Kind.DATASEC).tolist():
-        for number, offset, _ in btf.records(section)[:MAX_VARIABLES].tolist():
-            try:
-                variable = Type(btf, number)
-                if variable.kind is Kind.VAR and (variable.name, start + offset) in places:
-                    yield Variable(variable.name, variable.target.number, start + offset)
-            except BtfError:
-                continue
+    for name, offset, number in per_cpu_variables(types):
+        if (name, start + offset) in places:
+            yield Variable(name, number, start + offset)

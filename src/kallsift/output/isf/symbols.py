@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from kallsift.kernel.access.btf_blob import BtfError, Kind
+from kallsift.kernel.access.btf_blob import BtfError
 from kallsift.kernel.access.image_sections import PER_CPU
 from kallsift.kernel.kernel import Kernel
 from kallsift.output.isf.base_types import name_by_size
 from kallsift.output.isf.descriptions import VOID, Description, Descriptions
 from kallsift.output.isf.shims import ALIASES, OMISSIONS, TABLE_PREFIX, Omission
 from kallsift.output.symbols.system_map import linked_addresses
-from kallsift.types.symbol_types import SYMBOL_TYPES, well_known
+from kallsift.types.symbol_types import SYMBOL_TYPES, per_cpu_variables, well_known
 from kallsift.types.type import Type
 from kallsift.types.types import Types
 
@@ -71,18 +71,14 @@ def _places(kernel: Kernel, linked: list[int]) -> dict[str, int]:
 
 def _per_cpu(types: Types, descriptions: Descriptions, places: dict[str, int]) -> dict[str, Description]:
     """Describe the per-CPU variables that stand where the types say."""
-    start, btf = places.get(PER_CPU[0]), types.btf
-    found: dict[str, Description] = {}
+    start = places.get(PER_CPU[0])
     if start is None:
-        return found
-    for section in btf.of_kind(Kind.DATASEC).tolist():
-        for number, offset, _ in btf.records(section).tolist():
-            try:
-                if btf.info(number)[0] is Kind.VAR and places.get(name := btf.name(number)) == start + offset:
-                    found[name] = descriptions.of(btf.third(number))
-            except BtfError:
-                continue
-    return found
+        return {}
+    return {
+        name: descriptions.of(number)
+        for name, offset, number in per_cpu_variables(types)
+        if places.get(name) == start + offset
+    }
 
 
 def _description(type_: Type, descriptions: Descriptions) -> Description:

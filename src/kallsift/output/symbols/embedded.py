@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from kallsift.kernel.kernel import Kernel
 from kallsift.output.elf.symbol_table import symbol_elf
 from kallsift.output.symbols.line_writer import NAME_ESCAPES, RowFormat
-from kallsift.output.symbols.name_lists import located
+from kallsift.output.symbols.name_lists import located_tables
 
 if TYPE_CHECKING:
     from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols
@@ -63,15 +63,12 @@ for line in DATA.decode("ascii").splitlines():
 
 def gdb_script(kernel: Kernel, dynamic: DynamicSymbols | None = None) -> Iterator[bytes]:
     """Yield a script in Python that adds the symbols to gdb."""
-    tables = [kernel.symbols, *(group.symbols for group in (dynamic.groups if dynamic else ()))]
-    elf = symbol_elf(kernel, [located(table) for table in tables])
-    yield from _script(GDB_HEAD, elf, GDB_TAIL)
+    yield from _script(GDB_HEAD, symbol_elf(kernel, located_tables(kernel, dynamic)), GDB_TAIL)
 
 
 def ida_script(kernel: Kernel, dynamic: DynamicSymbols | None = None) -> Iterator[bytes]:
     """Yield a script in Python that names addresses in IDA."""
-    tables = [kernel.symbols, *(group.symbols for group in (dynamic.groups if dynamic else ()))]
-    text = b"".join(chunk for table in tables for chunk in LISTED.lines(located(table)))
+    text = b"".join(chunk for table in located_tables(kernel, dynamic) for chunk in LISTED.lines(table))
     yield from _script(IDA_HEAD, text, IDA_TAIL)
 
 

@@ -72,6 +72,12 @@ def located(table: SymbolTable) -> SymbolTable:
     )
 
 
+def located_tables(kernel: Kernel, dynamic: DynamicSymbols | None) -> list[SymbolTable]:
+    """Return the kernel's own symbols and those of each group, as `located`."""
+    groups = dynamic.groups if dynamic else ()
+    return [located(table) for table in (kernel.symbols, *(group.symbols for group in groups))]
+
+
 def _lines(form: RowFormat, kernel: Kernel, dynamic: DynamicSymbols | None) -> Iterator[memoryview]:
-    for table in (kernel.symbols, *(group.symbols for group in (dynamic.groups if dynamic else ()))):
-        yield from form.lines(located(table))
+    for table in located_tables(kernel, dynamic):
+        yield from form.lines(table)
