@@ -52,7 +52,9 @@ class Damaged:
     """One kernel's image, to be damaged again and again."""
 
     def __init__(self, image: Path) -> None:
-        self.memory = kallsift.open(image)
+        opened = kallsift.open(image)
+        # the image keeps all of its bytes aside, undamaged, in case its headers mislead
+        self.memory = replace(opened, image=opened.image and replace(opened.image, whole=None))
         self.truth = kallsift.recover(self.memory)
         places = [(table.name, int(table.physical), table.size) for table in self.truth.tables]
         # everything counts from the first page under the tables
