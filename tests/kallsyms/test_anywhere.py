@@ -7,7 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from kallsift.kallsyms.format.address_table import ENCODINGS, MAX_WINDOWS, Run, find_runs, windows
+from kallsift.kallsyms.format.address_encodings import ENCODINGS
+from kallsift.kallsyms.format.address_table import MAX_WINDOWS, Run, find_runs, windows
 from kallsift.kallsyms.format.seqs_of_names import scan_sequences
 
 START = 0xC030_0000

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.damaged import sort_order
+from kallsift.kallsyms.damaged.seqs_of_names import Ranks
 from kallsift.kallsyms.damaged.sort_order import KEYS, NameOrder
-from kallsift.kallsyms.format.seqs_of_names import Ranks
 
 SYMBOLS, NAMES = 200, 14
 

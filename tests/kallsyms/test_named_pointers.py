@@ -72,7 +72,7 @@ def found_in(segment: BytesSegment, form: Form, byte_order: str) -> NamedPointer
     names = form.names()
     names[LOST] = [b""] * (LOST.stop - LOST.start)
     return NamedPointers.find(
-        segment, byte_order, 8, SymbolNames(names), form.addresses(), np.ones(len(names), np.bool_)
+        segment, (8, byte_order), SymbolNames(names), form.addresses(), np.ones(len(names), np.bool_)
     )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kallsift.budget import WorkBudget
 from kallsift.errors import Step
 from kallsift.kallsyms.evidence import Check
-from kallsift.kallsyms.format.address_table import AddressArray
+from kallsift.kallsyms.format.address_encodings import AddressArray
 from kallsift.memory.memory import BytesSegment
 
 

@@ -9,10 +9,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.kallsyms.damaged.damage_context import DamageContext
 from kallsift.kallsyms.damaged.overwritten_pages import pages_in_rows, pages_out_of_order
 from kallsift.kallsyms.damaged.page_map import Pages
 from kallsift.kallsyms.damaged.seqs_location import permutation_places
-from kallsift.kallsyms.format.address_table import BEHIND_INDEX, ENCODINGS, AddressArray, Base, Encoding, Words, word_at
+from kallsift.kallsyms.damaged.stream_layout import NameStreamLayout
+from kallsift.kallsyms.format.address_encodings import BEHIND_INDEX, ENCODINGS, AddressArray, Base, Encoding, Words
+from kallsift.kallsyms.format.address_table import word_at
 from kallsift.kallsyms.format.token_table import INDEX_SIZE, TokenTable
 from kallsift.memory.memory import BytesSegment
 
@@ -73,86 +76,34 @@ class PartialAddressTable:
         return np.where(self.known, row[pages], -1)
 
 
-def arrays_left(
-    segment: BytesSegment,
-    pages: Pages,
-    tokens: TokenTable,
-    names: int,
-    count: int,
-    num_syms: int | None,
-    word_size: int,
-) -> Iterator[PartialAddressTable]:
+def arrays_left(context: DamageContext, stream: NameStreamLayout, word_size: int) -> Iterator[PartialAddressTable]:
     """Yield arrays of which enough entries survive in order, the most complete first.
 
     Args:
-        segment: the memory with the tables.
-        pages: its lost pages.
-        tokens: the token table.
-        names: offset of the name stream.
-        count: number of entries of the array.
-        num_syms: offset of the count; None if it is lost.
+        context: the memory with the tables.
+        stream: the name stream, which has as many entries; the offset of its count may be lost.
         word_size: bytes of an address.
     """
-    alignment = table_alignment(segment, tokens, names, word_size)
+    segment, tokens = context.segment, context.tokens
+    reader = _ArrayReader(context, stream.count, word_size)
+    alignment = table_alignment(segment, tokens, stream.offset, word_size)
     # only padding lies between the array with its base and this offset, as far as is known
-    behind = names if num_syms is None else num_syms
-    num_syms = names - alignment if num_syms is None else num_syms
-    order = tokens.byte_order
+    behind = stream.offset if stream.count_offset is None else stream.count_offset
+    num_syms = stream.offset - alignment if stream.count_offset is None else stream.count_offset
     found: list[PartialAddressTable] = []
     if tokens.index_offset is None and tokens.known is not None:
-        found += _before_permutation(segment, pages, tokens, count, word_size)
+        found += reader.before_permutation()
     else:
-        found += _behind_index(segment, pages, tokens, alignment, count, word_size)
+        found += reader.behind_index(alignment)
     for encoding in ENCODINGS:
         # before 6.4: the count follows the array and its base
-        size = encoding.entry_size or word_size
         base = aligned_down(segment.start, num_syms - word_size, max(alignment, word_size))
         own = base if encoding.base is Base.RELATIVE_BASE else None
         end = num_syms if own is None else own
-        offset = aligned_down(segment.start, end - count * size, max(alignment, word_size))
+        offset = aligned_down(segment.start, end - reader.size_of(encoding), max(alignment, word_size))
         if offset >= 0 and encoding.base is not Base.SELF:
-            found += _left(segment, pages, offset, own, encoding, count, word_size, order, behind)
+            found += reader.read(encoding, offset, own, behind)
     yield from sorted(found, key=lambda left: -np.count_nonzero(left.known))
-
-
-def _behind_index(
-    segment: BytesSegment, pages: Pages, tokens: TokenTable, alignment: int, count: int, word_size: int
-) -> Iterator[PartialAddressTable]:
-    """Yield arrays directly behind the token index, as in 6.4 and later.
-
-    The index needs no padding behind it: its size is a multiple of every alignment.
-    """
-    index = tokens.index_offset
-    if index is None:
-        index = aligned_up(segment.start, tokens.offset + tokens.size, alignment)
-    offset = index + INDEX_SIZE
-    for encoding in ENCODINGS:
-        size = encoding.entry_size or word_size
-        base = aligned_up(segment.start, offset + count * size, max(alignment, word_size))
-        own = base if encoding.base is Base.RELATIVE_BASE else None
-        yield from _left(segment, pages, offset, own, encoding, count, word_size, tokens.byte_order)
-
-
-def _before_permutation(
-    segment: BytesSegment, pages: Pages, tokens: TokenTable, count: int, word_size: int
-) -> list[PartialAddressTable]:
-    """Return arrays before seqs_of_names, where only the end of the array is known.
-
-    Nothing is returned if arrays with different beginnings fit.
-    """
-    found: list[PartialAddressTable] = []
-    for place in permutation_places(segment, pages, tokens, count):
-        for encoding in ENCODINGS:
-            if encoding.entry_size != BEHIND_INDEX:
-                continue
-            own = place - word_size if encoding.base is Base.RELATIVE_BASE else None
-            end, alignment = (place, BEHIND_INDEX) if own is None else (own, word_size)
-            if (segment.start + end) % alignment:
-                continue
-            offset = aligned_down(segment.start, end - count * BEHIND_INDEX, alignment)
-            left = _left(segment, pages, offset, own, encoding, count, word_size, tokens.byte_order)
-            found += (one for one in left if not len(one.overwritten))
-    return found if len({left.array.offset for left in found}) == 1 else []
 
 
 def table_alignment(segment: BytesSegment, tokens: TokenTable, names: int, word_size: int) -> int:
@@ -161,55 +112,104 @@ def table_alignment(segment: BytesSegment, tokens: TokenTable, names: int, word_
     return next(a for a in (*ALIGNMENTS[word_size], 1) if all((segment.start + offset) % a == 0 for offset in known))
 
 
-def _left(
-    segment: BytesSegment,
-    pages: Pages,
-    offset: int,
-    base: int | None,
-    encoding: Encoding,
-    count: int,
-    word_size: int,
-    byte_order: str,
-    behind: int | None = None,
-) -> Iterator[PartialAddressTable]:
-    """Yield the array at an offset if enough of it survives.
+@dataclass(frozen=True, eq=False)
+class _ArrayReader:
+    """Reads arrays of one number of entries and one size of an address.
 
-    ``behind`` is the offset of the table that follows the array; None if no table is known to follow.
+    Attributes:
+        context: the memory with the tables.
+        count: number of entries.
+        word_size: bytes of an address.
     """
-    size = encoding.entry_size or word_size
-    raw = segment.data[offset : offset + count * size]
-    if len(raw) < count * size:
-        return
-    words = np.frombuffer(raw.tobytes(), f"{byte_order}u{size}")
-    words = words.astype(words.dtype.newbyteorder("="))
-    places = offset + np.arange(count, dtype=np.int64) * size
-    known = pages.intact(places, places + size)
-    if not known.any():
-        return
-    numbers = pages.number(places)
-    after = offset + count * size
-    overwritten = np.union1d(
-        pages_out_of_order(encoding.key(words), known, numbers),
-        _out_of_place(segment, pages, after, behind if base is None else base),
-    )
-    if base is not None:
-        after = base + word_size
-        overwritten = np.union1d(overwritten, _out_of_place(segment, pages, after, behind))
-    known &= ~np.isin(numbers, overwritten)
-    left = words[known]
-    if len(left) < LEAST_LEFT * count or not encoding.is_distinctive(left):
-        return
-    relative_base = None
-    if base is not None:
-        value = word_at(segment.data, base, word_size, byte_order)
-        there = pages.without(overwritten)
-        intact = there.intact(np.array([base]), np.array([base + word_size]))[0]
-        relative_base = value if value and intact else None
-    array = AddressArray(offset, encoding, _filled(encoding, words, known), base, relative_base)
-    addresses = array.addresses(FAR)
-    if (addresses[1:] < addresses[:-1]).any():
-        return
-    yield PartialAddressTable(array, known, word_size, after, behind is None, overwritten)
+
+    context: DamageContext
+    count: int
+    word_size: int
+
+    def size_of(self, encoding: Encoding) -> int:
+        """Return the size in bytes of an array in an encoding."""
+        return self.count * (encoding.entry_size or self.word_size)
+
+    def behind_index(self, alignment: int) -> Iterator[PartialAddressTable]:
+        """Yield arrays directly behind the token index, as in 6.4 and later.
+
+        The index needs no padding behind it: its size is a multiple of every alignment.
+        """
+        start, tokens = self.context.segment.start, self.context.tokens
+        index = tokens.index_offset
+        if index is None:
+            index = aligned_up(start, tokens.offset + tokens.size, alignment)
+        offset = index + INDEX_SIZE
+        for encoding in ENCODINGS:
+            base = aligned_up(start, offset + self.size_of(encoding), max(alignment, self.word_size))
+            own = base if encoding.base is Base.RELATIVE_BASE else None
+            yield from self.read(encoding, offset, own)
+
+    def before_permutation(self) -> list[PartialAddressTable]:
+        """Return arrays before seqs_of_names, where only the end of the array is known.
+
+        Nothing is returned if arrays with different beginnings fit.
+        """
+        start = self.context.segment.start
+        found: list[PartialAddressTable] = []
+        for place in permutation_places(self.context, self.count):
+            for encoding in ENCODINGS:
+                if encoding.entry_size != BEHIND_INDEX:
+                    continue
+                own = place - self.word_size if encoding.base is Base.RELATIVE_BASE else None
+                end, alignment = (place, BEHIND_INDEX) if own is None else (own, self.word_size)
+                if (start + end) % alignment:
+                    continue
+                offset = aligned_down(start, end - self.size_of(encoding), alignment)
+                found += (one for one in self.read(encoding, offset, own) if not len(one.overwritten))
+        return found if len({left.array.offset for left in found}) == 1 else []
+
+    def read(
+        self, encoding: Encoding, offset: int, base: int | None, behind: int | None = None
+    ) -> Iterator[PartialAddressTable]:
+        """Yield the array at an offset if enough of it survives.
+
+        Args:
+            encoding: the encoding of its words.
+            offset: offset of the first entry.
+            base: offset of the base; None if the encoding has none.
+            behind: offset of the table that follows the array; None if no table is known to follow.
+        """
+        segment, pages, byte_order = self.context.segment, self.context.pages, self.context.tokens.byte_order
+        size, after = encoding.entry_size or self.word_size, offset + self.size_of(encoding)
+        raw = segment.data[offset:after]
+        if len(raw) < self.size_of(encoding):
+            return
+        words = np.frombuffer(raw.tobytes(), f"{byte_order}u{size}")
+        words = words.astype(words.dtype.newbyteorder("="))
+        places = offset + np.arange(self.count, dtype=np.int64) * size
+        known = pages.intact(places, places + size)
+        if not known.any():
+            return
+        numbers = pages.number(places)
+        overwritten = np.union1d(
+            pages_out_of_order(encoding.key(words), known, numbers),
+            _out_of_place(segment, pages, after, behind if base is None else base),
+        )
+        if base is not None:
+            after = base + self.word_size
+            overwritten = np.union1d(overwritten, _out_of_place(segment, pages, after, behind))
+        known &= ~np.isin(numbers, overwritten)
+        left = words[known]
+        if len(left) < LEAST_LEFT * self.count or not encoding.is_distinctive(left):
+            return
+        relative_base = None if base is None else self._base_at(base, pages.without(overwritten))
+        array = AddressArray(offset, encoding, _filled(encoding, words, known), base, relative_base)
+        addresses = array.addresses(FAR)
+        if (addresses[1:] < addresses[:-1]).any():
+            return
+        yield PartialAddressTable(array, known, self.word_size, after, behind is None, overwritten)
+
+    def _base_at(self, offset: int, pages: Pages) -> int | None:
+        """Return the base at an offset; None if it is zero or lost."""
+        value = word_at(self.context.data, offset, self.word_size, self.context.tokens.byte_order)
+        intact = pages.intact(np.array([offset]), np.array([offset + self.word_size]))[0]
+        return value if value and intact else None
 
 
 def _filled(encoding: Encoding, words: Words, known: NDArray[np.bool_]) -> Words:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from kallsift.kallsyms.damaged.address_table import PartialAddressTable
+from kallsift.kallsyms.damaged.damage_context import DamageContext
 from kallsift.kallsyms.damaged.ksymtab_pointers import AGREEING, NamedPointers, SymbolNames
 from kallsift.kallsyms.damaged.page_map import Pages
-from kallsift.memory.memory import BytesSegment
 
 ROW = 3
 """Number of pages in a row that need no other proof: two pages can be copies of two neighbours."""
@@ -32,9 +32,7 @@ def in_long_rows(left: PartialAddressTable, pages: Pages) -> PartialAddressTable
 
 
 def confirmed_by_pointers(
-    segment: BytesSegment,
-    byte_order: str,
-    pages: Pages,
+    context: DamageContext,
     left: PartialAddressTable,
     trusted: PartialAddressTable,
     names: SymbolNames,
@@ -47,9 +45,7 @@ def confirmed_by_pointers(
     also kept where no pointers contradict them.
 
     Args:
-        segment: the memory with the symbols.
-        byte_order: ``"<"`` or ``">"``.
-        pages: its lost pages.
+        context: the memory with the symbols, and all of its lost pages.
         left: the array.
         trusted: the array with only its trusted addresses.
         names: names of all symbols; empty where unknown.
@@ -58,11 +54,12 @@ def confirmed_by_pointers(
     untrusted = left.known & ~trusted.known
     if not untrusted.any():
         return trusted
+    segment, words = context.segment, (left.word_size, context.tokens.byte_order)
     addresses = left.array.addresses(segment.start + left.array.offset)
-    pointers = NamedPointers.find(segment, byte_order, left.word_size, names, addresses, trusted.known, left.known)
+    pointers = NamedPointers.find(segment, words, names, addresses, trusted.known, left.known)
     if pointers is None:
         return trusted if has_overwritten else left
-    rows = left.rows(pages)
+    rows = left.rows(context.pages)
     exports, symbols = pointers.pairs(names)
     if not has_overwritten:
         # symbols of the per-CPU area have other addresses as well, so pointers to them say nothing

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.damaged.ksymtab_pointers import NamedPointers, SymbolNames, name_pointers
+from kallsift.kallsyms.damaged.marker_resync import Entries
 from kallsift.kallsyms.damaged.name_expansion import texts
 from kallsift.kallsyms.damaged.page_map import pages_in_segment
 from kallsift.kallsyms.damaged.partial_tables import PartialTables
+from kallsift.kallsyms.damaged.seqs_of_names import Ranks
 from kallsift.kallsyms.damaged.sort_order import LEAST_RANKED, NameOrder
-from kallsift.kallsyms.damaged.stream_walk import UNTRUSTED_OF_ANY, Entries
+from kallsift.kallsyms.damaged.stream_walk import UNTRUSTED_OF_ANY
 from kallsift.kallsyms.damaged.unverified_pages import halves, ranks_in_order
 from kallsift.kallsyms.format.markers import GROUP
-from kallsift.kallsyms.format.seqs_of_names import Ranks
 
 CONFIRMED = 2
 """Number of names of a walk that must lie between their neighbours in the order of names before the rest is trusted."""
@@ -42,7 +43,7 @@ class _Confirming:
 
     def __init__(self, tables: PartialTables, ranks: Ranks, entries: Entries, *, has_overwritten: bool) -> None:
         self.tables, self.ranks, self.has_overwritten = tables, ranks, has_overwritten
-        self.start = tables.segment.start
+        self.start = tables.context.segment.start
         self.heads, self.ends, self.proven = entries.heads.copy(), entries.ends.copy(), entries.proven
         self.entry_size = tables.stream.size / max(1, len(self.heads))
         self.left = MOST_READ
@@ -59,11 +60,10 @@ class _Confirming:
         names = self.names(self.heads, self.ends)
         walks = [self.names(walk[UNTRUSTED_OF_ANY:-1], walk[UNTRUSTED_OF_ANY + 1 :]) for walk in waiting]
         if any(name_pointers(walk) for walk in walks):
-            left, segment = self.tables.addresses, self.tables.segment
+            left, context = self.tables.addresses, self.tables.context
             addresses = left.array.addresses(self.start + left.array.offset)
-            self.pointers = NamedPointers.find(
-                segment, self.tables.tokens.byte_order, left.word_size, SymbolNames(names), addresses, left.known
-            )
+            words = left.word_size, context.tokens.byte_order
+            self.pointers = NamedPointers.find(context.segment, words, SymbolNames(names), addresses, left.known)
         return NameOrder.of(self.ranks, names, self._others(names, walks))
 
     def _others(self, names: list[bytes], walks: list[list[bytes]]) -> Iterable[bytes]:
@@ -211,7 +211,7 @@ def with_confirmed(
     )
     if has_overwritten:
         names = confirming.names(confirming.heads, confirming.ends)
-        confirming.ranks = ranks_in_order(tables.ranks, names, tables.segment.start)
+        confirming.ranks = ranks_in_order(tables.ranks, names, tables.context.segment.start)
     order = confirming.order(waiting)
     if order is None or (len(order.contradicting) and not has_overwritten):
         return None

@@ -17,7 +17,7 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.format.address_table import Words
+from kallsift.kallsyms.format.address_encodings import WordFormat, Words
 from kallsift.memory.memory import BytesSegment
 
 LEADING = ((b"__ksymtab_", b""), (b"__tracepoint_ptr_", b"__tracepoint_"))
@@ -95,8 +95,7 @@ class NamedPointers:
     def find(
         cls,
         segment: BytesSegment,
-        byte_order: str,
-        word_size: int,
+        words: WordFormat,
         names: SymbolNames,
         addresses: NDArray[np.uint64],
         known: NDArray[np.bool_],
@@ -108,14 +107,14 @@ class NamedPointers:
 
         Args:
             segment: memory in which the symbols lie as far from one another as their addresses do.
-            byte_order: ``"<"`` or ``">"``.
-            word_size: bytes of an address.
+            words: size and byte order of an address.
             names: names of all symbols.
             addresses: addresses of all symbols, shape (n,).
             known: mask of the known addresses, shape (n,).
             likely: mask of the addresses at which pointers are read, those included that may be wrong; None for
                 ``known``.
         """
+        word_size, byte_order = words
         targets = _addresses_of_single(names, addresses, known)
         numbers, wanted = _wanted(names.pointers, targets)
         numbers, wanted = numbers[known[numbers]], wanted[known[numbers]]
@@ -129,12 +128,12 @@ class NamedPointers:
             # pointers are aligned in memory, wherever the segment begins
             first = -segment.start % size
             raw = segment.data[first : first + (len(segment.data) - first) // size * size]
-            words = np.ascontiguousarray(raw).view(f"{byte_order}u{size}").astype(f"u{size}", copy=False)
-            for shift in _shifts(words, addresses[numbers], wanted, relative=relative):
-                leads_to, there = _read(words, addresses, shift, relative=relative)
+            cells = np.ascontiguousarray(raw).view(f"{byte_order}u{size}").astype(f"u{size}", copy=False)
+            for shift in _shifts(cells, addresses[numbers], wanted, relative=relative):
+                leads_to, there = _read(cells, addresses, shift, relative=relative)
                 there &= known if likely is None else likely
                 # an image's loader may still have to add the same number to all of them
-                added = (leads_to[numbers] - wanted.astype(words.dtype))[there[numbers]]
+                added = (leads_to[numbers] - wanted.astype(cells.dtype))[there[numbers]]
                 values, counts = np.unique(added, return_counts=True)
                 if len(added) and counts.max() >= max(LEAST, AGREEING * len(added)):
                     return cls(targets, leads_to - values[counts.argmax()], there)

@@ -6,88 +6,41 @@ the count is lost as well, the addresses alone are used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kallsift.errors import Step
 from kallsift.kallsyms.damaged.address_table import PartialAddressTable, aligned_down, arrays_left, table_alignment
+from kallsift.kallsyms.damaged.damage_context import WITHIN, DamageContext
 from kallsift.kallsyms.damaged.markers import PartialMarkers, markers_left, stream_starts
 from kallsift.kallsyms.damaged.page_map import Pages
+from kallsift.kallsyms.damaged.seqs_of_names import Ranks, find_ranks
 from kallsift.kallsyms.damaged.stream_by_count import ENTRY_SIZES, unmarked_streams
+from kallsift.kallsyms.damaged.stream_layout import NameStreamLayout
 from kallsift.kallsyms.damaged.stream_start import stream_begin
 from kallsift.kallsyms.damaged.symbol_count import array_counts
 from kallsift.kallsyms.format.markers import GROUP
 from kallsift.kallsyms.format.name_stream import MAX_SYMBOLS
-from kallsift.kallsyms.format.seqs_of_names import Ranks, find_ranks
-from kallsift.kallsyms.format.token_table import MAX_PADDING, TokenTable
+from kallsift.kallsyms.format.token_table import MAX_PADDING
 from kallsift.kallsyms.recovered_tables import Attempt
 from kallsift.kallsyms.solvers.adjacent import COUNT_SIZE, MARKERS_WITHIN
-from kallsift.memory.memory import BytesSegment
-
-WITHIN = 16 << 20
-"""Highest distance of another table from the token table, in bytes."""
 
 MARKER = 4
 """Bytes of a marker that are assumed if no marker survives: the size since 4.20 (commit 80ffbaa5b1bd)."""
 
 
-@dataclass(frozen=True, eq=False)
-class NameStreamLayout:
-    """The extent of a damaged name stream, its number of entries, and its surviving markers.
-
-    Attributes:
-        offset: offset of the first entry, or, if nothing tells that, of the lost page that it lies on.
-        count: number of entries.
-        count_offset: offset of the word with the count; None if it is lost.
-        two_byte_lengths: whether a length may take two bytes.
-        marked: whether any marker survives.
-        numbers: numbers of the surviving markers, shape (k,).
-        values: those markers, shape (k,).
-        width: bytes of a marker.
-        end: offset at which the markers begin; if none survives, the offset at which they would begin if nothing lay
-            between them and the token table.
-    """
-
-    offset: int
-    count: int
-    count_offset: int | None
-    two_byte_lengths: bool
-    marked: bool
-    numbers: NDArray[np.int64]
-    values: NDArray[np.int64]
-    width: int
-    end: int
-
-    @property
-    def size(self) -> int:
-        """Highest possible size of the stream in bytes."""
-        return self.end - self.offset
-
-    @property
-    def markers(self) -> int:
-        """Number of markers, lost ones included."""
-        return -(-self.count // GROUP)
-
-    @property
-    def markers_end(self) -> int:
-        """Offset behind the markers."""
-        return self.end + self.markers * self.width
-
-
-def marked_streams(
-    segment: BytesSegment, tokens: TokenTable, word_sizes: Sequence[int], pages: Pages, attempt: Attempt
-) -> Iterator[NameStreamLayout]:
+def marked_streams(context: DamageContext, attempt: Attempt) -> Iterator[NameStreamLayout]:
     """Yield the name streams that enough of the markers' groups confirm."""
+    segment, tokens, pages = context.segment, context.tokens, context.pages
     low = max(0, tokens.offset - MARKERS_WITHIN)
     low += -(segment.start + low) % 8
     for markers in markers_left(segment.data, pages, low, tokens.offset, tokens.byte_order):
         for offset, two_byte_lengths in stream_starts(segment.data, pages, markers):
-            counted = _count(segment.data, pages, markers, offset, two_byte_lengths, tokens.byte_order)
-            found = [counted] if counted else _array_counts(segment, tokens, word_sizes, pages, markers, offset)
+            counted = _count(context, markers, offset, two_byte_lengths)
+            found = [counted] if counted else _array_counts(context, markers, offset)
             for count, place in found:
                 numbers = markers.numbers(count)
                 if numbers is None:
@@ -96,7 +49,7 @@ def marked_streams(
                 stream = NameStreamLayout(
                     offset, count, place, two_byte_lengths, True, numbers, markers.values, markers.width, first
                 )
-                is_confirmed = stream if counted else _confirmed(segment, tokens, word_sizes, pages, stream)
+                is_confirmed = stream if counted else _confirmed(context, stream)
                 if is_confirmed is not None:
                     yield is_confirmed
                     break
@@ -112,71 +65,49 @@ def _first_page_lost(pages: Pages, names: int) -> bool:
     return not bool(pages.intact(np.array([names - COUNT_SIZE]), np.array([names]))[0])
 
 
-def _array_counts(
-    segment: BytesSegment,
-    tokens: TokenTable,
-    word_sizes: Sequence[int],
-    pages: Pages,
-    markers: PartialMarkers,
-    offset: int,
-) -> Iterator[tuple[int, None]]:
+def _array_counts(context: DamageContext, markers: PartialMarkers, offset: int) -> Iterator[tuple[int, None]]:
     """Yield the counts that the address array allows, each with None for its offset."""
-    for size in word_sizes:
-        for count in array_counts(segment, pages, tokens, offset, markers.counts, size):
+    for size in context.word_sizes:
+        for count in array_counts(context, offset, markers.counts, size):
             yield count, None
 
 
-def counted_streams(
-    segment: BytesSegment,
-    tokens: TokenTable,
-    word_sizes: Sequence[int],
-    pages: Pages,
-    firsts: NDArray[np.uint8],
-    letters: NDArray[np.bool_],
-) -> Iterator[NameStreamLayout]:
+def counted_streams(context: DamageContext) -> Iterator[NameStreamLayout]:
     """Yield the name streams that only the count before them and other tables show."""
-    low = max(0, tokens.offset - WITHIN)
-    low += -(segment.start + low) % 4
-    for place, offset, count in unmarked_streams(
-        segment.data, pages, low, tokens.offset, tokens.byte_order, firsts, letters
-    ):
-        end = _unmarked_end(segment, tokens, offset, count, word_sizes[0])
-        stream = _unmarked(offset, count, place, end)
-        if (is_confirmed := _confirmed(segment, tokens, word_sizes, pages, stream)) is not None:
+    low = max(0, context.tokens.offset - WITHIN)
+    low += -(context.segment.start + low) % 4
+    for place, offset, count in unmarked_streams(context, low):
+        stream = _unmarked(offset, count, place, _unmarked_end(context, offset, count))
+        if (is_confirmed := _confirmed(context, stream)) is not None:
             yield is_confirmed
 
 
-def uncounted_streams(
-    segment: BytesSegment,
-    tokens: TokenTable,
-    word_sizes: Sequence[int],
-    pages: Pages,
-    firsts: NDArray[np.uint8],
-    letters: NDArray[np.bool_],
-) -> Iterator[NameStreamLayout]:
+def uncounted_streams(context: DamageContext) -> Iterator[NameStreamLayout]:
     """Yield the name stream whose number of entries only the addresses tell.
 
     The addresses behind the token index must allow exactly one number.
     """
-    counts = range(GROUP, min(MAX_SYMBOLS, tokens.offset // ENTRY_SIZES.start) + 1)
-    counts_of_arrays = (array_counts(segment, pages, tokens, tokens.offset, counts, size) for size in word_sizes)
     # the offset of the token table stands in for that of the names, which is unknown yet
+    names = context.tokens.offset
+    counts = range(GROUP, min(MAX_SYMBOLS, names // ENTRY_SIZES.start) + 1)
+    counts_of_arrays = (array_counts(context, names, counts, size) for size in context.word_sizes)
     streams = (
-        _unmarked(tokens.offset, count, None, _unmarked_end(segment, tokens, tokens.offset, count, word_sizes[0]))
+        _unmarked(names, count, None, _unmarked_end(context, names, count))
         for count in dict.fromkeys(chain.from_iterable(counts_of_arrays))
     )
-    found = [stream for stream in streams if _confirmed(segment, tokens, word_sizes, pages, stream) is not None]
+    found = [stream for stream in streams if _confirmed(context, stream) is not None]
     if len(found) != 1:
         return
     stream = found[0]
-    offset = stream_begin(segment.data, pages, stream.end, stream.count, firsts, letters)
+    offset = stream_begin(context, stream.end, stream.count)
     if offset is not None:
         yield replace(stream, offset=offset)
 
 
-def _unmarked_end(segment: BytesSegment, tokens: TokenTable, names: int, count: int, word_size: int) -> int:
+def _unmarked_end(context: DamageContext, names: int, count: int) -> int:
     """Return the offset of the lost markers, if they touch the token table."""
-    alignment = table_alignment(segment, tokens, names, word_size)
+    segment, tokens = context.segment, context.tokens
+    alignment = table_alignment(segment, tokens, names, context.word_sizes[0])
     return aligned_down(segment.start, tokens.offset - -(-count // GROUP) * MARKER, alignment)
 
 
@@ -185,29 +116,25 @@ def _unmarked(offset: int, count: int, count_offset: int | None, end: int) -> Na
     return NameStreamLayout(offset, count, count_offset, True, False, nothing, nothing, MARKER, end)
 
 
-def _confirmed(
-    segment: BytesSegment, tokens: TokenTable, word_sizes: Sequence[int], pages: Pages, stream: NameStreamLayout
-) -> NameStreamLayout | None:
+def _confirmed(context: DamageContext, stream: NameStreamLayout) -> NameStreamLayout | None:
     """Return the stream if an array of addresses confirms its count, else None.
 
     This is cheaper than to read the names.
     """
-    for size in word_sizes:
-        for left in arrays_left(segment, pages, tokens, stream.offset, stream.count, stream.count_offset, size):
-            if not confirms_count(segment, tokens, pages, stream, left):
+    for size in context.word_sizes:
+        for left in arrays_left(context, stream, size):
+            if not confirms_count(context, stream, left):
                 continue
-            ranks = ranks_left(segment, tokens, pages, stream, left)
+            ranks = ranks_left(context, stream, left)
             if stream.marked or left.newer or ranks is None:
                 return stream
-            alignment = table_alignment(segment, tokens, stream.offset, size)
+            alignment = table_alignment(context.segment, context.tokens, stream.offset, size)
             first = ranks.offset - stream.markers * stream.width
-            return replace(stream, end=aligned_down(segment.start, first, alignment))
+            return replace(stream, end=aligned_down(context.segment.start, first, alignment))
     return None
 
 
-def confirms_count(
-    segment: BytesSegment, tokens: TokenTable, pages: Pages, stream: NameStreamLayout, left: PartialAddressTable
-) -> bool:
+def confirms_count(context: DamageContext, stream: NameStreamLayout, left: PartialAddressTable) -> bool:
     """Tell whether an array and a permutation confirm the number of entries.
 
     They confirm it if all their pages that are not blank are in order. If a count stands before the names, other pages
@@ -217,7 +144,7 @@ def confirms_count(
     """
     if np.count_nonzero(left.known) * 2 < stream.count:
         return False
-    ranks = ranks_left(segment, tokens, pages, stream, left)
+    ranks = ranks_left(context, stream, left)
     if ranks is None:
         return not len(left.overwritten) and not left.newer and stream.count_offset is not None
     if stream.count_offset is not None:
@@ -226,12 +153,13 @@ def confirms_count(
 
 
 def _count(
-    data: NDArray[np.uint8], pages: Pages, markers: PartialMarkers, offset: int, two_byte_lengths: bool, byte_order: str
+    context: DamageContext, markers: PartialMarkers, offset: int, two_byte_lengths: bool
 ) -> tuple[int, int | None] | None:
     """Return the number of entries and the offset of the word that holds it.
 
     None if the number cannot be told; the offset is None if the word is lost.
     """
+    data, pages, byte_order = context.data, context.pages, context.tokens.byte_order
     counts = markers.counts
     for place in range(offset - COUNT_SIZE, max(-1, offset - MAX_PADDING - COUNT_SIZE), -4):
         if not pages.intact(np.array([place]), np.array([place + 4]))[0]:
@@ -246,13 +174,12 @@ def _count(
     return None if last is None else (last, None)
 
 
-def ranks_left(
-    segment: BytesSegment, tokens: TokenTable, pages: Pages, stream: NameStreamLayout, left: PartialAddressTable
-) -> Ranks | None:
+def ranks_left(context: DamageContext, stream: NameStreamLayout, left: PartialAddressTable) -> Ranks | None:
     """Return the surviving part of seqs_of_names, or None.
 
     It is read where the release puts it that has the other tables in this order.
     """
+    segment, tokens = context.segment, context.tokens
     if left.newer:
         places = [left.after]
     elif stream.marked:
@@ -260,5 +187,5 @@ def ranks_left(
     else:
         alignment = table_alignment(segment, tokens, stream.offset, left.word_size)
         places = [aligned_down(segment.start, tokens.offset - stream.count * size, alignment) for size in (3, 4)]
-    found = (find_ranks(segment.data, pages, place, stream.count, tokens.byte_order) for place in places)
+    found = (find_ranks(segment.data, context.pages, place, stream.count, tokens.byte_order) for place in places)
     return next((ranks for ranks in found if ranks is not None), None)

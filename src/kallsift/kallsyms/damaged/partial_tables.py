@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.damaged.address_table import PartialAddressTable
+from kallsift.kallsyms.damaged.damage_context import DamageContext
 from kallsift.kallsyms.damaged.name_expansion import expand_known
-from kallsift.kallsyms.damaged.name_stream import NameStreamLayout, ranks_left
-from kallsift.kallsyms.damaged.page_map import Pages
-from kallsift.kallsyms.format.seqs_of_names import Ranks
-from kallsift.kallsyms.format.token_table import TokenTable
-from kallsift.memory.memory import BytesSegment
+from kallsift.kallsyms.damaged.name_stream import ranks_left
+from kallsift.kallsyms.damaged.seqs_of_names import Ranks
+from kallsift.kallsyms.damaged.stream_layout import NameStreamLayout
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,30 +20,22 @@ class PartialTables:
     """Tables of which some pages are lost.
 
     Attributes:
-        segment: the memory with the tables; bytes that it lacks are zero.
-        tokens: the token table.
+        context: the memory with the tables; its lost pages are the blank ones, and those that turned out to be
+            overwritten.
         stream: the extent of the names.
         addresses: the address array.
         ranks: the surviving part of seqs_of_names; None if there is none.
     """
 
-    segment: BytesSegment
-    tokens: TokenTable
+    context: DamageContext
     stream: NameStreamLayout
     addresses: PartialAddressTable
     ranks: Ranks | None
 
     @classmethod
-    def of(
-        cls,
-        segment: BytesSegment,
-        tokens: TokenTable,
-        pages: Pages,
-        stream: NameStreamLayout,
-        addresses: PartialAddressTable,
-    ) -> PartialTables:
+    def of(cls, context: DamageContext, stream: NameStreamLayout, addresses: PartialAddressTable) -> PartialTables:
         """Return the tables with the surviving part of their permutation."""
-        return cls(segment, tokens, stream, addresses, ranks_left(segment, tokens, pages, stream, addresses))
+        return cls(context, stream, addresses, ranks_left(context, stream, addresses))
 
     def expanded(
         self, heads: NDArray[np.int64], ends: NDArray[np.int64]
@@ -53,4 +44,4 @@ class PartialTables:
 
         They are as `expand_known` gives them.
         """
-        return expand_known(self.segment.data, heads, ends, self.stream.two_byte_lengths, self.tokens)
+        return expand_known(self.context.data, heads, ends, self.stream.two_byte_lengths, self.context.tokens)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kallsift.kallsyms.damaged.page_map import Pages
-from kallsift.kallsyms.format.address_table import BEHIND_INDEX
-from kallsift.kallsyms.format.seqs_of_names import SEQUENCE, may_be_permuted, ranks_at
-from kallsift.kallsyms.format.token_table import ALIGNMENT, INDEX_SIZE, MAX_TABLE, TokenTable
-from kallsift.memory.memory import BytesSegment
+from kallsift.kallsyms.damaged.damage_context import DamageContext
+from kallsift.kallsyms.damaged.seqs_of_names import may_be_permuted, ranks_at
+from kallsift.kallsyms.format.address_encodings import BEHIND_INDEX
+from kallsift.kallsyms.format.seqs_of_names import SEQUENCE
+from kallsift.kallsyms.format.token_table import ALIGNMENT, INDEX_SIZE, MAX_TABLE
 
 BETWEEN = 16
 """Highest number of bytes between the addresses and the permutation: the base and padding."""
@@ -22,19 +22,17 @@ MOST = 512
 permutation is lost as well."""
 
 
-def permutation_places(segment: BytesSegment, pages: Pages, tokens: TokenTable, count: int) -> list[int]:
+def permutation_places(context: DamageContext, count: int) -> list[int]:
     """Return the offsets in the segment's data at which the permutation can begin.
 
     Args:
-        segment: the memory with the tables.
-        pages: its lost pages.
-        tokens: the surviving part of the token table, without an index.
+        context: the memory with the surviving part of a token table, without an index.
         count: number of symbols.
     """
-    data = segment.data
+    data, pages, tokens = context.data, context.pages, context.tokens
     behind = tokens.offset + tokens.size + INDEX_SIZE
     low = behind + count * BEHIND_INDEX
-    low += -(segment.start + low) % ALIGNMENT
+    low += -(context.segment.start + low) % ALIGNMENT
     places = np.arange(low, min(low + MAX_TABLE, len(data) - count * SEQUENCE + 1), ALIGNMENT)
     # the index ends where the addresses begin, and a part of it is lost
     arrays = places - count * BEHIND_INDEX

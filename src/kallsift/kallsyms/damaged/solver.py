@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,31 +17,21 @@ from numpy.typing import NDArray
 from kallsift.errors import Step
 from kallsift.kallsyms.damaged.address_table import PartialAddressTable, arrays_left
 from kallsift.kallsyms.damaged.address_trust import confirmed_by_pointers, in_long_rows
+from kallsift.kallsyms.damaged.damage_context import DamageContext
 from kallsift.kallsyms.damaged.index_assignment import asks_addresses, with_confirmed
 from kallsift.kallsyms.damaged.ksymtab_pointers import SymbolNames
+from kallsift.kallsyms.damaged.marker_resync import Entries, resync_from_markers
 from kallsift.kallsyms.damaged.name_expansion import texts
-from kallsift.kallsyms.damaged.name_stream import (
-    WITHIN,
-    NameStreamLayout,
-    confirms_count,
-    counted_streams,
-    marked_streams,
-    uncounted_streams,
-)
+from kallsift.kallsyms.damaged.name_stream import confirms_count, counted_streams, marked_streams, uncounted_streams
 from kallsift.kallsyms.damaged.page_map import PAGE, Pages
 from kallsift.kallsyms.damaged.partial_tables import PartialTables
-from kallsift.kallsyms.damaged.stream_walk import Entries, resync_from_markers
+from kallsift.kallsyms.damaged.seqs_of_names import Ranks
+from kallsift.kallsyms.damaged.stream_layout import NameStreamLayout
 from kallsift.kallsyms.damaged.unverified_pages import proven_entries
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
-from kallsift.kallsyms.format.seqs_of_names import Ranks
 from kallsift.kallsyms.format.token_table import TokenTable
 from kallsift.kallsyms.recovered_tables import Attempt, Damage, TableExtent, Tables, in_order
-from kallsift.kallsyms.solvers.adjacent import (
-    COUNT_SIZE,
-    TYPE_LETTERS,
-    array_rows,
-    token_rows,
-)
+from kallsift.kallsyms.solvers.adjacent import COUNT_SIZE, array_rows, token_rows
 from kallsift.memory.memory import BytesSegment
 
 ROUNDS = 4
@@ -61,14 +52,8 @@ def recover_damaged(
         attempt: the record of the furthest step that was reached.
     """
     here = f"token table at {segment.start + tokens.offset:#x}"
-    low, high = max(0, tokens.offset - WITHIN), min(len(segment.data), tokens.offset + WITHIN)
-    pages = Pages.blank(segment, low, high)
+    context = DamageContext.of(segment, tokens, word_sizes)
     attempt.reached(1, Step.NAMES, f"{here}, but no markers near it fit a name stream")
-    firsts = _first_characters(tokens)
-    letters = np.zeros(256, np.bool_)
-    letters[TYPE_LETTERS] = True
-    # an entry whose first code is unknown can be a true entry
-    letters[0] = tokens.known is not None
     found = False
 
     def tables_of(stream: NameStreamLayout) -> Iterator[Tables]:
@@ -77,22 +62,17 @@ def recover_damaged(
         attempt.reached(
             3, Step.ADDRESSES, f"{here} with {stream.count} names, pages of which are lost, but no addresses that fit"
         )
-        entries, lost = _entries(segment.data, pages, stream, firsts, letters)
-        solver = _NameSolver(pages, entries, letters[firsts])
-        arrays = (
-            left
-            for size in word_sizes
-            # not ``lost``: a page of names and addresses may be in it only because another page is overwritten
-            for left in arrays_left(segment, pages, tokens, stream.offset, stream.count, stream.count_offset, size)
-        )
-        for left in arrays:
+        entries, with_overwritten = _entries(context, stream)
+        solver = _NameSolver(context, entries)
+        # overwritten pages are not left out here: a page of names and addresses may be one of them only because another
+        # page is overwritten
+        for left in chain.from_iterable(arrays_left(context, stream, size) for size in word_sizes):
             if any(_is_worse(left, other) for other in placed):
                 continue
-            if not stream.marked and not confirms_count(segment, tokens, pages, stream, left):
+            if not stream.marked and not confirms_count(context, stream, left):
                 continue
             found = True
-            tables = PartialTables.of(segment, tokens, lost, stream, left)
-            assembled = _assemble(tables, lost, solver)
+            assembled = _assemble(PartialTables.of(with_overwritten, stream, left), solver)
             # where nothing is lost, damage is not why the tables were not found
             if any(one.lost for one in assembled.damage) or tokens.index_offset is None or tokens.known is not None:
                 attempt.has_landmarks = False
@@ -100,41 +80,26 @@ def recover_damaged(
                 if attempt.has_landmarks:
                     placed.append(left)
 
-    for stream in marked_streams(segment, tokens, word_sizes, pages, attempt):
+    for stream in marked_streams(context, attempt):
         yield from tables_of(stream)
         if found:
             return
     if not attempt.damaged:
         for streams in (counted_streams, uncounted_streams):
-            for stream in streams(segment, tokens, word_sizes, pages, firsts, letters):
+            for stream in streams(context):
                 yield from tables_of(stream)
             if found:
                 return
 
 
-def _first_characters(tokens: TokenTable) -> NDArray[np.uint8]:
-    """Return the first character of each token; zero for empty or unknown tokens."""
-    firsts = tokens.strings[np.minimum(tokens.starts[:-1], tokens.size - 1)]
-    return firsts if tokens.known is None else np.where(tokens.known, firsts, 0).astype(np.uint8)
-
-
-def _entries(
-    data: NDArray[np.uint8],
-    pages: Pages,
-    stream: NameStreamLayout,
-    firsts: NDArray[np.uint8],
-    letters: NDArray[np.bool_],
-) -> tuple[Entries, Pages]:
-    """Return the surviving entries, and all lost pages, overwritten ones included."""
+def _entries(context: DamageContext, stream: NameStreamLayout) -> tuple[Entries, DamageContext]:
+    """Return the surviving entries, and the context with all lost pages, overwritten ones included."""
     for _ in range(ROUNDS):
-        entries, suspects = resync_from_markers(
-            data, pages, stream.offset, stream.numbers, stream.values, stream.count, firsts, letters,
-            stream.two_byte_lengths, stream.end,
-        )  # fmt: skip
+        entries, suspects = resync_from_markers(context, stream)
         if not len(suspects):
             break
-        pages = pages.without(suspects)
-    return entries, pages
+        context = context.with_pages(context.pages.without(suspects))
+    return entries, context
 
 
 def _is_worse(left: PartialAddressTable, placed: PartialAddressTable) -> bool:
@@ -179,14 +144,12 @@ class _NameSolver:
     Work that all arrays have in common is done once.
 
     Attributes:
-        blank: the pages that are lost for certain.
+        context: the memory with the stream, and the pages that are lost for certain.
         entries: the entries of the stream, certain or not.
-        possible: shape (256,), whether an entry can begin with each code.
     """
 
-    blank: Pages
+    context: DamageContext
     entries: Entries
-    possible: NDArray[np.bool_]
     _proven: list[Entries] = field(default_factory=list)
     _found: dict[tuple[object, ...], _KnownNames | None] = field(default_factory=dict)
 
@@ -196,12 +159,7 @@ class _NameSolver:
         See `proven_entries`; it is called once.
         """
         if not self._proven:
-            data, stream = tables.segment.data, tables.stream
-            self._proven.append(
-                proven_entries(
-                    data, self.blank, self.entries, stream.offset, stream.end, self.possible, stream.two_byte_lengths
-                )
-            )
+            self._proven.append(proven_entries(self.context, tables.stream, self.entries))
         return self._proven[0]
 
     def known(self, tables: PartialTables, *, has_overwritten: bool) -> _KnownNames | None:
@@ -223,16 +181,15 @@ class _NameSolver:
         return self._found[key]
 
 
-def _assemble(tables: PartialTables, pages: Pages, solver: _NameSolver) -> Tables:
+def _assemble(tables: PartialTables, solver: _NameSolver) -> Tables:
     """Return the tables with every name that is certain.
 
     Args:
         tables: the surviving parts of the tables.
-        pages: the pages that are lost for certain, and those that turned out to be overwritten.
         solver: the names.
     """
-    segment, tokens, stream, left, ranks = tables.segment, tables.tokens, tables.stream, tables.addresses, tables.ranks
-    blank = solver.blank
+    context, stream, left, ranks = tables.context, tables.stream, tables.addresses, tables.ranks
+    segment, tokens, pages, blank = context.segment, context.tokens, context.pages, solver.context.pages
     has_overwritten = (
         (pages.lost & ~blank.lost).any() or len(left.overwritten) or (ranks is not None and ranks.inconsistent)
     )
@@ -248,9 +205,7 @@ def _assemble(tables: PartialTables, pages: Pages, solver: _NameSolver) -> Table
     lost[pages.number(heads[heads >= 0])] = False
     lost[left.overwritten] = True
     overwritten = int(np.count_nonzero(lost & ~blank.lost))
-    left = confirmed_by_pointers(
-        segment, tokens.byte_order, pages, left, trusted, names.names, has_overwritten=has_overwritten
-    )
+    left = confirmed_by_pointers(context, left, trusted, names.names, has_overwritten=has_overwritten)
     rows = [
         TableExtent(
             "names",

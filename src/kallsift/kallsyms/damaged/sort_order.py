@@ -13,7 +13,7 @@ from itertools import chain, compress, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.format.seqs_of_names import Ranks
+from kallsift.kallsyms.damaged.seqs_of_names import Ranks
 
 NARROW = 16
 """Highest difference of ranks between two known names that confirm a name between them: by chance fewer than one in

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.damaged.page_map import Pages
+from kallsift.kallsyms.damaged.damage_context import DamageContext
 from kallsift.kallsyms.format.markers import GROUP
 from kallsift.kallsyms.format.name_stream import MAX_SYMBOLS, entry_sizes
 
@@ -34,29 +34,17 @@ APART = 1.5
 """Highest deviation of that size, as a power of two: seqs_of_names can lie before the token table as well."""
 
 
-def unmarked_streams(
-    data: NDArray[np.uint8],
-    pages: Pages,
-    low: int,
-    tokens: int,
-    byte_order: str,
-    firsts: NDArray[np.uint8],
-    letters: NDArray[np.bool_],
-) -> list[tuple[int, int, int]]:
+def unmarked_streams(context: DamageContext, low: int) -> list[tuple[int, int, int]]:
     """Return candidates of streams by a count that a walk follows, likeliest first.
 
     Each is the offset of the count, the offset of the first entry, and the count.
 
     Args:
-        data: the segment's bytes.
-        pages: its lost pages.
-        low: start of the search, at a multiple of four.
-        tokens: offset of the token table.
-        byte_order: byte order of the token index.
-        firsts: shape (256,), the first character of each token.
-        letters: shape (256,), whether an entry can begin with a character.
+        context: the memory with the streams.
+        low: start of the search, at a multiple of four in memory.
     """
-    words = np.frombuffer(data[low : low + (tokens - low) // 4 * 4].tobytes(), f"{byte_order}u4")
+    data, pages, tokens = context.data, context.pages, context.tokens.offset
+    words = np.frombuffer(data[low : low + (tokens - low) // 4 * 4].tobytes(), f"{context.tokens.byte_order}u4")
     places = low + 4 * np.arange(len(words), dtype=np.int64)
     counts = words.astype(np.int64)
     chosen = (counts >= GROUP) & (counts < MAX_SYMBOLS)
@@ -71,7 +59,7 @@ def unmarked_streams(
             fits &= words[np.minimum((places - low) // 4 + 1, len(words) - 1)] == 0
         fits &= pages.intact(places, places + gap + 1)
         own, first, count = places[fits], starts[fits], counts[fits]
-        steps, sizes = _walked(data, pages, first, tokens, firsts, letters)
+        steps, sizes = _walked(context, first)
         # how far, as a power of two, the stream's end would be from the token table if all entries were like the first
         apart = np.abs(np.log2(np.maximum(sizes, 1) / np.maximum(steps, 1) * count / (tokens - first)))
         enough = (steps >= LEAST_ENTRIES) & ((apart <= APART) | (steps < TELLING))
@@ -82,18 +70,12 @@ def unmarked_streams(
     return [entry[1:] for entry in found[:MOST]]
 
 
-def _walked(
-    data: NDArray[np.uint8],
-    pages: Pages,
-    starts: NDArray[np.int64],
-    end: int,
-    firsts: NDArray[np.uint8],
-    letters: NDArray[np.bool_],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _walked(context: DamageContext, starts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the number of entries from each start up to a lost page, and their bytes.
 
-    The number is 0 where the walk ends for another reason.
+    The number is 0 where the walk ends for another reason. No entry reaches into the token table.
     """
+    data, pages, end = context.data, context.pages, context.tokens.offset
     steps, sizes = np.zeros(len(starts), np.int64), np.zeros(len(starts), np.int64)
     going, place = np.arange(len(starts)), starts.copy()
     for number in range(TRIED_ENTRIES):
@@ -104,7 +86,7 @@ def _walked(
         inside = (length > 0) & (stop < end)
         # where an entry would lead out of the stream, its own first bytes must be lost
         whole = pages.intact(place, np.where(inside, stop, place + 2))
-        entry = inside & whole & letters[firsts[data[np.minimum(place + head, end)]]]
+        entry = inside & whole & context.can_begin[data[np.minimum(place + head, end)]]
         # a walk that ends at a lost page keeps its entries; any other end makes it worthless
         steps[going[~entry & whole]] = 0
         steps[going[entry]] += 1

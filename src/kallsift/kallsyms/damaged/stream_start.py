@@ -8,8 +8,8 @@ them. The size of the lost entries must fit the number of entries.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kallsift.kallsyms.damaged.damage_context import DamageContext
 from kallsift.kallsyms.damaged.page_map import PAGE, Pages
 from kallsift.kallsyms.damaged.stream_by_count import ENTRY_SIZES
 from kallsift.kallsyms.damaged.stream_walk import FIRST_WHOLE, following_entries, walks_adrift
@@ -18,29 +18,20 @@ UNLIKE = 0.1
 """Highest deviation of the entries' average size, over all of the stream, from that of the surviving entries."""
 
 
-def stream_begin(
-    data: NDArray[np.uint8],
-    pages: Pages,
-    end: int,
-    count: int,
-    firsts: NDArray[np.uint8],
-    letters: NDArray[np.bool_],
-) -> int | None:
+def stream_begin(context: DamageContext, end: int, count: int) -> int | None:
     """Return the offset of the lost page with the first entry, or None.
 
     None if nothing shows it.
 
     Args:
-        data: the segment's bytes.
-        pages: its lost pages.
+        context: the memory with the stream.
         end: offset that the stream does not reach beyond.
         count: number of entries of the stream.
-        firsts: shape (256,), the first character of each token.
-        letters: shape (256,), whether an entry can begin with a character.
     """
+    pages = context.pages
     low = max(0, pages.first, end - count * ENTRY_SIZES.stop)
-    region = data[low : end + 1]
-    following = following_entries(region, pages, low, letters[firsts], two_byte_lengths=True)
+    region = context.data[low : end + 1]
+    following = following_entries(region, pages, low, context.can_begin, two_byte_lengths=True)
     walks = [walk + low for walk in walks_adrift(following, pages, low, np.empty(0, np.int64), len(region))]
     above, entries, size = end, 0, 0
     for walk in reversed(walks):

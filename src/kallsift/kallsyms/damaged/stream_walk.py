@@ -1,22 +1,18 @@
-"""Read entries out of a damaged stream, from every surviving marker on and behind each lost page.
+"""Walk over the entries of a damaged stream, from one length to the next.
 
-Forwards from a marker every entry is certain up to the first lost byte. Backwards from a marker, to the lost page
-before it, it is not known at which byte an entry begins. But a walk from any byte soon falls into step with the true
-entries. So of the walks that begin behind the lost page and reach the marker, the longest is taken. Its first entries
-are left out, of which fewer than `UNTRUSTED` could be there by chance, and it is believed only from where no other long
-walk differs.
+Where a page is lost, it is not known at which byte behind it an entry begins. But a walk from any byte soon falls into
+step with the true entries. So of the walks that begin behind the lost page, the longest is taken. Its first entries are
+uncertain, of which fewer than `UNTRUSTED` could be there by chance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.damaged.page_map import PAGE, Pages, page_begin
-from kallsift.kallsyms.damaged.verified_groups import proving_pages, suspected_pages, whole_groups
 from kallsift.kallsyms.format.markers import GROUP, MAX_ENTRY
 from kallsift.kallsyms.format.name_stream import entry_sizes
 
@@ -32,150 +28,8 @@ UNTRUSTED_OF_ANY = 15
 RIVAL = 3
 """Lowest number of entries that a walk must have of its own to make a longer one uncertain."""
 
-NEIGHBOURS = 3
-"""Number of groups before and behind a group whose first letters its entries may have."""
-
 DOUBLINGS = 20
 """Walks have two to this power entries at most."""
-
-
-@dataclass(frozen=True, eq=False)
-class Entries:
-    """Entries of a stream, some of them unknown.
-
-    Attributes:
-        heads: offset of each entry's length in the segment's data, shape (n,), int64; -1 where unknown.
-        ends: offset behind its last code, shape (n,), int64; -1 where unknown.
-        proven: shape (n,), mask of the entries on pages that groups prove which end at their markers: these pages are
-            not overwritten.
-        pages: shape (m,), mask of the pages that such groups prove, counted as `Pages` does.
-        untrusted: indices of uncertain entries, for each walk from behind a lost page into a certain entry, in their
-            order.
-        untrusted_heads: offsets of those entries' lengths.
-        unanchored_chains: for each walk between two lost pages, offsets of the lengths of its entries, and the end of
-            the last one; the indices of these entries are unknown, and the first `UNTRUSTED_OF_ANY` are uncertain
-            besides.
-    """
-
-    heads: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    proven: NDArray[np.bool_]
-    pages: NDArray[np.bool_]
-    untrusted: tuple[NDArray[np.int64], ...]
-    untrusted_heads: tuple[NDArray[np.int64], ...]
-    unanchored_chains: tuple[NDArray[np.int64], ...]
-
-
-def resync_from_markers(
-    data: NDArray[np.uint8],
-    pages: Pages,
-    offset: int,
-    known: NDArray[np.int64],
-    values: NDArray[np.int64],
-    count: int,
-    firsts: NDArray[np.uint8],
-    letters: NDArray[np.bool_],
-    two_byte_lengths: bool,
-    end: int,
-) -> tuple[Entries, NDArray[np.int64]]:
-    """Return all entries that can be read from a stream with lost pages.
-
-    Args:
-        data: the segment's bytes.
-        pages: its lost pages.
-        offset: offset of the first entry.
-        known: numbers of the surviving markers, ascending, shape (k,).
-        values: those markers, shape (k,).
-        count: number of entries of the stream.
-        firsts: shape (256,), the first character of each token.
-        letters: shape (256,), whether an entry can begin with a character.
-        two_byte_lengths: whether a length may take two bytes.
-        end: offset that the stream does not reach beyond.
-
-    Returns:
-        The entries, and the pages that are not blank but must be overwritten, counted from the first; if there are any,
-        the
-        entries are only those behind markers.
-    """
-    # one byte more, because the last entry can end exactly at ``end``
-    region = data[offset : end + 1]
-    following = following_entries(region, pages, offset, letters[firsts], two_byte_lengths)
-    # the first marker is zero, whether it survives or not
-    markers = {0: 0, **dict(zip(known.tolist(), values.tolist(), strict=True))}
-    anchors = markers.copy()
-    heads = np.full(count, -1, np.int64)
-    broken = _forwards(pages, offset, following, markers, anchors, heads)
-    groups = list(whole_groups(data, offset, end, markers, heads, following))
-    proving = proving_pages(pages, offset, groups, heads)
-    suspects = suspected_pages(pages, offset, markers, broken, groups, proving)
-    # entries whose index a marker gives, and not only the number of entries counted
-    indexed = np.isin(np.arange(count) // GROUP, list(markers))
-    for first, last in groups:
-        indexed[first:last] = True
-    boundaries = np.array(sorted(value for value in anchors.values() if value < len(region)), np.int64)
-    fitting = _with_local_letters(following, region, heads, boundaries, firsts, two_byte_lengths)
-    untrusted: list[NDArray[np.int64]] = []
-    untrusted_heads: list[NDArray[np.int64]] = []
-    for number, value in anchors.items():
-        last = number * GROUP - 1
-        if number == 0 or last >= count or heads[last] >= 0 or value >= len(region) or len(suspects):
-            continue
-        low = _last_lost(pages, offset, value)
-        if low >= value:
-            continue
-        walk, certain = _backwards(fitting, low, value, UNTRUSTED)
-        if not len(walk):
-            # no neighbour has such a letter: any letter is allowed, but more entries are uncertain then
-            walk, certain = _backwards(following, low, value, UNTRUSTED_OF_ANY)
-        indices = number * GROUP - np.arange(len(walk), 0, -1)
-        free = (indices >= 0) & (heads[np.maximum(indices, 0)] < 0)
-        trusted = free & (np.arange(len(walk)) >= certain)
-        heads[indices[trusted]] = walk[trusted]
-        indexed[indices[trusted]] = number in markers
-        untrusted.append(indices[free & ~trusted])
-        untrusted_heads.append(walk[free & ~trusted] + offset)
-    walks = walks_adrift(following, pages, offset, boundaries, len(region)) if not len(suspects) else ()
-    unanchored_chains = tuple(walk + offset for walk in walks)
-    there = heads >= 0
-    ends = np.full(count, -1, np.int64)
-    ends[there] = following[heads[there]] + offset
-    heads[there] += offset
-    unproven = Pages(pages.first, ~proving)
-    indexed[there] &= unproven.intact(heads[there], ends[there])
-    return Entries(
-        heads, ends, indexed & there, proving, tuple(untrusted), tuple(untrusted_heads), unanchored_chains
-    ), suspects
-
-
-def _with_local_letters(
-    following: NDArray[np.int64],
-    region: NDArray[np.uint8],
-    heads: NDArray[np.int64],
-    boundaries: NDArray[np.int64],
-    firsts: NDArray[np.uint8],
-    two_byte_lengths: bool,
-) -> NDArray[np.int64]:
-    """Return `following_entries` only for entries whose letter occurs around them.
-
-    The letters are those of certain entries in the same group and its neighbours.
-    """
-    groups = len(boundaries)
-    if not groups:
-        return following
-    head, _ = entry_sizes(region, two_byte_lengths)
-    codes = np.append(region, 0)[np.minimum(np.arange(len(region)) + head, len(region))]
-    letters = firsts[codes]
-    own = np.clip(np.searchsorted(boundaries, np.arange(len(region)), side="right") - 1, 0, groups - 1)
-    certain = heads[heads >= 0]
-    seen = np.zeros((groups, 256), np.bool_)
-    seen[own[certain], letters[certain]] = True
-    around = seen.copy()
-    for distance in range(1, NEIGHBOURS + 1):
-        around[distance:] |= seen[:-distance]
-        around[:-distance] |= seen[distance:]
-    fitting = following.copy()
-    fitting[:-1][~around[own, letters]] = len(region)
-    return fitting
 
 
 def following_entries(
@@ -195,57 +49,7 @@ def following_entries(
     return np.append(np.where(possible, end, outside), outside)
 
 
-def _forwards(
-    pages: Pages,
-    offset: int,
-    following: NDArray[np.int64],
-    markers: dict[int, int],
-    anchors: dict[int, int],
-    heads: NDArray[np.int64],
-) -> dict[int, int]:
-    """Walk from each marker to the next lost byte or marker; find lost markers.
-
-    The entries are written to ``heads``, markers that were found to ``anchors``.
-
-    Returns:
-        The markers from which a walk comes to a wrong place, and that place: some page on the way is overwritten. As
-        nothing tells which, no entry from such a marker to the next surviving one is believed.
-    """
-    outside, source, broken = len(following) - 1, 0, dict[int, int]()
-    walks = dict(zip(anchors, _group_walks(following, [*anchors.values()]), strict=True))
-    for number in range(-(-len(heads) // GROUP)):
-        source = number if number in markers else source
-        place = anchors.get(number)
-        if place is None or place >= outside:
-            continue
-        last = min(len(heads), (number + 1) * GROUP)
-        places = walks[number] if number in walks else _group_walks(following, [place])[0]
-        ends = np.flatnonzero(places[1:] == outside)
-        walk = places[: min(int(ends[0]) if len(ends) else GROUP, last - number * GROUP)]
-        place = int(places[len(walk)])
-        whole = len(walk) == last - number * GROUP
-        following_marker = anchors.get(number + 1)
-        if not whole and pages.intact(*(np.array([place + offset + more]) for more in (0, FIRST_WHOLE)))[0]:
-            # no byte is lost here, so a page before it is overwritten
-            broken[source] = place
-            continue
-        if whole and following_marker is not None and following_marker != place:
-            broken[source] = max(place, following_marker)
-            continue
-        if whole and following_marker is None and last == (number + 1) * GROUP:
-            anchors[number + 1] = place
-        heads[number * GROUP : number * GROUP + len(walk)] = walk
-    for source in broken:
-        number = source
-        while number == source or (number in anchors and number not in markers):
-            heads[number * GROUP : (number + 1) * GROUP] = -1
-            if number != source:
-                del anchors[number]
-            number += 1
-    return broken
-
-
-def _group_walks(following: NDArray[np.int64], starts: list[int]) -> NDArray[np.int64]:
+def group_walks(following: NDArray[np.int64], starts: list[int]) -> NDArray[np.int64]:
     """Return the entries of a group from each start on, and its end.
 
     Shape (n, GROUP + 1). Where no entry can begin, the rest is the number of bytes of the region.
@@ -279,7 +83,7 @@ def _walked(following: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[
     return reached[: size + 1] == size, steps[: size + 1]
 
 
-def _last_lost(pages: Pages, offset: int, value: int) -> int:
+def last_lost(pages: Pages, offset: int, value: int) -> int:
     """Return the end of the last lost page before a marker, relative to the stream.
 
     0 if there is none.
@@ -329,7 +133,7 @@ def longest_walk(following: NDArray[np.int64], low: int, high: int) -> NDArray[n
     return np.array(walk, np.int64)
 
 
-def _backwards(
+def walk_back(
     following: NDArray[np.int64],
     low: int,
     high: int,

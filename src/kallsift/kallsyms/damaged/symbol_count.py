@@ -11,11 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from kallsift.kallsyms.damaged.address_table import aligned_up, table_alignment
-from kallsift.kallsyms.damaged.page_map import Pages
-from kallsift.kallsyms.format.address_table import BEHIND_INDEX, ENCODINGS, Base
-from kallsift.kallsyms.format.seqs_of_names import may_be_permuted
-from kallsift.kallsyms.format.token_table import INDEX_SIZE, TokenTable
-from kallsift.memory.memory import BytesSegment
+from kallsift.kallsyms.damaged.damage_context import DamageContext
+from kallsift.kallsyms.damaged.seqs_of_names import may_be_permuted
+from kallsift.kallsyms.format.address_encodings import BEHIND_INDEX, ENCODINGS, Base
+from kallsift.kallsyms.format.token_table import INDEX_SIZE
 
 BEHIND = 8
 """Highest number of words behind an array that can continue its order: its base, and padding."""
@@ -24,21 +23,18 @@ MOST = 12
 """Highest number of counts that are followed."""
 
 
-def array_counts(
-    segment: BytesSegment, pages: Pages, tokens: TokenTable, names: int, counts: range, word_size: int
-) -> Iterator[int]:
+def array_counts(context: DamageContext, names: int, counts: range, word_size: int) -> Iterator[int]:
     """Yield the counts that fit the array behind the token index, the highest first.
 
     The permutation behind the array must fit the count too.
 
     Args:
-        segment: the memory with the tables.
-        pages: its lost pages.
-        tokens: the token table; without its index nothing is found.
+        context: the memory with the tables; without the token index nothing is found.
         names: offset of the name stream.
         counts: the counts to try.
         word_size: bytes of an address.
     """
+    segment, tokens, pages = context.segment, context.tokens, context.pages
     if tokens.index_offset is None:
         return
     data, first = segment.data, tokens.index_offset + INDEX_SIZE

@@ -12,40 +12,27 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.kallsyms.damaged.damage_context import DamageContext
+from kallsift.kallsyms.damaged.marker_resync import Entries
 from kallsift.kallsyms.damaged.overwritten_pages import pages_out_of_order
-from kallsift.kallsyms.damaged.page_map import PAGE, Pages, page_begin, pages_in_segment
-from kallsift.kallsyms.damaged.stream_walk import (
-    FIRST_WHOLE,
-    UNTRUSTED_OF_ANY,
-    Entries,
-    following_entries,
-    longest_walk,
-)
-from kallsift.kallsyms.format.seqs_of_names import CUTS, Ranks
+from kallsift.kallsyms.damaged.page_map import PAGE, page_begin, pages_in_segment
+from kallsift.kallsyms.damaged.seqs_of_names import Ranks
+from kallsift.kallsyms.damaged.stream_layout import NameStreamLayout
+from kallsift.kallsyms.damaged.stream_walk import FIRST_WHOLE, UNTRUSTED_OF_ANY, following_entries, longest_walk
+from kallsift.kallsyms.format.seqs_of_names import CUTS
 
 
-def proven_entries(
-    data: NDArray[np.uint8],
-    blank: Pages,
-    entries: Entries,
-    offset: int,
-    end: int,
-    letters: NDArray[np.bool_],
-    two_byte_lengths: bool,
-) -> Entries:
+def proven_entries(context: DamageContext, stream: NameStreamLayout, entries: Entries) -> Entries:
     """Return the proven entries, and walks over the pages neither proven nor blank.
 
     Args:
-        data: the segment's bytes.
-        blank: the pages that are lost for certain.
+        context: the memory with the stream, and the pages that are lost for certain.
+        stream: the layout of the stream.
         entries: the entries that were found, proven or not.
-        offset: offset of the first entry.
-        end: offset that the stream does not reach beyond.
-        letters: shape (256,), whether an entry can begin with each code.
-        two_byte_lengths: whether a length may take two bytes.
     """
-    region = data[offset : end + 1]
-    following = following_entries(region, blank, offset, letters, two_byte_lengths)
+    blank, offset = context.pages, stream.offset
+    region = context.data[offset : stream.end + 1]
+    following = following_entries(region, blank, offset, context.can_begin, stream.two_byte_lengths)
     walks = (
         walk + offset
         for low, high in _unverified_runs(blank.lost | entries.pages, blank.first - offset, len(region))

@@ -8,13 +8,12 @@ cut the names at the first ``.`` or at ``.llvm.`` before they compared them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import distinct
-from kallsift.kallsyms.damaged.page_map import PAGE, Pages
 from kallsift.kallsyms.format.token_table import MAX_PADDING
 from kallsift.lanes import LANE, lanes
 from kallsift.threads import in_threads
@@ -34,11 +33,6 @@ SEQUENCE = 3
 
 SAMPLE = 64
 """Number of entries, spread over all, that are read where pages are lost, and before all are read."""
-
-EDGE = 8
-"""Number of the first and of the last entries that are read besides: they tell a permutation from one that begins some
-entries further."""
-
 
 COMPARED = 1 << 14
 """Number of names that are compared with the next ones at once: their arrays stay in the processor's cache."""
@@ -93,7 +87,7 @@ def _likely_sequences(data: NDArray[np.uint8], end: int, count: int, byte_order:
         offsets = np.arange(end, min(end + MAX_PADDING, len(data) - count * entry_size + 1))
         previous: NDArray[np.int64] | None = None
         for entry in range(min(SAMPLED, count)):
-            value = _entries(data, offsets + entry * entry_size, entry_size, byte_order)
+            value = entries_at(data, offsets + entry * entry_size, entry_size, byte_order)
             fits = value < count
             if previous is not None:
                 fits &= value != previous
@@ -123,7 +117,7 @@ def scan_sequences(data: NDArray[np.uint8], low: int, high: int, counts: range, 
         # the first entries, and a sample of all: tables of ascending numbers begin with small numbers as well
         sampled = [*range(min(counts.start, SAMPLED)), *range(SAMPLED, counts.start, max(1, counts.start // SAMPLED))]
         for entry in sampled:
-            value = _entries(data, places + entry * entry_size, entry_size, byte_order)
+            value = entries_at(data, places + entry * entry_size, entry_size, byte_order)
             fits = value < counts.stop
             if previous is not None:
                 # blank memory is full of equal entries
@@ -131,7 +125,7 @@ def scan_sequences(data: NDArray[np.uint8], low: int, high: int, counts: range, 
             places, previous = places[fits], value[fits]
         for place in places[:MAX_PLACES].tolist():
             most = min(counts.stop - 1, (high - place) // entry_size)
-            order = _entries(data, place + np.arange(most) * entry_size, entry_size, byte_order)
+            order = entries_at(data, place + np.arange(most) * entry_size, entry_size, byte_order)
             highest = np.maximum.accumulate(order)
             # where the last name is that of the last symbol, the table without its last entry is a permutation as well
             for count in range(most, counts.start - 1, -1):
@@ -159,7 +153,9 @@ def _likely_places(
     return places.start + places.step * np.flatnonzero(fits)
 
 
-def _entries(data: NDArray[np.uint8], places: NDArray[np.int64], entry_size: int, byte_order: str) -> NDArray[np.int64]:
+def entries_at(
+    data: NDArray[np.uint8], places: NDArray[np.int64], entry_size: int, byte_order: str
+) -> NDArray[np.int64]:
     """Return the entry at each of the places."""
     significant_first = range(entry_size) if entry_size == 3 or byte_order == ">" else range(entry_size)[::-1]
     value = np.zeros(len(places), np.int64)
@@ -176,133 +172,11 @@ def _permutation(
     Most candidates fail on their first few entries; others, such as a table of addresses, fail on a sample of all.
     """
     for sampled in (np.arange(min(count, SAMPLE)), np.arange(0, count, max(1, count // SAMPLE))):
-        some = _entries(data, offset + sampled * entry_size, entry_size, byte_order)
+        some = entries_at(data, offset + sampled * entry_size, entry_size, byte_order)
         if int(some.max()) >= count or len(distinct(some)) < len(some):
             return None
-    order = _entries(data, offset + np.arange(count) * entry_size, entry_size, byte_order)
+    order = entries_at(data, offset + np.arange(count) * entry_size, entry_size, byte_order)
     return order if int(order.max()) < count and np.bincount(order).max() == 1 else None
-
-
-@dataclass(frozen=True, eq=False)
-class Ranks:
-    """The surviving part of a permutation.
-
-    Attributes:
-        offset: offset of the first entry in the segment's data.
-        entry_size: bytes of an entry, 3 or 4.
-        order: shape (n,), int64; ``order[r]`` is the index of the r-th symbol by name, -1 where it is lost.
-        rank: shape (n,), int64; the rank of each symbol, -1 where it is lost.
-        inconsistent: number of entries on pages that are not blank which cannot be right.
-    """
-
-    offset: int
-    entry_size: int
-    order: NDArray[np.int64]
-    rank: NDArray[np.int64]
-    inconsistent: int
-
-    @property
-    def known(self) -> int:
-        """Number of entries that survive."""
-        return int(np.count_nonzero(self.order >= 0))
-
-    def without(self, lost: NDArray[np.bool_]) -> Ranks:
-        """Return the permutation with the entries in the mask ``lost`` lost too.
-
-        Args:
-            lost: shape (n,).
-        """
-        order, rank = np.where(lost, -1, self.order), self.rank.copy()
-        rank[self.order[lost & (self.order >= 0)]] = -1
-        return replace(self, order=order, rank=rank)
-
-
-def find_ranks(data: NDArray[np.uint8], pages: Pages, end: int, count: int, byte_order: str) -> Ranks | None:
-    """Return the surviving part of the permutation that follows a table, or None.
-
-    None if too little survives, or if there is no permutation.
-
-    Args:
-        data: the segment's bytes.
-        pages: the lost pages.
-        end: offset behind the table before it.
-        count: number of symbols.
-        byte_order: ``"<"`` or ``">"``.
-    """
-    best: Ranks | None = None
-    for entry_size in (3, 4):
-        for offset in dict.fromkeys(-(-end // alignment) * alignment for alignment in (4, 8, 16, 256)):
-            ranks = ranks_at(data, pages, offset, entry_size, count, byte_order)
-            if ranks is not None and (best is None or ranks.known > best.known):
-                best = ranks
-    return best
-
-
-def ranks_at(
-    data: NDArray[np.uint8], pages: Pages, offset: int, entry_size: int, count: int, byte_order: str
-) -> Ranks | None:
-    """Return the surviving part of the permutation at an offset, or None.
-
-    None if too little survives, or if there is no permutation.
-    """
-    if offset + count * entry_size > len(data):
-        return None
-    places = offset + np.arange(count, dtype=np.int64) * entry_size
-    order = _entries(data, places, entry_size, byte_order)
-    intact = pages.intact(places, places + entry_size)
-    number = pages.number(places)
-    # a page that was overwritten has entries that are too high
-    overwritten = np.zeros(len(pages.lost), np.bool_)
-    overwritten[number[intact & (order >= count)]] = True
-    inconsistent = intact & overwritten[number]
-    intact &= ~inconsistent
-    if np.count_nonzero(intact) < max(SAMPLED, count // 8):
-        return None
-    order = np.where(intact, order, -1)
-    times = np.bincount(order[intact], minlength=count)
-    doubled = intact & (times[np.maximum(order, 0)] > 1)
-    # of a page whose entries stand twice, one copy at most is right
-    copied = np.bincount(number[doubled], minlength=len(pages.lost)) * 2 > np.bincount(
-        number, minlength=len(pages.lost)
-    )
-    if np.count_nonzero(doubled & ~copied[number]) * 50 > count or np.count_nonzero(intact & ~doubled) < count // 8:
-        return None
-    order[intact] = np.where(times[order[intact]] == 1, order[intact], -1)
-    rank = np.full(count, -1, np.int64)
-    there = np.flatnonzero(order >= 0)
-    rank[order[there]] = there
-    twice = int(np.count_nonzero(times > 1))
-    return Ranks(offset, entry_size, order, rank, int(np.count_nonzero(inconsistent)) + twice)
-
-
-def may_be_permuted(
-    data: NDArray[np.uint8], pages: Pages, starts: NDArray[np.int64], counts: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Tell which starts can begin a permutation, by a sample of its entries.
-
-    Some entries from each start on, the first and the last ones among them, must be lower than the start's count.
-    """
-    ends = starts + counts * SEQUENCE
-    # bound how many sampled entries can survive by the pages that do; few pages hold more than one sampled entry
-    there = pages.count_left(starts, ends)
-    # mostly no page survives; then the edges need not be counted
-    going = np.flatnonzero((ends <= len(data)) & (there > 0))
-    low, high, edge = starts[going], ends[going], EDGE * SEQUENCE
-    most = there[going] * (1 + SAMPLE * PAGE // np.maximum(counts[going] * SEQUENCE, 1))
-    most += EDGE * (pages.count_left(low, low + edge) + pages.count_left(high - edge, high))
-    going = going[most >= SAMPLE // 4]
-    seen = np.zeros(len(starts), np.int64)
-    spread = [(number, SAMPLE, 0) for number in range(SAMPLE)]
-    edges = [entry for number in range(EDGE) for entry in ((0, 1, number), (1, 1, -1 - number))]
-    for number, parts, further in (*spread, *edges):
-        place = starts[going] + (counts[going] * number // parts + further) * SEQUENCE
-        intact = pages.intact(place, place + SEQUENCE)
-        value = data[place].astype(np.int64) << 16 | data[place + 1].astype(np.int64) << 8 | data[place + 2]
-        seen[going] += intact
-        going = going[~intact | (value < counts[going])]
-    result = np.zeros(len(starts), np.bool_)
-    result[going] = seen[going] >= SAMPLE // 4
-    return result
 
 
 def sorted_by_name(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> bool:

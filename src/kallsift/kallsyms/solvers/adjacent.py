@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from kallsift.errors import Step
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
-from kallsift.kallsyms.format.address_table import AddressArray, find_arrays
+from kallsift.kallsyms.format.address_encodings import AddressArray
+from kallsift.kallsyms.format.address_table import find_arrays
 from kallsift.kallsyms.format.markers import Markers, find_markers
 from kallsift.kallsyms.format.name_codes import compression_check
 from kallsift.kallsyms.format.name_stream import (
@@ -104,24 +105,10 @@ def recover_tables(
             if place not in by_name:
                 by_name[place] = sequences_check(sequences, characters, bounds)
             checks = (index_check(tokens), listing.markers, listing.num_syms, letters, codes)
-            yield assemble(
-                segment, word_size, tokens, (*rows, *sequences_rows(sequences)), array, characters, bounds,
-                (*checks, order_check(array), by_name[place]),
+            yield Tables(
+                segment, word_size, tokens.byte_order, in_order(*rows, *sequences_rows(sequences)), array, characters,
+                bounds, (*checks, order_check(array), by_name[place]),
             )  # fmt: skip
-
-
-def assemble(
-    segment: BytesSegment,
-    word_size: int,
-    tokens: TokenTable,
-    rows: Sequence[TableExtent],
-    array: AddressArray,
-    characters: NDArray[np.uint8],
-    bounds: NDArray[np.int64],
-    checks: tuple[Check, ...],
-) -> Tables:
-    """Return tables with their rows in order."""
-    return Tables(segment, word_size, tokens.byte_order, in_order(*rows), array, characters, bounds, checks)
 
 
 def order_check(array: AddressArray) -> Check:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kallsift.errors import Step
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
-from kallsift.kallsyms.format.address_table import ENCODINGS, AddressArray
+from kallsift.kallsyms.format.address_encodings import ENCODINGS, AddressArray
 from kallsift.kallsyms.format.token_table import MAX_PADDING
 from kallsift.kallsyms.recovered_tables import Attempt, TableExtent, Tables, in_order
 from kallsift.kallsyms.solvers.adjacent import blank_page

@@ -18,7 +18,7 @@ from kallsift.budget import STRETCH_STEP, WorkBudget
 from kallsift.byte_search import places_of
 from kallsift.errors import Step
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
-from kallsift.kallsyms.format.address_table import ENCODINGS, AddressArray
+from kallsift.kallsyms.format.address_encodings import ENCODINGS, AddressArray
 from kallsift.kallsyms.recovered_tables import Attempt, TableExtent, Tables, in_order
 from kallsift.memory.memory import BytesSegment, Memory
 

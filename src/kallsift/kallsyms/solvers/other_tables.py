@@ -13,7 +13,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.format.address_table import AddressArray
+from kallsift.kallsyms.format.address_encodings import AddressArray
 from kallsift.kallsyms.format.name_stream import Stream
 from kallsift.kallsyms.format.token_table import MAX_PADDING, TokenTable, lone_token_tables
 from kallsift.kallsyms.recovered_tables import Attempt, Listed

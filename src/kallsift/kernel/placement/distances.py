@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kallsift.arrays import distinct, is_in
 from kallsift.kallsyms.evidence import Check, CheckId
-from kallsift.kallsyms.format.address_table import Base
+from kallsift.kallsyms.format.address_encodings import Base
 from kallsift.kallsyms.recovered_tables import Tables
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.placement.distance_checks import beginnings

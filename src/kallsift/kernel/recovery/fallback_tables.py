@@ -37,7 +37,8 @@ def damaged_at(
         shared: results that several steps use.
     """
     from kallsift.kallsyms.damaged.solver import recover_damaged
-    from kallsift.kallsyms.solvers.scattered import WITHIN, recover_anywhere
+    from kallsift.kallsyms.solvers.scattered import recover_anywhere
+    from kallsift.kallsyms.solvers.scattered_names import WITHIN
 
     attempt.budget = WorkBudget(MAX_FALLBACK_COST, MAX_FALLBACK_COST)
     # of a table that is partly lost the begin may be missing, but then its index is not
@@ -69,7 +70,7 @@ def _best_read(
 def lone(memory: Memory, places: list[int], budget: WorkBudget) -> Iterator[tuple[BytesSegment, TokenTable, Attempt]]:
     """Yield the token tables among places with digits that no index follows."""
     for place in places:
-        from kallsift.kallsyms.solvers.scattered import WITHIN
+        from kallsift.kallsyms.solvers.scattered_names import WITHIN
 
         if not budget.take("token tables without an index", cost_in(memory, LONE_COST)):
             continue
