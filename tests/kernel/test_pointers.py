@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kallsift.arch.paging import Window, Windows
 from kallsift.kernel.placement.pointers import (
     Pointers,
+    Translation,
     Words,
     closed_lists,
     distances,
@@ -150,8 +151,8 @@ def test_lists_that_close_outside_of_the_image(words: Words) -> None:
     whole = memory(segment(lists(words, 20, 30, 7), 0, 0x50_0000, words))
     heads = list_heads(whole.window(0x10_0000, 0, 0x10_0000), words, IMAGE, LINEAR)
     assert len(heads.places) == 57
-    assert len(closed_lists(whole, heads, words, BASE, IDENTITY, None).places) == 27
-    assert len(closed_lists(whole, heads, words, BASE + 0x1000, IDENTITY, None).places) == 0
+    assert len(closed_lists(whole, heads, words, BASE, Translation(IDENTITY, None)).places) == 27
+    assert len(closed_lists(whole, heads, words, BASE + 0x1000, Translation(IDENTITY, None)).places) == 0
     assert single_elements(whole, heads, words, IMAGE, LINEAR) == 7
 
 

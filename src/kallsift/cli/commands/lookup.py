@@ -69,27 +69,34 @@ def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: boo
             if resolver:
                 _say_ways(one)
             kernels_own = one.resolver
-            unknown = int(np.count_nonzero(~one.listing.symbols.whole))
-            damaged |= unknown > 0
+            damaged |= _unknown(one) > 0
             for query in queries:
                 lines = answers(kernels_own, query, first=resolver)
                 print(*lines, sep="\n", end="\n" if lines else "")
                 if lines:
                     found.add(query)
                 else:
-                    what = f"{'at' if _ADDRESS.fullmatch(query) else 'called'} {query}"
-                    where = f" in kernel {index}" if request.every else ""
-                    if unknown:
-                        lost = f"{unknown:,} of {len(one.listing.symbols):,} symbols have lost their name or address"
-                        complain(f"nothing known is {what}{where}: {lost}")
-                    else:
-                        complain(f"there is no symbol {what}{where}")
+                    complain(_not_found(one, query, f" in kernel {index}" if request.every else ""))
         if not found and not damaged:
             return ExitCode.NOTHING
         if len(found) < len(set(queries)):
             return ExitCode.PARTIAL
         kernels = [one.kernel for one in found_kernels if one.kernel is not None]
         return verdict(kernels, whole=all(one.whole for one in found_kernels))
+
+
+def _unknown(one: Listed) -> int:
+    """Return the number of symbols that have lost their name or address."""
+    return int(np.count_nonzero(~one.listing.symbols.whole))
+
+
+def _not_found(one: Listed, query: str, where: str) -> str:
+    """Return the message that a query has no answer; ``where`` follows the query in it."""
+    what = f"{'at' if _ADDRESS.fullmatch(query) else 'called'} {query}"
+    if unknown := _unknown(one):
+        lost = f"{unknown:,} of {len(one.listing.symbols):,} symbols have lost their name or address"
+        return f"nothing known is {what}{where}: {lost}"
+    return f"there is no symbol {what}{where}"
 
 
 def answers(resolver: Resolver, query: str, *, first: bool = False) -> list[str]:

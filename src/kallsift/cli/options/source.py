@@ -93,19 +93,11 @@ def source_options(command: Callable[..., int]) -> Callable[..., int]:
     )
     @hint_options
     @functools.wraps(command)
-    def with_request(
-        source: str,
-        every: bool,
-        number: int | None,
-        base: int | None,
-        pause: bool,
-        verbose: bool,
-        hints: Hints,
-        **rest: Any,
-    ) -> int:
+    def with_request(every: bool, number: int | None, **rest: Any) -> int:
         if every and number is not None:
             raise click.UsageError("--all and --kernel exclude each other.")
-        return command(Request(source, every, number, verbose, base, hints, pause), **rest)
+        shared = {name: rest.pop(name) for name in ("source", "verbose", "base", "hints", "pause")}
+        return command(Request(every=every, number=number, **shared), **rest)
 
     return with_request
 

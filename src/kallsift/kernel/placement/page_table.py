@@ -32,6 +32,7 @@ from kallsift.kernel.placement.pointers import (
     MAX_POINTERS,
     PAGE,
     Pointers,
+    Translation,
     closed_lists,
     list_heads,
     outside_of,
@@ -89,7 +90,7 @@ def with_mapping(
     candidates = _fitting(memory, tables, placement, places)
     for origin, root, mapping in candidates:
         heads = found_heads()
-        closed = closed_lists(memory, heads, words, distance, mapping, root)
+        closed = closed_lists(memory, heads, words, distance, Translation(mapping, root))
         lists = len(closed.places) if data_listed or _own_lists(memory, closed, placement, own) else 0
         # without lists only a table that a symbol names is reported: others can fit by chance
         if (lists >= LEAST_LISTS or origin in ROOT_SYMBOLS) and (best is None or lists > best[0]):
@@ -180,7 +181,8 @@ def _furthest(
 
     def closed(candidate: tuple[str, int | None, Mapping], heads: Pointers) -> int:
         _, root, mapping = candidate
-        found = closed_lists(memory, heads, placement.words, placement.distance, mapping, root, enough=MAX_POINTERS)
+        by = Translation(mapping, root)
+        found = closed_lists(memory, heads, placement.words, placement.distance, by, enough=MAX_POINTERS)
         return len(found.places)
 
     step = -(-len(heads.places) // LIST_BATCH)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,18 @@ class ListHeads(Pointers):
     """
 
     lasts: NDArray[np.uint64]
+
+
+class Translation(NamedTuple):
+    """The translation of virtual addresses.
+
+    Attributes:
+        mapping: how addresses are translated.
+        root: physical address of the page table; None for windows.
+    """
+
+    mapping: Mapping
+    root: int | None
 
 
 Chosen = TypeVar("Chosen", bound=Pointers)
@@ -287,8 +299,7 @@ def closed_lists(
     heads: Pointers,
     words: Words,
     distance: int,
-    mapping: Mapping,
-    root: int | None,
+    by: Translation,
     enough: int = ENOUGH_LISTS,
 ) -> Pointers:
     """Return heads of lists whose first element points back at the head.
@@ -300,17 +311,16 @@ def closed_lists(
         heads: words of the image, from `list_heads`.
         words: size and byte order of the kernel's words.
         distance: virtual address less physical address of the image.
-        mapping: the translation of addresses.
-        root: physical address of the page table; None for windows.
+        by: the translation of addresses.
         enough: number of lists after which no further ones are followed.
     """
-    chosen = np.flatnonzero(mapping.translatable(heads.values))
+    chosen = np.flatnonzero(by.mapping.translatable(heads.values))
     batches = -(-len(chosen) // LIST_BATCH)
     closed = np.empty(0, np.intp)
     for number in range(batches):
         batch = chosen[number::batches]
         own = words.wrap(heads.places[batch] + np.uint64(distance))
-        physical, mapped = translate(memory, mapping, root, words.wrap(heads.values[batch] + np.uint64(words.size)))
+        physical, mapped = translate(memory, *by, words.wrap(heads.values[batch] + np.uint64(words.size)))
         back, held = memory.words(physical, words.dtype)
         closed = np.concatenate((closed, batch[mapped & held & (back == own)]))
         if len(closed) >= enough or (not len(closed) and number >= VAIN_BATCHES):

@@ -101,7 +101,7 @@ def elf_symbols(kernel: Kernel, layout: Layout) -> ElfSymbols:
 
     sections[per_cpu] = 1 + len(starts) + len(strays)
 
-    info = _info(small, weak, letter != small, kinds, within, owner, layout)
+    info = _info(letter, kinds, within, owner, layout)
     sizes = _sizes(values, within, owner, layout)
     if layout.per_cpu is not None:
         info[per_cpu] |= OBJECT
@@ -156,15 +156,15 @@ def _distances(values: NDArray[np.uint64], end: int) -> NDArray[np.uint64]:
 
 
 def _info(
-    small: NDArray[np.uint8],
-    weak: NDArray[np.bool_],
-    capital: NDArray[np.bool_],
+    letter: NDArray[np.uint8],
     kinds: NDArray[np.uint8],
     within: NDArray[np.bool_],
     owner: NDArray[np.intp],
     layout: Layout,
 ) -> NDArray[np.uint8]:
     """Return binding and type of each symbol."""
+    small = letter | _LOW_BIT
+    weak = (small == ord("w")) | (small == ord("v"))
     variables = np.array([one.variables for one in layout.sections], np.bool_)
     code = (kinds == Kind.CODE) | (small == ord("w"))
     function = code & within & ~variables[owner]
@@ -172,7 +172,7 @@ def _info(
     # a weak object has another letter (V), so a weak symbol that is no function has no type
     kind[(small == ord("w")) & ~function] = NOTYPE
     kind[~within & (small != ord("v"))] = NOTYPE
-    binding = np.where(weak, WEAK, np.where(capital, GLOBAL, LOCAL))
+    binding = np.where(weak, WEAK, np.where(letter != small, GLOBAL, LOCAL))
     return (binding << 4 | kind).astype(np.uint8)
 
 
