@@ -20,7 +20,7 @@ from backports import zstd
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.token_scan import DIGITS
-from kallsift.memory.formats import elf_core
+from kallsift.memory.formats import elf_headers
 from kallsift.memory.formats.avml_frames import IDENTIFIER
 from tests.image.builders import lzop
 from tests.kernel.made_machine import MIB, Machine
@@ -184,9 +184,9 @@ def empty_promises(size: int) -> bytes:
 def many_headers(count: int, size: int) -> bytes:
     """An ELF core whose program headers lead to the same bytes, each to other addresses."""
     content = b"\xaa" * size
-    programs = np.zeros(count, elf_core.PROGRAM_HEADER[64])
+    programs = np.zeros(count, elf_headers.PROGRAM_HEADER[64])
     behind = 64 + programs.nbytes + 64
-    programs["type"], programs["offset"] = elf_core.LOAD, behind
+    programs["type"], programs["offset"] = elf_headers.LOAD, behind
     programs["physical"] = np.arange(count, dtype=np.uint64) * np.uint64(2 * size)
     programs["file_size"] = programs["memory_size"] = size
     fields = (4, 62, 1, 0, 64, 64 + programs.nbytes, 0, 64, 56, 0xFFFF, 64, 1, 0)

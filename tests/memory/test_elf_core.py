@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from kallsift.errors import SourceError, UnmappedError
 from kallsift.memory import run_budget
-from kallsift.memory.formats import elf_core, elf_notes
+from kallsift.memory.formats import elf_core, elf_headers, elf_notes
 from kallsift.memory.formats.registry import open_mapped
 from kallsift.memory.memory import Memory
 from kallsift.memory.remarks import MAX_REMARKS
@@ -267,7 +267,7 @@ def test_a_damaged_header_is_read_by_its_program_headers(bits: Bits, order: Byte
     ranges = [(0x1000, b"a" * 4096), (0x9000, b"b" * 8192), (0x100000, b"c" * 100)]
     programs = [note_program(note(b"X", 1, b"12345678")), *(load(*each) for each in ranges)]
     content = elf(programs, bits=bits, order=order)
-    size = elf_core.FILE_HEADER[bits].itemsize
+    size = elf_headers.FILE_HEADER[bits].itemsize
     whole = range(size)
     fields = [range(place, place + 2) for place in whole[::2]]
     for lost in (whole, *fields):
@@ -312,7 +312,7 @@ def test_a_core_whose_number_of_program_headers_is_lost_is_none_of_xen() -> None
 def many(count: int) -> bytes:
     """A core of ``count`` program headers by PN_XNUM, one byte each, every second address, highest first."""
     content = bytearray(elf([], extended_count=True))
-    table = np.zeros(count, elf_core.PROGRAM_HEADER[64])
+    table = np.zeros(count, elf_headers.PROGRAM_HEADER[64])
     table["type"], table["offset"], table["file_size"] = 1, 0, 1
     table["physical"] = np.arange(count, 0, -1) * 2
     section = bytearray(content[64:128])
@@ -327,10 +327,10 @@ def test_more_program_headers_than_their_field_holds() -> None:
 
 
 def test_number_of_program_headers_is_bounded_and_so_is_time() -> None:
-    assert "more than any dump has" in refusal(many(elf_core.PROGRAM_LIMIT + 1))
+    assert "more than any dump has" in refusal(many(elf_headers.PROGRAM_LIMIT + 1))
     begin = time.process_time()
-    memory = read(many(elf_core.PROGRAM_LIMIT))
-    assert f"{elf_core.PROGRAM_LIMIT - len(memory.segments):,} ranges of the same bytes" in memory.notes[-1]
+    memory = read(many(elf_headers.PROGRAM_LIMIT))
+    assert f"{elf_headers.PROGRAM_LIMIT - len(memory.segments):,} ranges of the same bytes" in memory.notes[-1]
     assert time.process_time() - begin < 20
 
 

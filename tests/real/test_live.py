@@ -20,7 +20,7 @@ import pytest
 
 import kallsift
 from kallsift.memory.formats import proc_kcore
-from kallsift.memory.formats.elf_core import LOAD, read_headers
+from kallsift.memory.formats.elf_headers import LOAD, read_headers
 from kallsift.memory.live import qemu
 from kallsift.memory.memory import AddressSpace
 from tests.lab import guest_named

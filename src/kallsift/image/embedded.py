@@ -20,7 +20,7 @@ from kallsift.errors import ImageError
 from kallsift.image.formats import android_boot, arm_zimage, bzimage, efi_stub, fit, s390, uimage
 from kallsift.image.formats import elf as elf_image
 from kallsift.image.formats.base import record, starts_with
-from kallsift.memory.formats.elf_core import MAGIC as ELF_MAGIC
+from kallsift.memory.formats.elf_headers import MAGIC as ELF_MAGIC
 from kallsift.memory.memory import BytesSegment
 
 MAX_HEADERS = 64

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kallsift.arrays import Bytes
 from kallsift.image import kernel_signature
-from kallsift.memory.formats.elf_core import LOAD, read_headers
+from kallsift.memory.formats.elf_headers import LOAD, read_headers
 from kallsift.memory.memory import AddressSpace, BytesSegment, Memory, sorted_segments
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kernel.access.btf_blob import MAX_SIZE, BtfError
-from kallsift.memory.formats.elf_core import BYTE_ORDERS, CLASSES, FILE_HEADER, MAGIC, SECTION_HEADER
+from kallsift.memory.formats.elf_headers import BYTE_ORDERS, CLASSES, FILE_HEADER, MAGIC, SECTION_HEADER
 from kallsift.memory.input_files import open_input
 
 SECTION = b".BTF"

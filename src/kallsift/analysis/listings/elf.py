@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kallsift.analysis.listings.listing import Listing, SymbolColumns
 from kallsift.errors import SourceError
-from kallsift.memory.formats.elf_core import BYTE_ORDERS, CLASSES, FILE_HEADER, MAGIC, TYPE_EXECUTABLE, TYPE_SHARED
+from kallsift.memory.formats.elf_headers import BYTE_ORDERS, CLASSES, FILE_HEADER, MAGIC, TYPE_EXECUTABLE, TYPE_SHARED
 from kallsift.memory.formats.elf_notes import ByteOrder
 
 SECTION_FIELDS = ("name", "type", "flags", "address", "offset", "size", "link", "info", "alignment", "entry_size")

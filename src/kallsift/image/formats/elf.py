@@ -15,7 +15,7 @@ from kallsift.errors import ImageError
 from kallsift.image import relocation
 from kallsift.image.formats.base import KernelPayload, record, starts_with
 from kallsift.image.formats.machine_ids import ELF_MACHINES
-from kallsift.memory.formats.elf_core import (
+from kallsift.memory.formats.elf_headers import (
     BYTE_ORDERS,
     CLASSES,
     FILE_HEADER,

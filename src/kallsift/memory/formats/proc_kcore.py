@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
-from kallsift.memory.formats import elf_core, elf_notes
+from kallsift.memory.formats import elf_core, elf_headers, elf_notes
 from kallsift.memory.input_files import record_input
 from kallsift.memory.lazy_segment import Cache, LazySegment
 from kallsift.memory.live_file import LiveFile
@@ -129,17 +129,17 @@ def probe(header: bytes) -> bool:
     Some of its ranges have no physical address. From old kernels, none has one, and all lie in the kernel's half, where
     no program's core has all of its ranges.
     """
-    found = elf_core.file_header(header)
+    found = elf_headers.file_header(header)
     if found is None:
         return False
     bits, order, file = found
-    layout = elf_core.PROGRAM_HEADER[bits].newbyteorder(order)
+    layout = elf_headers.PROGRAM_HEADER[bits].newbyteorder(order)
     start = int(file["program_offset"])
     count = min(int(file["program_count"]), (len(header) - start) // layout.itemsize)
-    if int(file["type"]) != elf_core.TYPE_CORE or count <= 0:
+    if int(file["type"]) != elf_headers.TYPE_CORE or count <= 0:
         return False
     programs = np.frombuffer(header, layout, count, start)
-    loads = programs[programs["type"] == elf_core.LOAD]
+    loads = programs[programs["type"] == elf_headers.LOAD]
     old = len(loads) > 1 and not loads["physical"].any() and bool((loads["virtual"] >= KERNEL_HALF[bits]).all())
     return old or bool((loads["physical"] == (1 << bits) - 1).any())
 
@@ -167,7 +167,7 @@ def _memory(
     release: Callable[[], None],
     refreshed: Callable[[], Memory] | None,
 ) -> Memory:
-    core = elf_core.read_headers(name, head)
+    core = elf_headers.read_headers(name, head)
     found, _ = elf_core.read_notes(head, core)
     space, ranges = _ranges(core)
     segments = sorted_segments(stretch(number, part) for number, part in enumerate(ranges))
@@ -188,9 +188,9 @@ def _memory(
     )
 
 
-def _ranges(core: elf_core.Core) -> tuple[AddressSpace, list[Range]]:
+def _ranges(core: elf_headers.Core) -> tuple[AddressSpace, list[Range]]:
     """Return the ranges that are RAM, each part of it once."""
-    loads = core.programs[(core.programs["type"] == elf_core.LOAD) & (core.programs["file_size"] > 0)]
+    loads = core.programs[(core.programs["type"] == elf_headers.LOAD) & (core.programs["file_size"] > 0)]
     columns = ("physical", "virtual", "offset", "file_size")
     rows = list(zip(*(loads[name].tolist() for name in columns), strict=True))
     limit = (1 << core.bits) - 1

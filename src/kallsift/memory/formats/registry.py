@@ -237,10 +237,10 @@ def open_mapped(name: str, view: NDArray[np.uint8]) -> Memory:
 
 def _without_mark(header: bytes, view: NDArray[np.uint8]) -> Iterator[Container]:
     """Yield modules that may read a file with a damaged mark, by its other contents."""
-    from kallsift.memory.formats import elf_core
+    from kallsift.memory.formats.elf_headers import core_headers
 
-    if elf_core.core_headers(view) is not None:
-        yield elf_core
+    if core_headers(view) is not None:
+        yield from _begun(ELF, ("elf_core",))
     if may_be_kdump(header):
         from kallsift.memory.formats.kdump import repair
 

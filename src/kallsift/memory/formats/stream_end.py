@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
-from kallsift.memory.formats import avml, elf_core, lime, registry
+from kallsift.memory.formats import avml, elf_core, elf_headers, lime, registry
 from kallsift.memory.formats.qemu import migration_stream
 from kallsift.memory.formats.range_headers import RangeFormat, next_range, range_at
 from kallsift.memory.spool_file import End, behind_least
@@ -52,17 +52,17 @@ def _elf_size(head: Bytes) -> int | None:
 
     The core ends with its last segment, or with a section of names behind it.
     """
-    header = elf_core.file_header(head[: registry.HEADER_SIZE].tobytes())
+    header = elf_headers.file_header(head[: registry.HEADER_SIZE].tobytes())
     if header is None:
         return None
     start, count, layout = (
         int(header.record["section_offset"]),
         int(header.record["section_count"]),
-        elf_core.SECTION_HEADER[header.bits].newbyteorder(header.byte_order),
+        elf_headers.SECTION_HEADER[header.bits].newbyteorder(header.byte_order),
     )
     try:
-        programs = elf_core.read_headers("", head).programs
-        sections = elf_core.records("", head, "sections", start, count, layout)
+        programs = elf_headers.read_headers("", head).programs
+        sections = elf_headers.records("", head, "sections", start, count, layout)
     except SourceError:
         return None
     sections = sections[sections["type"] != NOBITS]

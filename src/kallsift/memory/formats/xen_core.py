@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory.file_mapping import stored_size
-from kallsift.memory.formats import elf_core
+from kallsift.memory.formats import elf_headers
 from kallsift.memory.formats.elf_notes import MACHINE_X86_64, ByteOrder, parse
 from kallsift.memory.memory import AddressSpace, BytesSegment, CpuState, Hints, Memory, cut_short, sorted_segments
 from kallsift.memory.run_budget import largest_segments
@@ -66,13 +66,13 @@ def probe(header: bytes) -> bool:
 
     It must have sections.
     """
-    found = elf_core.file_header(header)
-    if found is None or found.record["type"] != elf_core.TYPE_CORE:
+    found = elf_headers.file_header(header)
+    if found is None or found.record["type"] != elf_headers.TYPE_CORE:
         return False
     if found.record["program_count"] or not found.record["section_count"]:
         return False
     # if there are program headers nevertheless, their number is damaged
-    return elf_core.core_headers(np.frombuffer(header, np.uint8)) is None
+    return elf_headers.core_headers(np.frombuffer(header, np.uint8)) is None
 
 
 def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Memory:
@@ -128,15 +128,15 @@ def _sections(name: str, view: NDArray[np.uint8]) -> tuple[int, ByteOrder, dict[
 
     The first section of each name counts.
     """
-    found = elf_core.file_header(view[:64].tobytes())
+    found = elf_headers.file_header(view[:64].tobytes())
     assert found is not None
     bits, order, header = found
     count, size, names = (int(header[field]) for field in ("section_count", "section_size", "section_names"))
-    layout = elf_core.SECTION_HEADER[bits]
+    layout = elf_headers.SECTION_HEADER[bits]
     if count > SECTION_LIMIT or size != layout.itemsize or names >= count:
         raise SourceError(f"{name}: {count} section headers of {size} bytes are not what Xen writes; copy it again")
     start = int(header["section_offset"])
-    table = elf_core.records(name, view, "section header table", start, count, layout.newbyteorder(order))
+    table = elf_headers.records(name, view, "section header table", start, count, layout.newbyteorder(order))
     start = int(table[names]["offset"])
     texts = view[start : start + min(int(table[names]["size"]), NAMES_LIMIT)].tobytes()
     sections: dict[str, _Section] = {}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kallsift.memory.formats.elf_core import (
+from kallsift.memory.formats.elf_headers import (
     COUNT_ELSEWHERE,
     FILE_HEADER,
     LOAD,
