@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory.formats.qemu.cpu_state import processors
-from kallsift.memory.formats.qemu.ram_pages import Block, CutShortError, DamagedError, Pages
+from kallsift.memory.formats.qemu.page_bytes import read_pages
+from kallsift.memory.formats.qemu.ram_blocks import Block, CutShortError, DamagedError
+from kallsift.memory.formats.qemu.ram_pages import Pages
 from kallsift.memory.lazy_segment import Cache, LazySegment
 from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, Segment, printable, sorted_segments
 from kallsift.memory.ram_layouts import QEMU_RAM, VGA_WINDOW, Layout
@@ -292,7 +294,7 @@ def _stretch(
     count = AT_ONCE // pages.page
 
     def decode(number: int) -> NDArray[np.uint8]:
-        data, lost = pages.read(places[number * count : (number + 1) * count])
+        data, lost = read_pages(pages.view, pages.page, places[number * count : (number + 1) * count])
         for index in lost:
             begin = number * AT_ONCE + index * pages.page
             unreadable.add(owner, begin, begin + pages.page)

@@ -9,15 +9,13 @@ indexed as arrays; irregular pages are indexed one by one.
 from __future__ import annotations
 
 import struct
-import zlib
-from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from kallsift.compression.page_codecs import inflate
 from kallsift.errors import SourceError
+from kallsift.memory.formats.qemu.page_bytes import FILL, PACKED
+from kallsift.memory.formats.qemu.ram_blocks import PAGES_AT_LEAST, Block, CutShortError, DamagedError, enter_flat
 from kallsift.memory.formats.qemu.resync import (
     COMPRESSED,
     CONTINUED,
@@ -42,9 +40,8 @@ REFUSED = {
 
 BLOCK_LIMIT = 1 << 12
 """Highest number of blocks of RAM: a machine has dozens."""
-PAGES_AT_LEAST = 1 << 20
-"""Number of pages that a block may have in any stream; beyond it, each page takes `RECORD` bytes of the stream."""
 RECORD = 9
+"""Bytes of the shortest record: a word, and the byte that fills its page."""
 STREAK = 8
 """Number of pages of one kind in a row after which they are indexed as arrays."""
 FIRST_RUN, LONGEST_RUN = 1 << 6, 1 << 16
@@ -59,41 +56,8 @@ A plain page has sixteen times as many bytes.
 NAME_COST, RUN_COST = 8, 16
 """Cost of a page with its block's name, and of a run of pages."""
 
-_FILL, _PACKED = -1, -512
-"""Bases of places below 0, which are codes.
-
-Such a place is `_FILL` less the byte that fills the page, or `_PACKED` less the place of the page's packed bytes.
-"""
-
-MAPPED_HEADER = np.dtype([("version", ">u4"), ("page", ">u8"), ("bitmap", ">u8"), ("pages", ">u8")])
-"""struct MappedRamHeader of QEMU 9.0 and later, which stands behind a block's size if the RAM is flat."""
-
-
 RESYNC_COST = 1 << 12
 """Cost of a search for the next record behind a damaged one."""
-
-
-class CutShortError(Exception):
-    """The stream ends where more must follow."""
-
-
-class DamagedError(SourceError):
-    """The stream contains something that cannot stand there."""
-
-
-@dataclass(eq=False)
-class Block:
-    """One block of RAM.
-
-    Attributes:
-        name: QEMU's name of it, safe to print.
-        size: size in bytes.
-        places: for each page 0 if it was not sent, else the offset of its bytes in the stream, or a code (see `_FILL`).
-    """
-
-    name: str
-    size: int
-    places: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 class Pages:
@@ -207,9 +171,9 @@ class Pages:
         if flags == PLAIN:
             place, position = position, position + self.page
         elif flags == FILLED:
-            place, position = _FILL - self._byte(position), position + 1
+            place, position = FILL - self._byte(position), position + 1
         elif flags == COMPRESSED:
-            place, size = _PACKED - position, struct.unpack_from(">I", self.view.data, position)[0]
+            place, size = PACKED - position, struct.unpack_from(">I", self.view.data, position)[0]
             if size >= MAX_PACKED * self.page:
                 raise DamagedError(f"{self.source}: a packed page of {size} bytes at offset {position:#x}")
             position += 4 + size
@@ -241,7 +205,7 @@ class Pages:
             if flags & PLAIN:
                 places = position + 8 + stride * np.arange(same, dtype=np.int64)
             else:
-                places = _FILL - records[:same, 8].astype(np.int64)
+                places = FILL - records[:same, 8].astype(np.int64)
             self._store((headers[:same] // np.uint64(self.page)).astype(np.int64), places)
             position += same * stride
             self._record = position - stride
@@ -303,31 +267,8 @@ class Pages:
             unusual = False
             self.blocks[name] = block = Block(printable(name.decode("latin-1")), size)
             if self.flat:
-                position = self._flat(position, block)
+                position = enter_flat(self.source, self.view, self.page, position, block)
         return position
-
-    def _flat(self, position: int, block: Block) -> int:
-        """Enter a block that is flat; return the position behind its pages.
-
-        A bitmap has a bit for each page that is not all zero.
-        """
-        header = self.view[position : position + MAPPED_HEADER.itemsize]
-        if len(header) < MAPPED_HEADER.itemsize:
-            raise CutShortError
-        fields = header.view(MAPPED_HEADER)[0]
-        bitmap, pages, count = int(fields["bitmap"]), int(fields["pages"]), -(-block.size // self.page)
-        if int(fields["version"]) != 1 or int(fields["page"]) != self.page:
-            raise SourceError(f"{self.source}: {block.name} is laid out in an unknown way at offset {position:#x}")
-        if bitmap + -(-count // 8) > len(self.view) or pages > len(self.view):
-            raise CutShortError
-        if count > PAGES_AT_LEAST + 2 * (len(self.view) // self.page):
-            raise SourceError(f"{self.source}: {block.name} is larger than the stream can be; the stream is damaged")
-        bits = np.unpackbits(self.view[bitmap : bitmap + -(-count // 8)], count=count, bitorder="little")
-        places = pages + self.page * np.arange(count, dtype=np.int64)
-        places[bits == 0] = _FILL
-        places[places > len(self.view) - self.page] = 0
-        block.places = places
-        return pages + block.size
 
     def _known(self, name: bytes, position: int) -> Block:
         try:
@@ -342,53 +283,3 @@ class Pages:
         if position >= len(self.view):
             raise CutShortError
         return int(self.view[position])
-
-    def read(self, places: NDArray[np.int64]) -> tuple[NDArray[np.uint8], list[int]]:
-        """Return the bytes of pages that were sent, and indices of those that are broken.
-
-        The bytes have shape (len(places) * page,). Pages that do not unpack are zero.
-        """
-        lost: list[int] = []
-        data = np.empty((len(places), self.page), np.uint8)
-        filled = (places < 0) & (places > _PACKED)
-        data[filled] = (_FILL - places[filled])[:, None]
-        # Plain pages in adjacent records are copied at once.
-        steps = np.diff(places)
-        edges = np.flatnonzero((steps != self.page + 8) & (steps != self.page)) + 1
-        for start, end in zip([0, *edges.tolist()], [*edges.tolist(), len(places)], strict=True):
-            first = int(places[start])
-            if first > 0:
-                self._plain(places[start:end], data[start:end])
-            elif first <= _PACKED:
-                for index in range(start, end):
-                    page = self._unpacked(_PACKED - int(places[index]))
-                    data[index] = 0 if page is None else page
-                    if page is None:
-                        lost.append(index)
-        return data.ravel(), lost
-
-    def _plain(self, places: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
-        """Copy plain pages that are each a page or a record apart.
-
-        Those with the same distance are copied at once.
-        """
-        start = 0
-        while start < len(places):
-            first, end = int(places[start]), start + 1
-            step = int(places[end]) - first if end < len(places) else self.page
-            others = np.flatnonzero(np.diff(places[start:]) != step)
-            end = start + 1 + int(others[0]) if len(others) else len(places)
-            data[start:end] = as_strided(
-                self.view[first : first + self.page], (end - start, self.page), (step, 1), writeable=False
-            )
-            start = end
-
-    def _unpacked(self, position: int) -> NDArray[np.uint8] | None:
-        """Return a page that was packed; None if it does not unpack."""
-        (size,) = struct.unpack_from(">I", self.view.data, position)
-        page = np.empty(self.page, np.uint8)
-        try:
-            written = inflate(self.view[position + 4 : position + 4 + size].data, page.data)
-        except zlib.error:
-            return None
-        return page if written == self.page else None
