@@ -35,7 +35,8 @@ import kallsift
 from bench.__main__ import MEBIBYTE
 from bench.measure import Run, measure
 from kallsift.memory.formats.kdump.header import DESCRIPTOR, read_header
-from kallsift.memory.memory import BytesSegment, Memory
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment
 from kallsift.output.dumps.kdump import PACKINGS, kdump_dump
 from kallsift.output.dumps.machine_facts import memory_facts
 from tests.memory.writers.avml import blocks

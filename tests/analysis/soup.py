@@ -15,7 +15,8 @@ from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.kernel import Kernel, TableLocation
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.output.sample import kernel, table
 
 READERS = ("load_module", "ftrace_mod_get_kallsym", "arch_ftrace_update_trampoline", "bpf_get_kallsym")

@@ -14,7 +14,7 @@ from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, dynamic_sy
 from kallsift.kernel.access.string_search import places_of
 from kallsift.kernel.kernel import Kernel, TableLocation
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from kallsift.modules.inventory import inventory
 from kallsift.modules.module_list import modules
 from tests.modules.made_modules import BASE, Arena

@@ -11,7 +11,8 @@ from kallsift.analysis.address_space.layout import Layout, Region, layout
 from kallsift.arch.registry import mapping_named
 from kallsift.kallsyms.evidence import Outcome
 from kallsift.kernel.kernel import State, TableLocation
-from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory
+from kallsift.memory.segments import BytesSegment
 from kallsift.output.text.layout import layout_lines, page_table_lines, size_text
 from tests.kernel.made_up import DIRECT, IMAGE, LARGE, MAPPED, PAGES, PLACE, RAM, VMALLOC, WORDS, made_up
 from tests.output.sample import kernel

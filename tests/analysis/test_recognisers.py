@@ -14,7 +14,7 @@ from kallsift.kernel.access.generated_code import GeneratedCode
 from kallsift.kernel.access.virtual_memory import virtual_memory
 from kallsift.kernel.kernel import Kernel, TableLocation
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from tests.analysis.soup import ALL_READERS
 from tests.kernel.made_up import DIRECT, IMAGE, LARGE, VMALLOC, made_up
 from tests.modules.made_modules import BASE, Arena

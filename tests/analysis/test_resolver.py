@@ -9,7 +9,8 @@ from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, SymbolGroup
 from kallsift.analysis.symbol_lookup import Resolver
 from kallsift.kernel.kernel import TableLocation
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.output.sample import Row, kernel, table
 
 BASE = 0xFFFFFFFF81000000

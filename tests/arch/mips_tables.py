@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 
 RAM = 16 << 20
 SWAPPER = 4 << 20

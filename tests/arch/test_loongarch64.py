@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from kallsift.arch.loongarch64 import SEGMENTED
 from kallsift.arch.page_table_ranges import mapped_ranges
 from kallsift.arch.paging import EXECUTE, WRITE, PagingMode, Segmented, translate
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 
 CACHED = 0x9000_0000_0000_0000
 SIZE = 1 << 16

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from kallsift.arch.paging import PagingMode, translate, walk
 from kallsift.arch.registry import MODES, WINDOWS
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.arch.pages import LAYOUTS, Layout, Tables
 
 bounded = settings(derandomize=True, max_examples=25)

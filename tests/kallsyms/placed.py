@@ -15,7 +15,8 @@ from kallsift.kallsyms.format.token_table import token_tables
 from kallsift.kallsyms.recovered_tables import Attempt, Tables
 from kallsift.kallsyms.solvers.adjacent import recover_tables
 from kallsift.kallsyms.token_scan import digit_runs
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.oracle.eras import ERAS, Era
 from tests.oracle.symbols import Symbol, population
 from tests.oracle.writer import Blob, write

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.damaged.ksymtab_pointers import NamedPointers, SymbolNames, name_pointers
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 COUNT = 400
 """Symbols, and as many entries behind them."""

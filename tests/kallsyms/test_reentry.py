@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.damaged.page_map import PAGE, Pages
 from kallsift.kallsyms.damaged.stream_walk import following_entries, walks_adrift
 from kallsift.kallsyms.format.markers import MAX_ENTRY
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 ENTRY = bytes((10, *b"tsymbolsof"))
 """The last one of a page has its letter still on that."""

@@ -13,7 +13,7 @@ from kallsift.kallsyms.recovered_tables import Attempt, Tables
 from kallsift.kallsyms.solvers import shared_tables
 from kallsift.kallsyms.solvers.adjacent import recover_tables
 from kallsift.kallsyms.solvers.shared_tables import MAX_KEPT, SharedTables
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from tests.kallsyms.placed import placed, sample
 from tests.oracle.eras import ERAS
 

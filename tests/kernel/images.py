@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from kallsift.kernel.placement.pointers import Pointers, Words
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 
 WIDE, WIDE_BIG, NARROW, NARROW_BIG = Words(8, "<"), Words(8, ">"), Words(4, "<"), Words(4, ">")
 EACH = (WIDE, WIDE_BIG, NARROW, NARROW_BIG)

@@ -12,7 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from kallsift.memory.memory import AddressSpace, BytesSegment, CpuState, Hints, Memory
+from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.oracle.eras import ERAS, Era
 from tests.oracle.symbols import Symbol, population
 from tests.oracle.writer import Blob, write

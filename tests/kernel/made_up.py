@@ -9,7 +9,8 @@ import numpy as np
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kernel.kernel import Kernel, TableLocation
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.arch.pages import LAYOUTS, Tables
 from tests.output.sample import kernel
 

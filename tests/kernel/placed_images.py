@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.oracle.eras import ALL_ERAS
 from tests.oracle.symbols import Symbol, population
 from tests.oracle.writer import Blob, write

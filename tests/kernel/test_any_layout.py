@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.kallsyms.layouts import Layout, layout
 
 LAYOUTS = int(os.environ.get("KALLSIFT_LAYOUTS", "24"))

@@ -7,8 +7,9 @@ import pytest
 
 from kallsift.kernel.ram import layout_candidates
 from kallsift.kernel.ram.layout_candidates import arrangements
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
 from kallsift.memory.ram_layouts import Layout
+from kallsift.memory.segments import BytesSegment
 
 SMALL = (
     Layout("early", below=0x3000),

@@ -11,7 +11,7 @@ import kallsift
 from kallsift.kernel.placement.distances import string_candidates
 from kallsift.kernel.placement.pointers import Words
 from kallsift.kernel.placement.window_facts import SharedWindows
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from tests.kallsyms.placed import candidates
 from tests.kernel.made_machine import DATA, POINTERS, Machine
 from tests.kernel.placed_images import Made, Parts, elf, flat, make, raw

@@ -12,8 +12,9 @@ import pytest
 from kallsift.kernel.ram import firmware_memory_map
 from kallsift.kernel.ram.iomem import MAX_MAPS
 from kallsift.kernel.ram.layout_candidates import arrangements
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
 from kallsift.memory.ram_layouts import Piece
+from kallsift.memory.segments import BytesSegment
 
 Entry = tuple[int, int, int]
 """First address, size, type."""

@@ -9,7 +9,8 @@ import pytest
 
 import kallsift
 from kallsift import Hints, Kernel, Memory, Outcome, State
-from kallsift.memory.memory import AddressSpace, BytesSegment
+from kallsift.memory.memory import AddressSpace
+from kallsift.memory.segments import BytesSegment
 from tests.kernel.made_machine import DATA, ROOT, TABLES, VARIABLES, Machine
 
 ENTRY = "entry_SYSCALL_64"

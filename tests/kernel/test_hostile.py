@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 import kallsift
 from kallsift.kernel.placement.pointers import MAX_POINTERS, list_heads, pointers_between, self_pointers
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.kernel.images import WIDE
 
 

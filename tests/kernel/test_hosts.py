@@ -9,7 +9,7 @@ import pytest
 
 import kallsift
 from kallsift import Outcome, State
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from tests.kernel.made_machine import BANNER, MIB, TABLES, Machine, memory_of
 
 GUEST_AT = 40 * MIB

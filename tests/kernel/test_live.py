@@ -15,8 +15,9 @@ from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.recovery import from_address
 from kallsift.kernel.recovery import recover as live
 from kallsift.kernel.recovery import search as at_once
-from kallsift.memory.memory import AddressSpace, BytesSegment, CpuState, Hints, Memory
+from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory
 from kallsift.memory.on_demand import PAGE, OnDemandMemory
+from kallsift.memory.segments import BytesSegment
 from tests.arch.pages import LAYOUTS, Tables
 from tests.output.sample import kernel
 

@@ -14,7 +14,7 @@ from kallsift.arch.registry import mapping_named, segmented, windows
 from kallsift.kallsyms.evidence import Outcome
 from kallsift.kernel.placement.mapped_segments import LEAST_LISTS, SYMBOL, with_mapped_segments
 from kallsift.kernel.placement.placement import Placement
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from tests.arch.mips_tables import (
     CACHED,
     CONFIGURATIONS,

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.kernel.made_machine import BANNER, HEADS, LISTS, POINTERS, TABLES, Machine
 from tests.kernel.placed_images import Parts, flat, make
 

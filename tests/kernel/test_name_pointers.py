@@ -11,7 +11,7 @@ import pytest
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.checks.ksymtab import find_exports
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from tests.kernel.images import EACH
 
 PLACE = 0x10_0000

@@ -17,7 +17,8 @@ from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointers import Words
 from kallsift.kernel.recovery.candidates import SharedWork, best_of
 from kallsift.kernel.recovery.interpretations import Interpretations
-from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.kallsyms.layouts import layout
 
 DIGITS = b"".join(b"%d\0" % digit for digit in range(10))

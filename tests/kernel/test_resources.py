@@ -11,8 +11,9 @@ import pytest
 
 from kallsift.kernel.ram import iomem
 from kallsift.kernel.ram.layout_candidates import arrangements
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
 from kallsift.memory.ram_layouts import Piece
+from kallsift.memory.segments import BytesSegment
 
 NAME, PARENT = 0x80123458, 0x80200000
 RANGES = [(0x1000, 0x9BFF), (0x10000, 0x1FFFF), (0x40000, 0x403FF)]

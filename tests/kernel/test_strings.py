@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kallsift.kernel.access.string_search import TEXT_PART, places_of
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 
 def test_places() -> None:

@@ -15,7 +15,8 @@ from kallsift.kallsyms.damaged import solver as damage
 from kallsift.kallsyms.recovered_tables import Tables
 from kallsift.kallsyms.solvers import scattered as anywhere
 from kallsift.kernel.placement.rebase import rebased
-from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.kernel.era_cases import era_case
 from tests.kernel.placed_images import Parts, flat, make
 from tests.oracle.eras import ALL_ERAS, Era

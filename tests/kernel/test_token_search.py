@@ -8,7 +8,8 @@ import pytest
 from kallsift.budget import WorkBudget
 from kallsift.kernel.recovery.marker_ranking import MarkerRanking
 from kallsift.kernel.recovery.token_search import ATTEMPT_COST, TOKEN_TABLE_COST, TokenSearch
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.hostile.attacks import token_table
 from tests.kernel.made_machine import MIB
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kallsift.kernel.placement.distances import empty_head_distances, self_pointer_distances
 from kallsift.kernel.placement.pointers import Words
 from kallsift.kernel.placement.window_facts import MAX_KEPT, SharedWindows
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 SIZE = 1 << 16
 

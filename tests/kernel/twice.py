@@ -15,7 +15,8 @@ from kallsift.kernel.access.btf_blob import Kind
 from kallsift.kernel.cross_checks.held_twice import held_twice
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 
 PLACE, DISTANCE, SIZE = 0x100_0000, 0xFFFF_FFFF_8000_0000, 1 << 20
 """Where the image lies, how far above that it is mapped, and its size."""

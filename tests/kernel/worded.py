@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 
 from kallsift.kernel.kernel import Kernel
-from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.kallsyms.surroundings import Surroundings
 from tests.oracle.eras import ERAS, Era
 from tests.oracle.symbols import Symbol, population

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from kallsift.errors import SourceError, UnmappedError
 from kallsift.memory import memory as model
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory, printable, sorted_segments
+from kallsift.memory.memory import AddressSpace, Memory, printable
+from kallsift.memory.segments import BytesSegment, sorted_segments
 from tests.memory.builders import Range
 from tests.memory.strategies import ranges
 

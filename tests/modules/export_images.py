@@ -9,7 +9,8 @@ import numpy as np
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kernel.kernel import Kernel, State, TableLocation
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory
+from kallsift.memory.segments import BytesSegment
 from kallsift.modules.exports.ksymtab_entries import Checksums, EntryForm
 from tests.output.sample import Row
 from tests.output.sample import kernel as sample_kernel

@@ -9,7 +9,8 @@ import numpy as np
 
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from kallsift.modules.field_offsets import ModuleLayout
 from kallsift.modules.memory_regions import KINDS, REGION_NAMES, RegionPlace
 from kallsift.modules.struct_module import Structures, structures_at

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kallsift.errors import KallsiftError
 from kallsift.kernel.kernel import Kernel, State
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from kallsift.modules.exports.exports import Exports, exports
 from kallsift.modules.exports.kernel import ExportsError
 from kallsift.modules.exports.ksymtab_entries import ENTRY_FORMS, UNKNOWN_MACRO, Checksums, EntryForm

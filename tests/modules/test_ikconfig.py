@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kallsift.kernel.kernel import Kernel
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from kallsift.modules import ikconfig
 from kallsift.modules.ikconfig import END, START, ConfigError, kernel_config
 from kallsift.modules.memory_regions import Region

@@ -7,7 +7,8 @@ import pytest
 
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from kallsift.modules.exports.ksymtab_entries import (
     EXPORT_SYMBOL,
     EXPORT_SYMBOL_GPL,

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from kallsift.modules.memory_regions import LAYOUTS, MOST_BYTES, RegionPlace, bounds, solved_regions
 from kallsift.modules.struct_module import STRUCT_WORDS, Structures, structures_at
 

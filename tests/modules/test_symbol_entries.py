@@ -11,7 +11,7 @@ import pytest
 from kallsift.errors import KallsiftError
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from kallsift.modules.struct_module import ModulesError
 from kallsift.modules.symbol_entries import MAX_STRINGS, SymbolPlaces, is_in_order, read_symbols
 from tests.modules.made_modules import BASE, LITTLE, Arena

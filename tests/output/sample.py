@@ -13,7 +13,8 @@ from kallsift.arch.registry import mapping_named
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.kernel import Kernel, State, TableLocation
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 
 Row = tuple[int, str, str]
 """Address, type, name (Latin-1)."""

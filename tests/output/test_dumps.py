@@ -22,7 +22,8 @@ from kallsift.memory.formats import elf_core, elf_notes, lime, raw
 from kallsift.memory.formats.elf_notes import Note
 from kallsift.memory.formats.kdump import reader as kdump
 from kallsift.memory.formats.registry import Container
-from kallsift.memory.memory import AddressSpace, BytesSegment, CpuState, Hints, Memory
+from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory
+from kallsift.memory.segments import BytesSegment
 from kallsift.output.dumps import chunks as dump_pieces
 from kallsift.output.dumps.chunks import Piece
 from kallsift.output.dumps.formats import DUMPS, format_of

@@ -18,7 +18,8 @@ from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.errors import KallsiftError
 from kallsift.kernel.kernel import Kernel, TableLocation
 from kallsift.kernel.placement.rebase import image_base, rebased
-from kallsift.memory.memory import AddressSpace, BytesSegment, Hints, ImageFacts, Memory
+from kallsift.memory.memory import AddressSpace, Hints, ImageFacts, Memory
+from kallsift.memory.segments import BytesSegment
 from kallsift.output.elf.machines import MACHINES
 from kallsift.output.elf.writer import ElfFile, elf_file
 from tests.components import needs

@@ -23,7 +23,7 @@ from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.cross_checks.held_twice import held_twice
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from tests.real.damage_trials import texts
 
 ADDRESSES = "addresses"

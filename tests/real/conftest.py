@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from kallsift import Memory
-from kallsift.memory.memory import AddressSpace, BytesSegment
+from kallsift.memory.memory import AddressSpace
+from kallsift.memory.segments import BytesSegment
 from tests.lab import Capture, capture, guest_named, guests_of_set
 
 GUESTS = [guest.name for guest in guests_of_set(os.environ.get("KALLSIFT_LAB_SET", "test"))]

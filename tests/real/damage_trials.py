@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kallsift
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from tests.oracle.damage import Filler
 
 PAGE = 4096

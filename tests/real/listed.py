@@ -11,7 +11,7 @@ import numpy as np
 
 import kallsift
 from kallsift import Kernel
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from tests.lab import Capture
 from tests.real.conftest import writable
 

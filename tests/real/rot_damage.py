@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from kallsift.memory.formats.kdump.header import DESCRIPTOR, read_header
 from kallsift.memory.lazy_segment import LazySegment
-from kallsift.memory.memory import BytesSegment, Memory
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment
 
 PAGE = 4096
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import kallsift
 from bench.check import SPARSE_SIZE, sparse
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from tests.real.comparison import text_of
 from tests.real.conftest import Taken
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 import kallsift
 from kallsift import Memory
-from kallsift.memory.memory import AddressSpace, BytesSegment
+from kallsift.memory.memory import AddressSpace
+from kallsift.memory.segments import BytesSegment
 from tests.lab import Capture
 from tests.real.conftest import GUESTS, Taken
 

@@ -14,7 +14,8 @@ import pytest
 
 import kallsift
 from kallsift.cli.app import run
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from kallsift.output.dumps.elf_core import elf_core_dump
 from kallsift.output.dumps.machine_facts import memory_facts
 from tests.analysis import vmcs_pages as pages

@@ -13,7 +13,7 @@ from kallsift.kernel.access.btf_blob import BtfError, Kind
 from kallsift.kernel.access.string_search import places_of
 from kallsift.kernel.access.virtual_memory import virtual_memory
 from kallsift.kernel.kernel import Kernel
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from kallsift.types.btf_file import read_types
 from kallsift.types.find import given_types, kernel_types
 from kallsift.types.module_types import modules_with_types

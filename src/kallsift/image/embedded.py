@@ -21,7 +21,7 @@ from kallsift.image.formats import android_boot, arm_zimage, bzimage, efi_stub, 
 from kallsift.image.formats import elf as elf_image
 from kallsift.image.formats.base import record, starts_with
 from kallsift.memory.formats.elf_headers import MAGIC as ELF_MAGIC
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 MAX_HEADERS = 64
 """Highest number of headers of each kind that are used."""

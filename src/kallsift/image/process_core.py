@@ -9,7 +9,8 @@ from __future__ import annotations
 from kallsift.arrays import Bytes
 from kallsift.image import kernel_signature
 from kallsift.memory.formats.elf_headers import LOAD, read_headers
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory, sorted_segments
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment, sorted_segments
 
 
 def open(name: str, view: Bytes) -> Memory | None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import Bytes
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 ByteOrder = Literal["<", ">"]
 

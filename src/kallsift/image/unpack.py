@@ -23,7 +23,8 @@ from kallsift.image.payload_search import Budget, streams
 from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.formats import archives, raw
 from kallsift.memory.formats import registry as containers
-from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory, cut_short
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory, cut_short
+from kallsift.memory.segments import BytesSegment
 
 DEPTH_LIMIT = 8
 """Highest number of layers around a kernel: a firmware's FIT with a gzip'ed EFI zboot image has four."""

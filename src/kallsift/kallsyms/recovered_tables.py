@@ -12,7 +12,7 @@ from kallsift.budget import WorkBudget
 from kallsift.errors import Step
 from kallsift.kallsyms.evidence import Check
 from kallsift.kallsyms.format.address_encodings import AddressArray
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 
 @dataclass(frozen=True)

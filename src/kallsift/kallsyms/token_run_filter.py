@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kallsift.budget import WorkBudget
 from kallsift.kallsyms.damaged.page_map import PAGE
 from kallsift.kallsyms.format.token_table import CODES, FIRST_DIGIT
-from kallsift.memory.memory import Segment
+from kallsift.memory.segments import Segment
 
 LOOKS = (64, 512, 2048)
 """Bytes that are compared from the digits on, in turn: most runs fail by the first few; a table has more than the

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import distinct, is_in
-from kallsift.memory.memory import BytesSegment, Memory, Segment
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment, Segment
 
 DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
 """Bytes that stand in every token table, from the token of code 0x30 on."""

@@ -10,7 +10,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.memory.memory import CompressedView, Segment
+from kallsift.memory.segments import CompressedView, Segment
 from kallsift.memory.unreadable import UnreadablePages
 
 CACHE_SIZE = 64 << 20

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import UnmappedError
-from kallsift.memory.memory import AddressSpace, BytesSegment, Hints, Memory
+from kallsift.memory.memory import AddressSpace, Hints, Memory
+from kallsift.memory.segments import BytesSegment
 
 Read = Callable[[int, int], bytes | None]
 """Function that reads as many bytes as the second argument says at an address; None if any of them is not mapped."""

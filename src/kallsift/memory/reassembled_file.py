@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.lazy_segment import Cache, LazySegment
-from kallsift.memory.memory import BytesSegment, Segment
+from kallsift.memory.segments import BytesSegment, Segment
 from kallsift.memory.unreadable import MISSING, UnreadablePages
 
 BLOCK = 1 << 16

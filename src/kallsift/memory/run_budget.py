@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
-from kallsift.memory.memory import Segment
+from kallsift.memory.segments import Segment
 
 RUN_COST, RUN_SIZE = 1 << 16, 1 << 15
 """Cost of a run in all searches, as the number of bytes that could be read in that time; and bytes to keep it.

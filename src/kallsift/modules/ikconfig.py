@@ -17,7 +17,7 @@ from kallsift.kernel.access.string_search import places_of
 from kallsift.kernel.access.virtual_memory import virtual_memory
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.placement.pointers import AFTER, BEFORE
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from kallsift.modules.inventory import inventory
 
 START, END = b"IKCFG_ST", b"IKCFG_ED"

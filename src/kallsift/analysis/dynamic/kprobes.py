@@ -18,7 +18,7 @@ from kallsift.kernel.access.list_head import MAX_MEMBERS, ListError, members
 from kallsift.kernel.access.string_search import places_of
 from kallsift.kernel.access.virtual_memory import PAGE, VirtualMemory
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, pointers_between
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 INSTRUCTION_PAGES = {b"kprobe_insn_page": "kprobe_insn_slots", b"kprobe_optinsn_page": "kprobe_optinsn_slots"}
 """Names of kprobes' caches, and the variables that these caches are.

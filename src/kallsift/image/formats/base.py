@@ -9,7 +9,8 @@ import numpy as np
 
 from kallsift.arrays import Bytes
 from kallsift.errors import ImageError
-from kallsift.memory.memory import AddressSpace, BytesSegment
+from kallsift.memory.memory import AddressSpace
+from kallsift.memory.segments import BytesSegment
 
 BEHIND_LIMIT = 64 << 20
 """Highest number of bytes behind an image (device trees, padding of a partition).

@@ -25,7 +25,8 @@ from kallsift.memory.formats.elf_headers import (
     TYPE_EXECUTABLE,
     TYPE_SHARED,
 )
-from kallsift.memory.memory import AddressSpace, BytesSegment, cut_short, sorted_segments
+from kallsift.memory.memory import AddressSpace, cut_short
+from kallsift.memory.segments import BytesSegment, sorted_segments
 
 DYNAMIC, INTERPRETER = 2, 3
 PROGRAM_LIMIT = 256

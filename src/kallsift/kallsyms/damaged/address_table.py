@@ -17,7 +17,7 @@ from kallsift.kallsyms.damaged.stream_layout import NameStreamLayout
 from kallsift.kallsyms.format.address_encodings import BEHIND_INDEX, ENCODINGS, AddressArray, Base, Encoding, Words
 from kallsift.kallsyms.format.address_table import word_at
 from kallsift.kallsyms.format.token_table import INDEX_SIZE, TokenTable
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 ALIGNMENTS = {4: (16, 4), 8: (256, 8, 4)}
 """Possible alignments of tables in bytes, by the word size: to a word; to two to the power of that, where the assembler

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.damaged.page_map import Pages
 from kallsift.kallsyms.format.token_table import TokenTable
 from kallsift.kallsyms.solvers.adjacent import TYPE_LETTERS
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 WITHIN = 16 << 20
 """Highest distance of another table from the token table, in bytes."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.format.address_encodings import WordFormat, Words
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 LEADING = ((b"__ksymtab_", b""), (b"__tracepoint_ptr_", b"__tracepoint_"))
 """Prefixes of the names of pointers, and the prefixes of their targets' names: entries of the export table

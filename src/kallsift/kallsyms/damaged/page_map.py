@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 PAGE_BITS = 12
 PAGE = 1 << PAGE_BITS

@@ -32,7 +32,7 @@ from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.format.token_table import TokenTable
 from kallsift.kallsyms.recovered_tables import Attempt, Damage, TableExtent, Tables, in_order
 from kallsift.kallsyms.solvers.adjacent import COUNT_SIZE, array_rows, token_rows
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 ROUNDS = 4
 """Highest number of rounds in which overwritten pages are left out and the stream is read again."""

@@ -24,7 +24,7 @@ from kallsift.kallsyms.format.token_table import (
     TokenTable,
 )
 from kallsift.kallsyms.token_scan import DIGITS, LANE
-from kallsift.memory.memory import BytesSegment, Segment
+from kallsift.memory.segments import BytesSegment, Segment
 
 BLOCK = 1 << 18
 """Bytes that are searched at once: the temporary arrays stay in the processor's cache."""

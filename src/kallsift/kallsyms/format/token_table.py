@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import distinct
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 FIRST_DIGIT = ord("0")
 CODES = 256

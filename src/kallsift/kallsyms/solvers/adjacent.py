@@ -31,7 +31,7 @@ from kallsift.kallsyms.format.name_stream import (
 from kallsift.kallsyms.format.seqs_of_names import Sequences, find_sequences, names_out_of_order, sorted_by_name
 from kallsift.kallsyms.format.token_table import INDEX_SIZE, MAX_PADDING, TokenTable
 from kallsift.kallsyms.recovered_tables import Attempt, TableExtent, Tables, in_order
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 MARKERS_WITHIN = 2 << 20
 """Highest distance in bytes between the markers' start and the token table: seqs_of_names lies between them in 6.1 to

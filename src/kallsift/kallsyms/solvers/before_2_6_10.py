@@ -21,7 +21,8 @@ from kallsift.kallsyms.format.token_table import MAX_PADDING
 from kallsift.kallsyms.recovered_tables import Attempt, TableExtent, Tables, in_order
 from kallsift.kallsyms.solvers.adjacent import blank_page
 from kallsift.kallsyms.solvers.identifier_regions import BLOCK
-from kallsift.memory.memory import BytesSegment, Memory
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment
 
 LEAST, MOST = 256, 1 << 18
 """Lowest and highest number of symbols of a table; kernels of that time had some ten thousand."""

@@ -20,7 +20,8 @@ from kallsift.errors import Step
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.format.address_encodings import ENCODINGS, AddressArray
 from kallsift.kallsyms.recovered_tables import Attempt, TableExtent, Tables, in_order
-from kallsift.memory.memory import BytesSegment, Memory
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment
 
 MIN_SYMBOLS, MAX_SYMBOLS = 256, 1 << 18
 MAX_SECTIONS = 1 << 12

@@ -19,7 +19,7 @@ from kallsift.kallsyms.format.token_table import MAX_PADDING, TokenTable, lone_t
 from kallsift.kallsyms.recovered_tables import Attempt, Listed
 from kallsift.kallsyms.solvers.adjacent import expand_checked, recover_tables
 from kallsift.kallsyms.token_scan import DIGITS
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 MAX_OTHERS = 8
 """Highest number of other token tables that are followed, the nearest first."""

@@ -36,7 +36,7 @@ from kallsift.kallsyms.solvers.adjacent import (
 )
 from kallsift.kallsyms.solvers.other_tables import OtherTables, other_tables
 from kallsift.kallsyms.solvers.scattered_names import Listing, Surroundings, listings_of, streams_around
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 
 class _Ranked(NamedTuple):

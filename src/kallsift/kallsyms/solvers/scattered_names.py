@@ -22,7 +22,7 @@ from kallsift.kallsyms.format.token_table import TokenTable
 from kallsift.kallsyms.recovered_tables import Attempt, TableExtent
 from kallsift.kallsyms.solvers.adjacent import COUNT_SIZE, expand_checked, token_rows
 from kallsift.kallsyms.symbol_table import SymbolTable
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 WITHIN = 16 << 20
 """Highest distance of another table from the token table, in bytes."""

@@ -14,7 +14,7 @@ from kallsift.kallsyms.damaged.page_map import PAGE
 from kallsift.kallsyms.format.token_table import TokenTable
 from kallsift.kallsyms.recovered_tables import Attempt, Tables
 from kallsift.kallsyms.solvers.adjacent import recover_tables
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 MAX_KEPT = 4
 """Highest number of windows whose tables are kept: the first one, that of another alignment, and those of two

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 TEXT_PART = 1 << 20
 """Bytes that are searched for a string at once."""

@@ -12,7 +12,7 @@ from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.placement.placement import code_ranges
 from kallsift.kernel.placement.pointers import Words, list_heads, outside_of, single_elements
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 COUNTER = "jiffies_64"
 

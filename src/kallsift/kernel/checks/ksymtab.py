@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 MAX_EXPORTS = 4096
 """Highest number of entries that are compared, taken from the whole image; real images have up to 20,000."""

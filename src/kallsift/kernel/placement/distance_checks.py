@@ -15,7 +15,7 @@ from kallsift.arrays import distinct, is_in_ascending
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.placement.pointer_targets import ODD, Targets
 from kallsift.kernel.placement.pointers import PAGE, Words, pointers_between
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 MIN_STRINGS = 24
 """Number of distinct pointers to strings, more than at any other distance, that prove a distance."""

@@ -31,7 +31,8 @@ from kallsift.kernel.placement.pointers import (
     self_pointers,
 )
 from kallsift.kernel.placement.window_facts import WindowFacts
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 
 FIRST_SYMBOLS = ("_text", "_stext", "stext", "_start")
 """Names of the first byte of a flat image."""

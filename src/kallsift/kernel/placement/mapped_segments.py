@@ -19,7 +19,8 @@ from kallsift.arch.registry import segmented
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointers import PAGE, Words, list_heads
-from kallsift.memory.memory import BytesSegment, Memory
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment
 
 SYMBOL = "swapper_pg_dir"
 

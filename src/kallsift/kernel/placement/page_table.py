@@ -39,7 +39,8 @@ from kallsift.kernel.placement.pointers import (
     single_elements,
     words_around,
 )
-from kallsift.memory.memory import BytesSegment, Memory
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment
 
 LEAST_OWN = 3
 """Lowest number of pointers to functions beside a running kernel's lists, more than by chance."""

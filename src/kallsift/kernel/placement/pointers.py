@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from kallsift.arch.paging import Mapping, translate
 from kallsift.arrays import distinct, frequent
-from kallsift.memory.memory import BytesSegment, Memory
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment
 from kallsift.threads import in_threads
 
 BEFORE, AFTER = 32 << 20, 64 << 20

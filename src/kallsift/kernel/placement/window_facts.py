@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kernel.placement.pointers import Words
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 MAX_KEPT = 2
 """Highest number of windows whose facts are kept: that of the tables that are followed, and one of other bounds."""

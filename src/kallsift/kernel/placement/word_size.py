@@ -21,7 +21,8 @@ from kallsift.kernel.placement.placement import Placement, is_near
 from kallsift.kernel.placement.pointer_targets import SHIFTS, Targets, has_code_bit, leads_to_symbol, targets
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, Pointers, Words, outside_of, pointers_between
 from kallsift.kernel.placement.window_facts import SharedWindows, WindowFacts
-from kallsift.memory.memory import BytesSegment, Memory
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment
 
 WORD_SIZES = (8, 4)
 """Bytes of a word, the likelier first."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from kallsift.kernel.placement.pointers import PAGE
 from kallsift.kernel.ram.iomem import BATCH, MAX_ADDRESS, MAX_MAPS, MAX_RANGES, RamMap, fitted
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 
 Ranges = frozenset[tuple[int, int]]
 """First and last addresses."""

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kernel.placement.pointers import PAGE, Words
-from kallsift.memory.memory import BytesSegment
 from kallsift.memory.ram_layouts import Piece
+from kallsift.memory.segments import BytesSegment
 from kallsift.threads import in_threads
 
 NAME = b"System RAM\0"

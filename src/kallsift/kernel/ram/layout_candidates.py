@@ -20,8 +20,9 @@ from kallsift.kallsyms.evidence import Check, CheckId
 from kallsift.kernel.kernel import Kernel, State
 from kallsift.kernel.ram.firmware_memory_map import firmware_maps
 from kallsift.kernel.ram.iomem import NAME, ram_maps
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
 from kallsift.memory.ram_layouts import LAYOUTS, Piece
+from kallsift.memory.segments import BytesSegment
 
 MAX_TOLD = 8
 """Highest number of parts that the evidence lists; a machine with UEFI has some dozens."""

@@ -25,7 +25,8 @@ from kallsift.kernel.placement.distances import empty_head_distances
 from kallsift.kernel.placement.placement import is_near
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, PAGE, Words
 from kallsift.kernel.recovery.candidates import SharedWork, best_at, best_of, word_sizes
-from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory
+from kallsift.memory.segments import BytesSegment
 
 MAX_HEADER = 1 << 16
 """Highest number of bytes in front of an image that count as its header; if there are more, they are other files."""

@@ -29,7 +29,8 @@ from kallsift.kernel.recovery.interpretations import Interpretations
 from kallsift.kernel.recovery.kaslr import kaslr_slide
 from kallsift.kernel.recovery.ranking import Ranking, is_seen
 from kallsift.kernel.recovery.unplaced import is_seamless
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 
 Solver = Callable[[BytesSegment, TokenTable, Sequence[int], Attempt], Iterator[Tables]]
 """A function that finds all tables around a token table for words of some sizes."""

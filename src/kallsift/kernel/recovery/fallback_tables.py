@@ -12,7 +12,8 @@ from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.recovery.bare_image import best_in
 from kallsift.kernel.recovery.candidates import SharedWork, Solver, cost_in, surrounded, word_sizes
 from kallsift.kernel.recovery.token_search import NEAR
-from kallsift.memory.memory import BytesSegment, Memory
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment
 
 MAX_FALLBACK_COST = 1 << 32
 """Highest number of bytes that may be passed over to try all ways to read the tables around one token table: a damaged

@@ -19,7 +19,8 @@ from kallsift.budget import WorkBudget
 from kallsift.kernel.placement.distances import MAX_EMPTY_HEADS
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words, list_head_distances
 from kallsift.kernel.placement.word_size import WORD_SIZES
-from kallsift.memory.memory import BytesSegment, Memory
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment
 
 FRAME = 2 << 20
 """Bytes of a large page."""

@@ -20,7 +20,8 @@ from kallsift.kallsyms.format.markers import GROUP, Markers, find_markers
 from kallsift.kallsyms.format.name_stream import is_group
 from kallsift.kallsyms.format.token_table import MAX_PADDING, MAX_TABLE
 from kallsift.kallsyms.solvers.adjacent import MARKERS_WITHIN
-from kallsift.memory.memory import Memory, Segment
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import Segment
 
 BLOCK = MARKERS_WITHIN
 """Bytes whose markers are counted together."""

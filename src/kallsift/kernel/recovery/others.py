@@ -16,7 +16,8 @@ from kallsift.kernel.kernel import Kernel, Role, State
 from kallsift.kernel.recovery.candidates import SharedWork, best_at, surrounded
 from kallsift.kernel.recovery.rivals import copies, is_inhabited, settled
 from kallsift.kernel.recovery.roles import crash_memory, role_of
-from kallsift.memory.memory import BytesSegment, Memory, sorted_segments
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment, sorted_segments
 
 NEAR = 2 * MAX_TABLE
 """Bytes below and above its digits that contain a token table with the index behind it."""

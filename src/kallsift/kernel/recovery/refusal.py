@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from kallsift.memory.memory import BytesSegment, Memory, printable
+from kallsift.memory.memory import Memory, printable
+from kallsift.memory.segments import BytesSegment
 
 MARK = b"kallsyms_"
 """Beginning of strings in every kernel with a symbol table: names of functions and of exports."""

@@ -16,7 +16,8 @@ from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kernel.checks.cpu_registers import REGISTER_CHECKS
 from kallsift.kernel.kernel import Kernel, Role, State
-from kallsift.memory.memory import AddressSpace, BytesSegment
+from kallsift.memory.memory import AddressSpace
+from kallsift.memory.segments import BytesSegment
 
 ALIGNMENT = 2 << 20
 """Alignment in bytes of loaded images, so copies of a table lie at the same offset from a multiple of it."""

@@ -24,7 +24,8 @@ from kallsift.kernel.recovery.search_order import priority_ranges
 from kallsift.kernel.recovery.token_search import TokenSearch
 from kallsift.kernel.recovery.true_addresses import arrangements, displaced, laid_out, with_all_ram
 from kallsift.kernel.recovery.unplaced import unplaced_kernel
-from kallsift.memory.memory import BytesSegment, Memory
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment
 
 # Modules that are needed only if the usual tables lead to no proven kernel are imported where they are used: to import
 # all of them takes as long as to recover an undamaged kernel.

@@ -17,7 +17,8 @@ from kallsift.kallsyms.token_run_filter import may_be_cut, may_be_tables
 from kallsift.kallsyms.token_scan import digit_runs
 from kallsift.kernel.recovery.candidates import placement_cost
 from kallsift.kernel.recovery.marker_ranking import MarkerRanking, Rank
-from kallsift.memory.memory import BytesSegment, Memory
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment
 
 NEAR = 2 * MAX_TABLE
 """Bytes below and above its digits that contain a token table with the index behind it."""

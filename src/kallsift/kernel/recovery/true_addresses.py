@@ -20,7 +20,8 @@ from kallsift.kernel.placement.pointers import ENOUGH_LISTS
 from kallsift.kernel.recovery.candidates import SharedWork, best_at, running_at, surrounded
 from kallsift.kernel.recovery.others import tables_at
 from kallsift.kernel.recovery.roles import may_lack_hole, ram_end
-from kallsift.memory.memory import BytesSegment, Memory
+from kallsift.memory.memory import Memory
+from kallsift.memory.segments import BytesSegment
 
 if TYPE_CHECKING:
     from kallsift.kernel.ram.layout_candidates import Arrangement

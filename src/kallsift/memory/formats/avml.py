@@ -24,8 +24,9 @@ from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.formats.avml_frames import IDENTIFIER, MAX_CHUNK, TRAILER, Chunk, Frames
 from kallsift.memory.formats.range_headers import SIZE, Range, RangeFormat, next_range, range_at
 from kallsift.memory.lazy_segment import Cache, LazySegment
-from kallsift.memory.memory import AddressSpace, CompressedView, Memory, Segment, cut_short, sorted_segments
+from kallsift.memory.memory import AddressSpace, Memory, cut_short
 from kallsift.memory.remarks import limited, reason
+from kallsift.memory.segments import CompressedView, Segment, sorted_segments
 from kallsift.memory.unreadable import UnreadablePages
 from kallsift.optional_package import MissingPackageError, optional_package
 

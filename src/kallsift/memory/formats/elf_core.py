@@ -15,10 +15,11 @@ from kallsift.memory.claimed import Claimed
 from kallsift.memory.formats import elf_notes
 from kallsift.memory.formats.elf_headers import LOAD, MAGIC, NOTE, Core, ProgramError, core_headers, read_headers
 from kallsift.memory.formats.lost_headers import open_without_headers
-from kallsift.memory.memory import AddressSpace, Memory, Segment, cut_short, sorted_segments
+from kallsift.memory.memory import AddressSpace, Memory, cut_short
 from kallsift.memory.reassembled_file import Content, ReassembledFile, stored_size_of, stretch
 from kallsift.memory.remarks import limited, reason
 from kallsift.memory.run_budget import take_run
+from kallsift.memory.segments import Segment, sorted_segments
 from kallsift.memory.unreadable import UnreadablePages
 
 SHARED = "ranges of the same bytes"

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory, sorted_segments
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment, sorted_segments
 
 Part = tuple[str | os.PathLike[str], int]
 """A file, and the physical address of its first byte."""

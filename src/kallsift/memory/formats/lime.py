@@ -16,9 +16,10 @@ from kallsift.errors import SourceError
 from kallsift.memory.claimed import Claimed
 from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.formats.range_headers import SIZE, Range, RangeFormat, next_range, range_at
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory, cut_short, sorted_segments
+from kallsift.memory.memory import AddressSpace, Memory, cut_short
 from kallsift.memory.remarks import limited, reason
 from kallsift.memory.run_budget import largest_segments
+from kallsift.memory.segments import BytesSegment, sorted_segments
 
 MAGIC = 0x4C694D45
 VERSION = 1

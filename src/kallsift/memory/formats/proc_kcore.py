@@ -23,7 +23,8 @@ from kallsift.memory.formats import elf_core, elf_headers, elf_notes
 from kallsift.memory.input_files import record_input
 from kallsift.memory.lazy_segment import Cache, LazySegment
 from kallsift.memory.live_file import LiveFile
-from kallsift.memory.memory import AddressSpace, BytesSegment, Hints, Memory, Segment, sorted_segments
+from kallsift.memory.memory import AddressSpace, Hints, Memory
+from kallsift.memory.segments import BytesSegment, Segment, sorted_segments
 
 BLOCK = 1 << 20
 PAGE = 4096

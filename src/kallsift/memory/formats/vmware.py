@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from kallsift.errors import SourceError
 from kallsift.memory.claimed import Claimed
-from kallsift.memory.memory import AddressSpace, BytesSegment, CpuState, Hints, Memory, cut_short, sorted_segments
+from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, cut_short
 from kallsift.memory.remarks import reason
+from kallsift.memory.segments import BytesSegment, sorted_segments
 
 OLD_MAGIC = 0xBED0BED0
 """Magic of a state whose blocks have sizes of 32 bits."""

@@ -19,8 +19,9 @@ from kallsift.errors import SourceError
 from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.formats import elf_headers
 from kallsift.memory.formats.elf_notes import MACHINE_X86_64, ByteOrder, parse
-from kallsift.memory.memory import AddressSpace, BytesSegment, CpuState, Hints, Memory, cut_short, sorted_segments
+from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, cut_short
 from kallsift.memory.run_budget import largest_segments
+from kallsift.memory.segments import BytesSegment, sorted_segments
 
 PAGES, OWN_FRAMES, HOST_FRAMES, PROCESSORS, NOTES = ".xen_pages", ".xen_pfn", ".xen_p2m", ".xen_prstatus", ".note.Xen"
 NOWHERE = (1 << 64) - 1

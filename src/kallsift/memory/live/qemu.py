@@ -24,7 +24,8 @@ from kallsift.memory.live.connection import Connection
 from kallsift.memory.live.hmp import Ram
 from kallsift.memory.live.qmp import Qmp, RefusedError
 from kallsift.memory.live_file import LiveFile
-from kallsift.memory.memory import AddressSpace, BytesSegment, Hints, Memory, Segment, sorted_segments
+from kallsift.memory.memory import AddressSpace, Hints, Memory
+from kallsift.memory.segments import BytesSegment, Segment, sorted_segments
 
 BLOCK = 1 << 20
 """Number of bytes of the process's memory that are read at once."""

@@ -18,7 +18,7 @@ from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.checks.ksymtab import pairs
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words, pointers_between
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from kallsift.modules.exports.ksymtab_entries import (
     ENTRY_FORMS,
     EXPORT_SYMBOL,

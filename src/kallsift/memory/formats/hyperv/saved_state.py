@@ -22,8 +22,9 @@ from kallsift.memory.formats.hyperv.cpu_state import processors
 from kallsift.memory.formats.hyperv.key_value_store import Array
 from kallsift.memory.formats.hyperv.ram_blocks import BLOCK, PAGE, PAGES, codec, unpacked
 from kallsift.memory.lazy_segment import Cache, LazySegment
-from kallsift.memory.memory import AddressSpace, Hints, Memory, Segment, cut_short, sorted_segments
+from kallsift.memory.memory import AddressSpace, Hints, Memory, cut_short
 from kallsift.memory.remarks import limited, reason
+from kallsift.memory.segments import Segment, sorted_segments
 from kallsift.memory.unreadable import UnreadablePages
 from kallsift.optional_package import MissingPackageError
 

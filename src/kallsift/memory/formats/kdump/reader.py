@@ -28,9 +28,10 @@ from kallsift.memory.formats.kdump.mark import DISKDUMP, KDUMP
 from kallsift.memory.formats.kdump.parts import missing_parts, with_damaged_parts
 from kallsift.memory.formats.kdump.repair import repaired
 from kallsift.memory.lazy_segment import Cache, LazySegment
-from kallsift.memory.memory import AddressSpace, Hints, Memory, sorted_segments
+from kallsift.memory.memory import AddressSpace, Hints, Memory
 from kallsift.memory.reassembled_file import Content, ReassembledFile, stored_size_of
 from kallsift.memory.run_budget import largest_runs
+from kallsift.memory.segments import sorted_segments
 from kallsift.memory.unreadable import UnreadablePages
 from kallsift.optional_package import MissingPackageError
 

@@ -20,8 +20,9 @@ from kallsift.memory.formats.qemu.page_bytes import read_pages
 from kallsift.memory.formats.qemu.ram_blocks import Block, CutShortError, DamagedError
 from kallsift.memory.formats.qemu.ram_pages import Pages
 from kallsift.memory.lazy_segment import Cache, LazySegment
-from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, Segment, printable, sorted_segments
+from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, printable
 from kallsift.memory.ram_layouts import QEMU_RAM, VGA_WINDOW, Layout
+from kallsift.memory.segments import Segment, sorted_segments
 from kallsift.memory.unreadable import UnreadablePages
 
 MAGIC = b"QEVM"
