@@ -158,6 +158,8 @@ class Attempt:
         damaged: whether tables lie where they usually do, but are too damaged to read; then they need not be looked for
             elsewhere.
         has_landmarks: whether a reading of the tables was placed, and landmarks were found where its symbols say.
+        running_word_size: bytes of a word of the kernel that a reading showed to run; tables with words of another size
+            need not be looked for then. None if no reading did.
         is_seamless: whether tables were found of which no page is lost, so that they need not be looked for elsewhere.
         budget: the work that the attempt may cost; None if the work is bounded already.
         unplaced: consistent tables of which nothing tells where they are mapped; at most `MAX_UNPLACED`.
@@ -168,6 +170,7 @@ class Attempt:
     rank: int = field(default=0, repr=False)
     damaged: bool = False
     has_landmarks: bool = False
+    running_word_size: int | None = None
     is_seamless: bool = False
     budget: WorkBudget | None = field(default=None, repr=False)
     unplaced: list[Tables] = field(default_factory=list, repr=False)

@@ -64,9 +64,11 @@ def recover_damaged(
         )
         entries, with_overwritten = _entries(context, stream)
         solver = _NameSolver(context, entries)
+        # asked again for each size: a reading with the first one may show that no other is possible
+        sizes = (size for size in word_sizes if attempt.running_word_size in (None, size))
         # overwritten pages are not left out here: a page of names and addresses may be one of them only because another
         # page is overwritten
-        for left in chain.from_iterable(arrays_left(context, stream, size) for size in word_sizes):
+        for left in chain.from_iterable(arrays_left(context, stream, size) for size in sizes):
             if any(_is_worse(left, other) for other in placed):
                 continue
             if not stream.marked and not confirms_count(context, stream, left):

@@ -55,6 +55,10 @@ LEAST_HITS = 32
 """Number of distinct pointers, more than by chance, that must equal symbols before they prove anything."""
 
 
+BOTH_SIDES = 16
+"""Lowest share of an image's symbols, as a divisor, on either side of the address 0 that no image has: the end of the
+address space is no place for one. A few lie there, such as arm's vectors at 0xffff0000."""
+
 MANY_WORDS, SAMPLED = 1 << 20, 8
 """Number of words among the image's addresses from which on every so many-th of their values is looked at first; the
 lab's kernels have 60,000 (s390x) to 540,000 (arm64)."""
@@ -159,18 +163,22 @@ class _PlacementSearch:
                     unseen.append(found)
             if is_proven:
                 return
-        yield from unseen
+        remaining = (self._placed(*each) for each in unwanted) if unseen else ()
+        if not any(found is not None and proves(found) for found in remaining):
+            yield from unseen
 
     def _located(self, candidate: Candidate) -> tuple[SymbolTable, Targets] | None:
         """Return the symbols at one distance, and those of the image.
 
-        None if these are fewer than others, or if the tables lie outside of this image.
+        None if these are fewer than others, if the tables lie outside of this image, or if it lies on both sides of the
+        address 0: small numbers put self-relative symbols there, since many equal their own place, less a multiple of a
+        page.
         """
         tables, words = self.tables, self.facts.words
         virtual = tables.array_address + candidate.distance
         symbols = unplaced_symbols(tables, virtual & words.mask)
         own = targets(symbols, is_near(symbols.addresses, words, virtual))
-        if 2 * len(own) < len(symbols):
+        if 2 * len(own) < len(symbols) or _is_around_zero(own):
             return None
         first, last = int(own.addresses[0]), int(own.addresses[-1])
         is_inside = (virtual - first + MAX_OUTSIDE) & words.mask <= last - first + 2 * MAX_OUTSIDE
@@ -191,6 +199,18 @@ class _PlacementSearch:
             strings = string_check(_strings(facts, candidate.distance))
             return placement.with_checks(strings, Check(CheckId.PAGE_TABLE, Outcome.ABSENT, absent))
         return with_mapping(memory, tables, placement, facts.window, own, is_running_only=self.is_running_only)
+
+
+def _is_around_zero(own: Targets) -> bool:
+    """Tell whether an image lies at both ends of the address space.
+
+    Neighbouring symbols are further apart then than any image reaches.
+    """
+    addresses = own.addresses
+    if addresses[-1] - addresses[0] < BEFORE + AFTER:
+        return False
+    low = int(np.searchsorted(addresses, addresses[0] + np.uint64(BEFORE + AFTER)))
+    return BOTH_SIDES * min(low, len(addresses) - low) >= len(addresses)
 
 
 def _strings(facts: WindowFacts, distance: int) -> StringCount:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from kallsift.kernel.placement.pointers import Words
 from kallsift.memory.segments import BytesSegment
 
-MAX_KEPT = 2
-"""Highest number of windows whose facts are kept: that of the tables that are followed, and one of other bounds."""
+MAX_KEPT = 4
+"""Highest number of windows whose facts are kept: those of readings whose arrays begin one or two entries apart, which
+come again for each way to read the memory, and one of other bounds."""
 
 MAX_ARRAYS = 8
 """Highest number of arrays, such as the addresses of symbols, for which a fact is kept."""

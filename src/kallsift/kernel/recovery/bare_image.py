@@ -133,7 +133,7 @@ def image_around(memory: Memory, place: int, tokens: TokenTable, shared: SharedW
     best: Kernel | None = None
     for cut in _cuts(memory, place, tokens, shared):
         view = cut_before(memory, cut)
-        kernel = best_at(view, *_surrounded(view, place - cut, tokens), Attempt(), shared)
+        kernel = best_at(view, *_surrounded(view, place - cut, tokens), None, shared)
         if kernel is not None and kernel.proven:
             return kernel
         best = best or kernel

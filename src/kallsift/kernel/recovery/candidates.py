@@ -69,13 +69,13 @@ def cost_in(memory: Memory, cost: int) -> int:
 
 
 def best_at(
-    memory: Memory, segment: BytesSegment, tokens: TokenTable, attempt: Attempt, shared: SharedWork
+    memory: Memory, segment: BytesSegment, tokens: TokenTable, attempt: Attempt | None, shared: SharedWork
 ) -> Kernel | None:
     """Return the best of the kernels that one token table can belong to.
 
-    None if landmarks contradict all of them.
+    None if landmarks contradict all of them. ``attempt`` is as for `best_of`.
     """
-    found = shared.tables.recover(segment, tokens, word_sizes(memory), attempt)
+    found = shared.tables.recover(segment, tokens, word_sizes(memory), attempt or Attempt())
     return best_of(memory, found, attempt, shared)
 
 
@@ -84,15 +84,14 @@ def running_at(memory: Memory, segment: BytesSegment, tokens: TokenTable, shared
 
     Other kernels are not judged.
     """
-    attempt = Attempt()
-    found = shared.tables.recover(segment, tokens, word_sizes(memory), attempt)
-    return best_of(memory, found, attempt, shared, is_running_only=True)
+    found = shared.tables.recover(segment, tokens, word_sizes(memory), Attempt())
+    return best_of(memory, found, None, shared, is_running_only=True)
 
 
 def best_of(
     memory: Memory,
     candidates: Iterator[Tables],
-    attempt: Attempt,
+    attempt: Attempt | None,
     shared: SharedWork,
     *,
     is_running_only: bool = False,
@@ -105,13 +104,15 @@ def best_of(
         memory: the source.
         candidates: the tables, the likeliest first.
         attempt: the record of the furthest step that was reached; its budget bounds how many tables are placed after
-            the first.
+            the first. None if nobody asks for it: then no placement is looked at that landmarks contradict.
         shared: work that is done once.
         is_running_only: whether only kernels that run are wanted.
     """
     ranking = Ranking(memory.hints.word_size)
     scattered = Interpretations(memory)
     cost = placement_cost(memory)
+    is_recorded = attempt is not None
+    attempt = attempt or Attempt()
     for number, tables in enumerate(islice(candidates, MAX_CANDIDATES)):
         if not number and attempt.budget is not None:
             attempt.budget.spend(cost)
@@ -129,7 +130,8 @@ def best_of(
         attempt.reached(4, Step.PLACEMENT, f"{found}, but nothing tells where they are mapped")
         has_place = False
         # of tables that lie as usual there are few readings, of others many
-        is_wanted = None if tables.layout is Layout.ADJACENT else partial(_agrees, memory, tables)
+        is_any_wanted = is_recorded and tables.layout is Layout.ADJACENT
+        is_wanted = None if is_any_wanted else partial(_agrees, memory, tables)
         found_at = placements(memory, tables, shared.windows, is_running_only=is_running_only, is_wanted=is_wanted)
         for placement in found_at:
             has_place = True
@@ -151,12 +153,23 @@ def best_of(
             if ranking.add(kernel, placement.hits):
                 return kernel
             attempt.has_landmarks |= is_seen(kernel)
+            if _shows_word_size(memory, kernel, placement):
+                attempt.running_word_size = tables.word_size
         if not has_place and tables.layout is Layout.ADJACENT and len(attempt.unplaced) < MAX_UNPLACED:
             attempt.unplaced.append(tables)
     best = scattered.best()
     if best is None:
         return ranking.best()
     return _kernel(memory, best.tables, best.placement, best.landmarks)
+
+
+def _shows_word_size(memory: Memory, kernel: Kernel, placement: Placement) -> bool:
+    """Tell whether no reading with words of another size can be better than a kernel.
+
+    Its page table and the lists that close through it have words of one size, so with others no kernel runs.
+    """
+    is_allowed = memory.hints.word_size in (None, kernel.symbols.word_size)
+    return is_allowed and placement.running and kernel.state is State.RUNNING
 
 
 def _agrees(memory: Memory, tables: Tables, placement: Placement) -> bool:

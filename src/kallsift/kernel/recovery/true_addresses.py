@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from kallsift.kallsyms.evidence import Check, CheckId
 from kallsift.kallsyms.format.token_table import TokenTable
-from kallsift.kallsyms.recovered_tables import Attempt
 from kallsift.kernel.checks.cpu_registers import REGISTER_CHECKS
 from kallsift.kernel.checks.processes import lacks_processes
 from kallsift.kernel.kernel import Kernel, State
@@ -92,7 +91,7 @@ def displaced(
             # the container's hints on the machine are about the host
             memory_there = replace(memory_there, hints=replace(memory.hints, cpus=(), vmcoreinfo=None))
         there = BytesSegment(segment.start + shift, segment.data)
-        found = best_at(memory_there, there, tokens, Attempt(), shared)
+        found = best_at(memory_there, there, tokens, None, shared)
         if found is None or found.lists < ENOUGH_LISTS or (hosted and lacks_processes(found)):
             continue
         detail = f"the source holds this machine's memory {-shift:+#x} from its physical addresses"
