@@ -56,6 +56,16 @@ def test_what_is_known_is_not_looked_for_again() -> None:
     assert shared.facts(BytesSegment(0, data[8:]), Words(8, "<")).once_aligned("words", look) == 4
 
 
+def test_windows_around_arrays_that_begin_an_entry_apart_are_all_kept() -> None:
+    """Each way to read a memory comes back to all of them in turn."""
+    data, shared, asked = image(Words(4, "<"), 0), SharedWindows(), list[int]()
+    for _ in range(3):
+        for first in (0, 4, 8):
+            window = BytesSegment(first, data[first:])
+            shared.facts(window, Words(4, "<")).once("words", partial(asked.append, first))
+    assert asked == [0, 4, 8]
+
+
 def test_facts_of_equal_arrays_are_the_same() -> None:
     facts = SharedWindows().facts(BytesSegment(0, image(Words(8, "<"), 0)), Words(8, "<"))
     one, other = np.arange(5, dtype=np.uint64), np.arange(1, 6, dtype=np.uint64)
