@@ -8,8 +8,9 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
+from kallsift.arch.paging import Window, Windows
 from kallsift.kallsyms.evidence import CheckId, Outcome
-from tests.kernel.twice import ARRAY, BASE, PADDING, STEP, Twice, function, put, twice
+from tests.kernel.twice import ARRAY, BASE, PADDING, PLACE, SIZE, STEP, Twice, function, put, twice
 
 STARTS = CheckId.FUNCTION_STARTS
 
@@ -104,6 +105,59 @@ def test_without_the_list_one_call_is_not_enough() -> None:
         changed = replace(kernel, data=data).moved(function(MOVED), 32)
         # the list as a whole, or its first part, is memory that the kernel gave back
         assert (STARTS in changed.failed()) == (high == 1 << 10)
+
+
+RECORDS, HEADS = 0xD_0000, 0xF_0000
+"""Where the records that ftrace makes of its list are, and what leads to them."""
+
+
+@lru_cache
+def recorded(words: int = 2, order: str = "<", architecture: str = "x86-64") -> Twice:
+    """A kernel that gave its list back, but has records of so many words, in two arrays."""
+    kernel = traced(calls=0, order=order)
+    data = kernel.data.copy()
+    data[SITES:RECORDS] = 0xCC
+    put(data, HEADS, BASE + HEADS + 64, size=8, order=order)
+    for part, count in enumerate((COUNT // 2, COUNT - COUNT // 2)):
+        head, place = HEADS + 64 * (part + 1), RECORDS + 8 * words * part * (COUNT // 2)
+        put(data, head, (BASE + head + 64) * (not part), BASE + place, size=8, order=order)
+        put(data, head + 16, count, order=order)
+        for number in range(count):
+            site = BASE + begin(number + part * (COUNT // 2)) + 4
+            put(data, place + 8 * words * number, site, 0x8000_0000 - 3 * number, size=8, order=order)
+    rows = sorted((*kernel.rows, (BASE + HEADS, "b", "ftrace_pages_start")))
+    return replace(kernel, rows=tuple(rows), data=data, mapping=window(architecture))
+
+
+def window(architecture: str) -> Windows:
+    """A mapping of the image alone."""
+    return Windows(architecture, "image", (Window(BASE, PLACE, SIZE),))
+
+
+@pytest.mark.parametrize("words", [2, 3, 4])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_records_tell_what_the_list_did(order: str, words: int) -> None:
+    kernel = recorded(words, order)
+    assert kernel.checks()[STARTS].detail.startswith(f"0 names and {COUNT:,} addresses")
+    for bit in range(4):
+        assert kernel.moved(function(MOVED), 1 << bit).failed() == {STARTS}
+
+
+def test_records_are_enough_where_calls_are_not_known() -> None:
+    kernel = recorded(architecture="riscv64")
+    assert kernel.checks()[STARTS].detail.startswith(f"0 names and {COUNT:,} addresses")
+    assert kernel.moved(function(MOVED), 4).failed() == {STARTS}
+    assert kernel.without(RECORDS, HEADS - RECORDS).checks()[STARTS].outcome is Outcome.ABSENT
+
+
+@pytest.mark.parametrize("offset", [0, 64, 72, 80])
+@pytest.mark.parametrize("value", [0, BASE + HEADS + 64, (1 << 64) - 1])
+def test_hostile_records_end(offset: int, value: int) -> None:
+    """A ring of heads, counts of any size, and addresses of nothing."""
+    kernel = recorded()
+    data = kernel.data.copy()
+    put(data, HEADS + offset, value, size=8)
+    assert replace(kernel, data=data).checks()[STARTS].outcome is Outcome.PASSED
 
 
 def test_words_that_are_no_functions_are_no_list() -> None:

@@ -13,6 +13,7 @@ from tests.kernel.twice import ARRAY, PADDING, STRINGS, TYPES, Twice, function, 
 
 SIBLINGS, EXPORTS, BTF = CheckId.SIBLING_SYMBOLS, CheckId.EXPORTS_TWICE, CheckId.BTF_FUNCTIONS
 STARTS, POINTERS = CheckId.FUNCTION_STARTS, CheckId.NAMED_POINTERS
+ARRAYS, KEYS = CheckId.LINKER_ARRAYS, CheckId.STATIC_KEYS
 
 EXPORTED, PLAIN, COLD = function(300), function(301), function(305)
 """A function that is exported, one that is not, and one with an unlikely part."""
@@ -28,10 +29,13 @@ def test_an_untouched_kernel_contradicts_itself_nowhere(kernel: Twice) -> None:
     assert {name: check.outcome for name, check in checks.items() if check.outcome is not Outcome.PASSED} == {
         POINTERS: Outcome.ABSENT,
         STARTS: Outcome.ABSENT,
+        ARRAYS: Outcome.ABSENT,
+        KEYS: Outcome.ABSENT,
     }
     unpadded = twice(padded=False).checks()
     assert unpadded[STARTS].detail.startswith("0 names and 600 addresses")
-    assert {name for name, check in unpadded.items() if check.outcome is not Outcome.PASSED} == {POINTERS}
+    absent = {name for name, check in unpadded.items() if check.outcome is not Outcome.PASSED}
+    assert absent == {POINTERS, ARRAYS, KEYS}
     assert checks[BTF].detail.startswith("600 names")
     assert checks[CheckId.HELD_TWICE].detail.startswith("1,400 of 1,526 symbols")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arch.paging import Mapping
 from kallsift.arch.registry import mapping_named
 from kallsift.kallsyms.evidence import Check, Outcome
 from kallsift.kallsyms.symbol_table import SymbolTable
@@ -44,11 +45,13 @@ class Twice:
         rows: address, letter and name of each symbol, in their order.
         data: its image.
         words: how to read it.
+        mapping: how its addresses are translated.
     """
 
     rows: tuple[Row, ...]
     data: NDArray[np.uint8]
     words: Words = field(default=Words(8, "<"))
+    mapping: Mapping | None = field(default_factory=lambda: mapping_named("x86-64", "4-level", "<"))
 
     def checks(self) -> dict[str, Check]:
         """What the cross-checks say of it, by their names."""
@@ -60,8 +63,7 @@ class Twice:
             self.words.size,
         )
         memory = Memory("test", "test", AddressSpace.PHYSICAL, (BytesSegment(PLACE, self.data),))
-        mapping = mapping_named("x86-64", "4-level", "<")
-        placement = Placement(symbols, DISTANCE & (1 << 64) - 1, self.words, (), mapping)
+        placement = Placement(symbols, DISTANCE & (1 << 64) - 1, self.words, (), self.mapping)
         return {check.name: check for check in held_twice(memory, placement)}
 
     def failed(self) -> set[str]:

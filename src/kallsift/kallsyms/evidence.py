@@ -70,6 +70,8 @@ class CheckId(StrEnum):
     BTF_FUNCTIONS = "BTF functions"
     NAMED_POINTERS = "named pointers"
     FUNCTION_STARTS = "function starts"
+    LINKER_ARRAYS = "linker arrays"
+    STATIC_KEYS = "static keys"
 
 
 class Outcome(Enum):

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kallsift.arrays import distinct
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.cross_checks.name_keys import Names, is_among
 
 ALIASES = 16
-"""Highest number of symbols at one address that are compared with a name."""
+"""Number of symbols at one address that are compared with a name one by one: hardly any address has more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,4 +103,12 @@ def named_at(
         same = names.keys[others] == keys[left]
         index[left[same]] = others[same]
         left = left[~same]
+    for first in distinct(there[left]).tolist():
+        # up to 5.x all exports without a namespace share one empty text, which has a symbol for each of them
+        behind = np.searchsorted(symbols.addresses, symbols.addresses[first], "right")
+        order = first + np.argsort(names.keys[first:behind])
+        asked = left[there[left] == first]
+        places = np.minimum(np.searchsorted(names.keys[order], keys[asked]), len(order) - 1)
+        same = names.keys[order[places]] == keys[asked]
+        index[asked[same]] = order[places[same]]
     return index

@@ -17,9 +17,10 @@ from kallsift.arrays import is_in
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import CheckId
 from kallsift.kernel.cross_checks.at_addresses import Comparison, compare
+from kallsift.kernel.cross_checks.bounds import EXPORT_ENDS
 from kallsift.kernel.cross_checks.export_search import searched_runs
 from kallsift.kernel.cross_checks.findings import Finding
-from kallsift.kernel.cross_checks.name_keys import EXPORT_ENDS, PREFIXES, Names, whole_keys
+from kallsift.kernel.cross_checks.name_keys import PREFIXES, Names, whole_keys
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointer_targets import without_code_bit
 from kallsift.lanes import lanes

@@ -2,7 +2,8 @@
 
 ``__mcount_loc`` (include/asm-generic/vmlinux.lds.h) holds the address of each such place. The place lies a few bytes
 before or behind the function's start, at one of few distances in each kernel. The list is in the memory that the kernel
-frees when it has booted. A weak function that another one replaces keeps its place, but has no symbol.
+frees when it has booted; then the records that ftrace made of it are read. A weak function that another one replaces
+keeps its place, but has no symbol.
 
 Where no symbol names the list, it is searched behind the code.
 """
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from kallsift.arrays import distinct
 from kallsift.errors import UnmappedError
+from kallsift.kernel.cross_checks.ftrace_records import recorded_places
 from kallsift.kernel.cross_checks.known_functions import NO_FUNCTIONS, KnownFunctions
 from kallsift.kernel.cross_checks.name_keys import Names
 from kallsift.kernel.placement.placement import Placement
@@ -54,8 +56,17 @@ def traced_functions(
         code: virtual addresses of the code's beginning and end.
         offsets: offsets of the symbols in the code, ascending, shape (n,).
     """
-    words = _listed(memory, placement, names, code)
-    if words is None or len(offsets) < MIN_SITES:
+    for find in (lambda: _listed(memory, placement, names, code), lambda: recorded_places(memory, placement, names)):
+        words = find()
+        found = NO_FUNCTIONS if words is None else _functions_at(words, code, offsets)
+        if len(found.named):
+            return found
+    return NO_FUNCTIONS
+
+
+def _functions_at(words: NDArray[np.uint64], code: tuple[int, int], offsets: NDArray[np.int64]) -> KnownFunctions:
+    """Return the functions with places at some addresses; none if these are no places in the functions."""
+    if len(offsets) < MIN_SITES:
         return NO_FUNCTIONS
     places = (distinct(words[(words >= code[0]) & (words < code[1])]) - np.uint64(code[0])).astype(np.int64)
     if len(places) < MIN_SITES or len(places) < len(words) // 2:

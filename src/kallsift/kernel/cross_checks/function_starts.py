@@ -56,33 +56,28 @@ def start_finding(memory: Memory, placement: Placement, names: Names, confirmed:
     symbols = placement.symbols
     architecture = _architecture(memory, placement)
     low, high = names.find(b"_stext"), names.find(b"_etext")
-    if low is None or high is None or architecture not in CALLS:
-        return _nothing(symbols, "it is not known how this kernel's code calls functions")
+    if low is None or high is None:
+        return _nothing(symbols, "no symbols bound this kernel's code")
     start, stop = int(symbols.addresses[low]), int(symbols.addresses[high])
     first, last = np.searchsorted(symbols.addresses, np.array([start, stop], np.uint64)).tolist()
     if PADDED * np.count_nonzero(confirmed[first:last]) > last - first:
         return _nothing(symbols, "not looked for: padding tells where functions are")
+    offsets = (symbols.addresses[first:last] - np.uint64(start)).astype(np.int64)
     try:
-        if not 0 < stop - start <= MAX_TEXT:
-            raise UnmappedError(start, 1)
-        code = np.ascontiguousarray(memory.read(placement.physical(start), stop - start))
+        targets, starts = _called(memory, placement, architecture, (start, stop), offsets)
     except UnmappedError:
         return _nothing(symbols, "the kernel's code is not there as a whole")
-    targets, calls = call_targets(architecture, code, placement.words.byte_order, start)
-    offsets = (symbols.addresses[first:last] - np.uint64(start)).astype(np.int64)
-    starts = targets[calls >= MIN_CALLS]
-    listed = is_in_ascending(starts, offsets)
-    if len(starts) < MIN_TARGETS or np.count_nonzero(~listed) > MAX_EXCEPTIONS * len(starts):
-        return _nothing(symbols, "the kernel's code does not call what its symbols name")
     traced, unwound = (
         find(memory, placement, names, (start, stop), offsets) for find in (traced_functions, unwound_functions)
     )
     functions = traced.with_others(unwound)
+    if not len(starts) and not len(functions.named):
+        return _nothing(symbols, "neither calls nor lists tell where this kernel's functions begin")
     called = np.zeros(len(symbols), np.bool_)
     called[first:last] = is_in_ascending(offsets, starts) | is_in_ascending(offsets, functions.named)
     # where a list has a function, one call is enough
     called_once = functions.unnamed[is_in_ascending(functions.unnamed, targets)]
-    missing = distinct(np.concatenate((starts[~listed], called_once)))
+    missing = distinct(np.concatenate((starts[~is_in_ascending(starts, offsets)], called_once)))
     known = distinct(np.concatenate((targets, functions.named)))
     moved = [(index, f"called at {start + target:#x}") for index, target in _moved(offsets, known, missing)]
     moved += [
@@ -97,6 +92,31 @@ def start_finding(memory: Memory, placement: Placement, names: Names, confirmed:
     count, first_detail = len({index for index, _ in details}), min(details, default=(0, ""))[1]
     nothing = np.zeros(len(symbols), np.bool_)
     return Finding(CheckId.FUNCTION_STARTS, nothing, called, count, first_detail)
+
+
+def _called(
+    memory: Memory, placement: Placement, architecture: str, code: tuple[int, int], offsets: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the targets of calls, and those that are functions; none if the code is not read rightly.
+
+    Both are offsets in the code, ascending.
+
+    Raises:
+        UnmappedError: if the code is not there.
+    """
+    nothing = np.empty(0, np.int64)
+    start, size = code[0], code[1] - code[0]
+    if not 0 < size <= MAX_TEXT:
+        raise UnmappedError(start, 1)
+    data = np.ascontiguousarray(memory.read(placement.physical(start), size))
+    if architecture not in CALLS:
+        return nothing, nothing
+    targets, calls = call_targets(architecture, data, placement.words.byte_order, start)
+    starts = targets[calls >= MIN_CALLS]
+    missing = np.count_nonzero(~is_in_ascending(starts, offsets))
+    if len(starts) < MIN_TARGETS or missing > MAX_EXCEPTIONS * len(starts):
+        return nothing, nothing
+    return targets, starts
 
 
 def _architecture(memory: Memory, placement: Placement) -> str:

@@ -9,9 +9,11 @@ from kallsift.kernel.cross_checks.btf_functions import btf_finding
 from kallsift.kernel.cross_checks.exports import export_finding
 from kallsift.kernel.cross_checks.findings import Finding, summary
 from kallsift.kernel.cross_checks.function_starts import start_finding
+from kallsift.kernel.cross_checks.linker_arrays import array_finding
 from kallsift.kernel.cross_checks.name_keys import Names
 from kallsift.kernel.cross_checks.named_pointers import pointer_finding
 from kallsift.kernel.cross_checks.siblings import sibling_finding
+from kallsift.kernel.cross_checks.static_keys import key_finding
 from kallsift.kernel.placement.placement import Placement
 from kallsift.memory.memory import Memory
 from kallsift.threads import in_threads
@@ -36,8 +38,10 @@ def held_twice(memory: Memory, placement: Placement) -> tuple[Check, ...]:
         lambda: export_finding(memory, placement, names),
         lambda: btf_finding(memory, placement, names),
         lambda: pointer_finding(memory, placement, names),
+        lambda: array_finding(names, symbols),
+        lambda: key_finding(memory, placement, names),
     )
-    siblings, exports, types, pointers = in_threads(lambda question: question(), questions)
+    siblings, exports, types, pointers, arrays, keys = in_threads(lambda question: question(), questions)
     starts = start_finding(memory, placement, names, siblings.addresses)
-    findings = (siblings, exports, types, pointers, starts)
+    findings = (siblings, exports, types, pointers, starts, arrays, keys)
     return (*(finding.check for finding in findings), summary(findings, len(symbols)))

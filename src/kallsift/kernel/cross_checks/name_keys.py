@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kallsyms.symbol_table import SymbolTable
+from kallsift.kernel.cross_checks.bounds import BOUNDS
 from kallsift.lanes import LANE, lanes
 from kallsift.threads import in_threads
 
@@ -80,24 +81,6 @@ BEFORE_NAMES = (b"__pfx_", b"__ksymtab_", b"_kbl_addr_", b"_eil_addr_", b"__kstr
 
 COLD = b".cold"
 """Suffix that GCC gives to the part of a function that it moves to the unlikely code."""
-
-EXPORT_ENDS = ("", "_gpl", "_gpl_future", "_unused", "_unused_gpl")
-"""Suffixes of the names of the sections of exports; the last three ended with 5.12."""
-
-BOUNDS = (
-    *(f"__{edge}___ksymtab{end}".encode() for end in EXPORT_ENDS for edge in ("start", "stop")),
-    b"__start___kflagstab",
-    b"__start_BTF",
-    b"__stop_BTF",
-    b"__start_mcount_loc",
-    b"__stop_mcount_loc",
-    b"__start_orc_unwind_ip",
-    b"__stop_orc_unwind_ip",
-    b"__start_orc_unwind",
-    b"_stext",
-    b"_etext",
-)
-"""Symbols that bound other sources of names."""
 
 _SEED = np.uint64(0x9E3779B97F4A7C15)
 _FACTOR = np.uint64(0xD6E8FEB86659FD93)
@@ -266,8 +249,14 @@ class Names:
 
     def find(self, name: bytes) -> int | None:
         """Return the index of the first name equal to one of `BOUNDS`; None without one."""
-        found = np.flatnonzero(self.keys == _bound_keys()[name])
-        return int(found[0]) if len(found) else None
+        return self._bounds.get(int(_bound_keys()[name]))
+
+    @cached_property
+    def _bounds(self) -> Mapping[int, int]:
+        """Index of the first name with the key of each of `BOUNDS`, for those that are there."""
+        found = np.flatnonzero(is_among(self.keys, np.sort(np.array(list(_bound_keys().values()), np.uint64))))
+        # the first index replaces later ones
+        return dict(zip(self.keys[found[::-1]].tolist(), found[::-1].tolist(), strict=True))
 
     @cached_property
     def cold(self) -> NDArray[np.int64]:

@@ -60,14 +60,17 @@ RULES = (
     Rule(b"trace_event_fields_", b"trace_event_raw_event_"),
     Rule(b"trace_event_type_funcs_", b"trace_raw_output_"),
     Rule(b"__event_enter_", b"event_enter_", mutual=True),
+    Rule(b"__event_exit_", b"event_exit_", mutual=True),
+    Rule(b"__bpf_trace_", b"trace_event_raw_event_"),
     Rule(b"__TRACE_SYSTEM_", b"TRACE_SYSTEM_", mutual=True),
     Rule(b"__bpf_trace_tp_map_", b"__tracepoint_"),
     Rule(b"__p_syscall_meta_", b"__syscall_meta_", mutual=True),
     Rule(b"__x64_sys_", b"__ia32_sys_", mutual=True),
     Rule(b"__setup_str_", b"__setup_"),
+    Rule(b"__kstrtabns_", b"__kstrtab_"),
 )
-"""Rules that follow from DEFINE_STATIC_CALL, DEFINE_TRACE, TRACE_EVENT, TRACE_DEFINE_ENUM, SYSCALL_DEFINE and
-__setup."""
+"""Rules that follow from DEFINE_STATIC_CALL, DEFINE_TRACE, TRACE_EVENT, TRACE_DEFINE_ENUM, SYSCALL_DEFINE, __setup and
+EXPORT_SYMBOL."""
 
 OF_PLAIN_NAMES = (b"__ksymtab_", b"_kbl_addr_", b"_eil_addr_")
 """Prefixes before another symbol's name, made by EXPORT_SYMBOL, NOKPROBE_SYMBOL and ALLOW_ERROR_INJECTION."""
