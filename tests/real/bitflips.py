@@ -156,10 +156,13 @@ besides, see one symbol in some thousand.
 
 COLUMNS = """\
 | kernel | bits of | flips | no line changed | noticed | of the changed | tables | name codes | siblings | exports | \
-BTF | named pointers | function starts | not noticed |
-|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"""
+BTF | named pointers | function starts | linker arrays | static keys | not noticed |
+|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"""
 
-TWICE = ("name codes", "sibling symbols", "exports twice", "BTF functions", "named pointers", "function starts")
+TWICE = (
+    *("name codes", "sibling symbols", "exports twice", "BTF functions", "named pointers", "function starts"),
+    *("linker arrays", "static keys"),
+)
 """Checks of what the kernel holds twice, in the order of the columns."""
 
 OF_TABLES = ("seqs_of_names", "type letters", "damage", "address order", "markers", "num_syms")
