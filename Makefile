@@ -19,6 +19,7 @@
 # make bench   speed beside reading the file and beside other tools; make bench-images the same for kernel images
 # make bench-check       how fast import, the main command, damaged and sparse dumps are beside fixed yardsticks
 # make bench-questions   how long each question to a dump of 4 GiB takes
+# make bench-isf   makers of symbol files for Volatility side by side: time, symbols, and which plugins have rows
 # make bench-compressed   compressed dumps of 4 GiB beside unpacking them once
 
 PYTHON ?= python3
@@ -30,7 +31,8 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo fast quick test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage \
-	bitflips rot architecture docs-site volatility dist bench bench-images bench-check bench-compressed bench-questions clean
+	bitflips rot architecture docs-site volatility dist bench bench-images bench-check bench-compressed bench-isf \
+	bench-questions clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -135,6 +137,9 @@ bench-compressed: $(READY) lab
 
 bench-check: $(READY) lab
 	@$(RUN) -m bench.check $$($(RUN) -m tests.lab guest amd64-7.2)
+
+bench-isf: $(READY) lab
+	@$(RUN) -m bench.isf $$($(RUN) -m tests.lab guest amd64-7.2 amd64-5.10)
 
 bench-questions: $(READY) lab
 	@$(RUN) -m bench.questions $$($(RUN) -m tests.lab guest amd64-7.2-4g)

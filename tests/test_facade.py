@@ -102,7 +102,7 @@ def test_an_image_is_read_where_it_is_linked(kernel: kallsift.Kernel) -> None:
     assert image.read(image.symbols["linux_banner"].address, 13) == b"Linux version"
     with pytest.raises(kallsift.KallsiftError, match="nothing tells which addresses this image has"):
         replace(image, is_placed=False).read(0, 1)
-    with pytest.raises(kallsift.KallsiftError, match="a kernel image has no memory beside itself"):
+    with pytest.raises(kallsift.KallsiftError, match="a kernel image has no memory besides its own bytes"):
         _ = image.modules
 
 

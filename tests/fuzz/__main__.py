@@ -34,6 +34,8 @@ QUESTIONS, ROT, HOSTILE_MEMORY, TYPES = "questions", "rot", "hostile", "types"
 
 READ_AT_MOST = 1 << 20
 STRETCHES = 64
+ENDS = np.array([0, (1 << 64) - 8], np.uint64)
+"""The first and the last word of all addresses, which any memory can be asked for."""
 
 
 def damaged(random_: random.Random, content: bytes) -> bytes:
@@ -72,6 +74,8 @@ def attempt(module: Container, content: bytes) -> str:
         return "not recognised"
     try:
         with module.open("fuzz", np.frombuffer(content, np.uint8), lambda: None) as memory:
+            assert all(0 <= segment.start < segment.end <= 1 << 64 for segment in memory.segments)
+            memory.words(ENDS, np.dtype("<u8"))
             for segment in memory.segments[:STRETCHES]:
                 data = segment.read(0, READ_AT_MOST)
                 assert len(data) == min(segment.size, READ_AT_MOST)

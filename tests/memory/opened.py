@@ -13,6 +13,9 @@ from kallsift.memory.memory import Memory
 READ_AT_MOST = 1 << 22
 """Bytes of each stretch that are read of damaged files."""
 
+ENDS = np.array([0, (1 << 64) - 8], np.uint64)
+"""The first and the last word of all addresses, which any memory can be asked for."""
+
 
 def view_of(content: bytes) -> NDArray[np.uint8]:
     """The bytes as a mapped file has them."""
@@ -46,6 +49,8 @@ def read_or_refuse(module: Container, content: bytes) -> None:
         return
     try:
         memory = open_bytes(module, content)
+        assert all(0 <= segment.start < segment.end <= 1 << 64 for segment in memory.segments)
+        memory.words(ENDS, np.dtype("<u8"))
         for segment in memory.segments[:64]:
             size = min(segment.size, READ_AT_MOST)
             assert len(segment.read(0, size)) == size

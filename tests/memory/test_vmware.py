@@ -31,6 +31,8 @@ def half(value: int) -> bytes:
     return struct.pack("<I", value)
 
 
+FAR_REGION = regions([(0, 0, 4), (4, 0, 1)]).replace(tag("regionPPN", half(0), 1), tag("regionPPN", word(1 << 60), 1))
+
 CPU = tag("cpu:numVCPUs", half(2))
 for _number in range(2):
     CPU += tag("rip", word(0xFFFFFFFF81000000 + _number), _number)
@@ -121,6 +123,7 @@ def test_what_is_wrong_is_told(content: bytes, reason: str) -> None:
     [
         (regions([(0, 0, 4), (0, 2, 4)]), "region 0x2000-0x5fff overlaps others before it, and is left out"),
         (regions(SPLIT[:1] * 2).replace(b"regionPPN", b"region???"), "region 0 of the memory"),
+        (FAR_REGION, "region 1 of the memory begins at 0x1000000000000000000, which is no address"),
         (regions([(0, 0, 4)]).replace(half(1), half(2), 1), "nothing says where region 1 of the memory is"),
     ],
 )

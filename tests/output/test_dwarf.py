@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kallsift.analysis.dynamic.dynamic_symbols import DynamicSymbols, SymbolGroup
 from kallsift.kernel.access.btf_blob import BtfBlob, BtfError, Kind
 from kallsift.kernel.access.virtual_memory import virtual_memory
 from kallsift.kernel.kernel import Kernel
+from kallsift.output.dwarf import debug_sections
 from kallsift.output.elf.writer import ElfFile, elf_file
 from kallsift.types.btf import Btf
 from kallsift.types.find import kernel_types as found_types
@@ -135,6 +137,16 @@ def test_modules_build_on_the_kernel() -> None:
     links, count = by_name(module)["module_private"].iter_children()
     assert links.get_DIE_from_attribute("DW_AT_type").offset == by_name(kernel)["list_head"].offset
     assert (spelled(count), attribute(count, "data_member_location")) == ("int", 16)
+
+
+def test_modules_without_types_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions are described by prototypes, so the functions of such a module are missing: an oops may be in one."""
+    kernel = typed_kernel()
+    loaded = [SymbolGroup(name, kernel.symbols, (range(0x1000, 0x2000),)) for name in ("made", "bare\x1b")]
+    monkeypatch.setattr(debug_sections, "dynamic_symbols", lambda _: DynamicSymbols(tuple(loaded)))
+    file = elf_file(kernel, types=found_types(kernel, virtual_memory(kernel)), modules=True)
+    assert r"1 of 2 modules have no types, so their functions are left out: bare\x1b" in file.remarks
+    assert not file.complete
 
 
 def enumerations() -> MadeTypes:

@@ -146,7 +146,7 @@ def _offsets(view: Bytes, header: Header, budget: WorkBudget, part: range | None
     The default part is the whole.
     """
     part = range(len(view)) if part is None else part
-    if not budget.take("MiB searched for headers", len(part) // SEARCH_SPEED, count=len(part) >> 20):
+    if not budget.take("MiB of the search for headers", len(part) // SEARCH_SPEED, count=len(part) >> 20):
         return
     for place in occurrences(view, header.magic, part):
         if not budget.take("headers of images", STEP):

@@ -71,7 +71,7 @@ def streams(
     """
     taken = list(taken)
     for codec in kinds:
-        if not budget.work.take("MiB searched for compressed streams", len(view), count=len(view) >> 20):
+        if not budget.work.take("MiB of the search for compressed streams", len(view), count=len(view) >> 20):
             return
         for offset in codec.offsets(view):
             if budget.work.work < ATTEMPT_COST:

@@ -138,6 +138,8 @@ class Memory:
         for before, after in zip(self.segments, self.segments[1:], strict=False):
             if before.end > after.start:
                 raise SourceError(f"{self.source}: memory ranges overlap at {after.start:#x}")
+        if self.segments and self.segments[-1].end > 1 << 64:
+            raise SourceError(f"{self.source}: a memory range ends at {self.segments[-1].end:#x}, behind all addresses")
 
     def __repr__(self) -> str:
         ranges = "1 range" if len(self.segments) == 1 else f"{len(self.segments):,} ranges"

@@ -54,7 +54,7 @@ def module_types(types: Types, name: str) -> Types:
     near = get_close_matches(name, known, 1)
     some = f"{len(known):,} have types, {escaped(known[0])} for one" if known else "none has"
     advice = f"did you mean {escaped(near[0])}?" if near else some
-    raise BtfError(f"no module called {escaped(name)} is loaded, or it has no types of its own; {advice}")
+    raise BtfError(f"no loaded module called {escaped(name)} has types of its own; {advice}")
 
 
 def modules_with_types(types: Types) -> tuple[str, ...]:

@@ -37,7 +37,11 @@ EXAMPLES = {
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, whole or not at all."
 )
-@click.option("--virtual", is_flag=True, help="START is an address of the kernel's, translated by its page table.")
+@click.option(
+    "--virtual",
+    is_flag=True,
+    help="START is an address of the kernel's, translated by its page table. Of an image it always is: leave it out.",
+)
 def extract(request: Request, start: int, size: int, output: Path | None, virtual: bool) -> int:
     """Print SIZE bytes of a memory from START on, without changing any.
 

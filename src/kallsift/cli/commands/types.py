@@ -21,7 +21,7 @@ from kallsift.errors import KallsiftError
 from kallsift.kallsyms.escapes import escaped
 from kallsift.kernel.kernel import Kernel
 from kallsift.output.text.types import count_lines, definition_text, find_all, types_document
-from kallsift.types.types import Types
+from kallsift.types.types import KEYWORDS, Types
 
 EXAMPLES = {
     "kallsift types memory.lime task_struct": "a structure with the offset and size of each member",
@@ -60,6 +60,7 @@ def types(
     """
     if btf_out is not None and (as_json or request.every):
         raise click.UsageError("--btf-out writes the types of one kernel to a file; leave out --json and --all.")
+    names = _with_keywords(names)
     destination = None if btf_out is None else output_file(btf_out, permissions=BY_UMASK)
     given = TypesFile.read(file)
     with recovered(request) as (memory, kernels):
@@ -113,6 +114,17 @@ class _Answer:
     met: frozenset[str]
     text: str
     document: Mapping[str, Any]
+
+
+def _with_keywords(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names in some words: ``struct`` and the like belong to the word behind them."""
+    names: list[str] = []
+    for word in words:
+        if names and names[-1] in KEYWORDS:
+            names[-1] += f" {word}"
+        else:
+            names.append(word)
+    return tuple(names)
 
 
 def _answer(

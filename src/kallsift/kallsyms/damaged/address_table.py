@@ -196,7 +196,7 @@ class _ArrayReader:
             overwritten = np.union1d(overwritten, _out_of_place(segment, pages, after, behind))
         known &= ~np.isin(numbers, overwritten)
         left = words[known]
-        if len(left) < LEAST_LEFT * self.count or not encoding.is_distinctive(left):
+        if len(left) < LEAST_LEFT * self.count or not encoding.fits(left):
             return
         relative_base = None if base is None else self._base_at(base, pages.without(overwritten))
         array = AddressArray(offset, encoding, _filled(encoding, words, known), base, relative_base)

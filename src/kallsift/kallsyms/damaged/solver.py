@@ -238,7 +238,9 @@ def _assemble(tables: PartialTables, solver: _NameSolver) -> Tables:
             CheckId.DAMAGE,
             Outcome.FAILED,
             f"{whole} of {stream.count} symbols are whole: {unknown[0]} names and {unknown[1]} addresses are lost on "
-            f"{number} pages" + (f", {overwritten} of which hold something else" if overwritten else ""),
+            f"{number} page{'s' if number > 1 else ''}"
+            + (f", {overwritten} of which hold something else" if overwritten else ""),
+            is_quoted=True,
         ),
     )
     return Tables(

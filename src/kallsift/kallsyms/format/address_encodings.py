@@ -26,6 +26,9 @@ seqs_of_names, have no other size."""
 ALIASES = 1 << 12
 """Words that are asked at once for neighbours with one address; the first ones of a kernel have some."""
 
+MAX_EQUAL = 7 / 8
+"""Highest share of words that equal their predecessors. Kernels have far fewer, but padding is in order too."""
+
 _SIGN = np.uint32(1 << 31)
 
 
@@ -63,6 +66,10 @@ class Encoding:
         The words have the shape (n,), the result the shape (n - 1,).
         """
         return _rises(self.key(words))
+
+    def fits(self, words: Words) -> bool:
+        """Tell whether words whose steps all fit can be of this encoding: they are distinctive, and no padding."""
+        return np.count_nonzero(words[1:] == words[:-1]) <= MAX_EQUAL * len(words) and self.is_distinctive(words)
 
 
 def _rises(keys: Words | NDArray[np.int64]) -> NDArray[np.bool_]:

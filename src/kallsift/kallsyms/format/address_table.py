@@ -101,7 +101,7 @@ def find_arrays(
         places = range(first, len(run.words) - count + 1, stride)
         for index in dict.fromkeys([*places[:MAX_PLACES], *places[-MAX_PLACES:]]):
             array = run.array(index, count)
-            if not run.encoding.is_distinctive(array.words):
+            if not run.encoding.fits(array.words):
                 continue
             if run.encoding.base is Base.RELATIVE_BASE:
                 yield from _with_base(data, array, words, table_starts)
@@ -125,7 +125,7 @@ def windows(runs: Sequence[Run], counts: Sequence[int]) -> Iterator[tuple[Addres
     numbers, places, sizes, begins, ends, spare = np.concatenate([np.empty((6, 0), np.int64), *candidates], axis=1)
     for entry in np.lexsort((spare, -begins - ends)).tolist():
         array = runs[numbers[entry]].array(int(places[entry]), int(sizes[entry]))
-        if array.encoding.is_distinctive(array.words):
+        if array.encoding.fits(array.words):
             yield array, bool(begins[entry]), bool(ends[entry])
 
 

@@ -74,7 +74,7 @@ def compression_check(data: NDArray[np.uint8], names: Names, tokens: TokenTable)
         return Check.that(CheckId.NAME_CODES, False, detail, is_quoted=True)
     if len(places):
         indices = np.unique(np.searchsorted(names.starts, places, "right") - 1)
-        detail = f"{len(indices)} names are not what the generator makes of any, the first is symbol {indices[0]}"
+        detail = f"{len(indices)} names are not as the generator encodes any, the first is of line {indices[0] + 1}"
         return Check.that(CheckId.NAME_CODES, False, detail, is_quoted=True)
     return Check.that(CheckId.NAME_CODES, True, f"all {len(names.starts)} names are the only encoding of their text")
 

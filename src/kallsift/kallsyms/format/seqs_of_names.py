@@ -185,9 +185,9 @@ def sorted_by_name(order: NDArray[np.int64], characters: NDArray[np.uint8], boun
 
 
 def names_out_of_order(order: NDArray[np.int64], characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> list[str]:
-    """Return the names that a permutation puts behind names that belong after them.
+    """Return the pairs of neighbours that a permutation has in the wrong order, each as "NAME before NAME".
 
-    The cut that leaves fewest such names is used. This compares one name at a time, for tables that fail
+    The cut that leaves fewest such pairs is used. This compares one name at a time, for tables that fail
     `sorted_by_name`.
     """
     text, places = characters.tobytes(), bounds.tolist()
@@ -195,7 +195,8 @@ def names_out_of_order(order: NDArray[np.int64], characters: NDArray[np.uint8], 
     best: list[str] | None = None
     for mark in CUTS:
         keys = [(name.partition(mark)[0] if mark else name, index) for name, index in zip(names, order, strict=True)]
-        falls = [names[rank].decode("latin-1") for rank in range(1, len(keys)) if keys[rank - 1] > keys[rank]]
+        wrong = [rank for rank in range(1, len(keys)) if keys[rank - 1] > keys[rank]]
+        falls = [f"{names[rank - 1].decode('latin-1')} before {names[rank].decode('latin-1')}" for rank in wrong]
         if best is None or len(falls) < len(best):
             best = falls
     return best or []

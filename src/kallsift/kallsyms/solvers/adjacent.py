@@ -283,12 +283,11 @@ def blank_page(segment: BytesSegment, offset: int, size: int) -> int | None:
 def sequences_check(sequences: Sequences | None, characters: NDArray[np.uint8], bounds: NDArray[np.int64]) -> Check:
     """Check that the permutation sorts the names."""
     if sequences is None:
-        return Check(CheckId.SEQS_OF_NAMES, Outcome.ABSENT, "no permutation follows a table (normal up to 6.1)")
+        return Check(CheckId.SEQS_OF_NAMES, Outcome.ABSENT, "no permutation follows a table (normal up to 6.1.41)")
     if sorted_by_name(sequences.order, characters, bounds):
         text = f"a permutation of all {len(sequences.order)} symbols ({sequences.entry_size} bytes each)"
         return Check.that(CheckId.SEQS_OF_NAMES, True, f"{text} that sorts them by name")
     falls = names_out_of_order(sequences.order, characters, bounds)
-    detail = (
-        f"{len(falls)} of {len(sequences.order)} names come before their predecessors by name, the first is {falls[0]}"
-    )
+    pairs = "pair of neighbours is" if len(falls) == 1 else "pairs of neighbours are"
+    detail = f"{len(falls)} {pairs} in the wrong order among {len(sequences.order)} sorted names: {falls[0]}"
     return Check.that(CheckId.SEQS_OF_NAMES, False, detail, is_quoted=True)

@@ -120,7 +120,7 @@ def _array(data: NDArray[np.uint8], num_syms: int, count: int, size: int, byte_o
     while ABSOLUTE.order(words[-held:]).all():
         if held >= count:
             words = words.astype(words.dtype.newbyteorder("="))
-            return AddressArray(start, ABSOLUTE, words) if ABSOLUTE.is_distinctive(words) else None
+            return AddressArray(start, ABSOLUTE, words) if ABSOLUTE.fits(words) else None
         held *= 4
     return None
 

@@ -121,7 +121,7 @@ def _headers(memory: Memory, budget: WorkBudget) -> Iterator[tuple[int, tuple[in
     for stretch in memory.segments:
         if stretch.size < MIN_SYMBOLS * _SHAPES[4][2]:
             continue
-        if not budget.take("runs of memory searched for modutils' sections", STRETCH_STEP):
+        if not budget.take("searches of a run of memory for modutils' sections", STRETCH_STEP):
             return
         for low in stretch.steps(BATCH):
             block = stretch.read(low, low + BATCH + _MAGIC_SIZE - 1)

@@ -187,7 +187,7 @@ def virtual_memory(kernel: Kernel) -> VirtualMemory:
     """
     words = Words(kernel.symbols.word_size, kernel.byte_order)
     if kernel.memory.image is not None:
-        raise KallsiftError("a kernel image has no memory beside itself; name a dump of a machine that runs it")
+        raise KallsiftError("a kernel image has no memory besides its own bytes; name a dump of a machine that ran it")
     if kernel.memory.space is AddressSpace.VIRTUAL:
         return VirtualMemory(kernel.memory, None, None, words)
     if kernel.mapping is None:

@@ -29,7 +29,7 @@ def landmark_checks(memory: Memory, tables: Tables, placement: Placement) -> Ite
     symbols = placement.symbols
     text = read_banner(memory, symbols, placement)
     if "linux_banner" not in symbols:
-        yield Check(CheckId.LINUX_BANNER, Outcome.ABSENT, "the table has no linux_banner (text symbols only)")
+        yield Check(CheckId.LINUX_BANNER, Outcome.ABSENT, _absence(tables, "linux_banner", "text symbols only"))
     elif _lost(memory, tables, placement.physical(symbols["linux_banner"].address)):
         yield Check(CheckId.LINUX_BANNER, Outcome.ABSENT, "its page is lost")
     else:
@@ -96,8 +96,13 @@ def _own_names(tables: Tables, symbols: SymbolTable, placement: Placement) -> It
         )
     else:
         yield Check(
-            CheckId.KALLSYMS_SYMBOLS, Outcome.ABSENT, "the tables' own names are not in the table (normal up to 6.10)"
+            CheckId.KALLSYMS_SYMBOLS, Outcome.ABSENT, _absence(tables, "the tables' own names", "normal up to 6.10")
         )
+
+
+def _absence(tables: Tables, what: str, reason: str) -> str:
+    """Say why symbols are not known: a damaged table can have them, with their names or addresses lost."""
+    return f"{what}: lost or not in the table" if tables.damage else f"{what}: not in the table ({reason})"
 
 
 def read_banner(memory: Memory, symbols: SymbolTable, placement: Placement) -> str | None:

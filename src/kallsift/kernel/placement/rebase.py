@@ -53,6 +53,8 @@ def rebased(kernel: Kernel, base: int) -> Kernel:
 
     says = f"the image itself says {own:#x}" if kernel.is_placed else "nothing confirms it"
     agrees = kernel.is_placed and base == own
+    # what was guessed without a base says nothing of this one
+    evidence = tuple(check for check in kernel.evidence if kernel.is_placed or check.name is not CheckId.PLACEMENT)
     given = Check.that(CheckId.BASE, agrees, f"{base:#x} was given; {says}", is_quoted=True)
     distance = kernel.distance + move & words.mask
     is_image = kernel.memory.image is not None
@@ -61,7 +63,7 @@ def rebased(kernel: Kernel, base: int) -> Kernel:
     return replace(
         kernel,
         symbols=replace(kernel.symbols, addresses=moved),
-        evidence=(*kernel.evidence, given),
+        evidence=(*evidence, given),
         tables=tuple(
             replace(table, virtual=VirtualAddress(table.virtual + move & words.mask)) for table in kernel.tables
         ),

@@ -116,7 +116,7 @@ def best_of(
     for number, tables in enumerate(islice(candidates, MAX_CANDIDATES)):
         if not number and attempt.budget is not None:
             attempt.budget.spend(cost)
-        elif not attempt.can_afford("ways to read tables", cost):
+        elif not attempt.can_afford("attempts to read tables", cost):
             break
         if not _is_wanted(memory, tables, attempt) or (
             tables.array.needs_base and ranking.has_proven(tables.word_size)

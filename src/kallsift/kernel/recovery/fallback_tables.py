@@ -95,7 +95,7 @@ def _before_indices(memory: Memory, budget: WorkBudget) -> Iterator[tuple[BytesS
     from kallsift.kallsyms.damaged.token_table import table_before, token_indices
 
     for stretch in memory.segments:
-        if not budget.take("runs of memory searched for indices", stretch.stored_size + STRETCH_STEP):
+        if not budget.take("searches of a run of memory for indices", stretch.stored_size + STRETCH_STEP):
             continue
         for offset, byte_order in token_indices(stretch, budget):
             if not budget.take("indices without a token table", CUT_COST):

@@ -275,7 +275,7 @@ class _KernelSearch:
 
         kernel = damaged_at(self.memory, near, tokens, attempt, self.shared)
         if left_out := attempt.budget.refused.total() if attempt.budget else 0:
-            self.budget.leave_out("ways to read damaged tables", left_out)
+            self.budget.leave_out("attempts to read damaged tables", left_out)
         images = self.images.pop((near.start + tokens.offset, tokens.byte_order), [])
         if self.hosted or (kernel and kernel.state is State.RUNNING):
             return kernel

@@ -107,7 +107,7 @@ class Frames:
         """
         reach = max(map(max, FULL))
         for low in range(position, end, SEARCHED_AT_ONCE):
-            if not self.budget.take("MiB searched for chunks", SEARCHED_AT_ONCE, count=max(1, (end - low) >> 20)):
+            if not self.budget.take("MiB of the search for chunks", SEARCHED_AT_ONCE, count=max(1, (end - low) >> 20)):
                 return
             block = self.view[low : min(low + SEARCHED_AT_ONCE + reach, end)]
             found = np.sort(np.concatenate([places_of(block, wanted) for wanted in FULL]))

@@ -136,6 +136,8 @@ def _segments(
         data = ram[offset : offset + size]
         if any((field, number) not in regions for field in ("regionPageNum", "regionPPN", "regionSize")):
             notes.append(f"nothing says where region {number} of the memory is: it is left out")
+        elif address + len(data) > 1 << 64:
+            notes.append(f"region {number} of the memory begins at {address:#x}, which is no address: it is left out")
         elif len(data) and not claimed.claim_whole(address, address + len(data)):
             notes.append(f"region {address:#x}-{address + size - 1:#x} overlaps others before it, and is left out")
         else:

@@ -39,6 +39,9 @@ MAX_INFO = 1 << 28
 MAX_WORDS = 1 << 23
 """Highest number of 32-bit words of the types of a unit; kernels have 1.1 million."""
 
+MAX_NAMED = 8
+"""Highest number of modules that a remark names."""
+
 NO_ROWS = Rows(np.empty(0, np.uint8), {})
 NO_OWNERS = np.empty(0, np.int64)
 
@@ -122,13 +125,18 @@ def debug_sections(types: Types, image: Unit, *, slide: int = 0, modules: bool =
 
 
 def _add_modules(writer: _Writer, types: Types, base: TypeTable, below: NDArray[np.int64]) -> Iterator[str]:
-    """Add a unit for each loaded module that has types of its own, and yield what is missing."""
+    """Add a unit for each loaded module that has types of its own, and yield what is missing.
+
+    Functions are described by their prototypes, so those of a module without types are missing.
+    """
     below = below[: len(types.btf)]
     dynamic = dynamic_symbols(types.kernel)
     groups = {group.owner: group for group in dynamic.groups if group.regions}
     yield from (line for line in dynamic.missing if line.startswith("modules"))
+    without = dict(groups)
     try:
         for name, own in types_of_modules(types):
+            without.pop(name, None)
             if isinstance(own, BtfError):
                 yield str(own)
                 continue
@@ -141,6 +149,10 @@ def _add_modules(writer: _Writer, types: Types, base: TypeTable, below: NDArray[
                 yield f"{escaped(name)}: {table.left_out} types have no end or are of a kind that is not known"
     except BtfError as error:
         yield str(error)
+        return
+    if without:
+        names = ", ".join(map(escaped, list(without)[:MAX_NAMED])) + (", ..." if len(without) > MAX_NAMED else "")
+        yield f"{len(without)} of {len(groups)} modules have no types, so their functions are left out: {names}"
 
 
 def _module(name: str, group: SymbolGroup | None) -> Unit:
