@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import kallsift
 from kallsift.kernel.checks.vmcoreinfo import MAX_SIZE, parse
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 
 TEXT = b"""OSRELEASE=6.12.107+deb13-amd64
 BUILD-ID=0123456789abcdef0123456789abcdef01234567
@@ -115,3 +119,27 @@ def test_every_symbol_is_read(symbols: dict[str, int]) -> None:
     info = parse(b"OSRELEASE=1\nPAGESIZE=4096\n" + lines.encode(), "note")
     assert info is not None
     assert {name: info.symbol(name) for name in symbols} == symbols
+
+
+@pytest.mark.parametrize(
+    ("numbers", "start"),
+    [
+        ("SYMBOL(_stext)=ffffffff85e00000\nNUMBER(phys_base)=262144000\n", 0x15800000),
+        ("SYMBOL(_stext)=ffffafb10ea10000\nNUMBER(kimage_voffset)=0xffffafb0ce800000\n", 0x40210000),
+        ("SYMBOL(_stext)=ffffffff85e00000\nNUMBER(phys_base)=1e9\n", None),
+        ("SYMBOL(_stext)=ffffffff81000000\nNUMBER(phys_base)=-16777216\n", None),
+    ],
+)
+def test_a_dump_that_is_cut_short_before_its_kernel(numbers: str, start: int | None) -> None:
+    text = f"OSRELEASE=6.1.0\x1b\nPAGESIZE=4096\n{numbers}".encode()
+    data = np.zeros(1 << 20, np.uint8)
+    data[0x3000 : 0x3000 + len(text)] = np.frombuffer(text, np.uint8)
+    memory = Memory("dump", "raw", AddressSpace.PHYSICAL, (BytesSegment(0, data),))
+    with pytest.raises(kallsift.RecoveryError) as caught:
+        kallsift.recover(memory)
+    said = (
+        rf"the VMCOREINFO at 0x3000 says that the code of 6.1.0\x1b begins at {start or 0:#x}, and the dump ends at "
+        "0x100000: it seems to be cut short"
+    )
+    assert (said in str(caught.value)) == (start is not None)
+    assert ("cut short" in str(caught.value)) == (start is not None)

@@ -19,6 +19,7 @@ from kallsift.kernel.checks.relocated import as_built
 from kallsift.kernel.kernel import Kernel, State
 from kallsift.kernel.recovery.candidates import SharedWork, best_at, cost_in, surrounded
 from kallsift.kernel.recovery.others import beside_others, with_role
+from kallsift.kernel.recovery.refusal import behind_the_end
 from kallsift.kernel.recovery.rivals import settled
 from kallsift.kernel.recovery.search_order import priority_ranges
 from kallsift.kernel.recovery.token_search import TokenSearch
@@ -115,7 +116,8 @@ def _ranked(memory: Memory, kernels: list[Kernel], failed: list[Attempt], budget
     if not kernels:
         alone = [unplaced_kernel(memory, attempt.unplaced) for attempt in failed]
         if not any(alone):
-            raise RecoveryError(furthest.step, "; ".join(filter(None, (furthest.message, budget.left_out))))
+            reasons = (furthest.message, behind_the_end(memory), budget.left_out)
+            raise RecoveryError(furthest.step, "; ".join(filter(None, reasons)))
         kernels = [kernel for kernel in alone if kernel is not None]
         return tuple(replace(kernel, left_out=budget.left_out) for kernel in kernels)
     if failed and not any(kernel.proven for kernel in kernels):
