@@ -83,4 +83,6 @@ class WorkBudget:
     def left_out(self) -> str | None:
         """One line that says what was left out; None if nothing was."""
         parts = [f"{count:,} {what}" for what, count in sorted(self.refused.items()) if count]
-        return f"more to look at than a source of this size is worth; left out: {', '.join(parts)}" if parts else None
+        return (
+            f"the limit of work for a source of this size was reached; left out: {', '.join(parts)}" if parts else None
+        )

@@ -218,7 +218,7 @@ def test_a_damaged_map_of_traced_functions(word: int, value: int) -> None:
     one.arena.put(one.maps[1] + 8 * word, value)
     found = one.found
     assert owners(found) == [*MODULES, "mod_0", "mod_2", "bpf"]
-    assert f"the map at {one.maps[1]:#x}" in found.missing[0]
+    assert f"the ftrace map at {one.maps[1]:#x}" in found.missing[0]
 
 
 def test_a_damaged_program() -> None:
@@ -352,7 +352,7 @@ def test_powerpcs_slot_for_optimised_kprobes_is_no_page() -> None:
     """It lies in the kernel's own text, wherever the code before it ends."""
     one, slot = made(), BASE + 0x104
     cache(one.arena, (BASE + 0x10, BASE + 0x10), [slot])
-    assert any("is no page of instructions" in line for line in one.found.missing)
+    assert any("is not a page of instructions" in line for line in one.found.missing)
     one.heads["optinsn_slot"] = slot
     assert one.found.missing == ()
     (group,) = (group for group in one.found.groups if group.owner == "__builtin__kprobes")

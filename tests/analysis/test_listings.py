@@ -103,9 +103,12 @@ NULL = TEXT.replace(b"0000000000000000", b"          (null)")
         (TEXT.replace(b"\n", b"\n\n"), ""),
         (b"".join(b"    " + line for line in TEXT.splitlines(keepends=True)), ""),
         (TEXT.replace(b" t ", b"  t\t"), ""),
-        (b"$ sudo cat /proc/kallsyms\n" + TEXT, "a line that is no symbol (line 1: $ sudo cat /proc/kallsyms)"),
-        (b"# cat k\n[sudo] password:\n" + NULL + b"$ \n", "3 lines that are no symbols (the first is line 1: # cat k)"),
-        (TEXT.rstrip(), "its last line has no end"),
+        (b"$ sudo cat /proc/kallsyms\n" + TEXT, "a line that is not a symbol (line 1: $ sudo cat /proc/kallsyms)"),
+        (
+            b"# cat k\n[sudo] password:\n" + NULL + b"$ \n",
+            "3 lines that are not symbols (the first is line 1: # cat k)",
+        ),
+        (TEXT.rstrip(), "its last line has no line end"),
     ],
 )
 def test_a_text_as_people_save_it(text: bytes, notes: str) -> None:

@@ -44,7 +44,7 @@ def test_the_distance(given: int, distance: int) -> None:
 def test_what_nothing_tells() -> None:
     with pytest.raises(UnknownBaseError, match="linked"):
         distance_from(table(ROWS), 0x1000000, None)
-    with pytest.raises(UnknownBaseError, match="neither _text nor _stext"):
+    with pytest.raises(UnknownBaseError, match="no symbol _text or _stext"):
         distance_from(table(ROWS[2:]), TEXT, LINKED)
     with pytest.raises(UnknownBaseError, match="--from-base"):
         base_in_line(b"Kernel Offset: disabled", None)

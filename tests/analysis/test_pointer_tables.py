@@ -34,8 +34,8 @@ def test_a_table_of_the_kernels_own() -> None:
     ("target", "symbol", "fault"),
     [
         (VMALLOC + 0x104, "hook+0x4/0x100 [ev\\x1bil]", "in a module"),
-        (VMALLOC + 0x300, None, "in memory of no listed module"),
-        (DIRECT + 0x300, None, "in memory of no listed module"),
+        (VMALLOC + 0x300, None, "in memory that belongs to no listed module"),
+        (DIRECT + 0x300, None, "in memory that belongs to no listed module"),
         (0x1234, None, "not mapped"),
         (FUNCTIONS[2] + 4, "__x64_sys_2+0x4/0x100", "not at the beginning of a function"),
         (IMAGE + 0x1030, "page_offset_base+0x0/0x8", "outside of the kernel's text"),
@@ -61,10 +61,14 @@ def test_what_cannot_be_read_of_modules_is_said(monkeypatch: pytest.MonkeyPatch)
 
 def test_tables_that_cannot_be() -> None:
     kernel = made_up()
-    for name, why in (("nosuch", "no symbol called"), ("_end", "nothing tells where"), ("idt_table", "no register")):
+    for name, why in (
+        ("nosuch", "no symbol called"),
+        ("_end", "end of _end is unknown"),
+        ("idt_table", "nor a register"),
+    ):
         with pytest.raises(KallsiftError, match=why):
             pointer_table(kernel, name)
-    with pytest.raises(KallsiftError, match="__x64_sys_1 is code, no table"):
+    with pytest.raises(KallsiftError, match="__x64_sys_1 is code, not a table"):
         pointer_table(kernel, "__x64_sys_1")
     with pytest.raises(KallsiftError, match="cannot be read"):
         pointer_table(made_up(mapped={DIRECT: 0}), "sys_call_table")

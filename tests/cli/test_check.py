@@ -42,7 +42,7 @@ def test_a_verdict_each(command: Command, good: Path, bad: Path, tmp_path: Path)
     assert all_three.code == 1
     assert all_three.out.splitlines()[1:] == [
         f"{bad}\trefused\tENOENT\tUnknown symbol no\\x1bbody (err -2): nothing exports it",
-        f"{text}\trefused\tENOEXEC\tis no ELF file",
+        f"{text}\trefused\tENOEXEC\tis not an ELF file",
     ]
 
 

@@ -62,7 +62,7 @@ def test_what_makes_no_sense_is_refused(command: Command, dump: Path) -> None:
     for arguments, reason in (
         ((dump, dump.with_name("out")), "give --format"),
         ((dump, dump), "is read by this command"),
-        ((dump, dump.with_name("out.raw"), "--all"), "--all makes no sense"),
+        ((dump, dump.with_name("out.raw"), "--all"), "leave out --all"),
     ):
         result = command("convert", *arguments)
         assert result.code == 2
@@ -92,7 +92,7 @@ def test_registers_that_find_no_place_are_named(command: Command, tmp_path: Path
     result = command("convert", "--as-is", other, tmp_path / "other.raw")
     assert (result.code, result.err) == (
         0,
-        f"kallsift: left out of {tmp_path}/other.raw: the registers of 1 processor\n",
+        f"kallsift: {tmp_path}/other.raw leaves out the registers of 1 processor\n",
     )
     with kallsift.open(other) as memory:
         assert memory.hints.core is not None
@@ -130,7 +130,7 @@ def test_memory_at_the_top_of_all_addresses(command: Command, tmp_path: Path) ->
     assert command("extract", top, "0xffffffffffffff00", "0x100").out == "!" * 256
     result = command("convert", "--as-is", top, tmp_path / "top.raw")
     assert (result.code, result.err.count("\n")) == (1, 1)
-    assert "longer than files can be; use lime or elf" in result.err
+    assert "longer than files can be; use --format lime or elf" in result.err
     for name in ("again.lime", "again.elf"):
         assert command("convert", "--as-is", top, tmp_path / name).code == 0
         assert command("extract", tmp_path / name, "0xfffffffffffff000", "4").out == "last"

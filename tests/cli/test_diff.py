@@ -95,7 +95,7 @@ def test_a_damaged_table(command: Command, saved: Path, tmp_path: Path) -> None:
     damaged.write_text("".join(lines))
     result = command("diff", damaged, saved)
     assert (result.code, result.out) == (3, "")
-    assert "agree in all 6 symbols that are known in both; 2 have lost their name or address" in result.err
+    assert "agree in all 6 symbols that are known in both; 2 lost their name or address" in result.err
 
 
 def test_what_fails_is_said_of_its_source(command: Command, plant: Plant, saved: Path, tmp_path: Path) -> None:

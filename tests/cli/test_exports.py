@@ -72,7 +72,7 @@ def test_what_is_missing_is_said(command: Command, plant: Plant, monkeypatch: py
     plant(kernel())
     monkeypatch.setattr(exports_command, "exports_of", lambda _: Exports(FOUND.symbols, missing=("modules: gone",)))
     result = command("exports", "dump")
-    assert (result.code, result.err) == (3, "kallsift: warning: not all exports: modules: gone\n")
+    assert (result.code, result.err) == (3, "kallsift: warning: the exports are incomplete: modules: gone\n")
 
 
 def test_a_kernel_without_exports(command: Command, plant: Plant) -> None:

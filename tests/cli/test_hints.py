@@ -69,7 +69,7 @@ def test_what_a_user_says_goes_before_what_the_container_says() -> None:
 def test_no_address_is_an_error_of_usage(command: Command, seen: list[Hints]) -> None:
     result = command("info", "dump", "--lstar", "entry")
     assert (result.code, seen) == (2, [])
-    assert "is no address" in result.err
+    assert "is not an address" in result.err
 
 
 def test_word_size_and_byte_order_are_handed_on(command: Command, seen: list[Hints]) -> None:

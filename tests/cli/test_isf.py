@@ -70,7 +70,7 @@ def test_names_that_volatility_would_not_read(command: Command, plant: Plant, tm
     plant(complete())
     result = command("isf", "dump", "-o", tmp_path / "symbols")
     assert result.code == 2
-    assert "symbols is no folder; create it, or name a file that ends in .json.xz or .json." in result.err
+    assert "symbols is not a folder; create it, or name a file that ends in .json.xz or .json." in result.err
     assert command("isf", "dump", "--all", "-o", tmp_path, "--config", tmp_path / "vol.json").code == 2
     assert command("isf", "dump", "-o", "-", "--config", tmp_path / "vol.json").code == 2
 
@@ -79,7 +79,7 @@ def test_a_table_that_lacks_what_volatility_needs(command: Command, plant: Plant
     plant(typed_kernel())
     result = command("isf", "dump", "-o", tmp_path / "kernel.json")
     assert result.code == 3
-    assert "the table does not list linux_banner, init_mm, init_files" in result.err
+    assert "the symbol table lacks linux_banner, init_mm, init_files" in result.err
 
 
 def test_a_kernel_without_types(command: Command, plant: Plant, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_kernel_without_types(command: Command, plant: Plant, tmp_path: Path) 
     result = command("isf", "dump", "-o", tmp_path / "kernel.json")
     assert result.code == 1
     assert result.err.count("\n") == 1
-    assert "the kernel has no types of its own" in result.err
+    assert "this kernel carries no types" in result.err
     assert "--types FILE" in result.err
     types = tmp_path / "vmlinux.btf"
     types.write_bytes(kernel_types().data())
@@ -101,7 +101,7 @@ def test_every_kernel_of_which_one_has_no_types(command: Command, plant: Plant, 
     plant(made_up(), complete())
     result = command("isf", "dump", "--all", "-o", tmp_path)
     assert result.code == 3
-    assert "kernel 0: the kernel has no types of its own" in result.err
+    assert "kernel 0: this kernel carries no types" in result.err
     assert [file.name[:6] for file in tmp_path.iterdir()] == ["7.2.13"]
     plant(made_up())
     assert command("isf", "dump", "--all", "-o", tmp_path).code == 1
@@ -114,7 +114,7 @@ def test_names_of_types_that_are_lost(command: Command, plant: Plant, tmp_path: 
     for words in (("isf", "-o", tmp_path / "kernel.json"), ("elf", "--types", "-o", tmp_path / "elf"), ("types",)):
         result = command(words[0], "dump", *words[1:])
         assert result.code == 3
-        assert "some names of types and members are lost" in result.err
+        assert "some names of types and members are missing" in result.err
     assert json.loads((tmp_path / "kernel.json").read_bytes())["user_types"]["task_struct"]
 
 
@@ -123,7 +123,7 @@ def test_damaged_types_of_a_module(command: Command, plant: Plant, tmp_path: Pat
     plant(replace(kernel, symbols=complete().symbols))
     result = command("isf", "dump", "-o", tmp_path / "kernel.json")
     assert result.code == 3
-    assert "the types of a module are left out" in result.err
+    assert "the types of a module were left out" in result.err
     assert json.loads((tmp_path / "kernel.json").read_bytes())["user_types"]["task_struct"]
 
 

@@ -84,7 +84,7 @@ def test_what_cannot_be_read_of_modules_is_said(
     plant(kernel())
     monkeypatch.setattr(symbol_sources, "dynamic_symbols", lambda _: DynamicSymbols((), ("modules: gone",)))
     result = command("lookup", "dump", "init")
-    assert (result.code, result.err) == (3, "kallsift: warning: not all of the kernel's symbols: modules: gone\n")
+    assert (result.code, result.err) == (3, "kallsift: warning: the symbols are incomplete: modules: gone\n")
     assert command("lookup", "dump", "--core", "init").code == 0
 
 
@@ -106,9 +106,9 @@ def test_what_a_damaged_table_lost_is_not_denied(command: Command, plant: Plant)
     plant(kernel(symbols=replace(table(ROWS), known_addresses=known)))
     result = command("lookup", "dump", "init")
     assert (result.code, result.out) == (3, "")
-    lost = "2 of 8 symbols have lost their name or address"
-    assert result.err == f"kallsift: nothing known is called init: {lost}\n"
-    assert command("lookup", "dump", "0xffffffff9fa00140").err.startswith("kallsift: nothing known is at 0xffff")
+    lost = "2 of 8 symbols lost their name or address"
+    assert result.err == f"kallsift: no known symbol is called init: {lost}\n"
+    assert command("lookup", "dump", "0xffffffff9fa00140").err.startswith("kallsift: no known symbol is at 0xffff")
 
 
 def test_all_kernels_are_asked(command: Command, plant: Plant) -> None:
@@ -131,10 +131,10 @@ def test_the_resolvers_answer_and_who_may_ask_it(command: Command, plant: Plant)
     result = command("lookup", "dump", "--resolver", "init")
     assert (result.code, result.out) == (0, "ffffffff9fa00040 t init\n")
     assert result.err.splitlines()[:3] == [
-        "kallsyms_lookup_name at 0xffffffff9fa00010 is not exported: the address of any name",
+        "kallsyms_lookup_name at 0xffffffff9fa00010 is not exported: returns the address of any name",
         "kallsyms_on_each_symbol is not in this kernel",
         "register_kprobe at 0xffffffff9fa00020 is exported: "
-        "a kprobe on a function tells the function's address, kallsyms_lookup_name's too",
+        "a kprobe on a function gives that function's address, so kallsyms_lookup_name's too",
     ]
 
 
@@ -153,13 +153,15 @@ def test_a_saved_table_has_no_memory(command: Command, tmp_path: Path, name: str
     result = command(name, file)
     assert (result.code, result.out) == (1, "")
     assert result.err.count("\n") == 1
-    assert "lists symbols" in result.err
+    assert "is a list of symbols" in result.err
 
 
 def test_the_running_kernels_own_table_is_a_listing_too(command: Command) -> None:
     result = command("symbols", "/proc/kallsyms")
     assert (result.code, result.out) == (1, "")
-    assert result.err.startswith("kallsift: /proc/kallsyms: lists symbols, which 'lookup', 'symbolize' and 'diff' take")
+    assert result.err.startswith(
+        "kallsift: /proc/kallsyms: is a list of symbols, which only 'lookup', 'symbolize' and 'diff' accept"
+    )
 
 
 def test_a_saved_listing_with_more_in_it(command: Command, tmp_path: Path) -> None:
@@ -168,7 +170,7 @@ def test_a_saved_listing_with_more_in_it(command: Command, tmp_path: Path) -> No
     saved.write_text(text)
     result = command("lookup", saved, "init")
     assert (result.code, result.out) == (0, "ffffffff81000040 t init\n")
-    assert result.err.startswith(f"kallsift: warning: {saved}: passed over a line that is no symbol (line 1: $ cat")
+    assert result.err.startswith(f"kallsift: warning: {saved}: skipped a line that is not a symbol (line 1: $ cat")
     saved.write_text(text + "ffffffff8100")
     result = command("lookup", saved, "init")
     assert (result.code, result.out) == (3, "ffffffff81000040 t init\n")

@@ -45,7 +45,7 @@ def holds(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_file_of_the_kernel(command: Command) -> None:
     result = command("modules", "dump", "--format", "proc")
     assert (result.code, result.out) == (0, PROC)
-    assert "does not show what is in memory, but not in the kernel's list: module_e" in result.err
+    assert "because the kernel's list does not have them, though they are in memory: module_e" in result.err
 
 
 @pytest.mark.usefixtures("holds")
@@ -85,7 +85,7 @@ def test_what_is_not_known(command: Command, plant: Plant, monkeypatch: pytest.M
     monkeypatch.setattr(modules_command, "inventory", lambda _: loaded(taints=None, init=None, regions=()))
     result = command("modules", "dump", "--format", "proc", "module_d")
     assert (result.code, result.out) == (3, "module_d ? 1 module_e,?, Live ? ?\n")
-    assert "nothing else tells of its modules': regions, init, taints" in result.err
+    assert "so these facts of its modules are unknown: regions, init, taints" in result.err
 
 
 def test_what_cannot_be_read(command: Command, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_every_kernel_is_asked(command: Command, plant: Plant, monkeypatch: pyte
     )
     result = command("modules", "dump", "--all", "--format", "proc", "module_a")
     assert result.out == "kernel 0:\n" + PROC.splitlines(keepends=True)[0]
-    assert "kernel 1: a kernel that does not run has no modules (its state: stale copy)" in result.err
+    assert "kernel 1: this kernel does not run, so it has no modules (its state: stale copy)" in result.err
     assert result.code == 3
     alone = command("modules", "dump", "--kernel", "1")
     assert (alone.code, alone.out) == (1, "")

@@ -320,7 +320,7 @@ def test_a_dump_goes_to_standard_output(folder: Path) -> None:
     result = shell("kallsift convert --as-is m.lime - --format lime | cmp - m.lime", folder)
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
     line = refused(shell("kallsift convert --as-is m.lime - --format kdump", folder))
-    assert "cannot be written in one go" in line
+    assert "but this format needs one" in line
     assert "--all" in refused(shell("kallsift elf m.lime --all -o -", folder))
 
 

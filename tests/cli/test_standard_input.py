@@ -98,7 +98,7 @@ def test_what_is_no_listing_is_still_there_for_the_next_who_asks() -> None:
     assert done.returncode == 1
     assert b"is empty" not in done.stderr
     done = run("symbols", "-", stdin=LISTING)
-    assert b"standard input: lists symbols, which 'lookup'" in done.stderr
+    assert b"standard input: is a list of symbols, which only 'lookup'" in done.stderr
 
 
 def test_a_terminal() -> None:

@@ -46,7 +46,7 @@ def test_a_closed_output_is_one_line(dump: Path) -> None:
     code, out, err = run("extract", dump, "0x1000", "11", closed=(1,))
     assert (code, out) == (1, b"")
     assert err.startswith(b"kallsift: ")
-    assert err.endswith(b"Bad file descriptor; standard output is closed, and the result has to go somewhere\n")
+    assert err.endswith(b"Bad file descriptor; standard output is closed; redirect it to a file or a pipe\n")
     assert err.count(b"\n") == 1
 
 

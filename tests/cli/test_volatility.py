@@ -67,7 +67,7 @@ def test_files_that_are_no_settings(command: Command, home: Path) -> None:
         path.write_text(text)
         result = command("volatility", "install", "--yes")
         assert result.code == 1
-        assert "mend or remove it" in result.err
+        assert "repair or remove it" in result.err
         assert path.read_text() == text
 
 

@@ -34,7 +34,7 @@ def asked(capture: Capture, name: str) -> tuple[kallsift.Kernel, PointerTable]:
 
 
 def distance(capture: Capture, kernel: kallsift.Kernel) -> int:
-    """How far the image lies above its place in memory, from the guest's own lists."""
+    """How far the image lies above its physical address in memory, from the guest's own lists."""
     if kernel.architecture in WINDOWS:
         return WINDOWS[kernel.architecture]
     symbols = listed(capture)

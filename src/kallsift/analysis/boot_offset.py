@@ -70,7 +70,7 @@ def base_in_line(line: bytes, linked: int | None) -> int | None:
         return int(found[1], 16) + int(found[2], 16)
     if linked is None:
         raise UnknownBaseError(
-            "the log's kernel was not moved, and nothing tells where it was linked; give --from-base"
+            "the log's kernel was not moved by KASLR, but its link address is unknown; give its _text with --from-base"
         )
     return linked
 
@@ -91,13 +91,17 @@ def distance_from(symbols: SymbolTable, given: int, linked: int | None) -> int:
     """
     bases = [symbols.symbol(index).address for name in BASES if (index := symbols.find(name)) is not None]
     if not bases:
-        raise UnknownBaseError("this kernel's table lists neither _text nor _stext, so no other boot compares with it")
+        raise UnknownBaseError(
+            "this kernel has no symbol _text or _stext, so addresses of another boot cannot be converted; "
+            "leave out --from-base"
+        )
     half = 1 << 8 * symbols.word_size - 1
     if bases[0] >= half > given:
         # not in the kernel's half of the address space, so it is an offset
         if linked is None:
             raise UnknownBaseError(
-                f"nothing tells where this kernel was linked, so the offset {given:#x} says nothing; give its _text"
+                f"the link address of this kernel is unknown, so the offset {given:#x} cannot be used; "
+                "give the address of _text"
             )
         return bases[0] - linked - given
     return max((base - given for base in bases), key=lambda distance: distance & -distance if distance else half)

@@ -15,11 +15,11 @@ from kallsift.modules.exports.exports import KERNEL, exports
 from kallsift.modules.exports.kernel import ExportsError
 
 WAYS = {
-    "kallsyms_lookup_name": "the address of any name",
+    "kallsyms_lookup_name": "returns the address of any name",
     "kallsyms_on_each_symbol": "calls a function for each name and address",
-    "register_kprobe": "a kprobe on a function tells the function's address, kallsyms_lookup_name's too",
-    "sprint_symbol": "the name of an address, so a name is found by trying addresses",
-    "__symbol_get": "the address of a name that is exported",
+    "register_kprobe": "a kprobe on a function gives that function's address, so kallsyms_lookup_name's too",
+    "sprint_symbol": "prints the name of an address, so a name can be found by trying addresses",
+    "__symbol_get": "returns the address of an exported name",
 }
 """Functions that answer a module's question for a name, and the answer of each."""
 

@@ -50,9 +50,9 @@ Its name is that of click's documentation ("Shell Completion").
 
 EXAMPLES = {
     "kallsift symbols memory.lime > kallsyms": "the whole symbol table of the kernel in a memory dump",
-    "kallsift info memory.lime": "what was found, where, and why it can be trusted",
-    "kallsift lookup memory.lime init_task 0xffffffff81234567": "single symbols by name or address",
-    "kallsift symbolize memory.lime oops.txt": "what the addresses in an oops belong to",
+    "kallsift info memory.lime": "what was recovered, where, and the evidence for it",
+    "kallsift lookup memory.lime init_task 0xffffffff81234567": "symbols by name or address",
+    "kallsift symbolize memory.lime oops.txt": "the symbols of the addresses in an oops",
     "kallsift types memory.lime task_struct": "the kernel's own structures, with offsets and sizes",
     "kallsift elf memory.lime -o vmlinux.elf": "the kernel for gdb, objdump, IDA, Ghidra and perf",
     "kallsift isf memory.lime -o symbols": "a symbol file for Volatility 3, made from the dump itself",
@@ -136,9 +136,9 @@ def run(arguments: Sequence[str]) -> int:
 
 _ADVICE = {
     errno.ENOSPC: "free some space, or write to another disk",
-    errno.EACCES: "run it as a user who may",
+    errno.EACCES: "run kallsift as a user who may write there",
     errno.EROFS: "write to another disk",
-    errno.EBADF: "standard output is closed, and the result has to go somewhere",
+    errno.EBADF: "standard output is closed; redirect it to a file or a pipe",
 }
 """Advice for errors of the system that users meet."""
 

@@ -75,7 +75,7 @@ class OutputFile:
             click.UsageError: if there cannot be such a file.
         """
         if self.is_stream:
-            raise click.UsageError(f"--all writes a file for each kernel, and {self.name} is none; give -o FILE.")
+            raise click.UsageError(f"--all writes a file for each kernel, but {self.name} is not a file; give -o FILE.")
         return output_file(Path(f"{self.name}.{index}"), permissions=self.permissions)
 
     def write(self, chunks: Iterable[bytes | memoryview]) -> None:
@@ -101,7 +101,7 @@ class OutputFile:
             click.UsageError: if they cannot be written.
         """
         if self.is_stream and not is_ordered:
-            raise click.UsageError(f"{self.name} is no file, and this format cannot be written in one go; name a file.")
+            raise click.UsageError(f"{self.name} is not a file, but this format needs one; name a file.")
 
     def write_pieces(self, pieces: Iterable[tuple[int, bytes | memoryview]]) -> None:
         """Write pieces with their offsets, as `write` does.
@@ -141,7 +141,7 @@ class OutputFile:
             number = os.open(self.path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
         with open(number, "wb", closefd=self.descriptor is None) as stream:
             if self.descriptor is None and stat.S_ISREG(os.fstat(number).st_mode):
-                raise OSError(errno.EEXIST, "has become a regular file meanwhile; name another file")
+                raise OSError(errno.EEXIST, "has become a regular file in the meantime; name another file")
             yield stream
 
     def _replace(self, write: Callable[[BinaryIO], None]) -> None:

@@ -62,7 +62,7 @@ def listings(request: Request, *, core: bool = False, elf: bool = False) -> Iter
     found = listed(request.source, elf=elf)
     if found is not None:
         if request.number is not None or request.base is not None:
-            raise click.UsageError(f"{request.source} lists symbols; --kernel and --base say nothing of it.")
+            raise click.UsageError(f"{request.source} is a list of symbols; leave out --kernel and --base.")
         for line in (*found.notes, *found.missing):
             warn(line)
         yield (Listed(replace(found, dynamic=DynamicSymbols()) if core else found),)
@@ -70,7 +70,7 @@ def listings(request: Request, *, core: bool = False, elf: bool = False) -> Iter
     with recovered(request) as (_, kernels):
         dynamics = [DynamicSymbols() if core else dynamic_symbols(kernel) for kernel in kernels]
         for line in (line for dynamic in dynamics for line in dynamic.missing):
-            warn(f"{request.label}not all of the kernel's symbols: {line}")
+            warn(f"{request.label}the symbols are incomplete: {line}")
         yield tuple(
             Listed(Listing(kernel.symbols, dynamic), kernel) for kernel, dynamic in zip(kernels, dynamics, strict=True)
         )

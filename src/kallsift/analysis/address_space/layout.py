@@ -109,7 +109,7 @@ def layout(kernel: Kernel) -> Layout:
     memory = virtual_memory(kernel) if runs else None
     parts = sections(kernel, memory)
     if memory is None:
-        check = Check(CheckId.PAGE_TABLE, Outcome.ABSENT, "it does not run")
+        check = Check(CheckId.PAGE_TABLE, Outcome.ABSENT, "this kernel does not run")
         regions = [_region(part, _place(kernel, part.start), check, None, True) for part in parts]
         return Layout(_nested(regions), None)
     table = page_table(kernel, memory)
@@ -127,7 +127,9 @@ def layout(kernel: Kernel) -> Layout:
     if table is not None:
         regions += _outside(table, memory, regions)
     if not regions:
-        raise KallsiftError("neither symbols nor a page table tell of this kernel's layout")
+        raise KallsiftError(
+            "the layout of this kernel is unknown: neither its symbols nor a page table give it; see 'kallsift info'"
+        )
     return Layout(_nested(regions), table)
 
 
@@ -154,7 +156,7 @@ def _windows(memory: VirtualMemory) -> list[Region]:
     windows = mapping.windows if isinstance(mapping, Segmented) else mapping
     if not isinstance(windows, Windows):
         return []
-    check = Check.that(CheckId.PAGE_TABLE, True, "the processor maps it without one")
+    check = Check.that(CheckId.PAGE_TABLE, True, "the processor maps it without a page table")
     regions = [
         Region(
             windows.name,
@@ -175,7 +177,7 @@ def _mapped_segments(memory: VirtualMemory, mapping: Segmented) -> list[Region]:
     regions = []
     for stretch in mapping.tables.stretches:
         mapped = bytes_of(ranges.inside(stretch.start, stretch.stop))
-        check = Check.that(CheckId.PAGE_TABLE, True, f"the kernel's own table maps {mapped:,} bytes of it")
+        check = Check.that(CheckId.PAGE_TABLE, True, f"the kernel's own page table maps {mapped:,} bytes of it")
         name, basis = "mapped segment", mapping.architecture
         regions.append(Region(name, stretch.start, stretch.stop, basis, None, mapped, check))
     return regions
@@ -198,11 +200,11 @@ def _outside(table: PageTable, memory: VirtualMemory, regions: list[Region]) -> 
         for first, behind in zip([0, *gaps], [*gaps, len(between)], strict=True):
             last = behind - 1
             start, end = int(between.starts[first]), int(between.starts[last]) + int(between.sizes[last])
-            pages = Bounded("vmemmap", start, end, "what it holds", Rule.PAGES)
+            pages = Bounded("vmemmap", start, end, "its content", Rule.PAGES)
             if holds_pages(pages, table, memory):
                 found.append(_region(pages, None, against_page_table(pages, table), table))
             else:
-                check = Check(CheckId.PAGE_TABLE, Outcome.ABSENT, "mapped, and in no region that is known")
+                check = Check(CheckId.PAGE_TABLE, Outcome.ABSENT, "mapped, but in no known region")
                 found.append(_region(Bounded("", start, end, "page table"), None, check, table))
             if len(found) == MAX_UNKNOWN:
                 return found

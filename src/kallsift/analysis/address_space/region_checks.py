@@ -77,7 +77,7 @@ def bytes_of(ranges: MappedRanges) -> int:
 def against_page_table(area: Bounded, table: PageTable | None) -> Check:
     """Check whether a page table agrees with an area."""
     if table is None:
-        return _unseen("there is none to ask")
+        return _unseen("this kernel's page table is unknown")
     inside = table.ranges.inside(area.start, area.end)
     mapped = bytes_of(inside)
     if not mapped:
@@ -87,25 +87,27 @@ def against_page_table(area: Bounded, table: PageTable | None) -> Check:
         return _direct(area, inside, table, mapped)
     if area.rule is Rule.IMAGE:
         elsewhere = mapped - bytes_of(table.of_image(inside))
-        return _check(not elsewhere, f"{size}, all of it the image", f"{elsewhere:,} bytes in it are not the image")
+        return _check(
+            not elsewhere, f"{size}, all of them the image", f"{elsewhere:,} mapped bytes in it are not the image"
+        )
     if area.rule is Rule.PAGES:
         return _pages(area, table)
     crossing = _spans(table.ranges, area.start) or _spans(table.ranges, area.end)
-    return _check(not crossing, f"{size}, and nothing crosses its bounds", "a range that is mapped crosses its bounds")
+    return _check(not crossing, f"{size}, and no mapped range crosses its bounds", "a mapped range crosses its bounds")
 
 
 def image_against_page_table(start: int, end: int, table: PageTable | None) -> Check:
     """Check whether the mapped bytes of a part of the image lie where the image does."""
     if table is None:
-        return _unseen("there is none to ask")
+        return _unseen("this kernel's page table is unknown")
     inside = table.ranges.inside(start, end)
     mapped, agreeing = bytes_of(inside), bytes_of(table.of_image(inside))
     if not mapped:
-        return _unseen("none of it is mapped any more")
+        return _unseen("it is no longer mapped")
     return _check(
         agreeing == mapped,
-        "all that is mapped of it lies in order",
-        f"{mapped - agreeing:,} bytes of it are mapped elsewhere",
+        "all its mapped bytes are where the image has them",
+        f"{mapped - agreeing:,} mapped bytes of it are not where the image has them",
     )
 
 
@@ -131,13 +133,13 @@ def _direct(area: Bounded, inside: MappedRanges, table: PageTable, mapped: int) 
     The distance must also be the one that the kernel's own variables give, if they give one.
     """
     if table.offset is None:
-        return _unseen("most of what it maps is not in this memory")
+        return _unseen("most of the memory that it maps is not in the source")
     if area.claim is not None and area.claim != table.offset:
-        wrong = f"the kernel's own variables put it at a distance of {area.claim:#x}, not {table.offset:#x}"
+        wrong = f"the kernel's variables give the distance {area.claim:#x}, the page table {table.offset:#x}"
         return _check(False, "", wrong)
     right = bytes_of(inside.chosen(inside.offsets == np.uint64(table.offset)))
     wrong = f"{mapped - right:,} bytes in it are mapped at other distances"
-    right_text = f"maps {mapped / MIB:,.1f} MiB, each byte {table.offset:#x} above its place"
+    right_text = f"maps {mapped / MIB:,.1f} MiB, each byte {table.offset:#x} above its physical address"
     return _check(right == mapped, right_text, wrong)
 
 

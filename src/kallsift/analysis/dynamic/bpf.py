@@ -76,7 +76,7 @@ def bpf_programs(code: GeneratedCode) -> Iterator[OwnedLines | str]:
     named = {room: [node for node in nodes if _is_program(code, node, room)] for room in NAME_SIZES}
     room = max(NAME_SIZES, key=lambda room: len(named[room]))
     programs = set(named[room])
-    yield from (f"the list's member at {node:#x} is no BPF program" for node in nodes if node not in programs)
+    yield from (f"the list member at {node:#x} is not a BPF program" for node in nodes if node not in programs)
     nodes = named[room]
     if not nodes:
         return

@@ -60,7 +60,7 @@ class DynamicSymbols:
     missing: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        lacking = f", {len(self.missing)} things missing" if self.missing else ""
+        lacking = f", {len(self.missing)} incomplete" if self.missing else ""
         return f"<DynamicSymbols: {self.symbol_count:,} symbols in {len(self.groups)} groups{lacking}>"
 
     @property

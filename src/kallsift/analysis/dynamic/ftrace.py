@@ -79,7 +79,7 @@ def traced_functions(code: GeneratedCode, owners: NDArray[np.uint64]) -> Iterato
         try:
             group = _functions_of_map(memory, entry)
         except KallsiftError as error:
-            yield f"the map at {entry:#x}: {error}"
+            yield f"the ftrace map at {entry:#x}: {error}"
             continue
         if group.lines:
             yield group
@@ -108,7 +108,7 @@ def _functions_of_map(memory: VirtualMemory, entry: int) -> OwnedLines:
     size = memory.words.size
     owner = memory.value(entry + 2 * size)
     if state_of(memory, owner) not in STATES:
-        raise ListError("it is of no module")
+        raise ListError("it belongs to no module")
     functions = members(memory, entry + 5 * size, MAX_MEMBERS).tolist()
     nodes = [*functions[:1], *functions[:-1]]
     lines = [
@@ -153,7 +153,7 @@ def trampolines(code: GeneratedCode) -> Iterator[OwnedLines | str]:
     found = list_named(code.kernel, memory, "ftrace_ops_trampoline_list", ListMatcher(first, member))
     yield from found.problems
     good = first(found.nodes)
-    yield from (f"no trampoline belongs to the list's member at {node:#x}" for node in found.nodes[~good].tolist())
+    yield from (f"the list member at {node:#x} has no trampoline" for node in found.nodes[~good].tolist())
     starts, _ = memory.values(found.nodes[good] - np.uint64(2 * size))
     lines = tuple((start, "t", b"ftrace_trampoline") for start in starts.tolist())
     if lines:

@@ -104,7 +104,7 @@ def _page(code: GeneratedCode, slots: Collection[int], head: int, node: int) -> 
     start = np.array([instructions], np.uint64)
     is_page = instructions in slots or (instructions % PAGE == 0 and bool(code.is_executable(start)[0]))
     if not is_page or not 4 * size <= head - cache <= MAX_CACHE or memory.value(node + 4 * size, 4) > PAGE:
-        raise ListError(f"the list's member at {node:#x} is no page of instructions")
+        raise ListError(f"the list member at {node:#x} is not a page of instructions")
     return instructions, cache
 
 

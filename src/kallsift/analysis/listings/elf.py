@@ -61,7 +61,10 @@ def read(name: str, data: NDArray[np.uint8]) -> Listing:
     """
     found = _tables(data)
     if found is None:
-        raise SourceError(f"{name}: has no symbol table; it is stripped")
+        raise SourceError(
+            f"{name}: has no symbol table (it is stripped); name a file with symbols, or recover them with "
+            "'kallsift symbols'"
+        )
     sections, table, bits, byte_order = found
     layout = SYMBOLS[bits].newbyteorder(byte_order)
     offset, size, link = (int(table[field]) for field in ("offset", "size", "link"))
@@ -70,7 +73,7 @@ def read(name: str, data: NDArray[np.uint8]) -> Listing:
     symbols = data[offset : offset + size // layout.itemsize * layout.itemsize].view(layout)
     strings = data[int(sections["offset"][link]) :][: int(sections["size"][link])]
     if not len(strings) or int(strings[-1]) != 0 or (len(symbols) and int(symbols["name"].max()) >= len(strings)):
-        raise SourceError(f"{name}: its symbols' names are broken or cut short; copy the file again")
+        raise SourceError(f"{name}: its string table is broken or cut short; copy the file again")
     starts = symbols["name"].astype(np.int64)
     nuls = np.flatnonzero(strings == 0)
     ends = nuls[np.searchsorted(nuls, starts)]

@@ -57,7 +57,9 @@ def read(name: str, data: NDArray[np.uint8]) -> Listing:
         SourceError: if too many lines are no symbols, all addresses are hidden, or the text is too large.
     """
     if len(data) > MAX_SIZE:
-        raise SourceError(f"{name}: over {MAX_SIZE >> 20} MiB of text, which is no kernel's; check what it is")
+        raise SourceError(
+            f"{name}: is over {MAX_SIZE >> 20} MiB of text, too much for a list of symbols; check what it is"
+        )
     text = plain(data.tobytes())
     width = address_width(text)
     lines = None if width is None else _Lines(name, text, width)
@@ -65,7 +67,7 @@ def read(name: str, data: NDArray[np.uint8]) -> Listing:
         text = tidy(text)
         width = address_width(text)
         if width is None:
-            raise SourceError(f"{name}: no line of it is a symbol's; name a saved /proc/kallsyms or a System.map")
+            raise SourceError(f"{name}: no line of it is a symbol; name a saved /proc/kallsyms or a System.map")
         lines = _Lines(name, text, width)
     return lines.listing()
 
@@ -138,7 +140,9 @@ class _Lines:
             zip(rows.tolist(), starts, ends, strict=True), lambda row: self._text[row[1] : row[2]]
         ):
             if len(groups) == MAX_GROUPS:
-                raise SourceError(f"{self._name}: over {MAX_GROUPS:,} modules: a contrived text")
+                raise SourceError(
+                    f"{self._name}: lists over {MAX_GROUPS:,} modules, more than any kernel loads; check what it is"
+                )
             table = columns.chosen(np.array([row[0] for row in run], np.int64)).table(self._width // 2)
             groups.append(SymbolGroup(unescaped(owner).decode("latin-1"), table))
         return tuple(groups)
@@ -192,7 +196,7 @@ class _Lines:
             raise SourceError(f"{self._name}: has {self._described(rows)}; name a saved /proc/kallsyms or a System.map")
         begun = np.array([self._begins_symbol(row) for row in rows.tolist()], np.bool_)
         around = ((rows < kept[0]) | (rows > kept[-1])) & ~begun
-        notes: tuple[str, ...] = (f"{self._name}: passed over {self._described(rows[around])}",) if around.any() else ()
+        notes: tuple[str, ...] = (f"{self._name}: skipped {self._described(rows[around])}",) if around.any() else ()
         inside = rows[~around]
         missing = (
             (f"{self._name}: has {self._described(inside)} among its symbols; save the text again",)
@@ -200,7 +204,7 @@ class _Lines:
             else ()
         )
         if not self._text.endswith(b"\n"):
-            notes += (f"{self._name}: its last line has no end, so that its name may be cut off",)
+            notes += (f"{self._name}: its last line has no line end, so its name may be cut off",)
         return notes, missing
 
     def _begins_symbol(self, row: int) -> bool:
@@ -215,5 +219,5 @@ class _Lines:
         shown = self._text[self._starts[first] : min(self._ends[first], self._starts[first] + SHOWN)].decode("latin-1")
         which = f"line {first + 1}: {printable(shown)}"
         if len(rows) > 1:
-            return f"{len(rows):,} lines that are no symbols (the first is {which})"
-        return f"a line that is no symbol ({which})"
+            return f"{len(rows):,} lines that are not symbols (the first is {which})"
+        return f"a line that is not a symbol ({which})"

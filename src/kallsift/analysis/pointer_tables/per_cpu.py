@@ -53,5 +53,5 @@ def per_cpu_areas(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[Secti
     offsets, held = memory.values(np.uint64(offsets_place) + steps)
     own = words.wrap(offsets[held] + np.uint64(template))
     inside = int(np.count_nonzero(own - np.uint64(base) < np.uint64(end - base)))
-    detail = f"{inside} processors have their data in it"
+    detail = f"{inside} processors have their per-CPU data in it"
     yield Section("per-CPU areas", base, end, BASE), Check.that(CheckId.PER_CPU_OFFSET, inside > 0, detail)

@@ -139,19 +139,19 @@ def _found(kernel: Kernel, memory: VirtualMemory, name: str) -> _Found:
         return _gates(kernel, memory, bounds)
     if bounds is None:
         if name != SYSTEM_CALLS:
-            raise KallsiftError(f"there is no symbol called {name} that a table could begin at")
+            raise KallsiftError(f"there is no symbol called {name}; name the symbol that the table begins at")
         start, end, evidence = find_system_calls(kernel, memory)
     else:
         start, end = bounds
-        evidence = f"from the symbol {name} as far as the next one"
+        evidence = f"from the symbol {name} to the next symbol"
     if name == VECTORS and kernel.architecture == "arm64":
         places, targets = arm64.vector_branches(memory.read(start, min(end - start, arm64.VECTORS_SIZE)), start)
-        return _Found(places, targets, f"{evidence}: where the code of each vector branches to", beginnings=False)
+        return _Found(places, targets, f"{evidence}: the branch targets of each vector's code", beginnings=False)
     found = _pointers(kernel, memory, start, end, evidence)
     text = _between(kernel, TEXT)
     # some kernels have tables in their text, so a symbol there can be a table or code
     if text and text[0] <= start < text[1] and not np.isin(_addresses(kernel, found), _functions(kernel)).any():
-        raise KallsiftError(f"{name} is code, no table: none of its words leads to a function")
+        raise KallsiftError(f"{name} is code, not a table: none of its words points to a function")
     return found
 
 
@@ -168,7 +168,7 @@ def _bounds(kernel: Kernel, name: str) -> tuple[int, int] | None:
         return None
     location = kernel.symbols.at(kernel.symbols.symbol(index).address)
     if location is None or not location.size:
-        raise KallsiftError(f"nothing tells where {name} ends: no symbol is behind it")
+        raise KallsiftError(f"the end of {name} is unknown: no symbol follows it")
     return int(location.symbol.address), int(location.symbol.address) + location.size
 
 
@@ -202,12 +202,14 @@ def _gates(kernel: Kernel, memory: VirtualMemory, bounds: tuple[int, int] | None
     if bounds is None:
         bases = {cpu.registers.get("idt_base", 0) for cpu in kernel.memory.hints.cpus} - {0}
         if not bases:
-            raise KallsiftError("no symbol names the interrupt table, and no register does; give one with --idt")
+            raise KallsiftError(
+                "neither a symbol nor a register gives the address of the interrupt table; give it with --idt"
+            )
         start, end = min(bases), min(bases) + size * x86.MAX_GATES
-        evidence = f"no symbol names it; a processor's register has it at {start:#x}"
+        evidence = f"no symbol names it; a processor's IDT register points to {start:#x}"
     else:
         start, end = bounds
-        evidence = f"from the symbol {GATES} on"
+        evidence = f"from the symbol {GATES}"
     count = min((end - start) // size, x86.MAX_GATES)
     present, handlers = x86.gates(memory.read(start, count * size), memory.words.size)
     places = np.uint64(start) + np.arange(count, dtype=np.uint64) * np.uint64(size)
@@ -228,7 +230,9 @@ def _functions(kernel: Kernel, names: tuple[str, str] = TEXT) -> NDArray[np.uint
     """
     bounds = _between(kernel, names)
     if bounds is None or bounds[0] >= bounds[1]:
-        raise KallsiftError(f"the table has no {names[0]} and {names[1]}, between which the kernel's functions are")
+        raise KallsiftError(
+            f"the symbols {names[0]} and {names[1]}, which enclose the kernel's functions, are not both known"
+        )
     addresses = kernel.symbols.addresses
     found: NDArray[np.uint64] = addresses[(addresses >= np.uint64(bounds[0])) & (addresses < np.uint64(bounds[1]))]
     return np.append(found, np.uint64(bounds[1]))
@@ -280,4 +284,4 @@ def _elsewhere(memory: VirtualMemory, target: int, answer: Answer | None) -> str
     if answer is not None:
         return "in a module" if answer.owner else "outside of the kernel's text"
     mapped = bool(memory.physical(np.array([target], np.uint64))[1][0])
-    return "in memory of no listed module" if mapped else "not mapped"
+    return "in memory that belongs to no listed module" if mapped else "not mapped"

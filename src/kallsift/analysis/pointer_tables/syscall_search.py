@@ -109,13 +109,16 @@ def find_system_calls(kernel: Kernel, memory: VirtualMemory) -> tuple[int, int, 
     starts, counts = search.starts(numbers)
     best = np.flatnonzero(counts == counts.max(initial=0))
     if len(best) != 1:
-        found = f"{len(best)} tables look like it" if len(best) else "nothing looks like it"
+        found = f"{len(best)} tables look like it" if len(best) else "no pointers look like it"
         raise KallsiftError(f"no symbol names the table of system calls, and {found}")
     start, votes = int(starts[best[0]]), int(counts[best[0]])
     every = np.concatenate([search.starts(one)[0] for one in (GENERIC, X86_64, FIRST)])
     others = every[every > np.uint64(start)]
     end = _end(search, start, int(others.min()) if len(others) else None)
-    evidence = f"no symbol names it; at {start:#x} {votes} of {len(numbers)} known numbers lead to their system calls"
+    evidence = (
+        f"no symbol names it; in the table at {start:#x}, {votes} of {len(numbers)} known numbers lead to "
+        "their system calls"
+    )
     return start, end, evidence
 
 
@@ -129,7 +132,7 @@ def _search(kernel: Kernel, memory: VirtualMemory) -> _Search:
     functions = {name: np.array(addresses, np.uint64) for name, addresses in found.items()}
     every = np.concatenate([np.empty(0, np.uint64), *functions.values()])
     if not len(every):
-        raise KallsiftError("no symbol names the table of system calls, and none the system calls themselves")
+        raise KallsiftError("neither the table of system calls nor any system call has a symbol")
     window = kernel.memory.around(kernel.tables[0].physical, BEFORE, AFTER)
     pointers = pointers_between(window, memory.words, int(every.min()), int(every.max()))
     kept = np.isin(pointers.values, every)

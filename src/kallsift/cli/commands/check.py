@@ -18,9 +18,9 @@ from kallsift.modules.insmod.kernel_config import loader
 from kallsift.output.text.insmod_check import check_document, symbol_lines, use_lines, verdict_line
 
 EXAMPLES = {
-    "kallsift check memory.lime driver.ko": "whether that kernel would take the module, and why not",
-    "kallsift check memory.lime --uses driver.ko.xz": "where each symbol would come from that the module needs",
-    "kallsift check vmlinuz --symbols driver.ko": "its own symbols as well, as readelf -sW lists them",
+    "kallsift check memory.lime driver.ko": "whether that kernel would load the module, and why not",
+    "kallsift check memory.lime --uses driver.ko.xz": "where each symbol that the module needs would come from",
+    "kallsift check vmlinuz --symbols driver.ko": "also its own symbols, as readelf -sW lists them",
 }
 
 
@@ -35,17 +35,17 @@ EXAMPLES = {
 @click.option(
     "--symbols", is_flag=True, help="Print each module's own symbols, as readelf -sW does, with section names."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document with all of that.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document with all of this.")
 def check(request: Request, files: tuple[Path, ...], uses: bool, symbols: bool, as_json: bool) -> int:
     """Check whether modules would load into the kernel.
 
-    Tells for each module by itself what insmod would do if that kernel went on running. A line for each has the file,
-    "loads" or "refused", the error that insmod would get, and the reason, with tabs between. The tests are those of the
+    Checks each module on its own, as if that kernel went on running. Prints a line for each: the file, "loads" or
+    "refused", the error that insmod would get, and the reason, with tabs between them. The tests are those of the
     kernel's module loader: ELF, licence, vermagic, checksums, namespaces, symbols. They do not predict what the
     module's own code does. FILE may be compressed: .ko.xz, .ko.zst, .ko.gz.
 
-    The exit code is 0 if all would load, 1 if one would be refused, 3 if the kernel is not proven or not all of its
-    exports are known.
+    The exit code is 0 if all would load, 1 if one would be refused, 3 if the kernel is not proven or its exports are
+    incomplete.
     """
     with recovered(request) as (memory, kernels):
         refused, whole = False, True

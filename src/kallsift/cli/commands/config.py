@@ -13,7 +13,7 @@ from kallsift.cli.rich_help import HelpedCommand
 from kallsift.modules.ikconfig import kernel_config
 
 EXAMPLES = {
-    "kallsift config vmlinuz -o .config": "what make olddefconfig of the kernel's source takes",
+    "kallsift config vmlinuz -o .config": "as input for make olddefconfig in the kernel's source",
     "kallsift config memory.lime | grep RANDSTRUCT": "a single setting of the kernel in a dump",
 }
 
@@ -21,17 +21,22 @@ EXAMPLES = {
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, whole or not at all."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write to FILE; no partial file is left after an error.",
 )
 def config(request: Request, output: Path | None) -> int:
     """Print the configuration that the kernel was built with (.config).
 
-    Kernels have it in their image with CONFIG_IKCONFIG=y, as those of Android, or in the module configs with
-    CONFIG_IKCONFIG=m, if that is loaded. Debian's have none: their packages have it as a file in /boot. The exit code
-    is 1 if there is none.
+    The image has it if the kernel was built with CONFIG_IKCONFIG=y, as those of Android are. With CONFIG_IKCONFIG=m
+    the module configs has it, if it is loaded. Debian's kernels do not carry it; their packages install it in /boot.
+
+    The exit code is 1 if the kernel does not carry it.
     """
     if request.every:
-        raise click.UsageError("--all makes no sense here; choose one kernel with --kernel.")
+        raise click.UsageError("This command handles one kernel: give --kernel N instead of --all.")
     destination = output_file(output, permissions=BY_UMASK)
     with recovered(request) as (memory, kernels):
         destination.write(checked(memory, [kernel_config(kernels[0])]))

@@ -23,7 +23,7 @@ from kallsift.output.dumps.notes import left_out, registers_of
 
 EXAMPLES = {
     "kallsift convert memory.lime memory.elf": "an ELF core with VMCOREINFO, for crash, drgn and makedumpfile",
-    "kallsift convert memory.vmem memory.kdump --packing zstd": "the same with each page packed",
+    "kallsift convert memory.vmem memory.kdump --packing zstd": "the same, with each page compressed",
     "kallsift convert memory.kdump memory.lime": "what Volatility opens",
 }
 
@@ -35,32 +35,34 @@ EXAMPLES = {
     "--format",
     "form",
     type=click.Choice(tuple(DUMPS)),
-    help="; ".join(f"{name}: {each.summary}" for name, each in DUMPS.items()) + ". By OUT's suffix if not given.",
+    help="; ".join(f"{name}: {each.summary}" for name, each in DUMPS.items()) + ". Default: by the suffix of OUT.",
 )
 @click.option(
-    "--packing", type=click.Choice(tuple(PACKINGS)), default="zlib", help="How the pages of a kdump are packed."
+    "--packing", type=click.Choice(tuple(PACKINGS)), default="zlib", help="Compression of the pages of a kdump."
 )
-@click.option("--as-is", is_flag=True, help="Look for no kernel: addresses and notes as the source has them.")
+@click.option("--as-is", is_flag=True, help="Do not look for a kernel: keep the addresses and notes of the source.")
 def convert(request: Request, output: Path, form: str | None, packing: str, as_is: bool) -> int:
     """Write the memory of a source as raw, LiME, ELF core or kdump.
 
-    ELF cores and kdumps get the registers that the source records (those that notes have no place for are named) and
-    VMCOREINFO: the source's own, else the text that the kernel keeps in memory, else one rebuilt from what was
-    recovered. Memory that the source does not have is not in the file either.
+    ELF cores and kdumps get the registers that the source records, and VMCOREINFO: the source's own, else the text that
+    the kernel keeps in memory, else one rebuilt from the recovered kernel. Registers that do not fit into the format
+    are named on standard error. Memory that is missing in the source is missing in the file too.
 
-    The exit code is 3 if no kernel was recovered, for raw and LiME too (with --as-is none is looked for), or if pages
-    of the source could not be read: they are written as zeros.
+    The exit code is 3 if no kernel was recovered (also for raw and LiME; with --as-is no kernel is looked for), or if
+    pages of the source could not be read: they are written as zeros.
     """
     form = form or format_of(output.name)
     if form is None:
-        raise click.UsageError(f"The name {output.name} stands for no format; give --format.")
+        raise click.UsageError(f"No format belongs to the suffix of {output.name}; give --format.")
     if request.every:
-        raise click.UsageError("--all makes no sense here: a dump has one memory, whatever kernels it holds.")
+        raise click.UsageError("The result is one dump, whatever kernels it holds; leave out --all.")
     destination = output_file(output, permissions=PRIVATE)
     destination.check_order(is_ordered=DUMPS[form].ordered)
     with opened(request) as memory, progress_on_terminal() as progress:
         if memory.image is not None or memory.space is not AddressSpace.PHYSICAL or not memory.segments:
-            raise KallsiftError(f"{request.source}: holds no physical memory, so there is nothing to convert")
+            raise KallsiftError(
+                f"{request.source}: holds no physical memory, so it cannot be converted; name a memory dump"
+            )
         memory = memory.with_hints(request.hints)
         kernel = None
         if not as_is:
@@ -72,12 +74,14 @@ def convert(request: Request, output: Path, form: str | None, packing: str, as_i
         facts = memory_facts(memory, kernel if DUMPS[form].described else None)
         if DUMPS[form].described and facts.origin in (None, "rebuilt"):
             found = (
-                "no VMCOREINFO was found" if facts.origin is None else "VMCOREINFO is rebuilt from what was recovered"
+                "no VMCOREINFO was found"
+                if facts.origin is None
+                else "VMCOREINFO was rebuilt from the recovered kernel"
             )
-            warn(f"{found}: tools that need the sizes of structures want a vmlinux with debug information")
+            warn(f"{found}; give tools that need the sizes of structures a vmlinux with debug information")
         lacking = left_out(facts) if DUMPS[form].described else registers_of(facts)
         if lacking is not None:
-            note(f"kallsift: left out of {destination.name}: {lacking}")
+            note(f"kallsift: {destination.name} leaves out {lacking}")
         write = partial(kdump_dump, packing=packing) if form == "kdump" else DUMPS[form].write
         destination.write_pieces(checked(memory, write(memory, facts, progress)))
     return ExitCode.PROVEN if (as_is or kernel) and not memory.has_unreadable else ExitCode.PARTIAL

@@ -24,8 +24,8 @@ EXAMPLES = {
     "kallsift elf memory.lime -o vmlinux.elf": "the kernel as it ran, for gdb, objdump, IDA, Ghidra, perf",
     "kallsift elf memory.lime --types -o vmlinux.elf": "with DWARF, so that gdb knows structures and prototypes",
     "kallsift elf memory.lime --types --modules --unslid -o vmlinux": "for drgn and crash, with the types of modules",
-    "kallsift elf memory.lime --types --btf vmlinux.btf -o vmlinux.elf": "of a kernel without types, by a file's",
-    "kallsift elf memory.lime --unslid -o vmlinux.elf": "the same at the addresses it was linked at",
+    "kallsift elf memory.lime --types --btf vmlinux.btf -o vmlinux.elf": "the same with the types of a file",
+    "kallsift elf memory.lime --unslid -o vmlinux.elf": "the same, at link addresses",
 }
 
 
@@ -37,18 +37,18 @@ EXAMPLES = {
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="Write to FILE, whole or not at all; with --all to FILE.0, FILE.1, ...",
+    help="Write to FILE, with --all to FILE.0, FILE.1, ...; no partial file is left after an error.",
 )
 @click.option(
     "--unslid",
     is_flag=True,
-    help="Link addresses, without the KASLR slide; pointers in the content stay as they ran.",
+    help="Use link addresses, without the KASLR slide; pointers in the content are not changed.",
 )
 @click.option(
     "--machine",
     type=click.Choice(tuple(MACHINES)),
     metavar="NAME",
-    help=f"Instead of the architecture that was found: {', '.join(MACHINES)}.",
+    help=f"Architecture in the ELF header, instead of the recovered one: {', '.join(MACHINES)}.",
 )
 @debug_options
 def elf(request: Request, output: Path, unslid: bool, machine: str | None, debug: DebugRequest) -> int:
@@ -56,10 +56,10 @@ def elf(request: Request, output: Path, unslid: bool, machine: str | None, debug
 
     It has the image, sections, symbols with types and sizes, and the build ID.
 
-    With --types, it also has DWARF: gdb, pahole, drgn and crash know its structures then, and disassemblers its
+    With --types it also has DWARF, which gives gdb, pahole, drgn and crash the structures, and disassemblers the
     prototypes. drgn and crash add the slide themselves, so write the file with --unslid for them.
 
-    The image of a dump has the contents of memory: patched code, current data, and in the pages of init sections
+    From a dump, the image has the contents of memory: patched code, current data, and in the pages of init sections
     whatever was written there later. Pages that the source lacks are left out, never made up.
 
     The exit code is 3 if any of these pages or any symbol's name is missing, if any page of the source could not be

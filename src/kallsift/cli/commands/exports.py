@@ -16,24 +16,25 @@ from kallsift.modules.exports.exports import exports as exports_of
 from kallsift.output.text.exports import exports_document, symvers_lines
 
 EXAMPLES = {
-    "kallsift exports memory.lime > Module.symvers": "what modules for that kernel can be built and checked against",
-    "kallsift exports memory.lime --owner vmlinux | sort -k2 | diff - wanted": "the kernel's own, beside another list",
-    "kallsift exports vmlinuz --json | jq -r '.kernels[0].exports[] | select(.gpl_only) | .name'": "names of one kind",
+    "kallsift exports memory.lime > Module.symvers": "to build modules for that kernel, and to check them",
+    "kallsift exports memory.lime --owner vmlinux | sort -k2 | diff - wanted": "the kernel's own, compared with a list",
+    "kallsift exports vmlinuz --json | jq -r '.kernels[0].exports[] | select(.gpl_only) | .name'": "all GPL-only names",
 }
 
 
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
-@click.option("--owner", metavar="NAME", help="Only what NAME exports: vmlinux or a module.")
+@click.option("--owner", metavar="NAME", help="Print only the exports of NAME: vmlinux or a module.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with addresses.")
 def exports(request: Request, owner: str | None, as_json: bool) -> int:
-    """Print what the kernel and its modules export, as Module.symvers has it.
+    """Print the exports of the kernel and its modules, as Module.symvers.
 
     A line has checksum, name, owner (vmlinux or a module), EXPORT_SYMBOL or EXPORT_SYMBOL_GPL, and namespace, with tabs
     between them. If the kernel keeps no checksums, they are 0x00000000. For a kernel image, the kernel's own exports
     are printed.
 
-    The exit code is 1 if there is no module called NAME, 3 if the kernel is not proven or not all exports are known.
+    The exit code is 1 if there is no module called NAME, 3 if the kernel is not proven or its exports
+    are incomplete.
     """
     with recovered(request) as (memory, kernels):
         listings = [(kernel, exports_of(kernel)) for kernel in kernels]
@@ -59,5 +60,5 @@ def exports(request: Request, owner: str | None, as_json: bool) -> int:
                 sys.stdout.writelines(symvers_lines(found))
         missing = [line for _, found in listings for line in found.missing]
         for line in missing:
-            warn(f"not all exports: {line}")
+            warn(f"the exports are incomplete: {line}")
         return verdict(kernels, whole=not missing)

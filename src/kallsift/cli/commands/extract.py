@@ -35,21 +35,25 @@ EXAMPLES = {
 @click.argument("start", type=Address(), metavar="START")
 @click.argument("size", type=Address(), metavar="SIZE")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, whole or not at all."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write to FILE; no partial file is left after an error.",
 )
 @click.option(
     "--virtual",
     is_flag=True,
-    help="START is an address of the kernel's, translated by its page table. Of an image it always is: leave it out.",
+    help="START is a virtual address, translated by the kernel's page table. For an image, START always is one.",
 )
 def extract(request: Request, start: int, size: int, output: Path | None, virtual: bool) -> int:
-    """Print SIZE bytes of a memory from START on, without changing any.
+    """Print SIZE bytes of memory from START, unchanged.
 
-    Bytes that the source does not hold are never made up: if one is missing, that is an error. In a raw dump the
-    physical addresses are those that the kernel in it shows.
+    Missing bytes are never made up: if the source lacks one, that is an error. For a raw dump, the physical addresses
+    are those that the kernel in the dump gives.
     """
     if request.every:
-        raise click.UsageError("--all makes no sense here; choose one kernel with --kernel.")
+        raise click.UsageError("This command handles one kernel: give --kernel N instead of --all.")
     destination = output_file(output, permissions=PRIVATE)
     if virtual:
         with recovered(request) as (_, kernels):
@@ -62,7 +66,7 @@ def extract(request: Request, start: int, size: int, output: Path | None, virtua
                 with progress_on_terminal() as progress:
                     memory = placed(memory, chosen(request, memory.with_hints(request.hints), progress)[0])
             except RecoveryError as error:
-                warn(f"no kernel tells what lies where ({error}); START is taken for an offset in the file")
+                warn(f"no kernel gives the addresses of this source ({error}); START is used as an offset in the file")
                 code = ExitCode.PARTIAL
         _give(destination, memory, start, size)
         return code
@@ -74,9 +78,7 @@ def _give(destination: OutputFile, memory: Memory | VirtualMemory, start: int, s
     Nothing is written if a byte is missing.
     """
     if start + size > 1 << 64:
-        raise KallsiftError(
-            f"{size:#x} bytes from {start:#x} on run past the end of all addresses; give a smaller SIZE"
-        )
+        raise KallsiftError(f"{size:#x} bytes from {start:#x} end beyond the address space; give a smaller SIZE")
     if (missing := memory.first_missing(start, size)) is not None:
         raise UnmappedError(missing, start + size - missing)
     if destination.is_stream:

@@ -12,7 +12,7 @@ from kallsift.cli.rich_help import HelpedCommand
 
 EXAMPLES = {
     "kallsift guests memory.lime": "one line for each virtual processor: its VMCS, EPT pointer, CR3, LSTAR, IDT",
-    "kallsift guests memory.lime -v": "what of each VMCS agrees with the host's kernel, too",
+    "kallsift guests memory.lime -v": "also the evidence: what in each VMCS agrees with the host's kernel",
 }
 
 COLUMNS = ("vmcs", "revision", "ept_pointer", "cr3", "lstar", "idt_base", "rip")
@@ -21,20 +21,18 @@ COLUMNS = ("vmcs", "revision", "ept_pointer", "cr3", "lstar", "idt_base", "rip")
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
 def guests(request: Request) -> int:
-    """Find virtual machines that run by Intel VT-x, by the VMCS pages in memory.
+    """Find Intel VT-x virtual machines by the VMCS pages in memory.
 
-    Prints a line for each virtual processor, with tabs between the columns; unknown values are "-". The position of the
-    fields in a VMCS is not published. So it is learnt from values that must agree with the host's kernel and with each
-    other.
+    Prints a line for each virtual processor, with tabs between the columns; unknown values are "-". Intel does not
+    publish the position of the fields in a VMCS. It is inferred from values that must agree with the host's kernel and
+    with each other.
 
     The exit code is 1 if no virtual machine was found.
     """
     with recovered(request) as (_, kernels):
         found = [each for kernel in kernels for each in virtual_processors(kernel)]
         if not found:
-            complain(
-                f"{request.source}: holds no VMCS that agrees with the kernel; no guests run there, or not by VT-x"
-            )
+            complain(f"{request.source}: no VMCS agrees with the kernel: no guests run there, or they do not use VT-x")
             return ExitCode.NOTHING
         print(*COLUMNS, sep="\t")
         for processor in found:

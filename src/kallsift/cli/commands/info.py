@@ -12,9 +12,9 @@ from kallsift.cli.rich_help import HelpedCommand
 
 EXAMPLES = {
     "kallsift info memory.lime": "the running kernel, its tables and the evidence",
-    "kallsift info memory.lime --all": "stale copies and other kernels in the dump too",
+    "kallsift info memory.lime --all": "also stale copies and other kernels in the dump",
     "kallsift info DDRCS0.BIN@0x80000000,DDRCS1.BIN@0x100000000": "files without a header, at their addresses",
-    "kallsift info memory.lime --json | jq .kernels[0].kaslr_slide": "the same for a program",
+    "kallsift info memory.lime --json | jq .kernels[0].kaslr_slide": "for use in scripts",
 }
 
 PIPE_WIDTH = 120
@@ -26,11 +26,11 @@ A terminal has a width of its own.
 
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
-@click.option("--json", "as_json", is_flag=True, help="Print one complete JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def info(request: Request, as_json: bool) -> int:
-    """Show what was found, where, and why it can be trusted.
+    """Show what was recovered, where, and the evidence for it.
 
-    SOURCE is a memory dump, recognised by its content, or files at addresses: FILE@ADDRESS with commas between.
+    SOURCE is a memory dump, recognised by its content, or several files with addresses: FILE@ADDRESS,FILE@ADDRESS.
     """
     with recovered(request) as (memory, kernels):
         if as_json:

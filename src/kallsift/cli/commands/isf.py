@@ -26,7 +26,7 @@ EXAMPLES = {
     "kallsift isf memory.lime -o symbols": "into a folder, for vol -s symbols -f memory.lime linux.pslist",
     "kallsift isf memory.lime -o kernel.json.xz --config vol.json": "and a configuration: vol -c vol.json linux.pslist",
     "kallsift isf memory.lime -o - | jq .user_types.list_head": "as plain JSON",
-    "kallsift isf vmlinuz -o symbols": "of a kernel image, for dumps of machines that run it",
+    "kallsift isf vmlinuz -o symbols": "from a kernel image, for dumps of machines that run it",
 }
 
 DWARF2JSON = Producer("dwarf2json", "0.9.0")
@@ -41,32 +41,34 @@ DWARF2JSON = Producer("dwarf2json", "0.9.0")
     type=click.Path(path_type=Path),
     required=True,
     metavar="PATH",
-    help="A folder, in which the file gets the kernel's name; a file .json.xz or .json; or - for plain JSON.",
+    help=(
+        "Write to a folder (the file is named after the kernel), to a file .json.xz or .json, or to - as plain JSON."
+    ),
 )
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Also write what Volatility would search in the dump, for vol -c FILE.",
+    help="Also write a configuration for vol -c FILE, so that Volatility need not search the dump.",
 )
 @types_option
 @click.option("--core", is_flag=True, help="Leave out the types of loaded modules.")
 @click.option(
     "--as-dwarf2json",
     is_flag=True,
-    help="Name dwarf2json as the producer: linux.malware.hidden_modules refuses files of all others.",
+    help="Name dwarf2json as the producer: linux.malware.hidden_modules accepts no other.",
 )
 def isf(request: Request, output: Path, config: Path | None, file: Path | None, core: bool, as_dwarf2json: bool) -> int:
     """Write a symbol file (ISF) for Volatility 3.
 
-    It has the kernel's symbols, and the types that it and its loaded modules carry (BTF). So no debug package is
-    needed. Volatility finds the file by the banner in the dump, if it is in one of its folders for symbols.
+    It has the kernel's symbols, and the types that the kernel and its loaded modules carry (BTF), so no debug package
+    is needed. Volatility finds the file by the banner in the dump, if it is in one of its folders for symbols.
 
-    The exit code is 1 if the kernel has no types; it is 3 if those of a module cannot be read, names of types
-    are lost, or the table lacks a symbol that Volatility needs.
+    The exit code is 1 if the kernel has no types, 3 if those of a module cannot be read, names of types are lost, or
+    the table lacks a symbol that Volatility needs.
     """
     if config is not None and (request.every or str(output) == "-"):
-        raise click.UsageError("--config names one file of symbols; leave out --all, and give -o a folder or a file.")
+        raise click.UsageError("--config needs one symbol file: leave out --all, and give a folder or a file with -o.")
     into_folder = output.is_dir()
     if not into_folder:
         _check_name(output)
@@ -105,11 +107,11 @@ def _write(
     """
     types = types_of(kernel, given)
     loaded, errors = ([], []) if core else loaded_types(types)
-    missing = [f"the types of a module are left out: {error}" for error in errors]
+    missing = [f"the types of a module were left out: {error}" for error in errors]
     missing += filter(None, dict.fromkeys((types.remark, *(own.remark for _, own in loaded))))
     lacking = [name for name in REQUIRED if name not in kernel.symbols]
     if lacking:
-        missing.append(f"the table does not list {', '.join(lacking)}, without which Volatility recognises no kernel")
+        missing.append(f"the symbol table lacks {', '.join(lacking)}, so Volatility will not recognise the kernel")
     for line in missing:
         warn(line)
     pieces = checked(memory, symbol_file(types, loaded, producer))
@@ -126,7 +128,7 @@ def _check_name(output: Path) -> None:
     is_stream = str(output) == "-" or (output.exists() and not output.is_file())
     if not is_stream and not output.name.endswith(SUFFIXES):
         raise click.UsageError(
-            f"{output} is no folder; create it, or name a file that ends in {' or '.join(reversed(SUFFIXES))}."
+            f"{output} is not a folder; create it, or name a file that ends in {' or '.join(reversed(SUFFIXES))}."
         )
 
 

@@ -21,27 +21,28 @@ from kallsift.kernel.kernel import Kernel
 from kallsift.output.text.layout import UNKNOWN, layout_document, layout_lines, page_table_lines
 
 EXAMPLES = {
-    "kallsift layout memory.lime": "the regions of the kernel's address space, and of its image",
-    "kallsift layout memory.lime 0xffff888003a01000": "the region that an address lies in, its place and symbol",
-    "kallsift layout memory.lime --page-table | grep ' r-x- '": "all that the kernel may execute and not write",
+    "kallsift layout memory.lime": "the regions of the kernel's address space and of its image",
+    "kallsift layout memory.lime 0xffff888003a01000": "the region, physical address and symbol of an address",
+    "kallsift layout memory.lime --page-table | grep ' r-x- '": "all memory that the kernel may execute but not write",
 }
 
 
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
-@click.option("--page-table", is_flag=True, help="Print what the kernel's own page table maps, and what it grants.")
+@click.option(
+    "--page-table", is_flag=True, help="Print the mappings of the kernel's own page table, with their permissions."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the regions as one JSON document.")
 @click.argument("addresses", nargs=-1, type=Address(), metavar="[ADDRESS...]")
 def layout(request: Request, addresses: tuple[int, ...], page_table: bool, as_json: bool) -> int:
-    """Show the layout of the kernel's virtual memory, or where in it addresses lie.
+    """Show the regions of the kernel's address space, or those of addresses.
 
     Prints a line for each region, with its first and last address, its size, the physical address of its beginning if
-    the region is contiguous there, whether the page table proves it, its name, and the source of its bounds. Regions
-    that are part of another are indented. A kernel image does not run; for it, only the image is shown, as it was
-    linked.
+    it is physically contiguous, whether the page table proves it, its name, and the source of its bounds. Regions that
+    are part of another are indented. A kernel image does not run; only its own sections are shown, as it was linked.
 
-    For each ADDRESS, 0x... or decimal, a line has the regions that it lies in, its physical address, and the symbol
-    that it belongs to.
+    For each ADDRESS, 0x... or decimal, prints a line with the regions that it lies in, its physical address, and the
+    symbol that it belongs to.
 
     The exit code is 3 if the page table contradicts a region, or an ADDRESS lies in none.
     """
@@ -75,12 +76,12 @@ def layout(request: Request, addresses: tuple[int, ...], page_table: bool, as_js
 def _listed(kernel: Kernel, found: Layout) -> bool:
     """Print all that the page table maps, and tell whether that is complete."""
     if found.page_table is None:
-        complain("this kernel has no page table that could be listed: see 'kallsift info'")
+        complain("the page table of this kernel is unknown; see 'kallsift info'")
         return False
     for line in page_table_lines(found.page_table.ranges, found, kernel.symbols.word_size):
         print(line)
     if not found.page_table.ranges.whole:
-        warn("the page table leads to more tables than any machine has: not all of it is listed")
+        warn("the page table has more parts than that of any machine, so it was not listed to its end")
     return found.page_table.ranges.whole
 
 

@@ -19,11 +19,11 @@ from kallsift.kallsyms.escapes import escaped, letter_text, unescaped
 from kallsift.kallsyms.symbol_table import Symbol
 
 EXAMPLES = {
-    "kallsift lookup memory.lime init_task": "each address that the name has, with its type",
-    "kallsift lookup memory.lime 0xffffffff81234567 schedule": "the symbol that holds an address, then a name",
-    "kallsift lookup memory.lime xfs:xfs_iread_extents": "a module's own",
+    "kallsift lookup memory.lime init_task": "each address of the name, with its type",
+    "kallsift lookup memory.lime 0xffffffff81234567 schedule": "the symbol at an address, then the address of a name",
+    "kallsift lookup memory.lime xfs:xfs_iread_extents": "a symbol of a module",
     "kallsift lookup memory.lime --resolver schedule": "the one address that kallsyms_lookup_name would return",
-    "kallsift lookup memory.lime --table sys_call_table": "where a table leads, with hooks marked",
+    "kallsift lookup memory.lime --table sys_call_table": "where the pointers of a table lead, with hooks marked",
 }
 
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
@@ -31,14 +31,14 @@ _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
 
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
-@click.option("--core", is_flag=True, help="Ask the built-in table alone, without modules and BPF.")
+@click.option("--core", is_flag=True, help="Search the built-in symbols alone, without those of modules and BPF.")
 @click.option(
     "--resolver",
     is_flag=True,
-    help="Of a name only the address that kallsyms_lookup_name returns; and whether modules could ask it.",
+    help="Print only the address that kallsyms_lookup_name returns, and whether modules could call that.",
 )
 @click.option(
-    "--table", metavar="NAME", help="Show where a table's pointers lead: sys_call_table, idt_table, any symbol's."
+    "--table", metavar="NAME", help="Print where the pointers of a table lead: sys_call_table, idt_table or any symbol."
 )
 @click.argument("queries", nargs=-1, metavar="NAME-or-ADDRESS...")
 def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: bool, table: str | None) -> int:
@@ -50,11 +50,11 @@ def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: boo
     address, 0x... or 16 (8) bare hexadecimal digits, gives "address symbol+0xoffset/0xsize [module]", as the kernel
     prints it; an address without a symbol gives no line. SOURCE may also be a saved /proc/kallsyms.
 
-    With --table, a line "number address target symbol" for each entry. Entries marked with "!" cannot be the kernel's
-    own: they lead out of its text, or not to the beginning of a function.
+    With --table, prints a line "number address target symbol" for each entry. Entries marked with "!" are not the
+    kernel's own: they point outside of its text, or not to the beginning of a function.
 
-    The exit code is 0 if everything was found in a proven kernel, 3 if only some was found, an entry is marked or the
-    kernel is not proven or has lost symbols, 1 if nothing was found.
+    The exit code is 0 if everything was found in a proven kernel, 1 if nothing was found, 3 if only a part was found,
+    an entry is marked, or the kernel is not proven or has lost symbols.
     """
     if (table is None) == (not queries):
         raise click.UsageError("Give NAME-or-ADDRESS, or --table NAME.")
@@ -94,8 +94,8 @@ def _not_found(one: Listed, query: str, where: str) -> str:
     """Return the message that a query has no answer; ``where`` follows the query in it."""
     what = f"{'at' if _ADDRESS.fullmatch(query) else 'called'} {query}"
     if unknown := _unknown(one):
-        lost = f"{unknown:,} of {len(one.listing.symbols):,} symbols have lost their name or address"
-        return f"nothing known is {what}{where}: {lost}"
+        lost = f"{unknown:,} of {len(one.listing.symbols):,} symbols lost their name or address"
+        return f"no known symbol is {what}{where}: {lost}"
     return f"there is no symbol {what}{where}"
 
 

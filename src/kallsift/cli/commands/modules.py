@@ -23,9 +23,9 @@ from kallsift.output.text.modules import (
 )
 
 EXAMPLES = {
-    "kallsift modules memory.lime": "what is loaded, and what is hidden",
+    "kallsift modules memory.lime": "the loaded modules, and hidden ones",
     "kallsift modules memory.lime --format proc": "the running kernel's /proc/modules",
-    "kallsift modules memory.lime --sections kvm": "where a module's sections lie, for a debugger",
+    "kallsift modules memory.lime --sections kvm": "the sections of a module, for a debugger",
     "kallsift modules memory.lime --json | jq '.kernels[0].modules[] | select(.listed | not)'": "hidden modules",
 }
 
@@ -41,22 +41,22 @@ FORMATS: dict[str, Lines] = {"table": module_table, "proc": proc_modules}
     "form",
     type=click.Choice(tuple(FORMATS)),
     default="table",
-    help="table: one line a module, with headings; proc: as /proc/modules prints them, listed modules alone.",
+    help="table: one line for each module, under headings; proc: as /proc/modules prints the listed modules.",
 )
 @click.option("--sections", is_flag=True, help="Print each section's address: MODULE SECTION ADDRESS.")
 @click.option("--parameters", is_flag=True, help="Print each parameter's value: MODULE PARAMETER TYPE VALUE.")
-@click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document with all of this.")
 @click.argument("names", nargs=-1, metavar="[MODULE]...")
 def modules(
     request: Request, names: tuple[str, ...], form: str, sections: bool, parameters: bool, as_json: bool
 ) -> int:
-    """Show the modules that are loaded, or those that are named.
+    """Show the loaded modules, or those with the given names.
 
     The module that was loaded last comes first.
 
-    A module that is in memory but not in the kernel's list (hidden, or just being unloaded) comes behind the others.
-    The table has "NO" in its column "list", and names what else refers to it: the tree by address, the objects of
-    /sys/module, the list of BUG() tables, the records of module users, the memory near modules.
+    A module that is in memory but not in the kernel's list (hidden, or just being unloaded) comes after the others.
+    The table has "NO" in its column "list", and names what else refers to the module: the tree of modules by address,
+    the objects of /sys/module, the list of BUG() tables, the records of module users, the memory near modules.
 
     A "?" stands for an unknown value, a "-" for a value that does not exist. The exit code is 3 if any value is
     unknown.
@@ -88,7 +88,7 @@ def modules(
 
             sys.stdout.write(document("modules", memory, documents))
         for name in sorted(set(names) - found):
-            complain(f"there is no module called {name}")
+            complain(f"there is no module called {name}; 'kallsift modules SOURCE' lists them")
         if names and not found:
             return ExitCode.NOTHING
         return verdict(kernels, whole) if found >= set(names) else ExitCode.PARTIAL
@@ -100,9 +100,9 @@ def _warn_of(loaded: Inventory, hides: bool) -> None:
     ``hides`` tells whether it lacks the modules that are not in the kernel's list.
     """
     if loaded.unknown:
-        warn(f"the kernel carries no types, and nothing else tells of its modules': {', '.join(loaded.unknown)}")
+        warn(f"the kernel carries no types, so these facts of its modules are unknown: {', '.join(loaded.unknown)}")
     for line in loaded.missing:
-        warn(f"not all is known of the modules: {line}")
+        warn(f"the modules are incomplete: {line}")
     if hides and loaded.unlisted:
         names = ", ".join(str(module.name) for module in loaded.unlisted)
-        warn(f"/proc/modules does not show what is in memory, but not in the kernel's list: {names}")
+        warn(f"left out, because the kernel's list does not have them, though they are in memory: {names}")

@@ -22,8 +22,10 @@ def print_table(request: Request, name: str) -> int:
             note(f"kallsift: {found.name}: {found.evidence}")
             if not found.clean:
                 marked = sum(bool(entry.fault) for entry in found.entries)
-                warn(f"{marked} of {len(found.entries)} entries of {found.name} cannot be the kernel's own")
+                warn(
+                    f"{marked} of {len(found.entries)} entries of {found.name} do not point to functions of the kernel"
+                )
             for missing in found.missing:
-                warn(f"not all of the kernel's symbols: {missing}")
+                warn(f"the symbols are incomplete: {missing}")
             clean &= found.clean
         return verdict(kernels, whole=clean)

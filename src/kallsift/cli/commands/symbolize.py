@@ -24,9 +24,9 @@ from kallsift.memory.input_files import open_input
 from kallsift.output.text.symbolize import Annotator
 
 EXAMPLES = {
-    "kallsift symbolize memory.lime oops.txt": "an oops with what each of its addresses belongs to",
-    "dmesg --follow | kallsift symbolize /proc/kallsyms": "the same while it is written",
-    "kallsift symbolize vmlinuz console.log --from-base 0xffffffffa0e00000": "the log of another boot",
+    "kallsift symbolize memory.lime oops.txt": "an oops, with the symbol of each address",
+    "dmesg --follow | kallsift symbolize /proc/kallsyms": "the same for a log that is still being written",
+    "kallsift symbolize vmlinuz console.log --from-base 0xffffffffa0e00000": "the log of another boot of that kernel",
 }
 
 MAX_LINE = 1 << 16
@@ -42,26 +42,27 @@ It prints addresses with %pS; others use %pB, which names the symbol of the call
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
 @click.argument("log", required=False, default="-", metavar="[FILE]", type=click.Path(path_type=Path))
-@click.option("--core", is_flag=True, help="Ask the built-in table alone, without modules and BPF.")
+@click.option("--core", is_flag=True, help="Search the built-in symbols alone, without those of modules and BPF.")
 @click.option(
     "--from-base",
     type=Address(),
     metavar="ADDRESS",
-    help="The log is another boot's of the same kernel: its _text (or _stext), or its KASLR offset.",
+    help="For the log of another boot of the same kernel: its _text (or _stext), or its KASLR offset.",
 )
-@click.option("--addresses", is_flag=True, help="Also say the address of each symbol+0xoffset/0xsize.")
+@click.option("--addresses", is_flag=True, help="Also print the address of each symbol+0xoffset/0xsize.")
 def symbolize(request: Request, log: Path, core: bool, from_base: int | None, addresses: bool) -> int:
     """Annotate kernel addresses in a log with the symbols they belong to.
 
-    Adds <symbol+0xoffset/0xsize [module]> behind each address. Reads FILE or standard input (an oops, a stack trace,
+    Adds <symbol+0xoffset/0xsize [module]> after each address. Reads FILE or standard input (an oops, a stack trace,
     dmesg, a list of addresses) line by line. All other text stays unchanged, byte for byte. SOURCE is the kernel that
     the addresses belong to; it may also be a saved /proc/kallsyms.
 
-    Logs of another boot of the same kernel need its base. A kernel that panics prints it in a line
-    "Kernel Offset: 0x... from 0x...". Modules have other addresses in each boot, so their addresses stay as they are.
+    For the log of another boot of the same kernel, give the base of that boot (--from-base). A kernel that panics
+    prints it in a line "Kernel Offset: 0x... from 0x...". Modules have other addresses in each boot, so their addresses
+    stay as they are.
     """
     if request.every:
-        raise click.UsageError("--all makes no sense here: addresses belong to one kernel; give --kernel N.")
+        raise click.UsageError("The addresses belong to one kernel: give --kernel N instead of --all.")
     if request.source == str(log) == "-":
         raise click.UsageError("SOURCE and FILE cannot both be standard input; name a file for one of them.")
     with listings(request, core=core) as (found,), _opened(log) as stream:
@@ -81,7 +82,10 @@ def symbolize(request: Request, log: Path, core: bool, from_base: int | None, ad
                 passed.add(line)
                 base = base_in_line(line, linked)
                 if base is not None and _fits(passed, found, base, linked):
-                    note(f"kallsift: the log says that its _text was at {base:#x}: what follows is resolved so")
+                    note(
+                        f"kallsift: the log says that _text was at {base:#x}; the following lines are "
+                        "resolved with that base"
+                    )
                     _move(annotator, found, base, linked)
             sys.stdout.buffer.write(annotator.line(line) if whole else line)
             if not stream.seekable():
@@ -109,8 +113,8 @@ def _fits(addresses: LogAddresses, found: Listed, base: int, linked: int | None)
     fits = addresses.fit(distance_from(found.listing.symbols, base, linked))
     if not fits:
         note(
-            f"kallsift: the log says that its _text was at {base:#x}, but its addresses do not fit that: they are "
-            f"taken for this kernel's; if it is right, give --from-base {base:#x}"
+            f"kallsift: the log says that _text was at {base:#x}, but its addresses do not fit, so this "
+            f"kernel's own base is used; if the log is right, give --from-base {base:#x}"
         )
     return fits
 
@@ -134,11 +138,11 @@ def _base_told(stream: BinaryIO, found: Listed, linked: int | None) -> int | Non
     stream.seek(0)
     if len(bases) > 1:
         listed = ", ".join(f"{base:#x}" for base in sorted(bases)[:4])
-        raise KallsiftError(f"the log is of several boots, with _text at {listed}; cut it apart, or give --from-base")
+        raise KallsiftError(f"the log has several boots, with _text at {listed}; split it, or give --from-base")
     for base in bases:
         if not _fits(addresses, found, base, linked):
             continue
-        note(f"kallsift: the log says that its _text was at {base:#x}: it is resolved so")
+        note(f"kallsift: the log says that _text was at {base:#x}; it is resolved with that base")
         return base
     return None
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 EXAMPLES = {
     "kallsift symbols memory.lime > kallsyms": "the table as the running kernel's /proc/kallsyms shows it",
-    "kallsift symbols memory.raw --format system.map -o System.map": "the same at the addresses it was linked at",
+    "kallsift symbols memory.raw --format system.map -o System.map": "the same, at link addresses",
     "kallsift symbols memory.raw --format gdb -o kernel.py": "for gdb -x kernel.py; others for Ghidra, IDA, radare2",
-    "ssh host cat dump.gz | kallsift symbols -": "from a pipe: SOURCE may be - in every command",
-    "kallsift symbols tables.bin --word-size 32": "tables alone, where nothing tells how wide the kernel's words were",
+    "ssh host cat dump.gz | kallsift symbols -": "from a pipe; SOURCE can be - in every command",
+    "kallsift symbols tables.bin --word-size 32": "a file with nothing but the tables, whose word size is unknown",
     "kallsift symbols memory.elf --all -o kallsyms": "every kernel in the dump, into kallsyms.0, kallsyms.1, ...",
 }
 
@@ -31,7 +31,11 @@ EXAMPLES = {
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, whole or not at all."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write to FILE; no partial file is left after an error.",
 )
 @click.option(
     "--format",
@@ -40,7 +44,9 @@ EXAMPLES = {
     default="kallsyms",
     help="; ".join(f"{name}: {form.summary}" for name, form in FORMATS.items()) + ".",
 )
-@click.option("--core", is_flag=True, help="The built-in table alone, without modules, BPF and what else is loaded.")
+@click.option(
+    "--core", is_flag=True, help="Print the built-in symbols alone, without those of modules, BPF, ftrace and kprobes."
+)
 def symbols(request: Request, output: Path | None, form: str, core: bool) -> int:
     """Print the kernel's symbols: all of /proc/kallsyms.
 
@@ -64,7 +70,7 @@ def symbols(request: Request, output: Path | None, form: str, core: bool) -> int
             for target, listing in zip(targets, listings, strict=True):
                 target.write(checked(memory, chosen.write(memory, [listing])))
         for missing in (line for dynamic in loaded if dynamic for line in dynamic.missing):
-            warn(f"not all of /proc/kallsyms: {missing}")
+            warn(f"the symbols are incomplete: {missing}")
         return verdict(kernels, whole=not any(dynamic.missing for dynamic in loaded if dynamic))
 
 

@@ -28,35 +28,35 @@ EXAMPLES = {
     "kallsift types memory.lime vfs_read pid_type init_task": "a function's prototype, an enumeration, a variable",
     "kallsift types memory.lime --module xfs xfs_inode": "a structure of a loaded module",
     "kallsift types memory.lime --btf-out vmlinux.btf": "all types, for bpftool and pahole",
-    "kallsift types memory.lime --types vmlinux.btf module": "of a kernel without types of its own, by a file's",
+    "kallsift types memory.lime --types vmlinux.btf module": "for a kernel without types: the types of a file",
 }
 
 
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--module", metavar="MODULE", help="Also the types of a loaded module.")
+@click.option("--module", metavar="MODULE", help="Also search the types of a loaded module.")
 @types_option
 @click.option(
     "--btf-out",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the types as the kernel has them (of a module: with --module; its base is the kernel's).",
+    help="Write the kernel's BTF; with --module that of the module, whose base is the kernel's.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the types as one JSON document.")
 def types(
     request: Request, names: tuple[str, ...], module: str | None, file: Path | None, btf_out: Path | None, as_json: bool
 ) -> int:
-    """Print types that the kernel carries of itself (BTF), as C.
+    """Print the kernel's own types (BTF) as C.
 
     NAME is a structure, union, enumeration, typedef or function, with or without "struct" and the like, an enumerator,
-    or a symbol whose type is known. Behind each member stand its offset and size in bytes; of a bit field, its unit's
-    offset and the bit in it. If a name has several types, all are printed.
+    or a symbol whose type is known. After each member come its offset and size in bytes; for a bit field, the offset
+    of its unit and the bit in it. If a name has several types, all are printed.
 
-    Without NAME, the types of each kind are counted.
+    Without NAME, prints the number of types of each kind.
 
-    The exit code is 1 if the kernel has no types, or none of any NAME; it is 3 if one NAME is missing, or if names of
-    types are lost in the source.
+    The exit code is 1 if the kernel has no types or no NAME was found, 3 if one NAME was not found or names of types
+    are lost in the source.
     """
     if btf_out is not None and (as_json or request.every):
         raise click.UsageError("--btf-out writes the types of one kernel to a file; leave out --json and --all.")
@@ -93,7 +93,7 @@ def types(
         for name in sorted(set(names) - met):
             near = next(filter(None, (types.similar(name) for types in asked)), None)
             advice = "" if near is None else f"; did you mean {escaped(near)}?"
-            complain(f"there is no type, enumerator or symbol of known type called {name}{advice}")
+            complain(f"there is no type, enumerator or typed symbol called {name}{advice}")
         if names and not met:
             return ExitCode.NOTHING
         return verdict(kernels, whole) if met >= set(names) else ExitCode.PARTIAL
@@ -146,4 +146,4 @@ def _answer(
 def _count(found: Types) -> None:
     for line in count_lines(found):
         print(line)
-    note("kallsift: print types by their names: kallsift types SOURCE task_struct")
+    note("kallsift: to print a type, give its name: kallsift types SOURCE task_struct")

@@ -18,7 +18,7 @@ from kallsift.memory.memory import printable
 
 EXAMPLES = {
     "kallsift volatility install": "from then on: vol -f memory.kdump linux.pslist, without a symbol file",
-    "kallsift volatility install --remove": "takes it out again",
+    "kallsift volatility install --remove": "undo that",
 }
 
 PACKAGE = "kallsift_volatility"
@@ -32,16 +32,16 @@ KEY, SEPARATOR = "plugin_dirs", ";"
 
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @click.argument("action", type=click.Choice(("install",)))
-@click.option("--remove", is_flag=True, help="Take the folder out again.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--remove", is_flag=True, help="Remove the folder from Volatility's settings again.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def volatility(action: str, remove: bool, yes: bool) -> int:
     """Make Volatility 3 use kallsift for every Linux dump.
 
-    It puts the folder of the package kallsift-volatility into ~/.config/volatility3/vol.json. Then Volatility needs no
-    symbol file, and reads dumps that it cannot read otherwise: kdumps, compressed AVML, 5-level page tables. What else
-    the file says stays.
+    Adds the folder of the package kallsift-volatility to ~/.config/volatility3/vol.json, and leaves the rest of that
+    file as it is. Then Volatility needs no symbol file, and reads dumps that it cannot read otherwise: kdumps,
+    compressed AVML, machines with 5-level page tables.
 
-    The exit code is 1 if the answer is no, the package is not installed, or the file cannot be understood.
+    The exit code is 1 if the answer is no, the package is not installed, or the file is not valid.
     """
     path = Path.home() / SETTINGS
     settings = _settings(path)
@@ -52,7 +52,7 @@ def volatility(action: str, remove: bool, yes: bool) -> int:
     if wanted == folders:
         note(f"kallsift: {path} needs no change")
         return ExitCode.PROVEN
-    change = f"take kallsift's folder out of {path}" if own is None else f"put {own} into {path}"
+    change = f"remove kallsift's folder from {path}" if own is None else f"add {own} to {path}"
     if not yes and not click.confirm(printable(f"{change[0].upper()}{change[1:]}?"), err=True):
         return ExitCode.NOTHING
     settings = {**settings, KEY: SEPARATOR.join(wanted)} if wanted else _without(settings)
@@ -73,9 +73,9 @@ def _settings(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except ValueError as error:
-        raise KallsiftError(f"{path}: no JSON ({error}); mend or remove it") from error
+        raise KallsiftError(f"{path}: is not JSON ({error}); repair or remove it") from error
     if not isinstance(found, dict):
-        raise KallsiftError(f"{path}: has no settings; mend or remove it")
+        raise KallsiftError(f"{path}: is not a JSON object; repair or remove it")
     return found
 
 
@@ -91,7 +91,7 @@ def _folder() -> Path:
     """
     found = find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
-        raise KallsiftError("the package kallsift-volatility is not installed: pip install kallsift-volatility")
+        raise KallsiftError("the package kallsift-volatility is not installed; pip install kallsift-volatility")
     return Path(next(iter(found.submodule_search_locations)), "plugins").resolve()
 
 

@@ -19,5 +19,5 @@ class Address(click.ParamType[int]):
         except ValueError:
             number = -1
         if not 0 <= number < 1 << 64:
-            self.fail(f"{value!r} is no address; write it as 0x...", param, ctx)
+            self.fail(f"{value!r} is not an address; write it as 0x...", param, ctx)
         return number

@@ -19,11 +19,11 @@ from kallsift.memory.input_files import open_input
 from kallsift.memory.memory import CpuState, Hints
 
 REGISTERS = {
-    "lstar": ("lstar", "Where SYSCALL enters the kernel: MSR 0xC0000082 of x86-64."),
-    "idt": ("idt_base", "Where x86's interrupt descriptor table lies."),
+    "lstar": ("lstar", "Virtual address at which SYSCALL enters the kernel: MSR 0xC0000082 of x86-64."),
+    "idt": ("idt_base", "Virtual address of x86's interrupt descriptor table."),
     "cr3": ("cr3", "Physical address of x86's page table."),
     "ttbr1": ("ttbr1", "Physical address of arm64's page table of the kernel."),
-    "vbar": ("vbar", "Where exceptions enter the kernel on arm64."),
+    "vbar": ("vbar", "Virtual address of arm64's exception vectors (VBAR_EL1)."),
 }
 """Options, with the register's name in `CpuState` and its description."""
 
@@ -50,10 +50,10 @@ def hint_options(command: Callable[..., int]) -> Callable[..., int]:
         return command(*arguments, hints=Hints(cpus, _text(vmcoreinfo), *words), **rest)
 
     file = click.Path(exists=True, dir_okay=False, path_type=Path)
-    text = "VMCOREINFO text, as a crash tool or a note has it."
-    meaning = "Which byte order to believe where tables can be read in both."
+    text = "File with the VMCOREINFO text, as makedumpfile or an ELF note has it."
+    meaning = "Byte order to use if the tables can be read in both."
     with_hints = source_option("--byte-order", type=click.Choice(list(BYTE_ORDERS)), help=meaning)(with_hints)
-    meaning = "Bits of the kernel's words, where tables can be read with both and nothing tells which is right."
+    meaning = "Word size to use if the tables can be read with both."
     with_hints = source_option("--word-size", type=click.Choice(list(WORD_SIZES)), help=meaning)(with_hints)
     with_hints = source_option("--vmcoreinfo", type=file, metavar="FILE", help=text)(with_hints)
     # click shows options in the reverse order of their decorators
@@ -70,5 +70,5 @@ def _text(path: Path | None) -> bytes | None:
     if not re.search(
         rb"^(OSRELEASE|PAGESIZE|BUILD-ID|(SYMBOL|NUMBER|OFFSET|SIZE|LENGTH)\([^)\n]*\))=", text, re.MULTILINE
     ):
-        raise click.UsageError(f"{path} has no line of VMCOREINFO, such as OSRELEASE=...; give its text alone.")
+        raise click.UsageError(f"{path} has no line of VMCOREINFO, such as OSRELEASE=...; give the text alone.")
     return text

@@ -42,19 +42,21 @@ def debug_options(command: Callable[..., int]) -> Callable[..., int]:
     """Add the options to a command, which receives them as one `DebugRequest` called ``debug``."""
 
     @click.option(
-        "--types", is_flag=True, help="Also DWARF with the kernel's types, prototypes and variables, by its BTF."
+        "--types",
+        is_flag=True,
+        help="Also write DWARF with the kernel's types, prototypes and variables, from its BTF.",
     )
     @click.option(
         "--btf",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="With --types: the types in a BTF file of the same build, for kernels without types.",
+        help="With --types: use the types of this file of the same build, for kernels without types.",
     )
-    @click.option("--modules", is_flag=True, help="With --types: also the types and functions of loaded modules.")
+    @click.option("--modules", is_flag=True, help="With --types: also write the types and functions of loaded modules.")
     @functools.wraps(command)
     def with_debug_request(*arguments: Any, types: bool, btf: Path | None, modules: bool, **rest: Any) -> int:
         if (btf is not None or modules) and not types:
-            raise click.UsageError("--btf and --modules are about the types that --types writes; add --types.")
+            raise click.UsageError("--btf and --modules need --types; add it.")
         return command(*arguments, debug=DebugRequest(types, TypesFile.read(btf), modules), **rest)
 
     return with_debug_request

@@ -72,24 +72,28 @@ def source_options(command: Callable[..., int]) -> Callable[..., int]:
     """
 
     @click.argument("source", shell_complete=complete_file)
-    @source_option("--all", "every", is_flag=True, help="Every kernel in the source, the running ones first.")
+    @source_option("--all", "every", is_flag=True, help="Use every kernel in the source, running ones first.")
     @source_option(
-        "--kernel", "number", type=click.IntRange(min=0), metavar="N", help="The Nth of all kernels, counted from 0."
+        "--kernel",
+        "number",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Use the Nth of all kernels, counted from 0.",
     )
     @source_option(
         "--base",
         type=Address(),
         metavar="ADDRESS",
-        help="Where the first byte of a kernel image lies, if not as linked.",
+        help="Virtual address of a kernel image's first byte, if it is not the link address.",
     )
-    @source_option("--pause", is_flag=True, help="Let a QEMU guest (qemu:SOCKET) stand still while it is read.")
+    @source_option("--pause", is_flag=True, help="Pause a QEMU guest (qemu:SOCKET) while it is read.")
     @source_option("-v", "--verbose", is_flag=True, help="Print the evidence to standard error.")
     @source_option(
         "--debug",
         is_flag=True,
         expose_value=False,
         callback=_keep_debug,
-        help="Print a traceback when something fails.",
+        help="Print a traceback after an error.",
     )
     @hint_options
     @functools.wraps(command)
@@ -204,8 +208,8 @@ def _explained(request: Request, error: KallsiftError) -> KallsiftError:
     name = stdin.NAME if request.source == STANDARD_INPUT else printable(request.source)
     if is_listing:
         return SourceError(
-            f"{name}: lists symbols, which 'lookup', 'symbolize' and 'diff' take; "
-            "this needs a memory dump or a kernel image"
+            f"{name}: is a list of symbols, which only 'lookup', 'symbolize' and 'diff' accept; name a "
+            "memory dump or a kernel image"
         )
     return KallsiftError(request.label + str(error)) if request.label and name not in str(error) else error
 
@@ -240,7 +244,7 @@ def remarks(kernels: tuple[Kernel, ...]) -> Iterator[str]:
 
 _ROLES = {
     Role.CAPTURE: "this is the capture kernel (kdump) of a kernel that panicked",
-    Role.PANICKED: "this kernel panicked, and no other one was found to run instead of it",
+    Role.PANICKED: "this kernel panicked, and no other running kernel was found",
     Role.REPLACED: "this kernel has started another one (kexec), which was not found",
 }
 

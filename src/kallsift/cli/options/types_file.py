@@ -22,7 +22,7 @@ types_option = click.option(
     "file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The types in a file of the same build (BTF or vmlinux), for kernels without; its functions must be theirs.",
+    help="Use the types of this file (BTF or vmlinux) of the same build, for kernels without types.",
 )
 
 

@@ -34,12 +34,14 @@ class DumpFormat:
 
 
 DUMPS = {
-    "raw": DumpFormat("offset = physical address, holes where nothing is", (".raw", ".img", ".bin", ".mem"), raw_dump),
-    "lime": DumpFormat("ranges with their addresses", (".lime",), lime_dump),
+    "raw": DumpFormat(
+        "offset = physical address, with holes where memory is missing", (".raw", ".img", ".bin", ".mem"), raw_dump
+    ),
+    "lime": DumpFormat("ranges of memory with their addresses", (".lime",), lime_dump),
     "elf": DumpFormat(
         "core with registers and VMCOREINFO, as QEMU writes it", (".elf", ".core", ".vmcore"), elf_core_dump, True, True
     ),
-    "kdump": DumpFormat("the same, with each page packed", (".kdump",), kdump_dump, False, True),
+    "kdump": DumpFormat("the same, with each page compressed", (".kdump",), kdump_dump, False, True),
 }
 
 

@@ -104,10 +104,10 @@ FORMATS: dict[str, Format] = {
         "the running kernel's addresses, as /proc/kallsyms prints them (perf --kallsyms FILE)", _kallsyms
     ),
     "system.map": Format("the addresses the kernel was linked at, without its KASLR slide", _system_map, modules=False),
-    "json": Format("the table together with all that is known of its kernel", _json, several=True),
-    "csv": Format("one record a symbol, with a header", _csv),
-    "gdb": Format("a script in Python that adds the symbols: source FILE.py", _gdb),
-    "ghidra": Format("the list that Ghidra's ImportSymbolsScript.py reads", _ghidra),
-    "ida": Format("a script in Python that names addresses", _ida),
-    "r2": Format("a script of radare2 that makes flags: r2 -i FILE", _radare2),
+    "json": Format("the table and all other facts of its kernel", _json, several=True),
+    "csv": Format("one record for each symbol, with a header", _csv),
+    "gdb": Format("a Python script that adds the symbols: source FILE.py", _gdb),
+    "ghidra": Format("a list for Ghidra's ImportSymbolsScript.py", _ghidra),
+    "ida": Format("a Python script that names addresses", _ida),
+    "r2": Format("a radare2 script that sets flags: r2 -i FILE", _radare2),
 }
