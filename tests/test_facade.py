@@ -100,9 +100,9 @@ def test_an_image_is_read_where_it_is_linked(kernel: kallsift.Kernel) -> None:
     memory = replace(kernel.memory, image=ImageFacts(("vmlinux",), 0))
     image = replace(kernel, memory=memory, state=kallsift.State.IMAGE)
     assert image.read(image.symbols["linux_banner"].address, 13) == b"Linux version"
-    with pytest.raises(kallsift.KallsiftError, match="nothing tells which addresses this image has"):
+    with pytest.raises(kallsift.KallsiftError, match="the addresses of this image are unknown"):
         replace(image, is_placed=False).read(0, 1)
-    with pytest.raises(kallsift.KallsiftError, match="a kernel image has no memory besides its own bytes"):
+    with pytest.raises(kallsift.KallsiftError, match="a kernel image has no other memory"):
         _ = image.modules
 
 
@@ -141,7 +141,7 @@ def test_kernels_are_compared(kernel: kallsift.Kernel) -> None:
     other = kallsift.recover(Machine(base=0xFFFF_FFFF_8200_0000).memory())
     assert (kernel.compare(other).slide, kernel.compare(other).agree) == (0x100_0000, True)
     assert not kernel.compare(kallsift.Listing(replace(kernel.symbols, addresses=kernel.symbols.addresses[::-1]))).agree
-    with pytest.raises(TypeError, match="a Kernel or a Listing is wanted, not NoneType"):
+    with pytest.raises(TypeError, match="compare() takes a Kernel or a Listing, not NoneType"):
         kernel.compare(None)  # type: ignore[arg-type]
 
 
@@ -202,7 +202,7 @@ def test_types_that_are_not_there_are_searched_once(monkeypatch: pytest.MonkeyPa
     assert dynamic_symbols(kernel, with_regions=False).groups == ()
     assert searched == [], "the symbols of modules need no types"
     for _ in range(2):
-        with pytest.raises(kallsift.KallsiftError, match="no header of any is found"):
+        with pytest.raises(kallsift.KallsiftError, match="its image has no BTF header"):
             assert kernel.types
     assert layout_from_btf(kernel, virtual_memory(kernel), structures_at(virtual_memory(kernel), NO_MODULES)) is None
     assert len(searched) == 1

@@ -30,7 +30,7 @@ class ClosedError(SourceError):
     """A source that is read when its bytes are asked for was closed before they were."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name}: was closed; open it again, and ask before it is closed")
+        super().__init__(f"{name}: is closed; open it again, and read it before it is closed")
 
 
 class ImageError(SourceError):

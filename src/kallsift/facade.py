@@ -188,7 +188,7 @@ class Kernel(kernels.Kernel):
 
         after = other._listing if isinstance(other, Kernel) else other
         if not isinstance(after, Listing):
-            raise TypeError(f"a Kernel or a Listing is wanted, not {type(other).__name__}")
+            raise TypeError(f"compare() takes a Kernel or a Listing, not {type(other).__name__}")
         return compare(self._listing, after)
 
     @property

@@ -97,7 +97,7 @@ def test_a_large_raw_file_is_the_dump(tmp_path: Path) -> None:
 
 
 def test_archives_without_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="is a tar archive without files in it"):
+    with pytest.raises(SourceError, match="is an empty tar archive"):
         opened(tmp_path, tar({}))
 
 

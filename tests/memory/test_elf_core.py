@@ -205,7 +205,7 @@ def test_damaged_notes_are_remarked_on_and_nothing_more() -> None:
 def test_remarks_are_bounded() -> None:
     memory = read(elf([load(0, bytes(1000)), *(load(place, b"ab") for place in range(900))]))
     assert len(memory.notes) == MAX_REMARKS + 1
-    assert memory.notes[-1] == "and 884 remarks more of this kind"
+    assert memory.notes[-1] == "and 884 more remarks of this kind"
 
 
 def information(fields: bytes, name: bytes) -> bytes:

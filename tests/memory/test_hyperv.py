@@ -232,7 +232,7 @@ def test_a_damaged_table_costs_what_it_leads_to() -> None:
             memory = open_bytes(hyperv, bytes(damaged))
         except SourceError:
             continue  # what holds the folder, or says where the RAM belongs
-        assert memory.notes == ("1 tables of the Hyper-V file are damaged: what they lead to is left out",)
+        assert memory.notes == ("1 tables of the Hyper-V file are damaged: the keys in them are left out",)
         assert all(data == WORDS * (len(data) // len(WORDS)) for data in ranges(memory).values())
         sizes.append(memory.size // BLOCK)
     assert sizes

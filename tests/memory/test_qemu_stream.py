@@ -109,7 +109,7 @@ def test_nodes_follow_each_other_and_devices_are_told() -> None:
     pages = [plain(0, value, block) for value, block in enumerate(blocks)]
     memory = open_bytes(migration_stream, stream(blocks, [pages], machine="virt-7.2"))
     assert ranges(memory) == {1 << 30: pages[0].data, (1 << 30) + 4 * PAGE: pages[2].data}
-    assert memory.notes == ("dimm0 (16 KiB) is left out: the stream does not tell its address",)
+    assert memory.notes == ("dimm0 (16 KiB) is left out: its address is not in the stream",)
 
 
 def test_an_unknown_machine_is_told() -> None:
@@ -296,7 +296,7 @@ def test_what_is_behind_all_records_is_told() -> None:
     content = whole[: records(whole)[30]] + b"\x01" * 500
     found, remarks = pages_of(content)
     assert sorted(found) == list(range(31))
-    assert "pages behind that are missing or out of date" in remarks[0]
+    assert "the pages after that are missing or out of date" in remarks[0]
 
 
 SAMPLE = virt(

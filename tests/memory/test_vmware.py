@@ -105,7 +105,7 @@ def test_ram_that_is_cut_short_is_told() -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (state({"memory": regions(SPLIT)}), "put that beside it"),
+        (state({"memory": regions(SPLIT)}), "put that into the same folder"),
         (state({"memory": block("Memory", RAM, packed=True)}), "compressed"),
         (state({"memory": block("Memory", RAM)})[:40], "groups"),
         (state({})[:9], "inside of its header"),
@@ -121,10 +121,10 @@ def test_what_is_wrong_is_told(content: bytes, reason: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
-        (regions([(0, 0, 4), (0, 2, 4)]), "region 0x2000-0x5fff overlaps others before it, and is left out"),
-        (regions(SPLIT[:1] * 2).replace(b"regionPPN", b"region???"), "region 0 of the memory"),
-        (FAR_REGION, "region 1 of the memory begins at 0x1000000000000000000, which is no address"),
-        (regions([(0, 0, 4)]).replace(half(1), half(2), 1), "nothing says where region 1 of the memory is"),
+        (regions([(0, 0, 4), (0, 2, 4)]), "region 0x2000-0x5fff overlaps earlier regions: it is left out"),
+        (regions(SPLIT[:1] * 2).replace(b"regionPPN", b"region???"), "the address of memory region 0 is missing"),
+        (FAR_REGION, "memory region 1 has the invalid address 0x1000000000000000000"),
+        (regions([(0, 0, 4)]).replace(half(1), half(2), 1), "the address of memory region 1 is missing"),
     ],
 )
 def test_a_damaged_region_is_left_out(lines: bytes, reason: str) -> None:

@@ -52,7 +52,7 @@ def test_in_any_order_with_pages_that_are_gone_and_some_twice() -> None:
         for low, all_ in PLACED.items()
     }
     assert joined == PLACED
-    assert memory.notes == ("1 pages are there twice: the first of each was kept",)
+    assert memory.notes == ("1 pages occur twice: the first of each was kept",)
 
 
 def test_a_paravirtual_guest_is_told_and_its_registers_are_not_believed() -> None:

@@ -72,7 +72,7 @@ def _streamed(start: Callable[[], decoders.Started]) -> Callable[[memoryview], P
             except (error, EOFError) as problem:
                 raise CodecError(f"is damaged ({problem})") from problem
             except MemoryError as problem:
-                raise CodecError("wants more memory than there is") from problem
+                raise CodecError("needs more memory than this machine has free") from problem
             yield piece
             # some decoders return nothing although they still have unread input
             idle = 0 if piece or chunk else idle + 1
@@ -212,9 +212,9 @@ def decode(codec: Codec, view: Bytes, budget: WorkBudget) -> Decoded:
             problem = str(error)
             break
         if not budget.take("compressed streams", DECODING * CHUNK + len(piece), len(piece)):
-            raise CodecError(f"{codec.name} stream takes more than a file of this size is worth", len(gathered))
+            raise CodecError(f"{codec.name} stream exceeds the limit of work for a file of this size", len(gathered))
         if len(gathered) > ceiling:
-            reason = f"expands to more than {ceiling >> 20} MiB, which no kernel does"
+            reason = f"expands to more than {ceiling >> 20} MiB, more than any kernel"
             raise CodecError(f"{codec.name} stream {reason}", len(gathered))
     if not gathered:
         raise CodecError(f"{codec.name} stream is empty")

@@ -140,7 +140,7 @@ def read_header(data: memoryview) -> tuple[int, int]:
     position = MAGIC_SIZE + (2 + 2 + 2 + 1 + 1 if newer else 2 + 2 + 1)  # versions, method and level
     flags = _word(data, position)
     if flags & FILTERED:
-        raise ValueError("uses a filter, as neither kernels nor dumps do")
+        raise ValueError("uses a filter, which is not supported")
     position += 4 + 4 + (8 if newer else 4)  # flags, mode and time
     if position >= len(data):
         raise ValueError("is cut short")

@@ -37,7 +37,7 @@ def open(
     if isinstance(source, bytes):
         return open(os.fsdecode(source), pause=pause)
     if not isinstance(source, str | os.PathLike | Sequence):
-        raise TypeError(f"a path, or a sequence of files with addresses, is wanted, not {type(source).__name__}")
+        raise TypeError(f"open() takes a path, or a sequence of files with addresses, not {type(source).__name__}")
     # the cast removes bytes, which mypy keeps because they are a sequence too
     source = cast("str | os.PathLike[str] | Sequence[files_at_addresses.Part | str]", source)
     if (live := open_live(source, pause=pause)) is not None:

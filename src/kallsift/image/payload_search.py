@@ -44,7 +44,7 @@ class Budget:
             CodecError: if the stream is broken or expands too much.
         """
         if not self.work.take("compressed streams", ATTEMPT_COST):
-            raise CodecError("more was packed in it than any image holds")
+            raise CodecError("it has more packed data than any image")
         try:
             return decode(codec, view, self.work)
         except MissingCodecError as error:

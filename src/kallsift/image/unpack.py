@@ -144,7 +144,7 @@ def _kernel(layer: Layer, budget: Budget) -> KernelImage | None:
     The result is None if they begin with none of these.
     """
     if len(layer.packaging) > DEPTH_LIMIT:
-        raise ImageError(f"is packed into itself more than {DEPTH_LIMIT} times; no kernel is")
+        raise ImageError(f"is packed more than {DEPTH_LIMIT} times; unpack it by hand")
     codec = codecs.recognise(layer.view)
     if codec:
         inner = layer.decoded(codec, budget.decode(codec, layer.view))
@@ -215,7 +215,7 @@ def _packed(layer: Layer, packed: WrappedImage, budget: Budget) -> KernelImage:
     """Return the kernel in the first part of an image that holds one."""
     budget.packings -= 1
     if budget.packings < 0:
-        raise ImageError(f"{packed.label}: refers to itself, or to more images than any kernel lies in")
+        raise ImageError(f"{packed.label}: refers to itself, or has more parts than any image")
     around = replace(
         layer,
         packaging=(*layer.packaging, packed.label),
@@ -246,7 +246,7 @@ def _in_part(layer: Layer, part: Payload, budget: Budget) -> KernelImage | None:
     if part.anywhere:
         return next(_searched(inner, budget), None)
     if not len(inner.view):
-        raise ImageError("lies behind the end of the image; copy the image again")
+        raise ImageError("begins beyond the end of the image; copy the image again")
     if len(inner.view) < part.end - part.start:
         remark = cut_short(f"payload at {layer.at(part.start)}", len(inner.view), part.end - part.start)
         inner = replace(inner, notes=(*inner.notes, remark))

@@ -10,7 +10,7 @@ MAX_REMARKS = 16
 def limited(remarks: Sequence[str]) -> tuple[str, ...]:
     """Return the first `MAX_REMARKS` remarks, and the number of further ones."""
     rest = len(remarks) - MAX_REMARKS
-    return (*remarks[:MAX_REMARKS], *([f"and {rest} remarks more of this kind"] if rest > 0 else []))
+    return (*remarks[:MAX_REMARKS], *([f"and {rest} more remarks of this kind"] if rest > 0 else []))
 
 
 def reason(remarks: Sequence[str]) -> str:

@@ -76,7 +76,7 @@ def _streams(start: Callable[[], decoders.Started]) -> _Unpack:
         position = 0
         while position < len(data):
             if not budget.take("streams", STREAM_COST):
-                reason = "is one of more in the file than one of its size is worth"
+                reason = "is one of more streams than the limit of work for a file of this size allows"
                 raise DamagedError(reason, position, is_final=True)
             decoder, error = start()
             begin, done, idle, size = position, 0, 0, FIRST_CHUNK
@@ -113,7 +113,7 @@ def _lzop_stream(data: memoryview, begin: int, budget: WorkBudget) -> Generator[
     done, pieces = 0, lzop.pieces(data[begin:], *decoders.lzo_block())
     while True:
         if not budget.take("blocks", lzop.BLOCK_COST):
-            raise DamagedError("has more blocks than one of its size is worth", is_final=True)
+            raise DamagedError("has more blocks than the limit of work for its size allows", is_final=True)
         try:
             piece = next(pieces)
         except StopIteration as stopped:
@@ -236,7 +236,9 @@ def gathered(
             for piece in pieces:
                 spool.add(piece)
                 if limit is not None and spool.size > limit:
-                    raise SourceError(f"{name}: {verb} more than {limit >> 20} MiB without an end; it is no dump")
+                    raise SourceError(
+                        f"{name}: {verb} more than {limit >> 20} MiB, more than any dump; check what it is"
+                    )
                 if spool.size > room:
                     raise SourceError(
                         f"{name}: {verb} more than {room >> 20} MiB, half of what is free in {folder}; "
@@ -252,5 +254,9 @@ def gathered(
 
 def _lost(spool: SpoolFile) -> str:
     lost = f", and {spool.lost:,} bytes in the middle of it are lost" if spool.lost else ""
-    guess = " (only the usual sizes of RAM tell how many: addresses behind them may be wrong)" if spool.is_guess else ""
+    guess = (
+        " (their number is inferred from usual sizes of RAM: addresses after them may be wrong)"
+        if spool.is_guess
+        else ""
+    )
     return lost + guess

@@ -105,7 +105,7 @@ def test_other_architectures_without_physical_addresses(tmp_path: Path) -> None:
 def test_nothing_is_read_once_it_is_closed(tmp_path: Path) -> None:
     with live(tmp_path, NEW) as memory:
         pass
-    with pytest.raises(SourceError, match="kcore: was closed; open it again, and ask before it is closed"):
+    with pytest.raises(SourceError, match="kcore: is closed; open it again, and read it before it is closed"):
         memory.read(memory.segments[0].start, 1)
     memory.close()
 
@@ -135,7 +135,7 @@ def test_copies() -> None:
     assert (memory.container, ranges(memory), memory.notes) == ("copy of /proc/kcore", {0x1000: RAM}, ())
     cut = open_bytes(proc_kcore, NEW[:-100])
     assert ranges(cut) == {0x1000: RAM[:-100]}
-    assert cut.notes == ("100 bytes of RAM lie behind the end of this copy",)
+    assert cut.notes == ("100 bytes of RAM are beyond the end of this copy",)
     assert "none of the RAM is in it" in refusal(proc_kcore, NEW[: NEW.index(RAM)])
 
 

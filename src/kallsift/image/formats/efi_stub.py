@@ -83,7 +83,7 @@ def _zboot(view: Bytes) -> WrappedImage:
     header = record(view, 0, ZBOOT_HEADER, "zboot header")
     start, size = int(header["payload_offset"]), int(header["payload_size"])
     if not size or start >= len(view):
-        raise ImageError(f"EFI zboot: the payload ({size} bytes at offset {start:#x}) is not there; copy it again")
+        raise ImageError(f"EFI zboot: the payload ({size} bytes at offset {start:#x}) is missing; copy the image again")
     program = pe.program(view)
     codec = ZBOOT_CODECS.get(bytes(header["compression"]))
     return WrappedImage("EFI zboot", (Payload(start, start + size, codec),), program.machine if program else None)

@@ -68,7 +68,7 @@ def read(view: Bytes) -> KernelPayload | None:
     is_program = bool((programs["type"] == INTERPRETER).any())
     segments, notes = _segments(view, programs, bits)
     if not segments:
-        raise ImageError("ELF: holds nothing that is loaded; open the kernel that it was made from")
+        raise ImageError("ELF: has no loadable segment; open the kernel that it was made from")
     architecture = ELF_MACHINES.get((int(header["machine"]), bits))
     loads = programs[(programs["type"] == LOAD) & (programs["file_size"] > 0)]
     dynamic = next(iter(programs["virtual"][programs["type"] == DYNAMIC].tolist()), None)
@@ -102,7 +102,7 @@ def _segments(view: Bytes, programs: NDArray[np.void], bits: int) -> tuple[tuple
         if len(segment.data) < size:
             notes.append(cut_short(what, len(segment.data), size))
         if segment.end > 1 << bits:
-            notes.append(f"{what} runs past the end of all addresses: it was left out")
+            notes.append(f"{what} ends beyond the address space: it was left out")
         elif any(segment.start < other.end and other.start < segment.end for other in segments):
             notes.append(f"{what} overlaps one before it: it was left out")
         else:

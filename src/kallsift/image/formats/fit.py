@@ -80,7 +80,7 @@ def read(view: Bytes) -> WrappedImage | None:
     kernels.sort(key=lambda path: path[1] != preferred)
     parts = [(path, part) for path in kernels if (part := _data(view, images[path]))]
     if not parts:
-        raise ImageError("FIT: none of its images is a kernel whose data are there; open the file that holds them")
+        raise ImageError("FIT: has no image of type kernel with its data; open the file that holds the data")
     chosen = images[parts[0][0]]
     architecture = FIT_ARCHITECTURES.get(_text(view, chosen, b"arch").decode("ascii", "replace"))
     return WrappedImage("FIT", tuple(part for _, part in parts[:PART_LIMIT]), architecture)

@@ -52,9 +52,11 @@ def read(view: Bytes) -> WrappedImage:
     header = record(view, 0, HEADER, "uImage header")
     kind, compression = int(header["kind"]), int(header["compression"])
     if kind not in (STANDALONE, MULTI, FIRMWARE, *KERNEL_KINDS):
-        raise ImageError(f"uImage: holds a {KINDS.get(kind, f'file of type {kind}')}, no kernel; open the kernel's")
+        raise ImageError(
+            f"uImage: holds a {KINDS.get(kind, f'file of type {kind}')}, not a kernel; open the uImage of the kernel"
+        )
     if compression not in CODECS:
-        raise ImageError(f"uImage: compression {compression} is unknown; unpack what is behind its 64 bytes")
+        raise ImageError(f"uImage: compression {compression} is unknown; unpack the data after the header of 64 bytes")
     start, size = HEADER.itemsize, int(header["size"])
     if kind == MULTI:
         start, size = _first_file(view)

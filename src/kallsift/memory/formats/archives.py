@@ -92,7 +92,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     form = archive_format(view[:TAR_BLOCK].tobytes())
     found = members(view)
     if not found:
-        raise SourceError(f"{name}: is a {form} archive without files in it; name a memory dump or a kernel image")
+        raise SourceError(f"{name}: is an empty {form} archive; name a memory dump or a kernel image")
     chosen = dump_in(view, found) or max(found, key=lambda member: member.size)
     memory = containers.open_mapped(name, view[chosen.offset : chosen.offset + chosen.size])
     return replace(

@@ -67,7 +67,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     for start, chunks in _runs(Frames(view, budget), notes):
         end = start + sum(chunk.size for chunk in chunks)
         if not claimed.claim_whole(start, end):
-            notes.append(f"range {start:#x}-{end - 1:#x} overlaps others before it, and is left out")
+            notes.append(f"range {start:#x}-{end - 1:#x} overlaps earlier ranges: it is left out")
         elif runs and runs[-1][0] + sum(chunk.size for chunk in runs[-1][1]) == start:
             runs[-1][1].extend(chunks)
         else:
@@ -138,7 +138,7 @@ def _damaged(frames: Frames, found: Range, chunks: list[Chunk], following: int, 
     last = frames.last_chunks(found, chunks[-1].start if chunks else found.content, following - TRAILER)
     if frames.lead(found.content, following - TRAILER) or (last and last[0].offset % MAX_CHUNK):
         # the chunks are intact, but there are more or fewer than the header says
-        notes.append(f"the AVML header of {what} is damaged: it is left out")
+        notes.append(f"the AVML header of {what} is damaged: the range is left out")
         return
     if last:
         chunks = [chunk for chunk in chunks if chunk.offset + chunk.size <= last[0].offset]

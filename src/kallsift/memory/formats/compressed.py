@@ -43,7 +43,9 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     assert compression is not None
     data, problem = spooled(name, compression, view, _place_of_end)
     if probe(data[: containers.HEADER_SIZE].tobytes()):
-        raise SourceError(f"{name}: what its {compression} stream holds is compressed again; unpack it once by hand")
+        raise SourceError(
+            f"{name}: the content of its {compression} stream is compressed again; unpack it once by hand"
+        )
     memory = containers.open_mapped(name, data)
     notes = memory.notes if problem is None else (*memory.notes, f"{problem}: {len(data)} bytes could be unpacked")
     return replace(memory, container=f"{memory.container}, {compression}", notes=notes)

@@ -73,7 +73,7 @@ def open_placed(views: Sequence[tuple[str, NDArray[np.uint8], int]]) -> Memory:
     """
     name = ", ".join(f"{each}@{address:#x}" for each, _, address in views)
     if not views or len(views) > PART_LIMIT:
-        raise SourceError(f"{len(views)} files with addresses; give between 1 and {PART_LIMIT}")
+        raise SourceError(f"{len(views)} files with addresses were given; give between 1 and {PART_LIMIT}")
     for each, view, address in views:
         if address < 0 or address + len(view) > ADDRESS_LIMIT:
             raise SourceError(f"{each}: does not fit at address {address:#x}; give the address of its first byte")

@@ -59,7 +59,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         SourceError: if the header is broken, or the stream cannot be decompressed or read.
     """
     if len(view) < HEADER.itemsize:
-        raise SourceError(f"{name}: the libvirt save file ends inside of its header; copy it again")
+        raise SourceError(f"{name}: the libvirt save file ends inside its header; copy it again")
     version = view[16:20].view("<u4")[0]
     header = view[: HEADER.itemsize].view(HEADER.newbyteorder("<" if version in VERSIONS else ">"))[0]
     if int(header["version"]) not in VERSIONS:

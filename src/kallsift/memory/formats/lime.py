@@ -64,7 +64,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         if claimed.claim_whole(found.start, found.start + len(data)):
             segments.append(BytesSegment(found.start, data))
         elif len(data):
-            notes.append(f"{what} overlaps others before it, and is left out")
+            notes.append(f"{what} overlaps earlier ranges: it is left out")
     budget = WorkBudget.of(stored_size(view))
     kept = sorted_segments(largest_segments(segments, budget))
     notes += [budget.left_out] if budget.left_out else []
@@ -91,7 +91,9 @@ def _ranges(name: str, view: NDArray[np.uint8], form: RangeFormat) -> tuple[list
     position = 0
     while position < len(view):
         if len(ranges) == RANGE_LIMIT:
-            raise SourceError(f"{name}: more than {RANGE_LIMIT} LiME ranges; this is no dump of a machine")
+            raise SourceError(
+                f"{name}: has more than {RANGE_LIMIT} LiME ranges, more than any machine; take the dump again"
+            )
         found = range_at(view, position, form)
         behind = found.content + found.size if found else position
         # a range that runs past the end is cut short, unless there is another one in it
@@ -110,6 +112,6 @@ def _ranges(name: str, view: NDArray[np.uint8], form: RangeFormat) -> tuple[list
         elif behind < position:
             lost = ranges.pop()
             remark = f"the LiME header at file offset {lost.content - SIZE:#x} is damaged"
-        notes.append(f"{remark}: what belongs there is left out")
+        notes.append(f"{remark}: its range is left out")
         position = behind
     return ranges, notes

@@ -88,7 +88,10 @@ def _pieces(name: str, view: NDArray[np.uint8]) -> tuple[NDArray[np.int64], list
             notes = []
             break
         if len(found) == PIECE_LIMIT:
-            raise SourceError(f"{name}: more than {PIECE_LIMIT} pieces; this flattened stream is no dump of a machine")
+            raise SourceError(
+                f"{name}: the flattened stream has more than {PIECE_LIMIT} pieces, more than any dump; take "
+                "the dump again"
+            )
         begin = position + PIECE.size
         # a piece that seems to run past the end is cut short, or its header is damaged
         behind = begin + length if _is_piece(offset, length) else len(view) + 1

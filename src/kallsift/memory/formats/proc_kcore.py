@@ -173,10 +173,10 @@ def _memory(
     space, ranges = _ranges(core)
     segments = sorted_segments(stretch(number, part) for number, part in enumerate(ranges))
     if not segments:
-        raise SourceError(f"{name}: none of the RAM is in it; copy all of /proc/kcore, or name it itself")
+        raise SourceError(f"{name}: holds no RAM; copy all of /proc/kcore, or name /proc/kcore itself")
     remarks = []
     if lacking := sum(part.size for part in ranges) - sum(segment.size for segment in segments):
-        remarks.append(f"{lacking:,} bytes of RAM lie behind the end of this copy")
+        remarks.append(f"{lacking:,} bytes of RAM are beyond the end of this copy")
     return Memory(
         source=name,
         container=container,

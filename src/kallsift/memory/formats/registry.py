@@ -171,7 +171,9 @@ def mapped(source: str | os.PathLike[str]) -> tuple[str, NDArray[np.uint8]]:
         name = printable(path) or "''"
         view = _mapped(path, name)
     if not is_readable(view[:HEADER_SIZE]):
-        raise SourceError(f"{name}: its beginning cannot be read; save what can be, e.g. with ddrescue, and name that")
+        raise SourceError(
+            f"{name}: its beginning cannot be read; save the readable parts, e.g. with ddrescue, and name that file"
+        )
     return name, view
 
 
@@ -219,7 +221,7 @@ def open_mapped(name: str, view: NDArray[np.uint8]) -> Memory:
         if header.startswith(magic):
             if AFF4_URN in header or AFF4_URN in view[-ZIP_COMMENT:].tobytes():
                 what, advice = "an AFF4 image", "export its memory as raw or ELF with the tool that took it"
-            raise SourceError(f"{name}: is {what}, which cannot be read yet; {advice}")
+            raise SourceError(f"{name}: is {what}, which kallsift cannot read; {advice}")
     for container in _begun(header, tuple(CONTAINERS)[:-1]):
         if container.probe(header):
             return with_files(container.open(name, view, _let_go), view)
@@ -228,11 +230,11 @@ def open_mapped(name: str, view: NDArray[np.uint8]) -> Memory:
             memory = container.open(name, view, _let_go)
         except SourceError:
             continue
-        note = f"the file's first bytes are damaged: it is read as what the rest says that it is, {memory.container}"
+        note = f"the file's first bytes are damaged: by the rest it is read as {memory.container}"
         return with_files(replace(memory, notes=(note, *memory.notes)), view)
     for container in _begun(header, tuple(CONTAINERS)[-1:]):
         return with_files(container.open(name, view, _let_go), view)
-    raise SourceError(f"{name}: is in no container format that is known")
+    raise SourceError(f"{name}: is in no known container format")
 
 
 def _without_mark(header: bytes, view: NDArray[np.uint8]) -> Iterator[Container]:

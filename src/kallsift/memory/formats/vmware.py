@@ -97,7 +97,7 @@ def _opened(name: str, state: NDArray[np.uint8], ram: NDArray[np.uint8] | None, 
     for tag in _tags(name, state, groups.get("memory", len(state)), old):
         if tag.name == "Memory" and tag.size > 8:
             if tag.packed:
-                raise SourceError(f"{name}: holds its RAM compressed; take a snapshot, which has it in a .vmem file")
+                raise SourceError(f"{name}: its RAM is compressed; take a snapshot, which has the RAM in a .vmem file")
             # RAM in the state itself is from the same moment.
             ram = state[tag.offset : tag.offset + tag.size]
         elif tag.name == "regionsCount":
@@ -107,9 +107,12 @@ def _opened(name: str, state: NDArray[np.uint8], ram: NDArray[np.uint8] | None, 
             if len(regions) > 3 * REGION_LIMIT:
                 break
     if ram is None:
-        raise SourceError(f"{name}: has its RAM in a {RAM} file of the same name; put that beside it")
+        raise SourceError(f"{name}: its RAM is in a {RAM} file of the same name; put that into the same folder")
     if count > REGION_LIMIT:
-        raise SourceError(f"{name}: {count} regions of memory are more than any machine has; the state is damaged")
+        raise SourceError(
+            f"{name}: the VMware state claims {count} regions of memory, more than any machine has; it is "
+            "damaged, copy it again"
+        )
     segments, notes = _segments(name, ram, count, regions)
     return Memory(
         source=name,
@@ -135,29 +138,32 @@ def _segments(
         )
         data = ram[offset : offset + size]
         if any((field, number) not in regions for field in ("regionPageNum", "regionPPN", "regionSize")):
-            notes.append(f"nothing says where region {number} of the memory is: it is left out")
+            notes.append(f"the address of memory region {number} is missing: it is left out")
         elif address + len(data) > 1 << 64:
-            notes.append(f"region {number} of the memory begins at {address:#x}, which is no address: it is left out")
+            notes.append(f"memory region {number} has the invalid address {address:#x}: it is left out")
         elif len(data) and not claimed.claim_whole(address, address + len(data)):
-            notes.append(f"region {address:#x}-{address + size - 1:#x} overlaps others before it, and is left out")
+            notes.append(f"region {address:#x}-{address + size - 1:#x} overlaps earlier regions: it is left out")
         else:
             segments.append(BytesSegment(address, data))
             if len(data) < size:
                 notes.append(cut_short(f"region {address:#x}-{address + size - 1:#x}", len(data), size))
     kept = sorted_segments(segments)
     if not kept:
-        raise SourceError(f"{name}: the RAM ends before any region of it{reason(notes)}; copy it again")
+        raise SourceError(f"{name}: the RAM file ends before its first region{reason(notes)}; copy it again")
     return kept, notes
 
 
 def _groups(name: str, state: NDArray[np.uint8]) -> dict[str, int]:
     """Return the offset of each group's tags."""
     if len(state) < HEADER.itemsize:
-        raise SourceError(f"{name}: the VMware state ends inside of its header; copy it again")
+        raise SourceError(f"{name}: the VMware state ends inside its header; copy it again")
     count = int(state[: HEADER.itemsize].view(HEADER)[0]["groups"])
     end = HEADER.itemsize + count * GROUP.itemsize
     if count > GROUP_LIMIT or end > len(state):
-        raise SourceError(f"{name}: {count} groups are more than the VMware state holds; it is damaged or cut short")
+        raise SourceError(
+            f"{name}: the VMware state claims {count} groups, more than it can hold; it is damaged or cut "
+            "short, copy it again"
+        )
     groups = state[HEADER.itemsize : end].view(GROUP)
     return {bytes(group["name"]).decode("latin-1"): int(group["position"]) for group in groups}
 
@@ -186,7 +192,9 @@ def _tags(name: str, state: NDArray[np.uint8], position: int, old: bool) -> Iter
         position += size
         if position >= len(state):
             return
-    raise SourceError(f"{name}: more than {TAG_LIMIT} values in a group of the VMware state; it is damaged")
+    raise SourceError(
+        f"{name}: a group of the VMware state has more than {TAG_LIMIT} values; it is damaged, copy it again"
+    )
 
 
 def _number(state: NDArray[np.uint8], tag: _Tag, start: int = 0, width: int = 8) -> int:

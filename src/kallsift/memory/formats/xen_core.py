@@ -89,7 +89,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     """
     machine, order, sections = _sections(name, view)
     if PAGES not in sections or not (OWN_FRAMES in sections or HOST_FRAMES in sections):
-        raise SourceError(f"{name}: this ELF core holds no memory, nor what Xen's have instead; take the dump again")
+        raise SourceError(f"{name}: this ELF core has neither memory segments nor Xen's pages; take the dump again")
     translated = OWN_FRAMES in sections
     notes: list[str] = []
     frames = _frames(view, sections[OWN_FRAMES if translated else HOST_FRAMES], order, 1 if translated else 2)
@@ -101,17 +101,19 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     if present < promised or pages.size != len(frames) * page_size:
         notes.append(cut_short("the memory", present * page_size, max(pages.size, len(frames) * page_size)))
     if not translated:
-        notes.append("a paravirtual guest: its page tables name the host's frames, so nothing shows what it maps")
+        notes.append(
+            "a paravirtual guest: its page tables hold frame numbers of the host, so its mappings cannot be checked"
+        )
     starts, sizes, offsets, repeated = _runs(name, frames[:present], page_size)
     if repeated:
-        notes.append(f"{repeated} pages are there twice: the first of each was kept")
+        notes.append(f"{repeated} pages occur twice: the first of each was kept")
     runs = zip(starts.tolist(), sizes.tolist(), (offsets + begin).tolist(), strict=True)
     budget = WorkBudget.of(stored_size(view))
     found = [BytesSegment(start, view[offset : offset + size]) for start, size, offset in runs]
     segments = sorted_segments(largest_segments(found, budget))
     notes += [budget.left_out] if budget.left_out else []
     if not segments:
-        raise SourceError(f"{name}: this dump of Xen's ends before any memory; take it again")
+        raise SourceError(f"{name}: this Xen dump ends before any memory; take it again")
     known = translated and machine == MACHINE_X86_64 and order == "<"
     return Memory(
         source=name,
@@ -135,7 +137,9 @@ def _sections(name: str, view: NDArray[np.uint8]) -> tuple[int, ByteOrder, dict[
     count, size, names = (int(header[field]) for field in ("section_count", "section_size", "section_names"))
     layout = elf_headers.SECTION_HEADER[bits]
     if count > SECTION_LIMIT or size != layout.itemsize or names >= count:
-        raise SourceError(f"{name}: {count} section headers of {size} bytes are not what Xen writes; copy it again")
+        raise SourceError(
+            f"{name}: has {count} section headers of {size} bytes, which Xen does not write; copy it again"
+        )
     start = int(header["section_offset"])
     table = elf_headers.records(name, view, "section header table", start, count, layout.newbyteorder(order))
     start = int(table[names]["offset"])
@@ -164,7 +168,9 @@ def _page_size(name: str, view: NDArray[np.uint8], sections: dict[str, _Section]
     header = next((note.data for note in found if note.kind == NOTE_HEADER and len(note.data) >= 32), None)
     size = PAGE_SIZES[0] if header is None else int(np.frombuffer(header, f"{order}u8", 4)[3])
     if size not in PAGE_SIZES:
-        raise SourceError(f"{name}: pages of {size} bytes are none that Xen has; the dump is damaged, take it again")
+        raise SourceError(
+            f"{name}: claims pages of {size} bytes, which Xen does not have; the dump is damaged, take it again"
+        )
     return size
 
 
@@ -184,7 +190,9 @@ def _runs(
     repeated, places, numbers = len(places) - len(own), places[first], own.astype(np.int64)
     begins = np.flatnonzero((np.diff(numbers, prepend=-2) != 1) | (np.diff(places, prepend=-2) != 1))
     if len(begins) > RUN_LIMIT:
-        raise SourceError(f"{name}: its pages lie in more than {RUN_LIMIT} pieces; this is no dump of a machine")
+        raise SourceError(
+            f"{name}: its pages lie in more than {RUN_LIMIT} ranges, more than any machine has; take the dump again"
+        )
     lengths = np.diff(begins, append=len(numbers))
     return numbers[begins] * page_size, lengths * page_size, places[begins] * page_size, repeated
 

@@ -48,7 +48,7 @@ class Connection:
                 self._socket.close()
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             advice = "check that it listens there, and that no other client is connected"
-            raise SourceError(f"{name}: cannot be connected to ({reason}); {advice}") from error
+            raise SourceError(f"{name}: the connection failed ({reason}); {advice}") from error
 
     def process(self) -> int | None:
         """Return the ID of the listening process; None if it is unknown.
@@ -92,8 +92,8 @@ class Connection:
             self._socket.settimeout(left)
             data = self._socket.recv(AT_ONCE)
         except TimeoutError as error:
-            advice = "check that it is what listens there, and that no other client is connected"
-            raise SourceError(f"{self.name}: gives no answer; {advice}") from error
+            advice = "check that the right program listens there, and that no other client is connected"
+            raise SourceError(f"{self.name}: does not answer; {advice}") from error
         except OSError as error:
             raise SourceError(f"{self.name}: the connection broke ({error.strerror or error}); try again") from error
         if not data:

@@ -68,7 +68,7 @@ class Packets:
             self.connection.send(b"+")
             if not _STOPPED.match(content):
                 return content
-        raise SourceError(f"{self.name}: its answers arrive damaged; is this a GDB stub?")
+        raise SourceError(f"{self.name}: its answers arrive damaged; check that a GDB stub listens there")
 
     def _frame(self, deadline: float) -> bytes | None:
         """Return the contents of the next frame; None if its checksum is wrong."""
@@ -77,7 +77,7 @@ class Packets:
             mark = self._until(deadline, b"$%")
             noise += len(mark)
             if noise > MOST_NOISE:
-                raise SourceError(f"{self.name}: sends no answer but noise; is this a GDB stub?")
+                raise SourceError(f"{self.name}: sends data that are no answer; check that a GDB stub listens there")
             content = self._until(deadline, b"#")[:-1]
             while len(self._rest) < 2:
                 self._rest += self.connection.receive(deadline)
@@ -94,7 +94,9 @@ class Packets:
         while not (match := pattern.search(self._rest, searched)):
             searched = len(self._rest)
             if searched > LARGEST:
-                raise SourceError(f"{self.name}: sends a packet of over {LARGEST:,} bytes; is this a GDB stub?")
+                raise SourceError(
+                    f"{self.name}: sends a packet of over {LARGEST:,} bytes; check that a GDB stub listens there"
+                )
             self._rest += self.connection.receive(deadline)
         found, self._rest = self._rest[: match.end()], self._rest[match.end() :]
         return found
@@ -118,5 +120,7 @@ class Packets:
                 result.append(byte)
                 position += 1
             if len(result) > LARGEST:
-                raise SourceError(f"{self.name}: sends a packet of over {LARGEST:,} bytes; is this a GDB stub?")
+                raise SourceError(
+                    f"{self.name}: sends a packet of over {LARGEST:,} bytes; check that a GDB stub listens there"
+                )
         return bytes(result)

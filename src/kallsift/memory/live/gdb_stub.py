@@ -31,7 +31,7 @@ MOST_PARTS = 1 << 12
 PATIENCE = 60.0
 """Time in seconds in which a stub must describe itself."""
 
-ADVICE = "if it was interrupted in a user's program, let it run on and try again, or give --lstar, --idt or --vbar"
+ADVICE = "if the machine was stopped in a user program, let it run on and try again, or give --lstar, --idt or --vbar"
 
 
 class Stub:
@@ -68,20 +68,22 @@ class Stub:
             wanted = min(size - len(data), self.at_once)
             answer = self.packets.ask(b"m%x,%x" % (address + len(data), wanted))
             if not answer:
-                raise SourceError(f"{self.name}: does not read memory; is this the stub of a machine?")
+                raise SourceError(f"{self.name}: does not read memory; name the stub of a machine, not of a program")
             if answer[:1] == b"E":
                 return None
             try:
                 part = bytes.fromhex(answer.decode("ascii"))
             except ValueError as error:
-                raise SourceError(f"{self.name}: answers with something that is no memory; try again") from error
+                raise SourceError(f"{self.name}: answers without memory bytes; try again") from error
             if not part or len(part) > wanted:
                 return None
             data += part
             self.bytes_read += len(part)
             if self.bytes_read > MOST_READ:
                 advice = "give another address in the kernel, e.g. by --lstar"
-                raise SourceError(f"{self.name}: over {MOST_READ >> 20} MiB were read without an end; {advice}")
+                raise SourceError(
+                    f"{self.name}: over {MOST_READ >> 20} MiB were read without finding the kernel; {advice}"
+                )
         return data
 
     def hints(self) -> Hints:

@@ -95,7 +95,7 @@ def _memory(qmp: Qmp, ranges: Sequence[Ram], hints: Hints, ways: Sequence[str], 
         reached |= found
         used += [way] if found else []
     if not reached:
-        raise SourceError(f"{qmp.name}: its memory cannot be read: {'; '.join(reasons) or 'no way is left'}")
+        raise SourceError(f"{qmp.name}: its memory cannot be read: {'; '.join(reasons) or 'no method is left'}")
     return Memory(
         source=qmp.name,
         container=f"QEMU guest ({', '.join(used)})",
@@ -147,7 +147,7 @@ def process_memory(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack
     """Return the RAM in the memory of the QEMU process."""
     process = qmp.connection.process()
     if process is None:
-        raise SourceError("the QEMU process is not known: it takes a Unix socket on the same host")
+        raise SourceError("the QEMU process is not known; name a Unix socket on the same host")
     try:
         mapped = _mappings(process)
         file = LiveFile(qmp.name, f"/proc/{process}/mem")
@@ -193,7 +193,7 @@ def _block_reader(file: LiveFile, address: int, size: int) -> Callable[[int], ND
                     raise OSError(0, "the process has ended")
                 done += read
         except OSError as error:
-            reason = f"memory of QEMU cannot be read ({error.strerror}); is it gone?"
+            reason = f"memory of QEMU cannot be read ({error.strerror}); check that QEMU still runs"
             raise SourceError(f"{file.name}: {reason}") from error
         return block
 
@@ -210,12 +210,12 @@ def saved(qmp: Qmp, ranges: Sequence[Ram], opened: contextlib.ExitStack) -> Reac
         for number, part in enumerate(ranges):
             free = shutil.disk_usage(folder).free
             if part.size > free:
-                raise SourceError(f"pmemsave of {part.size:,} bytes takes more room than {folder} has ({free:,})")
+                raise SourceError(f"pmemsave of {part.size:,} bytes needs more space than {folder} has ({free:,})")
             path = Path(folder) / str(number)
             qmp.do("pmemsave", {"val": part.start, "size": part.size, "filename": str(path)}, SAVING)
             view = containers.mapped(path)[1]
             if len(view) != part.size:
-                raise SourceError(f"QEMU saved {len(view):,} of {part.size:,} bytes; is it on another host?")
+                raise SourceError(f"QEMU saved {len(view):,} of {part.size:,} bytes; run kallsift on the host of QEMU")
             reached[part] = BytesSegment(part.start, view)
     return reached
 

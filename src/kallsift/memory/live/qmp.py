@@ -56,13 +56,13 @@ class Qmp:
                 raise RefusedError(f"{self.name}: QEMU refuses {command} ({printable(str(reason))[:200]})")
             if "return" in answer:
                 return answer["return"]
-        raise SourceError(f"{self.name}: gives no answer to {command}; check that a -qmp socket of QEMU's is named")
+        raise SourceError(f"{self.name}: does not answer {command}; name a socket that QEMU's -qmp listens on")
 
     def monitor(self, line: str) -> str:
         """Return the answer to a command of the human monitor."""
         answer = self.do("human-monitor-command", {"command-line": line})
         if not isinstance(answer, str):
-            raise SourceError(f"{self.name}: gives no text for '{line}'")
+            raise SourceError(f"{self.name}: returns no text for '{line}'; name a socket that QEMU's -qmp listens on")
         return answer.replace("\r\n", "\n")
 
     def _line(self, deadline: float) -> dict[str, Any]:
@@ -70,7 +70,9 @@ class Qmp:
         size = len(self._rest)
         while b"\n" not in parts[-1]:
             if size > LONGEST:
-                raise SourceError(f"{self.name}: sends a line of over {LONGEST >> 20} MiB; is this QEMU?")
+                raise SourceError(
+                    f"{self.name}: sends a line of over {LONGEST >> 20} MiB; name a socket that QEMU's -qmp listens on"
+                )
             parts.append(self.connection.receive(deadline))
             size += len(parts[-1])
         line, _, self._rest = b"".join(parts).partition(b"\n")
@@ -79,5 +81,7 @@ class Qmp:
         except (ValueError, RecursionError) as error:
             raise SourceError(f"{self.name}: sends no JSON; name a socket that QEMU's -qmp listens on") from error
         if not isinstance(answer, dict):
-            raise SourceError(f"{self.name}: sends JSON that is no answer; is this QEMU?")
+            raise SourceError(
+                f"{self.name}: sends JSON that is not an answer; name a socket that QEMU's -qmp listens on"
+            )
         return answer

@@ -150,7 +150,7 @@ def _header(name: str, view: NDArray[np.uint8]) -> Any:
             if zlib.crc32(raw[:4] + bytes(4) + raw[8:]) == header["checksum"]:
                 whole.append(header)
     if not whole:
-        raise SourceError(f"{name}: neither header of the Hyper-V file is whole; copy it again")
+        raise SourceError(f"{name}: both headers of the Hyper-V file are damaged; copy it again")
     later = (int(whole[-1]["sequence"]) - int(whole[0]["sequence"])) % SEQUENCES
     return whole[-1] if 0 < later < SEQUENCES // 2 else whole[0]
 
@@ -189,7 +189,10 @@ def _objects(name: str, view: NDArray[np.uint8], damaged: list[int]) -> Iterator
         start, count = place + OBJECTS.itemsize, int(table["count"])
         total += count
         if total > LIMIT or start + count * OBJECT.itemsize > len(view):
-            raise SourceError(f"{name}: {total:,} objects are more than the Hyper-V file holds; it is damaged")
+            raise SourceError(
+                f"{name}: the Hyper-V file claims {total:,} objects, more than it can hold; it is damaged, "
+                "copy it again"
+            )
         objects = view[start : start + count * OBJECT.itemsize].view(OBJECT)
         for further in objects["offset"][objects["kind"] == MORE_OBJECTS].tolist():
             if further not in seen:
@@ -202,7 +205,9 @@ def _objects(name: str, view: NDArray[np.uint8], damaged: list[int]) -> Iterator
                 continue
             left -= size
             if left < 0:
-                raise SourceError(f"{name}: tables of keys are larger than the Hyper-V file; it is damaged")
+                raise SourceError(
+                    f"{name}: the key tables claim to be larger than the Hyper-V file; it is damaged, copy it again"
+                )
             yield offset, size
 
 

@@ -74,9 +74,9 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     if not blocks or not arrays["RamMemoryBlock"]:
         raise SourceError(f"{name}: this Hyper-V file holds no memory; give the .vmrs file of a saved machine")
     if storage.unmade:
-        notes.append(f"the file was not closed: {storage.unmade} changes stand in its log alone, and are left out")
+        notes.append(f"the file was not closed: {storage.unmade} changes exist only in its log, and are left out")
     if storage.damaged:
-        notes.append(f"{storage.damaged} tables of the Hyper-V file are damaged: what they lead to is left out")
+        notes.append(f"{storage.damaged} tables of the Hyper-V file are damaged: the keys in them are left out")
     if storage.left_out:
         notes.append(storage.left_out)
     whole = {number: array for number, array in blocks.items() if array.offset + array.size <= len(view)}
@@ -188,7 +188,7 @@ def _runs(view: NDArray[np.uint8], arrays: dict[int, Array]) -> tuple[list[_Run]
         # behind a run that is left out, any higher page may be the first
         is_next = run.ram_page == page if not notes else run.ram_page >= page
         if not run.pages or not is_next or end > MAX_PAGES or not claimed.claim_whole(run.guest_page, end):
-            notes.append(f"{what} says what cannot be: its pages are left out")
+            notes.append(f"{what} is damaged: its pages are left out")
             continue
         page = run.ram_page + run.pages
         runs.append(run)

@@ -59,8 +59,8 @@ def page_runs(
             chosen = others[0]
         elif abs(there - count) <= MAX_DAMAGED:
             remarks.append(
-                f"the kdump's bitmap is damaged: it marks {count} pages, and {there} are there; "
-                "those behind the damage are not where they belong"
+                f"the kdump's bitmap is damaged: it marks {count} pages, but the file has {there}; pages "
+                "after the damage may be at wrong addresses"
             )
     return *_runs(_bits(content, header, chosen), header.end_page, budget), remarks
 

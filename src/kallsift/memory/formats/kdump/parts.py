@@ -133,11 +133,11 @@ def with_damaged_parts(contents: Sequence[Content]) -> tuple[list[tuple[Content,
             parts.append((content, fits[0]))
             low, high = (page * fits[0].block_size for page in (fits[0].first_page, fits[0].end_page))
             remarks.append(
-                "the header of a part of the split dump is damaged: "
-                f"it is read as the pages that no other part has (physical addresses between {low:#x}, {high:#x})"
+                "the header of a part of the split dump is damaged: the part is read as the pages that "
+                f"all others lack (physical addresses from {low:#x} to {high:#x})"
             )
         else:
-            remarks.append("a part of the split dump is left out: its header is damaged, and nothing tells its pages")
+            remarks.append("a part of the split dump is left out: its header is damaged, so its addresses are unknown")
     return parts, remarks
 
 
@@ -160,6 +160,6 @@ def missing_parts(headers: Sequence[Header]) -> str | None:
     page = headers[0].block_size
     low, high = min(header.first_page for header in headers), max(header.end_page for header in headers)
     return (
-        f"is a part of a split dump (physical addresses between {low * page:#x}, {high * page:#x}); "
-        "put the other parts into the same folder, or join them with makedumpfile --reassemble"
+        f"is one part of a split dump (physical addresses from {low * page:#x} to {high * page:#x}); put "
+        "the other parts into the same folder, or join them with makedumpfile --reassemble"
     )

@@ -235,7 +235,7 @@ class _Pages:
         try:
             self._codecs[packing] = load()
         except MissingPackageError as error:
-            reason = f"its pages are packed with {compression}, which needs the package {error}"
+            reason = f"its pages are compressed with {compression}, which needs the package {error}"
             raise SourceError(f"{self.name}: {reason}; pip install 'kallsift[images]'") from error
         return self._codecs[packing]
 
@@ -255,7 +255,7 @@ def _stretches(pages: _Pages, cache: Cache, owner: int, budget: WorkBudget) -> t
     chosen = largest_runs(counts, budget, "runs of pages")
     starts, counts, firsts = starts[chosen], counts[chosen], firsts[chosen]
     if len(starts) and (int(starts[-1]) + int(counts[-1])) * page > 1 << 64:
-        raise SourceError(f"{pages.name}: pages lie behind the end of all addresses; the file is damaged")
+        raise SourceError(f"{pages.name}: pages lie beyond the address space; the file is damaged, copy it again")
     rows = zip(starts.tolist(), counts.tolist(), firsts.tolist(), strict=True)
     block = pages.at_once * page
     stretches = [

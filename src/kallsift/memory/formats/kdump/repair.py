@@ -85,7 +85,7 @@ def repaired(content: Content, header: Header | None) -> tuple[Content, Header, 
     for table in _tables(content):
         if (found := _header(content, table, known)) is None:
             continue
-        remarks = ["the kdump's header is damaged: what it says is taken from its bitmaps and page descriptors"]
+        remarks = ["the kdump's header is damaged: its values are inferred from the bitmaps and page descriptors"]
         if table.missing:
             remarks = [f"{table.missing} bytes are missing before the kdump's page descriptors"]
             starts = np.array([0, table.start + table.missing])

@@ -96,18 +96,18 @@ def open_stream(name: str, view: NDArray[np.uint8], start: int, container: str, 
     try:
         version, position = struct.unpack_from(">I", view.data, start + 4)[0], start + 8
         if version != VERSION:
-            raise SourceError(f"{name}: migration stream of version {version}; only version {VERSION} is known")
+            raise SourceError(f"{name}: is a migration stream of version {version}; only version {VERSION} can be read")
         machine, position = _configuration(name, view, position)
         if NOT_IN_STREAM in machine.capabilities:
             raise SourceError(f"{name}: was saved without the RAM ({NOT_IN_STREAM}); open the RAM's own file instead")
         pages = Pages(name, view, machine.page, FLAT in machine.capabilities)
         cpus = processors(view, _ram(name, view, position, pages))
     except (CutShortError, struct.error):
-        notes.append("the migration stream is cut short: pages that it had yet to send are missing or out of date")
+        notes.append("the migration stream is cut short: the pages after the cut are missing or out of date")
     except DamagedError as error:
         if not any(block.places.any() for block in pages.blocks.values()):
             raise
-        notes.append(f"{str(error).removeprefix(f'{name}: ')}: pages behind that are missing or out of date")
+        notes.append(f"{str(error).removeprefix(f'{name}: ')}: the pages after that are missing or out of date")
     if pages.damaged:
         notes.append(f"{pages.damaged} records of the stream are damaged: their pages are missing or out of date")
     if not pages.blocks:
@@ -153,7 +153,10 @@ def _configuration(name: str, view: NDArray[np.uint8], position: int) -> tuple[_
         else:
             raise SourceError(f"{name}: unknown part of the configuration ({printable(repr(what))}) in the stream")
     if bits not in PAGE_BITS:
-        raise SourceError(f"{name}: pages of 2^{bits} bytes in the migration stream, which no machine has")
+        raise SourceError(
+            f"{name}: the migration stream claims pages of 2^{bits} bytes, which no machine has; it is "
+            "damaged, save it again"
+        )
     return _Machine(kind, 1 << bits, tuple(capabilities)), position
 
 
@@ -229,7 +232,7 @@ def _placed(name: str, pages: Pages, kind: str, unreadable: UnreadablePages) -> 
         start += block.size
     for block in pages.blocks.values():
         if block not in ram and block.places.any() and not any(part in block.name for part in NO_RAM):
-            remarks.append(f"{block.name} ({block.size >> 10} KiB) is left out: the stream does not tell its address")
+            remarks.append(f"{block.name} ({block.size >> 10} KiB) is left out: its address is not in the stream")
     return sorted_segments(segments), remarks
 
 
@@ -249,7 +252,7 @@ def _main(pages: Pages, kind: str) -> tuple[list[Block], Layout, list[str]]:
         if not block_name and kind.startswith(machine):
             return ram, layout, []
     what = ram[0].name
-    remark = f"nothing is known of where {kind or 'this machine'} has its RAM: {what} is taken to begin at address 0"
+    remark = f"the RAM layout of {kind or 'this machine'} is not known: {what} is assumed to begin at address 0"
     return ram, Layout("unknown"), [remark]
 
 
@@ -281,7 +284,9 @@ def _stretches(
     """
     edges = np.flatnonzero(np.diff(places != 0, prepend=False, append=False)).reshape(-1, 2)
     if len(edges) > STRETCH_LIMIT:
-        raise SourceError(f"{pages.source}: {len(edges)} gaps in the RAM of the migration stream; it is damaged")
+        raise SourceError(
+            f"{pages.source}: the RAM of the migration stream has {len(edges)} gaps; it is damaged, save it again"
+        )
     return [
         stretch(address + first * pages.page, places[first:last], owner + number)
         for number, (first, last) in enumerate(edges.tolist())
