@@ -40,7 +40,7 @@ def test_per_cpu_areas_up_to_the_end() -> None:
     kernel = replace(made_up({**WORDS, **values}), symbols=table(sorted(rows)))
     ((section, check),) = per_cpu_areas(kernel, virtual_memory(kernel))
     assert (section.start, section.end) == (LAST - 4096, LAST)
-    assert check.detail == "1 processors have their data in it"
+    assert check.detail == "1 processors have their per-CPU data in it"
 
 
 @pytest.mark.parametrize("word", [STRUCT_WORDS - 1, STRUCT_WORDS - 2])

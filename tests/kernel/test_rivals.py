@@ -165,7 +165,7 @@ def test_a_kernel_that_panicked_alone_is_the_machines() -> None:
     """As in a vmcore that a capture kernel saved, which leaves itself out."""
     kernel = kallsift.recover(crashed(capture=False).memory())
     assert (kernel.state, kernel.role, kernel.proven) == (State.RUNNING, Role.PANICKED, True)
-    assert list(remarks((kernel,))) == ["this kernel panicked, and no other one was found to run instead of it"]
+    assert list(remarks((kernel,))) == ["this kernel panicked, and no other running kernel was found"]
 
 
 def test_what_has_ended_counts_for_nothing_beside_what_runs() -> None:

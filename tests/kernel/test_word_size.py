@@ -96,7 +96,7 @@ def test_bit_0_of_pointers_to_code(text_only: bool) -> None:
     found = kallsift.recover(made.file())
     assert (read(found), found.proven) == (made.listed(), True)
     detail = next(check.detail for check in found.evidence if check.name == "pointers to symbols")
-    assert "but for bit 0" in detail
+    assert "with bit 0 set" in detail
 
 
 def test_pointers_that_are_two_more_than_functions_prove_nothing() -> None:

@@ -101,7 +101,7 @@ class BtfBlob:
     def __post_init__(self) -> None:
         starts = type_starts(self.words, self.sizes)
         if starts is None:
-            raise BtfError("its types do not follow each other, or one is of a kind whose size nothing tells")
+            raise BtfError("its types are not contiguous, or one is of an unknown kind and size")
         object.__setattr__(self, "starts", starts)
 
     def __repr__(self) -> str:
@@ -137,24 +137,24 @@ def parse(data: NDArray[np.uint8]) -> BtfBlob:
         BtfError: if there are none.
     """
     if len(data) > MAX_SIZE:
-        raise BtfError("there are more bytes than any kernel's types have")
+        raise BtfError("it is larger than the types of any kernel")
     order = "<" if len(data) and data[0] == MAGIC & 0xFF else ">"
     if len(data) < HEADER or int(data[:2].view(f"{order}u2")[0]) != MAGIC or data[2] != 1:
-        raise BtfError("no types begin there: the magic number EB9F and version 1 are missing")
+        raise BtfError("it is not BTF: the magic number EB9F and version 1 are missing")
     header, *sections = (int(word) for word in data[4:HEADER].view(f"{order}u4"))
     if not HEADER <= header <= len(data):
-        raise BtfError("the header of the types claims a size that it cannot have")
+        raise BtfError("its header claims an impossible size")
     if header >= LAYOUT_HEADER:
         sections += (int(word) for word in data[HEADER:LAYOUT_HEADER].view(f"{order}u4"))
     places = list(zip(sections[::2], sections[1::2], strict=True))
     end = max(header + offset + size for offset, size in places)
     if end > len(data):
-        raise BtfError(f"the types are cut short: their header tells of {end:,} bytes, but there are {len(data):,}")
+        raise BtfError(f"it is cut short: its header claims {end:,} bytes, but there are {len(data):,}")
     if places[0][1] % 4:
-        raise BtfError("the header of the types tells of a part of a word")
+        raise BtfError("its header claims a size that is not a multiple of a word")
     types, names, *layout = (data[header + offset :][:size] for offset, size in places)
     if len(names) and names[-1]:
-        raise BtfError("the last name of the types does not end")
+        raise BtfError("its last name does not end")
     words = np.ascontiguousarray(types).view(f"{order}u4").astype(np.uint32, copy=False)
     return BtfBlob(words, names.tobytes(), _sizes(layout[0]) if layout else kind_sizes(), data)
 
@@ -168,15 +168,15 @@ def whole_size(header: NDArray[np.uint8]) -> int:
     order = "<" if header[0] == MAGIC & 0xFF else ">"
     length, *sections = (int(word) for word in header[4:LAYOUT_HEADER].view(f"{order}u4"))
     if length not in (HEADER, LAYOUT_HEADER):
-        raise BtfError("the header has a size that it never has")
+        raise BtfError("its header claims an impossible size")
     sections = sections if length == LAYOUT_HEADER else sections[:4]
     end = 0
     for offset, size in sorted(zip(sections[::2], sections[1::2], strict=True)):
         if not end <= offset < end + 8 and size:
-            raise BtfError("the sections do not follow each other")
+            raise BtfError("its sections are not contiguous")
         end = max(end, offset + size)
     if length + end > MAX_SIZE:
-        raise BtfError("there are more bytes than any kernel's types have")
+        raise BtfError("it is larger than the types of any kernel")
     return length + end
 
 
@@ -193,7 +193,7 @@ def _sizes(layout: NDArray[np.uint8]) -> KindSizes:
     even = (fixed % 4 == 0) & (each % 4 == 0)
     same = even & (fixed == 4 * sizes.fixed[:count]) & (each == 4 * sizes.each[:count])
     if not same[1 : len(Kind)].all():
-        raise BtfError("the types' own layout contradicts the sizes that types have")
+        raise BtfError("its own layout table contradicts the sizes of types")
     new = np.flatnonzero(even & ~sizes.known[:count])
     new = new[new >= len(Kind)]
     sizes.known[new], sizes.fixed[new], sizes.each[new] = True, fixed[new] // 4, each[new] // 4

@@ -86,7 +86,7 @@ def members(memory: VirtualMemory, head: int, most: int) -> NDArray[np.uint64]:
         nodes.append(node)
         before, node = node, _link(memory, node)
     if _link(memory, head + size) != before:
-        raise ListError(f"the list at {head:#x} is broken behind its last member, at {before:#x}")
+        raise ListError(f"the list at {head:#x} is broken after its last member, at {before:#x}")
     return np.array(nodes, np.uint64)
 
 
@@ -120,7 +120,7 @@ def reachable(memory: VirtualMemory, head: int, most: int) -> Found:
     if len(ahead) + len(behind) > most:
         raise ListError(problem)
     known = set(ahead)
-    line = f"{problem}; read from both ends, so that what stands between them is not known"
+    line = f"{problem}; it was read from both ends, so members between them can be missing"
     return Found(np.array([*ahead, *(node for node in behind if node not in known)], np.uint64), (line,))
 
 
@@ -128,7 +128,7 @@ def _link(memory: VirtualMemory, address: int) -> int:
     try:
         return memory.value(address)
     except UnmappedError as error:
-        raise ListError(f"a list leads to {address:#x}, which is not mapped") from error
+        raise ListError(f"a list points to {address:#x}, which is not mapped") from error
 
 
 def _lowest(kernel: Kernel) -> int:

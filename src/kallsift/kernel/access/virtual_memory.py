@@ -187,11 +187,11 @@ def virtual_memory(kernel: Kernel) -> VirtualMemory:
     """
     words = Words(kernel.symbols.word_size, kernel.byte_order)
     if kernel.memory.image is not None:
-        raise KallsiftError("a kernel image has no memory besides its own bytes; name a dump of a machine that ran it")
+        raise KallsiftError("a kernel image has no other memory; name a dump of a machine that runs it")
     if kernel.memory.space is AddressSpace.VIRTUAL:
         return VirtualMemory(kernel.memory, None, None, words)
     if kernel.mapping is None:
-        raise KallsiftError(f"nothing tells how this kernel's memory is mapped (its state: {kernel.state.value})")
+        raise KallsiftError(f"the mapping of this kernel's memory is unknown (its state: {kernel.state.value})")
     return VirtualMemory(kernel.memory, kernel.mapping, kernel.page_table_root, words)
 
 
@@ -219,5 +219,5 @@ def readable_memory(kernel: Kernel) -> VirtualMemory:
     if kernel.memory.image is None:
         return virtual_memory(kernel)
     if not kernel.is_placed:
-        raise KallsiftError("nothing tells which addresses this image has; read its file by kernel.memory")
+        raise KallsiftError("the addresses of this image are unknown; read its file through kernel.memory")
     return image_memory(kernel)

@@ -64,11 +64,11 @@ def _root_checks(memory: Memory, tables: Tables, placement: Placement) -> Iterat
             continue
         given = True
         if placement.mapping is None:
-            yield Check(CheckId(name.upper()), Outcome.ABSENT, "not asked: nothing is known to map this kernel")
+            yield Check(CheckId(name.upper()), Outcome.ABSENT, "not checked: this kernel's page table is unknown")
             continue
         if placement.mapping.architecture not in architectures:
             yield Check.that(
-                CheckId(name.upper()), False, f"is given, but kernels of {placement.mapping.architecture} have none"
+                CheckId(name.upper()), False, f"was given, but {placement.mapping.architecture} has no such register"
             )
             continue
         agreeing = 0
@@ -113,12 +113,15 @@ def _gate_check(memory: Memory, placement: Placement) -> Iterator[Check]:
                 yield Check.that(CheckId.IDT, False, f"this kernel's page table does not map {base:#x}")
             else:
                 yield Check(
-                    CheckId.IDT, Outcome.ABSENT, f"the page of the table at {base:#x} is not there", essential=False
+                    CheckId.IDT,
+                    Outcome.ABSENT,
+                    f"the page of the table at {base:#x} is missing in the source",
+                    essential=False,
                 )
             continue
         addresses = placement.symbols.addresses
         known = addresses[np.searchsorted(addresses, handlers).clip(max=len(addresses) - 1)] == handlers
-        detail = f"{int(known.sum())} of the {len(handlers)} gates of exceptions at {base:#x} lead to symbols"
+        detail = f"{int(known.sum())} of the {len(handlers)} exception gates at {base:#x} point to symbols"
         yield Check.that(CheckId.IDT, bool(len(handlers)) and 2 * int(known.sum()) > len(handlers), detail)
 
 

@@ -46,16 +46,18 @@ def initial_data_check(kernel: Kernel) -> Check:
         hz, rest = divmod(WRAP - count, SECONDS)
         if rest or hz <= 0:
             return Check.that(
-                CheckId.INITIAL_DATA, False, f"{COUNTER} is {count:#x}, which no kernel is built with: it ran"
+                CheckId.INITIAL_DATA, False, f"{COUNTER} is {count:#x}, not its built-in value: the kernel ran"
             )
         if hz in USUAL_HZ:
             return Check.that(
-                CheckId.INITIAL_DATA, True, f"{COUNTER} is {count:#x}, as it is built: the image has not run"
+                CheckId.INITIAL_DATA, True, f"{COUNTER} is {count:#x}, its built-in value: the image has not run"
             )
     elements = _elements(kernel, words)
     if elements >= MIN_ELEMENTS:
-        return Check.that(CheckId.INITIAL_DATA, False, f"{elements} lists lead to memory outside of the image: it ran")
-    return Check(CheckId.INITIAL_DATA, Outcome.ABSENT, "nothing in the image tells whether it ran")
+        return Check.that(
+            CheckId.INITIAL_DATA, False, f"{elements} lists point to memory outside of the image: the kernel ran"
+        )
+    return Check(CheckId.INITIAL_DATA, Outcome.ABSENT, "the image does not show whether it ran")
 
 
 def _jiffies(kernel: Kernel, words: Words) -> int | None:

@@ -93,7 +93,7 @@ def processes_check(memory: Memory, tables: Tables, placement: Placement) -> Che
     """
     mapping = placement.mapping
     if not isinstance(mapping, PagingMode):
-        return _absent("not asked: no page table maps the image")
+        return _absent("not checked: no page table maps the image")
     virtual = VirtualMemory(memory, mapping, placement.root, placement.words)
     tasks = next(task_lists(virtual, tables, placement), None)
     if tasks is None:

@@ -66,7 +66,7 @@ def _moved(kernel: Kernel) -> tuple[str | None, int | None]:
     where = "" if linked is None else f" at {linked:#x}"
     detail = (
         f"{name} is at {address:#x}, where kernels of {architecture} are not linked{where}: "
-        "it moved when it ran, unless it was built for that address, and nothing here confirms either"
+        "either it moved when it ran, or it was built for that address; nothing in the source confirms either"
     )
     return detail, None if linked is None else first - linked
 

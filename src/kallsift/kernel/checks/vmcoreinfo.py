@@ -101,18 +101,21 @@ def vmcoreinfo_check(memory: Memory, tables: Tables, placement: Placement) -> tu
         if right and not wrong:
             place = "the note" if info.origin == "note" else f"the text at {info.origin}"
             return info, Check.that(
-                CheckId.VMCOREINFO, True, f"{place} gives the same address for all {right} symbols that both have"
+                CheckId.VMCOREINFO, True, f"{place} gives the same address for all {right} symbols in common"
             )
         if info.origin == "note" and not right + wrong:
             return None, Check(CheckId.VMCOREINFO, Outcome.ABSENT, "the note names none of the symbols of this kernel")
         if info.origin == "note":
             return None, Check.that(
-                CheckId.VMCOREINFO, False, f"the note gives other addresses for {wrong} of {right + wrong} symbols"
+                CheckId.VMCOREINFO, False, f"the note gives different addresses for {wrong} of {right + wrong} symbols"
             )
         others += 1
     if others:
         return None, Check.that(
-            CheckId.VMCOREINFO, False, f"{others} found in memory, none of which speaks of this kernel", essential=False
+            CheckId.VMCOREINFO,
+            False,
+            f"{others} texts were found in memory, but none describes this kernel",
+            essential=False,
         )
     return None, Check(CheckId.VMCOREINFO, Outcome.ABSENT, "none was found")
 

@@ -222,7 +222,7 @@ def _first_byte_candidates(memory: Memory, tables: Tables, words: Words) -> Iter
     symbols = unplaced_symbols(tables)
     for name in FIRST_SYMBOLS:
         for symbol in symbols.all(name):
-            detail = f"it is taken to be at {symbol.address:#x}, the address of {name}"
+            detail = f"it is assumed to be at {symbol.address:#x}, the address of {name}"
             distance = symbol.address - memory.segments[0].start & words.mask
             yield Candidate(distance, Check.that(CheckId.FIRST_BYTE, True, detail), Origin.ASSUMPTION)
 
@@ -250,7 +250,7 @@ def pointer_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate
     place = tables.array_address
     votes = facts.once_of("pointers' distance", (symbols,), find)
     for distance, count in votes.moved(-place, words).lowest_most_frequent():
-        detail = f"{count} of {len(sample)} pointers would equal symbols at a distance of {distance:#x}"
+        detail = f"{count} of {len(sample)} pointers equal symbols at a distance of {distance:#x}"
         yield Candidate(distance, Check.that(CheckId.POINTER_DISTANCE, True, detail))
 
 
@@ -277,7 +277,7 @@ def string_candidates(tables: Tables, facts: WindowFacts) -> Iterator[Candidate]
 
     votes = facts.once_of("strings' distance", (sample,), find)
     for distance, count in votes.moved(-window.start, words).lowest_most_frequent():
-        detail = f"{count} of {len(sample)} pointers would lead to strings at a distance of {distance:#x}"
+        detail = f"{count} of {len(sample)} pointers lead to strings at a distance of {distance:#x}"
         yield Candidate(distance, Check.that(CheckId.STRING_DISTANCE, True, detail))
 
 

@@ -105,7 +105,10 @@ def with_mapped_segments(memory: Memory, placement: Placement, window: BytesSegm
                 if lists >= LEAST_LISTS and (best is None or lists > best[0]):
                     best = lists, root, mapping
     if best is None:
-        absent = "no lists run through what a table of this image maps: what the processor does not map is not known"
+        absent = (
+            "no page table of this image maps memory that lists run through, so addresses outside the "
+            "processor's own windows are unknown"
+        )
         return placement.with_checks(Check(CheckId.MAPPED_SEGMENTS, Outcome.ABSENT, absent))
     lists, root, mapping = best
     through = f"what the table at {root:#x} maps ({mapping.tables.name})"

@@ -124,7 +124,7 @@ def with_mapping(
             CheckId.ALIVE,
             lists >= LEAST_LISTS,
             f"{'at least ' * (lists >= ENOUGH_LISTS)}{lists} lists run from the image through other memory and back"
-            + ("" if lists >= LEAST_LISTS else f": the image is not one that runs{_history(placement)}"),
+            + ("" if lists >= LEAST_LISTS else f": this image does not run{_history(placement)}"),
         ),
         *attributes,
     )

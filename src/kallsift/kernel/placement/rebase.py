@@ -37,9 +37,15 @@ def rebased(kernel: Kernel, base: int) -> Kernel:
     """
     words = Words(kernel.symbols.word_size, kernel.byte_order)
     if kernel.memory.image is None and kernel.proven:
-        raise KallsiftError("--base: the source is memory that ran, and says itself where the kernel lies")
+        raise KallsiftError(
+            "--base: the source is the memory of a running machine, which gives the kernel's address itself; "
+            "leave out --base"
+        )
     if not 0 <= base <= words.mask:
-        raise KallsiftError(f"--base: {base:#x} is no address of {8 * kernel.symbols.word_size} bits")
+        raise KallsiftError(
+            f"--base: {base:#x} is not an address of {8 * kernel.symbols.word_size} bits; give the virtual "
+            "address of the image's first byte"
+        )
     first = image_base(kernel) if kernel.is_placed else kernel.virtual_base
     own = int(kernel.symbols.addresses.min()) if first is None else first
     move = base - own & words.mask
@@ -51,7 +57,7 @@ def rebased(kernel: Kernel, base: int) -> Kernel:
     def there(address: VirtualAddress | None) -> VirtualAddress | None:
         return None if address is None else VirtualAddress(address + move & words.mask)
 
-    says = f"the image itself says {own:#x}" if kernel.is_placed else "nothing confirms it"
+    says = f"the image itself gives {own:#x}" if kernel.is_placed else "nothing confirms it"
     agrees = kernel.is_placed and base == own
     # what was guessed without a base says nothing of this one
     evidence = tuple(check for check in kernel.evidence if kernel.is_placed or check.name is not CheckId.PLACEMENT)

@@ -65,7 +65,10 @@ def with_base(memory: Memory, tables: Tables, facts: WindowFacts) -> Iterator[tu
         others = max(shares[:best] + shares[best + 1 :], default=0)
         if shares and shares[best] >= max(LEAST, CLEAR * others):
             base = int(bases[best])
-            detail = f"no word holds it; {base:#x} puts symbols at {shares[best]:.0%} of the words that can be pointers"
+            detail = (
+                f"no word in the source holds it; with {base:#x}, {shares[best]:.0%} of the words that can be "
+                "pointers equal symbols"
+            )
             yield (
                 replace(tables, array=replace(tables.array, relative_base=base)),
                 Check.that(CheckId.BASE, True, detail),

@@ -195,7 +195,7 @@ class _PlacementSearch:
         if memory.image is not None:
             return _in_image(tables, facts, placement, candidate)
         if memory.space is AddressSpace.VIRTUAL:
-            absent = "not looked for: the source's are used already"
+            absent = "not checked: the source has virtual addresses already"
             strings = string_check(_strings(facts, candidate.distance))
             return placement.with_checks(strings, Check(CheckId.PAGE_TABLE, Outcome.ABSENT, absent))
         return with_mapping(memory, tables, placement, facts.window, own, is_running_only=self.is_running_only)
@@ -227,7 +227,7 @@ def _in_image(tables: Tables, facts: WindowFacts, placement: Placement, candidat
     strings = string_check(_strings(facts, candidate.distance))
     if strings.outcome is Outcome.FAILED:
         return None
-    absent = "not looked for: the source is a kernel image, which nothing has run yet"
+    absent = "not checked: the source is a kernel image, which does not run"
     has_strings = strings.outcome is Outcome.PASSED
     unasked = (Check(name, Outcome.ABSENT, absent) for name in (CheckId.PAGE_TABLE, CheckId.ALIVE))
     placement = replace(placement, has_strings=has_strings).with_checks(strings, *unasked)
@@ -241,7 +241,7 @@ def _in_image(tables: Tables, facts: WindowFacts, placement: Placement, candidat
         return placement
     if candidate.origin is Origin.ASSUMPTION:
         return None
-    detail = "nothing in the image would be otherwise if it lay elsewhere"
+    detail = "nothing in the image confirms its address"
     return placement.with_checks(Check.that(CheckId.DISTANCE, False, detail))
 
 
@@ -284,7 +284,7 @@ def _hits(facts: WindowFacts, own: Targets, array: range, *, is_mapped: bool) ->
     if hits.count >= LEAST_HITS + CHANCE * hits.by_chance:
         if not is_best_for_symbols(values, own, PAGE_NEIGHBOURS if is_mapped else NEIGHBOURS):
             return hits, None
-        marked = ", those to code but for bit 0, which is set" if hits.code_bit else ""
+        marked = ", those to code with bit 0 set" if hits.code_bit else ""
         detail = (
             f"{hits.count} of {inside} distinct pointers equal a symbol's address{marked}, "
             f"against {hits.by_chance:.0f} by chance"
@@ -292,5 +292,5 @@ def _hits(facts: WindowFacts, own: Targets, array: range, *, is_mapped: bool) ->
         return hits, Check.that(CheckId.POINTERS_TO_SYMBOLS, True, detail)
     if is_mapped or inside > LEAST_HITS:
         return hits, None
-    detail = f"only {inside} words are addresses of the image: they are filled in when it boots"
+    detail = f"only {inside} words are addresses of the image: pointers are filled in when it boots"
     return hits, Check(CheckId.POINTERS_TO_SYMBOLS, Outcome.ABSENT, detail)

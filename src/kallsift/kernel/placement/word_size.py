@@ -155,18 +155,18 @@ def word_size_check(memory: Memory, tables: Tables, placement: Placement, shared
     """
     votes, size = word_votes(memory, tables, placement, shared), placement.words.size
     if votes.word_size is not None:
-        counts = f"{votes.wide:.0f} pointers to symbols are of 64 bits, {votes.narrow:.0f} of 32 bits"
+        counts = f"{votes.wide:.0f} pointers to symbols have 64 bits, {votes.narrow:.0f} have 32 bits"
         if votes.word_size == size:
             return Check.that(CheckId.WORD_SIZE, True, counts)
         return Check.that(CheckId.WORD_SIZE, False, f"is not {8 * size} bits: {counts}")
     if (named := named_word_size(placement.symbols)) is not None:
         return Check.that(
-            CheckId.WORD_SIZE, size == named, f"names of system calls are those of kernels of {8 * named} bits"
+            CheckId.WORD_SIZE, size == named, f"the names of system calls are those of {8 * named}-bit kernels"
         )
     is_low = placement.words.byte_order == "<" and int(placement.symbols.addresses[-1]) < LOW_ADDRESSES
     if size == 8 and is_low and memory.hints.word_size is None:
         return Check.that(CheckId.WORD_SIZE, False, "is not 64 bits: all symbols lie below 4 GiB")
-    return Check(CheckId.WORD_SIZE, Outcome.ABSENT, "too few pointers to symbols tell how wide words are")
+    return Check(CheckId.WORD_SIZE, Outcome.ABSENT, "too few pointers to symbols show the word size")
 
 
 def _upper_halves(

@@ -88,7 +88,10 @@ def unverified(kernel: Kernel, memory: Memory, is_copy: bool = False) -> Kernel:
     """
     if memory.image is not None or (is_file(memory) and not is_copy):
         return kernel
-    detail = "none was found; this image lies in the source, which may be a machine's memory with a file in it"
+    detail = (
+        "no running kernel was found; this image is part of the source, which can be a machine's memory with "
+        "a file in it"
+    )
     return replace(kernel, evidence=(*kernel.evidence, Check.that(CheckId.RUNNING_KERNEL, False, detail)))
 
 

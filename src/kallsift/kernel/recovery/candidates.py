@@ -127,7 +127,7 @@ def best_of(
             break
         found = f"{tables.count} symbols, addresses at {tables.array_address:#x}"
         attempt.is_seamless |= is_seamless(tables)
-        attempt.reached(4, Step.PLACEMENT, f"{found}, but nothing tells where they are mapped")
+        attempt.reached(4, Step.PLACEMENT, f"{found}, but nothing shows where they are mapped")
         has_place = False
         # of tables that lie as usual there are few readings, of others many
         is_any_wanted = is_recorded and tables.layout is Layout.ADJACENT
@@ -147,7 +147,7 @@ def best_of(
                 continue
             if tables.layout is not Layout.ADJACENT:
                 if not scattered.add(tables, placement, landmarks):
-                    attempt.reached(5, Step.LANDMARKS, f"{found}, but nothing that they name or point at bears it out")
+                    attempt.reached(5, Step.LANDMARKS, f"{found}, but no landmark or pointer confirms them")
                 continue
             kernel = _kernel(memory, tables, placement, landmarks)
             if ranking.add(kernel, placement.hits):
@@ -182,7 +182,11 @@ def _is_wanted(memory: Memory, tables: Tables, attempt: Attempt) -> bool:
     given = memory.hints.byte_order
     if given is None or tables.byte_order == given:
         return True
-    attempt.reached(4, Step.BYTE_ORDER, f"{tables.count} symbols, but their tables are not in the byte order given")
+    attempt.reached(
+        4,
+        Step.BYTE_ORDER,
+        f"{tables.count} symbols, but their tables are not in the given byte order; leave out --byte-order",
+    )
     return False
 
 

@@ -55,7 +55,7 @@ def recover_from_address(
     Raises:
         RecoveryError: if no address leads to a table that could be recovered; it names the step that failed.
     """
-    failure = RecoveryError(Step.TOKEN_TABLE, "no address in the kernel is known; give LSTAR, VBAR or IDT")
+    failure = RecoveryError(Step.TOKEN_TABLE, "no address in the kernel is known; give --lstar, --vbar or --idt")
     for address in dict.fromkeys((*addresses, *anchors(fetched))):
         try:
             kernel = _recover_from(fetched, address, widest, progress)
@@ -99,7 +99,7 @@ def _recover_from(fetched: OnDemandMemory, address: int, widest: int, progress: 
             if reach == widest:
                 break
     raise failure or RecoveryError(
-        Step.TOKEN_TABLE, f"none within {FARTHEST >> 20} MiB of {address:#x} in what can be read there"
+        Step.TOKEN_TABLE, f"no token table within {FARTHEST >> 20} MiB of {address:#x} in the readable memory"
     )
 
 

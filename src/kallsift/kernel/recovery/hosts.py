@@ -41,11 +41,14 @@ def host_check(source: Memory, kernel: Kernel, displacement: int) -> Check | Non
     """
     failed = [c.name for c in kernel.evidence if c.name in REGISTER_CHECKS and c.outcome is Outcome.FAILED]
     if failed and _leads_to_kernel(source):
-        detail = f"the processors' registers ({', '.join(failed)}) lead to another kernel: this one is a guest of its"
+        detail = f"the processors' registers ({', '.join(failed)}) belong to another kernel, whose guest this one is"
         return Check.that(CheckId.MACHINE, False, detail, is_quoted=True)
     for place, banner in _foreign_banners(source, kernel, displacement):
         found = printable(banner[:MAX_SHOWN])
-        detail = f"outside of this kernel's RAM, at {place:#x}, is another's banner ({found}...): its host's, it seems"
+        detail = (
+            f"outside of this kernel's RAM, at {place:#x}, is the banner of another kernel ({found}...), "
+            "probably its host"
+        )
         return Check.that(CheckId.MACHINE, False, detail, is_quoted=True)
     return None
 

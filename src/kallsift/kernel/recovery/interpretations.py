@@ -130,7 +130,7 @@ class Interpretations:
         rivals = sum(reading.rivals(best) for reading in self._found)
         if not rivals:
             return best
-        detail = f"{rivals} other readings of the tables are borne out nearly as well"
+        detail = f"{rivals} other interpretations of the tables score almost as high"
         return replace(best, landmarks=(*best.landmarks, Check.that(CheckId.ONLY_READING, False, detail)))
 
     def _image_exports(self, tables: Tables, placement: Placement) -> Exports:
@@ -153,8 +153,8 @@ def _names_check(tables: Tables, placement: Placement, landmarks: tuple[Check, .
         CheckId.EXPORTS in passed
         and all(exports.compared(rival)[0] < HALF * exports.compared(symbols)[0] for rival in rivals)
     )
-    detail = f"another kernel nearby has {len(symbols)} names as well"
+    detail = f"another kernel nearby has {len(symbols)} names too"
     if tied:
-        return Check.that(CheckId.NAMES_OF_ADDRESSES, True, f"{detail}, but these belong to the addresses")
-    detail += ", and nothing tells whose addresses these are"
+        return Check.that(CheckId.NAMES_OF_ADDRESSES, True, f"{detail}, but these names belong to the addresses")
+    detail += ", and nothing shows which kernel the addresses belong to"
     return Check.that(CheckId.NAMES_OF_ADDRESSES, False, detail, is_quoted=True)

@@ -61,7 +61,7 @@ class Ranking:
             if self._given
             else f"give --word-size {8 * others[0].symbols.word_size}"
         )
-        detail = f"nothing tells words of {8 * size} bits from words of {8 * others[0].symbols.word_size}; {choice}"
+        detail = f"the source fits words of {8 * size} bits and of {8 * others[0].symbols.word_size}; {choice}"
         return replace(kernel, evidence=(*kernel.evidence, Check.that(CheckId.WORD_SIZE, False, detail)))
 
 

@@ -68,7 +68,9 @@ def _require_memory(memory: object) -> None:
         TypeError: if it is no `Memory`.
     """
     if not isinstance(memory, Memory):
-        raise TypeError(f"a Memory is wanted, not {type(memory).__name__}: with kallsift.open(SOURCE) as memory: ...")
+        raise TypeError(
+            f"recover() takes a Memory, not {type(memory).__name__}: with kallsift.open(SOURCE) as memory: ..."
+        )
 
 
 def _looked_at(memory: Memory, look: Callable[[Memory], tuple[Kernel, ...]]) -> tuple[Kernel, ...]:

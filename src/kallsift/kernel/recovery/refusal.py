@@ -41,7 +41,7 @@ def recognised(memory: Memory) -> str | None:
     kernel += f", unpacked from {', '.join(packaging)}" if packaging else ""
     mark = re.compile(re.escape(MARK))
     if any(mark.search(data.data) for data in parts):
-        return f"{kernel}; it names functions of kallsyms, but its token table is lost, or in no form that is known"
+        return f"{kernel}; it has kallsyms, but its token table is lost, or in an unknown form"
     return f'{kernel}; it was built without kallsyms: no token table, no "{MARK.decode()}" string'
 
 

@@ -108,7 +108,7 @@ def _with_notes_of_panicked(kernels: Sequence[Kernel]) -> list[Kernel]:
         kernel.role is Role.PANICKED and kernel.memory.hints.vmcoreinfo is not None and _agrees(kernel)
         for kernel in kernels
     )
-    of_other = Check(CheckId.VMCOREINFO, Outcome.ABSENT, "the note is of the kernel that panicked")
+    of_other = Check(CheckId.VMCOREINFO, Outcome.ABSENT, "the note belongs to the kernel that panicked")
     return [
         replace(
             kernel, evidence=tuple(of_other if each.name == CheckId.VMCOREINFO else each for each in kernel.evidence)
@@ -151,7 +151,7 @@ def _left_by_processors(kernel: Kernel) -> Kernel:
     if not _runs(kernel) or not failed:
         return kernel
     state = State.PANICKED if kernel.role is Role.PANICKED else State.STALE
-    return replace(kernel, state=state, evidence=(*kernel.evidence, _ended("the processors are in another kernel")))
+    return replace(kernel, state=state, evidence=(*kernel.evidence, _ended("the processors run another kernel")))
 
 
 def _told(kernels: Sequence[Kernel]) -> Iterator[tuple[int, State, Check]]:
@@ -165,7 +165,11 @@ def _told(kernels: Sequence[Kernel]) -> Iterator[tuple[int, State, Check]]:
     if left and len(left) < len(kernels):
         for number in set(numbers) - left:
             panicked = kernels[number].role is Role.PANICKED
-            detail = "it panicked, and another kernel runs" if panicked else "it started another kernel, which runs"
+            detail = (
+                "this kernel panicked, and another one runs"
+                if panicked
+                else "this kernel started another one, which runs"
+            )
             yield number, State.PANICKED if panicked else State.STALE, _ended(detail)
     left = left or set(numbers)
     inhabited = {number for number in left if is_inhabited(kernels[number])}
@@ -176,12 +180,12 @@ def _told(kernels: Sequence[Kernel]) -> Iterator[tuple[int, State, Check]]:
     most = max(kernels[number].lists for number in left)
     alive = {number for number in left if MORE_LISTS * kernels[number].lists > most}
     for number in left - alive:
-        detail = f"{kernels[number].lists} of its lists close, but {most} of another kernel's: it ran before that"
+        detail = f"{kernels[number].lists} of its lists are intact, but {most} of another kernel: this one ran earlier"
         yield number, State.STALE, _ended(detail)
     if len(alive) > 1:
         for number in alive:
             others = ", ".join(f"{kernels[other].physical_base or 0:#x}" for other in sorted(alive - {number}))
-            detail = f"another kernel seems to run as well, at {others}; nothing tells which of them does"
+            detail = f"another kernel, at {others}, seems to run as well; nothing shows which one runs"
             yield number, State.RUNNING, Check.that(CheckId.ONLY_KERNEL, False, detail, is_quoted=True)
 
 

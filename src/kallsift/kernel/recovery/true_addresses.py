@@ -48,8 +48,8 @@ def with_all_ram(memory: Memory, kernel: Kernel) -> Kernel:
             return found
     if not (end := ram_end(kernel)):
         return kernel
-    detail = f"this kernel's RAM ends at {end:#x}, the source at {memory.segments[-1].end:#x}: what lies behind a hole"
-    doubt = Check.that(CheckId.RAM, False, f"{detail} is not there, or at wrong addresses", essential=False)
+    detail = f"this kernel's RAM ends at {end:#x}, the source at {memory.segments[-1].end:#x}: memory after a hole"
+    doubt = Check.that(CheckId.RAM, False, f"{detail} is missing, or at wrong addresses", essential=False)
     return replace(kernel, evidence=(*kernel.evidence, doubt))
 
 
@@ -94,7 +94,7 @@ def displaced(
         found = best_at(memory_there, there, tokens, None, shared)
         if found is None or found.lists < ENOUGH_LISTS or (hosted and lacks_processes(found)):
             continue
-        detail = f"the source holds this machine's memory {-shift:+#x} from its physical addresses"
+        detail = f"the source has this machine's memory at an offset of {-shift:+#x} from the physical addresses"
         check = Check.that(CheckId.DISPLACEMENT, True, detail)
         if hosted:
             evidence = tuple(each for each in found.evidence if each.name not in REGISTER_CHECKS)

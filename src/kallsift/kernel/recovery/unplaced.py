@@ -65,7 +65,9 @@ def unplaced_kernel(memory: Memory, readings: Sequence[Tables]) -> Kernel | None
     others = {_signature(memory, tables) for tables in as_good} - {_signature(memory, best)}
     if others:
         checks.append(
-            Check.that(CheckId.ONLY_READING, False, f"{len(others)} other readings of the tables are in order too")
+            Check.that(
+                CheckId.ONLY_READING, False, f"{len(others)} other interpretations of the tables fit equally well"
+            )
         )
     return Kernel(
         symbols=symbols,
@@ -170,12 +172,12 @@ def _symbols(memory: Memory, tables: Tables) -> tuple[SymbolTable, str]:
     The origin is a clause for a message.
     """
     if not is_self_relative(tables) and not tables.array.needs_base:
-        return unplaced_symbols(tables), f"they are as the table holds them ({tables.array.encoding.name})"
+        return unplaced_symbols(tables), f"they are those in the table ({tables.array.encoding.name})"
     relative = unplaced_symbols(tables)
     given = given_base(memory, relative)
     if given is None and is_self_relative(tables) and memory.segments[0].start:
         found = unplaced_symbols(tables, tables.array_address)
-        return found, f"they are right if the tables are mapped where the source says, at {tables.array_address:#x}"
+        return found, f"they are right if the tables are mapped at {tables.array_address:#x}, as the source says"
     architecture = (memory.image.architecture if memory.image else None) or likely_architecture(relative)
     default = TEXT_BASES.get(architecture or "", 0)
     index = _first_symbol(relative)
@@ -189,7 +191,7 @@ def _symbols(memory: Memory, tables: Tables) -> tuple[SymbolTable, str]:
     if given is not None:
         return symbols, f"they are right if {given.reason}"
     if architecture is None:
-        return symbols, f"they are counted from {name}; give its address as --base"
+        return symbols, f"they are relative to {name}; give its address as --base"
     return (
         symbols,
         f"they are right if {name} is at {default:#x}, as kernels of {architecture} are linked; else give --base",
