@@ -112,7 +112,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "named namespace": ({"symbols": wanting("named")}, "EINVAL", "Unknown symbol named (err -22): uses it from"),
     "machine": ({"machine": "arm64"}, "ENOEXEC", "is for arm64, 64 bits, little-endian; the kernel for x86-64"),
     "class": ({"machine": "x86", "bits": 32}, "ENOEXEC", "is for x86, 32 bits"),
-    "type": ({"kind": 2}, "ENOEXEC", "is no relocatable object"),
+    "type": ({"kind": 2}, "ENOEXEC", "is not a relocatable object"),
     "object": ({"this_module": False}, "ENOEXEC", "No module found in object"),
     "common": ({"symbols": [("mine", GLOBAL, COMMON)]}, "ENOEXEC", "has common symbols"),
     "there": ({"information": {"name": "other"}}, "EEXIST", "a module of that name is there already (state: Live)"),

@@ -69,7 +69,7 @@ def test_arrays_in_the_order_of_the_linker_whose_bounds_nothing_tells() -> None:
     found = exports(image.kernel(data_symbols=False))
     assert [line[:2] for line in lines_of(found)] == [line[:2] for line in image.lines]
     assert {one.macro for one in found} == {UNKNOWN_MACRO}
-    assert found.missing == ("vmlinux: macros: nothing tells where the exports to modules under the GPL alone begin",)
+    assert found.missing == ("vmlinux: macros: it is unknown where the GPL-only exports begin",)
 
 
 def test_names_that_are_exported_twice() -> None:

@@ -98,7 +98,7 @@ def test_a_nul_inside_a_name(words: Words) -> None:
     one = made(words)
     one.put(one.starts[7] + 3, b"\0")
     assert one.names == [*NAMES[:6], "a_n", *NAMES[7:]]
-    assert one.remarks == ("a NUL cuts 1 of 39 names short, which are printed as the kernel prints them",)
+    assert one.remarks == ("1 of 39 names are cut short by a NUL, as the kernel prints them too",)
 
 
 def test_a_nul_that_begins_a_name() -> None:
@@ -106,7 +106,7 @@ def test_a_nul_that_begins_a_name() -> None:
     one = made()
     one.put(one.starts[7], b"\0")
     assert one.names == [*NAMES[:6], *NAMES[7:]]
-    assert one.remarks[0].startswith("a NUL cuts 1 of 39 names")
+    assert one.remarks[0].startswith("1 of 39 names are cut")
 
 
 @pytest.mark.parametrize(
@@ -163,9 +163,9 @@ def test_names_that_the_loader_cut() -> None:
 def test_most_of_it_is_none() -> None:
     one = made()
     one.put(one.starts[3], bytes(range(0x80, 0x100)) * 2)
-    with pytest.raises(ModulesError, match="of its 39 symbols are none"):
+    with pytest.raises(ModulesError, match="of its 39 symbols are invalid"):
         read_symbols(one.arena.memory, one.places, MAX_STRINGS)
-    with pytest.raises(ModulesError, match="more names than any"):
+    with pytest.raises(ModulesError, match="its names are larger than those of any"):
         read_symbols(made().arena.memory, made().places, 100)
 
 

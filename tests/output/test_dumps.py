@@ -204,17 +204,17 @@ def test_registers_of_every_architecture(form: str, architecture: str, machine: 
 
 def test_what_notes_have_no_place_for_is_named() -> None:
     named = Facts("x86-64", cpus=(CpuState(0, {"cr3": 1, "rip": 2, "lstar": 3}), CpuState(1, {"efer": 1, "cr3": 5})))
-    assert left_out(named) == "the registers efer, lstar of 2 processors, which notes have no place for"
+    assert left_out(named) == "the registers efer, lstar of 2 processors, which do not fit into notes"
     assert left_out(Facts("arm64", cpus=(CpuState(0, {"pc": 1, "ttbr1": 2}),))) == (
-        "the registers ttbr1 of 1 processor, which notes have no place for"
+        "the registers ttbr1 of 1 processor, which do not fit into notes"
     )
     assert left_out(Facts("riscv64", cpus=(CpuState(0, {"pc": 1}),))) == (
-        "the registers pc of 1 processor, which notes have no place for"
+        "the registers pc of 1 processor, which do not fit into notes"
     )
     assert left_out(Facts("x86-64", cpus=CPUS[1:])) is None
     core = elf_notes.hints(FOREIGN, 22, ">", 64).core
     assert left_out(Facts("s390x", ">", core=core)) is None
-    other = "the registers of 2 processors: nothing tells whether they are this kernel's"
+    other = "the registers of 2 processors, because it is unknown whether they are this kernel's"
     assert left_out(Facts("riscv64", "<", core=core)) == other
 
 

@@ -232,7 +232,7 @@ def test_types_that_lead_to_themselves() -> None:
     (unit,) = units(written(file))
     assert spelled(by_name(unit)["circle"]) == "void"
     assert list(by_name(unit)["holder"].iter_children()) == []
-    assert "3 types have no end or are of a kind that is not known" in file.remarks
+    assert "3 types do not end or are of an unknown kind" in file.remarks
     assert not file.complete
 
 
@@ -245,7 +245,7 @@ def test_a_kind_that_is_newer_is_left_out_and_counted() -> None:
     file = elf_of(Btf(BtfBlob(np.array([*made.words, 1, 30 << 24, 0], np.uint32), made.strings, blob.sizes), 8))
     (unit,) = units(written(file))
     assert [name_of(each) for each in by_name(unit)["holder"].iter_children()] == ["member"]
-    assert "1 types have no end or are of a kind that is not known" in file.remarks
+    assert "1 types do not end or are of an unknown kind" in file.remarks
 
 
 def test_names_of_control_characters() -> None:
@@ -275,7 +275,7 @@ def test_any_words() -> None:
 
 def test_more_types_than_any_kernel_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kallsift.output.dwarf.debug_sections.MAX_WORDS", 100)
-    with pytest.raises(BtfError, match="more types than any kernel has"):
+    with pytest.raises(BtfError, match="more types than in any kernel"):
         elf_of(kernel_types())
 
 

@@ -225,7 +225,7 @@ def inventory(kernel: Kernel) -> Inventory:
         KallsiftError: if it does not run, or its list of modules is broken or cannot be found.
     """
     if not kernel.has_memory and kernel.memory.image is None:
-        raise KallsiftError(f"a kernel that does not run has no modules (its state: {kernel.state.value})")
+        raise KallsiftError(f"this kernel does not run, so it has no modules (its state: {kernel.state.value})")
     memory = virtual_memory(kernel)
     listed = listed_structures(kernel, memory)
     typed = layout_from_btf(kernel, memory, listed)

@@ -150,7 +150,7 @@ def _list(kernel: Kernel, memory: VirtualMemory) -> Found:
     found = recognised(kernel, memory, recognition, MAX_MODULES)
     if found is None:
         raise ModulesError(
-            "the list of modules was not found: no symbol 'modules' names it, and no list's members prove to be modules"
+            "the list of modules was not found: there is no symbol 'modules', and no list has members that are modules"
         )
     return found
 

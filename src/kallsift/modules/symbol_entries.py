@@ -124,7 +124,7 @@ def read_symbols(memory: VirtualMemory, places: SymbolPlaces, room: int) -> Modu
     data, is_held = _read(memory, places.entries, places.count * layout.itemsize)
     entries = data.view(layout)
     if not is_held[: layout.itemsize].all() or data[: layout.itemsize].any():
-        raise ModulesError("its first symbol is not one of zeros")
+        raise ModulesError("its first symbol is not all zeros")
     known = is_held.reshape(places.count, layout.itemsize).all(axis=1)
     starts = entries["name"].astype(np.int64)
     known &= _has_place(starts) if places.is_in_order else starts < MAX_STRINGS
@@ -187,10 +187,10 @@ def _judged(
     if count and not len(kept):
         raise ModulesError("none of its symbols has a name")
     if 2 * unknown > count:
-        raise ModulesError(f"{unknown:,} of its {count:,} symbols are none")
+        raise ModulesError(f"{unknown:,} of its {count:,} symbols are invalid")
     starts, sizes = names.starts[kept], (names.ends - names.starts)[kept]
     if int(sizes.sum()) + len(kept) > room:
-        raise ModulesError("there are more names than any machine has")
+        raise ModulesError("its names are larger than those of any module")
     bounds = np.concatenate(([0], np.cumsum(sizes + 1)))
     if len(kept) and starts[0] > 0 and (starts[1:] == names.ends[kept][:-1] + 1).all():
         # the names stand one behind the other, so the NUL before each gives room for its letter
@@ -205,7 +205,7 @@ def _judged(
     if unknown:
         remarks.append(f"{unknown:,} of {count:,} are damaged and left out")
     if places.is_in_order and (cut := int(np.count_nonzero(names.cut | names.empty))):
-        remarks.append(f"a NUL cuts {cut:,} of {count:,} names short, which are printed as the kernel prints them")
+        remarks.append(f"{cut:,} of {count:,} names are cut short by a NUL, as the kernel prints them too")
     table = SymbolTable(entries["value"][kept].astype(np.uint64), characters, bounds, memory.words.size)
     return ModuleSymbols(table, tuple(remarks))
 

@@ -89,14 +89,14 @@ class SymbolReader:
         own = address + self.place * memory.words.size
         table = own if self.pointer is None else int(words[self.pointer])
         if table != own and state_of(memory, address) == STATES[0]:
-            raise ModulesError(f"it is loaded, but leads to {table:#x} for what it keeps at {own:#x}")
+            raise ModulesError(f"it is loaded, but points to a table at {table:#x} instead of its own at {own:#x}")
         places = _places(memory, table, self.form)
         if table == own and self.adjoining:
             behind = places.entries + places.count * entry_layout(memory).itemsize
             if behind != places.strings:
                 raise ModulesError(
-                    f"{places.count:,} symbols at {places.entries:#x} do not end where their names begin, "
-                    f"at {places.strings:#x}"
+                    f"its {places.count:,} symbols at {places.entries:#x} do not end where their names "
+                    f"begin, at {places.strings:#x}"
                 )
             places = replace(places, is_in_order=self.is_in_order)
         found = read_symbols(memory, places, min(room, MAX_STRINGS))
@@ -149,7 +149,7 @@ def _table_place(memory: VirtualMemory, listed: Structures) -> tuple[int, TableF
         places = np.flatnonzero((agreeing > 0) & (2 * agreeing >= len(listed.addresses))).tolist()
         if places:
             return max(places, key=lambda at: (_adjoining(memory, listed, at, form), int(agreeing[at]), -at)), form
-    raise ModulesError("no field of the modules' structures leads to a symbol table")
+    raise ModulesError("no field of the modules' structures points to a symbol table")
 
 
 def _plausible(memory: VirtualMemory, listed: Structures, form: TableForm) -> NDArray[np.intp]:
@@ -226,7 +226,7 @@ def _places(memory: VirtualMemory, table: int, form: TableForm) -> SymbolPlaces:
     size = memory.words.size
     count = memory.value(table + form.count * size, 4)
     if not 0 < count < MAX_SYMBOLS:
-        raise ModulesError(f"at {table:#x} it has no number that symbols can have")
+        raise ModulesError(f"the number of its symbols at {table:#x} is impossible")
     letters = None if form.letters is None else memory.value(table + form.letters * size)
     return SymbolPlaces(memory.value(table), count, memory.value(table + form.strings * size), letters, False)
 

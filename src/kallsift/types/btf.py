@@ -99,7 +99,7 @@ class Btf:
         info = int(blob.words[place + 1])
         kind = info >> 24 & 0x7F
         if kind >= len(KINDS):
-            raise BtfError(f"type {number} is of kind {kind}, which is newer than this program")
+            raise BtfError(f"type {number} is of the unknown kind {kind}")
         return KINDS[kind], info & MAX_COUNT, bool(info >> 31)
 
     def name(self, number: int) -> str:
@@ -138,7 +138,7 @@ class Btf:
         start = offset - self.name_base
         end = self.blob.strings.find(b"\0", start, start + MAX_NAME)
         if not 0 <= start < len(self.blob.strings) or end < 0:
-            raise BtfError(f"there is no name at {offset:#x}, or it does not end")
+            raise BtfError(f"the name at {offset:#x} is missing or does not end")
         return self.blob.strings[start:end].decode("latin-1")
 
     def offsets(self, name: str) -> list[int]:

@@ -44,13 +44,13 @@ def _section(stream: BinaryIO, beginning: bytes) -> bytes:
     sections = np.frombuffer(table, fields)
     names_index = int(header["section_names"])
     if int(header["section_size"]) != fields.itemsize or names_index >= len(sections):
-        raise BtfError("it is an ELF file without sections, so without types; name one that is not stripped of them")
+        raise BtfError("it is an ELF file without sections, so without types; name one that is not stripped")
     named = sections[names_index]
     names = _read(stream, int(named["offset"]), min(int(named["size"]), MAX_NAMES))
     for section in sections:
         if names.startswith(SECTION + b"\0", int(section["name"])):
             return _read(stream, int(section["offset"]), min(int(section["size"]), MAX_SIZE + 1))
-    raise BtfError(f"it is an ELF file without types: it has no section {SECTION.decode()}; name the build's vmlinux")
+    raise BtfError(f"it is an ELF file without types (section {SECTION.decode()}); name the vmlinux of the build")
 
 
 def _read(stream: BinaryIO, offset: int, size: int) -> bytes:

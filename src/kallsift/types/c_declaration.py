@@ -38,7 +38,7 @@ class Room:
         """
         self.left -= 1
         if self.left < 0 or depth > MAX_NESTED:
-            raise BtfError("the type is too large to be printed, or holds itself")
+            raise BtfError("the type is too large to print, or contains itself")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def declarator(type_: Type, text: str, room: Room, depth: int) -> Declarator:
         elif kind not in NOT_SPELLED:
             return Declarator(found, qualifiers, text)
         found = found.target
-    raise BtfError(f"the types from {type_.number} on do not end")
+    raise BtfError(f"the chain of types from {type_.number} does not end")
 
 
 def _grouped(text: str) -> str:

@@ -44,7 +44,7 @@ MAX_HEADERS = 256
 MAX_UNLISTED = 1 / 128
 """Share of the functions that a table of text alone may lack: those of ``.exit.text``, where that lies elsewhere."""
 
-WITHOUT = "the kernel has no types of its own"
+WITHOUT = "this kernel carries no types"
 
 _FOUND: WeakKeyDictionary[Kernel, tuple[Btf, str] | str] = WeakKeyDictionary()
 """Types of kernels that were asked for them, and where they were found; of one without any, why."""
@@ -82,9 +82,9 @@ def _found(kernel: Kernel, memory: VirtualMemory) -> Types:
         raise BtfError(f"{WITHOUT} (CONFIG_DEBUG_INFO_BTF)")
     found = {types.btf.blob.data.tobytes(): types for types in _by_header(kernel, memory)}
     if not found:
-        raise BtfError(f"{WITHOUT}: no header of any is found in its image")
+        raise BtfError(f"{WITHOUT}: its image has no BTF header")
     if len(found) > 1:
-        raise BtfError("several types are found in the image, and nothing tells which are the kernel's")
+        raise BtfError("the image has several blobs of types, and nothing shows which one is the kernel's")
     return next(iter(found.values()))
 
 
@@ -98,12 +98,12 @@ def given_types(kernel: Kernel, memory: VirtualMemory, data: NDArray[np.uint8], 
         types = _types(data, name, kernel, memory)
         # a kernel's names begin with the empty one; a module's go on behind them
         if not types.btf.blob.strings.startswith(b"\0"):
-            raise BtfError("these are a module's types, which build on the kernel's; name the kernel's (vmlinux)")
+            raise BtfError("these are the types of a module; name those of the kernel (vmlinux)")
         problem = contradiction(types.btf, kernel.symbols)
     except BtfError as error:
         raise BtfError(f"{name}: {error}") from error
     if problem is not None:
-        raise BtfError(f"{name}: not the types of this build: {problem}")
+        raise BtfError(f"{name}: the types are not of this build: {problem}")
     return types
 
 
@@ -123,7 +123,7 @@ def contradiction(btf: Btf, symbols: SymbolTable) -> str | None:
     missing -= {name.partition(".")[0] for name in names} if missing else set()
     unlisted = 0 if DATA in symbols else int(MAX_UNLISTED * len(functions))
     if len(missing) > lost + unlisted:
-        return f"{len(missing):,} of their {len(functions):,} functions are none of the kernel's"
+        return f"{len(missing):,} of their {len(functions):,} functions are not in the kernel"
     start = symbols.find(PER_CPU[0])
     if start is None:
         return None
@@ -132,7 +132,9 @@ def contradiction(btf: Btf, symbols: SymbolTable) -> str | None:
         for number, offset, _ in btf.variables(PER_CPU_SECTION)
     }
     misplaced = len(wanted.difference(zip(names, symbols.addresses.tolist(), strict=True)))
-    return f"{misplaced:,} of their {len(wanted):,} per-CPU variables lie elsewhere" if misplaced > lost else None
+    return (
+        f"{misplaced:,} of their {len(wanted):,} per-CPU variables are at other offsets" if misplaced > lost else None
+    )
 
 
 def _types(data: NDArray[np.uint8], source: str, kernel: Kernel, memory: VirtualMemory) -> Types:

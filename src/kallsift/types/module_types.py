@@ -52,7 +52,7 @@ def module_types(types: Types, name: str) -> Types:
             return _module_types(types, entry)
         known.append(entry.name)
     near = get_close_matches(name, known, 1)
-    some = f"{len(known):,} have types, {escaped(known[0])} for one" if known else "none has"
+    some = f"{len(known):,} modules have types, for example {escaped(known[0])}" if known else "none has"
     advice = f"did you mean {escaped(near[0])}?" if near else some
     raise BtfError(f"no loaded module called {escaped(name)} has types of its own; {advice}")
 
@@ -107,7 +107,7 @@ def _entries(types: Types) -> Iterator[_Entry]:
     """
     head = types.kernel.symbols.find(LIST)
     if head is None:
-        raise BtfError("the kernel keeps no types of modules, or its table does not name the list of them")
+        raise BtfError("the kernel keeps no types of modules, or its table lacks the symbol of their list")
     entry, module, btf = (_structure(types, structure) for structure in ("btf_module", "module", "btf"))
     link, owner, own = (_offset(entry, field) for field in ("list", "module", "btf"))
     name, fields = _offset(module, "name"), tuple(_offset(btf, field) for field in BTF_FIELDS)
@@ -129,12 +129,12 @@ def _module_types(types: Types, entry: _Entry) -> Types:
         data, *rest = (entry.btf + offset for offset in entry.fields)
         size, start, start_names = (memory.value(address, 4) for address in rest)
         if size > MAX_SIZE:
-            raise BtfError("they are larger than any")
+            raise BtfError("they are larger than those of any module")
         found = Btf(parse(memory.read(memory.value(data), size)), types.btf.word_size, types.btf)
     except (UnmappedError, BtfError) as error:
         raise BtfError(f"{name}: its types cannot be read: {error}") from error
     if (found.first, found.name_base) != (start, start_names):
-        raise BtfError(f"{name}: its types do not build on the kernel's")
+        raise BtfError(f"{name}: its types do not extend the kernel's")
     return Types(found, entry.name, types.kernel, memory)
 
 

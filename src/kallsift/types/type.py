@@ -118,7 +118,7 @@ class Type(ByName[Member]):
         if kind is Kind.ARRAY:
             return Type(self.btf, self.btf.behind(self.number)[0])
         if kind in (Kind.VOID, Kind.FWD, *SIZED):
-            raise BtfError(f"type {self.number} is made of no other type")
+            raise BtfError(f"type {self.number} is not made of another type")
         return Type(self.btf, self.btf.third(self.number))
 
     @property
@@ -139,7 +139,7 @@ class Type(ByName[Member]):
             if found.kind not in NAMES_FOR:
                 return found
             found = found.target
-        raise BtfError(f"the names from type {self.number} on do not end")
+        raise BtfError(f"the chain of typedefs from type {self.number} does not end")
 
     @property
     def size(self) -> int:
@@ -160,7 +160,7 @@ class Type(ByName[Member]):
                 return size
             factor *= found.length
             found = found.target
-        raise BtfError(f"type {self.number} is larger than any can be, or does not end")
+        raise BtfError(f"type {self.number} is larger than any type, or does not end")
 
     @property
     def is_signed(self) -> bool:
@@ -212,7 +212,7 @@ class Type(ByName[Member]):
         if kind not in ENUMS:
             return {}
         if count > MAX_MEMBERS:
-            raise BtfError(f"type {self.number} has more enumerators than any can have")
+            raise BtfError(f"type {self.number} has more enumerators than any type")
         width = 32 if kind is Kind.ENUM else 64
         limit = 1 << width - 1 if resolved.is_signed else 1 << width
         values = {}
@@ -263,7 +263,7 @@ def member_rows(btf: Btf, number: int) -> Iterator[tuple[str, int, int, int | No
     """
     _, count, has_bits = btf.info(number)
     if count > MAX_MEMBERS:
-        raise BtfError(f"type {number} has more members than any can have")
+        raise BtfError(f"type {number} has more members than any type")
     for name, type_number, position in btf.records(number).tolist():
         # with the flag, the upper byte is a bit field's width
         offset, bits = (position & 0xFFFFFF, position >> 24 or None) if has_bits else (position, None)

@@ -78,7 +78,7 @@ class Types(ByName[Type]):
         """What is missing, for users; empty if nothing is known to be."""
         parts = filter(None, (self.btf, self.btf.base))
         is_lost = any(part.blob.has_lost_names for part in parts)
-        return "some names of types and members are lost: they are blank in the source" if is_lost else ""
+        return "some names of types and members are missing: they are blank in the source" if is_lost else ""
 
     def get(self, name: str) -> Type | None:
         """Return the type of a name: of several, the one with most members; None if there is none."""

@@ -111,11 +111,13 @@ def exports(kernel: Kernel) -> Exports:
             for module, of_module in zip(listed.modules, module_arrays(memory, structures), strict=True):
                 gathered.add(module.name, of_module.arrays, own.checksums if own else None)
                 if of_module.broken:
-                    gathered.missing.append(f"{printable(module.name)}: what its structure leads to are no exports")
+                    gathered.missing.append(f"{printable(module.name)}: its structure does not point to exports")
         except KallsiftError as error:
             gathered.missing.append(f"modules: {error}")
     if not gathered.symbols:
-        raise ExportsError("; ".join(gathered.missing) or "the kernel exports nothing: it was built without modules")
+        raise ExportsError(
+            "; ".join(gathered.missing) or "this kernel exports nothing: it was built without support for modules"
+        )
     known = None if own is None or own.missing else own.checksums is not None
     return Exports(tuple(gathered.symbols), tuple(loaded), known, tuple(gathered.missing))
 
@@ -138,7 +140,7 @@ class _Gathered:
         """Read the arrays of one owner."""
         for array in arrays:
             if len(self.symbols) + array.count > MAX_ALL:
-                self.missing.append(f"{printable(owner)}: there would be more than {MAX_ALL:,} exports in all")
+                self.missing.append(f"{printable(owner)}: left out, because the exports exceed {MAX_ALL:,} in all")
                 continue
             found, lost = read_array(self.memory, array, owner, checksums)
             self.symbols += found

@@ -107,7 +107,7 @@ def _bounded(kernel: Kernel, memory: VirtualMemory) -> KernelArrays:
         start, size = section
         form = _form_of(memory, start, size)
         if form is None:
-            raise ExportsError(f"what lies between the bounds of __ksymtab{end} at {start:#x} is no array of exports")
+            raise ExportsError(f"__ksymtab{end} at {start:#x} is not an array of exports")
         count = size // entry_size(memory, form)
         array = ExportArray(start, count, form, macro)
         if (crcs := _bounds(kernel, f"__kcrctab{end}")) is not None:
@@ -115,12 +115,12 @@ def _bounded(kernel: Kernel, memory: VirtualMemory) -> KernelArrays:
             if kept is not None and crcs[1] == kept.width * count:
                 array = replace(array, crcs=crcs[0])
             else:
-                missing.append(f"checksums: __kcrctab{end} at {crcs[0]:#x} has no size that {count} of them have")
+                missing.append(f"checksums: __kcrctab{end} at {crcs[0]:#x} does not have the size of {count} checksums")
         if (flags := _bounds(kernel, f"__kflagstab{end}")) is not None:
             if flags[1] == count:
                 array = replace(array, flags=flags[0])
             else:
-                missing.append(f"flags: __kflagstab{end} at {flags[0]:#x} has no size that {count} of them have")
+                missing.append(f"flags: __kflagstab{end} at {flags[0]:#x} does not have the size of {count} flags")
         arrays.append(array)
     return KernelArrays(tuple(arrays), kept, tuple(missing))
 
@@ -160,11 +160,11 @@ def _searched(kernel: Kernel, memory: VirtualMemory) -> KernelArrays:
     ]
     complete = _with_checksums(memory, arrays, form, fields)
     if breaks is None:
-        line = "macros: nothing tells where the exports to modules under the GPL alone begin"
+        line = "macros: it is unknown where the GPL-only exports begin"
         complete = replace(complete, missing=(*complete.missing, line))
     if not outside:
         return complete
-    line = f"entries: {outside:,} stand apart from the {len(starts):,} that follow each other at {int(starts[0]):#x}"
+    line = f"entries: {outside:,} are outside of the array of {len(starts):,} at {int(starts[0]):#x}"
     return replace(complete, missing=(*complete.missing, line))
 
 
@@ -239,7 +239,7 @@ def _run(memory: VirtualMemory, form: EntryForm, proven: NDArray[np.uint64]) -> 
     good = are_entries(memory, starts, form, starts, filled=False) & _among(names, strings)
     edges = np.flatnonzero(np.diff(np.concatenate(([False], good, [False])).astype(np.int8)))
     if not len(edges):
-        raise ExportsError(f"no entries with names stand around {int(middle):#x}, where some of the exports are")
+        raise ExportsError(f"no entries with names are around {int(middle):#x}, where some of the exports are")
     inside = np.concatenate(([0], np.cumsum(np.isin(starts, proven))))
     first, last = max(edges.reshape(-1, 2).tolist(), key=lambda run: int(inside[run[1]] - inside[run[0]]))
     outside = _among(strings, names[first:last]) & ~np.isin(proven, starts[first:last])
@@ -278,7 +278,9 @@ def _with_checksums(
             )
     if 0 <= gap < memory.words.size:
         return KernelArrays(tuple(arrays), None)
-    return KernelArrays(tuple(arrays), None, (f"checksums: {gap:,} bytes before the names are not {count:,} of them",))
+    return KernelArrays(
+        tuple(arrays), None, (f"checksums: the {gap:,} bytes before the names do not fit {count:,} checksums",)
+    )
 
 
 def _are_flags(memory: VirtualMemory, start: int, count: int) -> bool:

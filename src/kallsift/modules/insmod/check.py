@@ -58,7 +58,7 @@ class Use:
     problem: str = ""
 
     def __repr__(self) -> str:
-        found = self.problem or ("does without it" if self.export is None else self.export.owner)
+        found = self.problem or ("works without it" if self.export is None else self.export.owner)
         return f"<Use {escaped(self.name)}: {escaped_text(found)}>"
 
 
@@ -157,7 +157,7 @@ def _unsigned(loader: Loader, module: ModuleFile) -> Refusal | None:
 
 def _elf_refusals(loader: Loader, module: ModuleFile) -> Refusal | None:
     if not module.elf.relocatable:
-        return errno.ENOEXEC, "is no relocatable object"
+        return errno.ENOEXEC, "is not a relocatable object"
     known = loader.architecture is None or module.elf.architecture == loader.architecture
     if not known or (module.elf.bits, module.elf.byte_order) != (loader.bits, loader.byte_order):
         order = "little" if module.elf.byte_order == "<" else "big"
@@ -325,9 +325,11 @@ def _may_import(namespace: str, name: str, module: ModuleFile) -> bool:
 def _remarks(loader: Loader, module: ModuleFile) -> Iterator[str]:
     """Yield the points that the verdict leaves open."""
     if loader.checks_signatures and module.signature is not None:
-        yield "its signature was not checked; the kernel refuses what was changed after signing (EKEYREJECTED)"
+        yield (
+            "its signature was not checked; the kernel refuses a module that was changed after signing (EKEYREJECTED)"
+        )
     elif loader.checks_signatures and loader.signed_only is None:
-        yield "it is not signed, and whether the kernel insists on signatures is not known"
+        yield "it is not signed, and it is not known whether the kernel requires signatures"
     if loader.vermagic is None:
         yield "the kernel's version magic was not found, so the module's was not compared"
-    yield from (f"not all exports are known: {line}" for line in loader.exports.missing)
+    yield from (f"the exports are incomplete: {line}" for line in loader.exports.missing)

@@ -64,7 +64,7 @@ def _data(content: bytes, section: Section) -> memoryview:
         return memoryview(b"")
     start, size = int(section["sh_offset"]), int(section["sh_size"])
     if start + size > len(content):
-        raise ModuleFileError(f"is cut short: section {section.name} ends behind it")
+        raise ModuleFileError(f"is cut short: section {section.name} ends beyond the file")
     return memoryview(content)[start : start + size]
 
 

@@ -141,7 +141,7 @@ def open_module(path: Path) -> ModuleFile:
             raise ModuleFileError(f"{codec.name} stream {stream.problem}")
         data = stream.data.tobytes()
     if len(data) > MAX_FILE:
-        raise ModuleFileError(f"has more than {MAX_FILE >> 20} MiB, which no module has")
+        raise ModuleFileError(f"has more than {MAX_FILE >> 20} MiB, more than any module")
     return read_module(data)
 
 
@@ -153,7 +153,7 @@ def read_module(data: bytes) -> ModuleFile:
     """
     content, signature = _signature(data)
     if not content.startswith(b"\x7fELF"):
-        raise ModuleFileError("is no ELF file")
+        raise ModuleFileError("is not an ELF file")
     from kallsift.modules.insmod.ko_elf import read_elf  # pyelftools is slow to import
 
     elf = read_elf(content)
@@ -174,7 +174,7 @@ def _signature(data: bytes) -> tuple[bytes, bytes | None]:
     end = len(data) - len(SIGNED) - SIGNATURE_INFO
     size = int.from_bytes(data[end + SIGNATURE_INFO - 4 : end + SIGNATURE_INFO], "big")
     if end < 0 or size > end:
-        raise ModuleFileError("has a signature that is longer than the file")
+        raise ModuleFileError("claims a signature longer than the file")
     return data[: end - size], data[end - size : end]
 
 

@@ -63,7 +63,7 @@ def _package(packing: str, *modules: str) -> Any:
     try:
         return optional_package(*modules)
     except MissingPackageError as error:
-        reason = f"packing with {packing} needs the package {error}; pip install 'kallsift[images]'"
+        reason = f"compression with {packing} needs the package {error}; pip install 'kallsift[images]'"
         raise KallsiftError(reason) from error
 
 
@@ -95,7 +95,7 @@ def kdump_dump(
     ends = np.array([stretch.end // page for stretch in memory.segments], np.int64)
     starts, ends = starts[starts < ends], ends[starts < ends]
     if not len(starts):
-        raise KallsiftError("there is no whole page to write; use another --format")
+        raise KallsiftError("the source has no whole page of memory; use another --format")
     if int(ends[-1]) * page > HIGHEST:
         raise KallsiftError(f"memory at {int(ends[-1]) * page:#x} is beyond what a kdump can hold; use --format elf")
     most, total = int(ends[-1]), int((ends - starts).sum())

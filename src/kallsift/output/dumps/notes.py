@@ -53,7 +53,7 @@ def left_out(facts: Facts) -> str | None:
     if _own_notes(facts) is not None:
         return None
     if facts.core is not None and not facts.cpus:
-        return f"the registers of {_processors(facts.core.count)}: nothing tells whether they are this kernel's"
+        return f"the registers of {_processors(facts.core.count)}, because it is unknown whether they are this kernel's"
     layout = PROCESS_STATUS.get(KNOWN.get(facts.architecture or "", 0))
     lacking: dict[str, None] = {}
     for cpu in facts.cpus:
@@ -62,7 +62,7 @@ def left_out(facts: Facts) -> str | None:
     if not lacking:
         return None
     count = _processors(len(facts.cpus))
-    return f"the registers {', '.join(sorted(lacking))} of {count}, which notes have no place for"
+    return f"the registers {', '.join(sorted(lacking))} of {count}, which do not fit into notes"
 
 
 def registers_of(facts: Facts) -> str | None:

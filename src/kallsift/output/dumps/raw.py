@@ -21,6 +21,8 @@ def raw_dump(memory: Memory, _facts: Facts, progress: Progress | None = None) ->
     """
     if memory.segments and memory.segments[-1].end > MAX_FILE_SIZE:
         highest = memory.segments[-1].end - 1
-        raise KallsiftError(f"a raw file with memory at {highest:#x} is longer than files can be; use lime or elf")
+        raise KallsiftError(
+            f"a raw file with memory at {highest:#x} would be longer than files can be; use --format lime or elf"
+        )
     for _, address, data in chunks(memory, progress):
         yield address, view(data)

@@ -117,7 +117,7 @@ def debug_sections(types: Types, image: Unit, *, slide: int = 0, modules: bool =
     offsets = writer.add(image, table, np.zeros(1, np.int64), blocks)
     remarks = [types.remark] if types.remark else []
     if table.left_out:
-        remarks.append(f"{table.left_out} types have no end or are of a kind that is not known")
+        remarks.append(f"{table.left_out} types do not end or are of an unknown kind")
     if modules:
         # modules build on the kernel's own types, without those that its variables need besides
         remarks += _add_modules(writer, types, TypeTable(types.btf, None, table.names_at), offsets)
@@ -146,7 +146,7 @@ def _add_modules(writer: _Writer, types: Types, base: TypeTable, below: NDArray[
             if own.remark and not types.remark:
                 yield f"{escaped(name)}: {own.remark}"
             if table.left_out:
-                yield f"{escaped(name)}: {table.left_out} types have no end or are of a kind that is not known"
+                yield f"{escaped(name)}: {table.left_out} types do not end or are of an unknown kind"
     except BtfError as error:
         yield str(error)
         return
@@ -196,7 +196,7 @@ class _Writer:
             BtfError: if there are more than any kernel has.
         """
         if len(btf.blob.words) > MAX_WORDS or self.strings.size + len(btf.blob.strings) > MAX_INFO:
-            raise BtfError("there are more types than any kernel has")
+            raise BtfError("there are more types than in any kernel")
         return TypeTable(btf, base, self.strings.add(btf.blob.strings))
 
     def linked(self, code: CodeSymbols) -> CodeSymbols:
@@ -235,7 +235,7 @@ class _Writer:
             # the byte that ends the unit's own entries stands behind all of them
             end = places[-1].end - (part is parts[0])
         if self.size + end >= MAX_INFO:
-            raise BtfError(f"the types of {escaped(unit.name)} need more room than any have")
+            raise BtfError(f"the types of {escaped(unit.name)} are larger than those of any kernel or module")
         offsets = np.concatenate((below, np.zeros(len(table.btf) - len(below), np.int64)))
         offsets[table.btf.first + written] = self.size + places[1].rows
         data = np.zeros(end + 1, np.uint8)

@@ -98,7 +98,7 @@ def lay_out(kernel: Kernel) -> Layout:
     """
     if not kernel.is_placed:
         raise KallsiftError(
-            "nothing tells where the image of these tables lies; take their addresses from 'kallsift symbols'"
+            "the image of these tables is unknown, so there is no ELF file of it; use 'kallsift symbols'"
         )
     kinds = _kinds(kernel)
     start, end = _image(kernel, kinds)
@@ -182,12 +182,16 @@ def _image(kernel: Kernel, kinds: NDArray[np.uint8]) -> tuple[int, int]:
     high = max((table.virtual + table.size for table in kernel.tables), default=0)
     near = listed[(listed >= np.uint64(max(0, low - REACH))) & (listed <= np.uint64(min(WORD, high + REACH)))]
     if not len(near):
-        raise KallsiftError("no symbol lies near the kernel's tables, so its image cannot be told; use 'symbols'")
+        raise KallsiftError(
+            "no symbol lies near the kernel's tables, so the bounds of its image are unknown; use 'kallsift symbols'"
+        )
     firsts = [_first(kernel, (name,), max(0, low - REACH), low) for name in ("_start", "_text", "_stext")]
     start = min((first for first in firsts if first is not None), default=min(int(near.min()), low))
     end = _first(kernel, ("_end",), high, WORD) or min(-PAGE & WORD, max(int(near.max()) + 1, high) + PAGE - 1 & -PAGE)
     if not start < end <= start + MAX_IMAGE:
-        raise KallsiftError(f"the image would reach from {start:#x} to {end:#x}: no kernel is that large; see 'info'")
+        raise KallsiftError(
+            f"the image would reach from {start:#x} to {end:#x}, larger than any kernel; see 'kallsift info'"
+        )
     return start, end
 
 

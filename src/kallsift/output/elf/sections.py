@@ -185,8 +185,8 @@ def divide(start: int, end: int, division: Division) -> Iterator[Section]:
     changes, begins = _runs(division)
     if len(changes) + 2 * len(held) + 2 * len(ranges) > MAX_SECTIONS:
         raise KallsiftError(
-            f"the image falls into {len(changes)} sections and {len(held)} runs of pages that the source holds: "
-            f"too many for an ELF file; use 'symbols'"
+            f"the image has {len(changes)} sections and {len(held)} ranges of present pages, too many for "
+            "an ELF file; use 'kallsift symbols'"
         )
     bounds = {start, end, *division.note, *changes.tolist()}
     bounds.update(at for pair in held for at in pair)

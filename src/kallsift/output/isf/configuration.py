@@ -46,7 +46,10 @@ def volatility_configuration(kernel: Kernel, source: Path, container: str, symbo
         )
     banner = banner_data(kernel)
     if kernel.page_table_root is None or kernel.kaslr_slide is None or banner is None:
-        raise KallsiftError("page table, KASLR slide and banner are not all known, so there is no configuration")
+        raise KallsiftError(
+            "page table, KASLR slide and banner are not all known, so no configuration can be written; leave "
+            "out --config"
+        )
     layer = "kernel.layer_name"
     memory, file = f"{layer}.memory_layer", f"{FRAMEWORK}.layers.physical.FileLayer"
     segments = CONTAINERS[container]

@@ -41,7 +41,7 @@ class UserTypes:
         btf, of = self._descriptions.btf, self._descriptions.of
         kind, count, _ = btf.info(number)
         if count > MAX_FIELDS:
-            raise BtfError(f"type {number} has more members than any can have")
+            raise BtfError(f"type {number} has more members than any type")
         fields: dict[str, Any] = {}
         for index, (name, member, offset, bits) in enumerate(member_rows(btf, number)):
             if bits is not None:

@@ -68,8 +68,8 @@ def symbol_file(types: Types, modules: Sequence[tuple[str, Types]], producer: Pr
     """
     if types.kernel.kaslr_slide is None:
         raise KallsiftError(
-            "this kernel's KASLR slide is not known, and symbol files have addresses without it; "
-            "a VMCOREINFO text has it (--vmcoreinfo)"
+            "this kernel's KASLR slide is unknown, but symbol files need addresses without it; give a "
+            "VMCOREINFO text (--vmcoreinfo)"
         )
     return _bounded(_pieces(types, modules, producer))
 
@@ -92,7 +92,7 @@ def _bounded(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         size += len(piece)
         if size > MAX_SIZE:
-            raise BtfError("the types are larger than any kernel's; --core leaves out those of modules")
+            raise BtfError("the types are larger than those of any kernel; leave out those of modules with --core")
         yield piece
 
 

@@ -36,7 +36,7 @@ def linked_addresses(kernel: Kernel) -> NDArray[np.uint64]:
     """
     if kernel.kaslr_slide is None:
         raise KallsiftError(
-            "this kernel's KASLR slide is not known, so its System.map cannot be told; use --format kallsyms"
+            "this kernel's KASLR slide is unknown, so no System.map can be written; use --format kallsyms"
         )
     addresses, words = kernel.symbols.addresses, Words(kernel.symbols.word_size, kernel.byte_order)
     linked = words.wrap(addresses - np.uint64(kernel.kaslr_slide % (1 << 64)))

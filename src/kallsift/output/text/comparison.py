@@ -47,12 +47,12 @@ def comparison_summary(comparison: Comparison) -> str:
     else:
         counts = [f"{count:,} {WORDS[change]}" for change in Change if (count := comparison.count(change))]
         modules = len(comparison.only_before) + len(comparison.only_after)
-        counts += [f"{modules} {'module' if modules == 1 else 'modules'} in one of them only"] * bool(modules)
+        counts += [f"{modules} {('module' if modules == 1 else 'modules')} only in one of them"] * bool(modules)
         outcome = f"differ: {', '.join(counts)}; {comparison.same:,} symbols are the same"
     if comparison.unknown:
-        outcome += f"; {comparison.unknown:,} have lost their name or address, and are not compared"
+        outcome += f"; {comparison.unknown:,} lost their name or address, and were not compared"
     if comparison.slide is None:
-        return f"{outcome}; no name is in both"
+        return f"{outcome}; no name occurs in both"
     return outcome + (f"; the second lies {comparison.slide:+#x} from the first" if comparison.slide else "")
 
 

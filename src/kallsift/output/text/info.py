@@ -70,17 +70,17 @@ def _kernel(index: int, kernel: Kernel) -> Panel:
 
 _STATES = {
     State.RUNNING: "running: its own page table maps it",
-    State.STALE: "a stale copy: it ran, but nothing says that it still does",
+    State.STALE: "a stale copy: it ran, but nothing shows that it still runs",
     State.IMAGE: "an image file: as the linker made it",
     State.GUEST: "a nested guest: runs in a virtual machine of this machine",
-    State.TABLES: "tables alone: nothing tells where they are mapped",
+    State.TABLES: "tables alone: their virtual address is unknown",
     State.PANICKED: "panicked: its capture kernel runs instead of it",
 }
 
 _ROLES = {
-    Role.CAPTURE: " as the capture kernel of one that panicked",
+    Role.CAPTURE: " as the capture kernel of a kernel that panicked",
     Role.PANICKED: ", though it panicked",
-    Role.REPLACED: ", though it has started another kernel",
+    Role.REPLACED: ", though it started another kernel",
 }
 
 

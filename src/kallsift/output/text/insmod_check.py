@@ -35,7 +35,7 @@ def use_lines(uses: Iterable[Use], digits: int) -> Iterator[str]:
         place = use.export.address if use.export else None
         address = "-" * digits if place is None else f"{place:0{digits}x}"
         owner = use.export.owner if use.export else "-"
-        problem = use.problem or ("" if use.export else "nothing exports it, and the module does without it")
+        problem = use.problem or ("" if use.export else "nothing exports it, but the module works without it")
         yield "\t".join(("", address, escaped(use.name), escaped(owner), printable(problem))).rstrip() + "\n"
 
 
