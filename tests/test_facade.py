@@ -141,7 +141,7 @@ def test_kernels_are_compared(kernel: kallsift.Kernel) -> None:
     other = kallsift.recover(Machine(base=0xFFFF_FFFF_8200_0000).memory())
     assert (kernel.compare(other).slide, kernel.compare(other).agree) == (0x100_0000, True)
     assert not kernel.compare(kallsift.Listing(replace(kernel.symbols, addresses=kernel.symbols.addresses[::-1]))).agree
-    with pytest.raises(TypeError, match="compare() takes a Kernel or a Listing, not NoneType"):
+    with pytest.raises(TypeError, match=r"compare\(\) takes a Kernel or a Listing, not NoneType"):
         kernel.compare(None)  # type: ignore[arg-type]
 
 

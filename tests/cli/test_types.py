@@ -76,7 +76,8 @@ def test_modules(command: Command, plant: Plant) -> None:
     result = command("types", "dump", "--module", "other", "module_private")
     assert (result.code, result.out) == (1, "")
     assert result.err == (
-        "kallsift: no loaded module called other has types of its own; 1 modules have types, for example made\n"
+        "kallsift: no loaded module called other has types of its own; "
+        "modules with types: 1, such as made\n"
     )
 
 

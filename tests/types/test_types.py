@@ -186,7 +186,7 @@ def test_types_of_a_module() -> None:
     assert "module_private" not in types
     assert "task_struct" in module
     assert len(module) == len(types) + 1
-    with pytest.raises(BtfError, match=r"no module called other is loaded.*; 1 modules have types, for example made"):
+    with pytest.raises(BtfError, match=r"no module called other is loaded.*; modules with types: 1, such as made"):
         types.module("other")
     with pytest.raises(BtfError, match=r"; did you mean made\?"):
         types.module("mad")

@@ -52,7 +52,11 @@ def module_types(types: Types, name: str) -> Types:
             return _module_types(types, entry)
         known.append(entry.name)
     near = get_close_matches(name, known, 1)
-    some = f"{len(known):,} modules have types, for example {escaped(known[0])}" if known else "none has"
+    some = (
+        f"modules with types: {len(known):,}, for example {escaped(known[0])}"
+        if known
+        else "no loaded module has types"
+    )
     advice = f"did you mean {escaped(near[0])}?" if near else some
     raise BtfError(f"no loaded module called {escaped(name)} has types of its own; {advice}")
 
