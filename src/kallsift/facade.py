@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, TypeVar
 
 from kallsift.errors import KallsiftError
 from kallsift.kernel import kernel as kernels
@@ -39,7 +39,7 @@ Known = TypeVar("Known")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Kernel(kernels.Kernel):
+class KernelFacade(kernels.Kernel):
     """One kernel found in a source, and all that one can ask of it.
 
     Its own fields are those of `kallsift.kernel.kernel.Kernel`. They, and answers that were given, outlive the source.
@@ -50,7 +50,7 @@ class Kernel(kernels.Kernel):
     _known: dict[str, Any] = field(default_factory=dict, init=False)
 
     @classmethod
-    def of(cls, found: kernels.Kernel) -> Kernel:
+    def of(cls, found: kernels.Kernel) -> KernelFacade:
         """Return a recovered kernel as one that can be asked."""
         return cls(**{each.name: getattr(found, each.name) for each in fields(found) if each.init})
 
@@ -177,7 +177,7 @@ class Kernel(kernels.Kernel):
 
         return self._once(f"table {name}", lambda: pointer_table(self, name, lambda: self.dynamic))
 
-    def compare(self, other: Kernel | Listing) -> Comparison:
+    def compare(self, other: KernelFacade | Listing) -> Comparison:
         """Compare its symbols with those of another kernel, or with a saved listing (`kallsift.listed`).
 
         Raises:
@@ -186,7 +186,7 @@ class Kernel(kernels.Kernel):
         from kallsift.analysis.comparison import compare
         from kallsift.analysis.listings.listing import Listing
 
-        after = other._listing if isinstance(other, Kernel) else other
+        after = other._listing if isinstance(other, KernelFacade) else other
         if not isinstance(after, Listing):
             raise TypeError(f"compare() takes a Kernel or a Listing, not {type(other).__name__}")
         return compare(self._listing, after)
@@ -223,7 +223,7 @@ class Kernel(kernels.Kernel):
         return known
 
 
-def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
+def recover(memory: Memory, *, progress: Progress | None = None) -> KernelFacade:
     """Recover the best kernel of a source: ``kernel.proven`` says whether it is proven.
 
     Args:
@@ -234,22 +234,22 @@ def recover(memory: Memory, *, progress: Progress | None = None) -> Kernel:
         RecoveryError: if no table could be recovered; names the step that failed.
         TypeError: if ``memory`` is none, but the name of a file, say.
     """
-    return Kernel.of(recovery.recover(memory, progress=progress))
+    return KernelFacade.of(recovery.recover(memory, progress=progress))
 
 
-def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Kernel, ...]:
+def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[KernelFacade, ...]:
     """Recover every kernel of a source, the best one first; of a source that reads on request, the one that runs.
 
     Raises:
         RecoveryError: as `recover`.
         TypeError: as `recover`.
     """
-    return tuple(map(Kernel.of, recovery.recover_all(memory, progress=progress)))
+    return tuple(map(KernelFacade.of, recovery.recover_all(memory, progress=progress)))
 
 
 def recover_from_address(
     fetched: OnDemandMemory, *addresses: int, widest: int = from_address.REACHES[-1], progress: Progress | None = None
-) -> Kernel:
+) -> KernelFacade:
     """Recover the kernel whose text some addresses are in or near; its memory fetches what it lacks.
 
     Args:
@@ -261,4 +261,8 @@ def recover_from_address(
     Raises:
         RecoveryError: if none of the addresses leads to a table that could be recovered.
     """
-    return Kernel.of(from_address.recover_from_address(fetched, *addresses, widest=widest, progress=progress))
+    return KernelFacade.of(from_address.recover_from_address(fetched, *addresses, widest=widest, progress=progress))
+
+
+Kernel: TypeAlias = KernelFacade
+"""The name by which the package exports it."""

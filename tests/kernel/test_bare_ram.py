@@ -8,15 +8,15 @@ import pytest
 from kallsift.kernel.ram import layout_candidates
 from kallsift.kernel.ram.layout_candidates import arrangements
 from kallsift.memory.memory import AddressSpace, Memory
-from kallsift.memory.ram_layouts import Layout
+from kallsift.memory.ram_layouts import RamLayout
 from kallsift.memory.segments import BytesSegment
 
 SMALL = (
-    Layout("early", below=0x3000),
-    Layout("early again", below=0x3000),
-    Layout("late", below=0x5000, resumes=0x20000),
-    Layout("large only", below=0x2000, split_from=0x9000),
-    Layout("based", base=0x8000),
+    RamLayout("early", below=0x3000),
+    RamLayout("early again", below=0x3000),
+    RamLayout("late", below=0x5000, resumes=0x20000),
+    RamLayout("large only", below=0x2000, split_from=0x9000),
+    RamLayout("based", base=0x8000),
 )
 
 

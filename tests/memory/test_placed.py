@@ -10,7 +10,7 @@ import pytest
 import kallsift
 from kallsift.memory.formats.files_at_addresses import Part
 from kallsift.memory.memory import AddressSpace
-from kallsift.memory.ram_layouts import FROM_ZERO, LAYOUTS, QEMU_RAM, Layout
+from kallsift.memory.ram_layouts import FROM_ZERO, LAYOUTS, QEMU_RAM, RamLayout
 from tests.memory.opened import ranges
 from tests.memory.writers.microvm import CLOUD_HYPERVISOR, FIRECRACKER, Regions
 
@@ -67,7 +67,7 @@ def test_what_is_wrong_is_told(names: tuple[str, str], written: str, reason: str
     "layout", dict.fromkeys((*LAYOUTS, *(row[2] for row in QEMU_RAM))), ids=lambda layout: layout.machine
 )
 @pytest.mark.parametrize("size", [1 << 20, 2 << 30, 3 << 30, (3 << 30) + (512 << 20), 16 << 30])
-def test_pieces_of_ram_are_all_of_it_and_never_overlap(layout: Layout, size: int) -> None:
+def test_pieces_of_ram_are_all_of_it_and_never_overlap(layout: RamLayout, size: int) -> None:
     pieces = layout.pieces(size)
     assert sum(piece.size for piece in pieces) == size
     position = end = 0

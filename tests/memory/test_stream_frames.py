@@ -16,7 +16,7 @@ import pytest
 
 from kallsift.budget import WorkBudget
 from kallsift.compression.bzip2_rest import bzip2_rest
-from kallsift.compression.stream_frames import Break, Damage
+from kallsift.compression.stream_frames import Break, StreamDamage
 from kallsift.errors import UnmappedError
 from kallsift.memory.formats import registry as containers
 from kallsift.memory.memory import Memory
@@ -247,7 +247,7 @@ def test_blocks_of_bzip2_whose_checksums_are_wrong_are_not_all_decompressed() ->
     block = bytearray(bz2.compress(bytes(40 * MIB), 9))
     block[10] ^= 1
     budget = WorkBudget(1 << 30, 0)
-    (found,) = bzip2_rest(Damage(memoryview(bytes(block) * 100), 0, 0, budget))
+    (found,) = bzip2_rest(StreamDamage(memoryview(bytes(block) * 100), 0, 0, budget))
     assert isinstance(found, Break)
     assert found.least < 10 * 900_000
     assert budget.work < MIB

@@ -13,7 +13,7 @@ from kallsift.kernel.kernel import Kernel
 from kallsift.memory.segments import BytesSegment
 from kallsift.modules import ikconfig
 from kallsift.modules.ikconfig import END, START, ConfigError, kernel_config
-from kallsift.modules.memory_regions import Region
+from kallsift.modules.memory_regions import ModuleRegion
 from tests.kernel.made_up import DIRECT, PLACE, RAM, made_up
 
 TEXT = b"CONFIG_64BIT=y\n# CONFIG_IKCONFIG_PROC is not set\n" * 50
@@ -62,7 +62,7 @@ def test_of_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
     data = np.array(first.read(0, RAM))
     data[0x3A0_0000 : 0x3A0_0000 + len(packed)] = np.frombuffer(packed, np.uint8)
     kernel = replace(kernel, memory=replace(kernel.memory, segments=(BytesSegment(0, data), *others)))
-    regions = (Region("text", 1, 4096), Region("rodata", DIRECT + 0x3A0_0000, 1 << 16))
+    regions = (ModuleRegion("text", 1, 4096), ModuleRegion("rodata", DIRECT + 0x3A0_0000, 1 << 16))
     loaded = [SimpleNamespace(name="other", regions=None), SimpleNamespace(name="configs", regions=regions)]
     monkeypatch.setattr(ikconfig, "inventory", lambda _: loaded)
     monkeypatch.setattr(ikconfig, "BEFORE", 1 << 20)

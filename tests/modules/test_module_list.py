@@ -14,9 +14,9 @@ from kallsift.errors import KallsiftError
 from kallsift.kernel.placement.pointers import Words
 from kallsift.modules.field_inference import infer_layout
 from kallsift.modules.hidden_modules import WITNESSES, witnessed
-from kallsift.modules.memory_regions import REGION_FORMS, Region
+from kallsift.modules.memory_regions import REGION_FORMS, ModuleRegion
 from kallsift.modules.module_reader import FactReader
-from kallsift.modules.parameters import Parameter, parameters
+from kallsift.modules.parameters import ModuleParameter, parameters
 from tests.modules.made_modules import BASE, BUILD_ID, INITIAL, STRUCTURE, Arena, Made, made_modules, without
 
 ALL_WORDS = [Words(8, "<"), Words(8, ">"), Words(4, "<"), Words(4, ">")]
@@ -53,7 +53,7 @@ def test_facts(words: Words) -> None:
     start = address - STRUCTURE
     assert facts.name(address) == "module_d"
     assert facts.state(address) == "Live"
-    assert facts.regions(address) == (Region("core", start, 0x2000), Region("init", start + 0x2000, 0x2000))
+    assert facts.regions(address) == (ModuleRegion("core", start, 0x2000), ModuleRegion("init", start + 0x2000, 0x2000))
     assert (facts.refcount(address), facts.users(address)) == (1, ("module_e",))
     assert [facts.permanent(one) for one in made.addresses] == [False, False, False, True, False]
     assert (facts.taints(address), facts.taints(made.addresses[0])) == ("O", "")
@@ -187,7 +187,7 @@ def test_values_of_parameters(words: Words) -> None:
         arena.put(place + 3 * size, 0o644, width=2)
         arena.put(place + 4 * size, argument)
     found = parameters(arena.memory, start, len(made), getters.get)
-    assert found == tuple(Parameter(name, kind, value, 0o644) for name, _, _, kind, value in made)
+    assert found == tuple(ModuleParameter(name, kind, value, 0o644) for name, _, _, kind, value in made)
     with pytest.raises(KallsiftError):
         parameters(arena.memory, start, 1 << 30, getters.get)
 

@@ -38,7 +38,7 @@ class Bound:
     align: int = 1
 
 
-class Rule(Enum):
+class AreaRule(Enum):
     """The memory that a page table must map in an area."""
 
     NONE = "anything"
@@ -61,7 +61,7 @@ class Area:
     name: str
     start: Bound
     end: Bound
-    rule: Rule = Rule.NONE
+    rule: AreaRule = AreaRule.NONE
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.arch.address_space import DIRECT_END, DIRECT_START, Area, AreaPlan, Bound, Rule, at
+from kallsift.arch.address_space import DIRECT_END, DIRECT_START, Area, AreaPlan, AreaRule, Bound, at
 from kallsift.arch.paging import LEAF, PRESENT, Entries, Grants, PagingMode, granted_by
 
 _TYPE, _SUPERSECTION = np.uint64(3), np.uint64(1 << 18)
@@ -117,7 +117,7 @@ AREA_PLANS = (
             Area("user space", at(0), Bound(DIRECT_START, -16 * _MIB)),
             Area("modules", Bound(DIRECT_START, -16 * _MIB), Bound(DIRECT_START, -2 * _MIB)),
             Area("pkmap", Bound(DIRECT_START, -2 * _MIB), Bound(DIRECT_START)),
-            Area("direct map", Bound(DIRECT_START), Bound(DIRECT_END), Rule.DIRECT),
+            Area("direct map", Bound(DIRECT_START), Bound(DIRECT_END), AreaRule.DIRECT),
             Area("vmalloc", Bound(DIRECT_END, 8 * _MIB, align=8 * _MIB), at(0xFF80_0000)),
             Area("device tree", at(0xFF80_0000), at(0xFFC0_0000)),
             Area("fixmap", at(0xFFC8_0000), at(0xFFF0_0000)),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.arch.address_space import DIRECT_END, Area, AreaPlan, Bound, Rule, at
+from kallsift.arch.address_space import DIRECT_END, Area, AreaPlan, AreaRule, Bound, at
 from kallsift.arch.paging import LEAF, PRESENT, Entries, Grants, PagingMode, granted_by
 
 _VALID, _TABLE, _ACCESSED = np.uint64(1), np.uint64(2), np.uint64(1 << 10)
@@ -156,14 +156,14 @@ def _plans(mode: PagingMode) -> tuple[AreaPlan, ...]:
             "arm64",
             (mode.name,),
             (
-                Area("direct map", at(direct), Bound(DIRECT_END), Rule.DIRECT),
+                Area("direct map", at(direct), Bound(DIRECT_END), AreaRule.DIRECT),
                 Area("modules", at(middle), at(middle + modules)),
                 # where KASLR puts modules, near the image: since 6.5 (two areas), and before
                 Area("modules", Bound("module_direct_base"), Bound("module_direct_base", 128 * _MIB)),
                 Area("modules", Bound("module_plt_base"), Bound("module_plt_base", 2048 * _MIB)),
                 Area("modules", Bound("module_alloc_base"), Bound("module_alloc_base", 128 * _MIB)),
                 Area("vmalloc", at(middle + modules), at(vmalloc)),
-                Area("vmemmap", at(vmemmap), at(vmemmap + pages), Rule.PAGES),
+                Area("vmemmap", at(vmemmap), at(vmemmap + pages), AreaRule.PAGES),
                 *others,
             ),
             origin=(at(direct), Bound("memstart_addr")),

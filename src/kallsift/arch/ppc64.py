@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.arch.address_space import DIRECT_END, Area, AreaPlan, Bound, Rule, at
+from kallsift.arch.address_space import DIRECT_END, Area, AreaPlan, AreaRule, Bound, at
 from kallsift.arch.paging import LEAF, PRESENT, Entries, Grants, PagingMode, Window, Windows, granted_by
 
 _VALID, _LEAF = np.uint64(1 << 63), np.uint64(1 << 62)
@@ -65,7 +65,7 @@ AREA_PLANS = (
         "ppc64",
         (),
         (
-            Area("direct map", at(_BASE), Bound(DIRECT_END), Rule.DIRECT),
+            Area("direct map", at(_BASE), Bound(DIRECT_END), AreaRule.DIRECT),
             Area("vmalloc", Bound("__vmalloc_start"), Bound("__vmalloc_end")),
             Area("I/O", Bound("__kernel_io_start"), Bound("__kernel_io_end")),
             Area("vmemmap", Bound("vmemmap"), Bound("vmemmap", 1 << 45)),

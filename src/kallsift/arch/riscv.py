@@ -17,8 +17,8 @@ from kallsift.arch.address_space import (
     IMAGE_START,
     Area,
     AreaPlan,
+    AreaRule,
     Bound,
-    Rule,
     at,
 )
 from kallsift.arch.paging import LEAF, PRESENT, Entries, Grants, PagingMode, granted_by
@@ -105,9 +105,9 @@ def _plan(paging: str, user: int, vmalloc: int, pages: int) -> AreaPlan:
             Area("user space", at(0), at(user)),
             Area("fixmap", below(vmalloc + pages + 22 * _MIB), below(vmalloc + pages + 16 * _MIB)),
             Area("PCI I/O", below(vmalloc + pages + 16 * _MIB), below(vmalloc + pages)),
-            Area("vmemmap", below(vmalloc + pages), below(vmalloc), Rule.PAGES),
+            Area("vmemmap", below(vmalloc + pages), below(vmalloc), AreaRule.PAGES),
             Area("vmalloc", below(vmalloc), start),
-            Area("direct map", start, Bound(DIRECT_END), Rule.DIRECT),
+            Area("direct map", start, Bound(DIRECT_END), AreaRule.DIRECT),
             Area("modules", Bound(IMAGE_END, 4095 - 2 * _GIB, align=4096), Bound(IMAGE_START, align=2 * _MIB)),
         ),
     )

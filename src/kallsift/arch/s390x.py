@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.arch.address_space import DIRECT_END, DIRECT_START, Area, AreaPlan, Bound, Rule
+from kallsift.arch.address_space import DIRECT_END, DIRECT_START, Area, AreaPlan, AreaRule, Bound
 from kallsift.arch.paging import EXECUTE, LEAF, PRESENT, WRITE, Entries, Grants, PagingMode, granted_by
 
 _PAGE, _SEGMENT, _THIRD, _SECOND, _FIRST = 12, 20, 31, 42, 53
@@ -72,8 +72,8 @@ AREA_PLANS = (
         "s390x",
         (),
         (
-            Area("direct map", Bound(DIRECT_START), Bound(DIRECT_END), Rule.DIRECT),
-            Area("vmemmap", Bound("vmemmap"), Bound("vmemmap", size="vmemmap_size"), Rule.PAGES),
+            Area("direct map", Bound(DIRECT_START), Bound(DIRECT_END), AreaRule.DIRECT),
+            Area("vmemmap", Bound("vmemmap"), Bound("vmemmap", size="vmemmap_size"), AreaRule.PAGES),
             Area("vmalloc", Bound("VMALLOC_START"), Bound("VMALLOC_END")),
             Area("absolute lowcore", Bound("__abs_lowcore"), Bound("__memcpy_real_area")),
             Area("memcpy_real", Bound("__memcpy_real_area"), Bound("__memcpy_real_area", 0x1000)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.arch.address_space import DIRECT_END, DIRECT_START, READ_ONLY_ALIAS, Area, AreaPlan, Bound, Rule, at
+from kallsift.arch.address_space import DIRECT_END, DIRECT_START, READ_ONLY_ALIAS, Area, AreaPlan, AreaRule, Bound, at
 from kallsift.arch.paging import EVERYTHING, LEAF, PRESENT, Entries, Grants, PagingMode, granted_by
 
 _ADDRESS = np.uint64(0x000F_FFFF_FFFF_F000)
@@ -165,13 +165,13 @@ def _wide(paging: str, user: int, vmalloc: int, pages: int, image: int) -> AreaP
         (paging,),
         (
             Area("user space", at(0), at(user)),
-            Area("direct map", Bound("page_offset_base"), Bound(DIRECT_END), Rule.DIRECT),
+            Area("direct map", Bound("page_offset_base"), Bound(DIRECT_END), AreaRule.DIRECT),
             Area("vmalloc", Bound("vmalloc_base"), Bound("vmalloc_base", vmalloc)),
-            Area("vmemmap", Bound("vmemmap_base"), Bound("vmemmap_base", pages), Rule.PAGES),
+            Area("vmemmap", Bound("vmemmap_base"), Bound("vmemmap_base", pages), AreaRule.PAGES),
             Area("cpu entry area", at(0xFFFF_FE00_0000_0000), at(0xFFFF_FE80_0000_0000)),
             Area("espfix stacks", at(0xFFFF_FF00_0000_0000), at(0xFFFF_FF80_0000_0000)),
             Area("EFI runtime services", at(0xFFFF_FFEF_0000_0000), at(0xFFFF_FFFF_0000_0000)),
-            Area("kernel mapping", at(0xFFFF_FFFF_8000_0000), at(image_end), Rule.IMAGE),
+            Area("kernel mapping", at(0xFFFF_FFFF_8000_0000), at(image_end), AreaRule.IMAGE),
             Area("modules", at(image_end), at(0xFFFF_FFFF_FF00_0000)),
             Area("fixmap", at(0xFFFF_FFFF_FF00_0000), at(0xFFFF_FFFF_FF60_0000)),
             Area("vsyscall", at(0xFFFF_FFFF_FF60_0000), at(0xFFFF_FFFF_FF60_1000)),
@@ -182,7 +182,7 @@ def _wide(paging: str, user: int, vmalloc: int, pages: int, image: int) -> AreaP
 
 _LOW = (
     Area("user space", at(0), Bound(DIRECT_START)),
-    Area("direct map", Bound(DIRECT_START), Bound(DIRECT_END), Rule.DIRECT),
+    Area("direct map", Bound(DIRECT_START), Bound(DIRECT_END), AreaRule.DIRECT),
 )
 _BEHIND_LOW = Bound(DIRECT_END, 8 << 20)
 

@@ -21,7 +21,7 @@ from kallsift.kernel.kernel import Kernel
 
 
 @dataclass(frozen=True, eq=False)
-class Listed:
+class ListedSource:
     """One kernel's symbols.
 
     Attributes:
@@ -46,7 +46,7 @@ class Listed:
 
 
 @contextmanager
-def listings(request: Request, *, core: bool = False, elf: bool = False) -> Iterator[tuple[Listed, ...]]:
+def listings(request: Request, *, core: bool = False, elf: bool = False) -> Iterator[tuple[ListedSource, ...]]:
     """Provide the symbols of each requested kernel, or those that a file lists.
 
     Missing symbols and kernels that are not proven are named on standard error.
@@ -65,12 +65,13 @@ def listings(request: Request, *, core: bool = False, elf: bool = False) -> Iter
             raise click.UsageError(f"{request.source} is a list of symbols; leave out --kernel and --base.")
         for line in (*found.notes, *found.missing):
             warn(line)
-        yield (Listed(replace(found, dynamic=DynamicSymbols()) if core else found),)
+        yield (ListedSource(replace(found, dynamic=DynamicSymbols()) if core else found),)
         return
     with recovered(request) as (_, kernels):
         dynamics = [DynamicSymbols() if core else dynamic_symbols(kernel) for kernel in kernels]
         for line in (line for dynamic in dynamics for line in dynamic.missing):
             warn(f"{request.label}the symbols are incomplete: {line}")
         yield tuple(
-            Listed(Listing(kernel.symbols, dynamic), kernel) for kernel, dynamic in zip(kernels, dynamics, strict=True)
+            ListedSource(Listing(kernel.symbols, dynamic), kernel)
+            for kernel, dynamic in zip(kernels, dynamics, strict=True)
         )

@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from kallsift.budget import WorkBudget
-from kallsift.compression.stream_frames import Break, Damage, Rest
+from kallsift.compression.stream_frames import Break, Rest, StreamDamage
 
 BLOCK_MARK, END_MARK, MARK_BITS, CHECKSUM_BITS = 0x314159265359, 0x177245385090, 48, 32
 STREAM_SIZE, LEVEL_SIZE = 4, 100_000
@@ -34,7 +34,7 @@ PIECE = 1 << 20
 """Number of bytes that a decoder returns at once."""
 
 
-def bzip2_rest(damage: Damage) -> Rest:
+def bzip2_rest(damage: StreamDamage) -> Rest:
     """Continue at the next block that decompresses.
 
     A decoder returns most of a large block before its checksum proves it wrong, so these bytes are lost too.
@@ -70,7 +70,7 @@ def _least(data: memoryview, begin: int) -> int:
     return int(MIN_FILLED * LEVEL_SIZE * (level if 1 <= level <= 9 else 1))
 
 
-def _spans(damage: Damage) -> Iterator[tuple[int, int]]:
+def _spans(damage: StreamDamage) -> Iterator[tuple[int, int]]:
     """Yield the first bit of each possible block, and the bit behind it.
 
     Such a block stands between two marks. Only a header of four bytes stands between the end of a stream and the next

@@ -30,7 +30,7 @@ Decode = Callable[[memoryview, int], bytes]
 """Function that decompresses one block to a given size."""
 
 
-class Block(NamedTuple):
+class LzopBlock(NamedTuple):
     """One block of a stream.
 
     Attributes:
@@ -84,7 +84,7 @@ def is_end(behind: memoryview) -> bool:
     return len(behind) <= MAX_BEHIND or not any(behind[:BLANK_SIZE]) or behind[:MAGIC_SIZE] == MAGIC
 
 
-def block_at(data: memoryview, begin: int, flags: int) -> Block | None:
+def block_at(data: memoryview, begin: int, flags: int) -> LzopBlock | None:
     """Return the block whose header stands at an offset; None for the end mark.
 
     Raises:
@@ -101,7 +101,7 @@ def block_at(data: memoryview, begin: int, flags: int) -> Block | None:
     return block
 
 
-def with_sizes(data: memoryview, begin: int, flags: int, size: int, packed: int) -> Block:
+def with_sizes(data: memoryview, begin: int, flags: int, size: int, packed: int) -> LzopBlock:
     """Return the block whose header stands at an offset, with given sizes.
 
     Raises:
@@ -114,10 +114,10 @@ def with_sizes(data: memoryview, begin: int, flags: int, size: int, packed: int)
         start += 4 * (bool(flags & ADLER_PACKED) + bool(flags & CRC_PACKED))
     adler = _word(data, begin + 8) if has_adler else None
     crc = _word(data, begin + 8 + 4 * has_adler) if has_crc else None
-    return Block(begin, start, size, packed, adler, crc)
+    return LzopBlock(begin, start, size, packed, adler, crc)
 
 
-def unpack(data: memoryview, block: Block, decode: Decode, error: type[Exception]) -> bytes | None:
+def unpack(data: memoryview, block: LzopBlock, decode: Decode, error: type[Exception]) -> bytes | None:
     """Return the contents of a block; None if it or a checksum is damaged."""
     packed = data[block.start : block.end]
     try:

@@ -14,14 +14,14 @@ from kallsift.compression import decoders
 from kallsift.compression.lzop import (
     BLOCK_COST,
     BLOCK_LIMIT,
-    Block,
+    LzopBlock,
     block_at,
     is_end,
     read_header,
     unpack,
     with_sizes,
 )
-from kallsift.compression.stream_frames import Break, Damage, Gap, Piece, Rest
+from kallsift.compression.stream_frames import Break, Gap, Piece, Rest, StreamDamage
 
 FULL = re.compile(re.escape(BLOCK_LIMIT.to_bytes(4, "big")))
 """Beginning of the header of each block but the last one."""
@@ -29,7 +29,7 @@ MAX_PACKED = BLOCK_LIMIT + 24
 """Highest size of a block with its header in bytes."""
 
 
-def lzop_rest(damage: Damage) -> Rest:
+def lzop_rest(damage: StreamDamage) -> Rest:
     """Continue at the next block.
 
     If the end is lost too, a break says so: nothing tells the offset of pieces behind an earlier break.
@@ -61,7 +61,7 @@ def lzop_rest(damage: Damage) -> Rest:
     return len(damage.data)
 
 
-def _block_at(data: memoryview, position: int, flags: int) -> Block | None:
+def _block_at(data: memoryview, position: int, flags: int) -> LzopBlock | None:
     """Return the block whose header stands at an offset; None if none does."""
     try:
         return block_at(data, position, flags)
@@ -81,7 +81,7 @@ def _is_end(data: memoryview, position: int) -> bool:
     return position <= len(data) - 4 and not any(data[position : position + 4]) and is_end(data[position + 4 :])
 
 
-def _next_block(damage: Damage, position: int, flags: int) -> int | None:
+def _next_block(damage: StreamDamage, position: int, flags: int) -> int | None:
     """Return the offset of the next block that decompresses; None if there is none.
 
     Another block, or the end mark, must follow it.
@@ -117,7 +117,7 @@ def _between(data: memoryview, begin: int, end: int, flags: int) -> Iterator[Pie
         yield lost
 
 
-def _with_sizes(data: memoryview, begin: int, end: int, flags: int) -> Block | None:
+def _with_sizes(data: memoryview, begin: int, end: int, flags: int) -> LzopBlock | None:
     """Return the block between two offsets, without the sizes in its header.
 
     The result is None if it cannot be one block.

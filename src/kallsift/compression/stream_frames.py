@@ -66,7 +66,7 @@ Rest = Generator[Piece, None, int]
 """Generator that yields the rest of a stream, and returns the offset behind it."""
 
 
-class Damage(NamedTuple):
+class StreamDamage(NamedTuple):
     """The place where a stream cannot be decompressed any further.
 
     Attributes:
@@ -82,7 +82,7 @@ class Damage(NamedTuple):
     budget: WorkBudget
 
 
-Salvage = Callable[[Damage], Rest]
+Salvage = Callable[[StreamDamage], Rest]
 """Function that recovers the rest of a damaged stream.
 
 If nothing can be recovered, it yields nothing, and returns the size of all data.
@@ -91,7 +91,7 @@ If nothing can be recovered, it yields nothing, and returns the size of all data
 GZIP = re.compile(rb"\x1f\x8b\x08[\0-\x1f].{4}[\0\x02\x04][\0-\x0d\xff]", re.DOTALL)
 
 
-def gzip_rest(damage: Damage) -> Rest:
+def gzip_rest(damage: StreamDamage) -> Rest:
     """Continue at the next member.
 
     The size of the damaged member stands before it, modulo 2^32.
@@ -115,7 +115,7 @@ def gzip_rest(damage: Damage) -> Rest:
 ZSTD = re.compile(rb"\x28\xb5\x2f\xfd")
 
 
-def zstd_rest(damage: Damage) -> Rest:
+def zstd_rest(damage: StreamDamage) -> Rest:
     """Continue at the next frame, if the damaged one's header has its size."""
     data, begin, done, _ = damage
     size = _zstd_size(data[begin : begin + 18])
@@ -146,7 +146,7 @@ LZ4_BLOCK_SIZES = {4: 1 << 16, 5: 1 << 18, 6: 1 << 20, 7: 1 << 22}
 LZ4_PLAIN = 1 << 31
 
 
-def lz4_rest(damage: Damage) -> Rest:
+def lz4_rest(damage: StreamDamage) -> Rest:
     """Continue at the next block of a frame whose blocks are independent.
 
     Each block but the last has the same size.
@@ -187,7 +187,7 @@ XZ_STEP = 1 << 12
 """Number of bytes that the decoder gets at once: their contents are lost if an error follows in them."""
 
 
-def xz_rest(damage: Damage) -> Rest:
+def xz_rest(damage: StreamDamage) -> Rest:
     """Continue at the next block, by the index at the end of the stream."""
     data, begin, done, _ = damage
     blocks = _xz_blocks(data, begin)

@@ -35,7 +35,7 @@ SEARCH_SPEED = 4
 """Speed of the search for one magic, relative to other work on the same bytes."""
 
 
-class Header(NamedTuple):
+class ImageHeader(NamedTuple):
     """The way to find a format's header: a magic, its offset in the header, and a test of the other fields."""
 
     magic: bytes
@@ -80,21 +80,21 @@ def _elf(view: Bytes) -> bool:
 
 
 PACKED_HEADERS = (
-    Header(uimage.MAGIC, 0, _uimage),
-    Header(fit.MAGIC, 0, _fit),
-    Header(android_boot.MAGIC, 0, _boot_img),
-    Header(bzimage.MAGIC, bzimage.MAGIC_PLACE, _bzimage),
-    *(Header(magic, arm_zimage.MAGIC_PLACE, arm_zimage.probe) for magic in arm_zimage.MAGICS),
-    Header(efi_stub.ZBOOT_MAGIC, 4, _zboot),
+    ImageHeader(uimage.MAGIC, 0, _uimage),
+    ImageHeader(fit.MAGIC, 0, _fit),
+    ImageHeader(android_boot.MAGIC, 0, _boot_img),
+    ImageHeader(bzimage.MAGIC, bzimage.MAGIC_PLACE, _bzimage),
+    *(ImageHeader(magic, arm_zimage.MAGIC_PLACE, arm_zimage.probe) for magic in arm_zimage.MAGICS),
+    ImageHeader(efi_stub.ZBOOT_MAGIC, 4, _zboot),
 )
 """Headers of images that hold a kernel in one of their parts."""
 
 BARE_HEADERS = (
-    Header(efi_stub.ARM64_MAGIC, 0x38, efi_stub.probe),
-    Header(efi_stub.RISCV_MAGIC, 0x38, efi_stub.probe),
-    Header(efi_stub.LINUX_PE_MAGIC, 0x38, efi_stub.probe),
-    Header(ELF_MAGIC, 0, _elf),
-    Header(s390.MAGIC, s390.MAGIC_PLACE, s390.probe),
+    ImageHeader(efi_stub.ARM64_MAGIC, 0x38, efi_stub.probe),
+    ImageHeader(efi_stub.RISCV_MAGIC, 0x38, efi_stub.probe),
+    ImageHeader(efi_stub.LINUX_PE_MAGIC, 0x38, efi_stub.probe),
+    ImageHeader(ELF_MAGIC, 0, _elf),
+    ImageHeader(s390.MAGIC, s390.MAGIC_PLACE, s390.probe),
 )
 """Headers of kernels in the form in which they will lie in memory."""
 
@@ -140,7 +140,7 @@ def nearest_before(headers: NDArray[np.int64], place: int) -> list[int]:
     return chosen
 
 
-def _offsets(view: Bytes, header: Header, budget: WorkBudget, part: range | None = None) -> Iterator[int]:
+def _offsets(view: Bytes, header: ImageHeader, budget: WorkBudget, part: range | None = None) -> Iterator[int]:
     """Yield the offsets of one kind of header whose magic is in a part.
 
     The default part is the whole.
@@ -156,7 +156,7 @@ def _offsets(view: Bytes, header: Header, budget: WorkBudget, part: range | None
             yield offset
 
 
-def _holds(view: Bytes, header: Header) -> bool:
+def _holds(view: Bytes, header: ImageHeader) -> bool:
     try:
         return header.holds(view)
     except ImageError:

@@ -53,7 +53,7 @@ class Budget:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FoundPayload:
     """A stream: its offset, its compression, and its contents."""
 
     offset: int
@@ -63,7 +63,7 @@ class Found:
 
 def streams(
     view: Bytes, budget: Budget, kinds: tuple[Codec, ...] = CODECS, taken: Sequence[range] = ()
-) -> Iterator[Found]:
+) -> Iterator[FoundPayload]:
     """Yield every stream in ``view`` that decodes at least in part.
 
     The search ends when the budget is spent. Streams inside of another complete one, or in a part that is ``taken``,
@@ -87,4 +87,4 @@ def streams(
                 continue
             if decoded.problem is None:
                 taken.append(range(offset, offset + decoded.used))
-            yield Found(offset, codec, decoded)
+            yield FoundPayload(offset, codec, decoded)

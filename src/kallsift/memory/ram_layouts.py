@@ -27,7 +27,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
+class RamLayout:
     """The addresses of RAM in one kind of machine.
 
     Attributes:
@@ -51,26 +51,26 @@ class Layout:
         return Piece(0, self.base, self.below), Piece(self.below, self.resumes, size - self.below)
 
 
-I440FX = Layout("QEMU pc", below=3 * GIB, split_from=3 * GIB + 512 * MIB)
-Q35 = Layout("QEMU q35", below=2 * GIB, split_from=2 * GIB + 768 * MIB)
-MICROVM = Layout("QEMU microvm", below=3 * GIB)
-ARM_VIRT = Layout("QEMU virt (arm)", base=GIB)
-RISCV_VIRT = Layout("QEMU virt (riscv)", base=2 * GIB)
-SBSA = Layout("QEMU sbsa-ref", base=1 << 40)
-FROM_ZERO = Layout("RAM from address 0")
+I440FX = RamLayout("QEMU pc", below=3 * GIB, split_from=3 * GIB + 512 * MIB)
+Q35 = RamLayout("QEMU q35", below=2 * GIB, split_from=2 * GIB + 768 * MIB)
+MICROVM = RamLayout("QEMU microvm", below=3 * GIB)
+ARM_VIRT = RamLayout("QEMU virt (arm)", base=GIB)
+RISCV_VIRT = RamLayout("QEMU virt (riscv)", base=2 * GIB)
+SBSA = RamLayout("QEMU sbsa-ref", base=1 << 40)
+FROM_ZERO = RamLayout("RAM from address 0")
 
 LAYOUTS = (
-    Layout("VMware, Cloud Hypervisor, newer Firecracker", below=3 * GIB),
+    RamLayout("VMware, Cloud Hypervisor, newer Firecracker", below=3 * GIB),
     I440FX,
     Q35,
-    Layout("Firecracker, crosvm", below=4 * GIB - 768 * MIB),
-    Layout("VirtualBox, QEMU pc before 2.0", below=4 * GIB - 512 * MIB),
-    Layout("QEMU q35 before 2.0", below=2 * GIB + 768 * MIB),
-    Layout("Xen", below=4 * GIB - 256 * MIB),
-    Layout("Hyper-V", below=4 * GIB - 128 * MIB),
-    Layout("Firecracker (arm), QEMU virt (riscv)", base=2 * GIB),
-    Layout("Cloud Hypervisor (arm), QEMU virt (arm)", base=GIB),
-    Layout("newer Cloud Hypervisor (arm)", base=GIB, below=3 * GIB - 64 * MIB),
+    RamLayout("Firecracker, crosvm", below=4 * GIB - 768 * MIB),
+    RamLayout("VirtualBox, QEMU pc before 2.0", below=4 * GIB - 512 * MIB),
+    RamLayout("QEMU q35 before 2.0", below=2 * GIB + 768 * MIB),
+    RamLayout("Xen", below=4 * GIB - 256 * MIB),
+    RamLayout("Hyper-V", below=4 * GIB - 128 * MIB),
+    RamLayout("Firecracker (arm), QEMU virt (riscv)", base=2 * GIB),
+    RamLayout("Cloud Hypervisor (arm), QEMU virt (arm)", base=GIB),
+    RamLayout("newer Cloud Hypervisor (arm)", base=GIB, below=3 * GIB - 64 * MIB),
 )
 """Machines whose RAM is saved into files without any header: candidates, of which a page table proves the right one."""
 

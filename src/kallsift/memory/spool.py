@@ -18,9 +18,9 @@ from kallsift.compression import decoders, lzop
 from kallsift.compression.bzip2_rest import bzip2_rest
 from kallsift.compression.lzop_rest import lzop_rest
 from kallsift.compression.stream_frames import (
-    Damage,
     Piece,
     Salvage,
+    StreamDamage,
     gzip_rest,
     lz4_rest,
     xz_rest,
@@ -48,7 +48,7 @@ MAX_DAMAGES = 1 << 10
 """Highest number of times that reading a compressed file continues behind damage."""
 
 
-class DamagedError(Exception):
+class DamagedStreamError(Exception):
     """A stream ends too early or cannot be decompressed any further; the text says why.
 
     Attributes:
@@ -77,7 +77,7 @@ def _streams(start: Callable[[], decoders.Started]) -> _Unpack:
         while position < len(data):
             if not budget.take("streams", STREAM_COST):
                 reason = "is one of more streams than the limit of work for a file of this size allows"
-                raise DamagedError(reason, position, is_final=True)
+                raise DamagedStreamError(reason, position, is_final=True)
             decoder, error = start()
             begin, done, idle, size = position, 0, 0, FIRST_CHUNK
             while not decoder.eof:
@@ -88,13 +88,13 @@ def _streams(start: Callable[[], decoders.Started]) -> _Unpack:
                 try:
                     piece = decoder.decompress(chunk, PIECE)
                 except (error, EOFError, MemoryError) as problem:
-                    raise DamagedError(f"is damaged ({problem})", begin, done) from problem
+                    raise DamagedStreamError(f"is damaged ({problem})", begin, done) from problem
                 if piece:
                     done += len(piece)
                     yield piece
                 idle = 0 if piece or chunk else idle + 1
                 if idle > 4:
-                    raise DamagedError("is cut short", begin, done)
+                    raise DamagedStreamError("is cut short", begin, done)
             position -= len(decoder.unused_data or b"")
             if not any(data[position : position + 16]):
                 return  # padding of a tape or a disk
@@ -113,16 +113,16 @@ def _lzop_stream(data: memoryview, begin: int, budget: WorkBudget) -> Generator[
     done, pieces = 0, lzop.pieces(data[begin:], *decoders.lzo_block())
     while True:
         if not budget.take("blocks", lzop.BLOCK_COST):
-            raise DamagedError("has more blocks than the limit of work for its size allows", is_final=True)
+            raise DamagedStreamError("has more blocks than the limit of work for its size allows", is_final=True)
         try:
             piece = next(pieces)
         except StopIteration as stopped:
             end: int = begin + stopped.value
             if not lzop.is_end(data[end:]):
-                raise DamagedError(f"is damaged (end mark at offset {end - 4:#x} of it)", begin, done) from None
+                raise DamagedStreamError(f"is damaged (end mark at offset {end - 4:#x} of it)", begin, done) from None
             return end
         except ValueError as problem:
-            raise DamagedError(str(problem), begin, done) from problem
+            raise DamagedStreamError(str(problem), begin, done) from problem
         done += len(piece)
         yield piece
 
@@ -170,7 +170,7 @@ def spooled(
     def pieces() -> Iterator[Piece]:
         nonlocal problem
         for piece in _pieces(compression, packed.data, WorkBudget.of(stored_size(packed))):
-            if isinstance(piece, DamagedError):
+            if isinstance(piece, DamagedStreamError):
                 problem = problem or f"the {compression} stream {piece}"
             else:
                 yield piece
@@ -184,7 +184,7 @@ def spooled(
     return data, f"{problem}{lost}" if problem else None
 
 
-def _pieces(compression: str, packed: memoryview, budget: WorkBudget) -> Iterator[Piece | DamagedError]:
+def _pieces(compression: str, packed: memoryview, budget: WorkBudget) -> Iterator[Piece | DamagedStreamError]:
     """Yield the contents of a compressed stream, and each error where it occurs.
 
     Contents behind damage are included as far as they can be recovered.
@@ -193,11 +193,11 @@ def _pieces(compression: str, packed: memoryview, budget: WorkBudget) -> Iterato
     for _ in range(MAX_DAMAGES):
         try:
             yield from STREAMS[compression](packed[position:], budget)
-        except DamagedError as error:
+        except DamagedStreamError as error:
             yield error
             if error.is_final:
                 return
-            position += yield from salvage(Damage(packed[position:], error.begin, error.done, budget))
+            position += yield from salvage(StreamDamage(packed[position:], error.begin, error.done, budget))
         else:
             return
         if position >= len(packed):

@@ -22,11 +22,11 @@ from kallsift.kernel.kernel import Kernel
 from kallsift.modules.field_inference import infer_layout
 from kallsift.modules.field_offsets import layout_from_btf
 from kallsift.modules.hidden_modules import witnessed
-from kallsift.modules.memory_regions import Region
+from kallsift.modules.memory_regions import ModuleRegion
 from kallsift.modules.module_list import listed_structures
 from kallsift.modules.module_reader import FactReader
-from kallsift.modules.parameters import GETTERS, Parameter
-from kallsift.modules.sections import Section
+from kallsift.modules.parameters import GETTERS, ModuleParameter
+from kallsift.modules.sections import ModuleSection
 from kallsift.modules.struct_module import structures_at
 
 LIST = "list"
@@ -84,7 +84,7 @@ class LoadedModule:
         return self._read(self.facts.state)
 
     @cached_property
-    def regions(self) -> tuple[Region, ...] | None:
+    def regions(self) -> tuple[ModuleRegion, ...] | None:
         """Parts of its memory, also those of size 0."""
         return self._read(self.facts.regions)
 
@@ -124,12 +124,12 @@ class LoadedModule:
         return self._read(self.facts.arguments)
 
     @cached_property
-    def sections(self) -> tuple[Section, ...] | None:
+    def sections(self) -> tuple[ModuleSection, ...] | None:
         """Sections in the order of its file; none if ``/sys/module`` shows none."""
         return self._read(self.facts.sections)
 
     @cached_property
-    def parameters(self) -> tuple[Parameter, ...] | None:
+    def parameters(self) -> tuple[ModuleParameter, ...] | None:
         """Parameters in its own order."""
         return self._read(self.facts.parameters)
 

@@ -66,7 +66,7 @@ class RegionPlace:
 
 
 @dataclass(frozen=True, repr=False)
-class Region:
+class ModuleRegion:
     """One part of a module's memory.
 
     Attributes:
@@ -85,14 +85,14 @@ class Region:
         return f"<Region {self.name}: {self.size:,} bytes at {self.base:#x}>"
 
 
-def read_regions(memory: VirtualMemory, address: int, places: Sequence[RegionPlace]) -> tuple[Region, ...]:
+def read_regions(memory: VirtualMemory, address: int, places: Sequence[RegionPlace]) -> tuple[ModuleRegion, ...]:
     """Return all parts of the memory of one module, also those of size 0.
 
     Raises:
         UnmappedError: if the structure cannot be read.
     """
     return tuple(
-        Region(
+        ModuleRegion(
             place.name,
             memory.value(address + place.base),
             memory.value(address + place.size, 4),

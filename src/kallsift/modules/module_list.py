@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.access.generated_code import GeneratedCode
-from kallsift.kernel.access.list_head import Found, ListMatcher, reachable, recognised
+from kallsift.kernel.access.list_head import ListMatcher, ListMembers, reachable, recognised
 from kallsift.kernel.access.virtual_memory import VirtualMemory, virtual_memory
 from kallsift.kernel.kernel import Kernel
 from kallsift.memory.memory import printable
@@ -134,7 +134,7 @@ def _structures(memory: VirtualMemory, nodes: NDArray[np.uint64]) -> Structures:
     return structures_at(memory, nodes - np.uint64(memory.words.size))
 
 
-def _list(kernel: Kernel, memory: VirtualMemory) -> Found:
+def _list(kernel: Kernel, memory: VirtualMemory) -> ListMembers:
     """Return the list that the symbol ``modules`` names, or one that looks like it.
 
     The second way serves kernels whose table has symbols of code only.

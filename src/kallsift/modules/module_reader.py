@@ -10,9 +10,9 @@ import numpy as np
 from kallsift.kernel.access.list_head import members
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.modules.field_offsets import ModuleLayout
-from kallsift.modules.memory_regions import Region, read_regions
-from kallsift.modules.parameters import Parameter, parameters
-from kallsift.modules.sections import Section, SectionForm, build_id, find_form, sections
+from kallsift.modules.memory_regions import ModuleRegion, read_regions
+from kallsift.modules.parameters import ModuleParameter, parameters
+from kallsift.modules.sections import ModuleSection, SectionForm, build_id, find_form, sections
 from kallsift.modules.struct_module import Structures, name_of, state_of, structures_at
 from kallsift.modules.symbol_entries import ModuleSymbols
 from kallsift.modules.symbol_tables import SymbolReader, symbol_reader
@@ -67,7 +67,7 @@ class FactReader:
         """Return one of `struct_module.STATES`, or a number that is none of them."""
         return state_of(self.memory, address)
 
-    def regions(self, address: int) -> tuple[Region, ...] | None:
+    def regions(self, address: int) -> tuple[ModuleRegion, ...] | None:
         """Return all parts of the module's memory, also those of size 0."""
         return read_regions(self.memory, address, self.fields.regions) or None
 
@@ -119,7 +119,7 @@ class FactReader:
         place = self.memory.value(address + offset)
         return self.memory.string(place, MAX_TEXT).decode("latin-1") if place else ""
 
-    def sections(self, address: int) -> tuple[Section, ...] | None:
+    def sections(self, address: int) -> tuple[ModuleSection, ...] | None:
         """Return the sections in the file's order; none if ``/sys/module`` shows none."""
         if self.fields.sections is None or self._section_form is None:
             return None
@@ -131,7 +131,7 @@ class FactReader:
         found = self.sections(address)
         return None if found is None else build_id(self.memory, found) or ""
 
-    def parameters(self, address: int) -> tuple[Parameter, ...] | None:
+    def parameters(self, address: int) -> tuple[ModuleParameter, ...] | None:
         """Return the parameters in the module's own order."""
         if self.fields.parameters is None or self.fields.parameter_count is None:
             return None

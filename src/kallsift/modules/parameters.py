@@ -61,7 +61,7 @@ NUMBERS: Mapping[str, tuple[int | None, bool]] = {
 
 
 @dataclass(frozen=True)
-class Parameter:
+class ModuleParameter:
     """One parameter of a module.
 
     Attributes:
@@ -81,7 +81,7 @@ Namer = Callable[[int], str | None]
 """Function that returns the type for the address of a function that prints parameters, and None for any other."""
 
 
-def parameters(memory: VirtualMemory, start: int, count: int, type_of: Namer) -> tuple[Parameter, ...]:
+def parameters(memory: VirtualMemory, start: int, count: int, type_of: Namer) -> tuple[ModuleParameter, ...]:
     """Return all parameters of a module in its own order.
 
     Raises:
@@ -93,7 +93,7 @@ def parameters(memory: VirtualMemory, start: int, count: int, type_of: Namer) ->
     return tuple(_parameter(memory, start + number * WORDS * size, type_of) for number in range(count))
 
 
-def _parameter(memory: VirtualMemory, place: int, type_of: Namer) -> Parameter:
+def _parameter(memory: VirtualMemory, place: int, type_of: Namer) -> ModuleParameter:
     size = memory.words.size
     name, operations, argument = (memory.value(place + word * size) for word in (0, 2, 4))
     kind = _type(memory, operations, type_of)
@@ -102,7 +102,7 @@ def _parameter(memory: VirtualMemory, place: int, type_of: Namer) -> Parameter:
     except UnmappedError:
         value = None
     mode = memory.value(place + 3 * size, 2)
-    return Parameter(memory.string(name, MAX_NAME).decode("latin-1"), kind, value, mode)
+    return ModuleParameter(memory.string(name, MAX_NAME).decode("latin-1"), kind, value, mode)
 
 
 def _type(memory: VirtualMemory, operations: int, type_of: Namer) -> str | None:

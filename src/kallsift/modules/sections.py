@@ -49,7 +49,7 @@ MAX_BUILD_ID = 64
 
 
 @dataclass(frozen=True, repr=False)
-class Section:
+class ModuleSection:
     """A section of a module: its name in the file and its load address; init sections are freed after loading."""
 
     name: str
@@ -97,7 +97,7 @@ def find_form(memory: VirtualMemory, modules: Iterable[tuple[int, int]]) -> Sect
     return None
 
 
-def sections(memory: VirtualMemory, group: int, form: SectionForm) -> tuple[Section, ...]:
+def sections(memory: VirtualMemory, group: int, form: SectionForm) -> tuple[ModuleSection, ...]:
     """Return all sections of a module in the order of its file.
 
     Raises:
@@ -108,7 +108,7 @@ def sections(memory: VirtualMemory, group: int, form: SectionForm) -> tuple[Sect
     addresses, held = memory.values(places)
     if not held.all():
         raise UnmappedError(int(places[int(np.argmin(held))]), memory.words.size)
-    return tuple(Section(name, address) for name, address in zip(names, addresses.tolist(), strict=True))
+    return tuple(ModuleSection(name, address) for name, address in zip(names, addresses.tolist(), strict=True))
 
 
 def _attributes(memory: VirtualMemory, group: int, array: int) -> tuple[list[str], list[int]]:
@@ -131,7 +131,7 @@ def _attributes(memory: VirtualMemory, group: int, array: int) -> tuple[list[str
     return [memory.string(text, MAX_NAME).decode("latin-1") for text in texts.tolist()], pointers.tolist()
 
 
-def build_id(memory: VirtualMemory, found: Iterable[Section]) -> str | None:
+def build_id(memory: VirtualMemory, found: Iterable[ModuleSection]) -> str | None:
     """Return the build ID in a module's note in hexadecimal; None if it has none.
 
     Raises:

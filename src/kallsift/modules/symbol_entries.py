@@ -80,7 +80,7 @@ class ModuleSymbols:
 
 
 @dataclass(frozen=True, eq=False)
-class _Strings:
+class _SymbolStrings:
     """A string table, as far as it can be read.
 
     Attributes:
@@ -261,7 +261,7 @@ def _holds_any(places: NDArray[np.intp], starts: NDArray[np.int64], ends: NDArra
     return np.asarray(np.searchsorted(places, ends, "right") > np.searchsorted(places, starts))
 
 
-def _strings(memory: VirtualMemory, start: int, last: int) -> _Strings:
+def _strings(memory: VirtualMemory, start: int, last: int) -> _SymbolStrings:
     """Read a string table up to the end of the string at offset ``last``.
 
     Raises:
@@ -277,7 +277,7 @@ def _strings(memory: VirtualMemory, start: int, last: int) -> _Strings:
     if characters[-1]:
         # the last string's end is not readable: mark the added NUL as not held
         characters, is_held = np.append(characters, np.uint8(0)), np.append(is_held, False)
-    return _Strings(characters, is_held)
+    return _SymbolStrings(characters, is_held)
 
 
 def _read(memory: VirtualMemory, address: int, size: int) -> tuple[NDArray[np.uint8], Mask]:

@@ -14,7 +14,7 @@ TYPE_WIDTH, TEXT_WIDTH, TAB = 26, 49, 8
 
 
 @dataclass
-class _Writer:
+class _DefinitionWriter:
     """Lines under construction."""
 
     room: Room = field(default_factory=Room)
@@ -80,7 +80,7 @@ def definition(type_: Type) -> str:
     Raises:
         BtfError: if the type makes no sense, or is too large to be printed.
     """
-    writer = _Writer()
+    writer = _DefinitionWriter()
     kind = type_.kind
     if kind in (*COMPOSITE, *ENUMS):
         writer.definition(type_)

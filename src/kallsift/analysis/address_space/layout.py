@@ -20,12 +20,12 @@ from kallsift.analysis.address_space.region_checks import (
     image_against_page_table,
 )
 from kallsift.analysis.pointer_tables.per_cpu import per_cpu_areas
-from kallsift.arch.address_space import Rule
+from kallsift.arch.address_space import AreaRule
 from kallsift.arch.page_table_ranges import mapped_ranges
 from kallsift.arch.paging import Segmented, Windows
 from kallsift.errors import KallsiftError
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
-from kallsift.kernel.access.image_sections import Section, sections
+from kallsift.kernel.access.image_sections import ImagePart, sections
 from kallsift.kernel.access.virtual_memory import VirtualMemory, virtual_memory
 from kallsift.kernel.kernel import Kernel
 
@@ -119,7 +119,7 @@ def layout(kernel: Kernel) -> Layout:
     ]
     image = next(((part.start, part.end) for part in parts if part.name == "image"), None)
     for area in planned(kernel, memory, table, image):
-        offset = table.offset if table is not None and area.rule is Rule.DIRECT else None
+        offset = table.offset if table is not None and area.rule is AreaRule.DIRECT else None
         physical = None if offset is None else area.start - offset & (1 << 64) - 1
         regions.append(_region(area, physical, against_page_table(area, table), table))
     regions += [_region(units, None, check, table) for units, check in per_cpu_areas(kernel, memory)]
@@ -134,7 +134,7 @@ def layout(kernel: Kernel) -> Layout:
 
 
 def _region(
-    part: Section | Bounded, physical: int | None, check: Check, table: PageTable | None, of_image: bool = False
+    part: ImagePart | Bounded, physical: int | None, check: Check, table: PageTable | None, of_image: bool = False
 ) -> Region:
     mapped = None if table is None else bytes_of(table.ranges.inside(part.start, part.end))
     return Region(part.name, part.start, part.end, part.basis, physical, mapped, check, of_image=of_image)
@@ -200,7 +200,7 @@ def _outside(table: PageTable, memory: VirtualMemory, regions: list[Region]) -> 
         for first, behind in zip([0, *gaps], [*gaps, len(between)], strict=True):
             last = behind - 1
             start, end = int(between.starts[first]), int(between.starts[last]) + int(between.sizes[last])
-            pages = Bounded("vmemmap", start, end, "its content", Rule.PAGES)
+            pages = Bounded("vmemmap", start, end, "its content", AreaRule.PAGES)
             if holds_pages(pages, table, memory):
                 found.append(_region(pages, None, against_page_table(pages, table), table))
             else:

@@ -20,8 +20,8 @@ from kallsift.arch.address_space import (
     READ_ONLY_ALIAS,
     Area,
     AreaPlan,
+    AreaRule,
     Bound,
-    Rule,
 )
 from kallsift.arch.paging import WRITE
 from kallsift.arch.registry import area_plans
@@ -42,7 +42,7 @@ It bounds images without symbols for their bounds.
 
 
 @dataclass(frozen=True, eq=False)
-class _Known:
+class _KnownBounds:
     """The values from which bounds are computed.
 
     Attributes:
@@ -113,13 +113,13 @@ def planned(
         image: first address of its image and the address behind it; None if unknown.
     """
     best: tuple[tuple[int, ...], list[Bounded]] | None = None
-    known = _Known(kernel, memory, _places(kernel, table, image))
+    known = _KnownBounds(kernel, memory, _places(kernel, table, image))
     for plan in area_plans(kernel.architecture, kernel.paging):
         areas = [found for area in plan.areas if (found := known.area(area, plan)) is not None]
-        if DIRECT_START in known.places and not any(area.rule is Rule.DIRECT for area in areas):
+        if DIRECT_START in known.places and not any(area.rule is AreaRule.DIRECT for area in areas):
             # the variable of the plan is missing, or its value makes no sense
             start, end = known.places[DIRECT_START], known.places[DIRECT_END]
-            areas.append(Bounded("direct map", start, end, f"{DIRECT_START} to {DIRECT_END}", Rule.DIRECT))
+            areas.append(Bounded("direct map", start, end, f"{DIRECT_START} to {DIRECT_END}", AreaRule.DIRECT))
         areas = [_with_origin(known, area, plan) for area in areas]
         if table is None:
             return tuple(areas)
@@ -139,7 +139,7 @@ def _rank(areas: list[Bounded], table: PageTable) -> tuple[int, ...]:
     checks = [against_page_table(area, table) for area in areas]
     failed = sum(check.outcome is Outcome.FAILED for check in checks)
     proved = sum(
-        check.outcome is Outcome.PASSED and area.rule is not Rule.NONE
+        check.outcome is Outcome.PASSED and area.rule is not AreaRule.NONE
         for area, check in zip(areas, checks, strict=True)
     )
     inside = [table.ranges.inside(area.start, area.end) for area in areas]
@@ -174,9 +174,9 @@ def _around_tables(kernel: Kernel, mask: int) -> tuple[int, int]:
     return max(kernel.distance, low - IMAGE_ROOM), min(high + IMAGE_ROOM, mask)
 
 
-def _with_origin(known: _Known, area: Bounded, plan: AreaPlan) -> Bounded:
+def _with_origin(known: _KnownBounds, area: Bounded, plan: AreaPlan) -> Bounded:
     """Return an area; a direct map gets the distance that the kernel's variables give."""
-    if area.rule is not Rule.DIRECT or plan.origin is None:
+    if area.rule is not AreaRule.DIRECT or plan.origin is None:
         return area
     virtual, physical = (known.value(bound) for bound in plan.origin)
     if virtual is None or physical is None:

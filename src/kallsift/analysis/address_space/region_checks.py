@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kallsift.analysis.address_space.page_table import PageTable
-from kallsift.arch.address_space import Rule
+from kallsift.arch.address_space import AreaRule
 from kallsift.arch.page_table_ranges import MappedRanges
 from kallsift.arch.paging import Entries
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
@@ -60,13 +60,13 @@ class Bounded:
     start: int
     end: int
     basis: str
-    rule: Rule = Rule.NONE
+    rule: AreaRule = AreaRule.NONE
     claim: int | None = None
 
     @property
     def direct(self) -> bool:
         """True for the direct map."""
-        return self.rule is Rule.DIRECT
+        return self.rule is AreaRule.DIRECT
 
 
 def bytes_of(ranges: MappedRanges) -> int:
@@ -83,14 +83,14 @@ def against_page_table(area: Bounded, table: PageTable | None) -> Check:
     if not mapped:
         return _unseen("nothing is mapped in it")
     size = f"{mapped / MIB:,.1f} MiB are mapped in it"
-    if area.rule is Rule.DIRECT:
+    if area.rule is AreaRule.DIRECT:
         return _direct(area, inside, table, mapped)
-    if area.rule is Rule.IMAGE:
+    if area.rule is AreaRule.IMAGE:
         elsewhere = mapped - bytes_of(table.of_image(inside))
         return _check(
             not elsewhere, f"{size}, all of them the image", f"{elsewhere:,} mapped bytes in it are not the image"
         )
-    if area.rule is Rule.PAGES:
+    if area.rule is AreaRule.PAGES:
         return _pages(area, table)
     crossing = _spans(table.ranges, area.start) or _spans(table.ranges, area.end)
     return _check(not crossing, f"{size}, and no mapped range crosses its bounds", "a mapped range crosses its bounds")

@@ -77,7 +77,7 @@ def _read(name: str, view: NDArray[np.uint8], elf: bool) -> Listing | None:
 def _unpacked(name: str, view: NDArray[np.uint8]) -> Listing | None:
     """Return the listing in a compressed file; None if it holds something else."""
     from kallsift.memory.formats.compressed import compression_of
-    from kallsift.memory.spool import STREAMS, DamagedError
+    from kallsift.memory.spool import STREAMS, DamagedStreamError
     from kallsift.optional_package import MissingPackageError
 
     compression = compression_of(view[:BEGINNING].tobytes())
@@ -93,7 +93,7 @@ def _unpacked(name: str, view: NDArray[np.uint8]) -> Listing | None:
                 break
     except MissingPackageError:
         return None
-    except DamagedError as error:
+    except DamagedStreamError as error:
         problem = f"{name}: the {compression} stream {error}; copy it again"
     if not begins_listing(bytes(text[:BEGINNING])):
         return None

@@ -11,7 +11,7 @@ import numpy as np
 
 from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import Check, CheckId
-from kallsift.kernel.access.image_sections import Section, address_of
+from kallsift.kernel.access.image_sections import ImagePart, address_of
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.kernel import Kernel
 
@@ -30,7 +30,7 @@ A processor's copy lies at the symbol's address plus the offset.
 MAX_UNITS, MAX_SIZE = 1 << 14, 1 << 36
 
 
-def per_cpu_areas(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[Section, Check]]:
+def per_cpu_areas(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[ImagePart, Check]]:
     """Yield the per-CPU areas, and whether the processors' offsets lead into them.
 
     Nothing is yielded if the symbol table has no data symbols.
@@ -54,4 +54,4 @@ def per_cpu_areas(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[Secti
     own = words.wrap(offsets[held] + np.uint64(template))
     inside = int(np.count_nonzero(own - np.uint64(base) < np.uint64(end - base)))
     detail = f"{inside} processors have their per-CPU data in it"
-    yield Section("per-CPU areas", base, end, BASE), Check.that(CheckId.PER_CPU_OFFSET, inside > 0, detail)
+    yield ImagePart("per-CPU areas", base, end, BASE), Check.that(CheckId.PER_CPU_OFFSET, inside > 0, detail)

@@ -88,7 +88,7 @@ class PointerTable:
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
+class _FoundTable:
     """A table as it stands in memory.
 
     Attributes:
@@ -132,7 +132,7 @@ def pointer_table(kernel: Kernel, name: str, known: Callable[[], DynamicSymbols]
     return PointerTable(name, entries, found.evidence, dynamic.missing)
 
 
-def _found(kernel: Kernel, memory: VirtualMemory, name: str) -> _Found:
+def _found(kernel: Kernel, memory: VirtualMemory, name: str) -> _FoundTable:
     x86_like = (kernel.architecture or "").startswith("x86")
     bounds = _bounds(kernel, name)
     if name == GATES and x86_like:
@@ -146,7 +146,7 @@ def _found(kernel: Kernel, memory: VirtualMemory, name: str) -> _Found:
         evidence = f"from the symbol {name} to the next symbol"
     if name == VECTORS and kernel.architecture == "arm64":
         places, targets = arm64.vector_branches(memory.read(start, min(end - start, arm64.VECTORS_SIZE)), start)
-        return _Found(places, targets, f"{evidence}: the branch targets of each vector's code", beginnings=False)
+        return _FoundTable(places, targets, f"{evidence}: the branch targets of each vector's code", beginnings=False)
     found = _pointers(kernel, memory, start, end, evidence)
     text = _between(kernel, TEXT)
     # some kernels have tables in their text, so a symbol there can be a table or code
@@ -172,12 +172,12 @@ def _bounds(kernel: Kernel, name: str) -> tuple[int, int] | None:
     return int(location.symbol.address), int(location.symbol.address) + location.size
 
 
-def _pointers(kernel: Kernel, memory: VirtualMemory, start: int, end: int, evidence: str) -> _Found:
+def _pointers(kernel: Kernel, memory: VirtualMemory, start: int, end: int, evidence: str) -> _FoundTable:
     """Read entries of one word each, or of half a word, as s390x had them.
 
     The size with more pointers to functions is taken; the word, if both have equally many.
     """
-    best: tuple[int, _Found] | None = None
+    best: tuple[int, _FoundTable] | None = None
     functions = _functions(kernel)
     for size in sorted({memory.words.size, 4}, reverse=True):
         count = min((end - start) // size, MAX_ENTRIES)
@@ -188,12 +188,12 @@ def _pointers(kernel: Kernel, memory: VirtualMemory, start: int, end: int, evide
         places = np.uint64(start) + np.arange(len(targets), dtype=np.uint64) * np.uint64(size)
         hits = int(np.isin(targets, functions).sum())
         if best is None or hits > best[0]:
-            best = hits, _Found(places, targets, evidence)
+            best = hits, _FoundTable(places, targets, evidence)
     assert best is not None
     return best[1]
 
 
-def _gates(kernel: Kernel, memory: VirtualMemory, bounds: tuple[int, int] | None) -> _Found:
+def _gates(kernel: Kernel, memory: VirtualMemory, bounds: tuple[int, int] | None) -> _FoundTable:
     """Read the gates of the interrupt table.
 
     Its symbol or a processor's register gives its address.
@@ -213,7 +213,7 @@ def _gates(kernel: Kernel, memory: VirtualMemory, bounds: tuple[int, int] | None
     count = min((end - start) // size, x86.MAX_GATES)
     present, handlers = x86.gates(memory.read(start, count * size), memory.words.size)
     places = np.uint64(start) + np.arange(count, dtype=np.uint64) * np.uint64(size)
-    return _Found(places, np.where(present, handlers, np.uint64(0)), evidence, beginnings=False, initial=True)
+    return _FoundTable(places, np.where(present, handlers, np.uint64(0)), evidence, beginnings=False, initial=True)
 
 
 def _between(kernel: Kernel, names: tuple[str, str]) -> tuple[int, int] | None:
@@ -238,7 +238,7 @@ def _functions(kernel: Kernel, names: tuple[str, str] = TEXT) -> NDArray[np.uint
     return np.append(found, np.uint64(bounds[1]))
 
 
-def _judged(kernel: Kernel, found: _Found) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _judged(kernel: Kernel, found: _FoundTable) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Mark the targets in the text, and those that can be the kernel's own.
 
     Both arrays have shape (n,). An entry that leads nowhere can be the kernel's own.
@@ -254,7 +254,7 @@ def _judged(kernel: Kernel, found: _Found) -> tuple[NDArray[np.bool_], NDArray[n
     return inside, own | (found.targets == 0)
 
 
-def _addresses(kernel: Kernel, found: _Found) -> NDArray[np.uint64]:
+def _addresses(kernel: Kernel, found: _FoundTable) -> NDArray[np.uint64]:
     """Return the targets as addresses of instructions."""
     return found.targets & ~np.uint64(THUMB) if kernel.architecture == "arm" else found.targets
 
@@ -262,7 +262,7 @@ def _addresses(kernel: Kernel, found: _Found) -> NDArray[np.uint64]:
 def _entries(
     kernel: Kernel,
     memory: VirtualMemory,
-    found: _Found,
+    found: _FoundTable,
     inside: NDArray[np.bool_],
     own: NDArray[np.bool_],
     dynamic: DynamicSymbols,

@@ -14,7 +14,7 @@ from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import complain, note
 from kallsift.cli.options.source import Request, source_options
 from kallsift.cli.rich_help import HelpedCommand
-from kallsift.cli.symbol_sources import Listed, listings
+from kallsift.cli.symbol_sources import ListedSource, listings
 from kallsift.kallsyms.escapes import escaped, letter_text, unescaped
 from kallsift.kallsyms.symbol_table import Symbol
 
@@ -138,7 +138,7 @@ def _named(resolver: Resolver, query: str) -> list[tuple[Symbol, str]]:
     return named
 
 
-def _say_ways(one: Listed) -> None:
+def _say_ways(one: ListedSource) -> None:
     """Print on standard error with which functions modules could look up names."""
     for way in ways(one.listing.symbols, one.kernel):
         note(str(way))

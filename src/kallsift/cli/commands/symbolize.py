@@ -18,7 +18,7 @@ from kallsift.cli.messages import note
 from kallsift.cli.options.address import Address
 from kallsift.cli.options.source import Request, source_options
 from kallsift.cli.rich_help import HelpedCommand
-from kallsift.cli.symbol_sources import Listed, listings
+from kallsift.cli.symbol_sources import ListedSource, listings
 from kallsift.errors import KallsiftError
 from kallsift.memory.input_files import open_input
 from kallsift.output.text.symbolize import Annotator
@@ -93,7 +93,7 @@ def symbolize(request: Request, log: Path, core: bool, from_base: int | None, ad
         return verdict([found.kernel] if found.kernel else [], whole=found.whole)
 
 
-def _linked(found: Listed) -> int | None:
+def _linked(found: ListedSource) -> int | None:
     """Return the link address of the kernel's ``_text``; None if unknown."""
     kernel = found.kernel
     if kernel is None or kernel.kaslr_slide is None or kernel.virtual_base is None:
@@ -101,14 +101,14 @@ def _linked(found: Listed) -> int | None:
     return kernel.virtual_base - kernel.kaslr_slide
 
 
-def _move(annotator: Annotator, found: Listed, base: int, linked: int | None) -> None:
+def _move(annotator: Annotator, found: ListedSource, base: int, linked: int | None) -> None:
     """Make the annotator read the log of a boot with another base."""
     annotator.distance = distance_from(found.listing.symbols, base, linked)
     if annotator.distance:
         annotator.resolver = replace(found.resolver, dynamic=DynamicSymbols())
 
 
-def _fits(addresses: LogAddresses, found: Listed, base: int, linked: int | None) -> bool:
+def _fits(addresses: LogAddresses, found: ListedSource, base: int, linked: int | None) -> bool:
     """Tell whether a log's addresses fit the base in it; print a note if they do not."""
     fits = addresses.fit(distance_from(found.listing.symbols, base, linked))
     if not fits:
@@ -119,7 +119,7 @@ def _fits(addresses: LogAddresses, found: Listed, base: int, linked: int | None)
     return fits
 
 
-def _base_told(stream: BinaryIO, found: Listed, linked: int | None) -> int | None:
+def _base_told(stream: BinaryIO, found: ListedSource, linked: int | None) -> int | None:
     """Return the base that a log gives, at its end.
 
     None if it gives none that fits, or cannot be read twice.

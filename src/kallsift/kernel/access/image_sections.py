@@ -53,7 +53,7 @@ MAX_PLACES = 8
 
 
 @dataclass(frozen=True)
-class Section:
+class ImagePart:
     """A part of an image.
 
     Attributes:
@@ -69,7 +69,7 @@ class Section:
     basis: str
 
 
-def sections(kernel: Kernel, memory: VirtualMemory | None) -> tuple[Section, ...]:
+def sections(kernel: Kernel, memory: VirtualMemory | None) -> tuple[ImagePart, ...]:
     """Return the parts of an image that are not empty.
 
     Args:
@@ -91,7 +91,7 @@ def address_of(kernel: Kernel, name: str) -> int | None:
     return None if index is None else int(kernel.symbols.addresses[index])
 
 
-def _bounded_by_symbols(kernel: Kernel) -> Iterator[Section]:
+def _bounded_by_symbols(kernel: Kernel) -> Iterator[ImagePart]:
     for name, first, last in BOUNDARIES:
         start, end, basis = address_of(kernel, first), address_of(kernel, last), f"[{first}, {last})"
         if start is None or end is None:
@@ -99,10 +99,10 @@ def _bounded_by_symbols(kernel: Kernel) -> Iterator[Section]:
         if (first, last) == PER_CPU[:2] and (load := address_of(kernel, PER_CPU[2])) is not None:
             start, end, basis = load, load + end - start, f"[{PER_CPU[2]}, + {last} - {first})"
         if end > start:
-            yield Section(name, start, end, basis)
+            yield ImagePart(name, start, end, basis)
 
 
-def _resource(kernel: Kernel, memory: VirtualMemory, resource: str) -> Section | None:
+def _resource(kernel: Kernel, memory: VirtualMemory, resource: str) -> ImagePart | None:
     """Return the part that one of the kernel's resources gives, or None.
 
     None if there is no such resource, or if its bounds are not in the image.
@@ -121,5 +121,5 @@ def _resource(kernel: Kernel, memory: VirtualMemory, resource: str) -> Section |
                     continue
                 if window.start <= start < last < window.end and start % PAGE == 0:
                     virtual = start + kernel.distance & words.mask
-                    return Section(resource, virtual, virtual + last + 1 - start, "struct resource")
+                    return ImagePart(resource, virtual, virtual + last + 1 - start, "struct resource")
     return None

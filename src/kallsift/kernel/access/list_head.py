@@ -40,7 +40,7 @@ class ListError(KallsiftError):
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class ListMembers:
     """The members of a list.
 
     Attributes:
@@ -90,7 +90,7 @@ def members(memory: VirtualMemory, head: int, most: int) -> NDArray[np.uint64]:
     return np.array(nodes, np.uint64)
 
 
-def reachable(memory: VirtualMemory, head: int, most: int) -> Found:
+def reachable(memory: VirtualMemory, head: int, most: int) -> ListMembers:
     """Return the members of a list; of a broken one, those reachable from either end.
 
     If one member, or one link, is damaged, these are all other members.
@@ -100,7 +100,7 @@ def reachable(memory: VirtualMemory, head: int, most: int) -> Found:
     """
     size = memory.words.size
     try:
-        return Found(members(memory, head, most))
+        return ListMembers(members(memory, head, most))
     except ListError as error:
         problem = str(error)
     found = []
@@ -121,7 +121,7 @@ def reachable(memory: VirtualMemory, head: int, most: int) -> Found:
         raise ListError(problem)
     known = set(ahead)
     line = f"{problem}; it was read from both ends, so members between them can be missing"
-    return Found(np.array([*ahead, *(node for node in behind if node not in known)], np.uint64), (line,))
+    return ListMembers(np.array([*ahead, *(node for node in behind if node not in known)], np.uint64), (line,))
 
 
 def _link(memory: VirtualMemory, address: int) -> int:
@@ -161,7 +161,7 @@ def heads_of_image(kernel: Kernel, memory: VirtualMemory) -> Iterator[tuple[NDAr
         yield own[chosen], values[chosen]
 
 
-def list_named(kernel: Kernel, memory: VirtualMemory, symbol: str, recognition: ListMatcher) -> Found:
+def list_named(kernel: Kernel, memory: VirtualMemory, symbol: str, recognition: ListMatcher) -> ListMembers:
     """Return the members of the list that a symbol names.
 
     Without the symbol, the list is recognised if the table has no data symbols. The result is empty if the kernel has
@@ -173,17 +173,17 @@ def list_named(kernel: Kernel, memory: VirtualMemory, symbol: str, recognition: 
     index = kernel.symbols.find(symbol)
     if index is not None:
         return reachable(memory, kernel.symbols.symbol(index).address, MAX_MEMBERS)
-    nowhere = Found(np.empty(0, np.uint64))
+    nowhere = ListMembers(np.empty(0, np.uint64))
     return nowhere if DATA in kernel.symbols else recognised(kernel, memory, recognition, MAX_MEMBERS) or nowhere
 
 
-def recognised(kernel: Kernel, memory: VirtualMemory, recognition: ListMatcher, most: int) -> Found | None:
+def recognised(kernel: Kernel, memory: VirtualMemory, recognition: ListMatcher, most: int) -> ListMembers | None:
     """Return the first list of the image that is recognised as a whole.
 
     Otherwise the list with most good members is returned, if they are enough; None where no list looks like it. A list
     that is empty is never found.
     """
-    best: tuple[int, Found] | None = None
+    best: tuple[int, ListMembers] | None = None
     refused: set[int] = set()
     for heads, firsts in heads_of_image(kernel, memory):
         for head in heads[recognition.first(firsts)].tolist():

@@ -36,7 +36,7 @@ _LETTERS[np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz",
 
 
 @dataclass(frozen=True)
-class Exports:
+class ImageExports:
     """The exports of an image.
 
     Attributes:
@@ -67,7 +67,7 @@ class Exports:
         return here, elsewhere
 
 
-def find_exports(window: BytesSegment, words: Words, distance: int) -> Exports:
+def find_exports(window: BytesSegment, words: Words, distance: int) -> ImageExports:
     """Find the exports of an image, by pointers or by offsets from their own address.
 
     Args:
@@ -85,7 +85,7 @@ def find_exports(window: BytesSegment, words: Words, distance: int) -> Exports:
         if end and len(name) > 1:
             names.append(name.decode("latin-1"))
             kept.append(entry)
-    return Exports(tuple(names), words.wrap(addresses[kept]))
+    return ImageExports(tuple(names), words.wrap(addresses[kept]))
 
 
 def pairs(

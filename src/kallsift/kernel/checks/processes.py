@@ -21,7 +21,7 @@ from kallsift.arrays import distinct, is_in
 from kallsift.errors import KallsiftError, UnmappedError
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
 from kallsift.kallsyms.recovered_tables import Tables
-from kallsift.kernel.access.list_head import Found, reachable
+from kallsift.kernel.access.list_head import ListMembers, reachable
 from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.kernel import Kernel
 from kallsift.kernel.placement.placement import Placement
@@ -76,7 +76,7 @@ class Tasks(NamedTuple):
     """
 
     head: int
-    nodes: Found
+    nodes: ListMembers
     name: int
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome, proven
 from kallsift.kallsyms.recovered_tables import Layout, Tables
-from kallsift.kernel.checks.ksymtab import Exports, find_exports
+from kallsift.kernel.checks.ksymtab import ImageExports, find_exports
 from kallsift.kernel.placement.placement import Placement
 from kallsift.kernel.placement.pointer_targets import without_code_bit
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words
@@ -93,7 +93,7 @@ class Interpretations:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._found: list[Interpretation] = []
-        self._exports: dict[tuple[Words, int], Exports] = {}
+        self._exports: dict[tuple[Words, int], ImageExports] = {}
 
     def add(self, tables: Tables, placement: Placement, landmarks: tuple[Check, ...]) -> bool:
         """Keep a further reading if the image confirms it; tell whether it does."""
@@ -133,7 +133,7 @@ class Interpretations:
         detail = f"{rivals} other interpretations of the tables score almost as high"
         return replace(best, landmarks=(*best.landmarks, Check.that(CheckId.ONLY_READING, False, detail)))
 
-    def _image_exports(self, tables: Tables, placement: Placement) -> Exports:
+    def _image_exports(self, tables: Tables, placement: Placement) -> ImageExports:
         key = placement.words, placement.distance
         if key not in self._exports:
             window = self._memory.around(tables.array_address, BEFORE, AFTER)
@@ -141,7 +141,7 @@ class Interpretations:
         return self._exports[key]
 
 
-def _names_check(tables: Tables, placement: Placement, landmarks: tuple[Check, ...], exports: Exports) -> Check:
+def _names_check(tables: Tables, placement: Placement, landmarks: tuple[Check, ...], exports: ImageExports) -> Check:
     """Check that an array belongs to its names, and not to those of a kernel nearby.
 
     Words that equal addresses do not show that, and in two builds of one kernel most names agree.

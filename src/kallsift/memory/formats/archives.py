@@ -35,7 +35,7 @@ MAX_NAME = 4096
 _HEX, _OCTAL = re.compile(rb"[0-9A-Fa-f]{104}"), re.compile(rb"[0-7]{70}")
 
 
-class Member(NamedTuple):
+class ArchiveMember(NamedTuple):
     """A file in an archive: its name in messages, the offset of its first byte, and its size."""
 
     name: str
@@ -54,7 +54,7 @@ def archive_format(header: bytes) -> str | None:
     return None
 
 
-def members(view: NDArray[np.uint8]) -> list[Member]:
+def members(view: NDArray[np.uint8]) -> list[ArchiveMember]:
     """Return the regular files of an archive in its order, as far as it can be read.
 
     Args:
@@ -62,7 +62,7 @@ def members(view: NDArray[np.uint8]) -> list[Member]:
     """
     header = view[:TAR_BLOCK].tobytes()
     if archive_format(header) == "tar":
-        walk: Iterator[Member] = _tar(view)
+        walk: Iterator[ArchiveMember] = _tar(view)
     else:
         walk = _newc(view) if header.startswith(NEWC_MAGICS) else _odc(view)
     return [member for member in walk if member.size]
@@ -103,7 +103,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     )
 
 
-def dump_in(view: NDArray[np.uint8], found: list[Member]) -> Member | None:
+def dump_in(view: NDArray[np.uint8], found: list[ArchiveMember]) -> ArchiveMember | None:
     """Return the first member in a known container of memory; None if there is none."""
     from kallsift.memory.formats import registry as containers
 
@@ -114,7 +114,7 @@ def dump_in(view: NDArray[np.uint8], found: list[Member]) -> Member | None:
     return None
 
 
-def chosen_note(form: str | None, found: list[Member], chosen: Member) -> tuple[str, ...]:
+def chosen_note(form: str | None, found: list[ArchiveMember], chosen: ArchiveMember) -> tuple[str, ...]:
     """Return a remark that names the opened file; nothing if there is only one."""
     if len(found) == 1:
         return ()
@@ -136,7 +136,7 @@ def _number(text: bytes) -> int | None:
     return int(digits, 8) if digits and not digits.strip(b"01234567") else None
 
 
-def _tar(view: NDArray[np.uint8]) -> Iterator[Member]:
+def _tar(view: NDArray[np.uint8]) -> Iterator[ArchiveMember]:
     position = 0
     for _ in range(MAX_MEMBERS):
         header = view[position : position + TAR_BLOCK].tobytes()
@@ -151,7 +151,7 @@ def _tar(view: NDArray[np.uint8]) -> Iterator[Member]:
         position = start + size + -size % TAR_BLOCK
 
 
-def _newc(view: NDArray[np.uint8]) -> Iterator[Member]:
+def _newc(view: NDArray[np.uint8]) -> Iterator[ArchiveMember]:
     position = 0
     for _ in range(MAX_MEMBERS):
         header = view[position : position + NEWC_SIZE].tobytes()
@@ -169,7 +169,7 @@ def _newc(view: NDArray[np.uint8]) -> Iterator[Member]:
         position = start + size + -size % 4
 
 
-def _odc(view: NDArray[np.uint8]) -> Iterator[Member]:
+def _odc(view: NDArray[np.uint8]) -> Iterator[ArchiveMember]:
     position = 0
     for _ in range(MAX_MEMBERS):
         header = view[position : position + ODC_SIZE].tobytes()
@@ -185,6 +185,6 @@ def _odc(view: NDArray[np.uint8]) -> Iterator[Member]:
         position = start + size
 
 
-def _member(view: NDArray[np.uint8], name: bytes, start: int, size: int) -> Member:
+def _member(view: NDArray[np.uint8], name: bytes, start: int, size: int) -> ArchiveMember:
     text = name.split(b"\0")[0].decode("utf-8", "backslashreplace")
-    return Member(printable(text), start, min(size, max(0, len(view) - start)))
+    return ArchiveMember(printable(text), start, min(size, max(0, len(view) - start)))

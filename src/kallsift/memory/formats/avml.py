@@ -22,7 +22,7 @@ from kallsift.errors import SourceError
 from kallsift.memory.claimed import Claimed
 from kallsift.memory.file_mapping import stored_size
 from kallsift.memory.formats.avml_frames import IDENTIFIER, MAX_CHUNK, TRAILER, Chunk, Frames
-from kallsift.memory.formats.range_headers import SIZE, Range, RangeFormat, next_range, range_at
+from kallsift.memory.formats.range_headers import SIZE, HeadedRange, RangeFormat, next_range, range_at
 from kallsift.memory.lazy_segment import Cache, LazySegment
 from kallsift.memory.memory import AddressSpace, Memory, cut_short
 from kallsift.memory.remarks import limited, reason
@@ -120,7 +120,9 @@ def _runs(frames: Frames, notes: list[str]) -> Iterator[Run]:
         yield from _damaged(frames, found, chunks, position, notes)
 
 
-def _damaged(frames: Frames, found: Range, chunks: list[Chunk], following: int, notes: list[str]) -> Iterator[Run]:
+def _damaged(
+    frames: Frames, found: HeadedRange, chunks: list[Chunk], following: int, notes: list[str]
+) -> Iterator[Run]:
     """Yield the rest of a range whose chunks do not lead to the next range.
 
     Remarks on lost bytes are appended to ``notes``.

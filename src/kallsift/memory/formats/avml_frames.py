@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kallsift.budget import WorkBudget
 from kallsift.byte_search import places_of
 from kallsift.compression.varints import varints
-from kallsift.memory.formats.range_headers import Range
+from kallsift.memory.formats.range_headers import HeadedRange
 
 IDENTIFIER = b"\xff\x06\x00\x00sNaPpY"
 """Chunk that begins a stream of frames."""
@@ -67,7 +67,7 @@ class Frames:
     def __init__(self, view: NDArray[np.uint8], budget: WorkBudget) -> None:
         self.view, self.budget = view, budget
 
-    def chunks(self, found: Range) -> tuple[list[Chunk], int]:
+    def chunks(self, found: HeadedRange) -> tuple[list[Chunk], int]:
         """Walk over the chunks of a range.
 
         Returns:
@@ -84,7 +84,7 @@ class Frames:
             size, position = size + unpacked, end
         return chunks, position
 
-    def last_chunks(self, found: Range, position: int, end: int) -> list[Chunk]:
+    def last_chunks(self, found: HeadedRange, position: int, end: int) -> list[Chunk]:
         """Return the chunks of a range behind a damaged one that lead to the range's end.
 
         Args:
@@ -155,7 +155,7 @@ class Frames:
         return size, end
 
 
-def _placed(walked: list[tuple[int, int, int]], found: Range) -> list[Chunk]:
+def _placed(walked: list[tuple[int, int, int]], found: HeadedRange) -> list[Chunk]:
     """Return the chunks that end with a range, with their offsets in it.
 
     There are none if their sizes exceed that of the range.

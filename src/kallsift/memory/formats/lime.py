@@ -15,7 +15,7 @@ from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory.claimed import Claimed
 from kallsift.memory.file_mapping import stored_size
-from kallsift.memory.formats.range_headers import SIZE, Range, RangeFormat, next_range, range_at
+from kallsift.memory.formats.range_headers import SIZE, HeadedRange, RangeFormat, next_range, range_at
 from kallsift.memory.memory import AddressSpace, Memory, cut_short
 from kallsift.memory.remarks import limited, reason
 from kallsift.memory.run_budget import largest_segments
@@ -80,13 +80,13 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
     )
 
 
-def _ranges(name: str, view: NDArray[np.uint8], form: RangeFormat) -> tuple[list[Range], list[str]]:
+def _ranges(name: str, view: NDArray[np.uint8], form: RangeFormat) -> tuple[list[HeadedRange], list[str]]:
     """Return the ranges with valid headers in file order, and remarks on the others.
 
     Raises:
         SourceError: if there are too many.
     """
-    ranges: list[Range] = []
+    ranges: list[HeadedRange] = []
     notes: list[str] = []
     position = 0
     while position < len(view):

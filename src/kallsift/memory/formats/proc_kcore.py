@@ -50,7 +50,7 @@ END_OF_RAM_32 = 0xF800_0000
 """Highest possible end of the direct map of 32-bit kernels; areas that are mapped page by page reach farther."""
 
 
-class Range(NamedTuple):
+class KcoreRange(NamedTuple):
     """A part of the file: its address in memory, its offset in the file, its size."""
 
     address: int
@@ -90,7 +90,7 @@ def _live(file: LiveFile) -> Memory:
     head = np.frombuffer(_head(file), np.uint8)
     cache = Cache()
 
-    def stretch(number: int, part: Range) -> Segment:
+    def stretch(number: int, part: KcoreRange) -> Segment:
         return LazySegment(part.address, BLOCK, part.size, _block_reader(file, part), cache, number)
 
     return _memory(file.name, "/proc/kcore", head, stretch, file.close, lambda: _live(file))
@@ -107,7 +107,7 @@ def _head(file: LiveFile) -> bytes:
     return head
 
 
-def _block_reader(file: LiveFile, part: Range) -> Callable[[int], NDArray[np.uint8]]:
+def _block_reader(file: LiveFile, part: KcoreRange) -> Callable[[int], NDArray[np.uint8]]:
     def decode(number: int) -> NDArray[np.uint8]:
         block = np.zeros(min(BLOCK, part.size - number * BLOCK), np.uint8)
         position = 0
@@ -154,7 +154,7 @@ def open(name: str, view: NDArray[np.uint8], release: Callable[[], None]) -> Mem
         SourceError: if the headers are broken, or nothing of the RAM is there.
     """
 
-    def stretch(number: int, part: Range) -> Segment:
+    def stretch(number: int, part: KcoreRange) -> Segment:
         return BytesSegment(part.address, view[part.offset : part.offset + part.size])
 
     return _memory(name, "copy of /proc/kcore", view, stretch, release, None)
@@ -164,7 +164,7 @@ def _memory(
     name: str,
     container: str,
     head: NDArray[np.uint8],
-    stretch: Callable[[int, Range], Segment],
+    stretch: Callable[[int, KcoreRange], Segment],
     release: Callable[[], None],
     refreshed: Callable[[], Memory] | None,
 ) -> Memory:
@@ -189,7 +189,7 @@ def _memory(
     )
 
 
-def _ranges(core: elf_headers.Core) -> tuple[AddressSpace, list[Range]]:
+def _ranges(core: elf_headers.Core) -> tuple[AddressSpace, list[KcoreRange]]:
     """Return the ranges that are RAM, each part of it once."""
     loads = core.programs[(core.programs["type"] == elf_headers.LOAD) & (core.programs["file_size"] > 0)]
     columns = ("physical", "virtual", "offset", "file_size")
@@ -197,17 +197,17 @@ def _ranges(core: elf_headers.Core) -> tuple[AddressSpace, list[Range]]:
     limit = (1 << core.bits) - 1
     places = {physical for physical, *_ in rows}
     if places not in ({0}, {limit}):
-        placed = [Range(physical, offset, size) for physical, _, offset, size in rows if physical != limit]
+        placed = [KcoreRange(physical, offset, size) for physical, _, offset, size in rows if physical != limit]
         return AddressSpace.PHYSICAL, _apart(placed, limit)
     if direct := _direct_map(rows, core.bits):
         return AddressSpace.PHYSICAL, _apart(direct, limit)
-    virtual = [Range(address, offset, size) for _, address, offset, size in rows if size < LARGEST_RAM]
+    virtual = [KcoreRange(address, offset, size) for _, address, offset, size in rows if size < LARGEST_RAM]
     image = [part for part in virtual if part.address >= X86_IMAGE and part.size < LARGEST_IMAGE]
     # the direct map shows the same bytes as the image, but not at the addresses of symbols
     return AddressSpace.VIRTUAL, _apart(image[:1] if core.bits == 64 and image else virtual, limit)
 
 
-def _direct_map(rows: list[tuple[int, int, int, int]], bits: int) -> list[Range]:
+def _direct_map(rows: list[tuple[int, int, int, int]], bits: int) -> list[KcoreRange]:
     """Return the ranges of the direct map at physical addresses; none if not found.
 
     It is used where only virtual addresses are given. If all results are wrong by the same distance, this is corrected
@@ -215,11 +215,11 @@ def _direct_map(rows: list[tuple[int, int, int, int]], bits: int) -> list[Range]
     """
     highest = X86_IMAGE if bits == 64 else END_OF_RAM_32
     found = sorted(
-        Range(address, offset, size)
+        KcoreRange(address, offset, size)
         for _, address, offset, size in rows
         if KERNEL_HALF[bits] <= address and address + size <= highest and size < LARGEST_RAM
     )
-    groups: list[list[Range]] = []
+    groups: list[list[KcoreRange]] = []
     for part in found:
         if not groups or part.address - (groups[-1][-1].address + groups[-1][-1].size) > LARGEST_GAP:
             groups.append([])
@@ -231,12 +231,12 @@ def _direct_map(rows: list[tuple[int, int, int, int]], bits: int) -> list[Range]
     return [part._replace(address=part.address - base) for part in largest]
 
 
-def _apart(parts: list[Range], limit: int) -> list[Range]:
+def _apart(parts: list[KcoreRange], limit: int) -> list[KcoreRange]:
     """Return the ranges without those that overlap one before them.
 
     Of those with the same address, the largest is kept. The kernel's image lies in RAM that is there as well.
     """
-    kept: list[Range] = []
+    kept: list[KcoreRange] = []
     end = 0
     for part in sorted(parts, key=lambda part: (part.address, -part.size)):
         if part.address >= end and part.address + part.size <= limit + 1:

@@ -41,7 +41,7 @@ class RangeFormat(NamedTuple):
     behind: bytes = b""
 
 
-class Range(NamedTuple):
+class HeadedRange(NamedTuple):
     """One range: the file offset of its content, its first address, and its size."""
 
     content: int
@@ -54,7 +54,7 @@ class Range(NamedTuple):
         return self.start + self.size
 
 
-def range_at(view: NDArray[np.uint8], position: int, form: RangeFormat) -> Range | None:
+def range_at(view: NDArray[np.uint8], position: int, form: RangeFormat) -> HeadedRange | None:
     """Return the range whose header stands at a file offset; None if none does."""
     header = view[position : position + SIZE]
     if len(header) < SIZE or header[:4].tobytes() != form.magic:
@@ -62,7 +62,9 @@ def range_at(view: NDArray[np.uint8], position: int, form: RangeFormat) -> Range
     fields = header.view(RANGE_HEADER.newbyteorder(form.byte_order))[0]
     start, end = int(fields["start"]), int(fields["end"])
     return (
-        Range(position + SIZE, start, end - start + 1) if fields["version"] == form.version and start <= end else None
+        HeadedRange(position + SIZE, start, end - start + 1)
+        if fields["version"] == form.version and start <= end
+        else None
     )
 
 

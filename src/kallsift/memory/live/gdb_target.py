@@ -43,14 +43,14 @@ class Register(NamedTuple):
     size: int
 
 
-class Target(NamedTuple):
+class GdbTarget(NamedTuple):
     """The registers of interest, and the byte order of their values."""
 
     registers: dict[str, Register]
     byte_order: str
 
 
-def described(file: Callable[[str], str | None]) -> Target:
+def described(file: Callable[[str], str | None]) -> GdbTarget:
     """Return the target of a description.
 
     Args:
@@ -79,7 +79,7 @@ def described(file: Callable[[str], str | None]) -> Target:
         number, offset = number + 1, offset + size
     architecture = _ARCHITECTURE.search(root)
     big = bool(architecture and architecture[1].startswith(_BIG_ENDIAN))
-    return Target(registers, "big" if big else "little")
+    return GdbTarget(registers, "big" if big else "little")
 
 
 def _number(text: str | None, otherwise: int) -> int:

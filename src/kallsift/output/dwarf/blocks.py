@@ -17,8 +17,8 @@ from kallsift.output.dwarf.entries import (
     LEB128,
     SHAPES,
     Attribute,
-    Entry,
-    Target,
+    DwarfEntry,
+    DwarfTarget,
     Value,
     leb128,
     record,
@@ -33,7 +33,7 @@ class Rows:
     """Entries in their order.
 
     Attributes:
-        kinds: an `Entry` each, shape (n,), uint8.
+        kinds: an `DwarfEntry` each, shape (n,), uint8.
         columns: their values; a kind takes those that it has.
     """
 
@@ -45,7 +45,7 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class EntryBlock:
     """Entries, and those inside of them.
 
     Attributes:
@@ -74,7 +74,7 @@ class Places:
     end: int
 
 
-def place(block: Block, start: int, target: Target) -> Places:
+def place(block: EntryBlock, start: int, target: DwarfTarget) -> Places:
     """Return where the entries of a block lie that begins at an offset."""
     sizes, has_children = np.zeros(256, np.int64), np.zeros(256, np.int64)
     for entry, shape in SHAPES.items():
@@ -92,7 +92,9 @@ def place(block: Block, start: int, target: Target) -> Places:
     )
 
 
-def write(section: NDArray[np.uint8], block: Block, places: Places, types: NDArray[np.int64], target: Target) -> None:
+def write(
+    section: NDArray[np.uint8], block: EntryBlock, places: Places, types: NDArray[np.int64], target: DwarfTarget
+) -> None:
     """Write the entries of a block into their section, shape (size,), which is zero there.
 
     Args:
@@ -105,12 +107,12 @@ def write(section: NDArray[np.uint8], block: Block, places: Places, types: NDArr
     for rows, offsets in ((block.rows, places.rows), (block.inner, places.inner)):
         for kind in distinct(rows.kinds).tolist():
             chosen = np.flatnonzero(rows.kinds == kind)
-            data = _records(Entry(kind), rows, chosen, types, target)
+            data = _records(DwarfEntry(kind), rows, chosen, types, target)
             section[offsets[chosen][:, None] + np.arange(data.shape[1])] = data
 
 
 def _records(
-    entry: Entry, rows: Rows, chosen: NDArray[np.int64], types: NDArray[np.int64], target: Target
+    entry: DwarfEntry, rows: Rows, chosen: NDArray[np.int64], types: NDArray[np.int64], target: DwarfTarget
 ) -> NDArray[np.uint8]:
     """Return the bytes of the chosen entries, which are all of one kind, shape (n, size)."""
     records = np.zeros(len(chosen), record(entry, target))

@@ -13,8 +13,8 @@ from kallsift.analysis.dynamic.dynamic_symbols import SymbolGroup, dynamic_symbo
 from kallsift.arrays import distinct
 from kallsift.kallsyms.escapes import escaped
 from kallsift.kernel.access.btf_blob import BtfError
-from kallsift.output.dwarf.blocks import Block, Columns, Places, Rows, place, write
-from kallsift.output.dwarf.entries import DW_LANG_C99, Attribute, Entry, Form, Target, abbreviations
+from kallsift.output.dwarf.blocks import Columns, EntryBlock, Places, Rows, place, write
+from kallsift.output.dwarf.entries import DW_LANG_C99, Attribute, DwarfEntry, DwarfTarget, Form, abbreviations
 from kallsift.output.dwarf.functions import CodeSymbols, function_blocks
 from kallsift.output.dwarf.type_entries import taken, type_block
 from kallsift.output.dwarf.type_table import PRINTABLE, TypeTable
@@ -103,7 +103,7 @@ def debug_sections(types: Types, image: Unit, *, slide: int = 0, modules: bool =
         slide: what is taken off all addresses of the image and of modules.
         modules: whether to describe loaded modules too.
     """
-    writer = _Writer(Target(types.kernel.byte_order, types.btf.word_size), slide)
+    writer = _UnitWriter(DwarfTarget(types.kernel.byte_order, types.btf.word_size), slide)
     btf, variables = typed_variables(types)
     table = writer.table(btf)
     moved, fixed = list[Variable](), list[Variable]()
@@ -124,7 +124,7 @@ def debug_sections(types: Types, image: Unit, *, slide: int = 0, modules: bool =
     return DebugSections(writer.contents(), tuple(remarks))
 
 
-def _add_modules(writer: _Writer, types: Types, base: TypeTable, below: NDArray[np.int64]) -> Iterator[str]:
+def _add_modules(writer: _UnitWriter, types: Types, base: TypeTable, below: NDArray[np.int64]) -> Iterator[str]:
     """Add a unit for each loaded module that has types of its own, and yield what is missing.
 
     Functions are described by their prototypes, so those of a module without types are missing.
@@ -179,10 +179,10 @@ def _module(name: str, group: SymbolGroup | None) -> Unit:
     )
 
 
-class _Writer:
+class _UnitWriter:
     """Writer of all units, the kernel's first: its types lie where the others expect them."""
 
-    def __init__(self, target: Target, slide: int) -> None:
+    def __init__(self, target: DwarfTarget, slide: int) -> None:
         self.target, self.slide = target, slide
         self.strings = _Strings()
         self.units: list[NDArray[np.uint8]] = []
@@ -203,7 +203,7 @@ class _Writer:
         """Return code at the addresses that the file has."""
         return replace(code, addresses=code.addresses - np.uint64(self.slide % WORD))
 
-    def variables(self, variables: list[Variable], table: TypeTable, slide: int) -> Block:
+    def variables(self, variables: list[Variable], table: TypeTable, slide: int) -> EntryBlock:
         """Return the entries of variables whose addresses a slide is taken off."""
         columns = {
             Attribute.NAME: [self.strings.name(each.name) for each in variables],
@@ -211,11 +211,13 @@ class _Writer:
             Attribute.EXTERNAL: [1] * len(variables),
             Attribute.LOCATION: [(each.address - slide) % WORD for each in variables],
         }
-        rows = Rows(np.full(len(variables), Entry.VARIABLE, np.uint8), _columns(columns))
+        rows = Rows(np.full(len(variables), DwarfEntry.VARIABLE, np.uint8), _columns(columns))
         known = np.flatnonzero(rows.columns[Attribute.TYPE])
-        return Block(taken(rows, known), NO_ROWS, NO_OWNERS)
+        return EntryBlock(taken(rows, known), NO_ROWS, NO_OWNERS)
 
-    def add(self, unit: Unit, table: TypeTable, below: NDArray[np.int64], blocks: list[Block]) -> NDArray[np.int64]:
+    def add(
+        self, unit: Unit, table: TypeTable, below: NDArray[np.int64], blocks: list[EntryBlock]
+    ) -> NDArray[np.int64]:
         """Add a unit, and return where each type lies by its number.
 
         Args:
@@ -252,7 +254,7 @@ class _Writer:
         order: Literal["little", "big"] = "little" if self.target.order == "<" else "big"
         return b"".join(value.to_bytes(width, order) for value, width in zip(values, HEADER.values(), strict=True))
 
-    def _head(self, unit: Unit) -> Block:
+    def _head(self, unit: Unit) -> EntryBlock:
         """Return the entry of a unit."""
         columns = {
             Attribute.PRODUCER: [self.strings.name(PRODUCER)],
@@ -261,7 +263,7 @@ class _Writer:
             Attribute.LOW_PC: [(unit.start - self.slide) % WORD if unit.end else 0],
             Attribute.HIGH_PC: [unit.end - unit.start],
         }
-        return Block(Rows(np.array([Entry.UNIT], np.uint8), _columns(columns)), NO_ROWS, NO_OWNERS)
+        return EntryBlock(Rows(np.array([DwarfEntry.UNIT], np.uint8), _columns(columns)), NO_ROWS, NO_OWNERS)
 
     def contents(self) -> dict[str, NDArray[np.uint8]]:
         """Return the sections."""

@@ -78,7 +78,7 @@ class Form(IntEnum):
     FLAG_PRESENT = 0x19
 
 
-class Encoding(IntEnum):
+class BaseTypeEncoding(IntEnum):
     """``DW_ATE_*`` (figure 24)."""
 
     BOOLEAN = 0x02
@@ -130,7 +130,7 @@ class Shape:
     has_children: bool = False
 
 
-class Entry(IntEnum):
+class DwarfEntry(IntEnum):
     """Kinds of entries; the number is the abbreviation code. ``PLAIN`` ones lack what their neighbours have."""
 
     UNIT = 1
@@ -187,57 +187,57 @@ BITS = {Attribute.BIT_SIZE: Value.BYTE, Attribute.DATA_BIT_OFFSET: Value.WORD}
 FUNCTION = NAME | {Attribute.EXTERNAL: Value.FLAG} | PROTOTYPED | CODE
 UNIT = {Attribute.PRODUCER: Value.NAME, Attribute.LANGUAGE: Value.HALF} | NAME | CODE
 
-SHAPES: dict[Entry, Shape] = {
-    Entry.UNIT: Shape(Tag.COMPILE_UNIT, UNIT, has_children=True),
-    Entry.BASE: Shape(Tag.BASE_TYPE, NAME | SIZE | {Attribute.ENCODING: Value.BYTE}),
-    Entry.POINTER: Shape(Tag.POINTER_TYPE, SIZE | TYPE),
-    Entry.POINTER_TO_VOID: Shape(Tag.POINTER_TYPE, SIZE),
-    Entry.TYPEDEF: Shape(Tag.TYPEDEF, NAME | TYPE),
-    Entry.TYPEDEF_OF_VOID: Shape(Tag.TYPEDEF, NAME),
-    Entry.CONST: Shape(Tag.CONST_TYPE, TYPE),
-    Entry.CONST_VOID: Shape(Tag.CONST_TYPE, {}),
-    Entry.VOLATILE: Shape(Tag.VOLATILE_TYPE, TYPE),
-    Entry.VOLATILE_VOID: Shape(Tag.VOLATILE_TYPE, {}),
-    Entry.RESTRICT: Shape(Tag.RESTRICT_TYPE, TYPE),
-    Entry.RESTRICT_VOID: Shape(Tag.RESTRICT_TYPE, {}),
-    Entry.ARRAY: Shape(Tag.ARRAY_TYPE, TYPE, has_children=True),
-    Entry.ARRAY_OF_VOID: Shape(Tag.ARRAY_TYPE, {}, has_children=True),
-    Entry.STRUCTURE: Shape(Tag.STRUCTURE_TYPE, NAME | SIZE, has_children=True),
-    Entry.STRUCTURE_UNNAMED: Shape(Tag.STRUCTURE_TYPE, SIZE, has_children=True),
-    Entry.STRUCTURE_DECLARED: Shape(Tag.STRUCTURE_TYPE, DECLARED),
-    Entry.UNION: Shape(Tag.UNION_TYPE, NAME | SIZE, has_children=True),
-    Entry.UNION_UNNAMED: Shape(Tag.UNION_TYPE, SIZE, has_children=True),
-    Entry.UNION_DECLARED: Shape(Tag.UNION_TYPE, DECLARED),
-    Entry.ENUMERATION: Shape(Tag.ENUMERATION_TYPE, NAME | SIZE, has_children=True),
-    Entry.ENUMERATION_UNNAMED: Shape(Tag.ENUMERATION_TYPE, SIZE, has_children=True),
-    Entry.ENUMERATION_DECLARED: Shape(Tag.ENUMERATION_TYPE, SIZE | DECLARED),
-    Entry.PROTOTYPE: Shape(Tag.SUBROUTINE_TYPE, PROTOTYPED | TYPE, has_children=True),
-    Entry.PROTOTYPE_OF_VOID: Shape(Tag.SUBROUTINE_TYPE, PROTOTYPED, has_children=True),
-    Entry.FUNCTION: Shape(Tag.SUBPROGRAM, FUNCTION | TYPE, has_children=True),
-    Entry.FUNCTION_OF_VOID: Shape(Tag.SUBPROGRAM, FUNCTION, has_children=True),
-    Entry.VARIABLE: Shape(
+SHAPES: dict[DwarfEntry, Shape] = {
+    DwarfEntry.UNIT: Shape(Tag.COMPILE_UNIT, UNIT, has_children=True),
+    DwarfEntry.BASE: Shape(Tag.BASE_TYPE, NAME | SIZE | {Attribute.ENCODING: Value.BYTE}),
+    DwarfEntry.POINTER: Shape(Tag.POINTER_TYPE, SIZE | TYPE),
+    DwarfEntry.POINTER_TO_VOID: Shape(Tag.POINTER_TYPE, SIZE),
+    DwarfEntry.TYPEDEF: Shape(Tag.TYPEDEF, NAME | TYPE),
+    DwarfEntry.TYPEDEF_OF_VOID: Shape(Tag.TYPEDEF, NAME),
+    DwarfEntry.CONST: Shape(Tag.CONST_TYPE, TYPE),
+    DwarfEntry.CONST_VOID: Shape(Tag.CONST_TYPE, {}),
+    DwarfEntry.VOLATILE: Shape(Tag.VOLATILE_TYPE, TYPE),
+    DwarfEntry.VOLATILE_VOID: Shape(Tag.VOLATILE_TYPE, {}),
+    DwarfEntry.RESTRICT: Shape(Tag.RESTRICT_TYPE, TYPE),
+    DwarfEntry.RESTRICT_VOID: Shape(Tag.RESTRICT_TYPE, {}),
+    DwarfEntry.ARRAY: Shape(Tag.ARRAY_TYPE, TYPE, has_children=True),
+    DwarfEntry.ARRAY_OF_VOID: Shape(Tag.ARRAY_TYPE, {}, has_children=True),
+    DwarfEntry.STRUCTURE: Shape(Tag.STRUCTURE_TYPE, NAME | SIZE, has_children=True),
+    DwarfEntry.STRUCTURE_UNNAMED: Shape(Tag.STRUCTURE_TYPE, SIZE, has_children=True),
+    DwarfEntry.STRUCTURE_DECLARED: Shape(Tag.STRUCTURE_TYPE, DECLARED),
+    DwarfEntry.UNION: Shape(Tag.UNION_TYPE, NAME | SIZE, has_children=True),
+    DwarfEntry.UNION_UNNAMED: Shape(Tag.UNION_TYPE, SIZE, has_children=True),
+    DwarfEntry.UNION_DECLARED: Shape(Tag.UNION_TYPE, DECLARED),
+    DwarfEntry.ENUMERATION: Shape(Tag.ENUMERATION_TYPE, NAME | SIZE, has_children=True),
+    DwarfEntry.ENUMERATION_UNNAMED: Shape(Tag.ENUMERATION_TYPE, SIZE, has_children=True),
+    DwarfEntry.ENUMERATION_DECLARED: Shape(Tag.ENUMERATION_TYPE, SIZE | DECLARED),
+    DwarfEntry.PROTOTYPE: Shape(Tag.SUBROUTINE_TYPE, PROTOTYPED | TYPE, has_children=True),
+    DwarfEntry.PROTOTYPE_OF_VOID: Shape(Tag.SUBROUTINE_TYPE, PROTOTYPED, has_children=True),
+    DwarfEntry.FUNCTION: Shape(Tag.SUBPROGRAM, FUNCTION | TYPE, has_children=True),
+    DwarfEntry.FUNCTION_OF_VOID: Shape(Tag.SUBPROGRAM, FUNCTION, has_children=True),
+    DwarfEntry.VARIABLE: Shape(
         Tag.VARIABLE,
         NAME | TYPE | {Attribute.EXTERNAL: Value.FLAG, Attribute.LOCATION: Value.ADDRESS_EXPRESSION},
     ),
-    Entry.SUBRANGE: Shape(Tag.SUBRANGE_TYPE, {Attribute.COUNT: Value.WORD}),
-    Entry.SUBRANGE_UNBOUNDED: Shape(Tag.SUBRANGE_TYPE, {}),
-    Entry.MEMBER: Shape(Tag.MEMBER, NAME | TYPE | PLACE),
-    Entry.MEMBER_UNNAMED: Shape(Tag.MEMBER, TYPE | PLACE),
-    Entry.BIT_FIELD: Shape(Tag.MEMBER, NAME | TYPE | BITS),
-    Entry.BIT_FIELD_UNNAMED: Shape(Tag.MEMBER, TYPE | BITS),
-    Entry.ENUMERATOR: Shape(Tag.ENUMERATOR, NAME | {Attribute.CONST_VALUE: Value.SIGNED_32}),
-    Entry.ENUMERATOR_64: Shape(Tag.ENUMERATOR, NAME | {Attribute.CONST_VALUE: Value.SIGNED_64}),
-    Entry.ENUMERATOR_UNSIGNED_64: Shape(Tag.ENUMERATOR, NAME | {Attribute.CONST_VALUE: Value.UNSIGNED_64}),
-    Entry.PARAMETER: Shape(Tag.FORMAL_PARAMETER, NAME | TYPE),
-    Entry.PARAMETER_UNNAMED: Shape(Tag.FORMAL_PARAMETER, TYPE),
-    Entry.PARAMETER_UNTYPED: Shape(Tag.FORMAL_PARAMETER, NAME),
-    Entry.VARIADIC: Shape(Tag.UNSPECIFIED_PARAMETERS, {}),
+    DwarfEntry.SUBRANGE: Shape(Tag.SUBRANGE_TYPE, {Attribute.COUNT: Value.WORD}),
+    DwarfEntry.SUBRANGE_UNBOUNDED: Shape(Tag.SUBRANGE_TYPE, {}),
+    DwarfEntry.MEMBER: Shape(Tag.MEMBER, NAME | TYPE | PLACE),
+    DwarfEntry.MEMBER_UNNAMED: Shape(Tag.MEMBER, TYPE | PLACE),
+    DwarfEntry.BIT_FIELD: Shape(Tag.MEMBER, NAME | TYPE | BITS),
+    DwarfEntry.BIT_FIELD_UNNAMED: Shape(Tag.MEMBER, TYPE | BITS),
+    DwarfEntry.ENUMERATOR: Shape(Tag.ENUMERATOR, NAME | {Attribute.CONST_VALUE: Value.SIGNED_32}),
+    DwarfEntry.ENUMERATOR_64: Shape(Tag.ENUMERATOR, NAME | {Attribute.CONST_VALUE: Value.SIGNED_64}),
+    DwarfEntry.ENUMERATOR_UNSIGNED_64: Shape(Tag.ENUMERATOR, NAME | {Attribute.CONST_VALUE: Value.UNSIGNED_64}),
+    DwarfEntry.PARAMETER: Shape(Tag.FORMAL_PARAMETER, NAME | TYPE),
+    DwarfEntry.PARAMETER_UNNAMED: Shape(Tag.FORMAL_PARAMETER, TYPE),
+    DwarfEntry.PARAMETER_UNTYPED: Shape(Tag.FORMAL_PARAMETER, NAME),
+    DwarfEntry.VARIADIC: Shape(Tag.UNSPECIFIED_PARAMETERS, {}),
 }
 """The shape of each kind; attributes are stored in the order given."""
 
 
 @dataclass(frozen=True)
-class Target:
+class DwarfTarget:
     """How a machine stores numbers.
 
     Attributes:
@@ -286,13 +286,13 @@ class Target:
 
 
 @cache
-def record(entry: Entry, target: Target) -> np.dtype[np.void]:
+def record(entry: DwarfEntry, target: DwarfTarget) -> np.dtype[np.void]:
     """Return the packed structure of an entry's bytes: its code, then a field for each attribute that takes any."""
     fields = [(attribute.name, target.stored(value)) for attribute, value in SHAPES[entry].values.items()]
     return np.dtype([("code", "u1"), *((name, stored) for name, stored in fields if stored is not None)])
 
 
-def abbreviations(target: Target, reference: Form) -> bytes:
+def abbreviations(target: DwarfTarget, reference: Form) -> bytes:
     """Return the table of abbreviations, in which types are named by a form."""
     rows = b""
     for entry, shape in SHAPES.items():

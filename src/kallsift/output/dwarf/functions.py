@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.kernel.access.btf_blob import Kind
-from kallsift.output.dwarf.blocks import Block, Rows
-from kallsift.output.dwarf.entries import Attribute, Entry
+from kallsift.output.dwarf.blocks import EntryBlock, Rows
+from kallsift.output.dwarf.entries import Attribute, DwarfEntry
 from kallsift.output.dwarf.type_entries import parameter_rows
 from kallsift.output.dwarf.type_table import TypeTable
 
@@ -35,7 +35,7 @@ class CodeSymbols:
     is_global: NDArray[np.bool_]
 
 
-def function_blocks(table: TypeTable, code: CodeSymbols) -> Iterator[Block]:
+def function_blocks(table: TypeTable, code: CodeSymbols) -> Iterator[EntryBlock]:
     """Yield the entries of functions: those whose prototypes are a table's own, then those with the base's."""
     functions = np.flatnonzero(table.kinds == Kind.FUNC)
     index_of = dict(zip(table.texts(functions), functions.tolist(), strict=True))
@@ -58,7 +58,7 @@ def _taken(code: CodeSymbols, chosen: NDArray[np.int64]) -> CodeSymbols:
 
 def _block(
     table: TypeTable, part: TypeTable, functions: NDArray[np.int64], prototypes: NDArray[np.int64], code: CodeSymbols
-) -> Block:
+) -> EntryBlock:
     """Return the entries of functions whose prototypes are in one part of the types."""
     returns = part.references(part.third[prototypes])
     owners, parameters = parameter_rows(part, prototypes)
@@ -69,5 +69,5 @@ def _block(
         Attribute.LOW_PC: code.addresses.view(np.int64),
         Attribute.HIGH_PC: code.sizes.view(np.int64),
     }
-    kinds = np.where(returns > 0, Entry.FUNCTION, Entry.FUNCTION_OF_VOID).astype(np.uint8)
-    return Block(Rows(kinds, columns), parameters, owners)
+    kinds = np.where(returns > 0, DwarfEntry.FUNCTION, DwarfEntry.FUNCTION_OF_VOID).astype(np.uint8)
+    return EntryBlock(Rows(kinds, columns), parameters, owners)

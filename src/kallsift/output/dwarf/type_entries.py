@@ -10,27 +10,27 @@ from numpy.typing import NDArray
 from kallsift.arrays import is_in
 from kallsift.kernel.access.btf_blob import Kind
 from kallsift.kernel.access.btf_index import WORDS
-from kallsift.output.dwarf.blocks import Block, Columns, Rows
-from kallsift.output.dwarf.entries import Attribute, Encoding, Entry
+from kallsift.output.dwarf.blocks import Columns, EntryBlock, Rows
+from kallsift.output.dwarf.entries import Attribute, BaseTypeEncoding, DwarfEntry
 from kallsift.output.dwarf.type_table import TypeTable
 from kallsift.types.type import COMPOSITE, ENUMS
 
-MADE_OF: dict[Kind, tuple[Entry, Entry]] = {
-    Kind.PTR: (Entry.POINTER, Entry.POINTER_TO_VOID),
-    Kind.TYPEDEF: (Entry.TYPEDEF, Entry.TYPEDEF_OF_VOID),
-    Kind.CONST: (Entry.CONST, Entry.CONST_VOID),
-    Kind.VOLATILE: (Entry.VOLATILE, Entry.VOLATILE_VOID),
-    Kind.RESTRICT: (Entry.RESTRICT, Entry.RESTRICT_VOID),
-    Kind.ARRAY: (Entry.ARRAY, Entry.ARRAY_OF_VOID),
-    Kind.FUNC_PROTO: (Entry.PROTOTYPE, Entry.PROTOTYPE_OF_VOID),
+MADE_OF: dict[Kind, tuple[DwarfEntry, DwarfEntry]] = {
+    Kind.PTR: (DwarfEntry.POINTER, DwarfEntry.POINTER_TO_VOID),
+    Kind.TYPEDEF: (DwarfEntry.TYPEDEF, DwarfEntry.TYPEDEF_OF_VOID),
+    Kind.CONST: (DwarfEntry.CONST, DwarfEntry.CONST_VOID),
+    Kind.VOLATILE: (DwarfEntry.VOLATILE, DwarfEntry.VOLATILE_VOID),
+    Kind.RESTRICT: (DwarfEntry.RESTRICT, DwarfEntry.RESTRICT_VOID),
+    Kind.ARRAY: (DwarfEntry.ARRAY, DwarfEntry.ARRAY_OF_VOID),
+    Kind.FUNC_PROTO: (DwarfEntry.PROTOTYPE, DwarfEntry.PROTOTYPE_OF_VOID),
 }
 """Entries of what is made of another type, and of what is made of ``void``."""
 
-NAMED: dict[Kind, tuple[Entry, Entry]] = {
-    Kind.STRUCT: (Entry.STRUCTURE, Entry.STRUCTURE_UNNAMED),
-    Kind.UNION: (Entry.UNION, Entry.UNION_UNNAMED),
-    Kind.ENUM: (Entry.ENUMERATION, Entry.ENUMERATION_UNNAMED),
-    Kind.ENUM64: (Entry.ENUMERATION, Entry.ENUMERATION_UNNAMED),
+NAMED: dict[Kind, tuple[DwarfEntry, DwarfEntry]] = {
+    Kind.STRUCT: (DwarfEntry.STRUCTURE, DwarfEntry.STRUCTURE_UNNAMED),
+    Kind.UNION: (DwarfEntry.UNION, DwarfEntry.UNION_UNNAMED),
+    Kind.ENUM: (DwarfEntry.ENUMERATION, DwarfEntry.ENUMERATION_UNNAMED),
+    Kind.ENUM64: (DwarfEntry.ENUMERATION, DwarfEntry.ENUMERATION_UNNAMED),
 }
 """Entries of what has a name, and of what has none."""
 
@@ -46,7 +46,7 @@ Inner = tuple[NDArray[np.int64], Rows]
 """Entries inside of others, and the index of the type that each is in."""
 
 
-def type_block(table: TypeTable) -> tuple[NDArray[np.int64], Block]:
+def type_block(table: TypeTable) -> tuple[NDArray[np.int64], EntryBlock]:
     """Return the indices of a table's own types that have entries, in the order of these, and the entries."""
     kinds = _kinds(table)
     # of several structures of a name, debuggers find the first
@@ -65,7 +65,7 @@ def type_block(table: TypeTable) -> tuple[NDArray[np.int64], Block]:
     holders = row_of[np.concatenate([group for group, _ in groups])]
     order = np.argsort(holders, kind="stable")
     inner = taken(joined([rows for _, rows in groups]), order)
-    return written, Block(taken(Rows(kinds, columns), written), inner, holders[order])
+    return written, EntryBlock(taken(Rows(kinds, columns), written), inner, holders[order])
 
 
 def _is_namesake(table: TypeTable) -> NDArray[np.bool_]:
@@ -95,7 +95,7 @@ def taken(rows: Rows, order: NDArray[np.int64]) -> Rows:
 def _kinds(table: TypeTable) -> NDArray[np.uint8]:
     """Return the kind of entry of each type; 0 for what has none."""
     found = np.zeros(len(table.kinds), np.uint8)
-    found[table.is_kind(Kind.INT, Kind.FLOAT)] = Entry.BASE
+    found[table.is_kind(Kind.INT, Kind.FLOAT)] = DwarfEntry.BASE
     for kind, (made, made_of_void) in MADE_OF.items():
         chosen = table.kinds == kind
         found[chosen] = np.where(_made_of(table)[chosen] > 0, made, made_of_void)
@@ -103,9 +103,9 @@ def _kinds(table: TypeTable) -> NDArray[np.uint8]:
         chosen = table.kinds == kind
         found[chosen] = np.where(table.names[chosen] > 0, named, unnamed)
     # an enumeration that is only declared has no enumerators
-    found[table.is_kind(*ENUMS) & (table.counts == 0)] = Entry.ENUMERATION_DECLARED
+    found[table.is_kind(*ENUMS) & (table.counts == 0)] = DwarfEntry.ENUMERATION_DECLARED
     declared = table.kinds == Kind.FWD
-    found[declared] = np.where(table.flags[declared], Entry.UNION_DECLARED, Entry.STRUCTURE_DECLARED)
+    found[declared] = np.where(table.flags[declared], DwarfEntry.UNION_DECLARED, DwarfEntry.STRUCTURE_DECLARED)
     return found
 
 
@@ -119,16 +119,18 @@ def _made_of(table: TypeTable) -> NDArray[np.int64]:
 
 def _encodings(table: TypeTable) -> NDArray[np.int64]:
     """Return the encoding of each integer and number with a point."""
-    found = np.full(len(table.kinds), Encoding.FLOAT, np.int64)
+    found = np.full(len(table.kinds), BaseTypeEncoding.FLOAT, np.int64)
     integers = np.flatnonzero(table.kinds == Kind.INT)
     if not len(integers):
         return found
     bits = table.btf.blob.words[table.starts[integers] + WORDS] >> np.uint32(24)
     is_signed = (bits & INT_SIGNED).astype(np.bool_)
-    found[integers] = np.where(is_signed, Encoding.SIGNED, Encoding.UNSIGNED)
+    found[integers] = np.where(is_signed, BaseTypeEncoding.SIGNED, BaseTypeEncoding.UNSIGNED)
     characters = is_in(table.btf.blob.names[integers], _offsets(table, CHARACTERS))
-    found[integers[characters]] = np.where(is_signed, Encoding.SIGNED_CHAR, Encoding.UNSIGNED_CHAR)[characters]
-    found[integers[(bits & INT_BOOL).astype(np.bool_)]] = Encoding.BOOLEAN
+    found[integers[characters]] = np.where(is_signed, BaseTypeEncoding.SIGNED_CHAR, BaseTypeEncoding.UNSIGNED_CHAR)[
+        characters
+    ]
+    found[integers[(bits & INT_BOOL).astype(np.bool_)]] = BaseTypeEncoding.BOOLEAN
     return found
 
 
@@ -146,8 +148,8 @@ def _members(table: TypeTable) -> Iterator[Inner]:
         offsets, has_bits = words[places + 2].astype(np.int64), table.flags[chosen][owners]
         bits = np.where(has_bits, offsets >> BIT_FIELD_AT, 0)
         offsets = np.where(has_bits, offsets & (1 << BIT_FIELD_AT) - 1, offsets)
-        kinds = np.where(names > 0, Entry.MEMBER, Entry.MEMBER_UNNAMED)
-        kinds = np.where(bits > 0, np.where(names > 0, Entry.BIT_FIELD, Entry.BIT_FIELD_UNNAMED), kinds)
+        kinds = np.where(names > 0, DwarfEntry.MEMBER, DwarfEntry.MEMBER_UNNAMED)
+        kinds = np.where(bits > 0, np.where(names > 0, DwarfEntry.BIT_FIELD, DwarfEntry.BIT_FIELD_UNNAMED), kinds)
         rows = Rows(
             kinds.astype(np.uint8),
             {
@@ -171,11 +173,11 @@ def _enumerators(table: TypeTable) -> Iterator[Inner]:
         is_signed = table.flags[chosen][owners]
         if kind is Kind.ENUM64:
             values = words[places + 1].astype(np.uint64) | words[places + 2].astype(np.uint64) << np.uint64(32)
-            kinds = np.where(is_signed, Entry.ENUMERATOR_64, Entry.ENUMERATOR_UNSIGNED_64)
+            kinds = np.where(is_signed, DwarfEntry.ENUMERATOR_64, DwarfEntry.ENUMERATOR_UNSIGNED_64)
             numbers = values.view(np.int64)
         else:
             low = words[places + 1]
-            kinds = np.full(len(places), Entry.ENUMERATOR)
+            kinds = np.full(len(places), DwarfEntry.ENUMERATOR)
             is_signed = is_signed | (not table.btf.has_signed_enums)
             numbers = np.where(is_signed, low.view(np.int32).astype(np.int64), low.astype(np.int64))
         names = table.name_offsets(words[places])
@@ -187,7 +189,7 @@ def _lengths(table: TypeTable) -> Inner:
     """Return how many elements arrays have. One of none is without an end, as the last member often is."""
     arrays = np.flatnonzero(table.kinds == Kind.ARRAY)
     counts = table.btf.blob.words[table.starts[arrays] + WORDS + 2].astype(np.int64)
-    kinds = np.where(counts > 0, Entry.SUBRANGE, Entry.SUBRANGE_UNBOUNDED).astype(np.uint8)
+    kinds = np.where(counts > 0, DwarfEntry.SUBRANGE, DwarfEntry.SUBRANGE_UNBOUNDED).astype(np.uint8)
     return arrays, Rows(kinds, {Attribute.COUNT: counts})
 
 
@@ -201,7 +203,7 @@ def parameter_rows(table: TypeTable, prototypes: NDArray[np.int64]) -> tuple[NDA
     places, owners = table.records(prototypes)
     words = table.btf.blob.words
     names, types = table.name_offsets(words[places]), table.references(words[places + 1])
-    kinds = np.where(names > 0, Entry.PARAMETER, Entry.PARAMETER_UNNAMED)
-    kinds = np.where(types > 0, kinds, Entry.PARAMETER_UNTYPED)
-    kinds = np.where((words[places + 1] == 0) & (names == 0), Entry.VARIADIC, kinds)
+    kinds = np.where(names > 0, DwarfEntry.PARAMETER, DwarfEntry.PARAMETER_UNNAMED)
+    kinds = np.where(types > 0, kinds, DwarfEntry.PARAMETER_UNTYPED)
+    kinds = np.where((words[places + 1] == 0) & (names == 0), DwarfEntry.VARIADIC, kinds)
     return owners, Rows(kinds.astype(np.uint8), {Attribute.NAME: names, Attribute.TYPE: types})

@@ -37,7 +37,7 @@ WORD = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
-class Note:
+class BuildIdNote:
     """The note with a build ID.
 
     Attributes:
@@ -54,7 +54,7 @@ class Note:
         return self.data[HEADER:]
 
 
-def find_build_id(kernel: Kernel, held: tuple[tuple[int, int], ...]) -> Note | None:
+def find_build_id(kernel: Kernel, held: tuple[tuple[int, int], ...]) -> BuildIdNote | None:
     """Return the kernel's build ID note; None if there is none or it is ambiguous.
 
     It lies between the boundary symbols of the kernel's notes, if the table has them, else in the image. An ID in
@@ -73,7 +73,7 @@ def find_build_id(kernel: Kernel, held: tuple[tuple[int, int], ...]) -> Note | N
     if stated is not None:
         same = [note for note in found if note.build_id == stated]
         sizes = np.array([len(OWNER), len(stated), NT_GNU_BUILD_ID], f"{kernel.byte_order}u4")
-        return same[0] if same else Note(None, sizes.tobytes() + OWNER + stated)
+        return same[0] if same else BuildIdNote(None, sizes.tobytes() + OWNER + stated)
     return found[0] if len(found) == 1 else None
 
 
@@ -92,7 +92,7 @@ def _stated(kernel: Kernel) -> bytes | None:
     return bytes.fromhex(value) if base is not None and base in own else None
 
 
-def _notes(kernel: Kernel, low: int, high: int) -> Iterator[Note]:
+def _notes(kernel: Kernel, low: int, high: int) -> Iterator[BuildIdNote]:
     """Yield the build ID notes in a part of the image.
 
     Notes of programs that the kernel carries (its vDSOs) are left out.
@@ -112,7 +112,7 @@ def _notes(kernel: Kernel, low: int, high: int) -> Iterator[Note]:
             if sizes[0] != len(OWNER) or sizes[2] != NT_GNU_BUILD_ID or not 1 <= sizes[1] <= MAX_ID:
                 continue
             if len(note) == HEADER + sizes[1] and not _in_program(kernel, start + 4 * index):
-                yield Note(start + 4 * index, note)
+                yield BuildIdNote(start + 4 * index, note)
 
 
 def _in_program(kernel: Kernel, address: int) -> bool:

@@ -15,8 +15,8 @@ from kallsift.errors import KallsiftError
 from kallsift.kernel.access.image_sections import PER_CPU, address_of
 from kallsift.kernel.kernel import Kernel
 from kallsift.memory.memory import AddressSpace
-from kallsift.output.elf.build_id import Note, find_build_id
-from kallsift.output.elf.sections import LETTERS, RANGES, UNTOLD, Division, Range, Section, divide
+from kallsift.output.elf.build_id import BuildIdNote, find_build_id
+from kallsift.output.elf.sections import LETTERS, RANGES, UNTOLD, Division, Section, SectionBounds, divide
 
 MAX_IMAGE = 1 << 30
 """Greatest size of an image in bytes.
@@ -73,7 +73,7 @@ class Layout:
     end: int
     sections: tuple[Section, ...]
     kinds: NDArray[np.uint8]
-    build_id: Note | None
+    build_id: BuildIdNote | None
     held: tuple[HeldRange, ...]
     missing: int
     per_cpu: range | None = None
@@ -204,7 +204,7 @@ def _first(kernel: Kernel, names: tuple[str, ...], low: int, high: int) -> int |
     return None
 
 
-def _bounds(kernel: Kernel, one: Range, start: int, end: int) -> tuple[int, int] | None:
+def _bounds(kernel: Kernel, one: SectionBounds, start: int, end: int) -> tuple[int, int] | None:
     """Return a range's first address and the one behind it.
 
     None if the table lacks a symbol of the range.

@@ -69,7 +69,7 @@ UNTOLD = len(Kind)
 
 
 @dataclass(frozen=True)
-class Range:
+class SectionBounds:
     """A part of the image that symbols of the linker script bound.
 
     Attributes:
@@ -94,23 +94,23 @@ NO_CODE = tuple(kind for kind in Kind if kind is not Kind.CODE)
 INIT = ("__initdata_begin", "__init_begin"), ("__initdata_end", "__init_end")
 
 RANGES = (
-    Range(".head.text", ("_text",), ("_stext",), only=(Kind.CODE,)),
-    Range(".text", ("_stext", "_text"), ("_etext",), Kind.CODE),
-    Range(".rodata", ("__start_rodata",), ("__end_rodata",), only=NO_CODE),
-    Range(".data", ("_sdata",), ("_edata",), variables=True),
-    Range(".init.data", *INIT, only=NO_CODE),
-    Range(".init.text", *INIT, only=(Kind.CODE,)),
-    Range(".init.text", ("_sinittext",), ("_einittext",), Kind.CODE),
-    Range(".exit.text", ("__exittext_begin",), ("__exittext_end",), Kind.CODE),
-    Range(".data..percpu", ("__per_cpu_load", "__per_cpu_start"), ("__per_cpu_end",), variables=True),
-    Range("__ksymtab", ("__start___ksymtab",), ("__stop___ksymtab",)),
-    Range("__ksymtab_gpl", ("__start___ksymtab_gpl",), ("__stop___ksymtab_gpl",)),
-    Range("__param", ("__start___param",), ("__stop___param",)),
-    Range("__ex_table", ("__start___ex_table",), ("__stop___ex_table",)),
-    Range("__bug_table", ("__start___bug_table",), ("__stop___bug_table",)),
-    Range(".notes", ("__start_notes",), ("__stop_notes",)),
-    Range(".bss", ("__bss_start",), ("__bss_stop",), variables=True),
-    Range(".brk", ("__brk_base",), ("__brk_limit",), variables=True),
+    SectionBounds(".head.text", ("_text",), ("_stext",), only=(Kind.CODE,)),
+    SectionBounds(".text", ("_stext", "_text"), ("_etext",), Kind.CODE),
+    SectionBounds(".rodata", ("__start_rodata",), ("__end_rodata",), only=NO_CODE),
+    SectionBounds(".data", ("_sdata",), ("_edata",), variables=True),
+    SectionBounds(".init.data", *INIT, only=NO_CODE),
+    SectionBounds(".init.text", *INIT, only=(Kind.CODE,)),
+    SectionBounds(".init.text", ("_sinittext",), ("_einittext",), Kind.CODE),
+    SectionBounds(".exit.text", ("__exittext_begin",), ("__exittext_end",), Kind.CODE),
+    SectionBounds(".data..percpu", ("__per_cpu_load", "__per_cpu_start"), ("__per_cpu_end",), variables=True),
+    SectionBounds("__ksymtab", ("__start___ksymtab",), ("__stop___ksymtab",)),
+    SectionBounds("__ksymtab_gpl", ("__start___ksymtab_gpl",), ("__stop___ksymtab_gpl",)),
+    SectionBounds("__param", ("__start___param",), ("__stop___param",)),
+    SectionBounds("__ex_table", ("__start___ex_table",), ("__stop___ex_table",)),
+    SectionBounds("__bug_table", ("__start___bug_table",), ("__stop___bug_table",)),
+    SectionBounds(".notes", ("__start_notes",), ("__stop_notes",)),
+    SectionBounds(".bss", ("__bss_start",), ("__bss_stop",), variables=True),
+    SectionBounds(".brk", ("__brk_base",), ("__brk_limit",), variables=True),
 )
 """Ranges of the image; inner ranges stand behind those that contain them.
 
@@ -168,7 +168,7 @@ class Division:
 
     addresses: NDArray[np.uint64]
     kinds: NDArray[np.uint8]
-    ranges: tuple[tuple[int, int, Range], ...]
+    ranges: tuple[tuple[int, int, SectionBounds], ...]
     held: tuple[tuple[int, int], ...]
     note: tuple[int, int]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from kallsift.kallsyms.escapes import escaped, escaped_text
 from kallsift.modules.inventory import Inventory, LoadedModule
-from kallsift.modules.parameters import Parameter
+from kallsift.modules.parameters import ModuleParameter
 from kallsift.modules.struct_module import STATES
 
 UNKNOWN, NONE = "?", "-"
@@ -127,7 +127,7 @@ def _document(module: LoadedModule) -> dict[str, Any]:
     }
 
 
-def _parameter_document(parameter: Parameter) -> dict[str, Any]:
+def _parameter_document(parameter: ModuleParameter) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "type": parameter.type,

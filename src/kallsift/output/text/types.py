@@ -16,7 +16,7 @@ WORDS = {Kind.PTR: "pointer", Kind.FWD: "forward", Kind.FUNC: "function", Kind.F
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundType:
     """What a name means.
 
     Attributes:
@@ -30,18 +30,18 @@ class Found:
     symbol: Symbol | None = None
 
 
-def find_all(types: Types, name: str) -> list[Found]:
+def find_all(types: Types, name: str) -> list[FoundType]:
     """Return what a name means: types, else the enumeration that has it, else the type of a symbol."""
-    found = [Found(name, type_) for type_ in types.all(name) if type_.kind is not Kind.VAR]
+    found = [FoundType(name, type_) for type_ in types.all(name) if type_.kind is not Kind.VAR]
     if not found and (enumeration := types.enumerator(name)) is not None:
-        found = [Found(name, enumeration)]
+        found = [FoundType(name, enumeration)]
     if not found and (typed := types.typed_symbol(name)) is not None:
         symbol, type_ = typed
-        found = [Found(name, type_, symbol)]
+        found = [FoundType(name, type_, symbol)]
     return found
 
 
-def definition_text(found: Found, word_size: int) -> str:
+def definition_text(found: FoundType, word_size: int) -> str:
     """Return what a name means as C text; of a symbol, its declaration behind its address."""
     if found.symbol is None:
         return found.type.c()
@@ -61,7 +61,7 @@ def kind_name(kind: Kind) -> str:
     return WORDS.get(kind, kind.name.lower())
 
 
-def types_document(types: Types, found: list[Found]) -> Mapping[str, Any]:
+def types_document(types: Types, found: list[FoundType]) -> Mapping[str, Any]:
     """Return the source of types, how many there are of each kind, and those that were asked for, for JSON."""
     return {
         "types_from": types.source,
@@ -70,7 +70,7 @@ def types_document(types: Types, found: list[Found]) -> Mapping[str, Any]:
     }
 
 
-def _document(found: Found) -> dict[str, Any]:
+def _document(found: FoundType) -> dict[str, Any]:
     type_ = found.type
     # it fails for types that are too large, before each part of them is spelled on its own
     text = type_.c()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kallsift.budget import WorkBudget
 from kallsift.memory.formats.kdump.descriptors import SIZE, rows_at
-from kallsift.memory.formats.kdump.header import Header
+from kallsift.memory.formats.kdump.header import KdumpHeader
 from kallsift.memory.reassembled_file import Content
 
 BITMAP_AT_ONCE = 1 << 20
@@ -44,7 +44,7 @@ READINGS: tuple[Chosen, ...] = (
 
 
 def page_runs(
-    content: Content, header: Header, budget: WorkBudget
+    content: Content, header: KdumpHeader, budget: WorkBudget
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
     """Return the first page and the number of pages of each run in the file.
 
@@ -65,12 +65,12 @@ def page_runs(
     return *_runs(_bits(content, header, chosen), header.end_page, budget), remarks
 
 
-def marked(content: Content, header: Header, chosen: Chosen = READINGS[0]) -> int:
+def marked(content: Content, header: KdumpHeader, chosen: Chosen = READINGS[0]) -> int:
     """Return how many pages are in the file by one reading of the bitmaps."""
     return sum(int(np.count_nonzero(bits)) for _, bits in _bits(content, header, chosen))
 
 
-def described(content: Content, header: Header) -> int | None:
+def described(content: Content, header: KdumpHeader) -> int | None:
     """Return how many descriptors there are, by the offset of the first page.
 
     The result is None if that offset does not tell.
@@ -82,7 +82,7 @@ def described(content: Content, header: Header) -> int | None:
     return None if rest else size
 
 
-def _bits(content: Content, header: Header, chosen: Chosen) -> Iterator[tuple[int, Bits]]:
+def _bits(content: Content, header: KdumpHeader, chosen: Chosen) -> Iterator[tuple[int, Bits]]:
     """Yield a bit for each page, block by block.
 
     Each block comes with the number of its first page.

@@ -100,7 +100,7 @@ NOTE_BYTES_LIMIT = 1 << 24
 
 
 @dataclass(frozen=True)
-class Header:
+class KdumpHeader:
     """The contents of the headers.
 
     Attributes:
@@ -140,7 +140,7 @@ class Header:
     vmcoreinfo: tuple[int, int]
 
 
-def read_header(content: Content) -> Header | None:
+def read_header(content: Content) -> KdumpHeader | None:
     """Return the headers of a file.
 
     The result is None if they make no sense in any word size and byte order.
@@ -148,7 +148,7 @@ def read_header(content: Content) -> Header | None:
     return next(_readings(content), None)
 
 
-def main_header(content: Content) -> Header | None:
+def main_header(content: Content) -> KdumpHeader | None:
     """Return the contents of the main header alone; None if it makes no sense."""
     for order in ORDERS:
         for bits, layout in HEADER.items():
@@ -158,7 +158,7 @@ def main_header(content: Content) -> Header | None:
     return None
 
 
-def _readings(content: Content) -> Iterator[Header]:
+def _readings(content: Content) -> Iterator[KdumpHeader]:
     """Yield the ways to read the headers that make sense, the likeliest first."""
     for order in ORDERS:
         for bits, layout in HEADER.items():
@@ -211,7 +211,7 @@ def _agrees(head: np.void, sub: np.void, size: int) -> bool:
     return version < SPLIT_SINCE or int(sub["split"]) in (0, 1)
 
 
-def _described(head: np.void, sub: np.void | None, bits: int, order: ByteOrder) -> Header:
+def _described(head: np.void, sub: np.void | None, bits: int, order: ByteOrder) -> KdumpHeader:
     version, block = int(head["version"]), int(head["block_size"])
     values = {} if sub is None else {name: int(sub[name]) for name, _ in _SUB_FIELDS}
     bitmap, size = (1 + int(head["sub_header_blocks"])) * block, int(head["bitmap_blocks"]) * block
@@ -229,7 +229,7 @@ def _described(head: np.void, sub: np.void | None, bits: int, order: ByteOrder) 
         suffix = "" if version >= PAGES_SINCE else "_low"
         end = min(most, values[f"end_page{suffix}"])
         first = min(end, values[f"first_page{suffix}"])
-    return Header(
+    return KdumpHeader(
         mark=bytes(head["mark"]),
         version=version,
         bits=bits,

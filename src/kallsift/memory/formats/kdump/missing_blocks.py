@@ -29,7 +29,7 @@ from kallsift.memory.formats.kdump.descriptors import (
     page_size,
     rows_at,
 )
-from kallsift.memory.formats.kdump.header import Header
+from kallsift.memory.formats.kdump.header import KdumpHeader
 from kallsift.memory.reassembled_file import Content, ReassembledFile
 
 MAX_END_ROWS = 1 << 10
@@ -50,7 +50,7 @@ class Missing(NamedTuple):
     size: int
 
 
-def without_missing_blocks(content: Content, header: Header, remarks: list[str]) -> Content:
+def without_missing_blocks(content: Content, header: KdumpHeader, remarks: list[str]) -> Content:
     """Return a file with missing blocks of its descriptors or pages as zeros.
 
     For each block, a remark is appended to ``remarks``.
@@ -71,7 +71,7 @@ def without_missing_blocks(content: Content, header: Header, remarks: list[str])
     return content
 
 
-def _first_missing(content: Content, header: Header, count: int, behind: int) -> Missing | None:
+def _first_missing(content: Content, header: KdumpHeader, count: int, behind: int) -> Missing | None:
     """Return the first missing block behind an offset.
 
     The result is None if none is missing, or if its place cannot be found.
@@ -182,7 +182,7 @@ def _all_unpack(content: Content, lost: int, rows: Rows) -> bool:
     return all(page_size(content, row, lost) is not None for row in rows)
 
 
-def _missing_rows(content: Content, rows: Rows, header: Header) -> Missing | None:
+def _missing_rows(content: Content, rows: Rows, header: KdumpHeader) -> Missing | None:
     """Return the first block that is missing from the descriptors.
 
     Descriptors behind it stand too early, and so do all pages. The size of the block is the distance of the pages from

@@ -18,7 +18,7 @@ from kallsift.budget import WorkBudget
 from kallsift.errors import SourceError
 from kallsift.memory.formats.kdump.bitmap import described, marked
 from kallsift.memory.formats.kdump.descriptors import SAMPLE, SIZE, is_table, rows_at
-from kallsift.memory.formats.kdump.header import Header, read_header
+from kallsift.memory.formats.kdump.header import KdumpHeader, read_header
 from kallsift.memory.formats.kdump.mark import KDUMP, has_mark
 from kallsift.memory.input_files import first_bytes
 from kallsift.memory.reassembled_file import Content
@@ -48,7 +48,7 @@ def siblings(path: Path, view: NDArray[np.uint8]) -> list[Path]:
     return list(found.values()) if 1 < len(found) <= MAX_PARTS else []
 
 
-def _parts(path: Path, view: NDArray[np.uint8], header: Header | None) -> dict[bytes, Path]:
+def _parts(path: Path, view: NDArray[np.uint8], header: KdumpHeader | None) -> dict[bytes, Path]:
     """Return the parts of the dump that a file belongs to, by their sub headers; none if there are no others.
 
     ``header`` is the file's header, None if it is damaged.
@@ -80,7 +80,7 @@ def _beginning(path: Path, size: int, budget: WorkBudget) -> NDArray[np.uint8]:
     return np.frombuffer(first_bytes(path, size) if budget.take("bytes", size) else b"", np.uint8)
 
 
-def _part_header(view: NDArray[np.uint8]) -> Header | None:
+def _part_header(view: NDArray[np.uint8]) -> KdumpHeader | None:
     """Return the header of a file; None if it is damaged.
 
     It is damaged too if it is that of a whole dump, but the file has only some of its pages.
@@ -98,7 +98,7 @@ def _kdumps(path: Path) -> Iterator[Path]:
             yield other
 
 
-def _belongs(content: Content, other: Content, header: Header) -> bool:
+def _belongs(content: Content, other: Content, header: KdumpHeader) -> bool:
     """Tell whether a file is a part of the same dump as another with a known header."""
     bitmaps = slice(header.descriptors - header.bitmap_size, header.descriptors)
     return (
@@ -109,7 +109,7 @@ def _belongs(content: Content, other: Content, header: Header) -> bool:
     )
 
 
-def with_damaged_parts(contents: Sequence[Content]) -> tuple[list[tuple[Content, Header | None]], list[str]]:
+def with_damaged_parts(contents: Sequence[Content]) -> tuple[list[tuple[Content, KdumpHeader | None]], list[str]]:
     """Return the parts of a dump with their headers, and remarks.
 
     A damaged header is derived from the others, if the part has as many pages as one gap between them and no other.
@@ -125,7 +125,7 @@ def with_damaged_parts(contents: Sequence[Content]) -> tuple[list[tuple[Content,
         for content, header in zip(contents, headers, strict=True)
     ]
     claims = Counter(fits[0] for fits in fitting if len(fits) == 1)
-    parts, remarks = list[tuple[Content, Header | None]](), list[str]()
+    parts, remarks = list[tuple[Content, KdumpHeader | None]](), list[str]()
     for content, header, fits in zip(contents, headers, fitting, strict=True):
         if header in known:
             parts.append((content, header))
@@ -141,7 +141,7 @@ def with_damaged_parts(contents: Sequence[Content]) -> tuple[list[tuple[Content,
     return parts, remarks
 
 
-def _gaps(headers: Sequence[Header]) -> Iterator[tuple[int, int]]:
+def _gaps(headers: Sequence[KdumpHeader]) -> Iterator[tuple[int, int]]:
     """Yield the ranges of page numbers that no part has."""
     position = 0
     for first, end in sorted((header.first_page, header.end_page) for header in headers):
@@ -153,7 +153,7 @@ def _gaps(headers: Sequence[Header]) -> Iterator[tuple[int, int]]:
         yield position, most
 
 
-def missing_parts(headers: Sequence[Header]) -> str | None:
+def missing_parts(headers: Sequence[KdumpHeader]) -> str | None:
     """Return a remark that a split dump lacks parts; None if it has all."""
     if not headers[0].split or not any(_gaps(headers)):
         return None

@@ -22,7 +22,7 @@ from kallsift.memory.formats.kdump.bitmap import page_runs
 from kallsift.memory.formats.kdump.header import (
     DESCRIPTOR,
     NOTE_BYTES_LIMIT,
-    Header,
+    KdumpHeader,
 )
 from kallsift.memory.formats.kdump.mark import DISKDUMP, KDUMP
 from kallsift.memory.formats.kdump.parts import missing_parts, with_damaged_parts
@@ -109,7 +109,7 @@ def open_parts(name: str, contents: Sequence[Content], release: Callable[[], Non
     )
 
 
-def _file(name: str, content: Content, header: Header | None) -> tuple[Content, Header, list[str]]:
+def _file(name: str, content: Content, header: KdumpHeader | None) -> tuple[Content, KdumpHeader, list[str]]:
     """Return a file, its header, and remarks, as they were before any damage.
 
     ``header`` is the part of it that is known so far.
@@ -127,7 +127,7 @@ def _file(name: str, content: Content, header: Header | None) -> tuple[Content, 
 class _Pages:
     """The compressed pages of one file."""
 
-    def __init__(self, name: str, content: Content, header: Header, unreadable: UnreadablePages) -> None:
+    def __init__(self, name: str, content: Content, header: KdumpHeader, unreadable: UnreadablePages) -> None:
         self.name, self.content, self.header, self.unreadable = name, content, header, unreadable
         self.page = header.block_size
         self.at_once = max(1, BLOCK // self.page)
@@ -316,7 +316,7 @@ def _present(
     return found[firsts], np.diff(np.append(firsts, len(found))), numbers[firsts]
 
 
-def _hints(content: Content, header: Header) -> Hints:
+def _hints(content: Content, header: KdumpHeader) -> Hints:
     """Return the hints in the notes and VMCOREINFO; unreadable ones are left out."""
     start, size = header.notes
     found, _ = elf_notes.parse(content[start : start + min(size, NOTE_BYTES_LIMIT)].tobytes(), header.byte_order)
@@ -327,7 +327,7 @@ def _hints(content: Content, header: Header) -> Hints:
     return hints
 
 
-def _machine(notes: Sequence[elf_notes.Note], header: Header) -> int:
+def _machine(notes: Sequence[elf_notes.Note], header: KdumpHeader) -> int:
     """Return the ELF machine number, by the names and sizes of notes; 0 if unknown."""
     if any(note.name == b"QEMU" for note in notes):
         return elf_notes.MACHINE_X86_64

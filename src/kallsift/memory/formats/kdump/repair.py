@@ -36,7 +36,7 @@ from kallsift.memory.formats.kdump.header import (
     LATEST,
     ORDERS,
     SUB_HEADERS,
-    Header,
+    KdumpHeader,
     main_header,
     read_header,
     record_at,
@@ -66,7 +66,7 @@ class Table(NamedTuple):
     missing: int
 
 
-def repaired(content: Content, header: Header | None) -> tuple[Content, Header, list[str]] | None:
+def repaired(content: Content, header: KdumpHeader | None) -> tuple[Content, KdumpHeader, list[str]] | None:
     """Return a kdump as it was before it was damaged, its header, and remarks.
 
     The result is None if the undamaged state cannot be found.
@@ -157,7 +157,7 @@ def _table(content: Content, start: int, order: ByteOrder) -> Table | None:
     return None
 
 
-def _header(content: Content, table: Table, header: Header | None) -> Header | None:
+def _header(content: Content, table: Table, header: KdumpHeader | None) -> KdumpHeader | None:
     """Return the header of a file with these descriptors; None if no bitmap fits them."""
     rows = rows_at(content, table.start, min(table.length, ROWS), table.order)
     unpacked = (page_size(content, row, table.missing) for row in packed_rows(rows)[:TRIED_PAGES])
@@ -172,7 +172,7 @@ def _header(content: Content, table: Table, header: Header | None) -> Header | N
         return None
     mark = content[: len(KDUMP)].tobytes()
     known = header if header is not None and header.byte_order == table.order else None
-    return Header(
+    return KdumpHeader(
         mark=DISKDUMP if mark == DISKDUMP else KDUMP,
         version=known.version if known else LATEST,
         bits=known.bits if known else 64,

@@ -21,7 +21,7 @@ from kallsift.memory.formats.qemu.ram_blocks import Block, CutShortError, Damage
 from kallsift.memory.formats.qemu.ram_pages import Pages
 from kallsift.memory.lazy_segment import Cache, LazySegment
 from kallsift.memory.memory import AddressSpace, CpuState, Hints, Memory, printable
-from kallsift.memory.ram_layouts import QEMU_RAM, VGA_WINDOW, Layout
+from kallsift.memory.ram_layouts import QEMU_RAM, VGA_WINDOW, RamLayout
 from kallsift.memory.segments import Segment, sorted_segments
 from kallsift.memory.unreadable import UnreadablePages
 
@@ -236,7 +236,7 @@ def _placed(name: str, pages: Pages, kind: str, unreadable: UnreadablePages) -> 
     return sorted_segments(segments), remarks
 
 
-def _main(pages: Pages, kind: str) -> tuple[list[Block], Layout, list[str]]:
+def _main(pages: Pages, kind: str) -> tuple[list[Block], RamLayout, list[str]]:
     """Return the blocks of the machine's RAM in order, and its layout.
 
     Returns:
@@ -253,10 +253,10 @@ def _main(pages: Pages, kind: str) -> tuple[list[Block], Layout, list[str]]:
             return ram, layout, []
     what = ram[0].name
     remark = f"the RAM layout of {kind or 'this machine'} is not known: {what} is assumed to begin at address 0"
-    return ram, Layout("unknown"), [remark]
+    return ram, RamLayout("unknown"), [remark]
 
 
-def _pieces(layout: Layout, start: int, block: Block, total: int) -> list[tuple[int, int, int]]:
+def _pieces(layout: RamLayout, start: int, block: Block, total: int) -> list[tuple[int, int, int]]:
     """Return the pieces of a block: offsets of begin and end, and address.
 
     The block begins ``start`` bytes into RAM of ``total`` bytes. The display's window of a PC is left out.
