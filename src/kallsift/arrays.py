@@ -25,7 +25,9 @@ def distinct(values: NDArray[Number]) -> NDArray[Number]:
 
 
 def frequent(values: NDArray[Number], least: int) -> tuple[NDArray[Number], NDArray[np.intp]]:
-    """Return the values that are there at least ``least`` times, ascending, and how often each is, shape (n,).
+    """Return the values that occur at least ``least`` times, and their counts.
+
+    Both have shape (n,); the values ascend.
 
     By one sort: of millions of values hardly any is there so often, and only those are counted.
     """
@@ -36,7 +38,7 @@ def frequent(values: NDArray[Number], least: int) -> tuple[NDArray[Number], NDAr
 
 
 def is_in(values: NDArray[Number], among: NDArray[Number]) -> NDArray[np.bool_]:
-    """Tell which of ``values``, shape (n,), are among others of the same type, in any order; shape (n,)."""
+    """Tell which of ``values`` are among others of the same type, shape (n,)."""
     if not len(among) or not len(values):
         return np.zeros(len(values), np.bool_)
     if len(among) == 1:

@@ -1,4 +1,4 @@
-"""What a search may cost: in proportion to the bytes that it is given, whatever these bytes say.
+"""Bound the work of searches in proportion to the size of the source.
 
 A dump holds what anybody on the machine wrote into it. So each loop over what bytes say takes from a budget what its
 next step costs before it makes the step; one that is refused is counted, and the loop ends with what it has.
@@ -24,7 +24,7 @@ STRETCH_STEP = 1 << 15
 
 @dataclass(eq=False)
 class WorkBudget:
-    """What may still be spent.
+    """The work that a search may still do.
 
     Attributes:
         work: bytes that may still be passed over, each as often as it is.
@@ -48,11 +48,11 @@ class WorkBudget:
         return cls(MIN_WORK + WORK_RATIO * size, MIN_OUTPUT + OUTPUT_RATIO * size)
 
     def share(self, parts: int) -> WorkBudget:
-        """Return a budget of one of so many equal parts of what is left; what it spends is spent here too."""
+        """Return a budget of an equal part of the rest; its work is taken from this one too."""
         return WorkBudget(self.work // parts, self.output // parts, whole=self)
 
     def take(self, what: str, work: int = 0, output: int = 0, count: int = 1) -> bool:
-        """Take what one step costs; tell whether there was as much, and count what is left out if there was not.
+        """Take the cost of one step; return False and count the step if it exceeds the rest.
 
         Args:
             what: is left out then, as messages call it.

@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 
 
 class ByName(Generic[Item]):
-    """What has something for each of some names."""
+    """A collection with a value for each of some names."""
 
     @abstractmethod
     def get(self, name: str) -> Item | None:

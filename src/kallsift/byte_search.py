@@ -1,4 +1,4 @@
-"""Find a few bytes in many: by NumPy passes over blocks, in the same time whatever the bytes are.
+"""Find bytes by NumPy passes over blocks, in the same time for all contents.
 
 A regular expression goes back and forth where the bytes repeat what it begins with: 30 times as slow on zeros.
 """
@@ -15,7 +15,7 @@ BLOCK = 1 << 18
 
 
 def occurrences(data: NDArray[np.uint8], needle: bytes, part: range) -> Iterator[int]:
-    """Yield where some bytes stand that begin in a part of others and do not reach past it, ascending."""
+    """Yield the offsets of some bytes that lie within a part of others, ascending."""
     size = len(needle)
     for low in range(part.start, part.stop - size + 1, BLOCK):
         block = data[low : min(low + BLOCK + size - 1, part.stop)]
@@ -23,7 +23,9 @@ def occurrences(data: NDArray[np.uint8], needle: bytes, part: range) -> Iterator
 
 
 def places_of(block: NDArray[np.uint8], wanted: Mapping[int, int]) -> NDArray[np.int64]:
-    """Return where bytes have the values that are wanted at distances from there, ascending, shape (n,).
+    """Return the offsets at which bytes have given values at given distances.
+
+    The offsets ascend, shape (n,).
 
     Args:
         block: bytes, shape (size,).

@@ -1,4 +1,4 @@
-"""The errors that kallsift raises: each says what was read, where, and what to try."""
+"""Define the errors of kallsift: each names the source, the fault, and what to do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class KallsiftError(Exception):
 
 
 class SourceError(KallsiftError):
-    """The source cannot be opened or is no memory source (missing, empty, a folder, a broken container)."""
+    """The source cannot be opened or is not a memory (missing, empty, broken)."""
 
 
 class ClosedError(SourceError):
@@ -34,7 +34,7 @@ class ClosedError(SourceError):
 
 
 class ImageError(SourceError):
-    """Something is wrong with an image; the text lacks the source's name until `unwrap` puts it in front."""
+    """An image is broken; `unwrap` adds the source's name to the text."""
 
 
 class OverwriteError(KallsiftError):

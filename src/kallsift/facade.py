@@ -1,7 +1,7 @@
-"""The kernel as its users see it: whatever one asks of it hangs on it, and is found out when it is asked for.
+"""Offer all queries about a kernel as attributes and methods of the kernel.
 
-What answers stands in layers above the kernel's own (modules, analysis, output). So this stands above them all, and
-imports each only where it is needed: what a plain recovery does not need is not loaded.
+The queries are answered by layers above the kernel's own (modules, analysis, output). So this module is above them all,
+and imports each at first use: a plain recovery loads none of them.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ Known = TypeVar("Known")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class KernelFacade(kernels.Kernel):
-    """One kernel found in a source, and all that one can ask of it.
+    """A kernel recovered from a source, with all queries about it.
 
-    Its own fields are those of `kallsift.kernel.kernel.Kernel`. They, and answers that were given, outlive the source.
-    A property is found out when it is asked for first, then kept. Properties, not cached ones: those a prompt would
-    compute to complete a name.
+    Its own fields are those of `kallsift.kernel.kernel.Kernel`. They, and results of queries,
+    outlive the source. A property is computed at first use, then kept. They are not cached properties, because a
+    prompt evaluates those to complete a name.
     """
 
     _known: dict[str, Any] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(cls, found: kernels.Kernel) -> KernelFacade:
-        """Return a recovered kernel as one that can be asked."""
+        """Return a recovered kernel with the queries."""
         return cls(**{each.name: getattr(found, each.name) for each in fields(found) if each.init})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ class KernelFacade(kernels.Kernel):
 
     @property
     def modules(self) -> Inventory:
-        """All loaded modules, hidden ones too: ``kernel.modules["xfs"].symbols``.
+        """All loaded modules, also hidden ones: ``kernel.modules["xfs"].symbols``.
 
         Raises:
             KallsiftError: if the kernel does not run, or its list of modules is broken or cannot be found.
@@ -74,7 +74,7 @@ class KernelFacade(kernels.Kernel):
 
     @property
     def exports(self) -> Exports:
-        """What the kernel and its modules export: ``kernel.exports.all("printk")``.
+        """Exports of the kernel and its modules: ``kernel.exports.all("printk")``.
 
         Raises:
             KallsiftError: if nothing at all is found.
@@ -85,7 +85,7 @@ class KernelFacade(kernels.Kernel):
 
     @property
     def types(self) -> Types:
-        """Its types, by the BTF that it carries: ``kernel.types["task_struct"]["pid"].offset``.
+        """Its own types (BTF): ``kernel.types["task_struct"]["pid"].offset``.
 
         Raises:
             KallsiftError: if it carries none, or they cannot be read.
@@ -99,7 +99,7 @@ class KernelFacade(kernels.Kernel):
         """The regions of its address space: ``kernel.layout.at(0xffff888000000000)``.
 
         Raises:
-            KallsiftError: if no symbol and no page table tells anything of it.
+            KallsiftError: if neither its symbols nor a page table give a region.
         """
         from kallsift.analysis.address_space.layout import layout
 
@@ -107,7 +107,7 @@ class KernelFacade(kernels.Kernel):
 
     @property
     def dynamic(self) -> DynamicSymbols:
-        """All of ``/proc/kallsyms`` behind ``kernel.symbols``: of modules, BPF, ftrace, kprobes.
+        """Other lines of ``/proc/kallsyms``: of modules, BPF, ftrace and kprobes.
 
         Nothing for images and copies, where nothing runs. ``kernel.dynamic.missing`` says what could not be read.
         """
@@ -124,7 +124,7 @@ class KernelFacade(kernels.Kernel):
 
     @property
     def virtual_processors(self) -> tuple[VirtualProcessor, ...]:
-        """The processors of the virtual machines that it runs, by what its hypervisor has in memory.
+        """The processors of its virtual machines, found in the hypervisor's memory.
 
         Raises:
             KallsiftError: if it does not run.
@@ -134,14 +134,14 @@ class KernelFacade(kernels.Kernel):
         return self._once("virtual_processors", lambda: virtual_processors(self))
 
     def lookup(self, what: str | SupportsIndex) -> Answer | None:
-        """Look up a name, ``module:name`` or an address as the kernel does; None where nothing known is there.
+        """Look up a name, ``module:name`` or an address; None if it is unknown.
 
         A name gives what ``kallsyms_lookup_name`` returns; all built-in symbols of a name are in ``symbols.all()``.
         """
         return self.resolver.lookup(what)
 
     def read(self, virt: int, size: int) -> bytes:
-        """Copy bytes of its virtual memory; of an image, of what is in the file, at the addresses it is linked at.
+        """Copy bytes of its virtual memory; for an image, at link addresses.
 
         Raises:
             UnmappedError: if any byte is not mapped, or not in the source, or there are too many of them.
@@ -150,7 +150,7 @@ class KernelFacade(kernels.Kernel):
         return self._virtual.read(virt, size).tobytes()
 
     def check(self, ko: str | os.PathLike[str]) -> Verdict:
-        """Tell what loading a module's file into it would do: ``kernel.check("driver.ko").loads``.
+        """Check whether it would load a module: ``kernel.check("driver.ko").loads``.
 
         Raises:
             KallsiftError: if nothing is found that the kernel exports, or the file cannot be read.
@@ -160,7 +160,7 @@ class KernelFacade(kernels.Kernel):
         return check_file(self._loader, Path(ko))[1]
 
     def symbolize(self, log: str) -> str:
-        """Return a log with what its addresses belong to behind them; for a stream, use an `Annotator`."""
+        """Return a log with the symbol of each address; for streams use an `Annotator`."""
         from kallsift.output.text.symbolize import Annotator
 
         annotator = Annotator(self.resolver)
@@ -168,7 +168,7 @@ class KernelFacade(kernels.Kernel):
         return b"".join(map(annotator.line, lines)).decode("utf-8", "surrogateescape")
 
     def pointer_table(self, name: str) -> PointerTable:
-        """Read a table of pointers to functions and judge each entry: ``sys_call_table``, ``idt_table``, any symbol's.
+        """Read a table of pointers to functions, and check each entry.
 
         Raises:
             KallsiftError: if there is no such table, it cannot be read, or the kernel does not run.
@@ -178,7 +178,7 @@ class KernelFacade(kernels.Kernel):
         return self._once(f"table {name}", lambda: pointer_table(self, name, lambda: self.dynamic))
 
     def compare(self, other: KernelFacade | Listing) -> Comparison:
-        """Compare its symbols with those of another kernel, or with a saved listing (`kallsift.listed`).
+        """Compare its symbols with another kernel's or a saved list's (`kallsift.listed`).
 
         Raises:
             TypeError: if the other is neither, as None, which `kallsift.listed` returns for files that list nothing.
@@ -224,7 +224,7 @@ class KernelFacade(kernels.Kernel):
 
 
 def recover(memory: Memory, *, progress: Progress | None = None) -> KernelFacade:
-    """Recover the best kernel of a source: ``kernel.proven`` says whether it is proven.
+    """Recover the best kernel of a source; ``kernel.proven`` tells if it is proven.
 
     Args:
         memory: what `kallsift.open` returned.
@@ -238,7 +238,9 @@ def recover(memory: Memory, *, progress: Progress | None = None) -> KernelFacade
 
 
 def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[KernelFacade, ...]:
-    """Recover every kernel of a source, the best one first; of a source that reads on request, the one that runs.
+    """Recover every kernel of a source, the best one first.
+
+    A source that reads on request has one: the running kernel.
 
     Raises:
         RecoveryError: as `recover`.
@@ -250,7 +252,7 @@ def recover_all(memory: Memory, *, progress: Progress | None = None) -> tuple[Ke
 def recover_from_address(
     fetched: OnDemandMemory, *addresses: int, widest: int = from_address.REACHES[-1], progress: Progress | None = None
 ) -> KernelFacade:
-    """Recover the kernel whose text some addresses are in or near; its memory fetches what it lacks.
+    """Recover the kernel around addresses in its text, reading memory on demand.
 
     Args:
         fetched: virtual memory that a function of yours reads.

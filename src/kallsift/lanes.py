@@ -1,4 +1,4 @@
-"""Bytes in arrays, eight at a time: short texts are compared and copied in a few passes over all of them."""
+"""Compare and copy short texts in arrays, eight bytes at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ LANE = 8
 
 
 def lanes(text: NDArray[np.uint8], byte_order: str = "<") -> NDArray[np.uint64]:
-    """Return the eight bytes from each place on as one number, zeros behind the end; shape (n + 1,).
+    """Return the eight bytes at each offset as a number, shape (n + 1,).
+
+    Bytes beyond the end are zeros.
 
     Args:
         text: shape (n,).
@@ -22,5 +24,8 @@ def lanes(text: NDArray[np.uint8], byte_order: str = "<") -> NDArray[np.uint64]:
 
 
 def writable_lanes(text: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Return a view that writes the eight bytes from any place on, as `lanes` gives them; shape (n - 7,)."""
+    """Return a view that writes the eight bytes at any offset, shape (n - 7,).
+
+    The numbers are those of `lanes`.
+    """
     return np.ndarray(len(text) - LANE + 1, "<u8", text, strides=(1,))

@@ -1,4 +1,4 @@
-"""Import optional packages once: a search for a missing module takes as long as decompressing many streams."""
+"""Import optional packages once, because the search for a missing one is slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work on pieces of arrays in threads: NumPy lets go of the interpreter while it works on one."""
+"""Work on pieces of arrays in threads: NumPy releases the GIL meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AHEAD = 2
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield what a function makes of each item, in their order; some items ahead of the one that is taken."""
+    """Yield a function's result for each item in order, computed some items ahead."""
     processors = os.cpu_count() or 1
     rest = iter(items)
     first = list(islice(rest, 2))

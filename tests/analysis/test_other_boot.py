@@ -42,7 +42,7 @@ def test_the_distance(given: int, distance: int) -> None:
 
 
 def test_what_nothing_tells() -> None:
-    with pytest.raises(UnknownBaseError, match="linked"):
+    with pytest.raises(UnknownBaseError, match="link address"):
         distance_from(table(ROWS), 0x1000000, None)
     with pytest.raises(UnknownBaseError, match="no symbol _text or _stext"):
         distance_from(table(ROWS[2:]), TEXT, LINKED)

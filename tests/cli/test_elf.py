@@ -130,4 +130,4 @@ def test_options_about_types_need_types(command: Command, plant: Plant, tmp_path
     for options in (["--modules"], ["--btf", tmp_path / "btf"]):
         result = command("elf", "dump", *options, "-o", tmp_path / "out")
         assert result.code == 2
-        assert "add --types" in result.err
+        assert "need --types" in result.err

@@ -74,9 +74,9 @@ def test_a_kind_that_nothing_tells_of_is_refused(layout: dict[int, tuple[int, in
 
 
 def test_a_layout_that_contradicts_what_is_known_is_refused() -> None:
-    with pytest.raises(BtfError, match="layout contradicts"):
+    with pytest.raises(BtfError, match="layout table contradicts"):
         parse(bytes_of(some().data(layout={**known_layout(), Kind.STRUCT: (0, 4)})))
-    with pytest.raises(BtfError, match="layout contradicts"):
+    with pytest.raises(BtfError, match="layout table contradicts"):
         parse(bytes_of(some().data(layout={Kind.INT: (2, 0)})))
 
 

@@ -166,7 +166,7 @@ def test_the_newer_header_that_is_whole_counts() -> None:
         half = bytearray(content)
         half[broken] = content[:8] + bytes(PAGE - 8)
         assert ranges(open_bytes(hyperv, bytes(half))) == PLACED
-    assert "neither header" in refusal(hyperv, content[:8] + bytes(PAGE - 8) + content[:8] + bytes(PAGE - 8))
+    assert "both headers" in refusal(hyperv, content[:8] + bytes(PAGE - 8) + content[:8] + bytes(PAGE - 8))
     for older, newer in pairwise((0xFFFE, 0xFFFF, 0, 1)):
         for headers in (header(older, 77) + header(newer, 99), header(newer, 99) + header(older, 77)):
             found = key_value_store._header("test", view_of(headers))
@@ -192,9 +192,18 @@ def test_a_file_that_is_cut_short_says_so() -> None:
         ({"configuration/x": b"1"}, "holds no memory; give the .vmrs file"),
         ({"savedstate/RamBlock0": WORDS}, "holds no memory"),
         ({"savedstate/RamBlock0": WORDS, "savedstate/RamMemoryBlock0": bytes(20)}, "RamMemoryBlock0 of .* cut short"),
-        ({"savedstate/RamBlock0": WORDS, "savedstate/RamMemoryBlock0": bytes(48)}, "says what cannot be"),
-        ({"savedstate/RamBlock0": WORDS, "savedstate/RamMemoryBlock0": run(9, 9, 0)}, "says what cannot be"),
-        ({"savedstate/RamBlock0": WORDS, "savedstate/RamMemoryBlock0": run(1 << 41, 0, 0)}, "says what cannot be"),
+        (
+            {"savedstate/RamBlock0": WORDS, "savedstate/RamMemoryBlock0": bytes(48)},
+            "its pages are left out",
+        ),
+        (
+            {"savedstate/RamBlock0": WORDS, "savedstate/RamMemoryBlock0": run(9, 9, 0)},
+            "damaged: its pages are left out",
+        ),
+        (
+            {"savedstate/RamBlock0": WORDS, "savedstate/RamMemoryBlock0": run(1 << 41, 0, 0)},
+            "damaged: its pages are left out",
+        ),
         ({"savedstate/RamBlock9": WORDS, "savedstate/RamMemoryBlock0": run(PAGES, 0, 0)}, "none of the saved memory"),
     ],
 )
@@ -242,7 +251,7 @@ def test_hostile_tables() -> None:
     content = saved_state(RAM, RUNS, packed=False)
     many = bytearray(content)
     struct.pack_into("<I", many, 0x2004, 0xFFFFFFFF)
-    assert "objects are more than" in refusal(hyperv, bytes(many))
+    assert "objects, more than" in refusal(hyperv, bytes(many))
     loop = bytearray(content)
     struct.pack_into("<BIQIB", loop, 0x2008 + 18 * 200, 1, 0, 0x2000, PAGE, 1)
     assert ranges(open_bytes(hyperv, bytes(loop))) == PLACED
@@ -251,7 +260,7 @@ def test_hostile_tables() -> None:
     assert "holds no memory" in refusal(hyperv, bytes(huge))
     struct.pack_into("<QI", huge, 0x2008 + 5, 0, len(huge))
     struct.pack_into("<BIQI", huge, 0x2008 + 18, 2, 0, 0, len(huge))
-    assert "tables of keys are larger" in refusal(hyperv, bytes(huge))
+    assert "key tables claim to be larger" in refusal(hyperv, bytes(huge))
 
 
 def test_a_key_that_is_its_own_folder_is_in_none() -> None:

@@ -115,7 +115,7 @@ def test_no_room_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (header("raw")[:60], "inside of its header"),
+        (header("raw")[:60], "inside its header"),
         (header("raw"), "before the machine's state"),
         (header("raw", version=9) + STREAM, "unknown version"),
         (header("raw") + b"x" + STREAM, "no QEMU migration stream at file offset"),

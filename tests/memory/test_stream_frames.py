@@ -258,7 +258,7 @@ def test_a_lost_size_that_is_only_likely_is_told() -> None:
     for content, is_guess in ((ram, True), (elf([load(0, ram)]), False)):
         (note,) = _read(_damaged_blocks(content, (1,))).notes
         assert "bytes in the middle of it are lost" in note
-        assert ("addresses behind them may be wrong" in note) == is_guess
+        assert ("addresses after them may be wrong" in note) == is_guess
 
 
 def test_several_lost_parts_of_lzop_of_which_one_is_the_end() -> None:

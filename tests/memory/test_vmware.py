@@ -108,7 +108,7 @@ def test_ram_that_is_cut_short_is_told() -> None:
         (state({"memory": regions(SPLIT)}), "put that into the same folder"),
         (state({"memory": block("Memory", RAM, packed=True)}), "compressed"),
         (state({"memory": block("Memory", RAM)})[:40], "groups"),
-        (state({})[:9], "inside of its header"),
+        (state({})[:9], "inside its header"),
         (struct.pack("<III", 0xBED2BED2, 8, 1 << 31) + bytes(99), "groups"),
         (state({"memory": tag("regionsCount", half(1)) + block("Memory", RAM)}), "where region 0"),
         (state({"memory": tag("regionsCount", half(1 << 30)) + block("Memory", RAM)}), "more than any machine"),

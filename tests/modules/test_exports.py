@@ -124,7 +124,7 @@ def test_an_image_without_exports_says_so() -> None:
     image = export_image(WIDE, EntryForm(3, True), None)
     image.data[ARRAYS:] = bytes(SIZE - ARRAYS)
     for data_symbols in (True, False):
-        with pytest.raises(ExportsError, match="no array"):
+        with pytest.raises(ExportsError, match=r"(no|not an) array"):
             exports(image.kernel(data_symbols=data_symbols))
 
 
@@ -160,7 +160,7 @@ def test_what_stands_apart_is_told() -> None:
     image.data[ARRAYS + 16 * 60 : ARRAYS + 16 * 64] = bytes(64)
     found = exports(image.kernel(data_symbols=False))
     assert 0 < len(found) < len(image.lines)
-    assert any("stand apart" in line for line in found.missing)
+    assert any("are outside of the array" in line for line in found.missing)
 
 
 def survives(kernel: Kernel) -> None:

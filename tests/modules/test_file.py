@@ -88,8 +88,8 @@ def test_packed_files(pack: object, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "no ELF"),
-        (b"#!/bin/sh\n", "no ELF"),
+        (b"", "not an ELF"),
+        (b"#!/bin/sh\n", "not an ELF"),
         (b"\x7fELF", "broken"),
         (built().data()[:400], "broken"),
         (b"x" * 30 + b"\xff\xff\xff\xff" + b"~Module signature appended~\n", "longer than the file"),

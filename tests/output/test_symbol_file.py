@@ -281,7 +281,7 @@ def test_as_many_names_as_one_likes() -> None:
 
 def test_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "MAX_SIZE", 1000)
-    with pytest.raises(KallsiftError, match="larger than any kernel's"):
+    with pytest.raises(KallsiftError, match="larger than those of any kernel"):
         written(of_kernel())
 
 

@@ -1,1 +1,1 @@
-"""Describe architectures as data: word size, byte order, page tables; one module each."""
+"""Describe page tables and address spaces as data, one module an architecture."""

@@ -1,1 +1,4 @@
-"""Unpack kernel images: remove packaging and compression, and relocate. This package knows nothing of symbol tables."""
+"""Unpack kernel images: remove packaging and compression, and relocate.
+
+This package knows nothing of symbol tables.
+"""

@@ -1,1 +1,4 @@
-"""Find which kernel runs and where it is mapped, and prove both. This package knows nothing of containers."""
+"""Find which kernel runs and where it is mapped, and prove both.
+
+This package knows nothing of containers.
+"""

@@ -159,12 +159,12 @@ class Kernel:
 
     @property
     def has_memory(self) -> bool:
-        """Whether the kernel's memory beside its image is there, and mapped as it was."""
+        """True if the kernel's memory outside of its image is present and mapped."""
         return self.memory.image is None and self.state in (State.RUNNING, State.GUEST, State.PANICKED)
 
     @property
     def has_readable_tables(self) -> bool:
-        """Whether all pages of its tables are readable, also those read after the proof."""
+        """True if all pages of its tables are readable, also those read after the proof."""
         return all(self.memory.is_readable(table.physical, table.size) for table in self.tables)
 
     def place(self, address: int) -> int:
@@ -177,7 +177,7 @@ class Kernel:
 
     @property
     def proven(self) -> bool:
-        """Whether the kernel is proven.
+        """True if the kernel is proven.
 
         It is proven if every essential check passed or was absent, and if it is the running kernel, or the source is
         its image.

@@ -1,1 +1,4 @@
-"""Open memory in any container: bytes with addresses. This package knows nothing of kernels."""
+"""Open memory in any container as bytes with addresses.
+
+This package knows nothing of kernels.
+"""

@@ -6,7 +6,10 @@ from bisect import bisect_left, bisect_right
 
 
 class Claimed:
-    """A set of addresses, kept as the sorted bounds of runs that never touch, so that no input makes it slow."""
+    """A set of addresses, kept as sorted bounds of ranges.
+
+    The ranges never touch, so that no input makes it slow.
+    """
 
     def __init__(self) -> None:
         self.starts: list[int] = []

@@ -42,7 +42,7 @@ class KnownFile:
 
 @dataclass
 class FileRecord:
-    """All files that a command reads and writes, in the order in which they became known."""
+    """All files that a command reads and writes, in the order of their use."""
 
     inputs: list[KnownFile] = field(default_factory=list)
     outputs: list[KnownFile] = field(default_factory=list)

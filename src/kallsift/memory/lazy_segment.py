@@ -21,7 +21,7 @@ PASSING = 8
 
 
 class Cache:
-    """The blocks of one container that were used last; many threads may use it at once."""
+    """The last used blocks of one container; threads may use it at the same time."""
 
     def __init__(self, limit: int = CACHE_SIZE) -> None:
         """Create a cache of ``limit`` bytes, or of one block if that is larger."""

@@ -14,7 +14,9 @@ from kallsift.errors import ClosedError
 
 
 class LiveFile:
-    """A file that is open until `close`, and never read afterwards: then its number can be another file's.
+    """A file that is never read after `close`.
+
+    Its descriptor can then be another file's.
 
     Attributes:
         name: name of the source in messages.

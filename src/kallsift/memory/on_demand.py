@@ -36,7 +36,7 @@ class _ReadSoFar:
 
 
 class OnDemandMemory:
-    """The bytes that were read so far of an address space that is read through a callback.
+    """An address space that is read through a callback, with the bytes read so far.
 
     Attributes:
         source: name in messages.
@@ -74,7 +74,7 @@ class OnDemandMemory:
 
     @property
     def bytes_read(self) -> int:
-        """How many bytes were read."""
+        """Number of bytes that were read."""
         return self._done.size
 
     @property

@@ -19,7 +19,7 @@ VGA_WINDOW = range(0xA0000, 0xC0000)
 
 
 class Piece(NamedTuple):
-    """A part of a machine's RAM: its offset in the RAM, its physical address, its size."""
+    """A part of a machine's RAM: offset in the RAM, physical address, size."""
 
     offset: int
     address: int

@@ -21,7 +21,7 @@ Kind = TypeVar("Kind", bound=Segment)
 
 
 def largest_runs(sizes: NDArray[np.int64], budget: WorkBudget, what: str) -> NDArray[np.int64]:
-    """Return the indices of the largest runs, as many as the budget allows, in the order of the runs.
+    """Return the indices of the largest runs that the budget allows, ascending.
 
     Args:
         sizes: bytes or pages of each run, shape (n,).

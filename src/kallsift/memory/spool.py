@@ -49,7 +49,7 @@ MAX_DAMAGES = 1 << 10
 
 
 class DamagedStreamError(Exception):
-    """A stream ends too early or cannot be decompressed any further; the text says why.
+    """A stream is cut short or cannot be decompressed further; the text says why.
 
     Attributes:
         begin: offset at which that stream begins.

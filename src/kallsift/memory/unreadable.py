@@ -18,7 +18,7 @@ DAMAGED, UNREADABLE, MISSING = "did not unpack", "could not be read", "are not i
 
 
 class UnreadablePages:
-    """A collection of the pages that turned out to be unreadable; many threads may add to it at once.
+    """The unreadable pages of a source; threads may add to it at the same time.
 
     Attributes:
         page: size of a page in bytes: the unit that is lost.

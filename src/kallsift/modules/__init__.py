@@ -1,1 +1,1 @@
-"""Read the loaded modules of a running kernel, and the symbols that the kernel and they export."""
+"""Read the loaded modules of a running kernel, and all exported symbols."""

@@ -70,7 +70,7 @@ class LoadedModule:
 
     @property
     def listed(self) -> bool:
-        """True if the module is in the kernel's list, so that ``/proc/modules`` and ``/proc/kallsyms`` show it."""
+        """True if the module is in the kernel's list, so that ``/proc/modules`` shows it."""
         return LIST in self.found_by
 
     @cached_property
@@ -194,7 +194,7 @@ class Inventory(ByName[LoadedModule]):
         return super().__contains__(what) or what in self.modules
 
     def get(self, name: str) -> LoadedModule | None:
-        """Return the module of a name, the listed one before others; None if there is none."""
+        """Return the module of a name, a listed one before others, or None."""
         return next((module for module in self.modules if module.name == name), None)
 
     @property

@@ -50,7 +50,10 @@ MAX_BUILD_ID = 64
 
 @dataclass(frozen=True, repr=False)
 class ModuleSection:
-    """A section of a module: its name in the file and its load address; init sections are freed after loading."""
+    """A section of a module: its name and load address.
+
+    Init sections are freed after loading.
+    """
 
     name: str
     address: int

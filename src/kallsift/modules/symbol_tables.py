@@ -37,7 +37,7 @@ VOTERS = 16
 
 @dataclass(frozen=True)
 class TableForm:
-    """Fields that describe a symbol table, as offsets in words from the pointer to the symbols.
+    """Offsets of a symbol table's fields, in words from the pointer to the symbols.
 
     Attributes:
         count: offset of the number of symbols, 32 bits.

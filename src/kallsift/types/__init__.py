@@ -1,1 +1,1 @@
-"""The types that a kernel carries of itself (BTF), of its modules too, and the types of its symbols."""
+"""Read the types of a kernel, its modules and its symbols (BTF)."""

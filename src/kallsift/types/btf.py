@@ -1,4 +1,4 @@
-"""All types of one kernel or module by their numbers: kinds, names and records, each decoded when it is asked for.
+"""Read the types of one kernel or module by number, each at first use.
 
 A module's types build on the kernel's (split BTF): its numbers go on behind the kernel's last one, and so do its names.
 """
@@ -69,7 +69,7 @@ class Btf:
 
     @cached_property
     def has_signed_enums(self) -> bool:
-        """Whether the writer marked signed enumerations; if no type is marked, it knew no such mark (before 6.1)."""
+        """True if signed enumerations are marked, as since Linux 6.1."""
         infos = self.blob.words[self.blob.of_kind(Kind.ENUM) + 1]
         own = bool((infos >> np.uint32(31)).any())
         return own or (self.base is not None and self.base.has_signed_enums)
@@ -142,7 +142,7 @@ class Btf:
         return self.blob.strings[start:end].decode("latin-1")
 
     def offsets(self, name: str) -> list[int]:
-        """Return all offsets of a name, those of the base first; of more than `MAX_SAME` the first."""
+        """Return all offsets of a name, at most `MAX_SAME`, those of the base first."""
         found = [] if self.base is None else self.base.offsets(name)
         if not name or "\0" in name or max(name) > "\xff":
             return found
@@ -182,7 +182,7 @@ class Btf:
         return [(number, offset, size) for found in numbers for number, offset, size in self.records(found).tolist()]
 
     def with_record(self, name: str, *kinds: Kind) -> list[int]:
-        """Return the numbers of the types of some kinds that have a record of a name, such as an enumerator.
+        """Return the numbers of types that have a record of a name, such as an enumerator.
 
         Of more than `MAX_HOLDERS` the first ones are looked through.
         """

@@ -19,7 +19,9 @@ MAX_NAMES = 1 << 20
 
 
 def read_types(path: Path) -> NDArray[np.uint8]:
-    """Return the bytes of the types in a file; of a bare one that is too large, more than any types have.
+    """Return the bytes of the types in a file.
+
+    Of a bare file that is too large, it returns more than any types have, so that they are refused.
 
     Raises:
         BtfError: if it is an ELF file without types, or a broken one.

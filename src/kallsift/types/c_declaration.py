@@ -22,7 +22,7 @@ NOT_SPELLED = (Kind.TYPE_TAG, Kind.VAR, Kind.FUNC, Kind.DECL_TAG)
 
 @dataclass
 class Room:
-    """How much may still be printed of one type.
+    """The rest of the limit on the text of one type.
 
     Attributes:
         left: declarations and lines.
@@ -60,7 +60,7 @@ class Declarator:
 
 
 def declaration(type_: Type, name: str) -> str:
-    """Return the declaration of something of a name that has a type; without a name, the type.
+    """Return the declaration of a name with a type; without a name, the type.
 
     Raises:
         BtfError: if the type does not end.

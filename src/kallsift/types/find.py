@@ -1,4 +1,4 @@
-"""Find the types that a kernel carries of itself: by its symbols, or by their header inside the image.
+"""Find the kernel's own types by its symbols, or by their header in the image.
 
 Where the table lists text alone, no symbol names them. Then a header counts whose sections follow each other, at the
 image's distance, and whose functions are the table's own.
@@ -89,7 +89,7 @@ def _found(kernel: Kernel, memory: VirtualMemory) -> Types:
 
 
 def given_types(kernel: Kernel, memory: VirtualMemory, data: NDArray[np.uint8], name: str) -> Types:
-    """Return the types in the bytes of a file, such as ``/sys/kernel/btf/vmlinux`` of the same build.
+    """Return the types in a file of the same build (``/sys/kernel/btf/vmlinux``).
 
     Raises:
         BtfError: if they are none, or not this kernel's.

@@ -71,7 +71,7 @@ def modules_with_types(types: Types) -> tuple[str, ...]:
 
 
 def loaded_types(types: Types) -> tuple[list[tuple[str, Types]], list[BtfError]]:
-    """Return all loaded modules that have types of their own, each with these; and what could not be read.
+    """Return all loaded modules with their types, and the errors.
 
     Nothing for images, and for kernels that keep no types of modules.
     """
@@ -91,7 +91,7 @@ def loaded_types(types: Types) -> tuple[list[tuple[str, Types]], list[BtfError]]
 
 
 def types_of_modules(types: Types) -> Iterator[tuple[str, Types | BtfError]]:
-    """Yield each loaded module that has types of its own, with these, or with what is wrong with them.
+    """Yield each loaded module that has types, with these or with their error.
 
     Raises:
         BtfError: if the list of them is not there, or cannot be read.

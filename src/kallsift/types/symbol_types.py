@@ -116,7 +116,7 @@ def known_variables(types: Types) -> Iterator[tuple[Symbol, Type]]:
 
 
 def per_cpu_variables(types: Types) -> Iterator[tuple[str, int, int]]:
-    """Yield the variables that stand in sections: name, offset in its section, and number of the type.
+    """Yield the variables of sections: name, offset in the section, number of the type.
 
     Other sections than that of per-CPU variables can have some too; the place of the symbol of the name tells them
     apart. Damaged ones are left out.
@@ -132,7 +132,7 @@ def per_cpu_variables(types: Types) -> Iterator[tuple[str, int, int]]:
 
 
 def well_known(types: Types, name: str) -> tuple[Symbol, Type] | None:
-    """Return the symbol of a name that the table's type fits; None unless it is just one."""
+    """Return the only symbol of a name that the table's type fits, or None."""
     symbols = types.kernel.symbols.all(name) if name in SYMBOL_TYPES else ()
     fitting = ((symbol, _known(types, name, _room(types, symbol))) for symbol in symbols)
     found = [(symbol, type_) for symbol, type_ in fitting if type_ is not None]

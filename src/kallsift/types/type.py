@@ -1,4 +1,4 @@
-"""A single type: what it is, how large, and its members, enumerators or parameters."""
+"""Decode a single type: kind, size, and members, enumerators or parameters."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Member:
 
     @property
     def offset(self) -> int:
-        """Bytes from the beginning of the type that was asked; of a bit field, where its first bit's byte is."""
+        """Offset in bytes in the outermost type; of a bit field, that of its first bit's byte."""
         return self.bit_offset // 8
 
     def __repr__(self) -> str:
@@ -95,7 +95,7 @@ class Type(ByName[Member]):
 
     @property
     def kind(self) -> Kind:
-        """What kind of type it is.
+        """Kind of the type.
 
         Raises:
             BtfError: if there is no such type, or it is of a kind that is not known here.
@@ -109,7 +109,7 @@ class Type(ByName[Member]):
 
     @property
     def target(self) -> Type:
-        """What a pointer points at, an array has as elements, a name stands for, or a function returns.
+        """The type that a pointer, array, typedef or function is made of.
 
         Raises:
             BtfError: if it is none of these.
@@ -123,7 +123,7 @@ class Type(ByName[Member]):
 
     @property
     def length(self) -> int:
-        """How many elements an array has; 1 for what is none."""
+        """Number of elements of an array; 1 for other types."""
         resolved = self.resolved
         return self.btf.behind(resolved.number)[2] if resolved.kind is Kind.ARRAY else 1
 
@@ -164,7 +164,7 @@ class Type(ByName[Member]):
 
     @property
     def is_signed(self) -> bool:
-        """Whether it is an integer or an enumeration with a sign."""
+        """True if it is an integer or an enumeration with a sign."""
         resolved = self.resolved
         kind, _, flag = self.btf.info(resolved.number)
         if kind is Kind.INT:
@@ -173,7 +173,7 @@ class Type(ByName[Member]):
 
     @cached_property
     def members(self) -> tuple[Member, ...]:
-        """Members of a structure or union in their order, those without a name as they are; empty of all others.
+        """Members of a structure or union in their order; empty for other types.
 
         Raises:
             BtfError: if there are more than `MAX_MEMBERS`.
@@ -187,7 +187,7 @@ class Type(ByName[Member]):
                 yield Member(name, Type(self.btf, number), offset, bits)
 
     def get(self, name: str) -> Member | None:
-        """Return the member of a name, those of members without a name included; None if there is none."""
+        """Return the member of a name, also in anonymous members, or None."""
         waiting: list[tuple[Type, int]] = [(self.resolved, 0)]
         seen = {self.resolved.number}
         for type_, offset in waiting:
@@ -223,7 +223,7 @@ class Type(ByName[Member]):
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """Parameters of a function or of its prototype, in their order; empty of all others."""
+        """Parameters of a function or prototype in their order; empty for other types."""
         prototype = self._prototype
         if prototype is None:
             return ()
@@ -232,7 +232,7 @@ class Type(ByName[Member]):
 
     @property
     def returns(self) -> Type | None:
-        """What a function returns; None for what is none."""
+        """Type of a function's result; None for other types."""
         return None if self._prototype is None else self._prototype.target
 
     @property
@@ -243,20 +243,22 @@ class Type(ByName[Member]):
         return found if found.kind is Kind.FUNC_PROTO else None
 
     def spelled(self, name: str = "") -> str:
-        """Return the type as C spells it, or the declaration of something of a name that has it."""
+        """Return the type in C, or with a name the declaration of that name."""
         from kallsift.types.c_declaration import declaration
 
         return declaration(self, name)
 
     def c(self) -> str:
-        """Return its definition in C, with offset and size of each member behind it, as pahole prints them."""
+        """Return its definition in C, with offsets and sizes as pahole prints them."""
         from kallsift.types.c_definition import definition
 
         return definition(self)
 
 
 def member_rows(btf: Btf, number: int) -> Iterator[tuple[str, int, int, int | None]]:
-    """Yield the members of a structure or union: name, number of the type, offset in bits, and width of a bit field.
+    """Yield the members of a structure or union.
+
+    Each has a name, the number of its type, its offset in bits, and the width of a bit field.
 
     Raises:
         BtfError: if there are more than `MAX_MEMBERS`, or one has no name that ends.

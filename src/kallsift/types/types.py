@@ -1,4 +1,4 @@
-"""What one asks for types: by name, by enumerator, of a symbol, of a module."""
+"""Look up types by name, by enumerator, of a symbol or of a module."""
 
 from __future__ import annotations
 
@@ -75,17 +75,20 @@ class Types(ByName[Type]):
 
     @property
     def remark(self) -> str:
-        """What is missing, for users; empty if nothing is known to be."""
+        """Message to users about missing names; empty if none are known to be missing."""
         parts = filter(None, (self.btf, self.btf.base))
         is_lost = any(part.blob.has_lost_names for part in parts)
         return "some names of types and members are missing: they are blank in the source" if is_lost else ""
 
     def get(self, name: str) -> Type | None:
-        """Return the type of a name: of several, the one with most members; None if there is none."""
+        """Return the type of a name (of several, the one with most members), or None."""
         return next(iter(self.all(name)), None)
 
     def all(self, name: str) -> tuple[Type, ...]:
-        """Return all types of a name, with or without ``struct`` and the like: those with most members first."""
+        """Return all types of a name, also with ``struct`` and the like.
+
+        Those with most members come first.
+        """
         word, _, rest = name.partition(" ")
         if word in KEYWORDS and rest:
             return self._ordered(rest, KEYWORDS[word])
@@ -115,7 +118,7 @@ class Types(ByName[Type]):
                 continue
 
     def similar(self, name: str) -> str | None:
-        """Return a name of a type or an enumerator that is like one that nothing has; None if none is like it."""
+        """Return the name of a type or enumerator similar to an unknown name, or None."""
         from difflib import get_close_matches
 
         word, _, rest = name.partition(" ")
@@ -134,7 +137,7 @@ class Types(ByName[Type]):
         return next((Type(self.btf, number) for number, kind, *_ in self._known(name) if kind is Kind.FUNC), None)
 
     def of_symbol(self, name: str) -> Type | None:
-        """Return the type of a symbol: of a function, a per-CPU variable, or one that is known by name.
+        """Return the type of a function, a per-CPU variable or a well-known symbol.
 
         None where there is no such symbol, nothing tells its type, or it has less room than its type needs.
         """
@@ -142,7 +145,7 @@ class Types(ByName[Type]):
         return None if found is None else found[1]
 
     def typed_symbol(self, name: str) -> tuple[Symbol, Type] | None:
-        """Return a symbol and what `of_symbol` returns: of several of its name, the one that has the type."""
+        """Return a symbol and its type; of several of a name, the one that has the type."""
         from kallsift.types.symbol_types import typed_symbol
 
         return typed_symbol(self, name)

@@ -72,7 +72,7 @@ def test_memory_comes_in_packets_as_large_as_may_be(tmp_path: Path) -> None:
         assert fetched(memory).bytes_at(BASE + 4090, 20).tobytes() == CONTENT[4090:4110]
         with pytest.raises(kallsift.UnmappedError):
             fetched(memory).bytes_at(BASE - 1, 2)
-    with pytest.raises(SourceError, match="was closed; open it again"):
+    with pytest.raises(SourceError, match="is closed; open it again"):
         fetched(memory).bytes_at(BASE + 8192, 1)
     reads = [packet for packet in machine.packets if packet.startswith(b"m")]
     assert reads[0] == b"mffffffff81000000,200"
@@ -151,10 +151,10 @@ def refusal(action: Callable[[], object]) -> str:
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        (b"", "gives no answer"),
-        (b"+", "gives no answer"),
-        (b"+$PacketSize=10", "gives no answer"),
-        (b"+$OK#", "gives no answer"),
+        (b"", "does not answer"),
+        (b"+", "does not answer"),
+        (b"+$PacketSize=10", "does not answer"),
+        (b"+$OK#", "does not answer"),
         (b"+" + b"$OK#00" * 3, "arrive damaged"),
         (b"+$" + b"x" * (1 << 18), "a packet of over"),
         (b"+" + frame(b"0" + b"*\x7e" * 20_000), "a packet of over"),

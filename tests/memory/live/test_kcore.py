@@ -136,7 +136,7 @@ def test_copies() -> None:
     cut = open_bytes(proc_kcore, NEW[:-100])
     assert ranges(cut) == {0x1000: RAM[:-100]}
     assert cut.notes == ("100 bytes of RAM are beyond the end of this copy",)
-    assert "none of the RAM is in it" in refusal(proc_kcore, NEW[: NEW.index(RAM)])
+    assert "holds no RAM" in refusal(proc_kcore, NEW[: NEW.index(RAM)])
 
 
 def test_copies_are_told_by_their_headers(tmp_path: Path) -> None:

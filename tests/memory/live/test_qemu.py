@@ -123,7 +123,7 @@ def test_memory_of_the_process_is_read(tmp_path: Path, content: bytes) -> None:
         assert memory.refreshed().read(5, 1)[0] == held[5]
         again = memory.refreshed()
     # the number of the closed file can be another file's by now
-    with (tmp_path / "other").open("wb+"), pytest.raises(SourceError, match="was closed; open it again"):
+    with (tmp_path / "other").open("wb+"), pytest.raises(SourceError, match="is closed; open it again"):
         again.read(0, 1)
 
 
@@ -191,15 +191,15 @@ def refusal(source: str, **how: Any) -> str:
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        (b"", "gives no answer"),
+        (b"", "does not answer"),
         (b"SSH-2.0-OpenSSH\r\n", "sends no JSON"),
         (b"[1]\n", "no answer"),
         (b"{}\n", "is not QEMU's machine protocol"),
         (b"[" * 100_000 + b"\n", "sends no JSON"),
-        (GREETING, "gives no answer"),
+        (GREETING, "does not answer"),
         (GREETING + b'{"error": "x\x1b"}\n', "sends no JSON"),
         (GREETING + b'{"error": {"desc": "x\\u001b[2J"}}\n', "QEMU refuses qmp_capabilities (x\\x1b[2J)"),
-        (GREETING + b'{"return": {}}\n{"return": 5}\n', "gives no text"),
+        (GREETING + b'{"return": {}}\n{"return": 5}\n', "returns no text"),
         (GREETING + b'{"return": {}}\n{"return": "no such command"}\n', "QEMU shows no RAM"),
     ],
 )
@@ -239,14 +239,14 @@ def test_a_guest_with_more_memory_than_room(tmp_path: Path) -> None:
         "gpa2hva 0x0": "Host virtual address for 0x0 (pc.ram) is 0x10000",
     }
     with serving(tmp_path / "qmp", qemu(answers)) as path:
-        assert "takes more room" in refusal(f"qemu:{path}")
+        assert "needs more space" in refusal(f"qemu:{path}")
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
-    assert "cannot be connected to" in refusal(f"qemu:{tmp_path}/none")
-    assert "cannot be connected to" in refusal("qemu:127.0.0.1:1")
-    assert "cannot be connected to" in refusal("qemu:127.0.0.1:99999")
-    assert "cannot be connected to" in refusal("qemu:" + "x" * 500)
+    assert "the connection failed" in refusal(f"qemu:{tmp_path}/none")
+    assert "the connection failed" in refusal("qemu:127.0.0.1:1")
+    assert "the connection failed" in refusal("qemu:127.0.0.1:99999")
+    assert "the connection failed" in refusal("qemu:" + "x" * 500)
 
 
 def test_only_guests_can_be_paused(tmp_path: Path) -> None:

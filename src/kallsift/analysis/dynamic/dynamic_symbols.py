@@ -65,7 +65,7 @@ class DynamicSymbols:
 
     @property
     def symbol_count(self) -> int:
-        """How many symbols all groups have."""
+        """Number of symbols in all groups."""
         return sum(len(group.symbols) for group in self.groups)
 
 

@@ -109,7 +109,7 @@ class BtfBlob:
 
     @cached_property
     def has_lost_names(self) -> bool:
-        """Whether a part of the names is blank: each stands there once and is not empty, so two NULs never meet."""
+        """True if names are blank: names are never empty, so two NULs never meet."""
         return b"\0\0" in self.strings
 
     @cached_property
@@ -160,7 +160,7 @@ def parse(data: NDArray[np.uint8]) -> BtfBlob:
 
 
 def whole_size(header: NDArray[np.uint8]) -> int:
-    """Return how many bytes the types have whose header is given, if their sections follow each other without a gap.
+    """Return the size in bytes of types by their header, if their sections are contiguous.
 
     Raises:
         BtfError: if it is no header, or they do not.

@@ -30,7 +30,7 @@ MAX_STEPS = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class KindSizes:
-    """How long types are, by kind.
+    """Lengths of types, by kind.
 
     Attributes:
         known: whether types of that kind can be skipped, shape (128,), bool.

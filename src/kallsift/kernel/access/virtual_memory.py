@@ -211,7 +211,7 @@ def image_memory(kernel: Kernel) -> VirtualMemory:
 
 
 def readable_memory(kernel: Kernel) -> VirtualMemory:
-    """Return the virtual memory of a kernel that runs; of an image, the image at the addresses of its symbols.
+    """Return the virtual memory of a running kernel, or an image at its addresses.
 
     Raises:
         KallsiftError: if nothing tells how it is mapped.

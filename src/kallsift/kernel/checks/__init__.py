@@ -1,1 +1,1 @@
-"""Check a kernel against its image, its source and the registers of the processors."""
+"""Check a kernel against its image, its source and the processors' registers."""

@@ -68,12 +68,12 @@ class StringCount:
 
     @property
     def proves(self) -> bool:
-        """Whether only this distance explains the pointers."""
+        """True if only this distance explains the pointers."""
         return self.hits >= MIN_STRINGS + CLEARLY * self.others
 
     @property
     def disproves(self) -> bool:
-        """Whether another distance explains the pointers."""
+        """True if another distance explains the pointers."""
         # the best of so many other distances does somewhat better by chance
         return self.others >= 4 * MIN_STRINGS + 2 * self.hits
 

@@ -62,7 +62,7 @@ class Placement:
 
     @property
     def running(self) -> bool:
-        """Whether the image is mapped and enough of its lists close."""
+        """True if the image is mapped and enough of its lists are intact."""
         return self.mapping is not None and self.lists >= LEAST_LISTS
 
     @property

@@ -1,1 +1,1 @@
-"""Find the physical addresses of a machine's RAM in a file that does not give them."""
+"""Find the physical addresses of RAM in a file that does not give them."""

@@ -1,1 +1,1 @@
-"""Recover kernels from a memory: search for tables, judge the candidates, and tell which kernel runs."""
+"""Recover kernels: search for tables, judge candidates, choose the running one."""

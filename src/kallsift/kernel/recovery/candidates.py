@@ -64,7 +64,7 @@ def placement_cost(memory: Memory) -> int:
 
 
 def cost_in(memory: Memory, cost: int) -> int:
-    """Return the bytes that a work may pass over in a source: less than elsewhere if the source is small."""
+    """Return the limit in bytes for a scan of a source, lower for small sources."""
     return min(cost, PASSES * memory.stored_size)
 
 

@@ -27,7 +27,7 @@ one."""
 def damaged_at(
     memory: Memory, near: BytesSegment, tokens: TokenTable, attempt: Attempt, shared: SharedWork
 ) -> Kernel | None:
-    """Return the best kernel of a token table with damaged tables around it, or scattered ones; None if there is none.
+    """Return the best kernel of a token table with damaged or scattered tables, or None.
 
     Args:
         memory: the source.

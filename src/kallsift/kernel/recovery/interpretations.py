@@ -1,4 +1,4 @@
-"""Choose among readings of tables whose location no release tells: the image confirms one of them.
+"""Choose among interpretations of scattered tables by what the image confirms.
 
 Where tables lie anywhere, more than one count, array and base can be in order. Other content of the image decides:
 things that symbols name, words that equal symbols, and exports, which tell the name that belongs to an address.
@@ -57,12 +57,12 @@ class Interpretation:
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether pointers and, if the array could lie elsewhere, a landmark confirm it."""
+        """True if pointers confirm it, and a landmark if the array could lie elsewhere."""
         return CheckId.POINTERS_TO_SYMBOLS in self._passed and (self._exact or bool(self._passed & LANDMARKS))
 
     @property
     def is_unambiguous(self) -> bool:
-        """Whether array and names end together, and landmarks show that they match."""
+        """True if array and names end together, and landmarks show that they match."""
         return self.is_confirmed and self._exact and bool(self._passed & LANDMARKS) and proven(self.landmarks)
 
     @property
@@ -113,7 +113,7 @@ class Interpretations:
 
     @property
     def is_unambiguous(self) -> bool:
-        """Whether one of them makes those that are less exact unnecessary."""
+        """True if one of them makes less exact ones unnecessary."""
         return any(reading.is_unambiguous for reading in self._found)
 
     def best(self) -> Interpretation | None:

@@ -169,7 +169,7 @@ class _KernelSearch:
         self.search = TokenSearch(self.memory, self.budget, scanned, self.first)
 
     def kernels(self) -> Iterator[Kernel]:
-        """Yield kernels whose tables lie as usual, in the order of `TokenSearch`; then those that take longer."""
+        """Yield kernels with adjacent tables in the order of `TokenSearch`, then others."""
         yield from self.usual()
         yield from self.rest()
 
@@ -220,7 +220,7 @@ class _KernelSearch:
                 yield kernel
 
     def rest(self) -> Iterator[Kernel]:
-        """Yield kernels whose tables are damaged or lie elsewhere; where there are none, those without token tables."""
+        """Yield kernels with damaged or scattered tables, or else without token tables."""
         yield from self._noted(self._damaged())
         if not self.found:
             from kallsift.kernel.recovery.without_tokens import without_tokens

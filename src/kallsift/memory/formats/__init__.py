@@ -1,1 +1,1 @@
-"""Read memory from files: one module for each container format, and the list of them."""
+"""Read memory from files, with one module for each container format."""

@@ -1,1 +1,4 @@
-"""Read live sources: a running kernel, a QEMU guest, a debugger's stub. They are read, never changed."""
+"""Read live sources: a running kernel, a QEMU guest, a GDB stub.
+
+They are read, never changed.
+"""

@@ -1,1 +1,1 @@
-"""Write DWARF, the debuggers' form of types, functions and variables, from the types that a kernel carries (BTF)."""
+"""Write the kernel's types, functions and variables as DWARF for debuggers."""

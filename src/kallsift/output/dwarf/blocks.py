@@ -61,7 +61,7 @@ class EntryBlock:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where the entries of a block lie, as offsets into the section.
+    """Offsets of the entries of a block in the section.
 
     Attributes:
         rows: of each entry, shape (n,).

@@ -48,7 +48,7 @@ NO_OWNERS = np.empty(0, np.int64)
 
 @dataclass(frozen=True)
 class DebugSections:
-    """What is added to a kernel's ELF file.
+    """The debug sections that are added to a kernel's ELF file.
 
     Attributes:
         contents: the bytes of each section by its name, shape (n,), uint8.

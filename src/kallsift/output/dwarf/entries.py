@@ -94,7 +94,7 @@ DW_OP_ADDR = 0x03
 
 
 class Value(Enum):
-    """How an attribute's value is stored."""
+    """The form in which an attribute's value is stored."""
 
     NAME = "an offset into .debug_str"
     TYPE = "the place of another entry"
@@ -117,7 +117,7 @@ LEB128 = {Value.SIGNED_32: 5, Value.SIGNED_64: 10, Value.UNSIGNED_64: 10}
 
 @dataclass(frozen=True)
 class Shape:
-    """What all entries of a kind have.
+    """The tag and attributes that all entries of a kind have.
 
     Attributes:
         tag: their tag.
@@ -238,7 +238,7 @@ SHAPES: dict[DwarfEntry, Shape] = {
 
 @dataclass(frozen=True)
 class DwarfTarget:
-    """How a machine stores numbers.
+    """Byte order and address size of a machine.
 
     Attributes:
         order: ``<`` or ``>``.

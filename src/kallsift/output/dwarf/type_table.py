@@ -182,7 +182,7 @@ class TypeTable:
 
     @cached_property
     def left_out(self) -> int:
-        """How many own types are not written as they are: of a kind that is not known, or without an end."""
+        """Number of own types of an unknown kind or without an end, which become ``void``."""
         unknown = self.kinds >= len(Kind)
         endless = self.is_kind(*FOLLOWED) & (self.resolved[self.btf.first :] == 0) & (self.kinds != Kind.TYPE_TAG)
         return int((unknown | endless).sum())

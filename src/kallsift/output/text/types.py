@@ -17,7 +17,7 @@ WORDS = {Kind.PTR: "pointer", Kind.FWD: "forward", Kind.FUNC: "function", Kind.F
 
 @dataclass(frozen=True)
 class FoundType:
-    """What a name means.
+    """The type, enumerator or symbol that a name means.
 
     Attributes:
         asked: the name.
