@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kallsift.analysis.dynamic.dynamic_symbols import dynamic_symbols
 from kallsift.kernel.placement.pointers import Words
-from kallsift.modules.hidden_modules import witnessed
+from kallsift.modules.hidden_modules import found_elsewhere
 from kallsift.modules.struct_module import structures_at
 from tests.analysis.soup import STARTS, kernel_in, memory_of, soup, with_back_pointers
 from tests.modules.made_modules import made_modules
@@ -74,5 +74,5 @@ def test_no_hidden_modules(name: str, words: Words, has_trees: bool) -> None:
     places = np.random.default_rng(5).integers(0, SIZE // 16, 8).astype(np.uint64) * np.uint64(16)
     listed = structures_at(memory, np.uint64(STARTS[words.size]) + places)
     fields = fields if has_trees else replace(fields, regions=())
-    found, _ = witnessed(kernel_in(data, words, 0), memory, fields, listed)
+    found, _ = found_elsewhere(kernel_in(data, words, 0), memory, fields, listed)
     assert found == {}

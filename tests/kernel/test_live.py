@@ -172,7 +172,7 @@ def test_what_stands_still_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_found_kernels_memory_reads_on(machine: tuple[Memory, int], monkeypatch: pytest.MonkeyPatch) -> None:
     memory, root = machine
     view = live.through_tables(fetched_of(memory, AddressSpace.PHYSICAL), x86.MODES[0], root, ())
-    found = replace(kernel(SYMBOLS), memory=view.in_hand())
+    found = replace(kernel(SYMBOLS), memory=view.snapshot())
     monkeypatch.setattr(from_address, "_recover_from", lambda *_: found)
     reading = from_address.recover_from_address(view, HERE).memory
     assert reading.read(FAR + 1, 2).tobytes() == b"\2\2"

@@ -13,7 +13,7 @@ import pytest
 from kallsift.errors import KallsiftError
 from kallsift.kernel.placement.pointers import Words
 from kallsift.modules.field_inference import infer_layout
-from kallsift.modules.hidden_modules import WITNESSES, witnessed
+from kallsift.modules.hidden_modules import CROSS_VIEWS, found_elsewhere
 from kallsift.modules.memory_regions import REGION_FORMS, ModuleRegion
 from kallsift.modules.module_reader import FactReader
 from kallsift.modules.parameters import ModuleParameter, parameters
@@ -100,16 +100,16 @@ def test_witnesses(words: Words, number: int) -> None:
     # which fields there are is learned from what is listed
     fields = infer_layout(memory, part.structures)
     assert fields == made.fields
-    found, missing = witnessed(WITHOUT_SYMBOLS, memory, fields, part.structures)
+    found, missing = found_elsewhere(WITHOUT_SYMBOLS, memory, fields, part.structures)
     assert missing == ()
-    assert found == {address: tuple(WITNESSES) for address in made.addresses}
+    assert found == {address: tuple(CROSS_VIEWS) for address in made.addresses}
 
 
 def test_a_broken_list_is_no_witness() -> None:
     made = made_modules(7)
     assert made.fields.bug_list is not None
     made.arena.put(made.addresses[2] + made.fields.bug_list, made.addresses[2])
-    found, missing = witnessed(WITHOUT_SYMBOLS, made.arena.memory, made.fields, made.structures)
+    found, missing = found_elsewhere(WITHOUT_SYMBOLS, made.arena.memory, made.fields, made.structures)
     assert [line.partition(":")[0] for line in missing] == ["bug list"]
     assert found[made.addresses[2]] == ("tree", "kobject", "uses", "memory")
 
@@ -120,7 +120,7 @@ def test_a_tree_that_runs_in_circles_ends() -> None:
     assert node is not None
     for address in made.addresses:
         made.arena.put(address + node + 8, address + node + 8, made.addresses[0] + node + 8, BASE + 8)
-    found, _ = witnessed(WITHOUT_SYMBOLS, made.arena.memory, made.fields, made.structures)
+    found, _ = found_elsewhere(WITHOUT_SYMBOLS, made.arena.memory, made.fields, made.structures)
     assert found.keys() == set(made.addresses)
 
 
@@ -136,7 +136,7 @@ def test_random_words(seed: int) -> None:
             made.arena.put(BASE + place, value)
         for solved in (made.fields, infer_layout(made.arena.memory, made.structures)):
             facts = FactReader(made.arena.memory, solved, made.structures, {BASE + 8: "array", BASE + 16: "int"})
-            witnessed(WITHOUT_SYMBOLS, made.arena.memory, solved, made.structures)
+            found_elsewhere(WITHOUT_SYMBOLS, made.arena.memory, solved, made.structures)
             for address in made.addresses:
                 for name in FACTS:
                     try:
@@ -216,7 +216,7 @@ def test_one_pointer_makes_no_module(links: tuple[int, int], name: bytes, state:
     made.arena.put(address + 8, *links)
     made.arena.data[address + 24 - BASE :][: len(name)] = list(name)
     made.arena.put(address, state)
-    found, _ = witnessed(WITHOUT_SYMBOLS, made.arena.memory, fields, part.structures)
+    found, _ = found_elsewhere(WITHOUT_SYMBOLS, made.arena.memory, fields, part.structures)
     assert (address in found) is is_known
 
 
@@ -224,5 +224,5 @@ def test_three_pointers_make_a_module_without_a_name() -> None:
     made = made_modules(7)
     address = made.addresses[3]
     made.arena.put(address + 8, 0, 0, 0)
-    found, _ = witnessed(WITHOUT_SYMBOLS, made.arena.memory, made.fields, without(made, 3).structures)
+    found, _ = found_elsewhere(WITHOUT_SYMBOLS, made.arena.memory, made.fields, without(made, 3).structures)
     assert address in found

@@ -22,7 +22,7 @@ from kallsift.kernel.access.list_head import heads_of_image
 from kallsift.kernel.access.virtual_memory import PAGE, VirtualMemory, virtual_memory
 from kallsift.kernel.kernel import Kernel, TableLocation
 from kallsift.kernel.placement.pointers import AFTER, BEFORE, Words
-from kallsift.modules.hidden_modules import witnessed
+from kallsift.modules.hidden_modules import found_elsewhere
 from kallsift.modules.inventory import inventory
 from kallsift.modules.module_list import listed_structures
 from kallsift.modules.struct_module import name_of, structures_at
@@ -245,7 +245,7 @@ def _soup(name: str, material: NDArray[np.uint8], words: Words) -> Row:
         for kind, _ in _answers(kernel, memory, listed.addresses):
             wrong[kind] += 1
     for known in (fields, replace(fields, regions=())):
-        wrong["hidden modules"] += len(witnessed(kernel, memory, known, listed)[0])
+        wrong["hidden modules"] += len(found_elsewhere(kernel, memory, known, listed)[0])
     order = "little" if words.byte_order == "<" else "big"
     return Row(f"{name}, {8 * words.size} bits, {order} endian", lists, wrong)
 

@@ -17,7 +17,7 @@ from kallsift.analysis.dynamic.dynamic_symbols import dynamic_symbols
 from kallsift.kernel.access.virtual_memory import virtual_memory
 from kallsift.modules.field_inference import infer_layout
 from kallsift.modules.field_offsets import ModuleLayout, layout_from_btf
-from kallsift.modules.hidden_modules import WITNESSES as WITNESS_FINDERS
+from kallsift.modules.hidden_modules import CROSS_VIEWS as VIEW_FINDERS
 from kallsift.modules.inventory import Inventory, LoadedModule, inventory
 from kallsift.modules.module_list import listed_structures
 from kallsift.output.symbols.kallsyms import kallsyms_text
@@ -244,7 +244,7 @@ def test_the_trees_know_none_that_left_them(taken: Taken, guest: str) -> None:
 
 def _known_by_trees(edited: Edited) -> set[int]:
     listed = listed_structures(edited.kernel, edited.memory)
-    return set(WITNESS_FINDERS["tree"](edited.kernel, edited.memory, edited.fields, listed).tolist())
+    return set(VIEW_FINDERS["tree"](edited.kernel, edited.memory, edited.fields, listed).tolist())
 
 
 @pytest.mark.skipif(not HIDING, reason="the lab has no guest whose modules hide themselves")

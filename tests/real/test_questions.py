@@ -19,7 +19,7 @@ from kallsift.analysis.comparison import compare
 from kallsift.analysis.dynamic.dynamic_symbols import dynamic_symbols
 from kallsift.analysis.listings.listing import Listing
 from kallsift.analysis.listings.open import listed
-from kallsift.analysis.lookup_functions import ways
+from kallsift.analysis.lookup_functions import lookup_functions
 from kallsift.analysis.symbol_lookup import Resolver
 from kallsift.output.text.symbolize import Annotator
 from tests.lab import Capture
@@ -158,11 +158,11 @@ def test_regions_of_modules(taken: Taken, guest: str) -> None:
 def test_what_is_exported(taken: Taken, guest: str) -> None:
     """kallsyms_lookup_name is no more since 5.7, kprobes are; without entries in the table the image tells the same."""
     kernel, resolver = asked(taken(guest))
-    found = {way.name: way.exported for way in ways(resolver.symbols, kernel)}
+    found = {function.name: function.exported for function in lookup_functions(resolver.symbols, kernel)}
     assert (found["kallsyms_lookup_name"], found["register_kprobe"]) == (False, True)
     characters = resolver.symbols.characters.tobytes().replace(b"__ksymtab_", b"__nothing_")
     hidden = replace(resolver.symbols, characters=np.frombuffer(characters, np.uint8))
-    assert {way.name: way.exported for way in ways(hidden, kernel)} == found
+    assert {function.name: function.exported for function in lookup_functions(hidden, kernel)} == found
 
 
 @pytest.mark.parametrize("guest", GUESTS)

@@ -14,7 +14,7 @@ from kallsift.kernel.kernel import Kernel
 from kallsift.modules.exports.exports import KERNEL, exports
 from kallsift.modules.exports.kernel import ExportsError
 
-WAYS = {
+LOOKUP_FUNCTIONS = {
     "kallsyms_lookup_name": "returns the address of any name",
     "kallsyms_on_each_symbol": "calls a function for each name and address",
     "register_kprobe": "a kprobe on a function gives that function's address, so kallsyms_lookup_name's too",
@@ -31,7 +31,7 @@ Only tables that list data have such symbols.
 
 
 @dataclass(frozen=True)
-class Way:
+class LookupFunction:
     """One function that can answer.
 
     Attributes:
@@ -54,8 +54,8 @@ class Way:
         return f"{self.name} at {self.address:#x} is {state}: {self.purpose}"
 
 
-def ways(symbols: SymbolTable, kernel: Kernel | None = None) -> tuple[Way, ...]:
-    """Return the functions in `WAYS`, and whether the kernel exports each of them.
+def lookup_functions(symbols: SymbolTable, kernel: Kernel | None = None) -> tuple[LookupFunction, ...]:
+    """Return the functions in `LOOKUP_FUNCTIONS`, and whether the kernel exports each of them.
 
     The symbol table tells if it names the entries of exports; otherwise the exports are read.
 
@@ -65,12 +65,12 @@ def ways(symbols: SymbolTable, kernel: Kernel | None = None) -> tuple[Way, ...]:
     """
     exported = _exported(symbols, kernel)
     found = []
-    for name, purpose in WAYS.items():
+    for name, purpose in LOOKUP_FUNCTIONS.items():
         index = symbols.find(name)
         if index is None:
-            found.append(Way(name, purpose, None, False))
+            found.append(LookupFunction(name, purpose, None, False))
         else:
-            found.append(Way(name, purpose, symbols.symbol(index).address, exported(name)))
+            found.append(LookupFunction(name, purpose, symbols.symbol(index).address, exported(name)))
     return tuple(found)
 
 

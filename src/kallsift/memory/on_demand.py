@@ -137,7 +137,7 @@ class OnDemandMemory:
         known = {field.name: getattr(memory, field.name) for field in fields(memory) if field.init}
         return _OnDemandView(**known | {"fetched": self})
 
-    def in_hand(self, low: int = 0, high: int = 1 << 64) -> Memory:
+    def snapshot(self, low: int = 0, high: int = 1 << 64) -> Memory:
         """Return all that was read so far of ``[low, high)``, in whole pages."""
         numbers = sorted(
             number for number, page in self._pages.items() if page is not None and low <= number * PAGE < high

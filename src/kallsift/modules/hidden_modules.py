@@ -55,18 +55,18 @@ Addresses = NDArray[np.uint64]
 Finder = Callable[[Kernel, VirtualMemory, ModuleLayout, Structures], Addresses]
 
 
-def witnessed(
+def found_elsewhere(
     kernel: Kernel, memory: VirtualMemory, fields: ModuleLayout, listed: Structures
 ) -> tuple[dict[int, tuple[str, ...]], tuple[str, ...]]:
-    """Return the modules that any witness besides the list knows.
+    """Return the modules to which data besides the list refer.
 
     Returns:
-        The names of the witnesses in `WITNESSES` that know a module, by the address of its structure; and for each
-        witness that failed a line with the reason.
+        The names in `CROSS_VIEWS` of the data that refer to a module, by the address of its structure; and for each
+        search that failed a line with the reason.
     """
     found: dict[int, tuple[str, ...]] = {}
     missing = []
-    for name, finder in WITNESSES.items():
+    for name, finder in CROSS_VIEWS.items():
         try:
             candidates = np.unique(memory.words.wrap(finder(kernel, memory, fields, listed)))
         except KallsiftError as error:
@@ -246,7 +246,7 @@ def _mapped(memory: VirtualMemory, low: int, high: int) -> Iterator[tuple[int, N
                 continue  # only a part of a page is readable
 
 
-WITNESSES: Mapping[str, Finder] = {
+CROSS_VIEWS: Mapping[str, Finder] = {
     "tree": _in_trees,
     "kobject": _in_objects,
     "bug list": _with_bugs,

@@ -21,7 +21,7 @@ from kallsift.kernel.access.virtual_memory import virtual_memory
 from kallsift.kernel.kernel import Kernel
 from kallsift.modules.field_inference import infer_layout
 from kallsift.modules.field_offsets import layout_from_btf
-from kallsift.modules.hidden_modules import witnessed
+from kallsift.modules.hidden_modules import found_elsewhere
 from kallsift.modules.memory_regions import ModuleRegion
 from kallsift.modules.module_list import listed_structures
 from kallsift.modules.module_reader import FactReader
@@ -47,7 +47,7 @@ class LoadedModule:
 
     Attributes:
         address: address of its ``struct module``.
-        found_by: witnesses that know it: ``"list"``, and names in `hidden_modules.WITNESSES`.
+        found_by: data that refer to it: ``"list"``, and names in `hidden_modules.CROSS_VIEWS`.
         facts: reader of its facts.
         gaps: names of the facts that could not be read so far, and the reasons.
     """
@@ -171,13 +171,13 @@ class Inventory(ByName[LoadedModule]):
         modules: first the listed modules in the list's order, the one that was loaded last first; then the others by
             address.
         unknown: names of facts that are known of no module, because the offset of their field is unknown.
-        unheard: witnesses that could not be asked for modules, one line each.
+        errors: data of the kernel that could not be searched for modules, one line each.
         word_size: size of an address in bytes.
     """
 
     modules: tuple[LoadedModule, ...]
     unknown: tuple[str, ...]
-    unheard: tuple[str, ...]
+    errors: tuple[str, ...]
     word_size: int
 
     def __repr__(self) -> str:
@@ -201,7 +201,7 @@ class Inventory(ByName[LoadedModule]):
     def missing(self) -> tuple[str, ...]:
         """Lines about everything that was asked for so far and could not be read."""
         gaps = ((module.address, *gap) for module in self.modules for gap in module.gaps.items())
-        return (*self.unheard, *(f"module at {address:#x}: {fact}: {reason}" for address, fact, reason in gaps))
+        return (*self.errors, *(f"module at {address:#x}: {fact}: {reason}" for address, fact, reason in gaps))
 
     @property
     def listed(self) -> tuple[LoadedModule, ...]:
@@ -230,14 +230,14 @@ def inventory(kernel: Kernel) -> Inventory:
     listed = listed_structures(kernel, memory)
     typed = layout_from_btf(kernel, memory, listed)
     fields = infer_layout(memory, listed) if typed is None else typed
-    known_by, unheard = witnessed(kernel, memory, fields, listed)
+    known_by, errors = found_elsewhere(kernel, memory, fields, listed)
     unlisted = np.array(sorted(known_by.keys() - set(listed.addresses.tolist())), np.uint64)
     learned = listed if len(listed) else structures_at(memory, unlisted)
     reader = FactReader(memory, fields, learned, _getters(kernel))
     found = [LoadedModule(one, (LIST, *known_by.get(one, ())), reader) for one in listed.addresses.tolist()]
     found += [LoadedModule(one, known_by[one], reader) for one in unlisted.tolist()]
     unknown = fields.unknown if typed is None and found else ()
-    return Inventory(tuple(found), unknown, (*listed.missing, *unheard), memory.words.size)
+    return Inventory(tuple(found), unknown, (*listed.missing, *errors), memory.words.size)
 
 
 def _getters(kernel: Kernel) -> dict[int, str]:

@@ -7,7 +7,7 @@ import re
 import click
 import numpy as np
 
-from kallsift.analysis.lookup_functions import ways
+from kallsift.analysis.lookup_functions import lookup_functions
 from kallsift.analysis.symbol_lookup import Resolver
 from kallsift.cli.commands.pointer_tables import print_table
 from kallsift.cli.exit_codes import ExitCode, verdict
@@ -67,7 +67,7 @@ def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: boo
             if request.every:
                 print(f"kernel {index}:")
             if resolver:
-                _say_ways(one)
+                _say_lookup_functions(one)
             kernels_own = one.resolver
             damaged |= _unknown(one) > 0
             for query in queries:
@@ -138,7 +138,7 @@ def _named(resolver: Resolver, query: str) -> list[tuple[Symbol, str]]:
     return named
 
 
-def _say_ways(one: ListedSource) -> None:
+def _say_lookup_functions(one: ListedSource) -> None:
     """Print on standard error with which functions modules could look up names."""
-    for way in ways(one.listing.symbols, one.kernel):
-        note(str(way))
+    for function in lookup_functions(one.listing.symbols, one.kernel):
+        note(str(function))

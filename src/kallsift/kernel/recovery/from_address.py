@@ -90,7 +90,7 @@ def _recover_from(fetched: OnDemandMemory, address: int, widest: int, progress: 
             reach = min(reach, widest)
             fetched.fetch(place - reach, place + reach)
             try:
-                kernel = recover(fetched.in_hand(place - reach, place + reach))
+                kernel = recover(fetched.snapshot(place - reach, place + reach))
             except RecoveryError as error:
                 failure = error
             else:
@@ -109,14 +109,14 @@ def _token_tables(fetched: OnDemandMemory, address: int, progress: Progress | No
     Read-only data follow the text.
     """
     for low in _steps(fetched, address // STEP * STEP, progress):
-        hand = fetched.in_hand(low - OVERLAP, low + STEP)
+        hand = fetched.snapshot(low - OVERLAP, low + STEP)
         for segment, runs in digit_runs(hand):
             for run in runs.tolist():
                 place = segment.start + run
                 if place + len(DIGITS) <= low:
                     continue
                 fetched.fetch(place - OVERLAP, place + OVERLAP)
-                near = fetched.in_hand(place - OVERLAP, place + OVERLAP).around(place, OVERLAP, OVERLAP)
+                near = fetched.snapshot(place - OVERLAP, place + OVERLAP).around(place, OVERLAP, OVERLAP)
                 for tokens in token_tables(near, place - near.start):
                     yield near.start + tokens.offset
 
@@ -154,6 +154,6 @@ def _with_landmarks(fetched: OnDemandMemory, kernel: Kernel) -> Kernel:
         if address >= PAGE:
             fetched.fetch(address, address + MAX_BANNER)
     try:
-        return recover(fetched.in_hand())
+        return recover(fetched.snapshot())
     except KallsiftError:
         return kernel

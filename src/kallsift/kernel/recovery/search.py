@@ -23,7 +23,7 @@ from kallsift.kernel.recovery.refusal import behind_the_end
 from kallsift.kernel.recovery.rivals import settled
 from kallsift.kernel.recovery.search_order import priority_ranges
 from kallsift.kernel.recovery.token_search import TokenSearch
-from kallsift.kernel.recovery.true_addresses import arrangements, displaced, laid_out, with_all_ram
+from kallsift.kernel.recovery.true_addresses import arrangements, at_physical_offset, laid_out, with_all_ram
 from kallsift.kernel.recovery.unplaced import unplaced_kernel
 from kallsift.memory.memory import Memory
 from kallsift.memory.segments import BytesSegment
@@ -209,7 +209,7 @@ class _KernelSearch:
                 continue
             yield (
                 laid_out(ways, near, tokens, shared)
-                or displaced(memory, *surrounded(memory, near, tokens), kernel, self.hosted, shared)
+                or at_physical_offset(memory, *surrounded(memory, near, tokens), kernel, self.hosted, shared)
                 or kernel
             )
         # what lies behind a gap that is no multiple of pages is not even placed, unless something says how large it is

@@ -65,7 +65,7 @@ def laid_out(ways: Iterable[Arrangement], near: BytesSegment, tokens: TokenTable
     return None
 
 
-def displaced(
+def at_physical_offset(
     memory: Memory, segment: BytesSegment, tokens: TokenTable, kernel: Kernel, hosted: bool, shared: SharedWork
 ) -> Kernel | None:
     """Return a kernel in memory with its true addresses, or None.
