@@ -1,8 +1,8 @@
 """Find modules by other structures of the kernel than the list, so that a module taken out of the list is found.
 
-Each witness is independent of the list: the trees by address, the set of objects that ``/sys/module`` shows, the list
+Each search is independent of the list: the trees by address, the set of objects that ``/sys/module`` shows, the list
 of BUG() tables, the records of who uses whom, and the memory that is mapped near the modules. A structure that a
-witness leads to is a module only if it begins with a state and has either several pointers back to its beginning, or
+search finds is a module only if it begins with a state and has either several pointers back to its beginning, or
 one such pointer, links and a name.
 """
 
@@ -81,7 +81,7 @@ def _are_modules(memory: VirtualMemory, fields: ModuleLayout, candidates: Addres
     """Tell which candidates are module structures.
 
     They begin with a state, and have a pointer back to their beginning, links and a name, or many such pointers. A
-    witness often came to a candidate by one of these pointers, so that one alone proves little.
+    search often came to a candidate by one of these pointers, so that one alone proves little.
     """
     states, held = memory.values(candidates, memory.words.int_dtype)
     back = np.zeros(len(candidates), np.int64)
