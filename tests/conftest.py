@@ -8,6 +8,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
+# asserts that several test modules share tell as much as those of the modules themselves
+pytest.register_assert_rewrite("tests.kallsyms.lost_pages")
+
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 

@@ -14,7 +14,7 @@ import pytest
 
 import kallsift
 from kallsift.memory.formats import registry as containers
-from tests.kernel.test_every_era import image
+from tests.kernel.era_images import image
 from tests.oracle.eras import ERAS
 
 PAGE = 4096

@@ -9,8 +9,8 @@ from kallsift.arch.granted import granted
 from kallsift.arch.page_table_ranges import mapped_ranges
 from kallsift.arch.paging import EVERYTHING, EXECUTE
 from kallsift.arch.registry import mapping_named
+from tests.arch.modes import kernel_start, mode_of
 from tests.arch.pages import LAYOUTS, Layout, Tables
-from tests.arch.test_mapped_ranges import kernel_start, mode_of
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)

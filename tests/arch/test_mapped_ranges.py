@@ -10,26 +10,13 @@ import pytest
 
 from kallsift.arch.page_table_ranges import MAX_RANGES, MappedRanges, mapped_ranges
 from kallsift.arch.paging import EXECUTE, USER, WRITE, PagingMode, translate
-from kallsift.arch.registry import MODES, mapping_named
-from kallsift.memory.memory import AddressSpace, Memory
-from kallsift.memory.segments import BytesSegment
+from kallsift.arch.registry import MODES
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from tests.arch.modes import kernel_start, mode_of
 from tests.arch.pages import LAYOUTS, Layout, Tables
-
-HALF = {"x86-64", "riscv64"}
-"""Architectures whose kernel has the upper half of what the tables translate."""
 
 BITS = {"x86-64": ((0, 1 << 1), 1 << 63, 0), "arm64": ((1 << 7, 0), 1 << 53, 1 << 54)}
 """By architecture: the bit that forbids writing, the one that allows it, the one that forbids execution, and others."""
-
-
-def mode_of(layout: Layout) -> PagingMode:
-    mode = mapping_named(layout.architecture, layout.name, ">" if layout.architecture == "s390x" else "<")
-    assert isinstance(mode, PagingMode)
-    return mode
-
-
-def kernel_start(layout: Layout) -> int:
-    return (1 << 64) - (1 << layout.bits - 1) if layout.architecture in HALF else layout.lowest()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)

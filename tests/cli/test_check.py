@@ -11,8 +11,8 @@ import pytest
 from kallsift.cli.commands import check as check_command
 from kallsift.modules.exports.exports import Exports
 from tests.cli.conftest import Command, Plant
+from tests.modules.loadable import GOOD, LOADER
 from tests.modules.module_builder import GLOBAL, UNDEFINED, Built
-from tests.modules.test_check import GOOD, LOADER
 from tests.output.sample import kernel, unproven
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from kallsift.modules.ikconfig import END, START
 from tests.cli.conftest import Command, Plant
 from tests.kernel.made_up import made_up
-from tests.modules.test_ikconfig import TEXT, carrying
+from tests.modules.made_config import TEXT, carrying
 
 
 def test_printed_and_written(command: Command, plant: Plant, tmp_path: Path) -> None:

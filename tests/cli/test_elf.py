@@ -8,8 +8,8 @@ from elftools.elf.elffile import ELFFile
 
 from tests.cli.conftest import Command, Plant
 from tests.kernel.made_up import made_up
+from tests.output.elf_kernel import BASE, SLIDE, built
 from tests.output.sample import kernel, unproven
-from tests.output.test_elf_file import BASE, SLIDE, built
 from tests.types.typed_kernel import kernel_types, typed_kernel
 
 

@@ -6,22 +6,12 @@ import json
 
 import pytest
 
-from kallsift.addresses import VirtualAddress
 from kallsift.cli.commands import exports as exports_command
-from kallsift.modules.exports.exports import Exports, Loaded
+from kallsift.modules.exports.exports import Exports
 from kallsift.modules.exports.kernel import ExportsError
-from kallsift.modules.exports.ksymtab_entries import Export
 from tests.cli.conftest import Command, Plant
+from tests.modules.made_exports import FOUND
 from tests.output.sample import kernel, unproven
-
-FOUND = Exports(
-    (
-        Export("printk", VirtualAddress(0xFFFFFFFF81000010), "vmlinux", "EXPORT_SYMBOL", "", 0x92997ED8),
-        Export("sp\x1bace", VirtualAddress(0x20), "vmlinux", "EXPORT_SYMBOL_GPL", "NS", None),
-        Export("helper", VirtualAddress(0x30), "other", "EXPORT_SYMBOL", "", 1),
-    ),
-    (Loaded("other", "Live"), Loaded("silent", "Live")),
-)
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from kallsift.memory.memory import ImageFacts
 from kallsift.modules.exports.exports import Exports
 from tests.cli.conftest import Command, Plant
 from tests.cli.json_schema import problems
-from tests.cli.test_exports import FOUND
-from tests.cli.test_modules import loaded
 from tests.kernel.made_up import made_up
+from tests.modules.loadable import GOOD, LOADER
+from tests.modules.made_exports import FOUND
+from tests.modules.made_inventory import loaded
 from tests.modules.module_builder import Built
-from tests.modules.test_check import GOOD, LOADER
 from tests.output.sample import ROWS, kernel, memory, table, unproven
 from tests.types.typed_kernel import typed_kernel
 

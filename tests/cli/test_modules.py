@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
 from kallsift.cli.commands import modules as modules_command
 from kallsift.kernel.kernel import State
-from kallsift.modules.field_inference import infer_layout
-from kallsift.modules.inventory import Inventory, LoadedModule, inventory
-from kallsift.modules.module_reader import FactReader
+from kallsift.modules.inventory import Inventory, inventory
 from tests.cli.conftest import Command, Plant
-from tests.modules.made_modules import BASE, BUILD_ID, STRIDE, made_modules
+from tests.modules.made_inventory import loaded
+from tests.modules.made_modules import BASE, BUILD_ID, STRIDE
 from tests.output.sample import kernel, unproven
 
 PROC = """\
@@ -22,17 +20,6 @@ module_b 16384 1 module_c, Live 0x00000000c0200000 (O)
 module_c 16384 1 module_d, Live 0x00000000c0400000
 module_d 16384 1 module_e,[permanent], Live 0x00000000c0600000 (O)
 """
-
-
-def loaded(**changes: object) -> Inventory:
-    """Five modules, of which the last one is hidden."""
-    made = made_modules(1)
-    memory = made.arena.memory
-    fields = replace(infer_layout(memory, made.structures), **changes)  # type: ignore[arg-type]
-    facts = FactReader(memory, fields, made.structures, {})
-    witnesses = [("list", "tree")] * 4 + [("tree", "memory")]
-    modules = tuple(LoadedModule(one, by, facts) for one, by in zip(made.addresses, witnesses, strict=True))
-    return Inventory(modules, fields.unknown, (), 8)
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ import pytest
 from kallsift.kallsyms.damaged.overwritten_pages import pages_out_of_order
 from kallsift.kallsyms.damaged.page_map import PAGE
 from kallsift.kallsyms.damaged.unverified_pages import halves
-from tests.kallsyms.placed import START, Placed, placed, sample
-from tests.kallsyms.test_lost_pages import (
+from tests.kallsyms.lost_pages import (
     BEHIND_INDEX,
     BY_NAME,
     ERAS,
@@ -29,6 +28,7 @@ from tests.kallsyms.test_lost_pages import (
     split,
     without,
 )
+from tests.kallsyms.placed import START, Placed, placed, sample
 from tests.oracle.damage import Damage
 from tests.oracle.eras import Era
 

@@ -15,7 +15,7 @@ from kallsift.errors import SourceError
 from kallsift.kernel.kernel import Kernel, State
 from tests.image import builders as build
 from tests.kallsyms.surroundings import Surroundings
-from tests.kernel.test_every_era import BEFORE, BEHIND, STARTS, image
+from tests.kernel.era_images import BEFORE, BEHIND, STARTS, image
 from tests.memory.builders import Program, elf, note, notes
 from tests.oracle.eras import ERAS, Era
 from tests.oracle.symbols import Symbol, population

@@ -8,8 +8,8 @@ import pytest
 import kallsift
 from kallsift import Kernel, State
 from kallsift.kallsyms.evidence import Check, CheckId, Outcome
+from tests.kernel.forged_image import FORGED, forge
 from tests.kernel.made_machine import (
-    IMAGE_SIZE,
     INIT_TASK,
     KERNEL_TABLE,
     MIB,
@@ -21,22 +21,10 @@ from tests.kernel.made_machine import (
     memory_of,
 )
 
-FORGED = 2 * MIB
-"""Where a copy of the image lies, below the real one."""
-
 
 def processes(kernel: Kernel) -> Check:
     (check,) = (check for check in kernel.evidence if check.name == CheckId.PROCESSES)
     return check
-
-
-def forge(machine: Machine) -> None:
-    """A copy of the image whose own page table maps it where it lies, with one address changed."""
-    machine.data[FORGED : FORGED + IMAGE_SIZE] = machine.data[machine.place : machine.place + IMAGE_SIZE]
-    root = FORGED + ROOT
-    machine.put(root + 8 * (machine.base >> 39 & 511), 0)
-    for step in range(0, IMAGE_SIZE, 2 * MIB):
-        machine.map_large(root, machine.base + step, FORGED + step)
 
 
 def tasks(machine: Machine) -> list[int]:

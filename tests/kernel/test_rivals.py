@@ -15,8 +15,8 @@ from kallsift.kernel.kernel import Role
 from kallsift.kernel.recovery import others
 from kallsift.kernel.recovery.rivals import settled
 from kallsift.memory.memory import CpuState, Hints
+from tests.kernel.forged_image import FORGED, forge
 from tests.kernel.made_machine import DATA, IMAGE_SIZE, LARGE, LISTS, MIB, ROOT, Machine, memory_of
-from tests.kernel.test_processes import FORGED, forge
 
 CRASH_MEMORY = (64 * MIB, 128 * MIB)
 NONE_YET = (1 << 64) - 1

@@ -14,7 +14,7 @@ from kallsift.kallsyms.solvers import identifier_regions as regions
 from kallsift.memory.memory import AddressSpace, ImageFacts, Memory
 from kallsift.memory.segments import BytesSegment
 from tests.image import builders as build
-from tests.kernel.test_every_era import BEFORE, image
+from tests.kernel.era_images import BEFORE, image
 from tests.oracle.eras import EARLY_ERAS, ERAS, UNCOMPRESSED_ERAS, Era
 from tests.oracle.writer import Blob
 

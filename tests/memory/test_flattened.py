@@ -14,9 +14,9 @@ from kallsift.errors import UnmappedError
 from kallsift.memory.formats import makedumpfile_flat
 from kallsift.memory.reassembled_file import ReassembledFile
 from tests.memory.builders import elf, load, note, notes
+from tests.memory.kdump_pages import expected, page, some_pages
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
 from tests.memory.strategies import damaged
-from tests.memory.test_kdump import expected, page, some_pages
 from tests.memory.writers import kdump as writer
 from tests.memory.writers.kdump import cut
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -21,33 +20,13 @@ from kallsift.memory.formats.kdump import parts as kdump_parts
 from kallsift.memory.formats.kdump import reader as kdump
 from kallsift.memory.reassembled_file import Content
 from tests.memory.builders import ByteOrder, note
+from tests.memory.kdump_pages import expected, page, some_pages
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
 from tests.memory.strategies import damaged
 from tests.memory.writers import kdump as writer
 from tests.memory.writers.kdump import PACKED, SUB_HEADERS, Kdump
 
 VMCOREINFO = b"OSRELEASE=7.2.13\nPAGESIZE=4096\n"
-
-
-def page(number: int, size: int = 4096) -> bytes:
-    """A page that can be packed, and differs from others."""
-    return struct.pack("<QQ", number, ~number & 0xFFFF) * (size // 16)
-
-
-def some_pages(size: int = 4096) -> dict[int, bytes]:
-    """Two runs, with blank pages and one that does not shrink."""
-    noise = b"".join(struct.pack("<I", number * 2654435761 % 2**32) for number in range(size // 4))
-    numbers = [*range(3, 43), *range(100, 137)]
-    return {number: page(number, size) for number in numbers} | {20: bytes(size), 21: bytes(size), 110: noise}
-
-
-def expected(pages: dict[int, bytes], size: int = 4096) -> dict[int, bytes]:
-    """The runs that pages make, by address."""
-    runs: dict[int, bytes] = {}
-    for _, group in groupby(enumerate(sorted(pages)), key=lambda each: each[1] - each[0]):
-        numbers = [number for _, number in group]
-        runs[numbers[0] * size] = b"".join(pages[number] for number in numbers)
-    return runs
 
 
 @pytest.mark.parametrize("packing", PACKED)

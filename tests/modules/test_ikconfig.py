@@ -9,25 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kallsift.kernel.kernel import Kernel
-from kallsift.memory.segments import BytesSegment
+from kallsift.memory.memory import BytesSegment
 from kallsift.modules import ikconfig
 from kallsift.modules.ikconfig import END, START, ConfigError, kernel_config
-from kallsift.modules.memory_regions import ModuleRegion
-from tests.kernel.made_up import DIRECT, PLACE, RAM, made_up
-
-TEXT = b"CONFIG_64BIT=y\n# CONFIG_IKCONFIG_PROC is not set\n" * 50
-
-
-def carrying(*pieces: bytes) -> Kernel:
-    """A kernel with these bytes in its image."""
-    kernel = made_up()
-    first, *others = kernel.memory.segments
-    data = np.array(first.read(0, RAM))
-    for index, piece in enumerate(pieces):
-        start = PLACE + 0x8_0000 + 0x1_0000 * index
-        data[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
-    return replace(kernel, memory=replace(kernel.memory, segments=(BytesSegment(0, data), *others)))
+from kallsift.modules.memory_regions import Region
+from tests.kernel.made_up import DIRECT, RAM, made_up
+from tests.modules.made_config import TEXT, carrying
 
 
 def test_found_between_its_marks() -> None:

@@ -25,7 +25,7 @@ from kallsift.types.types import Types
 from tests.components import lacking, needs
 from tests.kernel.made_types import FLAG, MadeTypes
 from tests.kernel.twice import function
-from tests.output.test_elf_file import BASE, ROWS, SIZE, SLIDE, built, output_of, read, written
+from tests.output.elf_kernel import BASE, ROWS, SIZE, SLIDE, built, output_of, read, written
 from tests.types.typed_kernel import PER_CPU, RQ_OFFSET, TASK, kernel_types, typed_kernel
 
 

@@ -19,7 +19,7 @@ from kallsift.kernel.kernel import Kernel, TableLocation
 from kallsift.output.symbols.formats import FORMATS
 from kallsift.output.symbols.json_writer import document
 from tests.output.sample import ROWS, SLIDE, Row, kernel, memory, table, unproven
-from tests.output.test_rows import NASTY, PLAIN, TYPES, escaped
+from tests.output.symbol_names import NASTY, PLAIN, TYPES, escaped
 
 TABLES = st.lists(st.tuples(st.integers(0, 2**64 - 1), TYPES, PLAIN | NASTY), max_size=20)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,10 +10,8 @@ from kallsift.output.symbols import line_writer
 from kallsift.output.symbols.kallsyms import kallsyms_text
 from kallsift.output.symbols.line_writer import RowFormat
 from tests.output.sample import Row, kernel, table
+from tests.output.symbol_names import NASTY, PLAIN, TYPES, escaped
 
-TYPES = st.sampled_from("AaBbDdRrTtUuVvWw?")
-PLAIN = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="\\"), max_size=40)
-NASTY = st.text(st.characters(min_codepoint=0, max_codepoint=0xFF), max_size=12)
 ANY_SIZE = st.integers(0, 600).map(lambda size: "n" * size)
 
 
@@ -31,11 +27,6 @@ LABELS = "\x01\x02"
 def written(table_rows: list[Row], word_size: int = 8) -> bytes:
     """The kallsyms text of a kernel with these symbols."""
     return b"".join(kallsyms_text(kernel(table_rows, word_size)))
-
-
-def escaped(name: str, kept: str = "") -> str:
-    """A name as a text has it, told in the simplest way; some control characters may be left as they are."""
-    return re.sub(f"[^!-\\[\\]-~{kept}]", lambda strange: f"\\x{ord(strange[0]):02x}", name)
 
 
 @given(many(PLAIN | ANY_SIZE, 2**64 - 1))

@@ -18,8 +18,8 @@ from kallsift.types.module_types import modules_with_types
 from tests.components import needs
 from tests.lab.tools import run
 from tests.real.conftest import GUESTS, Taken
+from tests.real.debuggers import debugger
 from tests.real.listed import running
-from tests.real.test_elf import debugger
 
 STRUCTURES = 60
 """How many structures are compared, besides those of these names."""

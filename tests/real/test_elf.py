@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import kallsift
 from tests.components import needs
 from tests.real.conftest import GUESTS, Taken
+from tests.real.debuggers import debugger
 
 WORD = (1 << 64) - 1
 
@@ -37,11 +37,6 @@ def output_of(*command: str | Path) -> str:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
-
-
-def debugger(guest: str) -> str:
-    """A gdb that knows the guest's machine."""
-    return "gdb" if guest.startswith("amd64") and shutil.which("gdb") else "gdb-multiarch"
 
 
 @pytest.mark.parametrize("guest", GUESTS)

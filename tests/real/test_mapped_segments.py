@@ -18,7 +18,7 @@ from tests.lab import Capture, load_guests
 from tests.lab.capture import cached
 from tests.real.conftest import GUESTS, Taken
 from tests.real.dynamic_table import printed
-from tests.real.test_modules import proc_text, proc_truth
+from tests.real.proc_modules import proc_text, proc_truth
 
 NOT_VMALLOC = 1 << 16
 """Bytes beside vmalloc that are mapped at most: fixed addresses."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,10 +20,11 @@ from kallsift.modules.hidden_modules import CROSS_VIEWS as VIEW_FINDERS
 from kallsift.modules.inventory import Inventory, LoadedModule, inventory
 from kallsift.modules.module_list import listed_structures
 from kallsift.output.symbols.kallsyms import kallsyms_text
-from kallsift.output.text.modules import module_table, modules_document, proc_modules, section_lines
+from kallsift.output.text.modules import module_table, modules_document, section_lines
 from tests.lab import Capture, load_guests
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
 from tests.real.listed import running
+from tests.real.proc_modules import proc_text, proc_truth
 
 SHOWN = (".text", ".data", ".init.text", ".gnu.linkonce.this_module")
 """Sections whose addresses the guests write down."""
@@ -45,22 +45,10 @@ WITNESSES = ("tree", "kobject", "bug list", "memory")
 """All that know such a module, beside the list."""
 
 
-def proc_truth(capture: Capture) -> bytes:
-    """The guest's ``/proc/modules``, but for the port of virtio_console that the guest had open to send it out."""
-    truth = capture.truth("modules")
-    if b"LAB-TRUTH-VIA /dev/vport" in (capture.folder / "console.log").read_bytes():
-        truth = re.sub(rb"^(virtio_console \d+) 1 ", rb"\1 0 ", truth, flags=re.MULTILINE)
-    return truth
-
-
 @cache
 def inventory_of(dump: Path) -> Inventory:
     """The modules in a dump, listed once for all tests."""
     return inventory(running(dump))
-
-
-def proc_text(loaded: Inventory) -> bytes:
-    return "".join(f"{line}\n" for line in proc_modules(loaded, loaded.modules)).encode()
 
 
 @pytest.mark.parametrize("guest", GUESTS)
