@@ -3,6 +3,7 @@
 # make test    style, types, unit and property tests, and the kernels of the lab's test set; nothing may be lacking
 # make test-fresh  make test three times, all guests booted anew before each: what a boot left in memory must not decide
 # make renew   boots one guest of the test set anew, the one whose capture is the oldest
+# make snapshots  writes tests/snapshots anew, where what users see was meant to change
 # make matrix  the same claim for every kernel of the lab; make docs writes the table of it
 # make containers  four real guests in every container that QEMU, libvirt and VMware have: the same table, every page
 # make images  every kernel image of Debian's mirror, compared with other readings: docs/measured/images.md
@@ -31,8 +32,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo fast quick test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage \
-	bitflips rot architecture docs-site volatility dist bench bench-images bench-check bench-compressed bench-isf \
-	bench-questions clean
+	bitflips rot snapshots architecture docs-site volatility dist bench bench-images bench-check bench-compressed bench-questions clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -42,6 +42,9 @@ fast: $(READY)
 
 quick: $(READY)
 	$(RUN) -m pytest -n auto --dist worksteal -m 'not lab and not slow'
+
+snapshots: $(READY)
+	KALLSIFT_RENEW_SNAPSHOTS=1 $(RUN) -m pytest tests/cli/test_snapshots.py
 
 test: check unit
 
