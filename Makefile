@@ -1,5 +1,6 @@
 # make demo    recovers a real kernel's symbols from a dump of its memory, and compares them with its own
 # make fast    style, types, unit and property tests in three minutes: no real kernels, and nothing that is slow
+# make coverage  the same tests, and fails if they run fewer lines than pyproject.toml asks for
 # make test    style, types, unit and property tests, and the kernels of the lab's test set; nothing may be lacking
 # make test-fresh  make test three times, all guests booted anew before each: what a boot left in memory must not decide
 # make renew   boots one guest of the test set anew, the one whose capture is the oldest
@@ -27,12 +28,13 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+QUICK := $(RUN) -m pytest -n auto --dist worksteal -m 'not lab and not slow'
 
 # processes that tests start would else compile all modules anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo fast quick test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives damage \
-	bitflips rot snapshots architecture docs-site volatility dist bench bench-images bench-check bench-compressed bench-questions clean
+.PHONY: demo fast quick coverage test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives \
+	damage bitflips rot snapshots architecture docs-site volatility dist bench bench-images bench-check bench-compressed bench-questions clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -41,10 +43,13 @@ fast: $(READY)
 	@$(MAKE) --no-print-directory --output-sync -j2 check quick
 
 quick: $(READY)
-	$(RUN) -m pytest -n auto --dist worksteal -m 'not lab and not slow'
+	$(QUICK)
 
 snapshots: $(READY)
 	KALLSIFT_RENEW_SNAPSHOTS=1 $(RUN) -m pytest tests/cli/test_snapshots.py
+
+coverage: $(READY)
+	$(QUICK) --cov --cov-report=term:skip-covered
 
 test: check unit
 
@@ -157,4 +162,4 @@ $(READY): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

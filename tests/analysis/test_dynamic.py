@@ -20,6 +20,8 @@ from kallsift.modules.module_list import modules
 from tests.modules.made_modules import BASE, Arena
 from tests.output.sample import kernel, table
 
+pytestmark = pytest.mark.sampled(6)
+
 WORDS = Words(8, "<")
 COUNT = 6
 KALLSYMS = 40

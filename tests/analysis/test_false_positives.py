@@ -18,6 +18,8 @@ from kallsift.modules.struct_module import structures_at
 from tests.analysis.soup import STARTS, kernel_in, memory_of, soup, with_back_pointers
 from tests.modules.made_modules import made_modules
 
+pytestmark = pytest.mark.sampled(8)
+
 SIZE = 4 << 20
 LISTS = 4_000
 

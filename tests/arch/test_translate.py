@@ -12,8 +12,9 @@ from kallsift.arch.registry import MODES, WINDOWS
 from kallsift.memory.memory import AddressSpace, Memory
 from kallsift.memory.segments import BytesSegment
 from tests.arch.pages import LAYOUTS, Layout, Tables
+from tests.examples import examples
 
-bounded = settings(derandomize=True, max_examples=25)
+bounded = settings(derandomize=True, max_examples=examples(25))
 each_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 
 
@@ -46,6 +47,7 @@ def test_shape(layout: Layout) -> None:
     assert mode.page_size == layout.size(len(layout.shifts) - 1)
 
 
+@pytest.mark.sampled(6)
 @each_layout
 @bounded
 @given(data=st.data())

@@ -109,6 +109,7 @@ def test_the_file_of_one_of_several_kernels_is_no_source_either(command: Command
     assert (folder / "m.1").read_bytes() == DATA
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("script", "harmed"),
     [
@@ -236,6 +237,7 @@ main()
 """
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_signals_leave_nothing_behind(folder: Path, number: signal.Signals) -> None:
     (folder / "out").write_bytes(b"before")
@@ -306,6 +308,7 @@ def test_new_files_with_memory_in_them_are_private(command: Command, plant: Plan
         assert stat.S_IMODE((folder / name).stat().st_mode) == mode, name
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("target", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link", "/dev/fd/7"])
 def test_an_open_descriptor_goes_on_where_it_stands(folder: Path, target: str) -> None:
     (folder / "link").symlink_to("/dev/stdout")

@@ -30,6 +30,7 @@ def run(
     return subprocess.run(command, capture_output=True, check=False, timeout=60, **given, **options)  # type: ignore[call-overload, no-any-return]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("content", "start", "size", "expected"),
     [
@@ -80,6 +81,7 @@ def test_what_is_wrong_is_told_in_one_line(content: bytes, limit: int | None, re
 LISTING = b"ffffffff81000000 T _text\nffffffff81000040 t init\nffffffff82000000 B _end\n"
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("content", [LISTING, gzip.compress(LISTING, mtime=0)])
 def test_a_listing(tmp_path: Path, content: bytes) -> None:
     done = run("lookup", "-", "init", "0xffffffff81000042", stdin=content)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kallsift.cli.standard_streams import has_escapes
+from tests.cli.conftest import Command
 from tests.memory.builders import lime
 
 START = "from kallsift.__main__ import main; main()"
@@ -56,6 +57,7 @@ def test_a_closed_output_does_not_matter_to_a_file(dump: Path, tmp_path: Path) -
     assert target.read_bytes() == CONTENT
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("closed", [(2,), (0, 2)])
 def test_messages_never_land_in_a_file(dump: Path, tmp_path: Path, closed: tuple[int, ...]) -> None:
     target = tmp_path / "out"
@@ -85,6 +87,7 @@ def test_a_full_disk_behind_the_output_is_one_line(dump: Path, command: tuple[st
     assert err.count(b"\n") == 1
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("module", ["click", "kallsift.cli.app", "kallsift.cli.commands.symbols"])
 def test_an_interrupt_during_imports_is_no_traceback(dump: Path, module: str) -> None:
     # a suite that runs in the background was started with the signal ignored, and so are its children
@@ -136,16 +139,14 @@ Complete = Callable[[str], list[str]]
 
 
 @pytest.fixture
-def complete() -> Complete:
+def complete(command: Command, monkeypatch: pytest.MonkeyPatch) -> Complete:
     def completions(line: str) -> list[str]:
-        asked = {
-            "_KALLSIFT_COMPLETE": "bash_complete",
-            "COMP_WORDS": line,
-            "COMP_CWORD": str(len(line.split()) - (not line.endswith(" "))),
-        }
-        code, out, err = run(variables=asked)
-        assert (code, err) == (0, b"")
-        return out.decode().split()
+        monkeypatch.setenv("_KALLSIFT_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - (not line.endswith(" "))))
+        result = command()
+        assert (result.code, result.err) == (0, "")
+        return result.out.split()
 
     return completions
 
@@ -157,8 +158,14 @@ def test_shells_complete(complete: Complete) -> None:
     assert complete("kallsift symbols mem") == complete("kallsift diff dump mem") == ["file,mem"]
 
 
+def test_completion_in_a_process_of_its_own() -> None:
+    asked = {"_KALLSIFT_COMPLETE": "bash_complete", "COMP_WORDS": "kallsift sym", "COMP_CWORD": "1"}
+    assert run(variables=asked) == (0, b"plain,symbols\nplain,symbolize\n", b"")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_for_a_shell(shell: str) -> None:
-    code, out, _ = run(variables={"_KALLSIFT_COMPLETE": f"{shell}_source"})
-    assert code == 0
-    assert b"_kallsift_completion" in out
+def test_the_script_for_a_shell(command: Command, monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    monkeypatch.setenv("_KALLSIFT_COMPLETE", f"{shell}_source")
+    result = command()
+    assert result.code == 0
+    assert "_kallsift_completion" in result.out

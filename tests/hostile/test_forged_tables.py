@@ -53,6 +53,7 @@ def with_forged(count: int, *, has_heads: bool) -> NDArray[np.uint8]:
     return data
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("has_heads", [False, True])
 @pytest.mark.parametrize("count", [3000, 4500], ids=["more markers", "so many that they do not wait"])
 @pytest.mark.parametrize("every", [False, True])

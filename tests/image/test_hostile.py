@@ -22,6 +22,8 @@ from tests.image.opened import refusal, unpacked, view
 from tests.memory.builders import Program
 from tests.memory.strategies import damaged
 
+pytestmark = pytest.mark.sampled(5)
+
 SMALL = kernel(6000)
 DYNAMIC = struct.pack("<6Q", 7, 0x80001000, 8, 240, 0, 0)
 VMLINUX = build.vmlinux(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kallsift.image import relocation
+from tests.examples import examples
 from tests.image import builders as build
 from tests.image.builders import kernel
 from tests.image.opened import content, unpacked, view
@@ -81,7 +82,7 @@ def test_what_is_in_place_is_not_copied() -> None:
     assert found.changed == 0
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.integers(0, 2**32), st.integers(100, 4000), st.integers(1, (1 << 48) - 1))
 def test_any_base(seed: int, count: int, page: int) -> None:
     before, after = relocated(300_000, count, (page << 16) % (2**64 - (1 << 20)), seed=seed)

@@ -27,6 +27,8 @@ from tests.kallsyms.placed import ERAS_64, START, Placed, believed, mistakes, pl
 from tests.oracle.eras import Era
 from tests.oracle.symbols import TEXT
 
+pytestmark = pytest.mark.sampled(4)
+
 ERAS = [era for era in ERAS_64 if era.name in ("2.6.20 x86", "5.10 x86", "5.10 arm64", "6.2 x86", "6.12 arm64", "7.0")]
 BY_NAME = {era.name: era for era in ERAS_64}
 
@@ -104,6 +106,7 @@ def test_a_wrong_length_in_the_last_group(era: Era) -> None:
     assert not mistakes(data, source.blob.symbols)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("era", ["6.12 arm64", "7.0"])
 def test_two_markers_left(era: str) -> None:
     """A missing page begins behind the second marker: the end of the names must not stand in for all of them.

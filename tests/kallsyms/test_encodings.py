@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.format.address_encodings import ENCODINGS, AddressArray, Base, Encoding
-from kallsift.kallsyms.format.address_table import MAX_PLACES, find_arrays
+from kallsift.kallsyms.format.address_table import ENCODINGS, MAX_PLACES, AddressArray, Base, Encoding, find_arrays
+from tests.examples import examples
 from tests.oracle.symbols import TEXT
 
 BY_ANCHOR = {encoding.name: encoding for encoding in ENCODINGS}
 PLACE = TEXT + 0x1400000
 
-bounded = settings(derandomize=True, max_examples=60)
+bounded = settings(derandomize=True, max_examples=examples(60))
 each_encoding = pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda encoding: encoding.name)
 
 

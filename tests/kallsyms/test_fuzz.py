@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kallsift.kallsyms.token_scan import DIGITS
+from tests.examples import examples
 from tests.kallsyms.placed import ERAS_64, candidates, placed, sample
 
 NEWEST = next(era for era in ERAS_64 if era.name == "7.0")
 LIMIT = 10.0
 """Seconds; the machines that run this may be slow and busy."""
 
-bounded = settings(derandomize=True, max_examples=40)
+bounded = settings(derandomize=True, max_examples=examples(40))
 
 
 @bounded
@@ -44,6 +45,7 @@ def words(*values: int) -> bytes:
     return b"".join(value.to_bytes(4, "little") for value in values)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "middle",
     [

@@ -10,6 +10,8 @@ import pytest
 from tests.kallsyms.layouts import BANNER, BANNER_SYMBOL, TABLES, Layout, layout
 from tests.oracle.tokens import expand
 
+pytestmark = pytest.mark.sampled(6)
+
 
 def numbers(one: Layout, name: str, size: int, *, signed: bool = False) -> list[int]:
     """The elements of a table of numbers."""

@@ -24,6 +24,8 @@ from tests.kallsyms.placed import START, placed, sample
 from tests.oracle.damage import PAGE, Filler, damage
 from tests.oracle.eras import Era
 
+pytestmark = pytest.mark.sampled(2)
+
 SEEDS = 4
 
 

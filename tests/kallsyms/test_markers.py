@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kallsift.kallsyms.format.markers import GROUP, MAX_ENTRY, find_markers
+from tests.examples import examples
 
-bounded = settings(deadline=None, derandomize=True, max_examples=200)
+bounded = settings(deadline=None, derandomize=True, max_examples=examples(200))
 
 STEPS = st.sampled_from([0, 1, 2 * GROUP - 1, 2 * GROUP, 3000, GROUP * MAX_ENTRY, GROUP * MAX_ENTRY + 1, -5])
 

@@ -16,6 +16,8 @@ from tests.kallsyms.placed import ERAS_64, candidates, placed, sample
 from tests.oracle.eras import ERAS, Era
 from tests.oracle.tokens import compress, expand
 
+pytestmark = pytest.mark.sampled(6)
+
 NEWEST = next(era for era in ERAS if era.name == "7.0")
 
 

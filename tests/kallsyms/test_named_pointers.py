@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from kallsift.kallsyms.damaged.ksymtab_pointers import NamedPointers, SymbolNames, name_pointers
 from kallsift.memory.segments import BytesSegment
 
+pytestmark = pytest.mark.sampled(6)
+
 COUNT = 400
 """Symbols, and as many entries behind them."""
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from kallsift.errors import KallsiftError
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.optional_package import optional_package
+from tests.examples import examples
 from tests.oracle.symbols import Symbol
 
-bounded = settings(derandomize=True, max_examples=150)
+bounded = settings(derandomize=True, max_examples=examples(150))
 
 
 def table(symbols: list[Symbol]) -> SymbolTable:

@@ -56,6 +56,7 @@ def test_any_layout_is_read_exactly(seed: int) -> None:
             assert places[name] == made.blob.tables[name].offset
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", REGRESSIONS)
 def test_neighbours_that_go_on_in_order(seed: int) -> None:
     """The count directly before addresses, half of the base as one more offset, noise beyond zeros, a count twice."""

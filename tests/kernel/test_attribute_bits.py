@@ -11,6 +11,8 @@ from kallsift.kallsyms.evidence import Outcome
 from kallsift.kernel.access.virtual_memory import virtual_memory
 from tests.kernel.made_machine import DIRECT, KERNEL_PAGE, LARGE, MIB, ROOT, Machine
 
+pytestmark = pytest.mark.sampled(2)
+
 
 def assert_as_without(kernel: kallsift.Kernel, bits: int) -> None:
     plain = kallsift.recover(Machine().memory())

@@ -17,6 +17,8 @@ from tests.kernel.era_images import image
 from tests.oracle.eras import EARLY_ERAS, ERAS, LTO_ERAS, UNCOMPRESSED_ERAS, VENDOR_ERAS, Era
 from tests.oracle.writer import ByteOrder
 
+pytestmark = pytest.mark.sampled(16)
+
 CASES = [
     era_case(era, size, order, text_only, era.word_sizes[0])
     for era in (*EARLY_ERAS, *ERAS, *UNCOMPRESSED_ERAS, *VENDOR_ERAS, *LTO_ERAS)

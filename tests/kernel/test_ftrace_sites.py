@@ -12,6 +12,8 @@ from kallsift.arch.paging import Window, Windows
 from kallsift.kallsyms.evidence import CheckId, Outcome
 from tests.kernel.twice import ARRAY, BASE, PADDING, PLACE, SIZE, STEP, Twice, function, put, twice
 
+pytestmark = pytest.mark.sampled(4)
+
 STARTS = CheckId.FUNCTION_STARTS
 
 COUNT, SITES = 1400, 0xC_0000

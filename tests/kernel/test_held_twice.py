@@ -11,6 +11,8 @@ from kallsift.kernel.cross_checks.name_keys import PREFIXES, Names
 from kallsift.lanes import lanes
 from tests.kernel.twice import ARRAY, PADDING, STRINGS, TYPES, Twice, function, put, twice, types_of
 
+pytestmark = pytest.mark.sampled(3)
+
 SIBLINGS, EXPORTS, BTF = CheckId.SIBLING_SYMBOLS, CheckId.EXPORTS_TWICE, CheckId.BTF_FUNCTIONS
 STARTS, POINTERS = CheckId.FUNCTION_STARTS, CheckId.NAMED_POINTERS
 ARRAYS, KEYS = CheckId.LINKER_ARRAYS, CheckId.STATIC_KEYS

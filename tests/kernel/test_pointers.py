@@ -20,9 +20,10 @@ from kallsift.kernel.placement.pointers import (
     self_pointers,
     single_elements,
 )
+from tests.examples import examples
 from tests.kernel.images import EACH, NARROW, WIDE, memory, pointers, segment
 
-bounded = settings(derandomize=True, max_examples=60)
+bounded = settings(derandomize=True, max_examples=examples(60))
 each_kind = pytest.mark.parametrize("words", EACH, ids=str)
 
 DISTANCE = 0xFFFF_FFFF_6A60_0000

@@ -21,6 +21,8 @@ from tests.kernel.made_machine import (
     memory_of,
 )
 
+pytestmark = pytest.mark.sampled(3)
+
 
 def processes(kernel: Kernel) -> Check:
     (check,) = (check for check in kernel.evidence if check.name == CheckId.PROCESSES)

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 import kallsift
 from kallsift.kernel.checks.vmcoreinfo import MAX_SIZE, parse
-from kallsift.memory.memory import AddressSpace, Memory
-from kallsift.memory.segments import BytesSegment
+from tests.examples import examples
 
 TEXT = b"""OSRELEASE=6.12.107+deb13-amd64
 BUILD-ID=0123456789abcdef0123456789abcdef01234567
@@ -22,7 +21,7 @@ NUMBER(phys_base)=1048576
 KERNELOFFSET=1a600000
 """
 
-bounded = settings(derandomize=True, max_examples=150)
+bounded = settings(derandomize=True, max_examples=examples(150))
 
 
 def test_a_true_text() -> None:

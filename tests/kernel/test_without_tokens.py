@@ -18,6 +18,8 @@ from tests.kernel.era_images import BEFORE, image
 from tests.oracle.eras import EARLY_ERAS, ERAS, UNCOMPRESSED_ERAS, Era
 from tests.oracle.writer import Blob
 
+pytestmark = pytest.mark.sampled(4)
+
 OLD = {era.name: era for era in (*EARLY_ERAS, *UNCOMPRESSED_ERAS)}
 Change = Callable[[bytearray, Blob], None]
 

@@ -27,6 +27,8 @@ from tests.oracle.symbols import Symbol
 from tests.oracle.writer import ByteOrder
 from tests.output.sample import kernel, table
 
+pytestmark = pytest.mark.sampled(2)
+
 
 def outcome(found: Kernel, name: str) -> Outcome:
     """How a check came out."""

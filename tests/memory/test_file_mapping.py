@@ -17,8 +17,8 @@ from kallsift.kallsyms.solvers.identifier_regions import name_regions
 from kallsift.kallsyms.token_scan import DIGITS, digit_runs
 from kallsift.memory import file_mapping
 from kallsift.memory.file_mapping import GRAIN, map_file, stored_parts
-from kallsift.memory.memory import AddressSpace, Memory
-from kallsift.memory.segments import BytesSegment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from tests.examples import examples
 
 TEBIBYTE = 1 << 40
 
@@ -52,7 +52,7 @@ def test_holes_are_left_out(tmp_path: Path) -> None:
     assert list(stored_parts(view[: 2 * GRAIN : 2])) == [(0, GRAIN)]
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.lists(st.tuples(st.integers(0, 20 * GRAIN - 4), st.booleans()), max_size=8), st.integers(0, GRAIN))
 def test_every_stored_byte_is_in_a_part(parts: list[tuple[int, bool]], first: int) -> None:
     import tempfile

@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from kallsift.errors import UnmappedError
 from kallsift.memory.formats import makedumpfile_flat
 from kallsift.memory.reassembled_file import ReassembledFile
+from tests.examples import examples
 from tests.memory.builders import elf, load, note, notes
 from tests.memory.kdump_pages import expected, page, some_pages
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
 from tests.memory.strategies import damaged
 from tests.memory.writers import kdump as writer
 from tests.memory.writers.kdump import cut
+
+pytestmark = pytest.mark.sampled(12)
 
 KDUMP = writer.kdump(some_pages())
 RAM = {0x1000: page(5) * 40, 1 << 32: page(7) * 3}
@@ -135,7 +138,7 @@ def test_billions_of_pieces_are_refused(monkeypatch: pytest.MonkeyPatch) -> None
 SMALL = writer.flattened(cut(writer.kdump({number: page(number) for number in range(9)}), 3000))
 
 
-@settings(derandomize=True, max_examples=100)
+@settings(derandomize=True, max_examples=examples(100))
 @given(st.one_of(damaged(SMALL), damaged(writer.flattened(cut(ELF, 4000)))))
 def test_damaged_files_are_read_or_refused(content: bytes) -> None:
     read_or_refuse(makedumpfile_flat, content)

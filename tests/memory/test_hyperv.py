@@ -21,6 +21,7 @@ from kallsift.memory.formats.hyperv import key_value_store
 from kallsift.memory.formats.hyperv import saved_state as hyperv
 from kallsift.memory.formats.hyperv.ram_blocks import BLOCK, PAGES, codec, unpacked
 from kallsift.memory.memory import AddressSpace
+from tests.examples import examples
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
 from tests.memory.strategies import damaged
 from tests.memory.writers.hyperv import (
@@ -79,7 +80,7 @@ def test_a_page_unpacks_to_what_dissect_says(data: bytes) -> None:
 
 
 @given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([b"ab" * 400, bytes(900), NOISE[:50]])), max_size=40))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_any_page(parts: list[bytes]) -> None:
     data = b"".join(parts)[:PAGE].ljust(PAGE, b"\x55")
     packed = packed_page(data)
@@ -274,7 +275,7 @@ def test_a_key_that_is_its_own_folder_is_in_none() -> None:
 SMALL = store({"savedstate/RamMemoryBlock0": run(PAGES, 0, 0), "savedstate/RamBlock0": packed_block(WORDS)})
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(damaged(SMALL))
 def test_damaged_files(content: bytes) -> None:
     read_or_refuse(hyperv, content)

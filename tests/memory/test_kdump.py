@@ -19,12 +19,15 @@ from kallsift.memory.formats.kdump import header as kdump_header
 from kallsift.memory.formats.kdump import parts as kdump_parts
 from kallsift.memory.formats.kdump import reader as kdump
 from kallsift.memory.reassembled_file import Content
+from tests.examples import examples
 from tests.memory.builders import ByteOrder, note
 from tests.memory.kdump_pages import expected, page, some_pages
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
 from tests.memory.strategies import damaged
 from tests.memory.writers import kdump as writer
 from tests.memory.writers.kdump import PACKED, SUB_HEADERS, Kdump
+
+pytestmark = pytest.mark.sampled(8)
 
 VMCOREINFO = b"OSRELEASE=7.2.13\nPAGESIZE=4096\n"
 
@@ -313,7 +316,7 @@ SMALL = writer.kdump(
 )
 
 
-@settings(derandomize=True, max_examples=200)
+@settings(derandomize=True, max_examples=examples(200))
 @given(damaged(SMALL))
 def test_damaged_files_are_read_or_refused(content: bytes) -> None:
     read_or_refuse(kdump, content)

@@ -22,6 +22,7 @@ from kallsift.memory import spool
 from kallsift.memory.formats import libvirt_save
 from kallsift.optional_package import optional_package
 from tests.components import needs
+from tests.examples import examples
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal
 from tests.memory.strategies import damaged
 from tests.memory.writers.libvirt import header
@@ -130,7 +131,7 @@ def test_what_is_wrong_is_told(content: bytes, reason: str) -> None:
 SMALL = stream({"mach-virt.ram": 8 * PAGE}, [PAGES[:8]], machine="virt-7.2")
 
 
-@settings(derandomize=True, max_examples=100)
+@settings(derandomize=True, max_examples=examples(100))
 @given(st.one_of(damaged(header("raw") + SMALL), damaged(header("gzip") + gzip.compress(SMALL))))
 def test_damaged_files_are_read_or_refused(content: bytes) -> None:
     read_or_refuse(libvirt_save, content)

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from kallsift.memory.formats.qemu import migration_stream, resync
 from kallsift.memory.memory import AddressSpace
+from tests.examples import examples
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal
 from tests.memory.strategies import damaged
 from tests.memory.writers.qemu import PAGE, Page, Section, flat, stream
 
 MIB = 1 << 20
-bounded = settings(derandomize=True, max_examples=150)
+bounded = settings(derandomize=True, max_examples=examples(150))
 
 
 def plain(number: int, value: int = 0, block: str = "mach-virt.ram", size: int = PAGE) -> Page:

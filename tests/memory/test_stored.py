@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kallsift.memory.lazy_segment import Cache, LazySegment
-from kallsift.memory.memory import AddressSpace, Memory
-from kallsift.memory.segments import BytesSegment, Segment
+from kallsift.memory.memory import AddressSpace, BytesSegment, Memory, Segment
+from tests.examples import examples
 
-bounded = settings(derandomize=True, max_examples=150)
+bounded = settings(derandomize=True, max_examples=examples(150))
 START = 0x7000
 
 

@@ -23,6 +23,8 @@ from kallsift.memory.memory import Memory
 from tests.image.builders import lzop
 from tests.memory.builders import elf, lime, load
 
+pytestmark = pytest.mark.sampled(3)
+
 MIB = 1 << 20
 CHANCE = np.random.default_rng(2)
 RAM = CHANCE.integers(0, 16, 5 * MIB + 12345, np.uint8).tobytes()

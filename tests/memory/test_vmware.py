@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import kallsift
 from kallsift.memory.formats import vmware
 from kallsift.memory.memory import AddressSpace
+from tests.examples import examples
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal, view_of
 from tests.memory.strategies import damaged
 from tests.memory.writers.vmware import block, regions, state, tag
@@ -137,7 +138,7 @@ def test_a_damaged_region_is_left_out(lines: bytes, reason: str) -> None:
     assert reason in memory.notes[0]
 
 
-@settings(derandomize=True, max_examples=200)
+@settings(derandomize=True, max_examples=examples(200))
 @given(st.one_of(damaged(state({"memory": regions(SPLIT) + block("Memory", RAM), "cpu": CPU}))))
 def test_damaged_states_are_read_or_refused(content: bytes) -> None:
     read_or_refuse(vmware, content)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kallsift.memory.formats import proc_kcore, xen_core
+from tests.examples import examples
 from tests.memory.builders import elf, load
 from tests.memory.opened import open_bytes, ranges, read_or_refuse, refusal
 from tests.memory.strategies import damaged
@@ -116,7 +117,7 @@ def test_pages_all_over_the_place_take_no_time() -> None:
     assert time.process_time() - begin < 10
 
 
-@settings(derandomize=True, max_examples=200)
+@settings(derandomize=True, max_examples=examples(200))
 @given(damaged(CORE) | st.just(CORE))
 def test_damaged_files_are_read_or_refused(content: bytes) -> None:
     read_or_refuse(xen_core, content)

@@ -17,6 +17,7 @@ from kallsift.memory.segments import BytesSegment
 from kallsift.modules.exports.exports import Exports, exports
 from kallsift.modules.exports.kernel import ExportsError
 from kallsift.modules.exports.ksymtab_entries import ENTRY_FORMS, UNKNOWN_MACRO, Checksums, EntryForm
+from tests.examples import examples
 from tests.kernel.images import EACH as EVERY_WORD
 from tests.kernel.images import WIDE
 from tests.modules.export_images import ARRAYS, EACH, SIZE, SYMSEARCH, ExportImage, Line, export_image
@@ -169,7 +170,7 @@ def survives(kernel: Kernel) -> None:
         assert len(exports(kernel)) <= 4 * EACH
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.data())
 def test_whatever_the_image_holds(data: st.DataObject) -> None:
     image = export_image(WIDE, data.draw(st.sampled_from(ENTRY_FORMS)), data.draw(st.sampled_from(KEPT)))
@@ -180,7 +181,7 @@ def test_whatever_the_image_holds(data: st.DataObject) -> None:
     survives(image.kernel(data_symbols=data.draw(st.booleans())))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.data())
 def test_whatever_the_symbols_say(data: st.DataObject) -> None:
     image = export_image(WIDE, EntryForm(3, True), Checksums(4))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kallsift.modules.insmod.ko_file import ModuleFileError, open_module, read_module
 from kallsift.output.text.insmod_check import symbol_lines
 from tests.components import needs
+from tests.examples import examples
 from tests.modules.module_builder import COMMON, GLOBAL, LOCAL, TEXT, UNDEFINED, WEAK, Built
 
 KINDS = [("x86-64", 64, "<"), ("x86", 32, "<"), ("s390x", 64, ">"), ("ppc", 32, ">")]
@@ -101,7 +102,7 @@ def test_what_is_no_module(data: bytes, reason: str) -> None:
         read_module(data)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_whatever_a_file_holds(data: st.DataObject) -> None:
     machine, bits, order = data.draw(st.sampled_from(KINDS))

@@ -19,6 +19,8 @@ from kallsift.modules.module_reader import FactReader
 from kallsift.modules.parameters import ModuleParameter, parameters
 from tests.modules.made_modules import BASE, BUILD_ID, INITIAL, STRUCTURE, Arena, Made, made_modules, without
 
+pytestmark = pytest.mark.sampled(8)
+
 ALL_WORDS = [Words(8, "<"), Words(8, ">"), Words(4, "<"), Words(4, ">")]
 
 FACTS = (

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.oracle.eras import ALL_ERAS, Era
 from tests.oracle.names import store
 from tests.oracle.symbols import LONGEST_NAME, TEXT, Symbol, population
@@ -16,7 +17,7 @@ TEXTS = st.lists(st.binary(min_size=1, max_size=30).map(lambda text: text.replac
 BY_NAME = {era.name: era for era in ALL_ERAS}
 
 
-@settings(derandomize=True, max_examples=50)
+@settings(derandomize=True, max_examples=examples(50))
 @given(TEXTS)
 def test_codes_expand_to_their_texts(texts: list[bytes]) -> None:
     for compression in (compress, compress_substrings):

@@ -30,10 +30,13 @@ from kallsift.output.dumps.formats import DUMPS, format_of
 from kallsift.output.dumps.kdump import PACKINGS, kdump_dump
 from kallsift.output.dumps.machine_facts import Facts, memory_facts
 from kallsift.output.dumps.notes import dump_notes, left_out
+from tests.examples import examples
 from tests.memory.builders import Range
 from tests.memory.opened import open_bytes, ranges
 from tests.memory.strategies import ranges as some_ranges
 from tests.output.sample import kernel
+
+pytestmark = pytest.mark.sampled(6)
 
 VMCOREINFO = b"OSRELEASE=7.2.13\nPAGESIZE=4096\nNUMBER(phys_base)=-501219328\n"
 CPUS = (
@@ -116,7 +119,7 @@ def test_blank_pages_are_in_a_kdump_once() -> None:
     assert len(content) < 4 * 4096 + 24 * 1000 + 100
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(some_ranges(highest=1 << 63))
 def test_elf_and_lime_keep_every_byte(parts: list[Range]) -> None:
     memory = memory_of(parts)
@@ -124,7 +127,7 @@ def test_elf_and_lime_keep_every_byte(parts: list[Range]) -> None:
         assert ranges(open_bytes(READERS[form], file_of(DUMPS[form].write(memory, Facts(), None)))) == dict(parts)
 
 
-@pytest.mark.parametrize("count", [3, 0xFFFE, 0xFFFF, 70000])
+@pytest.mark.parametrize("count", [3, 0xFFFE, 0xFFFF, pytest.param(70000, marks=pytest.mark.slow)])
 def test_as_many_ranges_as_there_are(count: int) -> None:
     memory = memory_of((number * 0x2000, b"page") for number in range(count))
     content = file_of(DUMPS["elf"].write(memory, Facts("arm64", cpus=CPUS), None))

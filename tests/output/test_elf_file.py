@@ -20,8 +20,11 @@ from kallsift.memory.segments import BytesSegment
 from kallsift.output.elf.machines import MACHINES
 from kallsift.output.elf.writer import elf_file
 from tests.components import needs
+from tests.examples import examples
 from tests.output.elf_kernel import BASE, CONTENT, ROWS, SIZE, SLIDE, SOURCE, built, output_of, read, written
 from tests.output.sample import Row, kernel
+
+pytestmark = pytest.mark.sampled(8)
 
 FACTS = ImageFacts(("bzImage", "zstd"), 0)
 
@@ -302,7 +305,7 @@ def test_unknown_names_are_left_out_and_said() -> None:
 LETTERS = "tTrRdDbBaAWV?"
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.tuples(st.integers(0, SIZE), st.sampled_from(LETTERS)), max_size=60), st.booleans())
 def test_any_order_of_letters_reads_back(tmp_path_factory: pytest.TempPathFactory, places: Any, bounded: bool) -> None:
     """Whatever the letters: nm prints them again, from sections that cover the image and do not overlap."""
@@ -316,7 +319,7 @@ def test_any_order_of_letters_reads_back(tmp_path_factory: pytest.TempPathFactor
     assert sorted(out.splitlines()) == sorted(f"{address:016x} {letter} {name}" for address, letter, name in rows)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.lists(st.tuples(st.integers(0, 2**64 - 1), st.characters(max_codepoint=255), st.text("ab_", max_size=3))),
     st.integers(0, 2**64 - 1),

@@ -13,13 +13,19 @@ import kallsift
 from kallsift import Kernel
 from kallsift.memory.segments import BytesSegment
 from tests.lab import Capture
-from tests.real.conftest import writable
+from tests.real.conftest import memory_of, writable
 
 
 @cache
 def running(dump: Path) -> Kernel:
     """The kernel in a dump or an image, recovered once for all tests of a process; it keeps the source open."""
     return kallsift.recover(kallsift.open(dump))
+
+
+@cache
+def without_hints(dump: Path) -> Kernel:
+    """Recover the kernel in the bytes of a raw dump alone, once for all tests of a process."""
+    return kallsift.recover(memory_of(np.memmap(dump, np.uint8, "r")))
 
 
 def changed(capture: Capture, words: Mapping[int, int]) -> Kernel:

@@ -14,6 +14,7 @@ from kallsift.arch.registry import modes
 from tests.real.comparison import text_of
 from tests.real.conftest import GUESTS, Taken, memory_of, writable
 from tests.real.damage_trials import Damaged
+from tests.real.listed import without_hints
 
 PAGE = 4096
 TRIALS = 3
@@ -48,7 +49,7 @@ def test_no_wrong_line_when_a_page_is_gone(taken: Taken, guest: str, filler: str
     capture = taken(guest)
     data = writable(capture)
     truth = capture.core_kallsyms().splitlines()
-    whole = kallsift.recover(memory_of(data))
+    whole = without_hints(capture.dump("raw"))
     assert not wrong_lines(whole, truth)
     noise = np.random.default_rng(7).integers(0, 256, PAGE, np.uint8)
     for page, table in chosen_pages(whole).items():
@@ -101,7 +102,7 @@ def test_what_tells_where_tables_lie_is_lost_in_a_dump(taken: Taken, lost: tuple
         pytest.skip("s390x-6.12 is not in the lab's set")
     capture = taken("s390x-6.12")
     data = writable(capture)
-    whole = kallsift.recover(memory_of(data))
+    whole = without_hints(capture.dump("raw"))
     for table in whole.tables:
         if table.name in lost:
             first, last = table.physical // PAGE, (table.physical + table.size - 1) // PAGE
@@ -119,7 +120,7 @@ def test_without_a_page_table_nothing_is_called_proven(taken: Taken, guest: str)
     capture = taken(guest)
     data = writable(capture)
     truth = capture.core_kallsyms().splitlines()
-    whole = kallsift.recover(memory_of(data))
+    whole = without_hints(capture.dump("raw"))
     entries = entries_that_map(whole)
     assert any(entry.start // PAGE * PAGE - (whole.page_table_root or 0) in range(TOP_LEVEL) for entry in entries)
     for entry in entries:
@@ -152,7 +153,7 @@ def test_a_damaged_kernel_that_runs_is_no_image(taken: Taken, guest: str) -> Non
     """Its image has a header, so that it could be one in a file: then modules, and all else that ran, would lack."""
     capture = taken(guest)
     data = writable(capture)
-    whole = kallsift.recover(memory_of(data))
+    whole = without_hints(capture.dump("raw"))
     (names,) = (table for table in whole.tables if table.name == "names")
     page = (names.physical + names.size // 2) // PAGE * PAGE
     data[page : page + PAGE] = 0

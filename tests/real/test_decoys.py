@@ -13,6 +13,7 @@ from tests.lab import Capture
 from tests.real.comparison import compare, text_of
 from tests.real.conftest import Taken, memory_of, writable
 from tests.real.images import flat_image, vmlinux
+from tests.real.listed import without_hints
 
 LARGE_PAGE = 2 << 20
 
@@ -85,7 +86,7 @@ def test_its_own_image_where_it_was_linked(taken: Taken) -> None:
 def test_cut_copies_of_the_tables(taken: Taken, guest: str, share: float) -> None:
     capture = taken(guest)
     data = writable(capture)
-    tables = kallsift.recover(memory_of(data)).tables
+    tables = without_hints(capture.dump("raw")).tables
     first, last = tables[0].physical, tables[-1].physical + tables[-1].size
     for number, cut in enumerate(
         (slice(first, first + int((last - first) * share)), slice(last - int((last - first) * share), last))
@@ -98,7 +99,7 @@ def test_cut_copies_of_the_tables(taken: Taken, guest: str, share: float) -> Non
 def test_a_damaged_kernel_comes_before_the_whole_copy_beside_it(taken: Taken) -> None:
     capture = taken("amd64-7.2")
     data, image = writable(capture), flat_image(vmlinux(capture.kernel_image))[1]
-    names = next(table for table in kallsift.recover(memory_of(data)).tables if table.name == "names")
+    names = next(table for table in without_hints(capture.dump("raw")).tables if table.name == "names")
     plant(data, free_place(data, len(image)), image)
     data[names.physical + names.size // 2 :][:4096] = 0
     damaged, copy = kallsift.recover_all(memory_of(data))
