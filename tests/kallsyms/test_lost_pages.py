@@ -29,6 +29,7 @@ pytestmark = pytest.mark.sampled(2)
 SEEDS = 4
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("era", ["2.6.10 x86", "2.6.20 x86", "4.6 x86", "5.10 arm64", "6.2 absolute"])
 def test_tables_that_seem_aligned_to_more_than_they_are(era: str) -> None:
     """One array in eight: the addresses do not begin where they would if the others were aligned so on purpose."""

@@ -126,6 +126,7 @@ def test_a_tree_that_runs_in_circles_ends() -> None:
     assert found.keys() == set(made.addresses)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("seed", range(12))
 def test_random_words(seed: int) -> None:
     """A structure full of anything leads to errors of ours or to answers, in bounded time."""
