@@ -20,7 +20,7 @@ from kallsift.modules.module_list import modules
 from tests.modules.made_modules import BASE, Arena
 from tests.output.sample import kernel, table
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(4)
 
 WORDS = Words(8, "<")
 COUNT = 6

@@ -18,7 +18,7 @@ from kallsift.modules.struct_module import structures_at
 from tests.analysis.soup import STARTS, kernel_in, memory_of, soup, with_back_pointers
 from tests.modules.made_modules import made_modules
 
-pytestmark = pytest.mark.sampled(8)
+pytestmark = pytest.mark.sampled(5)
 
 SIZE = 4 << 20
 LISTS = 4_000

@@ -20,7 +20,7 @@ from tests.kernel.made_up import DIRECT, IMAGE, LARGE, VMALLOC, made_up
 from tests.modules.made_modules import BASE, Arena
 from tests.output.sample import kernel, table
 
-pytestmark = pytest.mark.sampled(8)
+pytestmark = pytest.mark.sampled(5)
 
 IMAGE_END = BASE + 0x10_0000
 CODE = BASE + 0x20_0000

@@ -388,20 +388,29 @@ METHODS = {"open", "write_text", "write_bytes", "read_text", "read_bytes", "mkst
 OPENING = {"os", "io", "path", "Path", "tempfile", "file", "log"}
 
 
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_there_is_no_second_way_to_open_a_file(path: Path) -> None:
+def test_there_is_no_second_way_to_open_a_file() -> None:
     """What opens a file elsewhere would be unknown to the guard."""
-    if str(path.relative_to(SOURCE)) in OPENERS:
-        return
+    files = [path for path in sorted(SOURCE.rglob("*.py")) if str(path.relative_to(SOURCE)) not in OPENERS]
+    assert len(files) > len(OPENERS)
+    assert [place for path in files for place in opened_files(path)] == []
+
+
+def opened_files(path: Path) -> Iterator[str]:
+    """Yield where a module opens files itself."""
     tree = ast.parse(path.read_text("utf-8"))
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     imported = {alias.asname or alias.name for node in froms for alias in node.names}
     for node in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         function = node.func
-        if isinstance(function, ast.Name) and function.id == "open":
-            assert "open" in own | imported, f"{path}:{node.lineno}"
+        if isinstance(function, ast.Name) and function.id == "open" and "open" not in own | imported:
+            yield f"{path}:{node.lineno}"
         if isinstance(function, ast.Attribute) and function.attr in METHODS:
             name = function.value.id if isinstance(function.value, ast.Name) else ast.unparse(function.value)
-            assert name not in OPENING, f"{path}:{node.lineno}"
-            assert not name.startswith("Path("), f"{path}:{node.lineno}"
+            if name in OPENING or name.startswith("Path("):
+                yield f"{path}:{node.lineno}"
+
+
+def test_a_module_that_opens_a_file_is_found(tmp_path: Path) -> None:
+    (module := tmp_path / "module.py").write_text("open('a')\nos.open('a', 0)\nPath('a').read_text()\nmine.open()\n")
+    assert list(opened_files(module)) == [f"{module}:1", f"{module}:2", f"{module}:3"]

@@ -22,7 +22,7 @@ from tests.image.opened import refusal, unpacked, view
 from tests.memory.builders import Program
 from tests.memory.strategies import damaged
 
-pytestmark = pytest.mark.sampled(5)
+pytestmark = pytest.mark.sampled(2)
 
 SMALL = kernel(6000)
 DYNAMIC = struct.pack("<6Q", 7, 0x80001000, 8, 240, 0, 0)

@@ -27,7 +27,7 @@ from tests.kallsyms.placed import ERAS_64, START, Placed, believed, mistakes, pl
 from tests.oracle.eras import Era
 from tests.oracle.symbols import TEXT
 
-pytestmark = pytest.mark.sampled(4)
+pytestmark = pytest.mark.sampled(3)
 
 ERAS = [era for era in ERAS_64 if era.name in ("2.6.20 x86", "5.10 x86", "5.10 arm64", "6.2 x86", "6.12 arm64", "7.0")]
 BY_NAME = {era.name: era for era in ERAS_64}

@@ -24,7 +24,7 @@ from tests.kallsyms.placed import START, placed, sample
 from tests.oracle.damage import PAGE, Filler, damage
 from tests.oracle.eras import Era
 
-pytestmark = pytest.mark.sampled(2)
+pytestmark = pytest.mark.sampled(1)
 
 SEEDS = 4
 

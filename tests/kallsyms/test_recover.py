@@ -16,7 +16,7 @@ from tests.oracle.eras import ERAS, Era
 from tests.oracle.symbols import TEXT, population
 from tests.oracle.writer import write
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(4)
 
 NEWEST = next(era for era in ERAS if era.name == "7.0")
 BY_NAME = {era.name: era for era in ERAS}

@@ -43,12 +43,14 @@ def test_the_run_is_what_a_token_table_holds() -> None:
     assert DIGITS == b"0\0001\0002\0003\0004\0005\0006\0007\0008\0009\000"
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("alignment", range(64))
 def test_every_alignment(alignment: int) -> None:
     content = b"\xff" * 40 + DIGITS + b"\xff" * 50
     assert runs(at_alignment(content, alignment)) == [40]
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("place", range(65))
 def test_every_place(place: int) -> None:
     content = b"\0" * place + DIGITS + b"\x30" * (64 - place)
@@ -136,6 +138,7 @@ def test_what_is_likely_comes_first_and_nothing_twice(monkeypatch: pytest.Monkey
     assert runs(source) == [0x10000 + place for place in places]
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("place", range(240, 273))
 @pytest.mark.parametrize("start", [0, 3])
 def test_across_blocks_whose_copies_are_aligned_otherwise(

@@ -21,7 +21,7 @@ from tests.oracle.eras import ERAS, Era
 from tests.oracle.symbols import Symbol, population
 from tests.oracle.writer import Blob, write
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(2)
 
 NEWEST = next(era for era in ERAS if era.name == "7.0")
 BASED = next(era for era in ERAS if era.name == "5.10 arm64")

@@ -16,7 +16,7 @@ from tests.kallsyms.placed import candidates
 from tests.kernel.made_machine import DATA, POINTERS, Machine
 from tests.kernel.placed_images import Made, Parts, elf, flat, make, raw
 
-pytestmark = pytest.mark.sampled(4)
+pytestmark = pytest.mark.sampled(3)
 
 ROM_TO_RAM = 0x0100_0000
 

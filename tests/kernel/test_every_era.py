@@ -17,7 +17,7 @@ from tests.kernel.era_images import image
 from tests.oracle.eras import EARLY_ERAS, ERAS, LTO_ERAS, UNCOMPRESSED_ERAS, VENDOR_ERAS, Era
 from tests.oracle.writer import ByteOrder
 
-pytestmark = pytest.mark.sampled(16)
+pytestmark = pytest.mark.sampled(12)
 
 CASES = [
     era_case(era, size, order, text_only, era.word_sizes[0])

@@ -13,7 +13,7 @@ from kallsift.memory.memory import AddressSpace
 from kallsift.memory.segments import BytesSegment
 from tests.kernel.made_machine import DATA, ROOT, TABLES, VARIABLES, Machine
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(2)
 
 ENTRY = "entry_SYSCALL_64"
 NAMES = ("vmcoreinfo_here", ENTRY, "init_uts_ns")

@@ -28,7 +28,7 @@ from tests.arch.mips_tables import (
 )
 from tests.output.sample import table
 
-pytestmark = pytest.mark.sampled(5)
+pytestmark = pytest.mark.sampled(4)
 
 IMAGE = 1 << 20
 """Where the image's data are, heads of lists first."""

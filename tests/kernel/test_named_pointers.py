@@ -12,7 +12,7 @@ from kallsift.kernel.cross_checks.named_structures import HOLDERS
 from kallsift.kernel.placement.pointers import Words
 from tests.kernel.twice import BASE, SIZE, Row, Twice, function, put
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(2)
 
 POINTERS = CheckId.NAMED_POINTERS
 

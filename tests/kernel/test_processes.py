@@ -21,7 +21,7 @@ from tests.kernel.made_machine import (
     memory_of,
 )
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(2)
 
 
 def processes(kernel: Kernel) -> Check:

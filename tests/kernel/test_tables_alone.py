@@ -23,7 +23,7 @@ from tests.oracle.eras import ALL_ERAS, Era
 from tests.oracle.symbols import Symbol, population
 from tests.oracle.writer import Blob, ByteOrder, write
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(4)
 
 BEFORE, BEHIND = 0x1_2000, 0x1_0000
 STARTS = {8: 0xFFFF_8000_8000_0000, 4: 0xC000_8000}

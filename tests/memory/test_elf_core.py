@@ -173,6 +173,7 @@ def test_any_overlap_gives_the_first_writer_of_each_byte(places: list[tuple[int,
 SMALL = elf([note_program(note(b"X", 7, b"abcdef")), load(0x1000, b"first range"), load(0x9000, b"second")])
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("length", range(4, len(SMALL)))
 def test_truncated_everywhere(length: int) -> None:
     headers = 64 + 3 * 56

@@ -27,7 +27,7 @@ from tests.memory.strategies import damaged
 from tests.memory.writers import kdump as writer
 from tests.memory.writers.kdump import PACKED, SUB_HEADERS, Kdump
 
-pytestmark = pytest.mark.sampled(8)
+pytestmark = pytest.mark.sampled(6)
 
 VMCOREINFO = b"OSRELEASE=7.2.13\nPAGESIZE=4096\n"
 

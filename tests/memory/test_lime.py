@@ -59,6 +59,7 @@ def test_release_is_handed_on() -> None:
 TWO = [(0x1000, b"first range"), (0x9000, b"second")]
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("length", range(4, len(lime(TWO))))
 def test_truncated_everywhere(length: int) -> None:
     whole = lime(TWO)
@@ -113,6 +114,7 @@ FOUR = [
 ]
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("number", range(4))
 @pytest.mark.parametrize("place", [*range(4, 24)])

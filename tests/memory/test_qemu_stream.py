@@ -249,6 +249,7 @@ def records(content: bytes) -> list[int]:
     return places
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("place", range(8))
 @pytest.mark.parametrize("bit", [0x01, 0x02, 0x08, 0x40, 0x80])
 def test_a_damaged_record_costs_its_page(place: int, bit: int) -> None:

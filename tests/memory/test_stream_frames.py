@@ -23,7 +23,7 @@ from kallsift.memory.memory import Memory
 from tests.image.builders import lzop
 from tests.memory.builders import elf, lime, load
 
-pytestmark = pytest.mark.sampled(3)
+pytestmark = pytest.mark.sampled(2)
 
 MIB = 1 << 20
 CHANCE = np.random.default_rng(2)

@@ -30,6 +30,7 @@ def lines_of(found: Exports) -> list[Line]:
     return [(one.name, one.address or 0, one.macro, one.namespace, one.crc or 0) for one in found]
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("data_symbols", [True, False], ids=["bounded", "searched"])
 @pytest.mark.parametrize(
     ("words", "checksums"),

@@ -36,7 +36,7 @@ from tests.memory.opened import open_bytes, ranges
 from tests.memory.strategies import ranges as some_ranges
 from tests.output.sample import kernel
 
-pytestmark = pytest.mark.sampled(6)
+pytestmark = pytest.mark.sampled(4)
 
 VMCOREINFO = b"OSRELEASE=7.2.13\nPAGESIZE=4096\nNUMBER(phys_base)=-501219328\n"
 CPUS = (

@@ -24,7 +24,7 @@ from tests.examples import examples
 from tests.output.elf_kernel import BASE, CONTENT, ROWS, SIZE, SLIDE, SOURCE, built, output_of, read, written
 from tests.output.sample import Row, kernel
 
-pytestmark = pytest.mark.sampled(8)
+pytestmark = pytest.mark.sampled(5)
 
 FACTS = ImageFacts(("bzImage", "zstd"), 0)
 
