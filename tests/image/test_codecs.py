@@ -76,7 +76,7 @@ def test_bytes_that_are_no_stream_are_not_recognised() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stream_that_is_cut_short_gives_what_there_is(name: str) -> None:
-    data = random.Random(3).randbytes(20_000_000 if name == "lz4" else 3_000_000)  # blocks of 8 MiB
+    data = random.Random(3).randbytes(20_000_000 if name == "lz4" else 1_500_000)  # blocks of 8 MiB
     stream = COMPRESS[name](data)
     decoded = decode(BY_NAME[name], view(stream[: len(stream) * 2 // 3]))
     got = decoded.data.tobytes()

@@ -12,6 +12,7 @@ from kallsift.memory.memory import AddressSpace, Memory
 from kallsift.memory.segments import BytesSegment
 from kallsift.modules.memory_regions import LAYOUTS, MOST_BYTES, RegionPlace, bounds, solved_regions
 from kallsift.modules.struct_module import STRUCT_WORDS, Structures, structures_at
+from tests.examples import examples
 
 MODULES = 0xFFFFFFFFC2000000
 STRIDE = 0x10000
@@ -102,7 +103,7 @@ def test_nothing_tells() -> None:
 
 def test_any_words() -> None:
     random = np.random.default_rng(1)
-    for _ in range(20):
+    for _ in range(examples(20)):
         words = random.integers(0, 1 << 64, (COUNT, STRUCT_WORDS), np.uint64)
         words[random.random(words.shape) < 0.5] = MODULES  # bases everywhere
         memory, addresses = memory_of(words), structures("mem")[1].addresses
