@@ -11,7 +11,8 @@ import pytest
 from kallsift.arch.page_table_ranges import MAX_RANGES, MappedRanges, mapped_ranges
 from kallsift.arch.paging import EXECUTE, USER, WRITE, PagingMode, translate
 from kallsift.arch.registry import MODES
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.arch.modes import kernel_start, mode_of
 from tests.arch.pages import LAYOUTS, Layout, Tables
 

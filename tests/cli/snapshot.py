@@ -8,6 +8,7 @@ writes these files anew; the commit then shows what changes for users.
 from __future__ import annotations
 
 import os
+from difflib import unified_diff
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / "snapshots"
@@ -22,4 +23,5 @@ def check_snapshot(name: str, text: str) -> None:
         file.write_bytes(text.encode())
     # bytes, since some texts end their lines with \r\n
     kept = file.read_bytes().decode() if file.is_file() else ""
-    assert text.splitlines(keepends=True) == kept.splitlines(keepends=True), f"if {name} should change: make snapshots"
+    change = "".join(unified_diff(kept.splitlines(keepends=True), text.splitlines(keepends=True), "kept", "now"))
+    assert kept == text, f"{change}\nif {name} should change: make snapshots"

@@ -15,7 +15,7 @@ from kallsift.kallsyms.damaged.token_table import cut_token_tables, table_before
 from kallsift.kallsyms.format.token_table import TokenTable, lone_token_tables, token_tables
 from kallsift.kallsyms.recovered_tables import Attempt, Tables
 from kallsift.kallsyms.token_scan import DIGITS
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from tests.kallsyms.placed import DISTANCE, ERAS_64, START, Placed, placed, sample, symbols_of
 from tests.oracle.damage import PAGE, Damage, survivors
 from tests.oracle.eras import Era

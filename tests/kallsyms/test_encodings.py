@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kallsift.kallsyms.format.address_table import ENCODINGS, MAX_PLACES, AddressArray, Base, Encoding, find_arrays
+from kallsift.kallsyms.format.address_encodings import ENCODINGS, AddressArray, Base, Encoding
+from kallsift.kallsyms.format.address_table import MAX_PLACES, find_arrays
 from tests.examples import examples
 from tests.oracle.symbols import TEXT
 

@@ -13,7 +13,8 @@ from kallsift.kallsyms import token_scan
 from kallsift.kallsyms.token_scan import DIGITS, digit_runs, packed_runs
 from kallsift.memory.formats import registry as containers
 from kallsift.memory.lazy_segment import LazySegment
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.examples import examples
 from tests.kallsyms.placed import memory
 from tests.memory.writers.avml import avml

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import kallsift
-from kallsift.memory.memory import AddressSpace, BytesSegment, ImageFacts, Memory
+from kallsift.memory.memory import AddressSpace, ImageFacts, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.kernel.era_cases import era_case
 from tests.kernel.era_images import image
 from tests.oracle.eras import EARLY_ERAS, ERAS, LTO_ERAS, UNCOMPRESSED_ERAS, VENDOR_ERAS, Era

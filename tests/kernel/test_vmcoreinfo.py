@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 import kallsift
 from kallsift.kernel.checks.vmcoreinfo import MAX_SIZE, parse
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.examples import examples
 
 TEXT = b"""OSRELEASE=6.12.107+deb13-amd64

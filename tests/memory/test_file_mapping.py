@@ -17,7 +17,8 @@ from kallsift.kallsyms.solvers.identifier_regions import name_regions
 from kallsift.kallsyms.token_scan import DIGITS, digit_runs
 from kallsift.memory import file_mapping
 from kallsift.memory.file_mapping import GRAIN, map_file, stored_parts
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment
 from tests.examples import examples
 
 TEBIBYTE = 1 << 40

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kallsift.memory.lazy_segment import Cache, LazySegment
-from kallsift.memory.memory import AddressSpace, BytesSegment, Memory, Segment
+from kallsift.memory.memory import AddressSpace, Memory
+from kallsift.memory.segments import BytesSegment, Segment
 from tests.examples import examples
 
 bounded = settings(derandomize=True, max_examples=examples(150))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from kallsift.kernel.kernel import Kernel
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from tests.kernel.made_up import PLACE, RAM, made_up
 
 TEXT = b"CONFIG_64BIT=y\n# CONFIG_IKCONFIG_PROC is not set\n" * 50

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kallsift.memory.memory import BytesSegment
+from kallsift.memory.segments import BytesSegment
 from kallsift.modules import ikconfig
 from kallsift.modules.ikconfig import END, START, ConfigError, kernel_config
-from kallsift.modules.memory_regions import Region
+from kallsift.modules.memory_regions import ModuleRegion
 from tests.kernel.made_up import DIRECT, RAM, made_up
 from tests.modules.made_config import TEXT, carrying
 

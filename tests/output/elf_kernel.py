@@ -13,7 +13,8 @@ from elftools.elf.elffile import ELFFile
 
 from kallsift.addresses import PhysicalAddress, VirtualAddress
 from kallsift.kernel.kernel import Kernel, TableLocation
-from kallsift.memory.memory import AddressSpace, BytesSegment, Hints, ImageFacts, Memory
+from kallsift.memory.memory import AddressSpace, Hints, ImageFacts, Memory
+from kallsift.memory.segments import BytesSegment
 from kallsift.output.elf.writer import ElfFile
 from tests.components import needs
 from tests.output.sample import Row, kernel

@@ -85,12 +85,12 @@ def lookup(request: Request, queries: tuple[str, ...], core: bool, resolver: boo
         return verdict(kernels, whole=all(one.whole for one in found_kernels))
 
 
-def _unknown(one: Listed) -> int:
+def _unknown(one: ListedSource) -> int:
     """Return the number of symbols that have lost their name or address."""
     return int(np.count_nonzero(~one.listing.symbols.whole))
 
 
-def _not_found(one: Listed, query: str, where: str) -> str:
+def _not_found(one: ListedSource, query: str, where: str) -> str:
     """Return the message that a query has no answer; ``where`` follows the query in it."""
     what = f"{'at' if _ADDRESS.fullmatch(query) else 'called'} {query}"
     if unknown := _unknown(one):

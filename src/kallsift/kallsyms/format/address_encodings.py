@@ -69,7 +69,8 @@ class Encoding:
 
     def fits(self, words: Words) -> bool:
         """Tell whether words whose steps all fit can be of this encoding: they are distinctive, and no padding."""
-        return np.count_nonzero(words[1:] == words[:-1]) <= MAX_EQUAL * len(words) and self.is_distinctive(words)
+        is_padding = bool(np.count_nonzero(words[1:] == words[:-1]) > MAX_EQUAL * len(words))
+        return not is_padding and self.is_distinctive(words)
 
 
 def _rises(keys: Words | NDArray[np.int64]) -> NDArray[np.bool_]:
