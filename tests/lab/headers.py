@@ -46,8 +46,11 @@ def built_modules(kernel: Kernel, sources: Path) -> dict[str, bytes]:
             "KBUILD_MODPOST_WARN=1",  # modules that need what nobody has are what the loader is to refuse
             *_OVERRIDDEN,
         ]
-        run(["make", "-s", "-C", headers, *settings, "modules"], timeout=300)
-        return {path.stem: path.read_bytes() for path in sorted(folder.glob("*.ko"))}
+        run(["make", "-s", "-C", headers, *settings, "modules"], timeout=900)
+        built = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.ko"))}
+    if not built:
+        raise LabError(f"no module was built of {sources}: remove {headers.parents[3]} to have the headers anew")
+    return built
 
 
 def _headers(kernel: Kernel) -> Path:

@@ -94,10 +94,10 @@ def build_initramfs(busybox: Path, modules: Path | None, extra: list[str], added
         busybox: the guest's program for everything.
         modules: the folder of modules.dep, or None to load none.
         extra: more modules to load.
-        added: more files by their paths; those of bin can be run.
+        added: more files by their paths; those of bin and lib64 can be run.
     """
     archive = _Cpio()
-    for name in ("bin", "dev", "proc", "sys", "etc", "mods", "tmp", "mnt", "ko"):
+    for name in ("bin", "dev", "proc", "sys", "etc", "mods", "tmp", "mnt", "ko", "lib", "lib64"):
         archive.folder(name)
     archive.add("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
     archive.add("dev/null", stat.S_IFCHR | 0o666, device=(1, 3))
@@ -111,5 +111,5 @@ def build_initramfs(busybox: Path, modules: Path | None, extra: list[str], added
         archive.file(f"mods/{_module_name(path.name)}.ko", _module_bytes(path))
     archive.file("mods/order", "".join(f"{_module_name(path.name)}.ko\n" for path in order).encode())
     for name, data in added.items():
-        archive.file(name, data, 0o755 if name.startswith("bin/") else 0o644)
+        archive.file(name, data, 0o755 if name.startswith(("bin/", "lib64/")) else 0o644)
     return gzip.compress(archive.finish(), compresslevel=1, mtime=0)

@@ -17,7 +17,7 @@ from .kernels import Kernel, newest
 from .machines import MACHINES
 from .manifest import counts, kaslr_seen, landmarks, system_call_entries
 from .places import building, qemu_slot
-from .scenario import files_of
+from .scenario import files_of, packaged_files
 
 
 def test_guests_are_complete() -> None:
@@ -69,10 +69,24 @@ def test_a_scenario_brings_its_programs() -> None:
     assert files_of(guests.guest_named("amd64-6.12"), kernel) == {}
 
 
+def test_a_scenario_brings_files_of_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KALLSIFT_LAB", str(tmp_path))
+    guest = guests.guest_named("amd64-6.1-investigated")
+    tree = tmp_path / "packages" / guest.scenario
+    (tree / "bin").mkdir(parents=True)
+    (tree / "bin" / "bash").write_bytes(b"a shell")
+    listing = tmp_path / "packages.list"
+    listing.write_text("# package, file in it, where that goes\nbash bin/bash bin/shell\n")
+    assert packaged_files(listing, guest) == {"bin/shell": b"a shell"}
+    listing.write_text("libtinfo6 lib/libtinfo.so.6 lib/libtinfo.so.6\n")
+    with pytest.raises(LabError, match=r"has no lib/libtinfo\.so\.6"):
+        packaged_files(listing, guest)
+
+
 def test_unknown_names_are_told(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="no guest named"):
         guests.guest_named("vax-1.0")
-    with pytest.raises(LabError, match="there are architectures, bench, dynamic, dynamic-test, matrix, "):
+    with pytest.raises(LabError, match="there are architectures, bench, dynamic, dynamic-test, investigated, matrix, "):
         guests.guests_of_set("all")
     path = tmp_path / "guests.toml"
     path.write_text('[one]\nsuites = ["sid"]\narchitecture = "amd64"\npackage = "x"\ncolour = 1\n')

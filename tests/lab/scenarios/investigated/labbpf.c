@@ -1,0 +1,1 @@
+../traced/labbpf.c
