@@ -14,7 +14,8 @@
 # make damage  pages of real kernels' tables lost at random, many times over: docs/measured/damage.md
 # make bitflips  single flipped bits in real kernels' tables, and what notices them: docs/measured/bitflips.md
 # make rot     whole dumps damaged at random, a thousand more each time: docs/measured/rot.md
-# make volatility  Volatility 3 on real guests, by symbol files and by the package in volatility/ (a quarter of an hour)
+# make volatility  Volatility 3 on real guests, by symbol files and by the package in volatility/ (half an hour)
+# make volatility-table  every plugin of Volatility for Linux on four kernels: docs/measured/volatility.md
 # make dist    a wheel, an archive of the sources, and one file that runs where nothing can be installed: dist/
 # make architecture  the picture of the packages, from their imports: docs/architecture.md
 # make docs-site   the documents as web pages: site/
@@ -33,8 +34,9 @@ QUICK := $(RUN) -m pytest -n auto --dist worksteal -m 'not lab and not slow'
 # processes that tests start would else compile all modules anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo fast quick coverage test test-fresh renew check unit lab matrix containers docs images dynamic boots false-positives \
-	damage bitflips rot snapshots architecture docs-site volatility dist bench bench-images bench-check bench-compressed bench-questions clean
+.PHONY: demo fast quick coverage test test-fresh renew check unit lab matrix containers docs images dynamic boots \
+	false-positives damage bitflips rot snapshots architecture docs-site volatility volatility-ready volatility-table \
+	dist bench bench-images bench-check bench-compressed bench-isf bench-questions clean
 
 demo: $(READY) lab
 	@$(RUN) -m tests.real demo
@@ -118,11 +120,18 @@ docs-site: $(READY)
 	$(VENV)/site/bin/python -m pip install --quiet --disable-pip-version-check -e '.[site]'
 	$(VENV)/site/bin/python -m mkdocs build --strict --quiet
 
-volatility: $(READY) lab
+volatility: volatility-ready
 	$(RUN) -m tests.lab guest amd64-5.10 amd64-6.1 amd64-6.12-la57 amd64-7.2 >/dev/null
+	cd volatility && ../$(VENV)/volatility/bin/python -m pytest
+
+volatility-table: volatility-ready
+	@PYTHONPATH=. $(VENV)/volatility/bin/python volatility/tests/plugin_table.py > docs/measured/.volatility.md; \
+	status=$$?; mv docs/measured/.volatility.md docs/measured/volatility.md; exit $$status
+
+volatility-ready: $(READY) lab
+	$(RUN) -m tests.lab set investigated >/dev/null
 	$(PYTHON) -m venv $(VENV)/volatility
 	$(VENV)/volatility/bin/python -m pip install --quiet --disable-pip-version-check -e '.[images]' -e './volatility[test]'
-	cd volatility && ../$(VENV)/volatility/bin/python -m pytest
 
 dist: $(READY)
 	rm -rf dist

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import kallsift_volatility
 import pytest
+from runner import Rows
+from truth import CAPTURES
 
-CAPTURES = Path(os.environ.get("KALLSIFT_LAB", str(Path.home() / ".cache" / "kallsift" / "lab")), "captures")
-"""Folder of the guests that ``python -m tests.lab`` of kallsift booted."""
-
-PLUGINS = Path(kallsift_volatility.__path__[0], "plugins")
-
-Rows = list[dict[str, Any]]
 Vol = Callable[..., Rows]
 
 

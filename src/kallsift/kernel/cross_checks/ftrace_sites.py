@@ -56,17 +56,15 @@ def traced_functions(
         code: virtual addresses of the code's beginning and end.
         offsets: offsets of the symbols in the code, ascending, shape (n,).
     """
-    for find in (lambda: _listed(memory, placement, names, code), lambda: recorded_places(memory, placement, names)):
-        words = find()
-        found = NO_FUNCTIONS if words is None else _functions_at(words, code, offsets)
-        if len(found.named):
-            return found
-    return NO_FUNCTIONS
+    found = _functions_at(_listed(memory, placement, names, code), code, offsets)
+    return found if len(found.named) else _functions_at(recorded_places(memory, placement, names), code, offsets)
 
 
-def _functions_at(words: NDArray[np.uint64], code: tuple[int, int], offsets: NDArray[np.int64]) -> KnownFunctions:
+def _functions_at(
+    words: NDArray[np.uint64] | None, code: tuple[int, int], offsets: NDArray[np.int64]
+) -> KnownFunctions:
     """Return the functions with places at some addresses; none if these are no places in the functions."""
-    if len(offsets) < MIN_SITES:
+    if words is None or len(offsets) < MIN_SITES:
         return NO_FUNCTIONS
     places = (distinct(words[(words >= code[0]) & (words < code[1])]) - np.uint64(code[0])).astype(np.int64)
     if len(places) < MIN_SITES or len(places) < len(words) // 2:
