@@ -6,14 +6,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import volatility3.framework.constants
 from dumps import FORMATS, TITLES, dump_of
 from faults import fault_of
 from plugins import Plugin, linux_plugins
-from results import Outcome, Results
-from runner import Run, Runner
+from results import KeptRuns, Outcome, outcome_of
+from runner import Runner
 from truth import CAPTURES, Truth
 
 HEADING = """\
@@ -38,7 +39,7 @@ FAILURES = """
 def cell(outcome: Outcome, is_known: bool) -> str:
     """Return what stands in the table."""
     if outcome.is_good:
-        rows = "no rows" if not outcome.rows else "1 row" if outcome.rows == 1 else f"{outcome.rows:,} rows"
+        rows = "no rows" if not outcome.count else "1 row" if outcome.count == 1 else f"{outcome.count:,} rows"
         return f"same, {rows}" if outcome.is_compared else rows
     return ("differs" if outcome.is_compared else "fails") + ("" if is_known else ", **unexplained**")
 
@@ -77,7 +78,7 @@ class Table:
         self.is_good = True
         self._folder = folder
         self._guests = guests
-        self._results = Results(folder / "results.jsonl")
+        self._runs = KeptRuns(folder / "runs")
         self._cells: dict[tuple[str, str], str] = {}
         self._failures: list[list[str]] = []
         self._releases: dict[str, str] = {}
@@ -93,12 +94,8 @@ class Table:
             runner, truth = Runner(dump, cache), Truth(capture)
             for plugin in plugins:
                 words = plugin.words(truth)
-
-                def run(plugin: Plugin = plugin, words: list[str] = words, runner: Runner = runner) -> Run:
-                    return runner.run(plugin.name, *words)
-
-                outcome = self._results.outcome(capture, plugin, words, run)
-                self._add(outcome, plugin.name, guest)
+                done = self._runs.run(capture, plugin, words, partial(runner.run, plugin.name, *words))
+                self._add(outcome_of(done, plugin.name, truth), plugin.name, guest)
 
     def _add(self, outcome: Outcome, plugin: str, guest: str) -> None:
         is_explained, failure = explained(outcome, plugin, guest)
@@ -108,7 +105,7 @@ class Table:
             self._failures.append(failure)
         note = "" if is_explained else " UNEXPLAINED"
         print(
-            f"{guest} {plugin}: {outcome.rows} rows, {outcome.seconds:.0f} s{note} {outcome.message}", file=sys.stderr
+            f"{guest} {plugin}: {outcome.count} rows, {outcome.seconds:.0f} s{note} {outcome.message}", file=sys.stderr
         )
 
     def lines(self) -> list[str]:

@@ -36,11 +36,13 @@ class Run:
 
     Attributes:
         rows: what the plugin printed; None if it failed.
+        count: how many rows that is.
         message: the error's last line, or the first complaint of a plugin that printed no rows.
         seconds: of the processor.
     """
 
     rows: Rows | None
+    count: int | None
     message: str
     seconds: float
 
@@ -75,11 +77,16 @@ class Runner:
             errors = (folder / "stderr").read_text(errors="replace")
         if os.WIFSIGNALED(status):
             is_late = os.WTERMSIG(status) == signal.SIGXCPU
-            return Run(None, f"not done after {MAX_SECONDS} seconds" if is_late else f"status {status}", seconds)
+            return Run(
+                None,
+                None,
+                f"not done after {MAX_SECONDS} seconds" if is_late else f"ended by signal {os.WTERMSIG(status)}",
+                seconds,
+            )
         if status:
-            return Run(None, error_of(errors, output), seconds)
+            return Run(None, None, error_of(errors, output), seconds)
         rows: Rows = json.loads(output)
-        return Run(rows, "" if rows else complaint_of(errors), seconds)
+        return Run(rows, len(rows), "" if rows else complaint_of(errors), seconds)
 
 
 def _run_child(words: list[str], folder: Path) -> None:
