@@ -38,9 +38,8 @@ def encode(encoding: Encoding, addresses: list[int]) -> NDArray[np.unsignedinteg
 @each_encoding
 def test_padding_is_no_array(encoding: Encoding) -> None:
     """Padding is in order by every encoding, and a single other word makes it grow, or two addresses equal."""
-    dtype = np.uint64 if encoding.base is Base.NONE else np.uint32
-    words = np.full(1000, 0xCCCCCCCCCCCCCCCC & np.iinfo(dtype).max, dtype)
-    words[:3] = 0
+    value = 0xCCCCCCCCCCCCCCCC if encoding.base is Base.NONE else 0xCCCCCCCC
+    words: NDArray[np.unsignedinteger] = np.array([0] * 3 + [value] * 997, np.uint64 if value >> 32 else np.uint32)
     assert not encoding.fits(words)
 
 
