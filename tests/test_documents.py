@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
 
 import click
+import numpy as np
 import pytest
 
 import kallsift
@@ -18,6 +21,7 @@ from kallsift.cli.app import COMMANDS, app
 from kallsift.kallsyms.evidence import CheckId
 from tests.document_examples import ROOT, python_of, run_examples
 from tests.kernel.made_machine import Machine
+from tests.kernel.made_up import made_up
 from tests.memory.builders import lime
 
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tests").rglob("*.md")})
@@ -27,6 +31,8 @@ CODE_SPAN = re.compile(r"(`+)(.+?)\1")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 SOURCE_FILE = re.compile(r"[\w./-]*\w\.(?:py|sh|toml)")
+
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
 MADE_UP = ("ram1.py", "test_ram1.py", "tsv.py", "NAME.py")
 """Files that CONTRIBUTING.md adds in its examples."""
@@ -135,6 +141,31 @@ def test_python_names_what_exists(path: Path) -> None:
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "kallsift":
                 assert hasattr(kallsift, node.attr)
+
+
+def test_the_modules_that_contributors_are_shown_work() -> None:
+    """The examples of CONTRIBUTING.md are copied, so they must run as they stand."""
+    ram1, tsv = (
+        module_of(next(code for code in python_of(CONTRIBUTING.read_text("utf-8")) if code.startswith(f'"""{title}')))
+        for title in ("RAM1 dumps", "Columns between tabs")
+    )
+    header = b"RAM1" + (0x1000).to_bytes(8, "little")
+    assert ram1.probe(header)
+    with ram1.open("made", np.frombuffer(header + b"memory", np.uint8), lambda: None) as memory:
+        assert memory.read(0x1000, 6).tobytes() == b"memory"
+    with pytest.raises(kallsift.KallsiftError, match="ends before any memory"):
+        ram1.open("made", np.frombuffer(header, np.uint8), lambda: None)
+    kernel = made_up()
+    lines = b"".join(tsv.tsv(kernel)).splitlines()
+    assert len(lines) == len(kernel.symbols)
+    assert lines[0].count(b"\t") == 2
+
+
+def module_of(code: str) -> ModuleType:
+    """A module of some source text."""
+    module = ModuleType("example")
+    exec(compile(dedent(code), "example", "exec"), module.__dict__)
+    return module
 
 
 @pytest.mark.parametrize(("page", "end"), [("README.md", "\0"), ("docs/python.md", "```python\ntable")])

@@ -180,7 +180,8 @@ def mapped(source: str | os.PathLike[str]) -> tuple[str, NDArray[np.uint8]]:
 def open_pair(source: str | os.PathLike[str], name: str, view: NDArray[np.uint8]) -> Memory | None:
     """Open the memory in a file that is already mapped and in files beside it.
 
-    The result is None if no other file belongs to it.
+    The result is None if no other file belongs to it. This is asked before images and before all containers, so a pair
+    must prove itself by the content of one of its files.
 
     Raises:
         SourceError: as `open`.
