@@ -38,7 +38,7 @@ HOSTILE = (
 )
 """Names that would do something where they are not taken for names."""
 
-NASTY: tuple[Row, ...] = (*ROWS[:-1], *((TEXT + 0x300, "t", name) for name in HOSTILE), ROWS[-1])
+HOSTILE_ROWS: tuple[Row, ...] = (*ROWS[:-1], *((TEXT + 0x300, "t", name) for name in HOSTILE), ROWS[-1])
 
 MODULE = DynamicSymbols((SymbolGroup("xfs", table([(0xFFFFFFFFC0100000, "t", "xfs_read")])),))
 
@@ -48,21 +48,21 @@ def text_of(chunks: Iterable[bytes | memoryview]) -> str:
 
 
 def test_ghidra_reads_each_line_as_three_words() -> None:
-    lines = text_of(ghidra_list(kernel(NASTY), MODULE)).splitlines()
+    lines = text_of(ghidra_list(kernel(HOSTILE_ROWS), MODULE)).splitlines()
     found = [
         (unescaped(name.encode()).decode("latin-1"), int(address, 16), kind)
         for name, address, kind in map(str.split, lines)
     ]
     code = "TtWw"
-    wanted = [(name, address, "f" if letter in code else "l") for address, letter, name in NASTY]
+    wanted = [(name, address, "f" if letter in code else "l") for address, letter, name in HOSTILE_ROWS]
     assert found == [*wanted, ("xfs_read", 0xFFFFFFFFC0100000, "f")]
     assert all(line.split()[1].startswith("0x") for line in lines)
 
 
 def test_radare2_gets_flags_and_no_other_command() -> None:
-    first, *lines = text_of(radare2_script(kernel(NASTY), MODULE)).splitlines()
+    first, *lines = text_of(radare2_script(kernel(HOSTILE_ROWS), MODULE)).splitlines()
     assert first == "fs symbols"
-    assert len(lines) == len(NASTY) + 1
+    assert len(lines) == len(HOSTILE_ROWS) + 1
     for line in lines:
         assert re.fullmatch(r"f sym\.[A-Za-z0-9_.]+ = 0x[0-9a-f]{16}", line), line
     assert lines[-1] == "f sym.xfs_read = 0xffffffffc0100000"
@@ -101,16 +101,16 @@ def test_ida_names_each_address() -> None:
     module = ModuleType("ida_name")
     module.__dict__.update(SN_NOWARN=1, SN_NOCHECK=2, SN_FORCE=4)
     module.__dict__["set_name"] = lambda address, name, flags: named.append((address, name))
-    run_script(text_of(ida_script(kernel(NASTY), MODULE)), ida_name=module)
+    run_script(text_of(ida_script(kernel(HOSTILE_ROWS), MODULE)), ida_name=module)
     assert [(address, unescaped(name.encode()).decode("latin-1")) for address, name in named] == [
-        *((address, name) for address, _, name in NASTY),
+        *((address, name) for address, _, name in HOSTILE_ROWS),
         (0xFFFFFFFFC0100000, "xfs_read"),
     ]
 
 
 def test_gdb_gets_an_elf_file_of_symbols() -> None:
     commands: list[str] = []
-    run_script(text_of(gdb_script(kernel(NASTY), MODULE)), gdb=SimpleNamespace(execute=commands.append))
+    run_script(text_of(gdb_script(kernel(HOSTILE_ROWS), MODULE)), gdb=SimpleNamespace(execute=commands.append))
     (command,) = commands
     file = Path(command.removeprefix("with confirm off -- add-symbol-file "))
     atexit.unregister(os.unlink)
@@ -120,7 +120,7 @@ def test_gdb_gets_an_elf_file_of_symbols() -> None:
     assert found["e_machine"] == "EM_X86_64"
     symbols = list(symbols_of(found).iter_symbols())[1:]
     names = {each.name.encode("utf-8", "surrogateescape") for each in symbols}
-    assert len(symbols) == len(NASTY) + 1
+    assert len(symbols) == len(HOSTILE_ROWS) + 1
     assert {b"_stext", b"xfs_read", b"x\nimport os"} <= names
 
 
@@ -161,7 +161,7 @@ def test_an_image_whose_end_no_symbol_tells(bounds: tuple[str, ...]) -> None:
 @pytest.mark.skipif(shutil.which("gdb-multiarch") is None, reason="gdb-multiarch is not installed")
 def test_gdb_itself_knows_the_symbols(tmp_path: Path) -> None:
     script = tmp_path / "kernel.py"
-    rows = (*NASTY[:-1], (TEXT + 0x1000, "T", "_etext"), (TEXT + 0x1010, "D", "init_task"), NASTY[-1])
+    rows = (*HOSTILE_ROWS[:-1], (TEXT + 0x1000, "T", "_etext"), (TEXT + 0x1010, "D", "init_task"), HOSTILE_ROWS[-1])
     script.write_text(text_of(gdb_script(kernel(rows), MODULE)))
     ask = ["p &init_task", f"info symbol {TEXT + 0x220:#x}", "info symbol 0xffffffffc0100000"]
     options = [word for command in (f"source {script}", *ask) for word in ("-ex", command)]
