@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from kallsift.memory.file_faults import EXACT_FAULTS, FileFaults
 from tests.cli.conftest import Command
 from tests.kernel.made_machine import MIB, PAGE, TABLES, Machine
 from tests.memory.failing_file import failing, loop_device
@@ -71,6 +72,16 @@ def test_a_bad_sector_in_a_table_is_damage(command: Command, dump: Path, machine
         warned(result.err, 1)
         assert "?" in result.out
         assert all_right(result.out, truth)
+
+
+def test_a_page_is_read_three_times_before_it_is_given_up() -> None:
+    """The first failure can be that of a page beside it: another thread had both read together."""
+    faults = FileFaults("disk", 1 << 30)
+    assert [faults.is_worth_a_try(4096) for _ in range(3)] == [True, True, False]
+    assert faults.is_worth_a_try(8192)
+    for _ in range(EXACT_FAULTS):
+        faults.lost_bytes(0)
+    assert not faults.is_worth_a_try(12288)
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def test_the_log_tells_its_base(command: Command, plant: Plant, log: Path, monke
     piped(monkeypatch, text)
     result = command("symbolize", "dump")
     assert [("<init" in line) for line in result.out.splitlines()] == [False, False, True]
-    assert "what follows" in result.err
+    assert "the following lines" in result.err
     log.write_bytes(text + OFFSET.replace(b"1ee", b"1ef"))
     result = command("symbolize", "dump", log)
     assert (result.code, result.out) == (1, "")

@@ -77,7 +77,7 @@ def test_a_failure_leaves_the_old_file(command: Command, plant: Plant, tmp_path:
     target.write_text("before")
     result = command("symbols", "dump", "--format", "system.map", "-o", target)
     assert result.code == 1
-    assert "slide is not known" in result.err
+    assert "slide is unknown" in result.err
     assert target.read_text() == "before"
     assert list(tmp_path.iterdir()) == [target]
 

@@ -76,7 +76,7 @@ def test_modules(command: Command, plant: Plant) -> None:
     result = command("types", "dump", "--module", "other", "module_private")
     assert (result.code, result.out) == (1, "")
     assert result.err == (
-        "kallsift: no loaded module called other has types of its own; modules with types: 1, such as made\n"
+        "kallsift: no loaded module called other has types of its own; modules with types: 1, for example made\n"
     )
 
 

@@ -265,7 +265,7 @@ def test_uimage_of_a_firmware_with_a_uimage_inside() -> None:
 
 
 def test_uimage_of_something_else() -> None:
-    assert "holds a RAM disk, no kernel" in refusal(build.uimage(b"initrd", kind=3))
+    assert "holds a RAM disk, not a kernel" in refusal(build.uimage(b"initrd", kind=3))
 
 
 def test_lzma_with_unusual_properties_is_known_by_the_header() -> None:

@@ -177,7 +177,7 @@ def test_the_newer_header_that_is_whole_counts() -> None:
 def test_a_file_that_was_not_closed_says_so() -> None:
     arrays = {"savedstate/RamMemoryBlock0": run(PAGES, 0, 0), "savedstate/RamBlock0": WORDS}
     [note] = open_bytes(hyperv, store(arrays, unmade=3)).notes
-    assert "3 changes stand in its log alone" in note
+    assert "3 changes exist only in its log" in note
 
 
 def test_a_file_that_is_cut_short_says_so() -> None:

@@ -98,7 +98,7 @@ def test_parts_of_a_split_dump_find_each_other(tmp_path: Path) -> None:
     (tmp_path / "b").unlink()
     (tmp_path / "a copy").unlink()
     with kallsift.open(tmp_path / "a") as memory:
-        assert "is a part of a split dump" in memory.notes[0]
+        assert "is one part of a split dump" in memory.notes[0]
     (tmp_path / "c").unlink()
     with kallsift.open(tmp_path / "a") as memory:
         assert ranges(memory) == expected({number: pages[number] for number in pages if number < 30})
@@ -157,7 +157,7 @@ def test_other_files_are_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.
         (tmp_path / name).write_bytes(writer.kdump(some_pages(), Kdump(split=bounds)))
     monkeypatch.setattr(kdump_parts, "MAX_READ", 4096)
     with kallsift.open(tmp_path / "a") as memory:
-        assert "is a part of a split dump" in memory.notes[0]
+        assert "is one part of a split dump" in memory.notes[0]
 
 
 @pytest.mark.parametrize("lost", [8, 16, 4096])
@@ -200,7 +200,7 @@ def test_of_a_whole_kdump_only_the_last_descriptors_are_read(monkeypatch: pytest
 
 def test_a_part_without_pages_says_so() -> None:
     content = writer.kdump({1: page(1)}, Kdump(split=(2, 4), highest=4))
-    assert "is a part of a split dump" in refusal(kdump, content)
+    assert "is one part of a split dump" in refusal(kdump, content)
 
 
 def test_a_dump_that_is_cut_short_keeps_what_is_there() -> None:
@@ -241,7 +241,7 @@ def test_a_damaged_bit_that_nothing_mends_is_told(bit: int, marked: int) -> None
     content = bytearray(writer.kdump(pages))
     content[3 * 4096 + bit // 8] ^= 1 << bit % 8
     notes = open_bytes(kdump, bytes(content)).notes
-    counts = f"it marks {len(pages) + marked} pages, and {len(pages)} are there"
+    counts = f"it marks {len(pages) + marked} pages, but the file has {len(pages)}"
     assert notes[0].startswith(f"the kdump's bitmap is damaged: {counts}")
 
 

@@ -90,8 +90,8 @@ def test_truncated_everywhere(length: int) -> None:
         (lime(TWO) + b"E\0", "no LiME header at file offset 0x51"),
         (lime(TWO, "<") + lime([(0, b"a")], ">"), "no LiME header at file offset 0x51"),
         (lime(TWO) + lime_header(9, 8), "no LiME header at file offset 0x51"),
-        (lime([*TWO, (0x100A, b"a")]), "range 0x100a-0x100a overlaps others before it"),
-        (lime([*TWO, (0x1000, b"first range")]), "range 0x1000-0x100a overlaps others before it"),
+        (lime([*TWO, (0x100A, b"a")]), "range 0x100a-0x100a overlaps earlier ranges"),
+        (lime([*TWO, (0x1000, b"first range")]), "range 0x1000-0x100a overlaps earlier ranges"),
     ],
 )
 def test_what_stands_behind_ranges_is_left_out(content: bytes, message: str) -> None:

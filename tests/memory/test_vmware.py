@@ -111,7 +111,7 @@ def test_ram_that_is_cut_short_is_told() -> None:
         (state({"memory": block("Memory", RAM)})[:40], "groups"),
         (state({})[:9], "inside its header"),
         (struct.pack("<III", 0xBED2BED2, 8, 1 << 31) + bytes(99), "groups"),
-        (state({"memory": tag("regionsCount", half(1)) + block("Memory", RAM)}), "where region 0"),
+        (state({"memory": tag("regionsCount", half(1)) + block("Memory", RAM)}), "the address of memory region 0"),
         (state({"memory": tag("regionsCount", half(1 << 30)) + block("Memory", RAM)}), "more than any machine"),
     ],
 )

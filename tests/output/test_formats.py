@@ -125,7 +125,7 @@ def test_system_map_of_32_bit() -> None:
 
 
 def test_system_map_without_a_slide_is_refused_before_anything_is_written() -> None:
-    with pytest.raises(KallsiftError, match="slide is not known"):
+    with pytest.raises(KallsiftError, match="slide is unknown"):
         FORMATS["system.map"].write(memory(), [(unproven(), None)])
 
 

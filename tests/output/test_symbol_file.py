@@ -288,7 +288,7 @@ def test_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_slide() -> None:
     types = of_kernel()
     unknown = replace(types, kernel=replace(types.kernel, kaslr_slide=None))
-    with pytest.raises(KallsiftError, match="KASLR slide is not known"):
+    with pytest.raises(KallsiftError, match="KASLR slide is unknown"):
         symbol_file(unknown, (), PRODUCER)
 
 

@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 import weakref
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,13 @@ A process has 65,530 mappings at most (vm.max_map_count), and a separate part of
 
 BLOCK = 4 << 20
 """Highest number of bytes that the kernel reads together, as a large folio, and reports as unreadable together."""
+
+AROUND = 128 << 10
+"""Number of bytes that are dropped for a later page of a block: another thread may have begun to read pages together
+with it before the kernel was told to read each alone."""
+
+MAX_TRIES = 3
+"""Highest number of times that a page is read before it is given up."""
 
 
 _LOST: list[bool] = []
@@ -79,7 +87,7 @@ class FileFaults:
         self.pages = UnreadablePages(problem=UNREADABLE)
         self.left: int | None = None
         self._count = 0
-        self._seen: set[int] = set()
+        self._tries: Counter[int] = Counter()
         self._blocks: set[int] = set()
 
     def remark(self) -> str | None:
@@ -101,15 +109,12 @@ class FileFaults:
                 "copy it again when nothing writes to it"
             )
 
-    def is_first(self, offset: int) -> bool:
-        """Tell whether an unreadable page has failed for the first time.
-
-        Then it is worth another try.
-        """
-        if offset in self._seen or self._count >= EXACT_FAULTS or self.left is not None:
+    def is_worth_a_try(self, offset: int) -> bool:
+        """Tell whether an unreadable page is to be read once more, and count its failure."""
+        if self._count >= EXACT_FAULTS or self.left is not None:
             return False
-        self._seen.add(offset)
-        return True
+        self._tries[offset] += 1
+        return self._tries[offset] < MAX_TRIES
 
     def is_first_in_block(self, offset: int) -> bool:
         """Tell whether a page is the first one of its block that has failed."""
@@ -176,9 +181,9 @@ class _Handler:
             faults, offset = mapping.faults, (address - start) // mmap.PAGESIZE * mmap.PAGESIZE
             if mapping.is_regular and (left := os.fstat(mapping.descriptor).st_size) < faults.size:
                 faults.left = left
-            if faults.is_first(offset):
-                if faults.is_first_in_block(offset):
-                    _read_alone(mapping, offset // BLOCK * BLOCK)
+            if faults.is_worth_a_try(offset):
+                size = BLOCK if faults.is_first_in_block(offset) else AROUND
+                _read_alone(mapping, offset // size * size, size)
                 return True
             size = faults.lost_bytes(offset)
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED
@@ -189,12 +194,12 @@ class _Handler:
         return False
 
 
-def _read_alone(mapping: FileMapping, start: int) -> None:
-    """Make the kernel read each page of a block alone.
+def _read_alone(mapping: FileMapping, start: int, size: int) -> None:
+    """Make the kernel read each page of a part of a file alone.
 
     It drops the pages that it could not read together.
     """
-    size = min(BLOCK, mapping.faults.size - start)
+    size = min(size, mapping.faults.size - start)
     with suppress(OSError):  # it is advice: without it more pages are lost than the disk has lost
         mapping.madvise(mmap.MADV_RANDOM, start, size)
         os.posix_fadvise(mapping.descriptor, start, size, os.POSIX_FADV_DONTNEED)

@@ -193,7 +193,7 @@ def refusal(source: str, **how: Any) -> str:
     [
         (b"", "does not answer"),
         (b"SSH-2.0-OpenSSH\r\n", "sends no JSON"),
-        (b"[1]\n", "no answer"),
+        (b"[1]\n", "is not an answer"),
         (b"{}\n", "is not QEMU's machine protocol"),
         (b"[" * 100_000 + b"\n", "sends no JSON"),
         (GREETING, "does not answer"),
@@ -209,7 +209,7 @@ def test_others_are_refused(tmp_path: Path, said: bytes, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"), [(b"x" * 65536, "a line of over 16 MiB"), (GREETING, "no answer"), (b"", "no answer")]
+    ("said", "reason"), [(b"x" * 65536, "a line of over 16 MiB"), (GREETING, "does not answer"), (b"", "does not answer")]
 )
 def test_those_who_never_end_are_refused(tmp_path: Path, said: bytes, reason: str) -> None:
     with serving(tmp_path / "qmp", repeating(said) if said else saying(b"")) as path:
