@@ -54,7 +54,10 @@ def test_one_module(command: Command) -> None:
     assert result.out.splitlines()[0] == f"module_b\t.text\t0x{BASE + STRIDE:016x}"
     assert command("modules", "dump", "--parameters", "module_b").out == "module_b\tp0\t?\t?\nmodule_b\tp1\t?\t?\n"
     some = command("modules", "dump", "module_b", "nosuch")
-    assert (some.code, some.err) == (3, "kallsift: there is no module called nosuch; 'kallsift modules SOURCE' lists them\n")
+    assert (some.code, some.err) == (
+        3,
+        "kallsift: there is no module called nosuch; 'kallsift modules SOURCE' lists them\n",
+    )
     assert command("modules", "dump", "nosuch").code == 1
 
 

@@ -39,7 +39,7 @@ def encode(encoding: Encoding, addresses: list[int]) -> NDArray[np.unsignedinteg
 def test_padding_is_no_array(encoding: Encoding) -> None:
     """Padding is in order by every encoding, and a single other word makes it grow, or two addresses equal."""
     value = 0xCCCCCCCCCCCCCCCC if encoding.base is Base.NONE else 0xCCCCCCCC
-    words: NDArray[np.unsignedinteger] = np.array([0] * 3 + [value] * 997, np.uint64 if value >> 32 else np.uint32)
+    words: NDArray[np.unsignedinteger] = np.array([0] * 3 + [value] * 9997, np.uint64 if value >> 32 else np.uint32)
     assert not encoding.fits(words)
 
 

@@ -92,7 +92,7 @@ def test_a_name_that_no_text_is_compressed_to_is_noticed() -> None:
     assert expand(tokens, apart) == expand(tokens, entries[place])
     check = compression_check(*stream((*entries[:place], apart, *entries[place + 1 :])), table(tokens))
     assert check.outcome is Outcome.FAILED
-    assert f"symbol {place}" in check.detail
+    assert f"line {place + 1}" in check.detail
 
 
 def test_a_token_that_no_two_others_make_is_noticed() -> None:

@@ -69,7 +69,7 @@ def test_a_kind_that_nothing_tells_of_is_refused(layout: dict[int, tuple[int, in
     types = some()
     types.add(NEW, "new", 0, 1, 2, 3, 4, 5, count=2)
     types.integer("long", 8)
-    with pytest.raises(BtfError, match="do not follow each other"):
+    with pytest.raises(BtfError, match="are not contiguous"):
         _ = parse(bytes_of(types.data(layout=layout))).starts
 
 
@@ -107,7 +107,7 @@ def test_types_are_found_whatever_stands_between() -> None:
 def test_noise_is_no_types() -> None:
     noise = np.random.default_rng(1).integers(0, 1 << 32, 1 << 18).astype(np.uint32)
     for words in (noise, np.zeros(1 << 18, np.uint32), np.ones(2, np.uint32)):
-        with pytest.raises(BtfError, match="do not follow"):
+        with pytest.raises(BtfError, match="are not contiguous"):
             _ = BtfBlob(words, b"\0").starts
     assert len(BtfBlob(np.zeros(0, np.uint32), b"\0").starts) == 0
 

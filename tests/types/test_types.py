@@ -186,7 +186,9 @@ def test_types_of_a_module() -> None:
     assert "module_private" not in types
     assert "task_struct" in module
     assert len(module) == len(types) + 1
-    with pytest.raises(BtfError, match=r"no loaded module called other has types of its own; modules with types: 1, for example made"):
+    with pytest.raises(
+        BtfError, match=r"no loaded module called other has types of its own; modules with types: 1, for example made"
+    ):
         types.module("other")
     with pytest.raises(BtfError, match=r"; did you mean made\?"):
         types.module("mad")

@@ -209,7 +209,8 @@ def test_others_are_refused(tmp_path: Path, said: bytes, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"), [(b"x" * 65536, "a line of over 16 MiB"), (GREETING, "does not answer"), (b"", "does not answer")]
+    ("said", "reason"),
+    [(b"x" * 65536, "a line of over 16 MiB"), (GREETING, "does not answer"), (b"", "does not answer")],
 )
 def test_those_who_never_end_are_refused(tmp_path: Path, said: bytes, reason: str) -> None:
     with serving(tmp_path / "qmp", repeating(said) if said else saying(b"")) as path:

@@ -26,8 +26,9 @@ seqs_of_names, have no other size."""
 ALIASES = 1 << 12
 """Words that are asked at once for neighbours with one address; the first ones of a kernel have some."""
 
-MAX_EQUAL = 7 / 8
-"""Highest share of words that equal their predecessors. Kernels have far fewer, but padding is in order too."""
+MAX_EQUAL = 1024
+"""Highest number of words, on average, that follow each other with one value. Kernels have far fewer, but padding is in
+order too."""
 
 _SIGN = np.uint32(1 << 31)
 
@@ -69,8 +70,8 @@ class Encoding:
 
     def fits(self, words: Words) -> bool:
         """Tell whether words whose steps all fit can be of this encoding: they are distinctive, and no padding."""
-        is_padding = bool(np.count_nonzero(words[1:] == words[:-1]) > MAX_EQUAL * len(words))
-        return not is_padding and self.is_distinctive(words)
+        is_padding = MAX_EQUAL * np.count_nonzero(words[1:] != words[:-1]) < len(words)
+        return not bool(is_padding) and self.is_distinctive(words)
 
 
 def _rises(keys: Words | NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -130,8 +130,7 @@ def best_of(
         attempt.reached(4, Step.PLACEMENT, f"{found}, but nothing shows where they are mapped")
         has_place = False
         # of tables that lie as usual there are few readings, of others many
-        is_any_wanted = is_recorded and tables.layout is Layout.ADJACENT
-        is_wanted = None if is_any_wanted else partial(_agrees, memory, tables)
+        is_wanted = None if is_recorded and tables.layout is Layout.ADJACENT else partial(_agrees, memory, tables)
         found_at = placements(memory, tables, shared.windows, is_running_only=is_running_only, is_wanted=is_wanted)
         for placement in found_at:
             has_place = True
