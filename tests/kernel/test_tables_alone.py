@@ -12,6 +12,7 @@ import kallsift
 from kallsift import Outcome
 from kallsift.arch.registry import TEXT_BASES
 from kallsift.kallsyms.damaged import solver as damage
+from kallsift.kallsyms.evidence import CheckId
 from kallsift.kallsyms.recovered_tables import Tables
 from kallsift.kallsyms.solvers import scattered as anywhere
 from kallsift.kernel.placement.rebase import rebased
@@ -114,8 +115,8 @@ def test_a_base_that_the_user_gives() -> None:
     kernel = rebased(kallsift.recover(memory), STARTS[8])
     assert kernel.symbols.addresses.tolist() == [symbol.address for symbol in blob.symbols]
     failed = {check.name: check.detail for check in kernel.evidence if check.outcome is Outcome.FAILED}
-    assert failed["base"] == f"{STARTS[8]:#x} was given; nothing confirms it"
-    assert "placement" not in failed
+    assert failed[CheckId.BASE] == f"{STARTS[8]:#x} was given; nothing confirms it"
+    assert CheckId.PLACEMENT not in failed
 
 
 def test_a_file_at_an_address() -> None:
