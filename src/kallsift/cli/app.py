@@ -79,7 +79,6 @@ class Commands(HelpedGroup):
     cls=Commands,
     examples=EXAMPLES,
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, message="kallsift %(version)s")
 @click.pass_context

@@ -16,6 +16,8 @@ from kallsift.cli.standard_streams import has_escapes
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+HELP_OPTIONS = ("-h", "--help")
+
 WIDEST = 110
 """Highest number of columns of help; wider text is hard to read."""
 
@@ -39,7 +41,8 @@ class HelpedCommand(click.Command):
     """
 
     def __init__(self, *arguments: Any, examples: Mapping[str, str] | None = None, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+        # click keeps the option of the first context, which need not be one of the group
+        super().__init__(*arguments, context_settings={"help_option_names": HELP_OPTIONS}, **options)
         self.examples = dict(examples or {})
 
     def get_help(self, ctx: click.Context) -> str:
@@ -60,7 +63,7 @@ class HelpedGroup(click.Group):
     command_class = HelpedCommand
 
     def __init__(self, *arguments: Any, examples: Mapping[str, str] | None = None, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, context_settings={"help_option_names": HELP_OPTIONS}, **options)
         self.examples = dict(examples or {})
 
     def get_help(self, ctx: click.Context) -> str:
