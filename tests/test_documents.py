@@ -115,7 +115,7 @@ def test_examples_name_what_exists(path: Path, words: list[str]) -> None:
     with app.make_context("kallsift", [name], resilient_parsing=True) as above:
         command = app.get_command(above, name)
         assert command, f"{name} is none of {', '.join(COMMANDS)}"
-        given, left, _ = command.make_parser(click.Context(command)).parse_args(arguments)
+        given, left, _ = command.make_parser(click.Context(command, **command.context_settings)).parse_args(arguments)
     assert not left, f"{name} takes no {left}"
     for parameter in command.params:
         if isinstance(parameter.type, click.Choice) and given.get(parameter.name or "") is not None:
