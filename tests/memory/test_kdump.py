@@ -102,7 +102,7 @@ def test_parts_of_a_split_dump_find_each_other(tmp_path: Path) -> None:
     (tmp_path / "c").unlink()
     with kallsift.open(tmp_path / "a") as memory:
         assert ranges(memory) == expected({number: pages[number] for number in pages if number < 30})
-        assert "0x0, 0x1e000" in memory.notes[0]
+        assert "from 0x0 to 0x1e000" in memory.notes[0]
 
 
 @pytest.mark.parametrize("number", range(3))
