@@ -42,7 +42,8 @@ class HelpedCommand(click.Command):
 
     def __init__(self, *arguments: Any, examples: Mapping[str, str] | None = None, **options: Any) -> None:
         # click keeps the option of the first context, which need not be one of the group
-        super().__init__(*arguments, context_settings={"help_option_names": HELP_OPTIONS}, **options)
+        options.setdefault("context_settings", {"help_option_names": HELP_OPTIONS})
+        super().__init__(*arguments, **options)
         self.examples = dict(examples or {})
 
     def get_help(self, ctx: click.Context) -> str:
@@ -63,7 +64,8 @@ class HelpedGroup(click.Group):
     command_class = HelpedCommand
 
     def __init__(self, *arguments: Any, examples: Mapping[str, str] | None = None, **options: Any) -> None:
-        super().__init__(*arguments, context_settings={"help_option_names": HELP_OPTIONS}, **options)
+        options.setdefault("context_settings", {"help_option_names": HELP_OPTIONS})
+        super().__init__(*arguments, **options)
         self.examples = dict(examples or {})
 
     def get_help(self, ctx: click.Context) -> str:
