@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from kallsift.cli.exit_codes import verdict
+from kallsift.cli.options.output_path import output_option
 from kallsift.cli.options.source import Request, checked, recovered, source_options
 from kallsift.cli.output_file import BY_UMASK, output_file
 from kallsift.cli.rich_help import HelpedCommand
@@ -20,13 +21,7 @@ EXAMPLES = {
 
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write to FILE; no partial file is left after an error.",
-)
+@output_option()
 def config(request: Request, output: Path | None) -> int:
     """Print the configuration that the kernel was built with (.config).
 

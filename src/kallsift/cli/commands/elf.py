@@ -13,6 +13,7 @@ import click
 from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import warn
 from kallsift.cli.options.debug_information import DebugRequest, debug_options
+from kallsift.cli.options.output_path import output_option
 from kallsift.cli.options.source import Request, answered, checked, recovered, source_options
 from kallsift.cli.output_file import PRIVATE, output_file
 from kallsift.cli.rich_help import HelpedCommand
@@ -31,13 +32,8 @@ EXAMPLES = {
 
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="Write to FILE, with --all to FILE.0, FILE.1, ...; no partial file is left after an error.",
+@output_option(
+    "Write to FILE, with --all to FILE.0, FILE.1, ...; no partial file is left after an error.", required=True
 )
 @click.option(
     "--unslid",

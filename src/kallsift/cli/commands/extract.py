@@ -11,6 +11,7 @@ import numpy as np
 from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import warn
 from kallsift.cli.options.address import Address
+from kallsift.cli.options.output_path import output_option
 from kallsift.cli.options.source import Request, chosen, opened, recovered, source_options
 from kallsift.cli.output_file import PRIVATE, OutputFile, output_file
 from kallsift.cli.progress_bar import progress_on_terminal
@@ -34,13 +35,7 @@ EXAMPLES = {
 @source_options
 @click.argument("start", type=Address(), metavar="START")
 @click.argument("size", type=Address(), metavar="SIZE")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write to FILE; no partial file is left after an error.",
-)
+@output_option()
 @click.option(
     "--virtual",
     is_flag=True,

@@ -10,6 +10,7 @@ import click
 from kallsift import __version__
 from kallsift.cli.exit_codes import ExitCode, verdict
 from kallsift.cli.messages import note, warn
+from kallsift.cli.options.output_path import output_option
 from kallsift.cli.options.source import Request, answered, checked, recovered, source_options
 from kallsift.cli.options.types_file import TypesFile, types_of, types_option
 from kallsift.cli.output_file import BY_UMASK, OutputFile, output_file
@@ -35,15 +36,10 @@ DWARF2JSON = Producer("dwarf2json", "0.9.0")
 
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
+@output_option(
+    "Write to a folder (the file is named after the kernel), to a file .json.xz or .json, or to - as plain JSON.",
     metavar="PATH",
-    help=(
-        "Write to a folder (the file is named after the kernel), to a file .json.xz or .json, or to - as plain JSON."
-    ),
+    required=True,
 )
 @click.option(
     "--config",

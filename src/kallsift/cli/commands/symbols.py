@@ -9,6 +9,7 @@ import click
 
 from kallsift.cli.exit_codes import verdict
 from kallsift.cli.messages import warn
+from kallsift.cli.options.output_path import output_option
 from kallsift.cli.options.source import Request, checked, recovered, source_options
 from kallsift.cli.output_file import BY_UMASK, output_file
 from kallsift.cli.rich_help import HelpedCommand
@@ -30,13 +31,7 @@ EXAMPLES = {
 
 @click.command(cls=HelpedCommand, examples=EXAMPLES)
 @source_options
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write to FILE; no partial file is left after an error.",
-)
+@output_option()
 @click.option(
     "--format",
     "form",
