@@ -7,9 +7,12 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from kallsift.arch.paging import Window, Windows
 from kallsift.kallsyms.evidence import CheckId, Outcome
+from kallsift.kernel.access.virtual_memory import VirtualMemory
+from kallsift.kernel.cross_checks.ftrace_records import RECORD_WORDS
 from tests.kernel.twice import ARRAY, BASE, PADDING, PLACE, SIZE, STEP, Twice, function, put, twice
 
 pytestmark = pytest.mark.sampled(4)
@@ -160,6 +163,25 @@ def test_hostile_records_end(offset: int, value: int) -> None:
     data = kernel.data.copy()
     put(data, HEADS + offset, value, size=8)
     assert replace(kernel, data=data).checks()[STARTS].outcome is Outcome.PASSED
+
+
+def test_a_ring_of_arrays_that_do_not_ascend_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each head may name as many records as there may be in all; those that do not ascend counted as none."""
+    sizes: list[int] = []
+    read = VirtualMemory.read
+
+    def counted(memory: VirtualMemory, address: int, size: int) -> NDArray[np.uint8]:
+        sizes.append(size)
+        return read(memory, address, size)
+
+    monkeypatch.setattr(VirtualMemory, "read", counted)
+    kernel = recorded()
+    data = kernel.data.copy()
+    put(data, HEADS + 64, BASE + HEADS + 64, BASE + HEADS + 128, size=8)
+    put(data, RECORDS, *([1] * 64), size=8)
+    put(data, HEADS + 72, BASE + RECORDS, size=8)
+    assert replace(kernel, data=data).checks()[STARTS].outcome is Outcome.PASSED
+    assert len(sizes) == len(RECORD_WORDS)
 
 
 def test_words_that_are_no_functions_are_no_list() -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.arch.paging import translate
 from kallsift.errors import UnmappedError
+from kallsift.kernel.access.virtual_memory import VirtualMemory
 from kallsift.kernel.cross_checks.name_keys import Names
 from kallsift.kernel.placement.placement import Placement
 from kallsift.memory.memory import Memory
@@ -37,47 +37,34 @@ def recorded_places(memory: Memory, placement: Placement, names: Names) -> NDArr
     index = names.find(b"ftrace_pages_start")
     if index is None or placement.mapping is None:
         return None
+    kernel, size = VirtualMemory(memory, placement.mapping, placement.root, placement.words), placement.words.size
     parts: list[NDArray[np.uint64]] = []
     try:
-        start = memory.read(placement.physical(int(placement.symbols.addresses[index])), placement.words.size)
-        page = int(_words(start, placement)[0])
+        page = kernel.value(int(placement.symbols.addresses[index]))
         for _ in range(MAX_PAGES):
             if not page or sum(map(len, parts)) > MAX_RECORDS:
                 break
-            head = _read(memory, placement, page, 3 * placement.words.size)
-            page, records = (int(word) for word in _words(head, placement)[:2])
-            size = placement.words.size
-            count = int(head[2 * size : 2 * size + 4].view(placement.words.int_dtype)[0])
+            records, count = kernel.value(page + size), kernel.value(page + 2 * size, 4)
             if not 0 < count <= MAX_RECORDS:
                 break
-            parts.append(_places(memory, placement, records, count))
+            places = _places(kernel, records, count)
+            if places is None:
+                break
+            parts.append(places)
+            page = kernel.value(page)
     except UnmappedError:
         return None
     return np.concatenate(parts) if parts else None
 
 
-def _places(memory: Memory, placement: Placement, records: int, count: int) -> NDArray[np.uint64]:
-    """Return the places of an array of records; none if they do not ascend, as the kernel sorts them."""
+def _places(kernel: VirtualMemory, records: int, count: int) -> NDArray[np.uint64] | None:
+    """Return the places of an array of records; None if they do not ascend, as the kernel sorts them."""
     for size in RECORD_WORDS:
         try:
-            words = _words(_read(memory, placement, records, count * size * placement.words.size), placement)
+            data = kernel.read(records, count * size * kernel.words.size)
         except UnmappedError:
-            break
-        places = words.reshape(count, size)[:, 0]
+            return None
+        places = data.view(kernel.words.dtype).reshape(count, size)[:, 0].astype(np.uint64)
         if (places[1:] > places[:-1]).all():
             return places
-    return np.empty(0, np.uint64)
-
-
-def _read(memory: Memory, placement: Placement, address: int, size: int) -> NDArray[np.uint8]:
-    """Return the bytes at a virtual address, where memory that follows is mapped in one piece."""
-    assert placement.mapping is not None
-    ends = np.array([address, address + size - 1 & placement.words.mask], np.uint64)
-    physical, mapped = translate(memory, placement.mapping, placement.root, ends)
-    if not mapped.all() or int(physical[1] - physical[0]) != size - 1:
-        raise UnmappedError(address, size)
-    return np.ascontiguousarray(memory.read(int(physical[0]), size))
-
-
-def _words(data: NDArray[np.uint8], placement: Placement) -> NDArray[np.uint64]:
-    return np.ascontiguousarray(data).view(placement.words.dtype).astype(np.uint64)
+    return None
