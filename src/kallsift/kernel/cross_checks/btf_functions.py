@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import distinct
-from kallsift.errors import UnmappedError
 from kallsift.kallsyms.evidence import CheckId
 from kallsift.kallsyms.symbol_table import SymbolTable
 from kallsift.kernel.access.btf_blob import ADDED, MAX_SIZE, MIN_FUNCTIONS, BtfError, Kind, parse
+from kallsift.kernel.cross_checks.bounded_table import bounded_table
 from kallsift.kernel.cross_checks.findings import Finding
 from kallsift.kernel.cross_checks.name_keys import PREFIXES, Names, is_among, matches
 from kallsift.kernel.cross_checks.near_names import MIN_KEPT, NearNames, is_part
@@ -80,16 +80,13 @@ def btf_finding(memory: Memory, placement: Placement, names: Names) -> Finding:
 
 def _functions(memory: Memory, placement: Placement, names: Names) -> Names | None:
     """Return the names of the functions among the types; None without any."""
-    low, high = names.find(b"__start_BTF"), names.find(b"__stop_BTF")
-    if low is None or high is None:
-        return None
-    start, stop = (int(placement.symbols.addresses[index]) for index in (low, high))
-    if not 0 < stop - start < MAX_SIZE:
+    table = bounded_table(memory, placement, names, (b"__start_BTF", b"__stop_BTF"), range(1, MAX_SIZE))
+    if table is None:
         return None
     try:
-        types = parse(memory.read(placement.physical(start), stop - start))
+        types = parse(table.data)
         places = types.of_kind(Kind.FUNC)
-    except (UnmappedError, BtfError):
+    except BtfError:
         return None
     if len(places) < MIN_FUNCTIONS:
         return None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kallsift.arrays import distinct
-from kallsift.errors import UnmappedError
+from kallsift.kernel.cross_checks.bounded_table import bounded_table
 from kallsift.kernel.cross_checks.ftrace_records import recorded_places
 from kallsift.kernel.cross_checks.known_functions import NO_FUNCTIONS, KnownFunctions
 from kallsift.kernel.cross_checks.name_keys import Names
@@ -93,18 +93,13 @@ def _functions_at(
 
 def _listed(memory: Memory, placement: Placement, names: Names, code: tuple[int, int]) -> NDArray[np.uint64] | None:
     """Return the words of the list; None if there is none."""
-    low, high = names.find(b"__start_mcount_loc"), names.find(b"__stop_mcount_loc")
-    if low is None or high is None:
+    bounds = (b"__start_mcount_loc", b"__stop_mcount_loc")
+    if None in map(names.find, bounds):
         return _searched(memory, placement, code)
-    start, stop = (int(placement.symbols.addresses[index]) for index in (low, high))
-    if not 0 < stop - start <= MAX_SIZE:
+    table, size = bounded_table(memory, placement, names, bounds, range(1, MAX_SIZE + 1)), placement.words.size
+    if table is None:
         return None
-    try:
-        data = np.ascontiguousarray(memory.read(placement.physical(start), stop - start))
-    except UnmappedError:
-        return None
-    size = placement.words.size
-    return data[: len(data) // size * size].view(placement.words.dtype).astype(np.uint64)
+    return table.data[: len(table.data) // size * size].view(placement.words.dtype).astype(np.uint64)
 
 
 def _searched(memory: Memory, placement: Placement, code: tuple[int, int]) -> NDArray[np.uint64] | None:

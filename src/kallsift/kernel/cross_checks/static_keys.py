@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kallsift.arrays import distinct
-from kallsift.errors import UnmappedError
+from kallsift.arrays import distinct, is_in_ascending
 from kallsift.kallsyms.evidence import CheckId
+from kallsift.kernel.cross_checks.bounded_table import bounded_table
 from kallsift.kernel.cross_checks.findings import Finding
 from kallsift.kernel.cross_checks.name_keys import Names
 from kallsift.kernel.placement.placement import Placement
@@ -60,9 +60,7 @@ def key_finding(memory: Memory, placement: Placement, names: Names) -> Finding:
     ]
     if len(wrong) > max(1, MAX_EXCEPTIONS * len(keys)):
         return Finding.none(CheckId.STATIC_KEYS, len(symbols), "the tables of keys are not read rightly")
-    confirmed = np.zeros(len(symbols), np.bool_)
-    for low, high in zip(first[has_symbol].tolist(), behind[has_symbol].tolist(), strict=True):
-        confirmed[low:high] = True
+    confirmed = is_in_ascending(symbols.addresses, keys)
     index, key = min(wrong, default=(0, 0))
     detail = f"{names.string(index).decode('latin-1')} is beside a key at {key:#x}" if wrong else ""
     count = len({index for index, _ in wrong})
@@ -81,27 +79,20 @@ def _keys(
         bounds: names of the symbols around the table.
         key: offset and size in bytes of the distance to the key; it is the last part of an entry.
     """
-    nothing, words, addresses = np.empty(0, np.uint64), placement.words, placement.symbols.addresses
-    known = [names.find(name) for name in (*bounds, b"_stext", b"_etext")]
-    indices = [index for index in known if index is not None]
-    if len(indices) < len(known):
+    nothing, words, size = np.empty(0, np.uint64), placement.words, sum(key)
+    low, high = names.find(b"_stext"), names.find(b"_etext")
+    table = bounded_table(memory, placement, names, bounds, range(MIN_ENTRIES * size, MAX_SIZE + 1, size))
+    if table is None or low is None or high is None:
         return nothing
-    start, stop, low, high = (int(addresses[index]) for index in indices)
-    offset, width = key
-    count, rest = divmod(stop - start, offset + width)
-    if rest or not MIN_ENTRIES <= count <= MAX_SIZE // (offset + width):
-        return nothing
-    try:
-        data = np.ascontiguousarray(memory.read(placement.physical(start), stop - start)).reshape(count, -1)
-    except UnmappedError:
-        return nothing
-    own = np.uint64(start) + np.arange(count, dtype=np.uint64) * np.uint64(offset + width)
+    entries = table.data.reshape(-1, size)
+    own = np.uint64(table.start) + np.arange(len(entries), dtype=np.uint64) * np.uint64(size)
     places, keys = (
-        words.wrap(own + np.uint64(at) + _distances(data[:, at : at + size], words.byte_order))
-        for at, size in ((0, 4), key)
+        words.wrap(own + np.uint64(at) + _distances(entries[:, at : at + width], words.byte_order))
+        for at, width in ((0, 4), key)
     )
     keys &= ~FLAGS
-    if np.count_nonzero((places >= low) & (places < high)) < MIN_IN_CODE * count:
+    start, stop = (placement.symbols.addresses[index] for index in (low, high))
+    if np.count_nonzero((places >= start) & (places < stop)) < MIN_IN_CODE * len(entries):
         return nothing
     return keys
 

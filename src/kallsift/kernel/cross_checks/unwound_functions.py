@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kallsift.arrays import is_in_ascending
 from kallsift.errors import UnmappedError
+from kallsift.kernel.cross_checks.bounded_table import bounded_table
 from kallsift.kernel.cross_checks.known_functions import NO_FUNCTIONS, KnownFunctions
 from kallsift.kernel.cross_checks.name_keys import Names
 from kallsift.kernel.placement.placement import Placement
@@ -54,21 +55,18 @@ def unwound_functions(
 
 def _starts(memory: Memory, placement: Placement, names: Names, code: tuple[int, int]) -> NDArray[np.int64]:
     """Return the offsets in the code from which on the stack holds the return address alone, ascending."""
-    nothing = np.empty(0, np.int64)
-    bounds = [names.find(name) for name in (b"__start_orc_unwind_ip", b"__stop_orc_unwind_ip", b"__start_orc_unwind")]
-    known = [int(placement.symbols.addresses[index]) for index in bounds if index is not None]
-    if len(known) < len(bounds):
+    nothing, sizes = np.empty(0, np.int64), range(4 * MIN_ENTRIES, 4 * MAX_ENTRIES + 4)
+    table = bounded_table(memory, placement, names, (b"__start_orc_unwind_ip", b"__stop_orc_unwind_ip"), sizes)
+    index = names.find(b"__start_orc_unwind")
+    if table is None or index is None:
         return nothing
-    low, high, table = known
-    count = (high - low) // 4
-    if not MIN_ENTRIES <= count <= MAX_ENTRIES:
-        return nothing
+    count, place = len(table.data) // 4, placement.physical(int(placement.symbols.addresses[index]))
     try:
-        relative = np.ascontiguousarray(memory.read(placement.physical(low), 4 * count)).view("<i4")
-        entries = np.ascontiguousarray(memory.read(placement.physical(table), ENTRY.itemsize * count)).view(ENTRY)
+        entries = np.ascontiguousarray(memory.read(place, ENTRY.itemsize * count)).view(ENTRY)
     except UnmappedError:
         return nothing
+    relative = table.data[: 4 * count].view("<i4")
     chosen = np.flatnonzero(entries["sp_offset"] == RETURN_ADDRESS)
     # each address is stored relative to its own place
-    places = low - code[0] + 4 * chosen + relative[chosen].astype(np.int64)
+    places = table.start - code[0] + 4 * chosen + relative[chosen].astype(np.int64)
     return np.unique(places[(places >= 0) & (places < code[1] - code[0])])
